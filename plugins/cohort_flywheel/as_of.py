@@ -1,0 +1,56 @@
+"""A run's one date: the instant of the schedule up to which it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from cohort_flywheel.errors import FlywheelError
+
+
+class RunDates(NamedTuple):
+    """What Airflow says of a run. `automatic` for the scheduler's and a backfill's own runs."""
+
+    logical_date: datetime | None
+    data_interval_end: datetime | None
+    run_after: datetime
+    automatic: bool
+
+
+def as_of(run: RunDates, *, last_instant: Callable[[datetime], datetime], now: datetime) -> datetime:
+    """Return the as-of in UTC: the end of the data interval, or of the last complete one before `run_after`.
+
+    `last_instant` gives the last instant of the schedule at or before a moment. Raises FlywheelError for a
+    date that would make a run mean something else than the person who started it thinks.
+    """
+    moment = (run.data_interval_end or last_instant(run.run_after)).astimezone(UTC)
+    if moment > now:
+        raise FlywheelError(
+            f"the as-of {moment:%Y-%m-%d %H:%M:%S} UTC lies in the future: leave the logical date and the data"
+            " interval empty for the newest complete day, or give a past one"
+        )
+    if run.automatic:
+        return moment
+    on_schedule = last_instant(moment)
+    if on_schedule != moment:
+        raise FlywheelError(
+            f"the as-of {moment:%Y-%m-%d %H:%M:%S} UTC is not an instant of the schedule: give a data interval"
+            f" that ends at one (the last before it is {on_schedule:%Y-%m-%d %H:%M:%S} UTC), or none"
+        )
+    if run.logical_date is None:
+        return moment
+    meant = last_instant(run.logical_date)
+    if meant == run.logical_date:
+        raise FlywheelError(
+            f"the logical date {run.logical_date:%Y-%m-%d %H:%M:%S} UTC is an instant of the schedule, so this"
+            " manual run takes the place of that day's scheduled run: delete this run, and start one without a"
+            " logical date (REST: null), or a backfill for a past day"
+        )
+    if meant != moment:
+        raise FlywheelError(
+            f"the logical date {run.logical_date:%Y-%m-%d %H:%M:%S} UTC means the as-of"
+            f" {meant:%Y-%m-%d %H:%M:%S} UTC, but Airflow gave this run {moment:%Y-%m-%d %H:%M:%S} UTC (the"
+            " command line's -l does so): start it without a logical date, or use a backfill for a past day"
+        )
+    return moment

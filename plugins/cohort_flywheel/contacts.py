@@ -1,0 +1,148 @@
+"""A member's record becomes a contact, or a reject with its reason. Nobody is dropped in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import email_validator
+
+from cohort_flywheel.cohorts import Consent
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.membership import Member
+
+#: The attributes of a player's record in the contacts table, as the seeds name them.
+ADDRESS_ATTRIBUTE = "email"
+NAME_ATTRIBUTES = {"FirstName": "firstName", "LastName": "lastName", "FavoriteRole": "favoriteRole"}
+
+#: Why a member is no row of the segment file; `column` names the attribute at fault where there is one.
+REASONS = {
+    "do_not_contact": "the playerId or the address is on the do-not-contact list",
+    "no_record": "the contacts table has no record of the player",
+    "opted_out": "the record says no, or nothing where silence is a no",
+    "no_address": "the record has no address",
+    "bad_address": "the address cannot be written to",
+    "bad_value": "the destination refuses a value of the record",
+}
+
+
+class Contact(NamedTuple):
+    """A member who may be written to. `attributes` by column name, as text; empty where the record has none."""
+
+    player_id: str
+    address: str
+    attributes: dict[str, str]
+
+
+class Reject(NamedTuple):
+    """A member who is no row, and why. Never holds the value at fault."""
+
+    player_id: str
+    reason: str
+    column: str = ""
+
+
+def projection(attributes: Mapping[str, str], consent: Consent | None) -> list[str]:
+    """The attributes of a record that a run reads, and no others."""
+    names = [ADDRESS_ATTRIBUTE, *NAME_ATTRIBUTES.values(), *attributes.values()]
+    return list(dict.fromkeys(names + ([consent.attribute] if consent else [])))
+
+
+def judge(
+    member: Member,
+    record: Mapping[str, Any] | None,
+    *,
+    attributes: Mapping[str, str],
+    score_column: str | None,
+    consent: Consent | None,
+    do_not_contact: Callable[[str], bool],
+) -> Contact | Reject:
+    """Turn one member and the record found (or None) into exactly one contact or one reject.
+
+    `do_not_contact` says whether a playerId or a folded address is on the list. `consent` None is the
+    registry's `none`.
+    """
+    player_id = member.player_id
+    if do_not_contact(player_id):
+        return Reject(player_id, "do_not_contact")
+    if record is None:
+        return Reject(player_id, "no_record")
+    if consent and not _has_consented(record.get(consent.attribute), consent):
+        return Reject(player_id, "opted_out", consent.attribute)
+    raw = record.get(ADDRESS_ATTRIBUTE)
+    if raw is None or raw == "":
+        return Reject(player_id, "no_address", ADDRESS_ATTRIBUTE)
+    address = plain_address(raw)
+    if address is None:
+        return Reject(player_id, "bad_address", ADDRESS_ATTRIBUTE)
+    if do_not_contact(fold(address)) or do_not_contact(fold(raw)):
+        return Reject(player_id, "do_not_contact", ADDRESS_ATTRIBUTE)
+    values: dict[str, str] = {}
+    for column, attribute in {**NAME_ATTRIBUTES, **attributes}.items():
+        text = as_text(record.get(attribute))
+        if text is None:
+            return Reject(player_id, "bad_value", attribute)
+        values[column] = text
+    if score_column:
+        values[score_column] = str(member.score)
+    return Contact(player_id, address, values)
+
+
+def plain_address(raw: object) -> str | None:
+    """The address in the one form that every mail service takes, or None.
+
+    The local part is ASCII and the domain is in Punycode [Amazon SES: SMTPUTF8 is not supported].
+    """
+    if not isinstance(raw, str):
+        return None
+    try:
+        return email_validator.validate_email(raw, check_deliverability=False, allow_smtputf8=False).ascii_email
+    except email_validator.EmailNotValidError:
+        return None
+
+
+def fold(entry: str) -> str:
+    """Addresses on the do-not-contact list are compared without regard to case."""
+    return entry.strip().casefold()
+
+
+def as_text(value: object) -> str | None:
+    """A DynamoDB value as the text of one cell, or None for a list, a map, a set or bytes."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return value
+        case int() | float() | Decimal():
+            return f"{value:f}" if isinstance(value, Decimal) else str(value)
+        case _:
+            return None
+
+
+def read_do_not_contact(lines: list[bytes]) -> list[str]:
+    """The entries of some lines of the do-not-contact list, each as it stands and folded.
+
+    Raises FlywheelError for a line that is no UTF-8: a list that is read wrongly would let somebody through.
+    """
+    try:
+        texts = [line.decode("utf-8-sig").strip() for line in lines]
+    except UnicodeDecodeError:
+        raise FlywheelError(
+            "the do-not-contact list is not UTF-8: save it as UTF-8, an address or a playerId a line"
+        ) from None
+    entries: list[str] = []
+    for text in filter(None, texts):
+        entries.append(text)
+        if "@" in text:  # also in the forms in which judge() asks
+            entries += {fold(text), fold(plain_address(text) or text)}
+    return entries
+
+
+def _has_consented(value: object, consent: Consent) -> bool:
+    text = as_text(value)
+    if text == "":
+        return consent.silence == "opted_in"
+    return text is not None and text in {as_text(v) for v in consent.opted_in}

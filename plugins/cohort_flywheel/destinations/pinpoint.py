@@ -1,0 +1,86 @@
+"""Amazon Pinpoint: CreateImportJob, its sensor, and the check of the segment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.sdk import BaseOperator, chain
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as EndpointUnreachable
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.pinpoint import PinpointHook
+from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
+from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
+
+LAYOUT = "pinpoint"
+SETTINGS = ("pinpoint_application_id", "pinpoint_import_role_arn")
+
+
+def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> None:
+    """Raise FlywheelError unless the app and the import role are there."""
+    app, role_arn = settings["pinpoint_application_id"], settings["pinpoint_import_role_arn"]
+    log.info("Pinpoint's segments and campaigns ended on 2026-10-30; this serves what still answers")
+    try:
+        PinpointHook(aws_conn_id=aws_conn_id).conn.get_app(ApplicationId=app)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        raise FlywheelError(
+            f"Pinpoint app {app} cannot be used ({code}): correct cohort_flywheel_pinpoint_application_id, or grant"
+            " the execution role mobiletargeting:GetApp on it; Pinpoint's segments ended on 2026-10-30, so an app"
+            " of a live account may be gone for good"
+        ) from None
+    account_and_name = role_arn.split(":role/")
+    if len(account_and_name) != 2:
+        raise FlywheelError(
+            f"cohort_flywheel_pinpoint_import_role_arn is {role_arn!r}: write arn:aws:iam::<account>:role/<name>"
+        )
+    # IAM has no endpoint in most VPCs: one short try, and where it cannot be reached Pinpoint's create call judges
+    iam = AwsBaseHook(
+        aws_conn_id=aws_conn_id,
+        client_type="iam",
+        config=Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1}),
+    ).conn
+    try:
+        iam.get_role(RoleName=account_and_name[1].rsplit("/", 1)[-1])
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        raise FlywheelError(
+            f"the import role {role_arn} cannot be used ({code}): create it, trusting pinpoint.amazonaws.com, or"
+            " grant the execution role iam:GetRole and iam:PassRole on it"
+        ) from None
+    except (EndpointUnreachable, HTTPClientError):
+        log.warning("IAM cannot be reached from here, so the import role is not checked before the import")
+
+
+def import_segment(plan: Any, segment: Any) -> tuple[BaseOperator, BaseOperator]:
+    """The tasks from the segment file to the verified segment; returns the first and the last.
+
+    `plan` and `segment` are the outputs (XComArg) of the tasks that made them.
+    """
+    application_id = plan["pinpoint_application_id"]
+    create = PinpointCreateImportJobOperator(
+        task_id="create_import_job",
+        application_id=application_id,
+        role_arn=plan["pinpoint_import_role_arn"],
+        s3_url=segment["s3_url"],
+        segment_name=plan["name"],
+    )
+    job_id: Any = create.output["job_id"]  # type: ignore[index]  # XComArg's type does not say so
+    wait = PinpointImportJobSensor(
+        task_id="wait_for_import_job",
+        application_id=application_id,
+        job_id=job_id,
+        deferrable=True,
+    )
+    verify = PinpointVerifySegmentOperator(
+        task_id="verify_segment",
+        application_id=application_id,
+        job_id=job_id,
+        expected_size=segment["rows"],
+    )
+    chain(create, wait, verify)
+    return create, verify

@@ -1,0 +1,1 @@
+"""One client a service: its retries, its signing, its paging."""

@@ -1,0 +1,1 @@
+"""Airflow glue: templates, context, deferral, XCom. Thin."""

@@ -1,0 +1,159 @@
+"""An extract and a table of contacts become a segment file."""
+
+from __future__ import annotations
+
+import importlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+
+from cohort_flywheel.cohorts import Consent
+from cohort_flywheel.contacts import NAME_ATTRIBUTES, Contact, Reject, judge, projection, read_do_not_contact
+from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
+from cohort_flywheel.hooks.s3 import lines, put_unless_equal
+from cohort_flywheel.membership import Member, read_extract
+from cohort_flywheel.names import segment_file_name
+from cohort_flywheel.operators.outside import outside
+from cohort_flywheel.operators.progress import Progress
+from cohort_flywheel.segment_file import digest, write_segment
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+T = TypeVar("T")
+
+
+class DynamoDBEnrichOperator(AwsBaseOperator[DynamoDBBatchGetHook]):
+    """Look the members of an extract up in a table, and write the segment file and the rejects.
+
+    The file's name ends in a digest of its bytes. Nothing holds the cohort in memory. Returns (each also an
+    XCom of its own) `s3_bucket`, `s3_key`, `s3_url`, `bytes`, `sha256`, `rejects_key`, `do_not_contact`
+    (entries of the list), and the counts `members = rows + rejects`, `rejects` by reason.
+
+    :param extract_bucket: the bucket of the extract. (templated)
+    :param extract_key: its key. (templated)
+    :param property: the property that holds the score in the extract. (templated)
+    :param table_name: the table of contacts, with `playerId` as its only key. (templated)
+    :param segment_bucket: where the segment file goes. (templated)
+    :param segment_folder: the prefix of its key. (templated)
+    :param name: the beginning of its file name. (templated)
+    :param rejects_bucket: where the rejects go. (templated)
+    :param rejects_key: their key. (templated)
+    :param attributes: column of the file to attribute of the table, beside the names and the role. (templated)
+    :param score_column: the attribute as which the score rides along, or None. (templated)
+    :param consent: a Consent as a dict, or None for no question of consent. (templated)
+    :param do_not_contact_key: the list in the rejects' bucket that binds the file, or None. (templated)
+    :param layout: a module of `cohort_flywheel.layouts`.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    aws_hook_class = DynamoDBBatchGetHook
+    template_fields = aws_template_fields(
+        "extract_bucket", "extract_key", "property", "table_name", "segment_bucket", "segment_folder", "name",
+        "rejects_bucket", "rejects_key", "attributes", "score_column", "consent", "do_not_contact_key",
+    )  # fmt: skip
+    ui_color = "#f0dcb7"
+
+    def __init__(
+        self,
+        *,
+        extract_bucket: Any,
+        extract_key: Any,
+        property: Any,
+        table_name: Any,
+        segment_bucket: Any,
+        name: Any,
+        rejects_bucket: Any,
+        rejects_key: Any,
+        segment_folder: Any = "",
+        attributes: Any = None,
+        score_column: Any = None,
+        consent: Any = None,
+        do_not_contact_key: Any = None,
+        layout: str = "pinpoint",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.extract_bucket, self.extract_key, self.property = extract_bucket, extract_key, property
+        self.table_name, self.name = table_name, name
+        self.segment_bucket, self.segment_folder = segment_bucket, segment_folder
+        self.rejects_bucket, self.rejects_key = rejects_bucket, rejects_key
+        self.attributes, self.score_column, self.consent = attributes, score_column, consent
+        self.do_not_contact_key, self.layout = do_not_contact_key, layout
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from cohort_flywheel.contacts import (
+            NAME_ATTRIBUTES,
+        )  # brings the address library: not for a DAG's parse
+
+        clearing = "Clearing this task is safe: it makes the same files from the same extract and records."
+        s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+        layout: Any = importlib.import_module(f"cohort_flywheel.layouts.{self.layout}")
+        columns = [
+            *NAME_ATTRIBUTES,
+            *(self.attributes or {}),
+            *([self.score_column] if self.score_column else []),
+        ]
+        with outside(clearing) as done, TemporaryDirectory() as folder:
+            rows_path, rejects_path = Path(folder) / "segment.csv", Path(folder) / "rejects.csv"
+            with closing(sqlite3.connect(Path(folder) / "do_not_contact.sqlite")) as listed:
+                entries = self._load_do_not_contact(s3, listed)
+                judged = self._judged(
+                    read_extract(lines(s3, self.extract_bucket, self.extract_key), self.property), listed
+                )
+                counts = write_segment(judged, columns, layout, rows_path, rejects_path)
+            put_unless_equal(s3, rejects_path, self.rejects_bucket, self.rejects_key, digest(rejects_path))
+            done.append(f"the rejects were put at s3://{self.rejects_bucket}/{self.rejects_key}")
+            sha256, size = digest(rows_path), rows_path.stat().st_size
+            key = self.segment_folder + segment_file_name(self.name, sha256)
+            url = f"s3://{self.segment_bucket}/{key}"
+            put_unless_equal(s3, rows_path, self.segment_bucket, key, sha256)
+            done.append(f"the segment file was put at {url}")
+        self.log.info("%s: %s rows of %s members", done[-1], f"{counts['rows']:,}", f"{counts['members']:,}")
+        return {
+            "s3_bucket": self.segment_bucket, "s3_key": key, "s3_url": url, "bytes": size, "sha256": sha256,
+            "rejects_key": self.rejects_key, "do_not_contact": entries, **counts,
+        }  # fmt: skip
+
+    def _load_do_not_contact(self, s3: S3Hook, listed: sqlite3.Connection) -> int:
+        """Copy the list into a temporary table: it may be longer than a worker's memory."""
+        listed.execute("CREATE TABLE entry (text TEXT PRIMARY KEY) WITHOUT ROWID")
+        if not self.do_not_contact_key:
+            return 0
+        number = 0
+        for some in _batches(lines(s3, self.rejects_bucket, self.do_not_contact_key), 10_000):
+            entries = read_do_not_contact(some)
+            number += sum(1 for line in some if line.strip())
+            listed.executemany("INSERT OR IGNORE INTO entry VALUES (?)", ((entry,) for entry in entries))
+        return number
+
+    def _judged(self, members: Iterable[Member], listed: sqlite3.Connection) -> Iterator[Contact | Reject]:
+        def do_not_contact(entry: str) -> bool:
+            return listed.execute("SELECT 1 FROM entry WHERE text = ?", (entry,)).fetchone() is not None
+
+        attributes = dict(self.attributes or {})
+        consent = Consent.model_validate(self.consent) if self.consent else None
+        wanted = projection(attributes, consent)
+        progress = Progress(self.log, "members looked up")
+        for batch in _batches(members, MAX_BATCH_KEYS):
+            records = self.hook.get_items(self.table_name, "playerId", [m.player_id for m in batch], wanted)
+            for member in batch:
+                yield judge(
+                    member, records.get(member.player_id), attributes=attributes, consent=consent,
+                    score_column=self.score_column, do_not_contact=do_not_contact,
+                )  # fmt: skip
+            progress.add(len(batch))
+
+
+def _batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(things)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,143 @@
+"""The first task of a run: everything is decided, and checked, before anything outside is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.sdk import BaseOperator
+from airflow.timetables.interval import CronDataIntervalTimetable
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.as_of import RunDates, as_of
+from cohort_flywheel.cohorts import read_registry
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.operators.outside import outside
+from cohort_flywheel.operators.settings import PREFIX, SETTINGS, read_settings
+from cohort_flywheel.plan import make_plan
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class CohortPlanOperator(BaseOperator):
+    """Freeze a run's cohort, threshold, as-of and names; refuse, with a sentence, what must not run.
+
+    Returns the plan (`plan.make_plan`) and the settings, each entry also an XCom of its own. Changes nothing
+    outside.
+
+    :param registry: the path of cohorts.yaml, read when the task runs.
+    :param schedule: the DAG's cron, in UTC.
+    :param destination: a module of `cohort_flywheel.destinations`.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    ui_color = "#c9e8c4"
+
+    def __init__(
+        self,
+        *,
+        registry: Path,
+        schedule: str,
+        destination: ModuleType,
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.registry, self.schedule, self.destination = registry, schedule, destination
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with outside("Correct it and clear this task, or start a new run: this task only reads."):
+            params = context["params"]
+            self._refuse_unknown_params(context)
+            cohort = read_registry(self.registry).cohort(params["cohort"])
+            settings = read_settings((*SETTINGS, *self.destination.SETTINGS))
+            plan = make_plan(
+                cohort,
+                threshold=params["threshold"],
+                dry_run=params["dry_run"],
+                as_of=self._as_of(context),
+                settings=settings,
+            )
+            self._check_aws(settings, plan)
+        self.log.info(
+            "%s: %s %s %s at %s",
+            plan["name"],
+            plan["property"],
+            plan["direction"],
+            plan["threshold"],
+            plan["as_of"],
+        )
+        return plan | settings
+
+    def _refuse_unknown_params(self, context: Context) -> None:
+        """Airflow accepts a param that the DAG does not have: `dry_rum` would import."""
+        known = list(context["dag"].params)
+        if unknown := sorted(set(context["dag_run"].conf or {}) - set(known)):
+            raise FlywheelError(
+                f"this DAG has no param {', '.join(unknown)}: the params are {', '.join(known)}; correct the name"
+            )
+
+    def _as_of(self, context: Context) -> datetime:
+        timetable = CronDataIntervalTimetable(self.schedule, "UTC")
+        run = context["dag_run"]
+        dates = RunDates(
+            logical_date=run.logical_date,
+            data_interval_end=run.data_interval_end,
+            run_after=run.run_after,
+            automatic=run.run_type in ("scheduled", "backfill"),
+        )
+        return as_of(
+            dates,
+            last_instant=lambda moment: (
+                timetable.infer_manual_data_interval(run_after=pendulum.instance(moment, tz="UTC")).end
+            ),
+            now=datetime.now(UTC),
+        )
+
+    def _check_aws(self, settings: Mapping[str, str], plan: Mapping[str, Any]) -> None:
+        s3 = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="s3").conn
+        for role in ("export", "import", "state"):
+            bucket = settings[f"{role}_bucket"]
+            with _named(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
+                s3.head_bucket(Bucket=bucket)
+        do_not_contact = f"s3://{plan['state_bucket']}/{plan['do_not_contact_key']}"
+        with _named(
+            f"the do-not-contact list {do_not_contact}",
+            "state_bucket",
+            "s3:GetObject",
+            "put it (an empty file, if nobody is on it)",
+        ):
+            s3.head_object(Bucket=plan["state_bucket"], Key=plan["do_not_contact_key"])
+        dynamodb = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="dynamodb").conn
+        table = settings["contacts_table"]
+        with _named(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
+            keys = dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]
+        if [(key["AttributeName"], key["KeyType"]) for key in keys] != [("playerId", "HASH")]:
+            raise FlywheelError(
+                f"table {table} must have playerId as its partition key and no sort key: correct {PREFIX}contacts_table"
+            )
+        self.destination.check(settings, self.aws_conn_id, self.log)
+
+
+@contextmanager
+def _named(what: str, setting: str, action: str, create: str = "create it") -> Iterator[None]:
+    """Turn AWS's refusal into a sentence that names the thing, the setting and the right that is needed."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in ("404", "NoSuchBucket", "ResourceNotFoundException"):
+            advice = f"is not there: {create}, or correct {PREFIX}{setting}"
+        elif code in ("403", "AccessDenied", "AccessDeniedException"):
+            advice = f"is refused ({code}): grant the execution role {action} on it, or correct {PREFIX}{setting}"
+        else:
+            raise
+        raise FlywheelError(f"{what} {advice}") from None

@@ -1,0 +1,82 @@
+"""The last task of a run, whatever happened before it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseOperator
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.names import report_file_name, report_folder
+from cohort_flywheel.operators.outside import outside
+from cohort_flywheel.operators.settings import read_settings
+from cohort_flywheel.report import make_report, table
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class CohortReportOperator(BaseOperator):
+    """Write what the run reached to the state bucket as JSON, and as a table to the log.
+
+    Meant as a teardown, so that it runs after failures and skips, and a failed run stays failed. Fails when the
+    sums do not hold. Returns (each also an XCom of its own) `report_url` and `outcome`.
+
+    :param plan: the plan's output, or None where the plan failed. (templated)
+    :param extract: GremlinToS3Operator's output, or None. (templated)
+    :param segment: DynamoDBEnrichOperator's output, or None. (templated)
+    :param imported: the output of the destination's last task, or None. (templated)
+    :param aws_conn_id: the Airflow connection used for AWS credentials. (templated)
+    """
+
+    template_fields = ("plan", "extract", "segment", "imported", "aws_conn_id")
+    ui_color = "#c9e8c4"
+
+    def __init__(
+        self,
+        *,
+        plan: Any,
+        extract: Any,
+        segment: Any,
+        imported: Any,
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.plan, self.extract, self.segment, self.imported = plan, extract, segment, imported
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with outside("Clearing this task is safe: it writes the same report again.") as done:
+            dag_run, ti = context["dag_run"], context["ti"]
+            states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
+            tasks = {task: str(state) for task, state in states.items() if task != ti.task_id}
+            run = {
+                "dag_id": dag_run.dag_id,
+                "run_id": dag_run.run_id,
+                "run_type": str(dag_run.run_type),
+                "started": dag_run.start_date.isoformat() if dag_run.start_date else None,
+                "triggered_by": getattr(dag_run, "triggering_user_name", None),
+            }
+            report = make_report(run, tasks, self.plan, self.extract, self.segment, self.imported)
+            self.log.info("\n%s", table(report))
+            if self.plan:
+                bucket, folder = self.plan["state_bucket"], self.plan["report_folder"]
+            else:  # the plan refused the run, so there is no name to file it under but the run's own
+                bucket, folder = (
+                    read_settings(["state_bucket"])["state_bucket"],
+                    report_folder(dag_run.dag_id),
+                )
+            key = folder + report_file_name(dag_run.run_id)
+            body = json.dumps(report, indent=2, sort_keys=True)
+            S3Hook(aws_conn_id=self.aws_conn_id).load_string(body, key, bucket, replace=True)
+            url = f"s3://{bucket}/{key}"
+            done.append(f"the report was put at {url}")
+            if report["faults"]:
+                raise FlywheelError(
+                    f"the figures do not add up: {'; '.join(report['faults'])}; send to nobody, and ask for help"
+                )
+        self.log.info("the report is at %s", url)
+        return {"report_url": url, "outcome": report["outcome"]}

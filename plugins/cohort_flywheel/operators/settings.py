@@ -1,0 +1,31 @@
+"""What a deployment sets: Airflow Variables, in Airflow's own order of places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from airflow.sdk import Variable
+
+from cohort_flywheel.errors import FlywheelError
+
+PREFIX = "cohort_flywheel_"
+
+#: What every deployment sets; a destination adds its own.
+SETTINGS = ("export_bucket", "import_bucket", "state_bucket", "contacts_table")
+
+
+def read_settings(names: Iterable[str]) -> dict[str, str]:
+    """Return the settings by name (without the prefix); raise FlywheelError that names all that are missing.
+
+    Airflow looks in the secrets backend (SSM Parameter Store or Secrets Manager, where one is configured), then
+    the environment, then its Variables.
+    """
+    found = {name: Variable.get(PREFIX + name, default=None) for name in names}
+    if missing := [name for name, value in found.items() if not value]:
+        first = PREFIX + missing[0]
+        raise FlywheelError(
+            f"not set: {', '.join(PREFIX + name for name in missing)}. Set each in one of: the secrets backend"
+            f" (<variables_prefix>/{first}), the environment (AIRFLOW_VAR_{first.upper()}), or Airflow's Variables"
+            f" (Admin, Variables: {first})"
+        )
+    return found

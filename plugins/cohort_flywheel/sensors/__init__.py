@@ -1,0 +1,1 @@
+"""Sensors of the jobs that a destination runs."""
