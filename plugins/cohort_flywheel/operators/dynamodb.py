@@ -90,10 +90,6 @@ class DynamoDBEnrichOperator(AwsBaseOperator[DynamoDBBatchGetHook]):
         self.do_not_contact_key, self.layout = do_not_contact_key, layout
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from cohort_flywheel.contacts import (
-            NAME_ATTRIBUTES,
-        )  # brings the address library: not for a DAG's parse
-
         clearing = "Clearing this task is safe: it makes the same files from the same extract and records."
         s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         layout: Any = importlib.import_module(f"cohort_flywheel.layouts.{self.layout}")

@@ -1,0 +1,78 @@
+"""BatchGetItem against DynamoDB Local."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from cohort_flywheel.hooks import dynamodb
+from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook, UnprocessedKeysError
+
+
+@pytest.fixture
+def table(dynamodb_client: Any, request: pytest.FixtureRequest) -> Any:
+    name = "hook_test"
+    dynamodb_client.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "playerId", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "playerId", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    for number in range(100):
+        item = {"playerId": {"S": f"p{number}"}, "level": {"N": str(number)}, "size": {"S": "reserved word"}}
+        dynamodb_client.put_item(TableName=name, Item=item)
+    yield name
+    dynamodb_client.delete_table(TableName=name)
+
+
+def test_finds_what_is_there(airflow_env: Any, table: str) -> None:
+    found = DynamoDBBatchGetHook().get_items(table, "playerId", ["p1", "nobody", "p2"], ["level", "size"])
+    assert found == {
+        "p1": {"playerId": "p1", "level": Decimal(1), "size": "reserved word"},
+        "p2": {"playerId": "p2", "level": Decimal(2), "size": "reserved word"},
+    }
+
+
+def test_a_hundred_keys_and_only_the_attributes_asked_for(airflow_env: Any, table: str) -> None:
+    found = DynamoDBBatchGetHook().get_items(table, "playerId", [f"p{n}" for n in range(100)], ["level"])
+    assert len(found) == 100
+    assert set(found["p7"]) == {"playerId", "level"}
+
+
+def test_a_key_that_dynamodb_cannot_hold_has_no_record(airflow_env: Any, table: str) -> None:
+    """One key of over 2,048 bytes would have the whole batch refused."""
+    assert set(DynamoDBBatchGetHook().get_items(table, "playerId", ["é" * 1025, "p3"], [])) == {"p3"}
+    assert DynamoDBBatchGetHook().get_items(table, "playerId", ["x" * 2049], []) == {}
+
+
+def test_keys_left_unprocessed_are_asked_again(airflow_env: Any, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DynamoDB says so in a successful answer, so the SDK's own retries never see it."""
+    hook = DynamoDBBatchGetHook()
+    asked: list[int] = []
+    real = hook.conn.batch_get_item
+
+    def a_third_is_left(RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        keys = RequestItems[table]["Keys"]
+        asked.append(len(keys))
+        now, left = keys[: max(1, 2 * len(keys) // 3)], keys[max(1, 2 * len(keys) // 3) :]
+        answer = real(RequestItems={table: RequestItems[table] | {"Keys": now}})
+        answer["UnprocessedKeys"] = {table: RequestItems[table] | {"Keys": left}} if left else {}
+        return dict(answer)
+
+    monkeypatch.setattr(hook.conn, "batch_get_item", a_third_is_left)
+    monkeypatch.setattr(dynamodb, "wait_random_exponential", lambda **_: lambda _state: 0)
+    assert len(hook.get_items(table, "playerId", [f"p{n}" for n in range(30)], [])) == 30
+    assert asked == [30, 10, 4, 2, 1]
+
+
+def test_keys_left_unprocessed_for_ever_are_a_sentence(
+    airflow_env: Any, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = DynamoDBBatchGetHook()
+    monkeypatch.setattr(
+        hook.conn, "batch_get_item", lambda RequestItems: {"Responses": {}, "UnprocessedKeys": RequestItems}
+    )
+    monkeypatch.setattr(dynamodb, "wait_random_exponential", lambda **_: lambda _state: 0)
+    with pytest.raises(UnprocessedKeysError, match="left 2 of 2 keys of table hook_test unprocessed"):
+        hook.get_items(table, "playerId", ["p1", "p2"], [])

@@ -1,0 +1,143 @@
+"""The plan refuses what must not run, with a sentence, before anything outside is touched."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from cohort_flywheel.destinations import pinpoint
+from cohort_flywheel.operators.plan import CohortPlanOperator
+from local.config import ROOT
+
+REGISTRY = ROOT / "include" / "cohorts.yaml"
+
+
+def plan(registry: Path = REGISTRY) -> CohortPlanOperator:
+    return CohortPlanOperator(task_id="plan", registry=registry, schedule="0 0 * * *", destination=pinpoint)
+
+
+def refused(context: Any, registry: Path = REGISTRY) -> str:
+    with pytest.raises(AirflowFailException) as raised:
+        plan(registry).execute(context)
+    text = str(raised.value)
+    assert "Outside: nothing was changed. Correct it and clear this task" in text
+    return text
+
+
+def test_freezes_the_definition_and_all_names(airflow_env: Any, context: Any, config: Any) -> None:
+    made = plan().execute(context())
+    assert made["as_of"] == "2026-11-22T00:00:00+00:00"
+    assert made["name"] == "ea_atrisk_2_2026-11-22_00-00-00"
+    assert made["extract_key"] == "export/ea_atrisk_2_2026-11-22_00-00-00.json"
+    assert (made["extract_bucket"], made["segment_bucket"]) == (config.export_bucket, config.import_bucket)
+    assert (made["direction"], made["threshold"], made["threshold_from"]) == ("above", 2, "registry")
+    assert json.loads(json.dumps(made)) == made  # fit for an XCom
+
+
+def test_a_dry_run_writes_to_the_state_bucket_only(airflow_env: Any, context: Any, config: Any) -> None:
+    made = plan().execute(context({"dry_run": True}))
+    buckets = {made[key] for key in made if key.endswith("_bucket")} - {config.export_bucket, config.import_bucket}
+    assert buckets == {config.state_bucket}
+    assert made["extract_bucket"] == made["segment_bucket"] == config.state_bucket
+    for key in ("extract_key", "segment_folder", "rejects_key", "report_folder"):
+        assert made[key].startswith("dry_run/")
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"dry_rum": True}, "this DAG has no param dry_rum: the params are cohort, threshold, dry_run"),
+        ({"cohort": "ea_atrsk"}, r"no cohort 'ea_atrsk' \(did you mean ea_atrisk\?\)"),
+        ({"threshold": 2.5}, "2.5 is no whole number"),
+        ({"threshold": "2"}, "'2' is no whole number"),
+        ({"threshold": True}, "True is no whole number"),
+        ({"cohort": "ea_reputation", "threshold": 2}, "outside the range of cohort ea_reputation, which looks below"),
+    ],
+)
+def test_params(params: dict[str, Any], sentence: str, airflow_env: Any, context: Any) -> None:
+    assert re.search(sentence, refused(context(params)))
+
+
+def test_a_whole_float_is_a_whole_number(airflow_env: Any, context: Any) -> None:
+    """JSON Schema lets 2.0 pass as an integer: it must not become another name."""
+    assert plan().execute(context({"threshold": 2.0}))["name"] == "ea_atrisk_2_2026-11-22_00-00-00"
+
+
+@pytest.mark.parametrize(
+    ("run", "sentence"),
+    [
+        ({"data_interval_end": datetime(2099, 1, 1, tzinfo=UTC)}, "lies in the future"),
+        ({"data_interval_end": datetime(2026, 11, 20, 7, tzinfo=UTC)}, "is not an instant of the schedule"),
+        ({"logical_date": datetime(2026, 10, 1, 5, tzinfo=UTC)}, "means the as-of 2026-10-01"),
+        ({"logical_date": datetime(2026, 10, 1, tzinfo=UTC)}, "takes the place of that day's scheduled run"),
+    ],
+)
+def test_dates(run: dict[str, Any], sentence: str, airflow_env: Any, context: Any) -> None:
+    assert sentence in refused(context(**run))
+
+
+def test_a_scheduled_run_takes_the_end_of_its_interval(airflow_env: Any, context: Any) -> None:
+    day = datetime(2026, 10, 1, tzinfo=UTC)
+    run = {"run_type": "scheduled", "logical_date": day, "data_interval_end": datetime(2026, 10, 2, tzinfo=UTC)}
+    assert plan().execute(context(**run))["as_of"] == "2026-10-02T00:00:00+00:00"
+
+
+def test_a_cohort_that_is_written_wrongly_fails_with_its_line(airflow_env: Any, context: Any, tmp_path: Path) -> None:
+    registry = tmp_path / "cohorts.yaml"
+    registry.write_text(REGISTRY.read_text().replace("    property: ea_duty", "    propery: ea_duty"))
+    line = 1 + registry.read_text().splitlines().index("    propery: ea_duty")
+    text = refused(context({"cohort": "ea_duty"}), registry)
+    assert f"cohort ea_duty in cohorts.yaml, line {line}:" in text or "property is missing" in text
+    assert plan(registry).execute(context())["cohort"] == "ea_atrisk"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("EXPORT_BUCKET", "no-such-bucket", "bucket no-such-bucket is not there"),
+        ("IMPORT_BUCKET", "no-such-bucket", "correct cohort_flywheel_import_bucket"),
+        ("STATE_BUCKET", "no-such-bucket", "bucket no-such-bucket is not there"),
+        ("CONTACTS_TABLE", "no_such_table", "table no_such_table is not there"),
+        ("PINPOINT_APPLICATION_ID", "0" * 32, "cannot be used (NotFoundException)"),
+        ("PINPOINT_IMPORT_ROLE_ARN", "arn:aws:iam::123456789012:role/Nobody", "role/Nobody cannot be used"),
+        ("PINPOINT_IMPORT_ROLE_ARN", "PinpointSegmentImport", "write arn:aws:iam::<account>:role/<name>"),
+    ],
+)
+def test_what_is_not_there(
+    variable: str, value: str, sentence: str, airflow_env: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"AIRFLOW_VAR_COHORT_FLYWHEEL_{variable}", value)
+    assert sentence in refused(context())
+
+
+def test_a_missing_setting_is_named_with_all_its_places(
+    airflow_env: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET")
+    text = refused(context())
+    assert "not set: cohort_flywheel_state_bucket" in text
+    assert "AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET" in text
+    assert "secrets backend" in text
+
+
+def test_three_buckets_must_be_three(
+    airflow_env: Any, context: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_EXPORT_BUCKET", config.import_bucket)
+    assert "must be three" in refused(context())
+
+
+def test_without_a_do_not_contact_list_nobody_is_written_to(
+    airflow_env: Any, context: Any, config: Any, servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3 = boto3.client("s3", endpoint_url=servers.aws_url, region_name=config.region,
+                      aws_access_key_id="local", aws_secret_access_key="local")  # fmt: skip
+    s3.create_bucket(Bucket="a-state-bucket-without-a-list")
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", "a-state-bucket-without-a-list")
+    assert "the do-not-contact list s3://a-state-bucket-without-a-list/do_not_contact.txt is not there" in refused(context())
