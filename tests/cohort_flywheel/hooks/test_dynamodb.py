@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from cohort_flywheel.hooks import dynamodb
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook, UnprocessedKeysError
 
@@ -71,7 +72,7 @@ def test_keys_left_unprocessed_for_ever_are_a_sentence(
 ) -> None:
     hook = DynamoDBBatchGetHook()
     monkeypatch.setattr(
-        hook.conn, "batch_get_item", lambda RequestItems: {"Responses": {}, "UnprocessedKeys": RequestItems}
+        hook.conn, "batch_get_item", lambda **request: {"Responses": {}, "UnprocessedKeys": request["RequestItems"]}
     )
     monkeypatch.setattr(dynamodb, "wait_random_exponential", lambda **_: lambda _state: 0)
     with pytest.raises(UnprocessedKeysError, match="left 2 of 2 keys of table hook_test unprocessed"):

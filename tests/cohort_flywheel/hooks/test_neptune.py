@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -16,11 +16,12 @@ from aiohttp import web
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.neptune import GraphUnavailableError, NeptuneGremlinHook
 from gremlin_python.process.graph_traversal import GraphTraversalSource
 from gremlin_python.process.traversal import TraversalStrategies
 from gremlin_python.structure.graph import Graph
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.neptune import GraphUnavailableError, NeptuneGremlinHook
 
 KEYS = Credentials("AKIDEXAMPLE", "made-up-secret")
 
@@ -32,8 +33,7 @@ def g() -> GraphTraversalSource:
 def connect(monkeypatch: pytest.MonkeyPatch, port: int, **extra: Any) -> NeptuneGremlinHook:
     connection = {"conn_type": "gremlin", "host": "127.0.0.1", "port": port, "schema": "ws", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_NEPTUNE_DEFAULT", json.dumps(connection))
-    hook = NeptuneGremlinHook()
-    return hook
+    return NeptuneGremlinHook()
 
 
 def graphbinary_error(request_id: bytes, status: int, text: str) -> bytes:
@@ -120,7 +120,9 @@ def test_a_graph_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
             list(hook.stream(g().V()))
 
 
-@pytest.mark.parametrize("code", ["ConcurrentModificationException", "ThrottlingException", "MemoryLimitExceededException"])
+@pytest.mark.parametrize(
+    "code", ["ConcurrentModificationException", "ThrottlingException", "MemoryLimitExceededException"]
+)
 def test_retryable_codes_of_neptune(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with a_server(answering(500, neptune_error(code))) as port:
         hook = connect(monkeypatch, port)
@@ -165,10 +167,8 @@ def test_a_socket_that_the_server_closes_is_replaced(servers: Any, monkeypatch: 
             sent += len(data)
             if not data or (limit is not None and sent > limit):
                 for each in (source, target):
-                    try:
+                    with suppress(OSError):  # the other direction was faster
                         each.shutdown(socket.SHUT_RDWR)
-                    except OSError:
-                        pass  # the other direction was faster
                 return
 
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -7,6 +7,7 @@ import logging
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from botocore.exceptions import ClientError, EndpointConnectionError
+
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.operators.outside import outside
 
@@ -42,12 +43,12 @@ def test_retry_where_it_can_help(error: Exception) -> None:
 
 def test_nothing_of_an_unexpected_error_s_text_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), pytest.raises(AirflowException) as raised, outside(""):
-        {}["wayne96"]  # noqa: B018 - raises a KeyError whose text is the player's id
+        {}["wayne96"]
     assert "KeyError" in str(raised.value)
     assert "test_outside.py" in caplog.text  # where it happened is told
     assert "wayne96" not in str(raised.value)
     assert raised.value.__suppress_context__
-    assert 'KeyError: ' not in caplog.text
+    assert "KeyError: " not in caplog.text
 
 
 def test_the_message_of_aws_is_not_told() -> None:

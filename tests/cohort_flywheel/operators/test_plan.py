@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+
 from cohort_flywheel.destinations import pinpoint
 from cohort_flywheel.operators.plan import CohortPlanOperator
 from local.config import ROOT
@@ -140,4 +141,6 @@ def test_without_a_do_not_contact_list_nobody_is_written_to(
                       aws_access_key_id="local", aws_secret_access_key="local")  # fmt: skip
     s3.create_bucket(Bucket="a-state-bucket-without-a-list")
     monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", "a-state-bucket-without-a-list")
-    assert "the do-not-contact list s3://a-state-bucket-without-a-list/do_not_contact.txt is not there" in refused(context())
+    assert "the do-not-contact list s3://a-state-bucket-without-a-list/do_not_contact.txt is not there" in refused(
+        context()
+    )

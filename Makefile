@@ -1,0 +1,40 @@
+# Each command does its own set-up: .venv (local/setup.sh) and the jars of the servers (.cache) are made once.
+# A variable goes behind the command: make demo COHORT=ea_reputation THRESHOLD=-70
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+export PYTHONPATH := .
+
+.PHONY: help setup demo test lint up down servers servers-down clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:
+	@sh local/setup.sh
+
+demo: setup ## one run of the daily DAG on local servers and sample players, and what came of it
+	@$(PY) -m local demo
+
+test: setup ## all tests, on servers that they start and stop themselves
+	@$(PY) -m local test-needs
+	@$(PY) -m pytest
+
+lint: setup ## ruff (AIR rules included), its formatting, and the types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy plugins dags local tests
+
+up: setup ## the servers and a real Airflow with its UI, seeded; prints the address
+	@$(PY) -m local up
+
+down: setup ## stops what `make up` started
+	@$(PY) -m local down
+
+servers: setup ## only the servers; their addresses go to .local/servers.env, which a shell can source
+	@$(PY) -m local servers
+
+servers-down: setup ## stops them
+	@$(PY) -m local servers-down
+
+clean: ## removes .venv, .cache and .local (stop the servers first)
+	rm -rf .venv .cache .local

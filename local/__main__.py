@@ -1,0 +1,61 @@
+"""The commands of the local servers: `python -m local --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from local import config, java, sample, servers
+from local.config import LocalError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; what goes wrong is said in a sentence."""
+    parser = argparse.ArgumentParser(prog="python -m local", description="The servers of a laptop.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[[argparse.Namespace], int | None], help: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, description=help)
+        made.set_defaults(function=function)
+        return made
+
+    command("fetch", lambda args: java.fetch(), "fetch the jars of the servers into .cache")
+    command("lock-jars", lambda args: java.lock_jars(), "write local/jars anew after a version was changed")
+    command("servers", lambda args: start(), "start the servers, seeded; addresses go to .local/servers.env")
+    command("servers-down", lambda args: stop(), "stop what `servers` started")
+    command(
+        "sample", lambda args: sample.write(args.folder), "write the sample players' files into a folder"
+    ).add_argument("folder", type=Path)
+
+    parsed = parser.parse_args(arguments)
+    try:
+        return parsed.function(parsed) or 0
+    except LocalError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def start() -> None:
+    """Start the three servers and seed them."""
+    from local.seed import seed  # boto3 takes its time, which the other commands need not wait for
+
+    settings = config.load()
+    addresses = servers.start_detached(settings)
+    seeded = seed(addresses, settings)
+    file = servers.write_environment(servers.airflow_environment(addresses, settings, *seeded))
+    print(f"Gremlin Server   {addresses.gremlin_url}")
+    print(f"DynamoDB Local   {addresses.dynamodb_url}")
+    print(f"AWS endpoint     {addresses.aws_url}")
+    print(f"For a shell:     . {file.relative_to(config.ROOT)}")
+
+
+def stop() -> None:
+    """Stop the three servers."""
+    stopped = servers.stop_detached()
+    print(f"Stopped {', '.join(stopped)}." if stopped else "No server was running.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

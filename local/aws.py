@@ -1,0 +1,69 @@
+"""The AWS of a laptop: moto's server with Amazon Pinpoint's import jobs beside its own S3, IAM, STS and the rest.
+
+Run it with ``python -m local.aws --host 127.0.0.1 --port 5566``; it stops on SIGTERM and on Ctrl-C.
+"""
+
+import argparse
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from local.pinpoint import control_plane
+from local.pinpoint.control import control
+from local.pinpoint.models import install
+
+
+def application() -> Callable[..., Iterable[bytes]]:
+    """moto's WSGI application, with the control plane in front of it."""
+    install()
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") == control_plane.PATH:
+            return control_plane.serve(environ, start_response)
+        return moto(environ, start_response)
+
+    return serve
+
+
+def server(host: str, port: int, import_seconds: float = 4.0) -> BaseWSGIServer:
+    """The server, bound and not yet serving; port 0 takes a free one."""
+    # werkzeug logs each request's path, and a path may hold a player's id.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    control.default_import_seconds = import_seconds
+    control.reset()
+    made = make_server(host, port, application(), threaded=True, request_handler=MotoRequestHandler)
+    os.environ["MOTO_PORT"] = str(made.server_port)  # moto's services call each other through it
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    parser.add_argument("--port", type=int, default=5566, help="the port to listen on; 0 takes a free one")
+    parser.add_argument("--import-seconds", type=float, default=4.0, help="how long a Pinpoint import job takes")
+    arguments = parser.parse_args()
+
+    made = server(arguments.host, arguments.port, arguments.import_seconds)
+    signal.signal(signal.SIGTERM, _stop)
+    print(f"AWS (moto and Pinpoint) listens on http://{arguments.host}:{made.server_port}", flush=True)
+    try:
+        made.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        made.server_close()
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    main()

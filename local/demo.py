@@ -1,0 +1,142 @@
+"""`make demo`: one run of the daily DAG on local servers and sample players, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from local import airflow, config, seed, servers
+
+HERE = config.RUN_DIR / "demo"
+
+
+def main() -> int:
+    """Run the demo; 0 only if a segment was imported and its size agrees with the report."""
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - started:5.1f} s] {text}", flush=True)
+
+    conf = {"cohort": os.environ.get("COHORT", "ea_atrisk")}
+    if os.environ.get("THRESHOLD"):
+        conf |= {"threshold": int(os.environ["THRESHOLD"])}  # type: ignore[dict-item]  # JSON, not text
+    shutil.rmtree(HERE, ignore_errors=True)
+    HERE.mkdir(parents=True)
+    settings = config.load()
+
+    say("starting Gremlin Server, DynamoDB Local and the AWS endpoint (moto with Pinpoint) ...")
+    database = _in_background(lambda: airflow.migrate(airflow.environment(HERE / "airflow", {})))
+    with servers.running(run_dir=HERE / "servers") as addresses:
+        say("loading the sample: 1,000 player vertices, their contacts ...")
+        seeded = seed.seed(addresses, settings)
+        say("waiting for Airflow's metadata database ...")
+        database()
+        environ = airflow.environment(
+            HERE / "airflow",
+            servers.airflow_environment(addresses, settings, seeded.application_id, seeded.role_arn),
+        )
+        say(f"running the DAG cohort_to_segment with {json.dumps(conf)} ...")
+        log = HERE / "run.log"
+        code = _run_dag(environ, conf, log, say)
+        files = _save_buckets(seed.client("s3", addresses, settings), settings)
+        report = next((json.loads(file.read_text()) for file in files if "reports" in file.parts), None)
+        agrees = bool(report) and _size_agrees(report, seeded.application_id, addresses, settings)
+    say("what happened to every player:")
+    print(_funnel(report) if report else "  (no report was written)")
+    print("\nEach artefact, copied from the emulated S3, which has ended with the other servers:")
+    for file in [*files, log]:
+        print(f"  {file.relative_to(config.ROOT)}")
+    if code or not agrees:
+        print("\nThe demo FAILED: read the end of the log above.")
+        return 1
+    print(f"\nThe segment was imported, and its size agrees. {time.monotonic() - started:.0f} s in all.")
+    print("Next: `make up` for the Airflow UI on the same sample.")
+    return 0
+
+
+def _in_background(work: Any) -> Any:
+    """Start some work in a thread; calling what is returned waits for it and raises what it raised."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except config.LocalError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def join() -> None:
+        thread.join()
+        for failure in failures:
+            raise failure
+
+    return join
+
+
+def _run_dag(environ: dict[str, str], conf: dict[str, Any], log: Path, say: Any) -> int:
+    """`airflow dags test`: one run in one process, deferral included. Says each task as it begins."""
+    command = [airflow.AIRFLOW, "dags", "test", "cohort_to_segment", "--conf", json.dumps(conf)]
+    with log.open("w") as file, subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout or ():
+            file.write(line)
+            if match := re.search(r"\[DAG TEST\] (?:starting|running trigger).*?(?:task_id=|task=)([\w]+)", line):
+                say(f"  {match[1]}")
+    return process.returncode
+
+
+def _size_agrees(
+    report: dict[str, Any], application_id: str, addresses: servers.Servers, settings: config.Config
+) -> bool:
+    """Ask Pinpoint itself: the segment is there, and as large as the report's rows."""
+    if not report["imported"]:
+        return False
+    segment = seed.client("pinpoint", addresses, settings).get_segment(
+        ApplicationId=application_id, SegmentId=report["imported"]["segment_id"]
+    )["SegmentResponse"]
+    return bool(segment["ImportDefinition"]["Size"] == report["segment"]["rows"] > 0)
+
+
+def _save_buckets(s3: Any, settings: config.Config) -> list[Path]:
+    """Copy every object of the three buckets to .local/demo, as the emulated S3 ends with the demo."""
+    files = []
+    for bucket in (settings.export_bucket, settings.import_bucket, settings.state_bucket):
+        for item in s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
+            file = HERE / bucket / item["Key"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file(bucket, item["Key"], str(file))
+            files.append(file)
+    return files
+
+
+def _funnel(report: dict[str, Any]) -> str:
+    """The report as a picture of bars: how many players came through each room."""
+    extract, segment, imported = report["extract"], report["segment"], report["imported"]
+    steps: list[tuple[str, int]] = []
+    if extract:
+        steps += [("vertices", extract["vertices"]), ("members", extract["members"])]
+    if segment:
+        contacts = segment["members"] - segment["rejects"].get("no_record", 0)
+        steps += [("contacts", contacts), ("rows", segment["rows"])]
+    if imported:
+        steps.append(("in the segment", imported["segment_size"]))
+    most = max([number for _name, number in steps], default=0) or 1
+    lines = [f"  {name:<16}{number:>6,}  {'█' * round(40 * number / most)}" for name, number in steps]
+    if extract:
+        lines.append(f"  merged {extract['merged']}, without a playerId {extract['vertices_without_playerId']}")
+    if segment:
+        rejects = ", ".join(f"{reason} {number}" for reason, number in segment["rejects"].items()) or "none"
+        lines.append(f"  rejects: {rejects}")
+    if imported:
+        lines.append(f"  segment {imported['segment_id']}, import job {imported['job_id']}")
+    return "\n".join(lines)

@@ -1,0 +1,56 @@
+"""The one-shot of docker-compose.yaml: loads the sample, and sets the two Variables that only the seeding knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+
+from local import config, seed
+from local.servers import Servers
+
+PREFIX = "cohort_flywheel_"
+
+
+@dataclass(frozen=True)
+class Containers(Servers):
+    """The three servers, each in a container of its own; Airflow's connections say where."""
+
+    @property
+    def gremlin_url(self) -> str:
+        graph = json.loads(os.environ["AIRFLOW_CONN_NEPTUNE_DEFAULT"])
+        return f"{graph['schema']}://{graph['host']}:{graph['port']}/gremlin"
+
+    @property
+    def dynamodb_url(self) -> str:
+        return str(_aws()["service_config"]["dynamodb"]["endpoint_url"])
+
+    @property
+    def aws_url(self) -> str:
+        return str(_aws()["endpoint_url"])
+
+
+def _aws() -> dict[str, dict[str, dict[str, str]]]:
+    extra: dict[str, dict[str, dict[str, str]]] = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])["extra"]
+    return extra
+
+
+def variables(seeded: seed.Seeded) -> dict[str, str]:
+    """The settings that no file can hold, as Airflow Variables."""
+    return {
+        f"{PREFIX}pinpoint_application_id": seeded.application_id,
+        f"{PREFIX}pinpoint_import_role_arn": seeded.role_arn,
+    }
+
+
+def main() -> None:
+    settings = config.load()
+    servers = Containers(settings.gremlin_port, settings.dynamodb_port, settings.aws_port)
+    for name, value in variables(seed.seed(servers, settings)).items():
+        subprocess.run(["airflow", "variables", "set", name, value], check=True)
+    print("The sample is loaded, and Airflow knows where everything is.")
+
+
+if __name__ == "__main__":
+    main()

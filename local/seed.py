@@ -1,0 +1,173 @@
+"""Fills the local servers: buckets, the contacts table, the import role, the Pinpoint application, the graph."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+from botocore.config import Config as BotoConfig
+
+from local import neptune_csv, sample
+from local.config import Config, LocalError
+from local.servers import Servers
+
+ACCOUNT = "123456789012"  # moto's
+DO_NOT_CONTACT = "do_not_contact.txt"
+WRITERS = 4
+
+
+class Seeded(NamedTuple):
+    """What Pinpoint and IAM named themselves."""
+
+    application_id: str
+    role_arn: str
+
+
+def seed(servers: Servers, config: Config, folder: Path | None = None) -> Seeded:
+    """Make all that a run needs, and load the graph and the contacts of a folder (of the sample, unless told).
+
+    What is there already is left as it is, so that seeding twice is seeding once.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        if folder is None:
+            folder = Path(made)
+            sample.write(folder)
+        make_buckets(servers, config)
+        application_id = make_application(servers, config)
+        role_arn = make_import_role(servers, config, application_id)
+        make_contacts_table(servers, config)
+        with ThreadPoolExecutor(1) as pool:
+            graph = pool.submit(neptune_csv.load_folder, folder, servers.gremlin_url)
+            load_contacts(servers, config, _contacts(folder))
+            graph.result()
+    return Seeded(application_id, role_arn)
+
+
+def client(service: str, servers: Servers, config: Config) -> Any:
+    """A boto3 client that talks to the local servers and nobody else."""
+    return boto3.client(
+        service,
+        endpoint_url=servers.dynamodb_url if service == "dynamodb" else servers.aws_url,
+        region_name=config.region,
+        aws_access_key_id=config.access_key_id,
+        aws_secret_access_key=config.secret_access_key,
+        config=BotoConfig(max_pool_connections=2 * WRITERS, proxies={}),
+    )
+
+
+def make_buckets(servers: Servers, config: Config) -> None:
+    """Make the three buckets, and an empty do-not-contact list where there is none."""
+    s3 = client("s3", servers, config)
+    where: dict[str, Any] = {}
+    if config.region != "us-east-1":  # which S3 refuses to be told
+        where = {"CreateBucketConfiguration": {"LocationConstraint": config.region}}
+    for bucket in (config.export_bucket, config.import_bucket, config.state_bucket):
+        with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+            s3.create_bucket(Bucket=bucket, **where)
+    if not s3.list_objects_v2(Bucket=config.state_bucket, Prefix=DO_NOT_CONTACT).get("KeyCount"):
+        s3.put_object(Bucket=config.state_bucket, Key=DO_NOT_CONTACT, Body=b"")
+
+
+def make_application(servers: Servers, config: Config) -> str:
+    """The id of the Pinpoint application of the configured name, made unless it is there."""
+    pinpoint = client("pinpoint", servers, config)
+    for application in pinpoint.get_apps()["ApplicationsResponse"]["Item"]:
+        if application["Name"] == config.application_name:
+            return str(application["Id"])
+    made = pinpoint.create_app(CreateApplicationRequest={"Name": config.application_name})
+    return str(made["ApplicationResponse"]["Id"])
+
+
+def make_import_role(servers: Servers, config: Config, application_id: str) -> str:
+    """The ARN of the role with which Pinpoint reads the import bucket, and only for that application.
+
+    https://docs.aws.amazon.com/pinpoint/latest/developerguide/permissions-import-segment.html
+    """
+    iam = client("iam", servers, config)
+    application = f"arn:aws:mobiletargeting:{config.region}:{ACCOUNT}:apps/{application_id}"
+    bucket = f"arn:aws:s3:::{config.import_bucket}"
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "pinpoint.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+                "Condition": {
+                    "StringEquals": {"aws:SourceAccount": ACCOUNT},
+                    "ArnLike": {"aws:SourceArn": application},
+                },
+            }
+        ],
+    }
+    reads = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": bucket},
+            {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"{bucket}/*"},
+        ],
+    }
+    name = config.import_role_name
+    try:
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+    except iam.exceptions.EntityAlreadyExistsException:
+        iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
+    iam.put_role_policy(RoleName=name, PolicyName="ReadImportBucket", PolicyDocument=json.dumps(reads))
+    return str(iam.get_role(RoleName=name)["Role"]["Arn"])
+
+
+def make_contacts_table(servers: Servers, config: Config) -> None:
+    """Make the contacts table, with the seeds' one key."""
+    dynamodb = client("dynamodb", servers, config)
+    try:
+        dynamodb.create_table(
+            TableName=config.contacts_table,
+            KeySchema=[{"AttributeName": "playerId", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "playerId", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+    except dynamodb.exceptions.ResourceInUseException:
+        return
+    dynamodb.get_waiter("table_exists").wait(
+        TableName=config.contacts_table, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+    )
+
+
+def load_contacts(servers: Servers, config: Config, records: Iterable[Mapping[str, str]]) -> int:
+    """Put records into the contacts table, over those that are there; returns how many."""
+    dynamodb = client("dynamodb", servers, config)
+    remaining = iter(records)
+
+    def put(batch: list[Mapping[str, str]]) -> int:
+        items = [{name: {"S": value} for name, value in record.items()} for record in batch]
+        pending = {config.contacts_table: [{"PutRequest": {"Item": item}} for item in items]}
+        for attempt in range(8):
+            # what was not processed comes back in a successful answer, which botocore does not retry
+            pending = dynamodb.batch_write_item(RequestItems=pending)["UnprocessedItems"]
+            if not pending:
+                return len(batch)
+            time.sleep(0.05 * 2**attempt)
+        raise LocalError(f"{servers.dynamodb_url} took only a part of the contacts: is it overloaded?")
+
+    loaded = 0
+    with ThreadPoolExecutor(WRITERS) as pool:
+        # as many at a time as keep the writers busy, so that a million records are never in memory
+        while some := list(islice(remaining, 25 * 40 * WRITERS)):
+            loaded += sum(pool.map(put, (some[start : start + 25] for start in range(0, len(some), 25))))
+    return loaded
+
+
+def _contacts(folder: Path) -> Iterator[dict[str, str]]:
+    """The records of the folder; the modeler's own data comes without any."""
+    path = folder / sample.CONTACTS_FILE
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            yield from (json.loads(line) for line in file)

@@ -1,0 +1,140 @@
+"""Extract and contacts to a segment file, on DynamoDB Local and moto's S3 with the sample players."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator
+from cohort_flywheel.operators.gremlin import GremlinToS3Operator
+
+HEADER = (
+    "ChannelType,Address,User.UserId,User.UserAttributes.FirstName,User.UserAttributes.LastName,"
+    "Id,User.UserAttributes.FavoriteRole"
+)
+CONSENT = {"attribute": "emailConsent", "opted_in": ["yes"], "opted_out": ["no"], "silence": "opted_out"}
+
+
+def extract(config: Any, threshold: int, name: str) -> str:
+    key = f"export/{name}.json"
+    GremlinToS3Operator(
+        task_id="query", property="ea_atrisk", direction="above", threshold=threshold,
+        s3_bucket=config.export_bucket, s3_key=key,
+    ).execute({})  # fmt: skip
+    return key
+
+
+def enrich(config: Any, key: str, **arguments: Any) -> DynamoDBEnrichOperator:
+    name = key.removeprefix("export/").removesuffix(".json")
+    defaults: dict[str, Any] = {
+        "extract_bucket": config.export_bucket, "extract_key": key, "property": "ea_atrisk",
+        "table_name": config.contacts_table, "segment_bucket": config.import_bucket, "segment_folder": "segments/",
+        "name": name, "rejects_bucket": config.state_bucket, "rejects_key": f"rejects/{name}.csv", "consent": CONSENT,
+        "do_not_contact_key": "do_not_contact.txt",
+    }  # fmt: skip
+    return DynamoDBEnrichOperator(task_id="enrich", **(defaults | arguments))
+
+
+def text(aws: Any, bucket: str, key: str) -> str:
+    return str(aws("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+
+
+def test_the_segment_file_of_the_three(airflow_env: Any, aws: Any, config: Any) -> None:
+    output = enrich(config, extract(config, 2, "enrich_three")).execute({})
+    header, *rows = text(aws, output["s3_bucket"], output["s3_key"]).splitlines()
+    assert header == HEADER
+    assert [row.split(",")[2:5] for row in rows] == [
+        ["msmith", "Brett", "Ezell"], ["wayne96", "Wayne", "Johnson"], ["xortiz", "Tristan", "Nguyen"],
+    ]  # fmt: skip
+    assert output["s3_key"] == f"segments/enrich_three_{output['sha256'][:16]}.csv"
+    assert (output["members"], output["rows"], output["rejects"]) == (3, 3, {})
+
+
+def test_every_member_is_a_row_or_a_reject(airflow_env: Any, aws: Any, config: Any) -> None:
+    output = enrich(config, extract(config, 0, "enrich_all")).execute({})
+    assert output["members"] == 348 == output["rows"] + sum(output["rejects"].values())
+    assert {"no_record", "no_address", "bad_address", "opted_out", "bad_value"} <= set(output["rejects"])
+    rejects = list(csv.DictReader(io.StringIO(text(aws, config.state_bucket, "rejects/enrich_all.csv"))))
+    assert len(rejects) == sum(output["rejects"].values())
+    assert set(rejects[0]) == {"playerId", "reason", "column"}
+    rows = list(csv.DictReader(io.StringIO(text(aws, output["s3_bucket"], output["s3_key"]))))
+    players = [row["User.UserId"] for row in rows] + [row["playerId"] for row in rejects]
+    assert len(players) == len(set(players)) == 348
+    assert len({row["Id"] for row in rows}) == len(rows)
+    assert not any("\n" in value or len(value) > 100 for row in rows for value in row.values())
+
+
+def test_the_same_players_give_the_same_bytes(airflow_env: Any, config: Any) -> None:
+    operator = enrich(config, extract(config, 1, "enrich_again"))
+    assert operator.execute({}) == operator.execute({})
+
+
+def test_whoever_is_on_the_list_is_in_no_file(airflow_env: Any, aws: Any, config: Any) -> None:
+    """By playerId, and by address in another case; the list binds a file whatever the consent says."""
+    key = extract(config, 2, "enrich_listed")
+    row = next(csv.DictReader(io.StringIO(text(aws, config.import_bucket, enrich(config, key).execute({})["s3_key"]))))
+    assert row["User.UserId"] == "msmith"
+    body = f"\ufeffxortiz\r\n\r\n{row['Address'].upper()}\n"
+    aws("s3").put_object(Bucket=config.state_bucket, Key="listed.txt", Body=body.encode())
+    output = enrich(config, key, do_not_contact_key="listed.txt", consent=None).execute({})
+    assert (output["rows"], output["rejects"], output["do_not_contact"]) == (1, {"do_not_contact": 2}, 2)
+    assert "msmith" not in text(aws, config.import_bucket, output["s3_key"])
+
+
+def test_a_list_that_is_no_text_stops_everything(airflow_env: Any, aws: Any, config: Any) -> None:
+    aws("s3").put_object(Bucket=config.state_bucket, Key="bad.txt", Body=b"\xff\xfex\x00")
+    with pytest.raises(AirflowFailException, match="do-not-contact list is not UTF-8"):
+        enrich(config, extract(config, 2, "enrich_bad"), do_not_contact_key="bad.txt").execute({})
+
+
+def test_the_score_and_other_attributes_ride_along(airflow_env: Any, aws: Any, config: Any) -> None:
+    key = extract(config, 2, "enrich_more")
+    output = enrich(config, key, score_column="ea_atrisk", attributes={"Consent": "emailConsent"}).execute({})
+    header, first, *_ = text(aws, config.import_bucket, output["s3_key"]).splitlines()
+    assert header == HEADER + ",User.UserAttributes.Consent,User.UserAttributes.ea_atrisk"
+    assert first.endswith(",DPS,yes,3")
+
+
+def test_an_empty_cohort_has_a_header_and_no_rows(airflow_env: Any, aws: Any, config: Any) -> None:
+    output = enrich(config, extract(config, 99, "enrich_empty")).execute({})
+    assert (output["members"], output["rows"]) == (0, 0)
+    assert text(aws, config.import_bucket, output["s3_key"]) == HEADER + "\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ('[\n{"playerId": ["b"], "ea_atrisk": [3]},\n{"playerId": ["a"], "ea_atrisk": [3]}\n]\n', "line 3 .* sort it"),
+        (
+            '[\n{"playerId": ["a"], "ea_atrisk": [3]},\n{"playerId": ["a"], "ea_atrisk": [3]}\n]\n',
+            "line 3 .* each once",
+        ),
+        ('[\n{"playerId": ["wayne96"]}\n]\n', "line 2 of the extract is not a record"),
+        ("<html>", "line 1 of the extract is not a record"),
+    ],
+)
+def test_an_extract_of_another_shape(lines: str, sentence: str, airflow_env: Any, aws: Any, config: Any) -> None:
+    aws("s3").put_object(Bucket=config.export_bucket, Key="export/odd.json", Body=lines.encode())
+    with pytest.raises(AirflowFailException, match=sentence) as raised:
+        enrich(config, "export/odd.json").execute({})
+    assert "wayne96" not in str(raised.value)
+
+
+def test_an_extract_that_is_not_there(airflow_env: Any, config: Any) -> None:
+    with pytest.raises(AirflowFailException, match="there is no s3://.*/export/nowhere.json"):
+        enrich(config, "export/nowhere.json").execute({})
+
+
+def test_a_table_that_is_not_there(airflow_env: Any, config: Any) -> None:
+    with pytest.raises(AirflowFailException, match="BatchGetItem with ResourceNotFoundException"):
+        enrich(config, extract(config, 2, "enrich_notable"), table_name="nowhere").execute({})
+
+
+def test_output_is_fit_for_an_xcom_and_holds_nobody(airflow_env: Any, config: Any) -> None:
+    output = json.dumps(enrich(config, extract(config, 2, "enrich_xcom")).execute({}))
+    assert not any(word in output for word in ("wayne96", "msmith", "xortiz", "@", "Johnson"))

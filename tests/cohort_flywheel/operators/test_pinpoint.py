@@ -1,0 +1,139 @@
+"""One file, one job; one name, one segment: against the emulated Pinpoint and its faults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
+from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
+
+
+class Steps:
+    """The three tasks on one segment file."""
+
+    def __init__(self, seeded: Any) -> None:
+        self.app, self.role = seeded.application_id, seeded.role_arn
+
+    def create(self, url: str, name: str = "segment") -> str:
+        operator = PinpointCreateImportJobOperator(
+            task_id="create", application_id=self.app, role_arn=self.role, s3_url=url, segment_name=name
+        )
+        return str(operator.execute({})["job_id"])
+
+    def wait(self, job_id: str) -> None:
+        PinpointImportJobSensor(
+            task_id="wait",
+            application_id=self.app,
+            job_id=job_id,
+            poke_interval=0.2,
+            max_attempts=100,
+            deferrable=False,
+        ).execute({})
+
+    def verify(self, job_id: str, rows: int) -> dict[str, Any]:
+        return PinpointVerifySegmentOperator(
+            task_id="verify", application_id=self.app, job_id=job_id, expected_size=rows
+        ).execute({})
+
+    def all(self, url: str, rows: int) -> dict[str, Any]:
+        job_id = self.create(url)
+        self.wait(job_id)
+        return self.verify(job_id, rows)
+
+
+@pytest.fixture
+def steps(airflow_env: Any, seeded: Any, pinpoint: Any) -> Steps:
+    return Steps(seeded)
+
+
+def test_a_file_becomes_a_segment_of_its_size(steps: Steps, segment_file: Any) -> None:
+    verified = steps.all(segment_file("one", ["a", "b", "c"]), 3)
+    assert verified["segment_size"] == 3
+    assert verified["segment_id"]
+
+
+def test_the_same_file_again_is_the_same_job(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+    url = segment_file("same", ["a"])
+    assert steps.create(url) == steps.create(url)
+    assert len(pinpoint()["jobs"]) == 1
+
+
+def test_changed_content_updates_the_one_segment(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+    first = steps.all(segment_file("v1", ["a", "b", "c"]), 3)
+    second = steps.all(segment_file("v2", ["a", "d"]), 2)
+    assert first["segment_id"] == second["segment_id"]
+    assert first["job_id"] != second["job_id"]
+
+
+def test_an_update_that_adds_is_caught(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+    """Nobody can say whether Pinpoint's update replaces: where it adds, whoever left would be mailed."""
+    pinpoint(segment_update="add")
+    steps.all(segment_file("v1", ["a", "b", "c"]), 3)
+    with pytest.raises(AirflowFailException, match="has 4 endpoints, but the file has 2 rows: do not send"):
+        steps.all(segment_file("v2", ["a", "d"]), 2)
+
+
+def test_after_failed_a_new_job_for_the_same_segment(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+    url = segment_file("failing", ["a", "b"])
+    pinpoint(fail_next_jobs=1)
+    first = steps.create(url)
+    with pytest.raises(AirflowFailException, match=f"import job {first} FAILED") as raised:
+        steps.wait(first)
+    assert "@" not in str(raised.value)
+    second = steps.create(url)
+    assert second != first
+    steps.wait(second)
+    assert steps.verify(second, 2)["segment_size"] == 2
+    assert len(pinpoint()["segments"]) == 1
+
+
+def test_a_lost_answer_makes_no_second_job(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+    """The create took effect and its answer was lost: no retry of the SDK's may follow, and the next try adopts."""
+    url = segment_file("lost", ["a"])
+    pinpoint(lose_next_answers=1)
+    with pytest.raises(
+        AirflowException, match=f"an import job of {url} may have been created. Clearing .* is safe"
+    ) as raised:
+        steps.create(url)
+    assert not isinstance(raised.value, AirflowFailException)
+    assert len(pinpoint()["jobs"]) == 1
+    steps.wait(steps.create(url))
+    assert len(pinpoint()["jobs"]) == 1
+
+
+@pytest.mark.parametrize("code", ["TooManyRequestsException", "InternalServerErrorException"])
+def test_a_service_that_is_busy_is_left_to_airflow_s_retry(
+    code: str, steps: Steps, segment_file: Any, pinpoint: Any
+) -> None:
+    pinpoint(refuse={"code": code, "status": 429 if "Many" in code else 500, "operations": ["CreateImportJob"]})
+    with pytest.raises(AirflowException, match=code) as raised:
+        steps.create(segment_file("busy", ["a"]))
+    assert not isinstance(raised.value, AirflowFailException)
+    assert pinpoint()["calls"]["CreateImportJob"] == 1
+
+
+@pytest.mark.parametrize("code", ["ForbiddenException", "BadRequestException"])
+def test_a_refusal_is_final(code: str, steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+    pinpoint(refuse={"code": code, "status": 403, "operations": ["CreateImportJob"]})
+    with pytest.raises(AirflowFailException, match=f"CreateImportJob with {code}"):
+        steps.create(segment_file("refused", ["a"]))
+
+
+def test_bad_rows_in_a_completed_job_are_caught(steps: Steps, segment_file: Any) -> None:
+    job_id = steps.create(segment_file("bad", ["a", "x" * 200 + "\tb"]))
+    steps.wait(job_id)
+    with pytest.raises(AirflowFailException, match="refused 1 of 2 rows and 0 pieces: do not send"):
+        steps.verify(job_id, 2)
+
+
+def test_many_jobs_are_looked_through(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+    """The job of a file is found on whichever page it is."""
+    pinpoint(import_seconds=0, max_active_jobs=1000)
+    url = segment_file("needle", ["a"])
+    needle = steps.create(url)
+    for number in range(105):
+        steps.create(segment_file(f"hay{number}", ["a"]), name=f"hay{number}")
+    assert steps.create(url) == needle

@@ -1,0 +1,432 @@
+"""The registry: what it gives, and the sentence and the line for everything that can be written wrongly in it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cohort_flywheel.cohorts import Cohort, Registry, parse_registry, read_registry
+from cohort_flywheel.contacts import NAME_ATTRIBUTES
+from cohort_flywheel.errors import FlywheelError
+
+SHIPPED = Path(__file__).parents[2] / "include" / "cohorts.yaml"
+PATH = Path("cohorts.yaml")
+
+#: A registry of two sound cohorts; the faults below replace one of its numbered lines.
+LINES = """\
+default_cohort: calm
+schedule: "0 0 * * *"
+destination: pinpoint
+cohorts:
+  calm:
+    description: Players who stay calm.
+    property: ea_calm
+    direction: above
+    threshold: 2
+    threshold_range: {min: 0, max: 9}
+    daily: true
+    attributes: {Level: level}
+    include_score: false
+    consent:
+      attribute: emailConsent
+      opted_in: ["yes", true]
+      opted_out: ["no", false]
+      silence: opted_out
+  wild:
+    description: Players who do not.
+    property: ea_wild
+    direction: below
+    threshold: -3
+    threshold_range: {min: -9, max: 0}
+    daily: false
+    attributes: {}
+    include_score: true
+    consent: none
+""".splitlines()
+
+
+def edited(**lines: str) -> str:
+    """The text with some lines replaced: `line_9="    threshold: 3"`."""
+    return "\n".join(lines.get(f"line_{number}", line) for number, line in enumerate(LINES, start=1)) + "\n"
+
+
+def parse(**lines: str) -> Registry:
+    return parse_registry(edited(**lines), PATH)
+
+
+def line_of(sentence: str) -> int:
+    match = re.search(r"cohorts\.yaml, line (\d+): ", sentence)
+    assert match, sentence
+    return int(match[1])
+
+
+def cohort(**changes: Any) -> Cohort:
+    sound = parse().cohort("calm").model_dump()
+    return Cohort.model_validate(sound | changes)
+
+
+# --- the shipped file ------------------------------------------------------------------------------------
+
+#: Each cohort with its direction, its threshold and the middle score of the modeler's 1,000 sample players.
+SHIPPED_COHORTS = {
+    "ea_atrisk": ("above", 2, 0),
+    "ea_reputation": ("below", -75, 1),
+    "ea_altruism": ("above", 25, 6),
+    "ea_duty": ("above", 6, 2),
+    "ea_mischief": ("above", 2, 0),
+    "ea_malice": ("above", 1, 0),
+}
+
+
+def test_the_shipped_registry_has_the_modelers_six() -> None:
+    registry = read_registry(SHIPPED)
+    assert registry.broken == {}
+    assert registry.default_cohort == "ea_atrisk"
+    assert registry.daily == ("ea_atrisk",)
+    shipped = {name: (c.property, c.direction, c.threshold) for name, c in registry.cohorts.items()}
+    assert shipped == {name: (name, *rest[:2]) for name, rest in SHIPPED_COHORTS.items()}
+
+
+@pytest.mark.parametrize("name", SHIPPED_COHORTS)
+def test_no_threshold_that_may_be_typed_gives_nearly_everybody(name: str) -> None:
+    direction, _, middle = SHIPPED_COHORTS[name]
+    allowed = read_registry(SHIPPED).cohort(name).threshold_range
+    assert allowed.min >= middle if direction == "above" else allowed.max < middle
+
+
+@pytest.mark.parametrize("name", SHIPPED_COHORTS)
+def test_every_shipped_cohort_asks_for_consent_and_takes_silence_for_a_no(name: str) -> None:
+    consent = read_registry(SHIPPED).cohort(name).consent
+    assert consent != "none"
+    assert consent.silence == "opted_out"
+    assert (consent.opted_in, consent.opted_out) == (["yes", True], ["no", False])
+
+
+def test_two_typed_for_the_cohort_that_looks_below_is_refused() -> None:
+    with pytest.raises(FlywheelError, match="2 is outside the range of cohort ea_reputation, which looks below"):
+        read_registry(SHIPPED).cohort("ea_reputation").check_threshold(2)
+
+
+# --- thresholds ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threshold", [0, 2, 9, 2.0, 0.0])
+def test_a_whole_number_within_the_range_is_taken(threshold: float) -> None:
+    taken = cohort().check_threshold(threshold)
+    assert taken == threshold
+    assert type(taken) is int
+
+
+@pytest.mark.parametrize(
+    "threshold", ["2", "", None, 2.5, float("nan"), float("inf"), float("-inf"), True, False, [2], {}]
+)
+def test_what_is_no_whole_number_is_refused_with_what_to_give(threshold: object) -> None:
+    with pytest.raises(FlywheelError, match="is no whole number: give one from 0 to 9, or leave it empty"):
+        cohort().check_threshold(threshold)
+
+
+@pytest.mark.parametrize("threshold", [-1, 10, 1e300])
+def test_outside_the_range_is_refused_with_the_range(threshold: float) -> None:
+    with pytest.raises(FlywheelError, match="outside the range of cohort calm, which looks above.* from 0 to 9"):
+        cohort().check_threshold(threshold)
+
+
+@given(st.one_of(st.floats(), st.integers(), st.text(), st.booleans(), st.none(), st.binary()))
+def test_any_threshold_is_a_number_of_the_range_or_a_sentence(threshold: object) -> None:
+    try:
+        taken = cohort().check_threshold(threshold)
+    except FlywheelError:
+        return
+    assert taken in range(10)
+    assert not isinstance(threshold, bool | str)
+
+
+# --- a sound file ----------------------------------------------------------------------------------------
+
+
+def test_a_sound_file() -> None:
+    registry = parse()
+    assert registry.names == ["calm", "wild"]
+    assert registry.daily == ("calm",)
+    assert (registry.schedule, registry.destination) == ("0 0 * * *", "pinpoint")
+    assert registry.cohort("wild").consent == "none"
+    assert registry.cohort("calm").attributes == {"Level": "level"}
+
+
+def test_the_file_is_read_as_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / "cohorts.yaml"
+    path.write_text(edited(line_6="    description: Spieler über der Schwelle 🎮"), encoding="utf-8")
+    assert read_registry(path).cohort("calm").description.endswith("über der Schwelle 🎮")
+    path.write_bytes(edited(line_6="    description: ü").encode("latin-1"))
+    with pytest.raises(FlywheelError, match=r"cannot be read \(UnicodeDecodeError\)"):
+        read_registry(path)
+    with pytest.raises(FlywheelError, match=r"cannot be read \(FileNotFoundError\): put cohorts.yaml there"):
+        read_registry(tmp_path / "nowhere.yaml")
+
+
+def test_an_unknown_cohort_is_a_sentence() -> None:
+    with pytest.raises(FlywheelError, match=r"has no cohort 'clam' \(did you mean calm\?\): choose one of calm, wild"):
+        parse().cohort("clam")
+
+
+def test_every_column_of_the_segment_file_is_kept_from_the_registry() -> None:
+    for column in NAME_ATTRIBUTES:
+        broken = parse(line_12=f"    attributes: {{{column}: nickname}}").broken
+        assert f"{column!r}" in broken["calm"]
+
+
+# --- one cohort's fault ----------------------------------------------------------------------------------
+
+GREMLIN = "x').drop().V('"
+
+FAULTS = {
+    # a key that nobody knows
+    "unknown key": ({"line_12": "    attributes: {}\n    colour: red"}, 13, "colour is no key that is known"),
+    "typo": ({"line_9": "    treshold: 2"}, 9, "treshold is no key.*did you mean threshold.*the keys are description"),
+    "typo in a range": ({"line_10": "    threshold_range: {min: 0, maxx: 9}"}, 10, "did you mean max"),
+    "typo in consent": ({"line_18": "      silense: opted_out"}, 18, "consent.silense.*did you mean silence"),
+    "name as a key": ({"line_6": "    description: Calm.\n    name: wild"}, 7, "name is no key that is known"),
+    # a key twice: YAML keeps the last in silence
+    "twice": ({"line_9": "    threshold: 2\n    threshold: 3"}, 10, r"threshold .*second time \(first on line 9\)"),
+    "twice in a range": ({"line_10": "    threshold_range: {min: 0, max: 9, min: 1}"}, 10, "min stands a second time"),
+    "twice in attributes": ({"line_12": "    attributes: {A: a, A: b}"}, 12, "A stands a second time"),
+    "twice in consent": ({"line_18": "      silence: opted_out\n      silence: opted_in"}, 19, "first on line 18"),
+    # a value of the wrong kind
+    "threshold as text": ({"line_9": '    threshold: "2"'}, 9, "threshold: .*integer"),
+    "threshold as a float": ({"line_9": "    threshold: 2.5"}, 9, "threshold: .*integer"),
+    "threshold as yes": ({"line_9": "    threshold: yes"}, 9, "threshold: .*integer"),
+    "threshold left empty": ({"line_9": "    threshold:"}, 9, "threshold: .*integer"),
+    "range of truths": ({"line_10": "    threshold_range: {min: false, max: 9}"}, 10, "threshold_range.min: .*integer"),
+    "range as a list": ({"line_10": "    threshold_range: [0, 9]"}, 10, "threshold_range: "),
+    "daily": ({"line_11": "    daily: sometimes"}, 11, "daily: .*boolean"),
+    "include_score": ({"line_13": "    include_score: 2"}, 13, "include_score: .*boolean"),
+    "attributes as a list": ({"line_12": "    attributes: [level]"}, 12, "attributes: "),
+    "attribute without a name": ({"line_12": '    attributes: {Level: ""}'}, 12, "attributes.Level: .*1 character"),
+    "description left empty": ({"line_6": '    description: ""'}, 6, "description: .*1 character"),
+    # a value that cannot be
+    "direction": ({"line_8": "    direction: beyond"}, 8, "direction: .*'above' or 'below'"),
+    "threshold outside": ({"line_9": "    threshold: 10"}, 9, "threshold 10 is outside.* from 0 to 9"),
+    "range upside down": ({"line_10": "    threshold_range: {min: 9, max: 0}"}, 10, "min 9 is above max 0: swap them"),
+    "a column of ours": ({"line_12": "    attributes: {FirstName: nick}"}, 12, "FirstName.*already: leave them out"),
+    "Gremlin as a cohort": ({"line_5": f'  "{GREMLIN}":'}, 5, "must begin with a letter.*rename"),
+    "Gremlin as a property": ({"line_7": f'    property: "{GREMLIN}"'}, 7, "property must begin with a letter"),
+    "property with a line break": ({"line_7": '    property: "ea_calm\\n"'}, 7, "property must begin with a letter"),
+    "property too long": ({"line_7": f"    property: {'a' * 51}"}, 7, "property: .*50 characters"),
+    "column with a dash": ({"line_12": "    attributes: {a-b: c}"}, 12, "attributes.a-b must begin with a letter"),
+    # consent
+    "consent as another word": ({"line_14": "    consent: maybe", **dict.fromkeys(
+        ("line_15", "line_16", "line_17", "line_18"), "")}, 14, "^consent(:| must).*none"),
+    "consent left empty": ({"line_14": "    consent:", **dict.fromkeys(
+        ("line_15", "line_16", "line_17", "line_18"), "")}, 14, "^consent(:| must).*none"),
+    "yes is no list": ({"line_16": "      opted_in: yes"}, 16, "^consent.opted_in: .*list"),
+    "nothing means yes": ({"line_16": "      opted_in: []"}, 16, "^consent.opted_in: .*1 item"),
+    "nothing means no": ({"line_17": "      opted_out: []"}, 17, "^consent.opted_out: .*1 item"),
+    "silence": ({"line_18": "      silence: golden"}, 18, "^consent.silence: .*'opted_in' or 'opted_out'"),
+    "a consent under both": ({"line_17": '      opted_out: ["no", "yes"]'}, 14, "^consent: .*'yes'.* under both"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_one_cohort_has_its_line_and_leaves_the_other_as_it_is(fault: str) -> None:
+    lines, number, words = FAULTS[fault]
+    if "line_5" in lines:
+        lines = lines | {"line_1": "default_cohort: wild"}
+    registry = parse(**lines)
+    ((name, sentence),) = registry.broken.items()
+    start, said = re.split(r"line \d+: ", sentence, maxsplit=1)
+    assert start == f"cohort {name} in cohorts.yaml, "
+    assert re.search(words, said), sentence
+    assert line_of(sentence) == number
+    assert "function-" not in sentence, "pydantic's marks are no words for a studio"
+    assert registry.names == ["wild", name]
+    assert registry.cohort("wild") == parse().cohort("wild")
+    with pytest.raises(FlywheelError) as error:
+        registry.cohort(name)
+    assert str(error.value) == sentence
+
+
+KEYS = {
+    **{line.strip().split(":")[0]: f"line_{n}" for n, line in enumerate(LINES[5:13], start=6)},
+    "consent.attribute": "line_15",
+    "consent.opted_in": "line_16",
+    "consent.opted_out": "line_17",
+    "consent.silence": "line_18",
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_missing_key_is_named_with_a_line_of_its_cohort(key: str) -> None:
+    sentence = parse(**{KEYS[key]: ""}).broken["calm"]
+    assert sentence.endswith(f": the key {key} is missing: add it")
+    assert line_of(sentence) in ((14,) if "." in key else (5, 6, 7))
+
+
+def test_consent_cannot_be_left_out() -> None:
+    sentence = parse(**dict.fromkeys((f"line_{n}" for n in range(14, 19)), "")).broken["calm"]
+    assert sentence.endswith("the key consent is missing: add it")
+
+
+def test_an_attribute_cannot_take_the_scores_name() -> None:
+    broken = parse(line_26="    attributes: {ea_wild: feral}").broken
+    assert "ea_wild is both an attribute and the score: rename the attribute" in broken["wild"]
+
+
+@pytest.mark.parametrize("body", ["", " 5", " [a, b]", " calm"])
+def test_a_cohort_that_is_no_mapping(body: str) -> None:
+    registry = parse_registry(edited() + f"  odd:{body}\n", PATH)
+    assert registry.names == ["calm", "wild", "odd"]
+    assert registry.broken["odd"] == "cohort odd in cohorts.yaml, line 29: a cohort is a mapping of keys:" \
+        " write its keys below it"  # fmt: skip
+
+
+def test_a_cohort_that_stands_twice_is_neither_of_the_two() -> None:
+    registry = parse_registry(edited() + "\n".join(["", *LINES[4:18]]).replace("threshold: 2", "threshold: 0"), PATH)
+    assert registry.names == ["wild", "calm"]
+    assert "line 30: calm stands a second time (first on line 5): remove one of the two" in registry.broken["calm"]
+
+
+@pytest.mark.parametrize("name", ["2024", "on", "1.5", "null", "2026-11-22"])
+def test_a_name_that_yaml_takes_for_something_else_is_that_cohorts_own_fault(name: str) -> None:
+    registry = parse(line_19=f"  {name}:")
+    assert list(registry.cohorts) == ["calm"]
+    assert len(registry.broken) == 1
+    assert line_of(next(iter(registry.broken.values()))) == 19
+
+
+def test_a_duplicate_in_a_shared_consent_breaks_every_cohort_that_shares_it() -> None:
+    """Or else the ones that share it would take the last of two answers in silence."""
+    registry = parse(
+        line_14="    consent: &consent",
+        line_18="      silence: opted_out\n      silence: opted_in",
+        line_28="    consent: *consent",
+    )
+    assert set(registry.broken) == {"calm", "wild"}
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [("yes", '"yes"'), ("true", '"true"'), ('"true"', "true"), ('"False"', '"False"'), ("1", '"1"'), ("false", "no")],
+)
+def test_no_answer_is_a_yes_and_a_no(yes: str, no: str) -> None:
+    """A record's true and its "true" are one answer, so the registry's are as well."""
+    if yes == "yes":
+        yes = '"yes"'
+    registry = parse(line_16=f"      opted_in: [{yes}]", line_17=f"      opted_out: [{no}]")
+    assert "under both opted_in and opted_out: leave each in one" in registry.broken["calm"]
+
+
+# --- which cohorts run every day -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "daily"),
+    [
+        ("    daily: true", True),
+        ("    daily: false", False),
+        ("    daily: no", False),
+        ("    daily: fasle", True),
+        ("    dayly: false", True),
+        ("    daily:", True),
+        ("    daily: 0", True),
+        ("    daily: true\n    daily: false", True),
+        ("    daily: false\n    daily: true", True),
+        ("", True),
+    ],
+)
+def test_a_broken_cohort_stays_daily_unless_it_clearly_says_that_it_is_not(line: str, daily: bool) -> None:
+    registry = parse(line_11=line, line_8="    direction: broken")
+    assert "calm" in registry.broken
+    assert registry.daily == (("calm",) if daily else ())
+
+
+def test_a_cohort_that_is_no_mapping_stays_daily() -> None:
+    assert parse_registry(edited() + "  odd: 5\n", PATH).daily == ("calm", "odd")
+
+
+def test_a_second_copy_does_not_take_a_cohorts_daily_run_away() -> None:
+    copy = "\n".join(["", *LINES[4:18]]).replace("daily: true", "daily: false")
+    assert parse_registry(edited() + copy, PATH).daily == ("calm",)
+
+
+# --- the file's fault ------------------------------------------------------------------------------------
+
+FILE_FAULTS = {
+    "no default": ({"line_1": "default_cohort: clam"}, 1, "'clam' is no cohort.*did you mean calm.*one of calm, wild"),
+    "default of another kind": ({"line_1": "default_cohort: 5"}, 1, "default_cohort: .*string"),
+    "typo": ({"line_3": "destinaton: pinpoint"}, 3, "destinaton is no key.*did you mean destination"),
+    "unknown key": ({"line_3": "destination: pinpoint\nsplines: 1"}, 4, "splines is no key that is known here"),
+    "a number for a key": ({"line_3": "destination: pinpoint\n5: x"}, 4, "5"),
+    "twice": ({"line_3": "destination: pinpoint\ndestination: ses"}, 4, r"second time \(first on line 3\)"),
+    "cohorts twice": ({"line_19": "cohorts:\n  wild:"}, 19, r"cohorts stands a second time \(first on line 4\)"),
+    "destination": ({"line_3": "destination: ../evil"}, 3, "destination must begin with a letter"),
+    "bad YAML": ({"line_20": "    description: a: b"}, 20, "no YAML"),
+    "an open quote": ({"line_28": '    consent: "none'}, 29, "no YAML"),
+    "a tab": ({"line_20": "\tdescription: x"}, 20, "no YAML"),
+    "a control character": ({"line_20": "    description: a\x07b"}, 20, "no YAML"),
+    "an unknown alias": ({"line_28": "    consent: *nobody"}, 28, "no YAML"),
+    "an unknown tag": ({"line_20": "    description: !python/name:os.system x"}, 20, "no YAML"),
+    "a second document": ({"line_28": "    consent: none\n---\na: b"}, 29, "no YAML"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FILE_FAULTS)
+def test_a_fault_of_the_file_is_a_sentence_with_its_line(fault: str) -> None:
+    lines, number, words = FILE_FAULTS[fault]
+    with pytest.raises(FlywheelError, match=words) as error:
+        parse(**lines)
+    assert line_of(str(error.value)) == number
+
+
+@pytest.mark.parametrize("missing", ["default_cohort", "schedule", "destination", "cohorts"])
+def test_a_missing_key_of_the_file_is_named(missing: str) -> None:
+    number = next(n for n, line in enumerate(LINES, start=1) if line.startswith(missing))
+    lines = dict.fromkeys((f"line_{n}" for n in (range(4, 29) if missing == "cohorts" else [number])), "")
+    with pytest.raises(FlywheelError, match=f"the key {missing} is missing: add it"):
+        parse(**lines)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing", "[]", "calm", "- calm", "---\n"])
+def test_a_file_that_is_no_mapping(text: str) -> None:
+    with pytest.raises(FlywheelError, match="line 1: the file must be a mapping with the keys default_cohort, sched"):
+        parse_registry(text, PATH)
+
+
+@pytest.mark.parametrize("cohorts", ["{}", "[]", "", "calm"])
+def test_a_file_without_cohorts(cohorts: str) -> None:
+    with pytest.raises(FlywheelError, match="line 4: cohorts: "):
+        parse(line_4=f"cohorts: {cohorts}", **dict.fromkeys((f"line_{n}" for n in range(5, 29)), ""))
+
+
+@pytest.mark.parametrize("value", ["2026-02-30", "!!int x", "0x_"])
+def test_a_value_that_yaml_itself_stumbles_over(value: str) -> None:
+    """PyYAML lets Python's ValueError through: no such day, no such number."""
+    with pytest.raises(FlywheelError, match=r"cohorts\.yaml"):
+        parse(line_20=f"    description: {value}")
+
+
+@given(st.data())
+def test_whatever_is_typed_into_one_line_gives_a_registry_or_a_sentence(data: st.DataObject) -> None:
+    number = data.draw(st.integers(1, len(LINES)))
+    indent = re.match(r" *", LINES[number - 1])
+    assert indent
+    typed = data.draw(
+        st.one_of(
+            st.text(max_size=20),
+            st.text(alphabet="{}[]:,&*!|>-? #'\"\n\tayz019.~", max_size=20),
+            st.sampled_from(LINES).map(str.strip),
+        )
+    )
+    try:
+        registry = parse(**{f"line_{number}": indent[0] + typed})
+    except FlywheelError as error:
+        assert "cohorts.yaml, line " in str(error)
+        return
+    assert registry.default_cohort in registry.names
+    assert set(registry.daily) <= set(registry.names)
+    for name, cohort in registry.cohorts.items():
+        assert cohort.name == name
+        assert re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)
+        assert cohort.check_threshold(cohort.threshold) == cohort.threshold
