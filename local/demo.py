@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import subprocess
-import threading
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +33,14 @@ def main() -> int:
     HERE.mkdir(parents=True)
     settings = config.load()
 
-    say("starting Gremlin Server, DynamoDB Local and the AWS endpoint (moto with Pinpoint) ...")
-    database = _in_background(lambda: airflow.migrate(airflow.environment(HERE / "airflow", {})))
-    with servers.running(run_dir=HERE / "servers") as addresses:
-        say("loading the sample: 1,000 player vertices, their contacts ...")
+    say("starting Gremlin Server, DynamoDB Local, the AWS endpoint (moto with Pinpoint), and Airflow ...")
+    log = HERE / "run.log"
+    with _airflow(log) as run, servers.running(run_dir=HERE / "servers") as addresses:
+        say("loading the sample: 1,000 player vertices and their contacts ...")
         seeded = seed.seed(addresses, settings)
-        say("waiting for Airflow's metadata database ...")
-        database()
-        environ = airflow.environment(
-            HERE / "airflow",
-            servers.airflow_environment(addresses, settings, seeded.application_id, seeded.role_arn),
-        )
         say(f"running the DAG cohort_to_segment with {json.dumps(conf)} ...")
-        log = HERE / "run.log"
-        code = _run_dag(environ, conf, log, say)
+        told = {"conf": conf, "environment": servers.airflow_environment(addresses, settings, *seeded)}
+        code = _run(run, json.dumps(told), log, say)
         files = _save_buckets(seed.client("s3", addresses, settings), settings)
         report = next((json.loads(file.read_text()) for file in files if "reports" in file.parts), None)
         agrees = bool(report) and _size_agrees(report, seeded.application_id, addresses, settings)
@@ -61,38 +57,36 @@ def main() -> int:
     return 0
 
 
-def _in_background(work: Any) -> Any:
-    """Start some work in a thread; calling what is returned waits for it and raises what it raised."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except config.LocalError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-
-    def join() -> None:
-        thread.join()
-        for failure in failures:
-            raise failure
-
-    return join
+@contextmanager
+def _airflow(log: Path) -> Iterator[subprocess.Popen[str]]:
+    """The process that runs the DAG, getting ready while the servers start; it ends with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local.run_dag", "cohort_to_segment"],
+        cwd=config.ROOT,
+        env=airflow.environment(HERE / "airflow", {}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
-def _run_dag(environ: dict[str, str], conf: dict[str, Any], log: Path, say: Any) -> int:
-    """`airflow dags test`: one run in one process, deferral included. Says each task as it begins."""
-    command = [airflow.AIRFLOW, "dags", "test", "cohort_to_segment", "--conf", json.dumps(conf)]
-    with log.open("w") as file, subprocess.Popen(
-        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        for line in process.stdout or ():
+def _run(process: subprocess.Popen[str], told: str, log: Path, say: Callable[[str], None]) -> int:
+    """Let the run begin; say each task as it begins, and keep the whole log."""
+    assert process.stdin and process.stdout  # noqa: S101 - both are pipes
+    process.stdin.write(told + "\n")
+    process.stdin.flush()
+    with log.open("w") as file:
+        for line in process.stdout:
             file.write(line)
-            if match := re.search(r"\[DAG TEST\] (?:starting|running trigger).*?(?:task_id=|task=)([\w]+)", line):
+            if match := re.search(r"\[DAG TEST\] (?:starting|running trigger).*?(?:task_id=|task=)(\w+)", line):
                 say(f"  {match[1]}")
-    return process.returncode
+    return process.wait(timeout=60)
 
 
 def _size_agrees(

@@ -1,8 +1,8 @@
 """Loads Neptune's bulk-load CSV (its Gremlin format) into a Gremlin Server, with what Neptune makes of it.
 
 https://docs.aws.amazon.com/neptune/latest/userguide/bulk-load-tutorial-format-gremlin.html: system columns `~id`,
-`~label`, `~from`, `~to`; property columns `name:Type`, `name:Type(single)`, `name:Type[]`; an empty cell is no property. A vertex
-property has set cardinality unless told otherwise, so that loading another value for a vertex adds it.
+`~label`, `~from`, `~to`; property columns `name:Type`, `name:Type(single)`, `name:Type[]`; an empty cell is no
+property. A vertex property has set cardinality unless told otherwise: loading another value for a vertex adds it.
 """
 
 from __future__ import annotations

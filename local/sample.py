@@ -59,11 +59,16 @@ RANGES = {
     "stat_medianGameSessionLength": (24, 92),
 }
 
-FIRST_NAMES = """Ada Amir Ana Ben Bo Carla Chen Dara Dev Eli Ema Femi Gil Hana Ida Ines Ivo Jana Jo Kai Kim Lars Lena Lin
-Mai Marek Mia Milo Nadia Nils Noor Olu Omar Pia Raj Rosa Ruth Sami Sara Tariq Tess Uma Vera Will Yara Yuki Zoe""".split()
-LAST_NAMES = """Abara Ahmed Alves Baker Bauer Becker Berg Chavez Cohen Costa Cruz Dahl Diaz Dubois Evans Fischer Flores
-Fox Garcia Gray Haddad Hall Hansen Ito Jensen Kaya Khan Klein Kovac Kumar Lee Lopez Mbeki Meyer Moreau Mori Nakamura
-Novak Okafor Olsen Park Patel Petrov Reyes Rossi Ryan Sato Silva Singh Stein Tanaka Turner Vance Vega Wagner Walsh Weber Wong Young Zhou""".split()
+FIRST_NAMES = """
+Ada Amir Ana Ben Bo Carla Chen Dara Dev Eli Ema Femi Gil Hana Ida Ines Ivo Jana Jo Kai Kim Lars Lena Lin Mai Marek
+Mia Milo Nadia Nils Noor Olu Omar Pia Raj Rosa Ruth Sami Sara Tariq Tess Uma Vera Will Yara Yuki Zoe
+""".split()
+LAST_NAMES = """
+Abara Ahmed Alves Baker Bauer Becker Berg Chavez Cohen Costa Cruz Dahl Diaz Dubois Evans Fischer Flores Fox Garcia
+Gray Haddad Hall Hansen Ito Jensen Kaya Khan Klein Kovac Kumar Lee Lopez Mbeki Meyer Moreau Mori Nakamura Novak
+Okafor Olsen Park Patel Petrov Reyes Rossi Ryan Sato Silva Singh Stein Tanaka Turner Vance Vega Wagner Walsh Weber
+Wong Young Zhou
+""".split()
 ROLES = ("Tank", "Healer", "DPS", "Support")
 
 # What a contact may be but ordinary: each reason for a reject that a record can give, and each name that a careless

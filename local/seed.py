@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -40,20 +40,21 @@ def seed(servers: Servers, config: Config, folder: Path | None = None) -> Seeded
         if folder is None:
             folder = Path(made)
             sample.write(folder)
-        make_buckets(servers, config)
-        application_id = make_application(servers, config)
-        role_arn = make_import_role(servers, config, application_id)
-        make_contacts_table(servers, config)
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(2) as pool:  # each of the three servers is busy with its own
             graph = pool.submit(neptune_csv.load_folder, folder, servers.gremlin_url)
-            load_contacts(servers, config, _contacts(folder))
+            contacts = pool.submit(_load_contacts, servers, config, folder)
+            make_buckets(servers, config)
+            application_id = make_application(servers, config)
+            role_arn = make_import_role(servers, config, application_id)
             graph.result()
+            contacts.result()
     return Seeded(application_id, role_arn)
 
 
 def client(service: str, servers: Servers, config: Config) -> Any:
     """A boto3 client that talks to the local servers and nobody else."""
-    return boto3.client(
+    # a session of its own: boto3's default one is not for several threads
+    return boto3.Session().client(
         service,
         endpoint_url=servers.dynamodb_url if service == "dynamodb" else servers.aws_url,
         region_name=config.region,
@@ -165,9 +166,10 @@ def load_contacts(servers: Servers, config: Config, records: Iterable[Mapping[st
     return loaded
 
 
-def _contacts(folder: Path) -> Iterator[dict[str, str]]:
-    """The records of the folder; the modeler's own data comes without any."""
+def _load_contacts(servers: Servers, config: Config, folder: Path) -> None:
+    """Make the table and load the folder's contacts; the modeler's own data comes without any."""
+    make_contacts_table(servers, config)
     path = folder / sample.CONTACTS_FILE
     if path.exists():
         with path.open(encoding="utf-8") as file:
-            yield from (json.loads(line) for line in file)
+            load_contacts(servers, config, (json.loads(line) for line in file))

@@ -63,9 +63,11 @@ def line_of(sentence: str) -> int:
     return int(match[1])
 
 
+SOUND = parse().cohort("calm").model_dump()
+
+
 def cohort(**changes: Any) -> Cohort:
-    sound = parse().cohort("calm").model_dump()
-    return Cohort.model_validate(sound | changes)
+    return Cohort.model_validate(SOUND | changes)
 
 
 # --- the shipped file ------------------------------------------------------------------------------------
@@ -206,9 +208,10 @@ FAULTS = {
     "attributes as a list": ({"line_12": "    attributes: [level]"}, 12, "attributes: "),
     "attribute without a name": ({"line_12": '    attributes: {Level: ""}'}, 12, "attributes.Level: .*1 character"),
     "description left empty": ({"line_6": '    description: ""'}, 6, "description: .*1 character"),
+    "a value that holds itself": ({"line_6": "    description: &a [*a]"}, 6, "description: .*string"),
     # a value that cannot be
     "direction": ({"line_8": "    direction: beyond"}, 8, "direction: .*'above' or 'below'"),
-    "threshold outside": ({"line_9": "    threshold: 10"}, 9, "threshold 10 is outside.* from 0 to 9"),
+    "threshold outside": ({"line_9": "    threshold: 10"}, 9, "threshold.* 10 is outside.* from 0 to 9"),
     "range upside down": ({"line_10": "    threshold_range: {min: 9, max: 0}"}, 10, "min 9 is above max 0: swap them"),
     "a column of ours": ({"line_12": "    attributes: {FirstName: nick}"}, 12, "FirstName.*already: leave them out"),
     "Gremlin as a cohort": ({"line_5": f'  "{GREMLIN}":'}, 5, "must begin with a letter.*rename"),
@@ -288,12 +291,13 @@ def test_a_cohort_that_stands_twice_is_neither_of_the_two() -> None:
     assert "line 30: calm stands a second time (first on line 5): remove one of the two" in registry.broken["calm"]
 
 
-@pytest.mark.parametrize("name", ["2024", "on", "1.5", "null", "2026-11-22"])
-def test_a_name_that_yaml_takes_for_something_else_is_that_cohorts_own_fault(name: str) -> None:
+@pytest.mark.parametrize("name", ["2024", "1.5", "2026-11-22", "on", "null"])
+def test_a_name_that_yaml_takes_for_something_else_is_that_cohorts_own_affair(name: str) -> None:
     registry = parse(line_19=f"  {name}:")
-    assert list(registry.cohorts) == ["calm"]
-    assert len(registry.broken) == 1
-    assert line_of(next(iter(registry.broken.values()))) == 19
+    assert "calm" in registry.cohorts
+    assert registry.names == ["calm", name]
+    if not name.isalpha():
+        assert line_of(registry.broken[name]) == 19
 
 
 def test_a_duplicate_in_a_shared_consent_breaks_every_cohort_that_shares_it() -> None:
@@ -403,7 +407,7 @@ def test_a_file_without_cohorts(cohorts: str) -> None:
 @pytest.mark.parametrize("value", ["2026-02-30", "!!int x", "0x_"])
 def test_a_value_that_yaml_itself_stumbles_over(value: str) -> None:
     """PyYAML lets Python's ValueError through: no such day, no such number."""
-    with pytest.raises(FlywheelError, match=r"cohorts\.yaml"):
+    with pytest.raises(FlywheelError, match=r"cohorts\.yaml, line 20: this is no YAML"):
         parse(line_20=f"    description: {value}")
 
 

@@ -33,6 +33,7 @@ NOT_IN_THE_DOMAIN = set(
     "asyncio ftplib http multiprocessing os random secrets smtplib socket ssl subprocess threading time urllib uuid"
     .split()
 )  # fmt: skip
+DOMAIN_IMPORTS = {PACKAGE} | LIBRARIES | (sys.stdlib_module_names - NOT_IN_THE_DOMAIN)
 CLOCKS = {"now", "utcnow", "today"}
 
 FILES = sorted(HOUSE.rglob("*.py")) + sorted((ROOT / "dags").rglob("*.py"))
@@ -72,9 +73,8 @@ def faults(module: str, source: str, *, is_package: bool = False) -> list[str]:
             found.append(f"{module} imports {imported}, which stands beside the house or above it")
         elif top == PACKAGE and imported != PACKAGE and floor_of(imported) not in MAY_IMPORT[floor]:
             found.append(f"{module} (floor {floor}) imports {imported} (floor {floor_of(imported)})")
-        elif floor == 0 and top != PACKAGE and top not in LIBRARIES:
-            if top not in sys.stdlib_module_names or top in NOT_IN_THE_DOMAIN:
-                found.append(f"{module} is the domain, and imports {imported}")
+        elif floor == 0 and top not in DOMAIN_IMPORTS:
+            found.append(f"{module} is the domain, and imports {imported}")
     if floor == 0:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Attribute) and node.attr in CLOCKS:

@@ -207,7 +207,7 @@ def test_an_empty_extract_is_an_empty_list() -> None:
 
 @given(
     st.dictionaries(
-        st.text(min_size=1), st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+        st.text(min_size=1), st.integers(1 - 2**63, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
     )
 )
 def test_an_extract_is_json_a_record_a_line_and_reads_back(scored: dict[str, float]) -> None:
@@ -221,9 +221,7 @@ def test_an_extract_is_json_a_record_a_line_and_reads_back(scored: dict[str, flo
 A, B = b'{"playerId": ["a"], "ea_atrisk": [3]}', b'{"playerId": ["b"], "ea_atrisk": [3]}'
 
 
-@pytest.mark.parametrize(
-    ("first", "second"), [(B, A), (A, A), (A, b'{"playerId": [7], "ea_atrisk": [3]}')], ids=["order", "twice", "number"]
-)
+@pytest.mark.parametrize(("first", "second"), [(B, A), (A, A)], ids=["order", "twice"])
 def test_an_extract_that_is_not_sorted_is_refused_with_its_line(first: bytes, second: bytes) -> None:
     with pytest.raises(FlywheelError, match="line 3 of the extract does not come after .* sort it by playerId"):
         read(b"[\n" + first + b",\n" + second + b"\n]\n")
@@ -250,6 +248,8 @@ SHAPES = {
     "a score that is none": b'{"playerId": ["wayne96"], "ea_atrisk": [null]}',
     "a score that is a truth": b'{"playerId": ["wayne96"], "ea_atrisk": [true]}',
     "a score that is no number": b'{"playerId": ["wayne96"], "ea_atrisk": [NaN]}',
+    "an id that is a number": b'{"playerId": [96], "ea_atrisk": [3]}',
+    "an empty id": b'{"playerId": [""], "ea_atrisk": [3]}',
     "half of a surrogate pair": b'{"playerId": ["wayne96\\ud800"], "ea_atrisk": [3]}',
 }  # fmt: skip
 

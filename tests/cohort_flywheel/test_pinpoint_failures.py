@@ -65,7 +65,8 @@ players = st.one_of(
 )
 sentences = st.sampled_from(
     [
-        "The value {} is not a valid Address.", "Row {}: missing column Id", "Invalid:{}", "{}", "Address '{}' is invalid",
+        "The value {} is not a valid Address.", "Row {}: missing column Id", "Invalid:{}", "{}",
+        "Address '{}' is invalid",
         "User.UserId={}, User.UserAttributes.FirstName={}", '{{"Address":"{}"}}', "duplicate\t{}\nin line 5",
     ]
 )  # fmt: skip

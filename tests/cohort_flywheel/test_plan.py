@@ -29,9 +29,12 @@ SETTINGS = {"export_bucket": "exports", "import_bucket": "imports", "state_bucke
 
 
 def plan(
-    threshold: float | None = None, dry_run: bool = False, cohort: Cohort = COHORT, **settings: str
+    threshold: float | None = None,
+    dry_run: bool = False,
+    cohort: Cohort = COHORT,
+    settings: dict[str, str] = SETTINGS,
 ) -> dict[str, Any]:
-    return make_plan(cohort, threshold=threshold, dry_run=dry_run, as_of=AS_OF, settings=SETTINGS | settings)
+    return make_plan(cohort, threshold=threshold, dry_run=dry_run, as_of=AS_OF, settings=settings)
 
 
 def test_a_plan_freezes_the_cohort_and_every_name() -> None:
@@ -98,7 +101,7 @@ def test_a_dry_run_takes_no_real_runs_place() -> None:
 @pytest.mark.parametrize("pair", [("export", "import"), ("import", "state"), ("export", "state")])
 def test_one_bucket_for_two_purposes_is_refused(pair: tuple[str, str]) -> None:
     with pytest.raises(FlywheelError, match=r"export, import and state buckets must be three, not .*shared"):
-        plan(**{f"{role}_bucket": "shared" for role in pair})
+        plan(settings=SETTINGS | {f"{role}_bucket": "shared" for role in pair})
 
 
 def test_the_score_and_no_question_of_consent() -> None:

@@ -93,7 +93,8 @@ def test_what_a_run_did_not_reach_is_no_fault(extract: Any, segment: Any, import
     ],
 )
 def test_how_a_run_ended(word: str, parts: dict[str, Any]) -> None:
-    parts = {"plan": PLAN, "segment": SEGMENT, "imported": IMPORTED, "tasks": TASKS} | parts
+    whole: dict[str, Any] = {"plan": PLAN, "segment": SEGMENT, "imported": IMPORTED, "tasks": TASKS}
+    parts = whole | parts
     assert outcome(**parts) == word
     assert report(**parts)["outcome"] == word
 

@@ -79,7 +79,7 @@ def test_a_rejected_value_is_in_neither_file(tmp_path: Path) -> None:
 
 
 def test_the_files_are_the_same_bytes_for_the_same_players(tmp_path: Path) -> None:
-    players = [contact("ann"), Reject("bob", "no_record"), contact("cem", role="тест")]
+    players: list[Contact | Reject] = [contact("ann"), Reject("bob", "no_record"), contact("cem", role="тест")]
     digests = []
     for name in ("one", "two"):
         (folder := tmp_path / name).mkdir()

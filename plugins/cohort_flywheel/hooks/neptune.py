@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import queue
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -68,24 +68,36 @@ class NeptuneGremlinHook(BaseHook):
             )
         self.url = f"{connection.schema or 'wss'}://{connection.host}:{connection.port or 8182}/gremlin"
         extra = connection.extra_dejson
-        self.iam, self.region_name = bool(extra.get("iam", False)), extra.get("region_name")
+        # a connection given as a URI has text in its extra
+        self.iam = str(extra.get("iam", False)).lower() in ("true", "1")
+        self.region_name = extra.get("region_name")
         self.read_timeout = float(extra.get("read_timeout_seconds", 180))
         self.request_options: dict[str, int] = {"batchSize": int(extra.get("batch_size", 1024))}
         if "evaluation_timeout_ms" in extra:
             self.request_options["evaluationTimeout"] = int(extra["evaluation_timeout_ms"])
 
-    def get_conn(self) -> Client:
-        """Return a client with one connection: a signature is good for one, and a closed one never recovers."""
-        from gremlin_python.driver.client import Client  # heavy: not for a DAG's parse
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A client with one connection: a signature is good for one, and one that the server closed never recovers."""
+        from gremlin_python.driver.aiohttp.transport import AiohttpTransport  # heavy: not for a DAG's parse
+        from gremlin_python.driver.client import Client
 
-        return Client(
-            self.url,
-            "g",
-            pool_size=1,
-            headers=self._signed_headers(),
-            read_timeout=self.read_timeout,
-            write_timeout=self.read_timeout,
-        )
+        opened = []
+
+        def transport() -> AiohttpTransport:
+            opened.append(AiohttpTransport(read_timeout=self.read_timeout, write_timeout=self.read_timeout))
+            return opened[-1]
+
+        client = Client(self.url, "g", pool_size=1, headers=self._signed_headers(), transport_factory=transport)
+        try:
+            yield client
+        finally:
+            # the client leaves a connection open that failed as it was made
+            for close in (client.close, *(each.close for each in opened)):
+                try:
+                    close()
+                except (RuntimeError, OSError) as error:  # the server was faster; what it did is told by the read
+                    self.log.debug("closing the connection: %s", type(error).__name__)
 
     def _signed_headers(self) -> dict[str, str] | None:
         if not self.iam:
@@ -120,16 +132,16 @@ class NeptuneGremlinHook(BaseHook):
         from aiohttp import ClientError
         from gremlin_python.driver.protocol import GremlinServerError
 
-        client = self.get_conn()
         try:
-            results = client.submit(traversal.bytecode, request_options=self.request_options)
-            # The library's own iterator spins until the next batch is there; a sentinel lets us wait for it.
-            # Every wait ends: the transport's read_timeout ends the receiving thread, which sets the sentinel.
-            arrived: queue.Queue[list[Any] | None] = results.stream
-            results.done.add_done_callback(lambda _done: arrived.put(None))
-            while (batch := arrived.get()) is not None:
-                yield [result.object for result in batch for _ in range(result.bulk)]
-            results.done.result()
+            with self.client() as client:
+                results = client.submit(traversal.bytecode, request_options=self.request_options)
+                # The library's own iterator spins until the next batch is there; a sentinel lets us wait for it.
+                # Every wait ends: the transport's read_timeout ends the receiving thread, which sets the sentinel.
+                arrived: queue.Queue[list[Any] | None] = results.stream
+                results.done.add_done_callback(lambda _done: arrived.put(None))
+                while (batch := arrived.get()) is not None:
+                    yield [result.object for result in batch for _ in range(result.bulk)]
+                results.done.result()
         except GremlinServerError as error:
             raise self._explained(error) from None
         except TimeoutError:  # asyncio's is the same class
@@ -149,15 +161,6 @@ class NeptuneGremlinHook(BaseHook):
             if "403" in str(error):  # a bare Exception is how gremlinpython reports this status
                 raise self._refused() from None
             raise
-        finally:
-            self._close(client)
-
-    def _close(self, client: Client) -> None:
-        try:
-            client.close()
-        except (RuntimeError, OSError, asyncio.CancelledError) as error:
-            # after the server closed the socket, gremlinpython fails to close it; the read's own error counts
-            self.log.debug("closing the connection: %s", type(error).__name__)
 
     def _refused(self) -> FlywheelError:
         hint = (

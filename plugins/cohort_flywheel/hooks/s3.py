@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.errors import FlywheelError
@@ -24,7 +25,12 @@ def put_unless_equal(s3: S3Hook, path: Path, bucket: str, key: str, sha256: str)
     except ClientError as error:
         if error.response["Error"]["Code"] != "404":
             raise
-    client.upload_file(str(path), bucket, key, ExtraArgs={"Metadata": {"sha256": sha256}})
+    try:
+        client.upload_file(str(path), bucket, key, ExtraArgs={"Metadata": {"sha256": sha256}})
+    except S3UploadFailedError as error:
+        if isinstance(error.__context__, ClientError):  # what S3 said; the error around it is only its text
+            raise error.__context__ from None
+        raise
     return True
 
 

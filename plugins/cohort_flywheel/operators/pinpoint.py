@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+from botocore.exceptions import ClientError
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.pinpoint import PinpointHook
@@ -19,8 +20,8 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
     """Create the import job of one S3 address, or adopt the one that is there.
 
     Pinpoint's create call has no idempotency token, so the operator looks first: a job of exactly this
-    address that has not FAILED is adopted. Without one, an earlier job of the same segment name lends its
-    segment, which is updated; so there is always one segment of a name. Returns (each also an XCom of its own)
+    address that has not FAILED, and is the segment's latest, is adopted. Without one, an earlier job of the same
+    segment name lends its segment, which is updated; so there is always one segment of a name. Returns (each also an XCom of its own)
     `job_id` and `adopted`.
 
     :param application_id: the Pinpoint app. (templated)
@@ -52,10 +53,10 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
     def execute(self, context: Context) -> dict[str, Any]:
         clearing = "Clearing this task is safe: it looks for the job of this file before it creates one."
         with outside(clearing) as done:
-            same_file, segment_id = self._look()
-            if same_file:
-                self.log.info("adopted import job %s, which imports the same file", same_file)
-                return {"job_id": same_file, "adopted": True}
+            adopted, segment_id = self._look()
+            if adopted:
+                self.log.info("adopted import job %s, which imports the same file", adopted)
+                return {"job_id": adopted, "adopted": True}
             request = {
                 "Format": self.format,
                 "RoleArn": self.role_arn,
@@ -72,24 +73,33 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
             return {"job_id": job_id, "adopted": False}
 
     def _look(self) -> tuple[str | None, str | None]:
-        """The newest job of this file that has not FAILED, and the newest segment of this name."""
+        """The job to adopt, and the segment to update where there is none.
+
+        A job of this file is adopted only while no later one of the same segment has imported another file: the
+        content may have changed and changed back.
+        """
         jobs = sorted(
-            self.hook.import_jobs(self.application_id), key=lambda job: str(job["CreationDate"]), reverse=True
+            (job for job in self.hook.import_jobs(self.application_id) if self._is_ours(job["Definition"])),
+            key=lambda job: str(job["CreationDate"]),
+            reverse=True,
         )
-        same_file = next(
-            (
-                job["Id"]
-                for job in jobs
-                if job["Definition"].get("S3Url") == self.s3_url and job["JobStatus"] not in ("FAILING", "FAILED")
-            ),
-            None,
-        )
-        segments = (
-            job["Definition"].get("SegmentId")
-            for job in jobs
-            if job["Definition"].get("SegmentName") == self.segment_name
-        )
-        return same_file, next(filter(None, segments), None)
+        newest = next((job for job in jobs if job["JobStatus"] not in ("FAILING", "FAILED")), None)
+        if newest and newest["Definition"]["S3Url"] == self.s3_url:
+            return newest["Id"], None
+        segments = {job["Definition"]["SegmentId"]: None for job in jobs if job["Definition"].get("SegmentId")}
+        return None, next(filter(self._exists, segments), None)
+
+    def _is_ours(self, definition: dict[str, Any]) -> bool:
+        return bool(definition.get("SegmentName") == self.segment_name or definition.get("S3Url") == self.s3_url)
+
+    def _exists(self, segment_id: str) -> bool:
+        try:
+            self.hook.get_segment(self.application_id, segment_id)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NotFoundException":
+                raise
+            return False
+        return True
 
 
 class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):

@@ -39,8 +39,8 @@ class PinpointImportJobSensor(AwsBaseSensor[PinpointHook]):
         *,
         application_id: Any,
         job_id: Any,
-        poke_interval: int = 10,
-        max_attempts: int = 720,
+        poke_interval: int = 5,
+        max_attempts: int = 1440,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:

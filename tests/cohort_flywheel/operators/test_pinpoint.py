@@ -129,11 +129,34 @@ def test_bad_rows_in_a_completed_job_are_caught(steps: Steps, segment_file: Any)
         steps.verify(job_id, 2)
 
 
-def test_many_jobs_are_looked_through(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+def test_content_that_changed_back_is_imported_again(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+    """A, B, A: the first job of A is done, but the segment holds B by now."""
+    before = steps.all(segment_file("v1", ["a", "b"]), 2)
+    steps.all(segment_file("v2", ["c", "d"]), 2)
+    after = steps.all(segment_file("v1", ["a", "b"]), 2)
+    assert after["segment_id"] == before["segment_id"]
+    (segment,) = pinpoint()["segments"]
+    assert sorted(segment["Members"]) == ["id-a", "id-b"]
+
+
+def test_a_segment_that_a_person_deleted_is_made_anew(steps: Steps, segment_file: Any, aws: Any) -> None:
+    first = steps.all(segment_file("v1", ["a"]), 1)
+    aws("pinpoint").delete_segment(ApplicationId=steps.app, SegmentId=first["segment_id"])
+    assert steps.all(segment_file("v2", ["b"]), 1)["segment_id"] != first["segment_id"]
+
+
+def test_many_jobs_are_looked_through(steps: Steps, segment_file: Any, pinpoint: Any, aws: Any) -> None:
     """The job of a file is found on whichever page it is."""
     pinpoint(import_seconds=0, max_active_jobs=1000)
     url = segment_file("needle", ["a"])
     needle = steps.create(url)
+    client, hay = aws("pinpoint"), segment_file("hay", ["a"])
     for number in range(105):
-        steps.create(segment_file(f"hay{number}", ["a"]), name=f"hay{number}")
+        client.create_import_job(
+            ApplicationId=steps.app,
+            ImportJobRequest={
+                "Format": "CSV", "RoleArn": steps.role, "S3Url": hay, "DefineSegment": True, "RegisterEndpoints": True,
+                "SegmentName": f"hay{number}",
+            },
+        )  # fmt: skip
     assert steps.create(url) == needle

@@ -1,0 +1,68 @@
+"""What a DAG processor sees of folders of DAG files, as JSON: run in a process of its own, with sockets blocked."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest_socket
+
+pytest_socket.disable_socket()  # before Airflow is imported, so that nothing can have kept the real one
+
+from airflow import plugins_manager  # noqa: E402
+from airflow.dag_processing.dagbag import DagBag  # noqa: E402
+
+
+def parse(folder: str) -> dict[str, Any]:
+    start = time.perf_counter()
+    bag = DagBag(folder)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "import_errors": bag.import_errors, "dags": {d.dag_id: facts(d) for d in _dags(bag)}}
+
+
+def facts(dag: Any) -> dict[str, Any]:
+    return {
+        "paused": dag.is_paused_upon_creation,
+        "catchup": dag.catchup,
+        "tags": sorted(dag.tags),
+        "doc": dag.doc_md,
+        "tasks": [task.task_id for task in dag.topological_sort()],
+        "params": {
+            name: {"default": param.value, "description": param.description, **param.schema}
+            for name, param in dag.params.items()
+        },
+    }
+
+
+def _dags(bag: Any) -> list[Any]:
+    return [bag.dags[dag_id] for dag_id in sorted(bag.dags)]
+
+
+def plugin_modules() -> list[str]:
+    """The modules that came from the plugins folder, but for those imported under their own full name."""
+    folder = os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"]
+    return sorted(
+        name
+        for name, module in sys.modules.items()
+        if (getattr(module, "__file__", None) or "").startswith(folder) and name.split(".")[0] != "cohort_flywheel"
+    )
+
+
+def main(result: Path, folders: list[str]) -> None:
+    plugins_manager.ensure_plugins_loaded()
+    loaded = [name for name in sys.modules if name.split(".")[0] == "cohort_flywheel"]
+    found = {
+        "loaded_as_plugins": loaded + plugin_modules(),
+        "plugin_errors": plugins_manager.get_import_errors(),
+        "folders": [parse(folder) for folder in folders],
+        "modules": sorted({name.split(".")[0] for name in sys.modules}),
+    }
+    result.write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,133 @@
+"""The DAGs that Airflow finds: which, with what, and what reading them costs. No server is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DAGS = ["cohort_to_segment"]
+TAGS = {"cohort-flywheel", "pinpoint"}
+TASKS = [
+    "plan",
+    "query_graph",
+    "enrich",
+    "anything_to_import",
+    "create_import_job",
+    "wait_for_import_job",
+    "verify_segment",
+    "report",
+]
+
+
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DAG files beside a registry in which three more cohorts are daily, one of them written wrongly."""
+    folder = tmp_path_factory.mktemp("edited")
+    shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    before, first, rest = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8").partition("\n  ea_reputation:")
+    rest = rest.replace("daily: false", "daily: true", 3)
+    assert rest.count("threshold: 6\n") == 1
+    (folder / "include").mkdir()
+    text = before + first + rest.replace("threshold: 6\n", "treshold: 6\n")
+    (folder / "include" / "cohorts.yaml").write_text(text, encoding="utf-8")
+    return folder / "dags"
+
+
+@pytest.fixture(scope="module")
+def found(edited: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the probe saw of dags/ and of the edited copy, in a fresh process with sockets blocked."""
+    home = tmp_path_factory.mktemp("airflow")
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")} | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+    }
+    command = [sys.executable, str(Path(__file__).with_name("probe.py")), str(home / "found.json")]
+    run = subprocess.run(
+        [*command, str(ROOT / "dags"), str(edited)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
+    return json.loads((home / "found.json").read_text(encoding="utf-8"))
+
+
+def test_the_dags_are_these_and_no_others(found: Any) -> None:
+    shipped, _ = found["folders"]
+    assert shipped["import_errors"] == {}
+    assert list(shipped["dags"]) == DAGS
+
+
+def test_a_daily_cohort_has_a_dag_of_its_own_even_if_it_is_written_wrongly(found: Any) -> None:
+    _, edited = found["folders"]
+    assert edited["import_errors"] == {}
+    assert list(edited["dags"]) == [
+        *DAGS,
+        "cohort_to_segment__ea_altruism",
+        "cohort_to_segment__ea_duty",  # the one that is written wrongly
+        "cohort_to_segment__ea_reputation",
+    ]
+    for dag_id, dag in edited["dags"].items():
+        _, own, cohort = dag_id.partition("__")
+        assert dag["params"]["cohort"]["default"] == (cohort or "ea_atrisk")
+        assert (dag["params"]["cohort"]["enum"] == [cohort]) is bool(own)
+
+
+def test_every_dag_starts_paused_explains_itself_and_makes_no_run_of_the_past(found: Any) -> None:
+    for folder in found["folders"]:
+        for dag_id, dag in folder["dags"].items():
+            assert dag["paused"] is True, dag_id
+            assert dag["catchup"] is False, dag_id
+            assert set(dag["tags"]) <= TAGS, dag_id
+            assert dag["tags"], dag_id
+            assert dag["tasks"] == TASKS, dag_id
+            for task in TASKS:
+                assert f"**{task}**" in dag["doc"], f"{dag_id}'s page does not speak of {task}"
+
+
+def test_every_param_explains_itself_in_the_form(found: Any) -> None:
+    for folder in found["folders"]:
+        for dag_id, dag in folder["dags"].items():
+            assert list(dag["params"]) == ["cohort", "threshold", "dry_run"], dag_id
+            for name, param in dag["params"].items():
+                assert param.get("type"), f"{dag_id}: {name}"
+                assert param.get("title"), f"{dag_id}: {name}"
+                assert param.get("description") or param.get("description_md"), f"{dag_id}: {name}"
+
+
+def test_the_form_says_each_cohorts_direction_and_range(found: Any) -> None:
+    shipped, edited = found["folders"]
+    lines = shipped["dags"]["cohort_to_segment"]["params"]["threshold"]["description_md"].splitlines()
+    assert "| ea_atrisk | above | 2 | 0 … 100 |" in lines
+    assert "| ea_reputation | below | -75 | -100 … -50 |" in lines
+    own = edited["dags"]["cohort_to_segment__ea_reputation"]["params"]["threshold"]["description_md"]
+    assert own.splitlines()[-1] == "| ea_reputation | below | -75 | -100 … -50 |"
+    assert "ea_atrisk" not in own
+
+
+def test_reading_the_dags_needs_no_network_and_none_of_the_heavy_libraries(
+    found: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # the process had no sockets from its first line on, and every DAG came out of it
+    assert [len(folder["dags"]) for folder in found["folders"]] == [1, 4]
+    assert "pytest_socket" in found["modules"]
+    assert {"gremlin_python", "pandas", "moto", "aiobotocore"}.isdisjoint(found["modules"])
+    with capsys.disabled():
+        seconds = ", ".join(f"{folder['seconds']:.2f} s" for folder in found["folders"])
+        print(f" [dags/ was parsed in {seconds} (with Airflow itself imported, and a second time)]", end="")
+
+
+def test_airflows_plugin_loader_imports_none_of_our_modules(found: Any) -> None:
+    assert found["plugin_errors"] == {}
+    assert found["loaded_as_plugins"] == []
