@@ -1,7 +1,9 @@
-"""A real Airflow on this machine: its settings, and the four processes that `airflow standalone` runs."""
+"""A real Airflow on this machine: its settings, and its four processes, which start and end together."""
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -9,14 +11,27 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+
+import psutil
 
 from local.config import ROOT, LocalError
 
 #: The airflow command of the environment that runs this.
 AIRFLOW = str(Path(sys.executable).with_name("airflow"))
+
+#: As `airflow standalone` has them; but that one listens for readers of logs on every address of the machine.
+PROCESSES = (
+    ("api-server",),
+    ("scheduler", "--skip-serve-logs"),
+    ("dag-processor",),
+    ("triggerer", "--skip-serve-logs"),
+)
+READY_SECONDS = 240
+STOP_SECONDS = 20
 
 
 def environment(
@@ -37,9 +52,11 @@ def environment(
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__API__SECRET_KEY": "for-this-machine-only",
         "AIRFLOW__API_AUTH__JWT_SECRET": "for-this-machine-only, and as long as HS512 wants it to be: 64 bytes",
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
-        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        # a new DAG file is found, and an edited registry read, within these seconds
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "15",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         # macOS kills a forked worker that first touches its proxy settings
         "no_proxy": "127.0.0.1,localhost",
@@ -54,51 +71,102 @@ def migrate(environ: Mapping[str, str]) -> None:
         raise LocalError(f"`airflow db migrate` failed:\n{run.stderr[-2000:]}")
 
 
-def start(environ: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start api-server, scheduler, dag-processor and triggerer as one process group; their output goes to `log`."""
+def start(
+    environ: Mapping[str, str],
+    log: Path,
+    *,
+    pass_fds: tuple[int, ...] = (),
+    preexec_fn: Callable[[], None] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start the four processes, in a session of their own; their output goes to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         return subprocess.Popen(
-            [AIRFLOW, "standalone"], env=dict(environ), stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, "-m", "local.airflow"],
+            cwd=ROOT,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=pass_fds,
+            preexec_fn=preexec_fn,
         )
 
 
-def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> None:
-    """Return when the API server, the scheduler, the triggerer and the DAG processor are all healthy."""
+def wait_until_ready(
+    base_url: str,
+    process: subprocess.Popen[bytes],
+    log: Path,
+    seconds: float = READY_SECONDS,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Return when the metadata database, the scheduler, the triggerer and the DAG processor are all healthy."""
     end = time.monotonic() + seconds
+    said: set[str] = set()
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise LocalError(f"Airflow ended at once; the end of {log}:\n{_tail(log)}")
-        try:
-            with urllib.request.urlopen(f"{base_url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310 - ours
-                if answer.read().decode().count('"healthy"') == 4:  # database, scheduler, triggerer, DAG processor
-                    return
-        except (OSError, urllib.error.URLError):
-            pass
+            raise LocalError(f"Airflow ended as it started; the end of {log}:\n{_tail(log)}")
+        health = get_json(f"{base_url}/api/v2/monitor/health") or {}
+        healthy = {name for name, state in health.items() if state and state.get("status") == "healthy"}
+        for name in sorted(healthy - said):
+            say(f"{name.replace('_', ' ')} healthy")
+        said |= healthy
+        if healthy >= {"metadatabase", "scheduler", "triggerer", "dag_processor"}:
+            return
         time.sleep(0.5)
     raise LocalError(f"Airflow was not ready after {seconds:g} s; the end of {log}:\n{_tail(log)}")
 
 
-def stop(group: int, seconds: float = 30) -> None:
-    """Stop the process group that `start` made: kindly, and after some seconds not."""
+def wait_until_listed(base_url: str, dag_id: str, log: Path, seconds: float = READY_SECONDS) -> None:
+    """Return when a DAG was parsed and can be triggered."""
+    end = time.monotonic() + seconds
+    while get_json(f"{base_url}/api/v2/dags/{dag_id}") is None:
+        if time.monotonic() > end:
+            errors = (get_json(f"{base_url}/api/v2/importErrors") or {}).get("import_errors", [])
+            why = "\n".join(error["stack_trace"] for error in errors) or f"the end of {log}:\n{_tail(log)}"
+            raise LocalError(f"The DAG {dag_id} was not listed after {seconds:g} s; {why}")
+        time.sleep(0.5)
+
+
+def get_json(url: str) -> dict[str, dict[str, str]] | None:
+    """The answer of our own API server, or None where there is none (yet)."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=10) as answer:
+            found: dict[str, dict[str, str]] = json.load(answer)
+            return found
+    except (OSError, urllib.error.URLError, ValueError):
+        return None
+
+
+def members(session: int) -> list[int]:
+    """The processes of a session, tasks included, which have process groups of their own; zombies are gone."""
+    found = []
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
+
+
+def stop(session: int, seconds: float = STOP_SECONDS) -> None:
+    """Stop the session that `start` made: kindly, and after some seconds not."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(group, kind)
-        except ProcessLookupError:
-            return
+        for pid in members(session):
+            with suppress(ProcessLookupError):
+                os.kill(pid, kind)
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            try:
-                os.killpg(group, 0)
-            except ProcessLookupError:
-                return
+        while members(session):
+            if time.monotonic() > end:
+                break
             time.sleep(0.2)
 
 
 @contextmanager
 def running(environ: Mapping[str, str], log: Path) -> Iterator[str]:
-    """A migrated, healthy Airflow; yields its address, and stops it whatever happens."""
-    migrate(environ)
-    process = start(environ, log)
+    """A healthy Airflow on a migrated database; yields its address, and stops it whatever happens."""
+    process = start(environ, log, preexec_fn=_end_with_parent)
     try:
         base_url = environ["AIRFLOW__API__BASE_URL"]
         wait_until_ready(base_url, process, log)
@@ -108,5 +176,47 @@ def running(environ: Mapping[str, str], log: Path) -> Iterator[str]:
         process.wait(timeout=10)
 
 
+def main() -> int:
+    """Run the four processes until one of them ends, or until this one is told to end; then end them all."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    processes = []
+    try:
+        for command in PROCESSES:
+            # close_fds: what was passed to this process (the lock of a pid file) is theirs as well
+            process = subprocess.Popen([AIRFLOW, *command], close_fds=False, preexec_fn=_end_with_parent)
+            processes.append((command[0], process))
+        while True:
+            for name, process in processes:
+                if process.poll() is not None:
+                    print(f"{name} ended with {process.returncode}, so the others end too", flush=True)
+                    return 1
+            time.sleep(0.5)
+    finally:
+        for _name, process in processes:
+            process.terminate()
+        end = time.monotonic() + STOP_SECONDS - 5
+        for _name, process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.1, end - time.monotonic()))
+        for pid in members(os.getsid(0)):
+            if pid != os.getpid():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _end_with_parent() -> None:
+    """On Linux, have the kernel tell this process to end when the one that started it is gone (PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

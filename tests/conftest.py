@@ -1,10 +1,17 @@
-"""The local servers, started once for all tests that ask for them, on free ports of the loopback address."""
+"""The local servers, started once for all tests, and what tests need of Airflow without a database."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import os
+import tempfile
+import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,7 +19,10 @@ from local import config as local_config
 from local import seed
 from local.config import Config
 from local.seed import Seeded
-from local.servers import Servers, running
+from local.servers import Servers, airflow_environment, running
+
+# before anything imports Airflow: it would make a home in the user's
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-of-tests-")
 
 _numbers = itertools.count(1)
 
@@ -59,3 +69,101 @@ def fresh_seeded(servers: Servers, fresh_config: Config) -> Seeded:
     """The application and the role of `fresh_config`."""
     application_id = seed.make_application(servers, fresh_config)
     return Seeded(application_id, seed.make_import_role(servers, fresh_config, application_id))
+
+
+@pytest.fixture
+def airflow_env(servers: Any, config: Any, seeded: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The connections and variables of the seeded local servers, in the environment."""
+    variables = airflow_environment(servers, config, seeded.application_id, seeded.role_arn)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return dict(variables)
+
+
+@pytest.fixture
+def context() -> Any:
+    """Makes the context of a run: `context(params, run_type=…, logical_date=…)`."""
+
+    def make(params: dict[str, Any] | None = None, **run: Any) -> Any:
+        defaults = {"cohort": "ea_atrisk", "threshold": None, "dry_run": False}
+        dag_run = {
+            "dag_id": "cohort_to_segment",
+            "run_id": "manual__2026-11-22",
+            "run_type": "manual",
+            "conf": params or {},
+            "logical_date": None,
+            "data_interval_end": None,
+            "run_after": datetime(2026, 11, 22, 15, 30, tzinfo=UTC),
+            "start_date": datetime(2026, 11, 22, 15, 30, tzinfo=UTC),
+            "triggering_user_name": "ana",
+        }
+        return {
+            "params": defaults | (params or {}),
+            "dag": SimpleNamespace(params=defaults),
+            "dag_run": SimpleNamespace(**(dag_run | run)),
+        }
+
+    return make
+
+
+@pytest.fixture
+def aws(servers: Any, config: Any) -> Any:
+    """Makes a client of the emulated AWS: `aws("s3")`."""
+    import boto3
+
+    return lambda service: boto3.client(
+        service, endpoint_url=servers.aws_url, region_name=config.region,
+        aws_access_key_id=config.access_key_id, aws_secret_access_key=config.secret_access_key,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def pinpoint(servers: Any, seeded: Any) -> Any:
+    """Changes what the emulated Pinpoint does next, and gives its state: `pinpoint(fail_next_jobs=1)["jobs"]`."""
+
+    def change(**settings: Any) -> Any:
+        request = urllib.request.Request(  # noqa: S310 - our own server
+            f"{servers.aws_url}/cohort-flywheel/pinpoint", data=json.dumps(settings).encode() if settings else None
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
+            state = json.load(answer)
+        (app,) = [app for app in state["applications"] if app["id"] == seeded.application_id]
+        return state | app
+
+    change(reset=True)
+    change(import_seconds=0.3)
+    yield change
+    change(reset=True)
+
+
+@pytest.fixture
+def segment_file(aws: Any, config: Any) -> Any:
+    """Puts a segment file into the import bucket: `segment_file("name", rows)` gives its address."""
+    header = "ChannelType,Address,User.UserId,User.UserAttributes.FirstName,User.UserAttributes.LastName,Id\n"
+
+    def put(name: str, players: list[str]) -> str:
+        rows = "".join(f"EMAIL,success+{p}@simulator.amazonses.com,{p},First,Last,id-{p}\n" for p in players)
+        aws("s3").put_object(Bucket=config.import_bucket, Key=f"segments/{name}.csv", Body=(header + rows).encode())
+        return f"s3://{config.import_bucket}/segments/{name}.csv"
+
+    return put
+
+
+@pytest.fixture
+def graph_size(servers: Any) -> Any:
+    """Counts the vertices of the graph: `graph_size()`."""
+    from gremlin_python.driver.client import Client
+
+    def count() -> int:
+        client = Client(servers.gremlin_url, "g")
+        try:
+            return int(client.submit("g.V().count()").all().result()[0])
+        finally:
+            client.close()
+
+    return count
+
+
+@pytest.fixture
+def dynamodb_client(servers: Any, config: Any) -> Any:
+    return seed.client("dynamodb", servers, config)

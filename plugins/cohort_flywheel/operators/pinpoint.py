@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
     """Create the import job of one S3 address, or adopt the one that is there.
 
-    Pinpoint's create call has no idempotency token, so the operator looks first: a job of exactly this
-    address that has not FAILED, and is the segment's latest, is adopted. Without one, an earlier job of the same
-    segment name lends its segment, which is updated; so there is always one segment of a name. Returns (each also an XCom of its own)
+    Pinpoint's create call has no idempotency token, so the operator looks first: a job of exactly this address that
+    has not FAILED, and is the segment's latest, is adopted. Without one, an earlier job of the same segment name lends
+    its segment, which is updated; so there is always one segment of a name. Returns (each also an XCom of its own)
     `job_id` and `adopted`.
 
     :param application_id: the Pinpoint app. (templated)
