@@ -40,16 +40,17 @@ def as_of(run: RunDates, *, last_instant: Callable[[datetime], datetime], now: d
         )
     if run.logical_date is None:
         return moment
-    meant = last_instant(run.logical_date)
-    if meant == run.logical_date:
+    logical_date = run.logical_date.astimezone(UTC)
+    meant = last_instant(logical_date).astimezone(UTC)
+    if meant == logical_date:
         raise FlywheelError(
-            f"the logical date {run.logical_date:%Y-%m-%d %H:%M:%S} UTC is an instant of the schedule, so this"
+            f"the logical date {logical_date:%Y-%m-%d %H:%M:%S} UTC is an instant of the schedule, so this"
             " manual run takes the place of that day's scheduled run: delete this run, and start one without a"
             " logical date (REST: null), or a backfill for a past day"
         )
     if meant != moment:
         raise FlywheelError(
-            f"the logical date {run.logical_date:%Y-%m-%d %H:%M:%S} UTC means the as-of"
+            f"the logical date {logical_date:%Y-%m-%d %H:%M:%S} UTC means the as-of"
             f" {meant:%Y-%m-%d %H:%M:%S} UTC, but Airflow gave this run {moment:%Y-%m-%d %H:%M:%S} UTC (the"
             " command line's -l does so): start it without a logical date, or use a backfill for a past day"
         )

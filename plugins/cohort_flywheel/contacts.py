@@ -97,7 +97,9 @@ def plain_address(raw: object) -> str | None:
     if not isinstance(raw, str):
         return None
     try:
-        return email_validator.validate_email(raw, check_deliverability=False, allow_smtputf8=False).ascii_email
+        return email_validator.validate_email(
+            raw, check_deliverability=False, allow_smtputf8=False, strict=True
+        ).ascii_email
     except email_validator.EmailNotValidError:
         return None
 

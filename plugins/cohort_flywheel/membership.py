@@ -81,7 +81,7 @@ class Members:
         self._database.execute("COMMIT")
 
     def _score(self, scores: list[Any]) -> Score:
-        numbers = [s for s in scores if isinstance(s, int | float) and not isinstance(s, bool) and math.isfinite(s)]
+        numbers = [s for s in scores if _is_score(s)]
         if not numbers or len(numbers) < len(scores):
             raise FlywheelError(
                 f"property {self._property} of a vertex is no finite number: name a numeric property in the registry,"
@@ -112,13 +112,19 @@ class Members:
             yield Member(player_id, score)
 
 
+def _is_score(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63  # SQLite's and Gremlin's long
+
+
 def usable_player_id(values: list[Any]) -> str | None:
     """The one playerId of a vertex, or None.
 
     A vertex made through the modeler's own API has none. One with two different ids cannot be told apart from
     either player, and mailing the wrong one is the failure that matters: it counts as having none.
     """
-    if len(set(map(str, values))) != 1:
+    if None in values or len(set(map(str, values))) != 1:
         return None
     player_id = str(values[0])
     try:
@@ -142,9 +148,9 @@ def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
     """Read an extract line by line.
 
     Raises FlywheelError, with the number of the line and never its text, for anything but our own shape: a
-    record a line, sorted by playerId, nobody twice.
+    record a line, sorted by playerId, nobody twice, and the bracket that shows that the end is the end.
     """
-    last = ""
+    last, number, text = "", 0, b""
     for number, line in enumerate(lines, start=1):
         text = line.strip().rstrip(b",")
         if text in (b"[", b"]", b"[]", b""):
@@ -152,14 +158,19 @@ def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
         try:
             record = json.loads(text)
             (player_id,), (score,) = record["playerId"], record[property]
-        except (ValueError, KeyError, TypeError):
+            ours = isinstance(record["playerId"], list) and isinstance(record[property], list) and _is_score(score)
+            if not ours or not player_id.encode():
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise FlywheelError(
                 f"line {number} of the extract is not a record with one playerId and one {property}:"
                 " write one record a line, as this package does"
             ) from None
-        if not isinstance(player_id, str) or player_id <= last:
+        if player_id <= last:
             raise FlywheelError(
                 f"line {number} of the extract does not come after the one before: sort it by playerId, each once"
             )
         last = player_id
         yield Member(player_id, score)
+    if text not in (b"]", b"[]"):
+        raise FlywheelError(f"the extract breaks off after line {number}: clear query_graph, which writes it again")

@@ -23,7 +23,9 @@ def reasons(failures: Iterable[str]) -> str:
     counted = Counter(_reason(text) for text in failures)
     if not counted:
         return "Pinpoint gave no reason"
-    return "; ".join(f"{number} × {text}" for text, number in counted.most_common(5))
+    most = counted.most_common(5)
+    rest = counted.total() - sum(number for _text, number in most)
+    return "; ".join([f"{number} × {text}" for text, number in most] + ([f"{rest} more"] if rest else []))
 
 
 def _reason(text: str) -> str:

@@ -37,7 +37,8 @@ def write_segment(
     rows, reasons = 0, Counter[str]()
     with _csv(rows_path) as rows_file, _csv(rejects_path) as rejects_file:
         segment = csv.writer(rows_file, lineterminator="\n")
-        rejects = csv.writer(rejects_file, lineterminator="\n")
+        # up to Python 3.12 a lone carriage return is quoted only where the line's end has one
+        rejects = csv.writer(rejects_file, lineterminator="\r\n")
         segment.writerow(layout.header(columns))
         rejects.writerow(("playerId", "reason", "column"))
         for outcome in judged:

@@ -269,6 +269,11 @@ def test_an_extract_that_breaks_off_is_refused(data: bytes) -> None:
         read(data)
 
 
+@pytest.mark.parametrize("data", [b"[]", b"[\r\n" + A + b"\r\n]\r\n\r\n", b"[\n\n" + A + b"\n]"])
+def test_how_the_lines_end_is_no_matter(data: bytes) -> None:
+    assert len(read(data)) == data.count(A)
+
+
 def test_reading_holds_one_line_at_a_time() -> None:
     def endless() -> Iterator[bytes]:
         yield b"[\n"

@@ -32,7 +32,9 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The DAG files beside a registry in which three more cohorts are daily, one of them written wrongly."""
     folder = tmp_path_factory.mktemp("edited")
     shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-    before, first, rest = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8").partition("\n  ea_reputation:")
+    before, first, rest = (
+        (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8").partition("\n  ea_reputation:")
+    )
     rest = rest.replace("daily: false", "daily: true", 3)
     assert rest.count("threshold: 6\n") == 1
     (folder / "include").mkdir()

@@ -48,5 +48,6 @@ def refused_column(contact: Contact) -> str | None:
         if len(value) > MAX_VALUE_CHARACTERS or _REFUSED.search(value):
             return column
     if sum(len(cell.encode()) for cell in row(contact)) > MAX_ENDPOINT_BYTES:
-        return "playerId"  # every attribute is short: only the id is left to be this long
+        cells = {"playerId": contact.player_id, **contact.attributes}
+        return max(cells, key=lambda column: len(cells[column].encode()))
     return None
