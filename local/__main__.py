@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     command("fetch", lambda args: java.fetch(), "fetch the jars of the servers into .cache")
     command("lock-jars", lambda args: java.lock_jars(), "write local/jars anew after a version was changed")
+    command("demo", lambda args: demo(), "one run of the daily DAG on local servers, and what came of it")
+    command("up", lambda args: up(), "start the servers and a real Airflow with its UI, seeded; prints the address")
+    command("down", lambda args: down(), "stop what `up` started")
+    command("test-needs", lambda args: test_needs(), "say which tests are left out here, and what would bring them in")
     command("servers", lambda args: start(), "start the servers, seeded; addresses go to .local/servers.env")
     command("servers-down", lambda args: stop(), "stop what `servers` started")
     command(
@@ -49,6 +54,37 @@ def start() -> None:
     print(f"DynamoDB Local   {addresses.dynamodb_url}")
     print(f"AWS endpoint     {addresses.aws_url}")
     print(f"For a shell:     . {file.relative_to(config.ROOT)}")
+
+
+def demo() -> int:
+    """Run the demo."""
+    from local import demo
+
+    return demo.main()
+
+
+def up() -> None:
+    """Start the servers and Airflow."""
+    from local import up
+
+    up.up()
+
+
+def down() -> None:
+    """Stop the servers and Airflow."""
+    from local import up
+
+    up.down()
+
+
+def test_needs() -> None:
+    """Say which tests need a tool that PyPI does not have and that is not here."""
+    for tool, tests in {
+        "chromium": "the DAG's form in a browser (tests/e2e, marked browser)",
+        "docker-compose": "docker-compose.yaml against its engine's own reading (tests/test_docker_compose.py)",
+    }.items():
+        if not shutil.which(tool):
+            print(f"Left out, as {tool} is missing: {tests}. To run them: apt-get install {tool}")
 
 
 def stop() -> None:

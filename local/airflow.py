@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped,unused-ignore]  # Airflow brings it
 
 from local.config import ROOT, LocalError
 
@@ -39,6 +40,7 @@ def environment(
 ) -> dict[str, str]:
     """The environment variables of every Airflow process here; `servers` as `airflow_environment` gives them."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "AWS_"))}
+    inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # Airflow's own 1,400 files would be compiled in every process
     ours = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
@@ -129,13 +131,12 @@ def wait_until_listed(base_url: str, dag_id: str, log: Path, seconds: float = RE
         time.sleep(0.5)
 
 
-def get_json(url: str) -> dict[str, dict[str, str]] | None:
+def get_json(url: str) -> dict[str, Any] | None:
     """The answer of our own API server, or None where there is none (yet)."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=10) as answer:
-            found: dict[str, dict[str, str]] = json.load(answer)
-            return found
+            return json.load(answer)
     except (OSError, urllib.error.URLError, ValueError):
         return None
 

@@ -152,8 +152,8 @@ def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
     """
     last, number, text = "", 0, b""
     for number, line in enumerate(lines, start=1):
-        text = line.strip().rstrip(b",")
-        if text in (b"[", b"]", b"[]", b""):
+        text = line.strip().rstrip(b",") or text
+        if not line.strip() or text in (b"[", b"]", b"[]"):
             continue
         try:
             record = json.loads(text)
