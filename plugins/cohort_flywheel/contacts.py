@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -82,7 +83,7 @@ def judge(
     for column, attribute in {**NAME_ATTRIBUTES, **attributes}.items():
         text = as_text(record.get(attribute))
         if text is None:
-            return Reject(player_id, "bad_value", attribute)
+            return Reject(player_id, "bad_value", column)
         values[column] = text
     if score_column:
         values[score_column] = str(member.score)
@@ -124,20 +125,28 @@ def as_text(value: object) -> str | None:
             return None
 
 
-def read_do_not_contact(lines: list[bytes]) -> list[str]:
+def read_do_not_contact(lines: list[bytes], first_line: int = 1) -> list[str]:
     """The entries of some lines of the do-not-contact list, each as it stands and folded.
 
-    Raises FlywheelError for a line that is no UTF-8: a list that is read wrongly would let somebody through.
+    Raises FlywheelError, with the line's number, for one that is no UTF-8 or that wraps an address (`Jo <j@x.com>`):
+    a list that is read wrongly would let somebody through.
     """
-    try:
-        texts = [line.decode("utf-8-sig").strip() for line in lines]
-    except UnicodeDecodeError:
-        raise FlywheelError(
-            "the do-not-contact list is not UTF-8: save it as UTF-8, an address or a playerId a line"
-        ) from None
     entries: list[str] = []
-    for text in filter(None, texts):
-        entries.append(text)
+    for number, line in enumerate(lines, start=first_line):
+        try:
+            text = line.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            raise FlywheelError(
+                f"the do-not-contact list is not UTF-8 on line {number}: save it as UTF-8, an address or a playerId"
+                " a line"
+            ) from None
+        if "@" in text and re.search(r"[\s<>,;\"]", text) and plain_address(text) is None:
+            raise FlywheelError(
+                f"line {number} of the do-not-contact list is more than one address: write each alone on a line,"
+                " without a name, quotes or brackets"
+            )
+        if text:
+            entries.append(text)
         if "@" in text:  # also in the forms in which judge() asks
             entries += {fold(text), fold(plain_address(text) or text)}
     return entries

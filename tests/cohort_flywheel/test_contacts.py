@@ -96,9 +96,9 @@ REJECTS: list[tuple[str, str, dict[str, Any]]] = [
     ("no_address", "email", {"email": ""}),
     ("bad_address", "email", {"email": "wayne at example.com"}),
     ("do_not_contact", "email", {"email": "listed@example.com"}),
-    ("bad_value", "firstName", {"firstName": ["Wayne"]}),
-    ("bad_value", "lastName", {"lastName": {"a": 1}}),
-    ("bad_value", "favoriteRole", {"favoriteRole": b"healer"}),
+    ("bad_value", "FirstName", {"firstName": ["Wayne"]}),
+    ("bad_value", "LastName", {"lastName": {"a": 1}}),
+    ("bad_value", "FavoriteRole", {"favoriteRole": b"healer"}),
 ]
 LISTED = listed("listed@example.com", "listed96")
 
@@ -130,7 +130,14 @@ def test_of_several_faults_the_first_check_gives_the_reason(first: int) -> None:
 
 
 def test_a_column_of_the_registry_is_checked_as_well() -> None:
-    assert ask(RECORD | {"lvl": {1, 2}}, attributes={"Level": "lvl"}) == Reject("wayne96", "bad_value", "lvl")
+    assert ask(RECORD | {"lvl": {1, 2}}, attributes={"Level": "lvl"}) == Reject("wayne96", "bad_value", "Level")
+
+
+@pytest.mark.parametrize("line", [b"Jo <jo@example.com>", b"a@example.com, b@example.com", b'"jo@example.com"'])
+def test_a_line_that_would_match_nobody_is_refused_with_its_number(line: bytes) -> None:
+    with pytest.raises(FlywheelError, match="line 8 of the do-not-contact list is more than one address") as error:
+        read_do_not_contact([b"fine@example.com\n", line], first_line=7)
+    assert "jo" not in str(error.value).lower().replace("join", "")
 
 
 # --- consent ---------------------------------------------------------------------------------------------
@@ -262,7 +269,7 @@ def test_blank_lines_list_nobody() -> None:
 
 @pytest.mark.parametrize("line", [b"w\xe4yne96\n", b"\xff\xfew\x00a\x00"])
 def test_a_list_that_is_not_utf_8_is_refused_without_its_text(line: bytes) -> None:
-    with pytest.raises(FlywheelError, match="not UTF-8: save it as UTF-8") as error:
+    with pytest.raises(FlywheelError, match=r"not UTF-8 on line \d: save it as UTF-8") as error:
         read_do_not_contact([b"xortiz\n", line])
     assert "yne96" not in str(error.value)
     assert error.value.__suppress_context__
@@ -316,7 +323,7 @@ def test_any_record_has_exactly_one_outcome(
     assert outcome.player_id == player_id
     if isinstance(outcome, Reject):
         assert outcome.reason in REASONS
-        assert outcome.column in {"", "email", "firstName", "lastName", "favoriteRole", "lvl", "emailConsent"}
+        assert outcome.column in {"", "email", "FirstName", "LastName", "FavoriteRole", "Level", "emailConsent"}
         return
     assert record is not None
     assert player_id != "listed96"

@@ -124,10 +124,11 @@ class DynamoDBEnrichOperator(AwsBaseOperator[DynamoDBBatchGetHook]):
         listed.execute("CREATE TABLE entry (text TEXT PRIMARY KEY) WITHOUT ROWID")
         if not self.do_not_contact_key:
             return 0
-        number = 0
+        number, line = 0, 1
         for some in _batches(lines(s3, self.rejects_bucket, self.do_not_contact_key), 10_000):
-            entries = read_do_not_contact(some)
-            number += sum(1 for line in some if line.strip())
+            entries = read_do_not_contact(some, line)
+            line += len(some)
+            number += sum(1 for each in some if each.strip())
             listed.executemany("INSERT OR IGNORE INTO entry VALUES (?)", ((entry,) for entry in entries))
         return number
 
