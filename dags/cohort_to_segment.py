@@ -16,19 +16,19 @@ complete day. Every task can be cleared: names come from the run, so each step d
 
 from __future__ import annotations
 
-import importlib
 from datetime import timedelta
 from typing import Any
 
 import pendulum
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
-from cohort_flywheel.cohorts import Registry, read_registry
+from cohort_flywheel.destinations import destination
 from cohort_flywheel.include import include_folder
 from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator
 from cohort_flywheel.operators.gremlin import GremlinToS3Operator
 from cohort_flywheel.operators.plan import CohortPlanOperator
 from cohort_flywheel.operators.report import CohortReportOperator
+from cohort_flywheel.registry import Registry, read_registry
 
 REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
 
@@ -39,7 +39,7 @@ def anything_to_import(rows: int, dry_run: bool) -> bool:
 
 
 def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: list[str]) -> DAG:
-    destination = importlib.import_module(f"cohort_flywheel.destinations.{registry.destination}")
+    where = destination(registry.destination)
     with DAG(
         dag_id,
         doc_md=__doc__,
@@ -59,7 +59,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         },
     ) as dag:
         plan: Any = CohortPlanOperator(
-            task_id="plan", registry=REGISTRY_PATH, schedule=registry.schedule, destination=destination
+            task_id="plan", registry=REGISTRY_PATH, schedule=registry.schedule, destination=where
         ).output
         extract: Any = GremlinToS3Operator(
             task_id="query_graph",
@@ -84,10 +84,10 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             name=plan["name"],
             rejects_bucket=plan["state_bucket"],
             rejects_key=plan["rejects_key"],
-            layout=destination.LAYOUT,
+            layout=where.LAYOUT,
         ).output
         gate = anything_to_import(segment["rows"], plan["dry_run"])
-        first, last = destination.import_segment(plan, segment)
+        first, last = where.import_segment(plan, segment)
         report = CohortReportOperator(
             task_id="report",
             plan=plan,

@@ -1,1 +1,17 @@
-"""Where segments go. A module a destination: its settings, its checks, its tasks. The registry names one."""
+"""Where segments go: a module a destination, with its layout, settings, checks and tasks. The registry names one."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from cohort_flywheel.errors import FlywheelError
+
+
+def destination(name: str) -> ModuleType:
+    """Return the module of a destination; raise FlywheelError for one that is not there."""
+    known = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    if name not in known:
+        raise FlywheelError(f"there is no destination {name!r}: write one of {', '.join(known)} in the registry")
+    return importlib.import_module(f"{__name__}.{name}")

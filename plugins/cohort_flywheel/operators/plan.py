@@ -16,11 +16,11 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.as_of import RunDates, as_of
-from cohort_flywheel.cohorts import read_registry
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.settings import PREFIX, SETTINGS, read_settings
 from cohort_flywheel.plan import make_plan
+from cohort_flywheel.registry import read_registry
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

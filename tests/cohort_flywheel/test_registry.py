@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohort_flywheel.cohorts import Registry, parse_registry, read_registry
 from cohort_flywheel.contacts import NAME_ATTRIBUTES
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.registry import Registry, parse_registry, read_registry
 
 SHIPPED = Path(__file__).parents[2] / "include" / "cohorts.yaml"
 PATH = Path("cohorts.yaml")
