@@ -25,8 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     command("fetch", lambda args: java.fetch(), "fetch the jars of the servers into .cache")
     command("lock-jars", lambda args: java.lock_jars(), "write local/jars anew after a version was changed")
     command("demo", lambda args: demo(), "one run of the daily DAG on local servers, and what came of it")
-    command("up", lambda args: up(), "start the servers and a real Airflow with its UI, seeded; prints the address")
-    command("down", lambda args: down(), "stop what `up` started")
+    up_command = command("up", lambda args: up(args.run_dir, args.dags), "start the servers and a real Airflow, seeded")
+    up_command.add_argument("--dags", type=Path, default=config.ROOT / "dags", help="another folder of DAG files")
+    down_command = command("down", lambda args: down(args.run_dir), "stop what `up` started")
+    for each in (up_command, down_command):
+        each.add_argument(
+            "--run-dir", type=Path, default=config.RUN_DIR, help="where logs and the like are, not .local"
+        )
     command("test-needs", lambda args: test_needs(), "say which tests are left out here, and what would bring them in")
     command("servers", lambda args: start(), "start the servers, seeded; addresses go to .local/servers.env")
     command("servers-down", lambda args: stop(), "stop what `servers` started")
@@ -63,18 +68,18 @@ def demo() -> int:
     return demo.main()
 
 
-def up() -> None:
+def up(run_dir: Path, dags: Path) -> None:
     """Start the servers and Airflow."""
     from local import up
 
-    up.up()
+    up.up(run_dir.resolve(), dags.resolve())
 
 
-def down() -> None:
+def down(run_dir: Path) -> None:
     """Stop the servers and Airflow."""
     from local import up
 
-    up.down()
+    up.down(run_dir.resolve())
 
 
 def test_needs() -> None:

@@ -106,6 +106,7 @@ def wait_until_ready(
     """Return when the metadata database, the scheduler, the triggerer and the DAG processor are all healthy."""
     end = time.monotonic() + seconds
     said: set[str] = set()
+    next_word = time.monotonic() + 15
     while time.monotonic() < end:
         if process.poll() is not None:
             raise LocalError(f"Airflow ended as it started; the end of {log}:\n{_tail(log)}")
@@ -114,6 +115,9 @@ def wait_until_ready(
         for name in sorted(healthy - said):
             say(f"{name.replace('_', ' ')} healthy")
         said |= healthy
+        if time.monotonic() > next_word:
+            say("still starting ..." if not health else "the API server answers; waiting for the others ...")
+            next_word += 15
         if healthy >= {"metadatabase", "scheduler", "triggerer", "dag_processor"}:
             return
         time.sleep(0.5)

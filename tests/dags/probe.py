@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -52,6 +53,14 @@ def plugin_modules() -> list[str]:
     )
 
 
+def sockets_blocked() -> bool:
+    try:
+        socket.socket().close()
+    except pytest_socket.SocketBlockedError:
+        return True
+    return False
+
+
 def main(result: Path, folders: list[str]) -> None:
     plugins_manager.ensure_plugins_loaded()
     loaded = [name for name in sys.modules if name.split(".")[0] == "cohort_flywheel"]
@@ -59,6 +68,7 @@ def main(result: Path, folders: list[str]) -> None:
         "loaded_as_plugins": loaded + plugin_modules(),
         "plugin_errors": plugins_manager.get_import_errors(),
         "folders": [parse(folder) for folder in folders],
+        "sockets_blocked": sockets_blocked(),
         "modules": sorted({name.split(".")[0] for name in sys.modules}),
     }
     result.write_text(json.dumps(found), encoding="utf-8")

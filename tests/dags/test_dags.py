@@ -24,6 +24,7 @@ TASKS = [
     "wait_for_import_job",
     "verify_segment",
     "report",
+    "end",
 ]
 
 
@@ -93,7 +94,7 @@ def test_every_dag_starts_paused_explains_itself_and_makes_no_run_of_the_past(fo
             assert dag["catchup"] is False, dag_id
             assert set(dag["tags"]) <= TAGS, dag_id
             assert dag["tags"], dag_id
-            assert dag["tasks"] == TASKS, dag_id
+            assert sorted(dag["tasks"]) == sorted(TASKS), dag_id
             for task in TASKS:
                 assert f"**{task}**" in dag["doc"], f"{dag_id}'s page does not speak of {task}"
 
@@ -123,7 +124,7 @@ def test_reading_the_dags_needs_no_network_and_none_of_the_heavy_libraries(
 ) -> None:
     # the process had no sockets from its first line on, and every DAG came out of it
     assert [len(folder["dags"]) for folder in found["folders"]] == [1, 4]
-    assert "pytest_socket" in found["modules"]
+    assert found["sockets_blocked"]
     assert {"gremlin_python", "pandas", "moto", "aiobotocore"}.isdisjoint(found["modules"])
     with capsys.disabled():
         seconds = ", ".join(f"{folder['seconds']:.2f} s" for folder in found["folders"])

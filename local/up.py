@@ -1,0 +1,104 @@
+"""`make up` and `make down`: the servers and a real Airflow with its UI, seeded, to outlive the command."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from local import airflow, config, seed, servers
+from local.config import LocalError
+
+DAG_ID = "cohort_to_segment"
+NEXT = f"""
+Airflow          {{url}}
+login            none: everybody on this machine is admin
+
+Next:
+  1. Open {{url}}/dags/{DAG_ID}
+  2. Switch the DAG on (it starts paused): its run of the newest complete day begins at once.
+  3. Press Trigger and choose a cohort for a run of your own; the report is in the log of its last task.
+  The registry is include/cohorts.yaml: an edit is in the form within half a minute.
+  `make down` stops all of it; Airflow keeps its runs in {{home}}, the servers forget.
+"""
+
+
+def up(run_dir: Path = config.RUN_DIR, dags: Path = config.ROOT / "dags") -> None:
+    """Start what does not run yet, seeded; return when the DAG can be triggered."""
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - began:5.1f} s] {text}", flush=True)
+
+    settings = config.load()
+    home = run_dir / "airflow"
+    url = f"http://{servers.HOST}:{settings.airflow_port}"
+    had_servers, had_airflow = _servers_run(run_dir), bool(servers._pid_if_alive(run_dir, "airflow"))
+    if had_servers and had_airflow:
+        print("Both run already.", NEXT.format(url=url, home=_short(home)), sep="\n")
+        return
+    if had_airflow:  # the servers it was started with are gone, and with them the ids that it was told
+        _stop_airflow(run_dir)
+    if not servers._is_free(settings.airflow_port):
+        raise LocalError(
+            f"Port {settings.airflow_port} is taken: stop what listens there, or set AIRFLOW_PORT in .env to another"
+            " port."
+        )
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            say("making Airflow's metadata database; starting Gremlin Server, DynamoDB Local, the AWS endpoint ...")
+            database = pool.submit(airflow.migrate, airflow.environment(home, {}))
+            run_dir.mkdir(parents=True, exist_ok=True)
+            addresses = servers.start_detached(settings, run_dir / "servers")
+            say("loading the sample: 1,000 player vertices and their contacts ...")
+            told = servers.airflow_environment(addresses, settings, *seed.seed(addresses, settings))
+            servers.write_environment(told, run_dir / "servers.env")
+            database.result()
+        _start_airflow(run_dir, airflow.environment(home, told, port=settings.airflow_port, dags=dags), say)
+    except BaseException:
+        _stop_airflow(run_dir)
+        if not had_servers:
+            servers.stop_detached(run_dir / "servers")
+        raise
+    say("ready")
+    print(NEXT.format(url=url, home=_short(home)))
+
+
+def down(run_dir: Path = config.RUN_DIR) -> None:
+    """Stop Airflow and the servers, whatever state an earlier command, or a crash, left them in."""
+    stopped = ["airflow"] if _stop_airflow(run_dir) else []
+    stopped += servers.stop_detached(run_dir / "servers")
+    print(f"Stopped {', '.join(stopped)}." if stopped else "Nothing was running.")
+
+
+def _start_airflow(run_dir: Path, environ: dict[str, str], say: Callable[[str], None]) -> None:
+    say("starting Airflow: api-server, scheduler, dag-processor, triggerer (half a minute or more) ...")
+    log = run_dir / "airflow.log"
+    log.unlink(missing_ok=True)
+    # As with the servers: Airflow's processes inherit the lock and hold it for as long as they live.
+    with servers._pid_file(run_dir, "airflow").open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        process = airflow.start(environ, log, pass_fds=(file.fileno(),))
+        file.write(str(process.pid))
+    url = environ["AIRFLOW__API__BASE_URL"]
+    airflow.wait_until_ready(url, process, log, say=say)
+    say(f"waiting for the DAG {DAG_ID} ...")
+    airflow.wait_until_listed(url, DAG_ID, log)
+
+
+def _stop_airflow(run_dir: Path) -> bool:
+    pid = servers._pid_if_alive(run_dir, "airflow")
+    if pid:
+        airflow.stop(pid)
+    servers._pid_file(run_dir, "airflow").unlink(missing_ok=True)
+    return bool(pid)
+
+
+def _servers_run(run_dir: Path) -> bool:
+    return all(servers._pid_if_alive(run_dir / "servers", name) for name in servers.KEYS)
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(config.ROOT) if path.is_relative_to(config.ROOT) else path

@@ -1,0 +1,32 @@
+"""The operators in a DAG of ten lines, without our registry."""
+
+from airflow.sdk import DAG
+
+from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator
+from cohort_flywheel.operators.gremlin import GremlinToS3Operator
+from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
+from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
+
+APP, ROLE = "{{ var.value.cohort_flywheel_pinpoint_application_id }}", "{{ params.role }}"
+
+with DAG("ten_lines", schedule=None, params={"role": "arn:aws:iam::123456789012:role/PinpointSegmentImport"}):
+    extract = GremlinToS3Operator(
+        task_id="extract", property="ea_mischief", direction="below", threshold=-3,
+        s3_bucket="cohort-modeler-export", s3_key="any/{{ ds }}/kind.json",
+    )  # fmt: skip
+    enrich = DynamoDBEnrichOperator(
+        task_id="enrich", extract_bucket="cohort-modeler-export", extract_key="any/{{ ds }}/kind.json",
+        property="ea_mischief", score_column="Mischief", table_name="userdata", name="kind_{{ ds }}",
+        segment_bucket="pinpoint-segment-import",
+        rejects_bucket="cohort-flywheel-state", rejects_key="any/{{ ds }}.csv",
+    )  # fmt: skip
+    file = "{{ ti.xcom_pull(task_ids='enrich', key='%s') }}"
+    create = PinpointCreateImportJobOperator(
+        task_id="create", application_id=APP, role_arn=ROLE, s3_url=file % "s3_url", segment_name="kind {{ ds }}"
+    )
+    job = "{{ ti.xcom_pull(task_ids='create', key='job_id') }}"
+    wait = PinpointImportJobSensor(task_id="wait", application_id=APP, job_id=job, poke_interval=1)
+    verify = PinpointVerifySegmentOperator(
+        task_id="verify", application_id=APP, job_id=job, expected_size=file % "rows"
+    )
+    extract >> enrich >> create >> wait >> verify
