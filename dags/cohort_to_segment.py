@@ -33,11 +33,6 @@ from cohort_flywheel.registry import Registry, read_registry
 REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
 
 
-@task.short_circuit(ignore_downstream_trigger_rules=False)
-def anything_to_import(rows: int, dry_run: bool) -> bool:
-    return rows > 0 and not dry_run
-
-
 def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: list[str]) -> DAG:
     where = destination(registry.destination)
     with DAG(
@@ -47,7 +42,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         schedule=CronDataIntervalTimetable(registry.schedule, timezone="UTC"),
         start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
         catchup=False,
-        max_active_runs=2,  # Pinpoint: plan for two active import jobs an account
+        max_active_runs=2,
         is_paused_upon_creation=True,
         tags=["cohort-flywheel", registry.destination],
         params=params(registry, default, choice),
@@ -59,7 +54,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         },
     ) as dag:
         plan: Any = CohortPlanOperator(
-            task_id="plan", registry=REGISTRY_PATH, schedule=registry.schedule, destination=where
+            task_id="plan", registry=REGISTRY_PATH, schedule=registry.schedule, destination=registry.destination
         ).output
         extract: Any = GremlinToS3Operator(
             task_id="query_graph",
@@ -86,14 +81,17 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             rejects_key=plan["rejects_key"],
             layout=where.LAYOUT,
         ).output
-        gate = anything_to_import(segment["rows"], plan["dry_run"])
+
+        @task.short_circuit(ignore_downstream_trigger_rules=False)
+        def anything_to_import(plan: dict[str, Any], rows: int) -> bool:
+            if not rows and not plan["dry_run"]:
+                where.check_nobody_stays(plan)
+            return rows > 0 and not plan["dry_run"]
+
+        gate = anything_to_import(plan, segment["rows"])
         first, last = where.import_segment(plan, segment)
         report = CohortReportOperator(
-            task_id="report",
-            plan=plan,
-            extract=extract,
-            segment=segment,
-            imported=last.output,
+            task_id="report", plan="plan", extract="query_graph", segment="enrich", imported=last.task_id
         ).as_teardown(on_failure_fail_dagrun=True)
         chain(plan, extract, segment, gate, first)
         chain(last, report)
@@ -101,11 +99,16 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
 
 
 def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Param]:
+    cohorts = [registry.cohorts[name] for name in choice if name in registry.cohorts]
     ranges = "\n".join(
         f"| {c.name} | {c.direction} | {c.threshold} | {c.threshold_range.min} … {c.threshold_range.max} |"
-        for c in registry.cohorts.values()
-        if c.name in choice
+        for c in cohorts
     )
+    # over all of them; the plan holds the number against the range of the one that was chosen
+    limits: dict[str, Any] = {
+        "minimum": min((c.threshold_range.min for c in cohorts), default=0),
+        "maximum": max((c.threshold_range.max for c in cohorts), default=0),
+    }
     return {
         "cohort": Param(
             default,
@@ -113,11 +116,12 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
             enum=choice,
             title="Cohort",
             description="Which players: a cohort of include/cohorts.yaml.",
-            values_display={c.name: f"{c.name}: {c.description}" for c in registry.cohorts.values()},
+            values_display={c.name: f"{c.name}: {c.description}" for c in cohorts},
         ),
         "threshold": Param(
             None,
             type=["null", "integer"],
+            **limits,
             title="Threshold",
             description_md="A whole number; empty means the registry's. A member's score is strictly beyond it.\n\n"
             "| cohort | members are | registry's | you may type |\n|---|---|---|---|\n" + ranges,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import itertools
 import json
 import os
+import shutil
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from local.servers import Servers, airflow_environment, running
 
 # before anything imports Airflow: it would make a home in the user's
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-of-tests-")
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 _numbers = itertools.count(1)
 

@@ -140,10 +140,11 @@ def read_do_not_contact(lines: list[bytes], first_line: int = 1) -> list[str]:
                 f"the do-not-contact list is not UTF-8 on line {number}: save it as UTF-8, an address or a playerId"
                 " a line"
             ) from None
-        if "@" in text and re.search(r"[\s<>,;\"]", text) and plain_address(text) is None:
+        wrapped = "@" in text and re.search(r"[\s<>()|,;:\"]", text) and plain_address(text) is None
+        if wrapped or re.search(r"[\x00-\x1f]", text):
             raise FlywheelError(
-                f"line {number} of the do-not-contact list is more than one address: write each alone on a line,"
-                " without a name, quotes or brackets"
+                f"line {number} of the do-not-contact list is more than an address or a playerId: write each"
+                " alone on a line, without a name, quotes or brackets"
             )
         if text:
             entries.append(text)

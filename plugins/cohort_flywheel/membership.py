@@ -173,4 +173,4 @@ def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
         last = player_id
         yield Member(player_id, score)
     if text not in (b"]", b"[]"):
-        raise FlywheelError(f"the extract breaks off after line {number}: clear query_graph, which writes it again")
+        raise FlywheelError(f"the extract breaks off after line {number}: write it again, whole")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from croniter import croniter
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from cohort_flywheel.cohorts import Cohort, Consent, Name, Strict, ThresholdRange
 from cohort_flywheel.errors import FlywheelError
@@ -50,6 +51,15 @@ class _Head(Strict):
     schedule: str
     destination: Name
     cohorts: dict[str, Any] = Field(min_length=1)
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_cron(cls, schedule: str) -> str:
+        if not croniter.is_valid(schedule) or len(schedule.split()) not in (1, 5):
+            raise ValueError(
+                f"{schedule!r} is no cron expression: write five fields, such as 0 0 * * * (every midnight, UTC)"
+            )
+        return schedule
 
 
 def read_registry(path: Path) -> Registry:

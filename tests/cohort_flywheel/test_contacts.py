@@ -133,9 +133,22 @@ def test_a_column_of_the_registry_is_checked_as_well() -> None:
     assert ask(RECORD | {"lvl": {1, 2}}, attributes={"Level": "lvl"}) == Reject("wayne96", "bad_value", "Level")
 
 
-@pytest.mark.parametrize("line", [b"Jo <jo@example.com>", b"a@example.com, b@example.com", b'"jo@example.com"'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Jo <jo@example.com>",
+        b"a@example.com, b@example.com",
+        b'"jo@example.com"',
+        b"mailto:jo@example.com",
+        b"jo@example.com|1",
+        b"(jo@example.com)",
+        b"\x00j\x00o",
+    ],
+)
 def test_a_line_that_would_match_nobody_is_refused_with_its_number(line: bytes) -> None:
-    with pytest.raises(FlywheelError, match="line 8 of the do-not-contact list is more than one address") as error:
+    with pytest.raises(
+        FlywheelError, match="line 8 of the do-not-contact list is more than an address or a playerId"
+    ) as error:
         read_do_not_contact([b"fine@example.com\n", line], first_line=7)
     assert "jo" not in str(error.value).lower().replace("join", "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -13,11 +14,14 @@ from botocore.exceptions import ConnectionError as EndpointUnreachable
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.pinpoint import PinpointHook
+from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
 from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
 
 LAYOUT = "pinpoint"
 SETTINGS = ("pinpoint_application_id", "pinpoint_import_role_arn")
+
+_NOT_THERE_OR_REFUSED = ("NotFoundException", "NoSuchEntity", "ForbiddenException", "AccessDenied", "GoneException")
 
 
 def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> None:
@@ -28,6 +32,8 @@ def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> Non
         PinpointHook(aws_conn_id=aws_conn_id).conn.get_app(ApplicationId=app)
     except ClientError as error:
         code = error.response["Error"]["Code"]
+        if code not in _NOT_THERE_OR_REFUSED:
+            raise
         raise FlywheelError(
             f"Pinpoint app {app} cannot be used ({code}): correct cohort_flywheel_pinpoint_application_id, or grant"
             " the execution role mobiletargeting:GetApp on it; Pinpoint's segments ended on 2026-10-30, so an app"
@@ -48,12 +54,27 @@ def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> Non
         iam.get_role(RoleName=account_and_name[1].rsplit("/", 1)[-1])
     except ClientError as error:
         code = error.response["Error"]["Code"]
+        if code not in _NOT_THERE_OR_REFUSED:
+            raise
         raise FlywheelError(
             f"the import role {role_arn} cannot be used ({code}): create it, trusting pinpoint.amazonaws.com, or"
             " grant the execution role iam:GetRole and iam:PassRole on it"
         ) from None
     except (EndpointUnreachable, HTTPClientError):
         log.warning("IAM cannot be reached from here, so the import role is not checked before the import")
+
+
+def check_nobody_stays(plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> None:
+    """Fail with a sentence if an earlier run of the same name left players in a segment that shall have none now."""
+    hook, app, name = PinpointHook(aws_conn_id=aws_conn_id), plan["pinpoint_application_id"], plan["name"]
+    with outside("Clearing this task is safe: it only reads."):
+        for job in hook.import_jobs(app):
+            segment_id = job["Definition"].get("SegmentId")
+            if job["Definition"].get("SegmentName") == name and segment_id and hook.has_segment(app, segment_id):
+                raise FlywheelError(
+                    f"nobody is to be written to now, but segment {segment_id} of an earlier run of {name} still has"
+                    " players: delete it (aws pinpoint delete-segment), then clear this task"
+                )
 
 
 def import_segment(plan: Any, segment: Any) -> tuple[BaseOperator, BaseOperator]:
@@ -68,6 +89,8 @@ def import_segment(plan: Any, segment: Any) -> tuple[BaseOperator, BaseOperator]
         role_arn=plan["pinpoint_import_role_arn"],
         s3_url=segment["s3_url"],
         segment_name=plan["name"],
+        retries=10,  # an account has two active import jobs at a time, and other cohorts' runs begin at the same time
+        max_retry_delay=timedelta(minutes=10),
     )
     job_id: Any = create.output["job_id"]  # type: ignore[index]  # XComArg's type does not say so
     wait = PinpointImportJobSensor(

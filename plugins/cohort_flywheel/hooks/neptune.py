@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import queue
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,8 @@ RETRYABLE_CODES = frozenset(
 )
 #: Gremlin Server's own codes for the same: too many requests, time-out [TinkerPop, ResponseStatusCode].
 RETRYABLE_STATUSES = frozenset({429, 598})
+
+_FRAMES_AHEAD = 8
 
 
 class GraphUnavailableError(AirflowException):
@@ -71,27 +75,49 @@ class NeptuneGremlinHook(BaseHook):
         # a connection given as a URI has text in its extra
         self.iam = str(extra.get("iam", False)).lower() in ("true", "1")
         self.region_name = extra.get("region_name")
-        self.read_timeout = float(extra.get("read_timeout_seconds", 180))
-        self.request_options: dict[str, int] = {"batchSize": int(extra.get("batch_size", 1024))}
-        if "evaluation_timeout_ms" in extra:
-            self.request_options["evaluationTimeout"] = int(extra["evaluation_timeout_ms"])
+        try:
+            self.read_timeout = float(extra.get("read_timeout_seconds", 180))
+            self.request_options: dict[str, int] = {"batchSize": int(extra.get("batch_size", 1024))}
+            if "evaluation_timeout_ms" in extra:
+                self.request_options["evaluationTimeout"] = int(extra["evaluation_timeout_ms"])
+        except (TypeError, ValueError):
+            raise FlywheelError(
+                f"the extra of the Airflow connection {neptune_conn_id} has a word where a number belongs: correct"
+                " read_timeout_seconds, batch_size or evaluation_timeout_ms"
+            ) from None
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """A client with one connection: a signature is good for one, and one that the server closed never recovers."""
+    def client(self) -> Iterator[tuple[Client, threading.Semaphore]]:
+        """A client with one connection: a signature is good for one, and one that the server closed never recovers.
+
+        The semaphore is to be released for each batch that was taken: the connection reads `_FRAMES_AHEAD` frames
+        ahead and no more, as gremlinpython would read on until the memory is full.
+        """
         from gremlin_python.driver.aiohttp.transport import AiohttpTransport  # heavy: not for a DAG's parse
         from gremlin_python.driver.client import Client
 
-        opened = []
+        # its log quotes the server's error, which may quote the data; we say what went wrong
+        logging.getLogger("gremlinpython").setLevel(logging.CRITICAL)
+        frames, abandoned = threading.Semaphore(_FRAMES_AHEAD), threading.Event()
+        opened: list[AiohttpTransport] = []
+
+        class Bounded(AiohttpTransport):
+            def read(self) -> Any:
+                frames.acquire()
+                if abandoned.is_set():
+                    raise RuntimeError("nobody takes the rest")
+                return super().read()
 
         def transport() -> AiohttpTransport:
-            opened.append(AiohttpTransport(read_timeout=self.read_timeout, write_timeout=self.read_timeout))
+            opened.append(Bounded(read_timeout=self.read_timeout, write_timeout=self.read_timeout))
             return opened[-1]
 
         client = Client(self.url, "g", pool_size=1, headers=self._signed_headers(), transport_factory=transport)
         try:
-            yield client
+            yield client, frames
         finally:
+            abandoned.set()
+            frames.release()
             # the client leaves a connection open that failed as it was made
             for close in (client.close, *(each.close for each in opened)):
                 try:
@@ -133,13 +159,14 @@ class NeptuneGremlinHook(BaseHook):
         from gremlin_python.driver.protocol import GremlinServerError
 
         try:
-            with self.client() as client:
+            with self.client() as (client, frames):
                 results = client.submit(traversal.bytecode, request_options=self.request_options)
                 # The library's own iterator spins until the next batch is there; a sentinel lets us wait for it.
                 # Every wait ends: the transport's read_timeout ends the receiving thread, which sets the sentinel.
                 arrived: queue.Queue[list[Any] | None] = results.stream
                 results.done.add_done_callback(lambda _done: arrived.put(None))
                 while (batch := arrived.get()) is not None:
+                    frames.release()
                     yield [result.object for result in batch for _ in range(result.bulk)]
                 results.done.result()
         except GremlinServerError as error:

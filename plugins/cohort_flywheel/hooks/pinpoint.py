@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 
 class PinpointHook(AwsBaseHook):
@@ -48,6 +49,15 @@ class PinpointHook(AwsBaseHook):
     def get_import_job(self, application_id: str, job_id: str) -> dict[str, Any]:
         answer = self.conn.get_import_job(ApplicationId=application_id, JobId=job_id)
         return dict(answer["ImportJobResponse"])
+
+    def has_segment(self, application_id: str, segment_id: str) -> bool:
+        try:
+            self.get_segment(application_id, segment_id)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NotFoundException":
+                raise
+            return False
+        return True
 
     def get_segment(self, application_id: str, segment_id: str) -> dict[str, Any]:
         answer = self.conn.get_segment(ApplicationId=application_id, SegmentId=segment_id)

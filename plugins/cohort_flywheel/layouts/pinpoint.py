@@ -47,7 +47,9 @@ def refused_column(contact: Contact) -> str | None:
     for column, value in contact.attributes.items():
         if len(value) > MAX_VALUE_CHARACTERS or _REFUSED.search(value):
             return column
-    if sum(len(cell.encode()) for cell in row(contact)) > MAX_ENDPOINT_BYTES:
+    # read strictly: the names of the attributes count as their values do
+    names = header(list(contact.attributes))
+    if sum(len(text.encode()) for text in (*names, *row(contact))) > MAX_ENDPOINT_BYTES:
         cells = {"playerId": contact.player_id, **contact.attributes}
         return max(cells, key=lambda column: len(cells[column].encode()))
     return None

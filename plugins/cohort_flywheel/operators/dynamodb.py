@@ -7,8 +7,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -23,6 +21,7 @@ from cohort_flywheel.membership import Member, read_extract
 from cohort_flywheel.names import segment_file_name
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.progress import Progress
+from cohort_flywheel.operators.temporary import TemporaryFolderMixin
 from cohort_flywheel.segment_file import digest, write_segment
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class DynamoDBEnrichOperator(AwsBaseOperator[DynamoDBBatchGetHook]):
+class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatchGetHook]):
     """Look the members of an extract up in a table, and write the segment file and the rejects.
 
     The file's name ends in a digest of its bytes. Nothing holds the cohort in memory. Returns (each also an
@@ -98,9 +97,9 @@ class DynamoDBEnrichOperator(AwsBaseOperator[DynamoDBBatchGetHook]):
             *(self.attributes or {}),
             *([self.score_column] if self.score_column else []),
         ]
-        with outside(clearing) as done, TemporaryDirectory() as folder:
-            rows_path, rejects_path = Path(folder) / "segment.csv", Path(folder) / "rejects.csv"
-            with closing(sqlite3.connect(Path(folder) / "do_not_contact.sqlite")) as listed:
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            rows_path, rejects_path = folder / "segment.csv", folder / "rejects.csv"
+            with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
                 entries = self._load_do_not_contact(s3, listed)
                 judged = self._judged(
                     read_extract(lines(s3, self.extract_bucket, self.extract_key), self.property), listed

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -14,6 +12,7 @@ from cohort_flywheel.hooks.s3 import put_unless_equal
 from cohort_flywheel.membership import Members, write_extract
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.progress import Progress
+from cohort_flywheel.operators.temporary import TemporaryFolderMixin
 from cohort_flywheel.segment_file import digest
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from gremlin_python.process.traversal import Traversal
 
 
-class GremlinToS3Operator(BaseOperator):
+class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
     """Write the vertices whose property lies beyond a threshold to S3, one playerId a line, sorted.
 
     The file is the Cohort Modeler's extract, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`. The query is
@@ -65,12 +64,10 @@ class GremlinToS3Operator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         place = f"s3://{self.s3_bucket}/{self.s3_key}"
         clearing = "Clearing this task is safe: it reads the graph again and puts the file under the same name."
-        with outside(clearing) as done, TemporaryDirectory() as folder:
-            path = Path(folder) / "extract.json"
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            path = folder / "extract.json"
             threshold = int(self.threshold)
-            with Members(
-                Path(folder), property=self.property, direction=self.direction, threshold=threshold
-            ) as members:
+            with Members(folder, property=self.property, direction=self.direction, threshold=threshold) as members:
                 self._read(members)
                 with path.open("wb") as file:
                     write_extract(members, self.property, file)

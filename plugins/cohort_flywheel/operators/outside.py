@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cohort_flywheel.errors import FlywheelError
@@ -42,6 +42,9 @@ def outside(clearing: str) -> Iterator[list[str]]:
     except BotoCoreError as error:
         what = f"AWS cannot be reached or asked ({type(error).__name__}): look at the connection and its network"
         raise AirflowException(_last_line(what, done, clearing)) from None
+    except AirflowTaskTimeout:
+        what = "the task took longer than its execution_timeout: look at its progress above, and clear it to try again"
+        raise AirflowTaskTimeout(_last_line(what, done, clearing)) from None
     except AirflowException as error:
         raise AirflowException(_last_line(str(error), done, clearing)) from None
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is raised again without its text

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.errors import FlywheelError
@@ -67,10 +68,18 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
             }
             if segment_id:
                 request["SegmentId"] = segment_id
-            done.append(f"an import job of {self.s3_url} may have been created")
-            job_id = self.hook.create_import_job(self.application_id, request)["Id"]
+            job_id = self._create(request, done)
             self.log.info("created import job %s %s", job_id, f"of segment {segment_id}" if segment_id else "")
             return {"job_id": job_id, "adopted": False}
+
+    def _create(self, request: dict[str, Any], done: list[str]) -> str:
+        done.append(f"an import job of {self.s3_url} may have been created")
+        try:
+            return str(self.hook.create_import_job(self.application_id, request)["Id"])
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
+                done.clear()
+            raise
 
     def _look(self) -> tuple[str | None, str | None]:
         """The job to adopt, and the segment to update where there is none.
@@ -83,23 +92,22 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
             key=lambda job: str(job["CreationDate"]),
             reverse=True,
         )
-        newest = next((job for job in jobs if job["JobStatus"] not in ("FAILING", "FAILED")), None)
-        if newest and newest["Definition"]["S3Url"] == self.s3_url:
-            return newest["Id"], None
         segments = {job["Definition"]["SegmentId"]: None for job in jobs if job["Definition"].get("SegmentId")}
-        return None, next(filter(self._exists, segments), None)
+        segment_id = next((s for s in segments if self.hook.has_segment(self.application_id, s)), None)
+        newest = next((job for job in jobs if job["JobStatus"] not in ("FAILING", "FAILED")), None)
+        if newest:
+            has_ended = newest["JobStatus"] == "COMPLETED"
+            if newest["Definition"]["S3Url"] == self.s3_url and (segment_id or not has_ended):
+                return newest["Id"], None
+            if not has_ended:
+                raise AirflowException(
+                    f"import job {newest['Id']} of segment {self.segment_name} is still under way with another file:"
+                    " a later try updates the segment that it makes"
+                )
+        return None, segment_id
 
     def _is_ours(self, definition: dict[str, Any]) -> bool:
         return bool(definition.get("SegmentName") == self.segment_name or definition.get("S3Url") == self.s3_url)
-
-    def _exists(self, segment_id: str) -> bool:
-        try:
-            self.hook.get_segment(self.application_id, segment_id)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NotFoundException":
-                raise
-            return False
-        return True
 
 
 class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
@@ -141,6 +149,12 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
                 raise FlywheelError(f"import job {self.job_id} ended without a segment: look at the job in Pinpoint")
             segment = self.hook.get_segment(self.application_id, segment_id)
             size = segment.get("ImportDefinition", {}).get("Size")
+            imported_from = segment.get("ImportDefinition", {}).get("S3Url")
+            if imported_from != job["Definition"]["S3Url"]:
+                raise FlywheelError(
+                    f"segment {segment_id} was imported from {imported_from} since: another run has changed it; clear"
+                    " create_import_job and what follows it, if this run's file shall be the one"
+                )
             if size != expected:
                 raise FlywheelError(
                     f"segment {segment_id} has {size} endpoints, but the file has {expected} rows: do not send to"

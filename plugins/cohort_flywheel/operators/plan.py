@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pendulum
@@ -16,6 +15,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.as_of import RunDates, as_of
+from cohort_flywheel.destinations import destination
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.settings import PREFIX, SETTINGS, read_settings
@@ -45,7 +45,7 @@ class CohortPlanOperator(BaseOperator):
         *,
         registry: Path,
         schedule: str,
-        destination: ModuleType,
+        destination: str,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
@@ -58,7 +58,9 @@ class CohortPlanOperator(BaseOperator):
             params = context["params"]
             self._refuse_unknown_params(context)
             cohort = read_registry(self.registry).cohort(params["cohort"])
-            settings = read_settings((*SETTINGS, *self.destination.SETTINGS))
+            # a dry run hands nothing over, so it needs nothing of the destination
+            where = None if params["dry_run"] else destination(self.destination)
+            settings = read_settings((*SETTINGS, *(where.SETTINGS if where else ())))
             plan = make_plan(
                 cohort,
                 threshold=params["threshold"],
@@ -67,6 +69,8 @@ class CohortPlanOperator(BaseOperator):
                 settings=settings,
             )
             self._check_aws(settings, plan)
+            if where:
+                where.check(settings, self.aws_conn_id, self.log)
         self.log.info(
             "%s: %s %s %s at %s",
             plan["name"],
@@ -124,7 +128,6 @@ class CohortPlanOperator(BaseOperator):
             raise FlywheelError(
                 f"table {table} must have playerId as its partition key and no sort key: correct {PREFIX}contacts_table"
             )
-        self.destination.check(settings, self.aws_conn_id, self.log)
 
 
 @contextmanager

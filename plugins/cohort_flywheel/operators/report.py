@@ -22,25 +22,26 @@ class CohortReportOperator(BaseOperator):
     """Write what the run reached to the state bucket as JSON, and as a table to the log.
 
     Meant as a teardown, so that it runs after failures and skips, and a failed run stays failed. Fails when the
-    sums do not hold. Returns (each also an XCom of its own) `report_url` and `outcome`.
+    sums do not hold. Takes the output of a task only where the task succeeded in this run: after a clear, one that
+    is skipped still has its earlier output. Returns (each also an XCom of its own) `report_url` and `outcome`.
 
-    :param plan: the plan's output, or None where the plan failed. (templated)
-    :param extract: GremlinToS3Operator's output, or None. (templated)
-    :param segment: DynamoDBEnrichOperator's output, or None. (templated)
-    :param imported: the output of the destination's last task, or None. (templated)
+    :param plan: the task_id of CohortPlanOperator.
+    :param extract: the task_id of GremlinToS3Operator.
+    :param segment: the task_id of DynamoDBEnrichOperator.
+    :param imported: the task_id of the destination's last task.
     :param aws_conn_id: the Airflow connection used for AWS credentials. (templated)
     """
 
-    template_fields = ("plan", "extract", "segment", "imported", "aws_conn_id")
+    template_fields = ("aws_conn_id",)
     ui_color = "#c9e8c4"
 
     def __init__(
         self,
         *,
-        plan: Any,
-        extract: Any,
-        segment: Any,
-        imported: Any,
+        plan: str,
+        extract: str,
+        segment: str,
+        imported: str,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
@@ -60,10 +61,14 @@ class CohortReportOperator(BaseOperator):
                 "started": dag_run.start_date.isoformat() if dag_run.start_date else None,
                 "triggered_by": getattr(dag_run, "triggering_user_name", None),
             }
-            report = make_report(run, tasks, self.plan, self.extract, self.segment, self.imported)
+            plan, extract, segment, imported = (
+                ti.xcom_pull(task_ids=task) if tasks.get(task) == "success" else None
+                for task in (self.plan, self.extract, self.segment, self.imported)
+            )
+            report = make_report(run, tasks, plan, extract, segment, imported)
             self.log.info("\n%s", table(report))
-            if self.plan:
-                bucket, folder = self.plan["state_bucket"], self.plan["report_folder"]
+            if plan:
+                bucket, folder = plan["state_bucket"], plan["report_folder"]
             else:  # the plan refused the run, so there is no name to file it under but the run's own
                 bucket, folder = (
                     read_settings(["state_bucket"])["state_bucket"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.sensors.base_aws import AwsBaseSensor
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.providers.common.compat.sdk import conf
+from airflow.sdk.exceptions import AirflowException
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.pinpoint import PinpointHook
@@ -64,8 +65,9 @@ class PinpointImportJobSensor(AwsBaseSensor[PinpointHook]):
                 botocore_config=self.botocore_config,
             ),
             method_name="execute_complete",
-            # the waiter does not count answers that throttle it, so it alone could wait without end
-            timeout=timedelta(seconds=self.timeout),
+            # longer than the looks take: the waiter's own end comes first, with our sentence. It does not count
+            # answers that throttle it, so it alone could wait without end.
+            timeout=timedelta(seconds=2 * self.timeout + 600),
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> None:
@@ -73,6 +75,8 @@ class PinpointImportJobSensor(AwsBaseSensor[PinpointHook]):
         if self.poke(context):
             return
         with outside("Clearing this task is safe: it only reads."):
+            if "max attempts" not in str((event or {}).get("message")):
+                raise AirflowException(f"the wait for import job {self.job_id} broke off: a later try waits on")
             raise FlywheelError(
                 f"import job {self.job_id} has not ended after {self.timeout:g} s: look at it in Pinpoint, then"
                 " clear this task to wait on"

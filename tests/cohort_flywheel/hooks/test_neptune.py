@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,6 +17,7 @@ from aiohttp import web
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from gremlin_python.driver.aiohttp.transport import AiohttpTransport
 from gremlin_python.process.graph_traversal import GraphTraversalSource
 from gremlin_python.process.traversal import TraversalStrategies
 from gremlin_python.structure.graph import Graph
@@ -123,12 +125,15 @@ def test_a_graph_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "code", ["ConcurrentModificationException", "ThrottlingException", "MemoryLimitExceededException"]
 )
-def test_retryable_codes_of_neptune(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retryable_codes_of_neptune(
+    code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with a_server(answering(500, neptune_error(code))) as port:
         hook = connect(monkeypatch, port)
         with pytest.raises(GraphUnavailableError, match=f"{code} 500, requestId 0dbcded3") as raised:
             list(hook.stream(g().V()))
     assert "wayne96" not in str(raised.value)
+    assert "wayne96" not in caplog.text  # gremlinpython's own log would quote it
 
 
 @pytest.mark.parametrize("code", ["MalformedQueryException", "BadRequestException", "QueryTooLargeException"])
@@ -253,3 +258,30 @@ def test_works_inside_a_running_event_loop(servers: Any, monkeypatch: pytest.Mon
         return await asyncio.to_thread(lambda: sum(len(batch) for batch in hook.stream(g().inject(1, 2))))
 
     assert asyncio.run(main()) == 2
+
+
+def test_the_graph_is_not_read_faster_than_it_is_taken(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gremlinpython alone reads on until the memory is full, and until the end of a result that nobody wants."""
+    hook = connect(monkeypatch, servers.gremlin_port, batch_size=10)
+    read: list[int] = []
+    real = AiohttpTransport.read
+    monkeypatch.setattr(AiohttpTransport, "read", lambda self: (read.append(1), real(self))[1])
+    batches = hook.stream(g().inject(*range(5_000)))
+    for taken in range(1, 20):
+        next(batches)
+        time.sleep(0.02)
+        assert len(read) <= taken + 8 + 1
+    batches.close()
+    assert len(read) < 40 < 500
+
+
+def test_a_word_where_a_number_belongs_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FlywheelError, match="neptune_default has a word where a number belongs"):
+        connect(monkeypatch, 1, batch_size="many")
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("false", False), ("true", True), (True, True), ("True", True), (None, False)]
+)
+def test_iam_as_a_connection_s_uri_says_it(said: Any, meant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert connect(monkeypatch, 1, iam=said).iam is meant

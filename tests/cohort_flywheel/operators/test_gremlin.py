@@ -63,8 +63,7 @@ def test_a_cohort_made_of_gremlin_is_only_ever_a_property_name(airflow_env: Any,
     assert graph_size() == before > 1_000
 
 
-def test_a_property_that_is_no_number_writes_nothing(airflow_env: Any, aws: Any, config: Any) -> None:
-    # text sorts after numbers nowhere in Gremlin: nothing compares, so nobody is a member
+def test_text_compares_with_no_number_so_nobody_is_a_member(airflow_env: Any, config: Any) -> None:
     assert query(config, "export/text.json", property="status", threshold=0).execute({})["members"] == 0
 
 
@@ -87,3 +86,12 @@ def test_a_bucket_that_is_not_there_is_final(airflow_env: Any, config: Any) -> N
     operator.s3_bucket = "no-such-bucket"
     with pytest.raises(AirflowFailException, match="does not exist"):
         operator.execute({})
+
+
+def test_a_task_that_airflow_stops_leaves_no_file(config: Any) -> None:
+    """Airflow calls on_kill and then kills: no `with` block ends."""
+    operator = query(config, "export/killed.json")
+    with operator.temporary_folder() as folder:
+        (folder / "members.sqlite").write_text("wayne96")
+        operator.on_kill()
+        assert not folder.exists()

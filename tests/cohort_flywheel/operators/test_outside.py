@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from cohort_flywheel.errors import FlywheelError
@@ -60,3 +60,10 @@ def test_the_message_of_aws_is_not_told() -> None:
 def test_a_skip_stays_a_skip() -> None:
     with pytest.raises(AirflowSkipException), outside(""):
         raise AirflowSkipException
+
+
+def test_a_task_that_takes_too_long_has_its_last_line_too() -> None:
+    line = "execution_timeout.*Outside: a file was put. Clearing is safe."
+    with pytest.raises(AirflowTaskTimeout, match=line), outside("Clearing is safe.") as done:
+        done.append("a file was put")
+        raise AirflowTaskTimeout

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from cohort_flywheel.destinations import pinpoint as destination
 from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
 from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
 
@@ -118,7 +119,7 @@ def test_a_service_that_is_busy_is_left_to_airflow_s_retry(
 @pytest.mark.parametrize("code", ["ForbiddenException", "BadRequestException"])
 def test_a_refusal_is_final(code: str, steps: Steps, segment_file: Any, pinpoint: Any) -> None:
     pinpoint(refuse={"code": code, "status": 403, "operations": ["CreateImportJob"]})
-    with pytest.raises(AirflowFailException, match=f"CreateImportJob with {code}"):
+    with pytest.raises(AirflowFailException, match=f"CreateImportJob with {code}.*nothing was changed"):
         steps.create(segment_file("refused", ["a"]))
 
 
@@ -142,7 +143,43 @@ def test_content_that_changed_back_is_imported_again(steps: Steps, segment_file:
 def test_a_segment_that_a_person_deleted_is_made_anew(steps: Steps, segment_file: Any, aws: Any) -> None:
     first = steps.all(segment_file("v1", ["a"]), 1)
     aws("pinpoint").delete_segment(ApplicationId=steps.app, SegmentId=first["segment_id"])
-    assert steps.all(segment_file("v2", ["b"]), 1)["segment_id"] != first["segment_id"]
+    same_file = steps.all(segment_file("v1", ["a"]), 1)
+    assert same_file["segment_id"] != first["segment_id"]
+    aws("pinpoint").delete_segment(ApplicationId=steps.app, SegmentId=same_file["segment_id"])
+    assert steps.all(segment_file("v2", ["b"]), 1)["segment_id"] not in (first["segment_id"], same_file["segment_id"])
+
+
+def test_a_job_under_way_with_another_file_is_waited_for(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+    """Its segment is not known yet: to create now would make a second one of the same name."""
+    pinpoint(import_seconds=30)
+    first = steps.create(segment_file("v1", ["a"]))
+    with pytest.raises(AirflowException, match=f"import job {first} .* is still under way") as raised:
+        steps.create(segment_file("v2", ["b"]))
+    assert not isinstance(raised.value, AirflowFailException)
+    assert len(pinpoint()["jobs"]) == 1
+
+
+def test_a_segment_that_another_run_changed_is_caught(steps: Steps, segment_file: Any) -> None:
+    """Two files of equal size: the figures agree and the players do not."""
+    first = steps.create(segment_file("v1", ["a", "b"]))
+    steps.wait(first)
+    steps.all(segment_file("v2", ["c", "d"]), 2)
+    with pytest.raises(AirflowFailException, match="was imported from s3://.*/v2.csv since"):
+        steps.verify(first, 2)
+
+
+def test_nobody_stays_in_a_segment_when_everybody_left(
+    steps: Steps, segment_file: Any, aws: Any, pinpoint: Any
+) -> None:
+    plan = {"pinpoint_application_id": steps.app, "name": "segment"}
+    destination.check_nobody_stays(plan)
+    segment_id = steps.all(segment_file("v1", ["a"]), 1)["segment_id"]
+    with pytest.raises(
+        AirflowFailException, match=f"segment {segment_id} of an earlier run of segment still has players"
+    ):
+        destination.check_nobody_stays(plan)
+    aws("pinpoint").delete_segment(ApplicationId=steps.app, SegmentId=segment_id)
+    destination.check_nobody_stays(plan)
 
 
 def test_many_jobs_are_looked_through(steps: Steps, segment_file: Any, pinpoint: Any, aws: Any) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 
 import boto3
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from cohort_flywheel.destinations import pinpoint
 from cohort_flywheel.operators.plan import CohortPlanOperator
 from local.config import ROOT
 
@@ -20,7 +19,7 @@ REGISTRY = ROOT / "include" / "cohorts.yaml"
 
 
 def plan(registry: Path = REGISTRY) -> CohortPlanOperator:
-    return CohortPlanOperator(task_id="plan", registry=registry, schedule="0 0 * * *", destination=pinpoint)
+    return CohortPlanOperator(task_id="plan", registry=registry, schedule="0 0 * * *", destination="pinpoint")
 
 
 def refused(context: Any, registry: Path = REGISTRY) -> str:
@@ -94,7 +93,7 @@ def test_a_cohort_that_is_written_wrongly_fails_with_its_line(airflow_env: Any, 
     registry.write_text(REGISTRY.read_text().replace("    property: ea_duty", "    propery: ea_duty"))
     line = 1 + registry.read_text().splitlines().index("    propery: ea_duty")
     text = refused(context({"cohort": "ea_duty"}), registry)
-    assert f"cohort ea_duty in cohorts.yaml, line {line}:" in text or "property is missing" in text
+    assert f"cohort ea_duty in cohorts.yaml, line {line}: propery is no key that is known here" in text
     assert plan(registry).execute(context())["cohort"] == "ea_atrisk"
 
 
@@ -144,3 +143,18 @@ def test_without_a_do_not_contact_list_nobody_is_written_to(
     assert "the do-not-contact list s3://a-state-bucket-without-a-list/do_not_contact.txt is not there" in refused(
         context()
     )
+
+
+def test_a_dry_run_needs_nothing_of_the_destination(
+    airflow_env: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pinpoint may be gone from an account: what would be handed over can still be looked at."""
+    monkeypatch.delenv("AIRFLOW_VAR_COHORT_FLYWHEEL_PINPOINT_APPLICATION_ID")
+    assert plan().execute(context({"dry_run": True}))["dry_run"]
+
+
+def test_a_destination_that_throttles_is_asked_again(airflow_env: Any, context: Any, pinpoint: Any) -> None:
+    pinpoint(refuse={"code": "TooManyRequestsException", "status": 429, "operations": ["GetApp"]})
+    with pytest.raises(AirflowException, match="GetApp with TooManyRequestsException") as raised:
+        plan().execute(context())
+    assert not isinstance(raised.value, AirflowFailException)

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator
 from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
@@ -46,7 +46,7 @@ def test_defers_and_completes(sensor: Any, pinpoint: Any) -> None:
     waiting = sensor()
     with pytest.raises(TaskDeferred) as deferred:
         waiting.execute({})
-    assert deferred.value.timeout.total_seconds() == 30  # no wait is without end
+    assert deferred.value.timeout.total_seconds() == 2 * 30 + 600  # no wait is without end; ours ends first
     event = fired(deferred.value.trigger)
     assert event["status"] == "success"
     waiting.execute_complete({}, event)
@@ -76,3 +76,17 @@ def test_gives_up_with_a_sentence(sensor: Any, pinpoint: Any) -> None:
 
 def test_waits_on_a_worker_where_it_may_not_defer(sensor: Any) -> None:
     sensor(deferrable=False).execute({})
+
+
+def test_a_wait_that_breaks_off_is_taken_up_again(sensor: Any, pinpoint: Any) -> None:
+    """The provider's trigger gives up at the first error that it does not know."""
+    pinpoint(import_seconds=60)
+    waiting = sensor()
+    with pytest.raises(TaskDeferred) as deferred:
+        waiting.execute({})
+    pinpoint(refuse={"code": "ForbiddenException", "status": 403, "operations": ["GetImportJob"], "times": 1})
+    event = fired(deferred.value.trigger)
+    assert event["status"] == "error"
+    with pytest.raises(AirflowException, match="broke off: a later try waits on") as raised:
+        waiting.execute_complete({}, event)
+    assert not isinstance(raised.value, AirflowFailException)
