@@ -2,6 +2,7 @@
 # A variable goes behind the command: make demo COHORT=ea_reputation THRESHOLD=-70
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+AIRFLOW_VERSION ?= 3.3.1
 export PYTHONPATH := .
 
 .PHONY: help setup demo test lint up down servers servers-down clean
@@ -10,7 +11,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:
-	@sh local/setup.sh
+	@AIRFLOW_VERSION=$(AIRFLOW_VERSION) sh local/setup.sh
 
 demo: setup ## one run of the daily DAG on local servers and sample players, and what came of it
 	@$(PY) -m local demo

@@ -8,7 +8,8 @@ Every day, and whenever you trigger it:
 3. **enrich**: looks the players up in DynamoDB, and puts the segment file in the import bucket
 4. **anything_to_import**: an empty cohort and a dry run end here, as a success
 5. **create_import_job**, **wait_for_import_job**, **verify_segment**: the destination's own tasks
-6. **report**: what happened to every player, counted; it runs whatever happened before
+6. **report**: what happened to every player, counted; it runs whatever happened before. **end** does nothing, and
+   fails the run with any task before it
 
 A run's one date is its *as-of*: the end of its data interval. Leave the logical date empty for the newest
 complete day. Every task can be cleared: names come from the run, so each step does the same again.
@@ -20,6 +21,7 @@ from datetime import timedelta
 from typing import Any
 
 import pendulum
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
 
 from cohort_flywheel.destinations import destination
@@ -94,7 +96,8 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             task_id="report", plan="plan", extract="query_graph", segment="enrich", imported=last.task_id
         ).as_teardown(on_failure_fail_dagrun=True)
         chain(plan, extract, segment, gate, first)
-        chain(last, report)
+        # Airflow judges a run by its leaves: with the report as the only one, a failed run would end as a success
+        chain(last, [report, EmptyOperator(task_id="end")])
     return dag
 
 

@@ -57,7 +57,7 @@ def environment(
         "AIRFLOW__API__SECRET_KEY": "for-this-machine-only",
         "AIRFLOW__API_AUTH__JWT_SECRET": "for-this-machine-only, and as long as HS512 wants it to be: 64 bytes",
         # a new DAG file is found, and an edited registry read, within these seconds
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "15",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         # macOS kills a forked worker that first touches its proxy settings

@@ -26,9 +26,12 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"[{time.monotonic() - started:5.1f} s] {text}", flush=True)
 
-    conf = {"cohort": os.environ.get("COHORT", "ea_atrisk")}
+    conf: dict[str, str | int] = {"cohort": os.environ.get("COHORT", "ea_atrisk")}
     if os.environ.get("THRESHOLD"):
-        conf |= {"threshold": int(os.environ["THRESHOLD"])}  # type: ignore[dict-item]  # JSON, not text
+        try:
+            conf["threshold"] = int(os.environ["THRESHOLD"])
+        except ValueError:
+            raise config.LocalError("THRESHOLD is no whole number: write, say, make demo THRESHOLD=1") from None
     shutil.rmtree(HERE, ignore_errors=True)
     HERE.mkdir(parents=True)
     settings = config.load()
@@ -43,7 +46,7 @@ def main() -> int:
         code = _run(run, json.dumps(told), log, say)
         files = _save_buckets(seed.client("s3", addresses, settings), settings)
         report = next((json.loads(file.read_text()) for file in files if "reports" in file.parts), None)
-        agrees = bool(report) and _size_agrees(report, seeded.application_id, addresses, settings)
+        agrees = report is not None and _size_agrees(report, seeded.application_id, addresses, settings)
     say("what happened to every player:")
     print(_funnel(report) if report else "  (no report was written)")
     print("\nEach artefact, copied from the emulated S3, which has ended with the other servers:")

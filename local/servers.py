@@ -149,9 +149,24 @@ def stop_detached(run_dir: Path = RUN_DIR / "servers") -> list[str]:
 def write_environment(environment: dict[str, str], path: Path = RUN_DIR / "servers.env") -> Path:
     """Write the variables to a file that a shell can source."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    environment = environment | _plain(environment)
     lines = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def _plain(environment: dict[str, str]) -> dict[str, str]:
+    """The same addresses for the AWS CLI and for people, who do not read Airflow's connections."""
+    graph = json.loads(environment["AIRFLOW_CONN_NEPTUNE_DEFAULT"])
+    aws = json.loads(environment["AIRFLOW_CONN_AWS_DEFAULT"])
+    return {
+        "AWS_ACCESS_KEY_ID": aws["login"],
+        "AWS_SECRET_ACCESS_KEY": aws["password"],
+        "AWS_DEFAULT_REGION": aws["extra"]["region_name"],
+        "AWS_ENDPOINT_URL": aws["extra"]["endpoint_url"],
+        "AWS_ENDPOINT_URL_DYNAMODB": aws["extra"]["service_config"]["dynamodb"]["endpoint_url"],
+        "GREMLIN_URL": f"{graph['schema']}://{graph['host']}:{graph['port']}/gremlin",
+    }
 
 
 def _commands(servers: Servers, run_dir: Path, config: Config) -> dict[str, list[str]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from airflow.providers.amazon.aws.triggers.base import AwsBaseWaiterTrigger
+from airflow.triggers.base import TriggerEvent
 
 from cohort_flywheel.hooks.pinpoint import PinpointHook
 
@@ -43,6 +46,13 @@ class PinpointImportJobTrigger(AwsBaseWaiterTrigger):
             aws_conn_id=aws_conn_id,
             **kwargs,
         )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        # No import is done at once; and a trigger that fires while its task still leaves the worker makes Airflow
+        # take the attempt for failed ("finished with state success, but the task instance's state is queued").
+        await asyncio.sleep(self.waiter_delay)
+        async for event in super().run():
+            yield event
 
     def hook(self) -> PinpointHook:
         return PinpointHook(
