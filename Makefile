@@ -4,6 +4,8 @@
 PY := .venv/bin/python
 AIRFLOW_VERSION ?= 3.3.1
 export PYTHONPATH := .
+# an import of Airflow takes three times as long where Python may not keep what it compiled
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test lint up down servers servers-down clean
 

@@ -11,8 +11,8 @@ Every day, and whenever you trigger it:
 6. **report**: what happened to every player, counted; it runs whatever happened before. **end** does nothing, and
    fails the run with any task before it
 
-A run's one date is its *as-of*: the end of its data interval. Leave the logical date empty for the newest
-complete day. Every task can be cleared: names come from the run, so each step does the same again.
+A run's one date is its *as-of*: the end of its data interval. Leave the logical date as the form has it (now), or
+empty, for the newest complete day. Every task can be cleared: names come from the run, so each step does the same again.
 """
 
 from __future__ import annotations
@@ -118,8 +118,9 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
             type="string",
             enum=choice,
             title="Cohort",
-            description="Which players: a cohort of include/cohorts.yaml.",
-            values_display={c.name: f"{c.name}: {c.description}" for c in cohorts},
+            description_md="Which players: a cohort of include/cohorts.yaml.\n\n"
+            + "\n".join(f"- **{c.name}**: {c.description}" for c in cohorts),
+            values_display={c.name: f"{c.name} ({c.direction} {c.threshold})" for c in cohorts},
         ),
         "threshold": Param(
             None,
@@ -127,13 +128,14 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
             **limits,
             title="Threshold",
             description_md="A whole number; empty means the registry's. A member's score is strictly beyond it.\n\n"
-            "| cohort | members are | registry's | you may type |\n|---|---|---|---|\n" + ranges,
+            "| cohort | score | default | allowed |\n|---|---|---|---|\n" + ranges,
         ),
         "dry_run": Param(
             False,
             type="boolean",
             title="Dry run",
-            description="Everything but the import; writes to the state bucket only.",
+            description="On: everything but the import, and written to the state bucket only."
+            " Off: the segment is really imported.",
         ),
     }
 

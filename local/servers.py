@@ -112,7 +112,7 @@ def running(run_dir: Path, ports: Servers | None = None, config: Config | None =
 def start_detached(config: Config, run_dir: Path = RUN_DIR / "servers") -> Servers:
     """Start the servers on the ports of `.env`, to outlive this command; if they run already, leave them be."""
     servers = configured_ports(config)
-    alive = [name for name in KEYS if _pid_if_alive(run_dir, name)]
+    alive = [name for name in KEYS if pid_if_alive(run_dir, name)]
     if len(alive) == len(KEYS):
         return servers
     if alive:
@@ -120,11 +120,11 @@ def start_detached(config: Config, run_dir: Path = RUN_DIR / "servers") -> Serve
     try:
         for name, command in _commands(servers, run_dir, config).items():
             # The server inherits the lock and holds it for as long as it lives: no pid file can lie about that.
-            with _pid_file(run_dir, name).open("w", encoding="utf-8") as file:
+            with pid_file(run_dir, name).open("w", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 process = _start(command, run_dir / f"{name}.log", pass_fds=(file.fileno(),))
                 file.write(str(process.pid))
-        _wait_until_ready(servers, run_dir, lambda name: bool(_pid_if_alive(run_dir, name)))
+        _wait_until_ready(servers, run_dir, lambda name: bool(pid_if_alive(run_dir, name)))
     except BaseException:
         stop_detached(run_dir)
         raise
@@ -133,16 +133,16 @@ def start_detached(config: Config, run_dir: Path = RUN_DIR / "servers") -> Serve
 
 def stop_detached(run_dir: Path = RUN_DIR / "servers") -> list[str]:
     """Stop what `start_detached` started; returns the names of those that were running."""
-    running_now = {name: pid for name in KEYS if (pid := _pid_if_alive(run_dir, name))}
+    running_now = {name: pid for name in KEYS if (pid := pid_if_alive(run_dir, name))}
     for kind, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
         for name, pid in running_now.items():
-            if _pid_if_alive(run_dir, name) == pid:
+            if pid_if_alive(run_dir, name) == pid:
                 os.killpg(pid, kind)
         end = time.monotonic() + seconds
-        while time.monotonic() < end and any(_pid_if_alive(run_dir, name) for name in running_now):
+        while time.monotonic() < end and any(pid_if_alive(run_dir, name) for name in running_now):
             time.sleep(0.1)
     for name in KEYS:
-        _pid_file(run_dir, name).unlink(missing_ok=True)
+        pid_file(run_dir, name).unlink(missing_ok=True)
     return list(running_now)
 
 
@@ -173,7 +173,7 @@ def _commands(servers: Servers, run_dir: Path, config: Config) -> dict[str, list
     """What runs each server, once its port is known to be free and its jars are there."""
     for name, key in KEYS.items():
         port = getattr(servers, f"{name}_port")
-        if not _is_free(port):
+        if not is_free(port):
             raise LocalError(f"Port {port} is taken: stop what listens there, or set {key} in .env to another port.")
     java.fetch()
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def _commands(servers: Servers, run_dir: Path, config: Config) -> dict[str, list
     }
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         # as the servers do it: a port on which a server has just been stopped is free
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -279,14 +279,14 @@ def _sigterm_unwinds() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _pid_file(run_dir: Path, name: str) -> Path:
+def pid_file(run_dir: Path, name: str) -> Path:
     return run_dir / f"{name}.pid"
 
 
-def _pid_if_alive(run_dir: Path, name: str) -> int:
+def pid_if_alive(run_dir: Path, name: str) -> int:
     """The server's process id, or 0 when nobody holds the lock on its pid file."""
     try:
-        with _pid_file(run_dir, name).open(encoding="utf-8") as file:
+        with pid_file(run_dir, name).open(encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -35,13 +35,13 @@ def up(run_dir: Path = config.RUN_DIR, dags: Path = config.ROOT / "dags") -> Non
     settings = config.load()
     home = run_dir / "airflow"
     url = f"http://{servers.HOST}:{settings.airflow_port}"
-    had_servers, had_airflow = _servers_run(run_dir), bool(servers._pid_if_alive(run_dir, "airflow"))
+    had_servers, had_airflow = _servers_run(run_dir), bool(servers.pid_if_alive(run_dir, "airflow"))
     if had_servers and had_airflow:
         print("Both run already.", NEXT.format(url=url, home=_short(home)), sep="\n")
         return
     if had_airflow:  # the servers it was started with are gone, and with them the ids that it was told
         _stop_airflow(run_dir)
-    if not servers._is_free(settings.airflow_port):
+    if not servers.is_free(settings.airflow_port):
         raise LocalError(
             f"Port {settings.airflow_port} is taken: stop what listens there, or set AIRFLOW_PORT in .env to another"
             " port."
@@ -78,7 +78,7 @@ def _start_airflow(run_dir: Path, environ: dict[str, str], say: Callable[[str], 
     log = run_dir / "airflow.log"
     log.unlink(missing_ok=True)
     # As with the servers: Airflow's processes inherit the lock and hold it for as long as they live.
-    with servers._pid_file(run_dir, "airflow").open("w", encoding="utf-8") as file:
+    with servers.pid_file(run_dir, "airflow").open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         process = airflow.start(environ, log, pass_fds=(file.fileno(),))
         file.write(str(process.pid))
@@ -89,15 +89,15 @@ def _start_airflow(run_dir: Path, environ: dict[str, str], say: Callable[[str], 
 
 
 def _stop_airflow(run_dir: Path) -> bool:
-    pid = servers._pid_if_alive(run_dir, "airflow")
+    pid = servers.pid_if_alive(run_dir, "airflow")
     if pid:
         airflow.stop(pid)
-    servers._pid_file(run_dir, "airflow").unlink(missing_ok=True)
+    servers.pid_file(run_dir, "airflow").unlink(missing_ok=True)
     return bool(pid)
 
 
 def _servers_run(run_dir: Path) -> bool:
-    return all(servers._pid_if_alive(run_dir / "servers", name) for name in servers.KEYS)
+    return all(servers.pid_if_alive(run_dir / "servers", name) for name in servers.KEYS)
 
 
 def _short(path: Path) -> Path:

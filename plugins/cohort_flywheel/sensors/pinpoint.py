@@ -83,7 +83,8 @@ class PinpointImportJobSensor(AwsBaseSensor[PinpointHook]):
             )
 
     def poke(self, context: Context) -> bool:
-        with outside("Clearing this task is safe: it only reads."):
+        with outside("Clearing this task is safe: it only reads.") as done:
+            done.append(f"import job {self.job_id} runs, or ran, and may have registered endpoints")
             job = self.hook.get_import_job(self.application_id, self.job_id)
             if job["JobStatus"] == "FAILED":
                 raise FlywheelError(
