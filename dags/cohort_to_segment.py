@@ -12,7 +12,8 @@ Every day, and whenever you trigger it:
    fails the run with any task before it
 
 A run's one date is its *as-of*: the end of its data interval. Leave the logical date as the form has it (now), or
-empty, for the newest complete day. Every task can be cleared: names come from the run, so each step does the same again.
+empty, for the newest complete day. Every task can be cleared: names come from the run, so each step does the same
+again.
 """
 
 from __future__ import annotations

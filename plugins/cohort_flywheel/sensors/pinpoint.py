@@ -40,7 +40,7 @@ class PinpointImportJobSensor(AwsBaseSensor[PinpointHook]):
         *,
         application_id: Any,
         job_id: Any,
-        poke_interval: int = 5,
+        poke_interval: float = 5,
         max_attempts: int = 1440,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,

@@ -265,8 +265,13 @@ def test_the_graph_is_not_read_faster_than_it_is_taken(servers: Any, monkeypatch
     hook = connect(monkeypatch, servers.gremlin_port, batch_size=10)
     read: list[int] = []
     real = AiohttpTransport.read
-    monkeypatch.setattr(AiohttpTransport, "read", lambda self: (read.append(1), real(self))[1])
-    batches = hook.stream(g().inject(*range(5_000)))
+
+    def counted(self: Any) -> Any:
+        read.append(1)
+        return real(self)
+
+    monkeypatch.setattr(AiohttpTransport, "read", counted)
+    batches: Any = hook.stream(g().inject(*range(5_000)))
     for taken in range(1, 20):
         next(batches)
         time.sleep(0.02)

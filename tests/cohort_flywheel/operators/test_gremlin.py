@@ -12,7 +12,7 @@ from cohort_flywheel.operators.gremlin import GremlinToS3Operator
 
 
 def query(config: Any, key: str, **arguments: Any) -> GremlinToS3Operator:
-    defaults = {"property": "ea_atrisk", "direction": "above", "threshold": 2}
+    defaults: dict[str, Any] = {"property": "ea_atrisk", "direction": "above", "threshold": 2}
     return GremlinToS3Operator(task_id="query", s3_bucket=config.export_bucket, s3_key=key, **(defaults | arguments))
 
 

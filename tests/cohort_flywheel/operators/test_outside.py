@@ -43,7 +43,7 @@ def test_retry_where_it_can_help(error: Exception) -> None:
 
 def test_nothing_of_an_unexpected_error_s_text_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), pytest.raises(AirflowException) as raised, outside(""):
-        {}["wayne96"]
+        dict[str, int]()["wayne96"]
     assert "KeyError" in str(raised.value)
     assert "test_outside.py" in caplog.text  # where it happened is told
     assert "wayne96" not in str(raised.value)
