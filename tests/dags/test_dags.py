@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DAGS = ["cohort_to_segment"]
-TAGS = {"cohort-flywheel", "pinpoint"}
+TAGS = {"cohort-flywheel"} | {p.stem for p in (ROOT / "plugins/cohort_flywheel/destinations").glob("[a-z]*.py")}
 TASKS = [
     "plan",
     "query_graph",

@@ -57,7 +57,7 @@ class PinpointImportJobSensor(AwsBaseSensor[PinpointHook]):
             trigger=PinpointImportJobTrigger(
                 application_id=self.application_id,
                 job_id=self.job_id,
-                waiter_delay=int(self.poke_interval),
+                waiter_delay=max(1, int(self.poke_interval)),
                 waiter_max_attempts=self.max_attempts,
                 aws_conn_id=self.aws_conn_id,
                 region_name=self.region_name,
