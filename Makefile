@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # an import of Airflow takes three times as long where Python may not keep what it compiled
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint up down servers servers-down clean
+.PHONY: help setup demo test nightly lint up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: setup ## one run of the daily DAG on local servers and sample players, and
 test: setup ## all tests, on servers that they start and stop themselves
 	@$(PY) -m local test-needs
 	@$(PY) -m pytest
+
+nightly: setup ## the properties on 10,000 cases each; over half an hour
+	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest tests/cohort_flywheel
 
 lint: setup ## ruff (AIR rules included), its formatting, and the types
 	@.venv/bin/ruff check .
