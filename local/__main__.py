@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +87,7 @@ def test_needs() -> None:
         "chromium": "the DAG's form in a browser (tests/e2e, marked browser)",
         "docker-compose": "docker-compose.yaml against its engine's own reading (tests/test_docker_compose.py)",
     }.items():
-        if not shutil.which(tool):
+        if not config.works(tool):
             print(f"Left out, as {tool} is missing: {tests}. To run them: apt-get install {tool}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,15 @@ KEYS = {
     "application_name": "PINPOINT_APPLICATION_NAME",
     "import_role_name": "PINPOINT_IMPORT_ROLE_NAME",
 }
+
+
+def works(tool: str) -> bool:
+    """Whether a tool is there and runs: a stand-in that only says what is missing is none."""
+    try:
+        run = subprocess.run([tool, "--version"], capture_output=True, timeout=60, check=False)
+    except OSError:
+        return False
+    return run.returncode == 0
 
 
 def read_env_file(path: Path = ENV_FILE) -> dict[str, str]:

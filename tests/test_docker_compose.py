@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import string
 import subprocess
 from pathlib import Path
@@ -23,8 +22,8 @@ FILE = ROOT / "docker-compose.yaml"
 AIRFLOW = ["api-server", "scheduler", "dag-processor", "triggerer", "worker"]
 
 pytestmark = pytest.mark.skipif(
-    not shutil.which("docker-compose"),
-    reason="docker-compose is not installed (apt-get install docker-compose): its file was not read",
+    not config.works("docker-compose"),
+    reason="docker-compose is not here, or does not run (apt-get install docker-compose): its file was not read",
 )
 
 

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 
 from local import sample
+from local.config import works
 
 from .conftest import DAG_ID, Started, Up, wait_until
 
 pytestmark = pytest.mark.airflow
 
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium") if works("chromium") else None
 TASKS = {
     "plan",
     "query_graph",
