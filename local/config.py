@@ -95,7 +95,7 @@ def load(path: Path = ENV_FILE, environ: Mapping[str, str] = os.environ) -> Conf
         raise LocalError(f"{path.name} has no value for {', '.join(missing)}: add a line KEY=value.")
     text = {name: values[key] for name, key in KEYS.items() if not name.endswith("_port")}
     ports = {name: _port(key, values[key], path) for name, key in KEYS.items() if name.endswith("_port")}
-    return Config(**ports, **text)  # type: ignore[arg-type]
+    return Config(**ports, **text)  # type: ignore[arg-type]  # KEYS has the fields
 
 
 def _port(key: str, value: str, path: Path) -> int:

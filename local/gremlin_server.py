@@ -44,7 +44,7 @@ def is_ready(host: str, port: int) -> bool:
         headers={"Content-Type": "application/json", "Accept": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - ours
             return bool(response.status == 200)
     except OSError:
         return False

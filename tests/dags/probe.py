@@ -14,8 +14,8 @@ import pytest_socket
 
 pytest_socket.disable_socket()  # before Airflow is imported, so that nothing can have kept the real one
 
-from airflow import plugins_manager  # noqa: E402
-from airflow.dag_processing.dagbag import DagBag  # noqa: E402
+from airflow import plugins_manager  # noqa: E402 - after sockets are blocked
+from airflow.dag_processing.dagbag import DagBag  # noqa: E402 - as above
 
 
 def parse(folder: str) -> dict[str, Any]:

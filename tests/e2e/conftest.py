@@ -154,7 +154,7 @@ class Up:
     def pinpoint(self, **settings: Any) -> Any:
         """Tell the emulated Pinpoint what to do next; gives its state."""
         body = json.dumps(settings).encode() if settings else None
-        request = urllib.request.Request(f"{self.servers.aws_url}/cohort-flywheel/pinpoint", data=body)  # noqa: S310
+        request = urllib.request.Request(f"{self.servers.aws_url}/cohort-flywheel/pinpoint", data=body)  # noqa: S310 - ours
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own server
             return json.load(answer)
 

@@ -119,7 +119,7 @@ def test_a_client_that_retries_by_itself_makes_a_second_job(service: Service, lo
 def test_a_wrong_change_meets_a_sentence_and_changes_nothing(service: Service, body: str) -> None:
     before = service.control()["settings"]
     with pytest.raises(urllib.error.HTTPError) as error:
-        urllib.request.urlopen(f"{service.url}/cohort-flywheel/pinpoint", body.encode(), timeout=10)  # noqa: S310
+        urllib.request.urlopen(f"{service.url}/cohort-flywheel/pinpoint", body.encode(), timeout=10)  # noqa: S310 - ours
     assert error.value.code == 400
     assert error.value.read().endswith(b'."]}')
     assert service.control()["settings"] == before
@@ -131,7 +131,7 @@ def test_reset_keeps_the_applications_and_moto_s_reset_does_not(service: Service
     state = service.state()
     assert (state["jobs"], state["segments"], state["endpoints"]) == ([], [], [])
     service.control(segment_update="add", refuse={"code": "GoneException", "status": 410})
-    urllib.request.urlopen(f"{service.url}/moto-api/reset", b"", timeout=10).close()  # noqa: S310
+    urllib.request.urlopen(f"{service.url}/moto-api/reset", b"", timeout=10).close()  # noqa: S310 - ours
     found = service.control()
     assert (found["applications"], found["settings"]["segment_update"]) == ([], "replace")
     assert found["settings"]["refuse"] is None
