@@ -3,17 +3,20 @@
 
 Every day, and whenever you trigger it:
 
-1. **plan**: freezes the cohort, the threshold, the as-of and all names; refuses what must not run
-2. **query_graph**: asks the Cohort Modeler's graph, and puts the extract in the export bucket
-3. **enrich**: looks the players up in DynamoDB, and puts the segment file in the import bucket
-4. **anything_to_import**: an empty cohort and a dry run end here, as a success
+1. **plan**: freezes the cohort, the threshold in force, the as-of and all names; refuses what must not run
+2. **extract**: takes the members from the Cohort Modeler's graph, keeping a snapshot of the day, or from the snapshot
+   that the day has; puts the extract in the export bucket
+3. **enrich**: looks the players up in DynamoDB, and writes the segment file
+4. **check_limits**: stops a run outside its cohort's limits; makes the day's snapshot final, and puts the segment file
+   in the import bucket. An empty cohort and a dry run end here, as a success
 5. **create_import_job**, **wait_for_import_job**, **verify_segment**: the destination's own tasks
-6. **report**: what happened to every player, counted; it runs whatever happened before. **end** does nothing, and
+6. **record_result**: notes the verified segment as the day's
+7. **report**: what happened to every player, counted; it runs whatever happened before. **end** does nothing, and
    fails the run with any task before it
 
 A run's one date is its *as-of*: the end of its data interval. Leave the logical date as the form has it (now), or
 empty, for the newest complete day. Every task can be cleared: names come from the run, so each step does the same
-again.
+again. The graph cannot say what it was: a day in the past is read from its snapshot.
 """
 
 from __future__ import annotations
@@ -23,15 +26,20 @@ from typing import Any
 
 import pendulum
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain, task
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
 
 from cohort_flywheel.destinations import destination
 from cohort_flywheel.include import include_folder
-from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator
-from cohort_flywheel.operators.gremlin import GremlinToS3Operator
+from cohort_flywheel.operators.claim import claim_name
+from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator, enrich_arguments
+from cohort_flywheel.operators.extract import CohortExtractOperator
+from cohort_flywheel.operators.limits import CohortLimitsOperator
+from cohort_flywheel.operators.notify import on_failure
 from cohort_flywheel.operators.plan import CohortPlanOperator
 from cohort_flywheel.operators.report import CohortReportOperator
+from cohort_flywheel.operators.result import CohortResultOperator
 from cohort_flywheel.registry import Registry, read_registry
+from cohort_flywheel.source import SOURCES
 
 REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
 
@@ -54,62 +62,50 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             "retry_delay": timedelta(minutes=1),
             "retry_exponential_backoff": True,
             "execution_timeout": timedelta(hours=6),
+            "on_failure_callback": on_failure(registry.notify),
         },
     ) as dag:
         plan: Any = CohortPlanOperator(
             task_id="plan", registry=REGISTRY_PATH, schedule=registry.schedule, destination=registry.destination
         ).output
-        extract: Any = GremlinToS3Operator(
-            task_id="query_graph",
-            property=plan["property"],
-            direction=plan["direction"],
-            threshold=plan["threshold"],
-            s3_bucket=plan["extract_bucket"],
-            s3_key=plan["extract_key"],
+        extract: Any = CohortExtractOperator(
+            task_id="extract", plan=plan, pre_execute=claim_name, pool=registry.graph_pool or "default_pool"
         ).output
         segment: Any = DynamoDBEnrichOperator(
-            task_id="enrich",
-            extract_bucket=extract["s3_bucket"],
-            extract_key=extract["s3_key"],
-            property=plan["property"],
-            table_name=plan["contacts_table"],
-            attributes=plan["attributes"],
-            score_column=plan["score_column"],
-            consent=plan["consent"],
-            do_not_contact_key=plan["do_not_contact_key"],
-            segment_bucket=plan["segment_bucket"],
-            segment_folder=plan["segment_folder"],
-            name=plan["name"],
-            rejects_bucket=plan["state_bucket"],
-            rejects_key=plan["rejects_key"],
-            layout=where.LAYOUT,
+            task_id="enrich", pre_execute=claim_name, **enrich_arguments(plan, extract)
         ).output
-
-        @task.short_circuit(ignore_downstream_trigger_rules=False)
-        def anything_to_import(plan: dict[str, Any], rows: int) -> bool:
-            if not rows and not plan["dry_run"]:
-                where.check_nobody_stays(plan)
-            return rows > 0 and not plan["dry_run"]
-
-        gate = anything_to_import(plan, segment["rows"])
-        first, last = where.import_segment(plan, segment)
+        checked: Any = CohortLimitsOperator(
+            task_id="check_limits",
+            plan=plan,
+            extract=extract,
+            segment=segment,
+            check_nobody_stays=where.check_nobody_stays,
+            pre_execute=claim_name,
+        ).output
+        first, last = where.import_segment(plan, checked, before=claim_name)
+        result = CohortResultOperator(task_id="record_result", plan=plan, checked=checked, imported=last.output)
         report = CohortReportOperator(
-            task_id="report", plan="plan", extract="query_graph", segment="enrich", imported=last.task_id
+            task_id="report",
+            plan="plan",
+            extract="extract",
+            segment="enrich",
+            checked="check_limits",
+            imported="record_result",
         ).as_teardown(on_failure_fail_dagrun=True)
-        chain(plan, extract, segment, gate, first)
+        chain(plan, extract, segment, checked, first)
         # Airflow judges a run by its leaves: with the report as the only one, a failed run would end as a success
-        chain(last, [report, EmptyOperator(task_id="end")])
+        chain(last, result, [report, EmptyOperator(task_id="end")])
     return dag
 
 
 def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Param]:
     cohorts = [registry.cohorts[name] for name in choice if name in registry.cohorts]
     ranges = "\n".join(
-        f"| {c.name} | {c.direction} | {c.threshold} | {c.threshold_range.min} … {c.threshold_range.max} |"
+        f"| {c.name} | {c.direction} | {c.thresholds()[-1]} | {c.threshold_range.min} … {c.threshold_range.max} |"
         for c in cohorts
     )
     # over all of them; the plan holds the number against the range of the one that was chosen
-    limits: dict[str, Any] = {
+    number: dict[str, Any] = {
         "minimum": min((c.threshold_range.min for c in cohorts), default=0),
         "maximum": max((c.threshold_range.max for c in cohorts), default=0),
     }
@@ -121,15 +117,22 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
             title="Cohort",
             description_md="Which players: a cohort of include/cohorts.yaml.\n\n"
             + "\n".join(f"- **{c.name}**: {c.description}" for c in cohorts),
-            values_display={c.name: f"{c.name} ({c.direction} {c.threshold})" for c in cohorts},
+            values_display={c.name: f"{c.name} ({c.direction} {c.thresholds()[-1]})" for c in cohorts},
         ),
         "threshold": Param(
             None,
             type=["null", "integer"],
-            **limits,
+            **number,
             title="Threshold",
-            description_md="A whole number; empty means the registry's. A member's score is strictly beyond it.\n\n"
-            "| cohort | score | default | allowed |\n|---|---|---|---|\n" + ranges,
+            description_md="A whole number; empty means the registry's, as of the run's day. A member's score is"
+            " strictly beyond it.\n\n| cohort | score | today's | allowed |\n|---|---|---|---|\n" + ranges,
+        ),
+        "source": Param(
+            "auto",
+            type="string",
+            enum=list(SOURCES),
+            title="Source",
+            description_md="\n".join(f"- **{name}**: {meaning}" for name, meaning in SOURCES.items()),
         ),
         "dry_run": Param(
             False,
@@ -137,6 +140,19 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
             title="Dry run",
             description="On: everything but the import, and written to the state bucket only."
             " Off: the segment is really imported.",
+        ),
+        "override_limits": Param(
+            False,
+            type="boolean",
+            title="Override the limits",
+            description="On: this run may be outside its cohort's limits, for the reason below. A backfill may not.",
+        ),
+        "override_reason": Param(
+            None,
+            type=["null", "string"],
+            maxLength=500,
+            title="Reason for the override",
+            description="Why the figures are right, for the report. Needed with the override, and only then.",
         ),
     }
 

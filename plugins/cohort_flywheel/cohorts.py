@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -9,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    NonNegativeInt,
     StrictInt,
     Tag,
     ValidationInfo,
@@ -61,6 +63,10 @@ def _form_of_consent(value: object) -> str:
     return "<mapping>" if isinstance(value, dict | Consent) else "<word>"
 
 
+def _form_of_threshold(value: object) -> str:
+    return "<history>" if isinstance(value, list) else "<number>"
+
+
 class ThresholdRange(Strict):
     """The whole numbers that a person may type as a threshold, both ends included."""
 
@@ -74,6 +80,37 @@ class ThresholdRange(Strict):
         return self
 
 
+class ThresholdFrom(Strict):
+    """One entry of a threshold's history: in force from the first as-of at or after midnight (UTC) of its date."""
+
+    first: Annotated[date, Field(alias="from", strict=True)]
+    threshold: StrictInt
+
+
+class Limits(Strict):
+    """What the members of a run must keep to before anything is imported; both ends included.
+
+    `max_change_percent` is of the previous result's members, `max_reject_percent` of this run's, and counts
+    faults of the data only.
+    """
+
+    min_members: NonNegativeInt
+    max_members: NonNegativeInt
+    max_change_percent: NonNegativeInt
+    max_reject_percent: Annotated[NonNegativeInt, Field(le=100)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Limits:
+        if self.min_members > self.max_members:
+            raise ValueError(f"min_members {self.min_members} is above max_members {self.max_members}: swap them")
+        return self
+
+
+def mildest(thresholds: list[int], direction: Direction) -> int:
+    """The threshold that the others' members are beyond as well."""
+    return min(thresholds) if direction == "above" else max(thresholds)
+
+
 class Cohort(Strict):
     """One cohort as the registry defines it. Membership is strict: above means > threshold, below means <."""
 
@@ -82,7 +119,13 @@ class Cohort(Strict):
     property: Name
     direction: Direction
     threshold_range: ThresholdRange  # before the threshold, which it judges
-    threshold: StrictInt
+    threshold: Annotated[
+        Annotated[StrictInt, Tag("<number>")] | Annotated[list[ThresholdFrom], Field(min_length=1), Tag("<history>")],
+        Discriminator(_form_of_threshold),
+    ]
+    floor: StrictInt | None = None
+    require: dict[Name, Annotated[list[Answer], Field(min_length=1)]] = Field(default_factory=dict)
+    limits: Limits
     daily: bool
     attributes: dict[Name, AttributeName]
     include_score: bool
@@ -98,22 +141,67 @@ class Cohort(Strict):
             raise ValueError(f"{taken} are in every segment file already: leave them out")
         return attributes
 
+    @field_validator("require", mode="before")
+    @classmethod
+    def _one_value_is_a_list_of_one(cls, require: object) -> object:
+        if not isinstance(require, dict):
+            return require
+        return {name: value if isinstance(value, list) else [value] for name, value in require.items()}
+
     @field_validator("threshold")
     @classmethod
-    def _within_its_range(cls, threshold: int, info: ValidationInfo) -> int:
-        allowed = info.data.get("threshold_range")  # None where it has a fault of its own
-        if allowed and not allowed.min <= threshold <= allowed.max:
-            raise ValueError(
-                f"{threshold} is outside threshold_range: write a whole number from {allowed.min} to {allowed.max},"
-                " or widen the range"
-            )
+    def _within_its_range(cls, threshold: int | list[ThresholdFrom], info: ValidationInfo) -> int | list[ThresholdFrom]:
+        for entry in threshold if isinstance(threshold, list) else []:
+            _check_range(entry.threshold, info)
+        if isinstance(threshold, int):
+            _check_range(threshold, info)
+        elif [e.first for e in threshold] != sorted({e.first for e in threshold}):
+            raise ValueError("the entries must be in the order of their dates, a date once: sort them by `from`")
         return threshold
+
+    @field_validator("floor")
+    @classmethod
+    def _floor_is_the_mildest(cls, floor: int | None, info: ValidationInfo) -> int | None:
+        history = info.data.get("threshold")
+        if floor is None or history is None:
+            return floor
+        _check_range(floor, info)
+        numbers = [entry.threshold for entry in history] if isinstance(history, list) else [history]
+        mild = mildest(numbers, info.data["direction"])
+        if mildest([floor, mild], info.data["direction"]) != floor:
+            raise ValueError(
+                f"{floor} is stricter than the threshold {mild}, whose members a snapshot must hold:"
+                f" write {mild} or a milder number, or leave it out"
+            )
+        return floor
 
     @model_validator(mode="after")
     def _consistent(self) -> Cohort:
         if self.include_score and self.property in self.attributes:
             raise ValueError(f"{self.property} is both an attribute and the score: rename the attribute")
+        if clash := {"playerId", self.property} & set(self.require):
+            raise ValueError(f"require names {sorted(clash)}, which is the id or the score: leave it out")
         return self
+
+    def thresholds(self) -> list[int]:
+        """Every threshold of the history, the latest last."""
+        return [self.threshold] if isinstance(self.threshold, int) else [e.threshold for e in self.threshold]
+
+    def snapshot_floor(self) -> int:
+        """How mild a threshold a snapshot serves: the registry's floor, or the mildest of the history."""
+        return mildest(self.thresholds(), self.direction) if self.floor is None else self.floor
+
+    def threshold_at(self, as_of: datetime) -> int:
+        """Return the threshold in force at an as-of; raise FlywheelError where the history begins later."""
+        if isinstance(self.threshold, int):
+            return self.threshold
+        in_force = [e for e in self.threshold if datetime.combine(e.first, time(), UTC) <= as_of]
+        if not in_force:
+            raise FlywheelError(
+                f"cohort {self.name} has no threshold in force at {as_of:%Y-%m-%d %H:%M} UTC, as its history in the"
+                f" registry begins on {self.threshold[0].first}: give the param threshold, or add an earlier entry"
+            )
+        return in_force[-1].threshold
 
     def check_threshold(self, threshold: object) -> int:
         """Return the threshold as an int; raise FlywheelError unless it is a whole number within the range."""
@@ -121,7 +209,7 @@ class Cohort(Strict):
         if not isinstance(threshold, int | float) or isinstance(threshold, bool) or threshold % 1 != 0:
             raise FlywheelError(
                 f"threshold {threshold!r} is no whole number: give one from {self.threshold_range.min}"
-                f" to {self.threshold_range.max}, or leave it empty for the registry's ({self.threshold})"
+                f" to {self.threshold_range.max}, or leave it empty for the registry's"
             )
         number = int(threshold)
         if not self.threshold_range.min <= number <= self.threshold_range.max:
@@ -131,3 +219,12 @@ class Cohort(Strict):
                 f" {self.threshold_range.max}, or widen threshold_range in the registry"
             )
         return number
+
+
+def _check_range(threshold: int, info: ValidationInfo) -> None:
+    allowed = info.data.get("threshold_range")  # None where it has a fault of its own
+    if allowed and not allowed.min <= threshold <= allowed.max:
+        raise ValueError(
+            f"{threshold} is outside threshold_range: write a whole number from {allowed.min} to {allowed.max},"
+            " or widen the range"
+        )

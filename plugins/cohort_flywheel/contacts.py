@@ -27,6 +27,9 @@ REASONS = {
     "bad_value": "the destination refuses a value of the record",
 }
 
+#: The reasons that are faults of the data; the others are somebody's wish, or nobody's fault.
+DATA_FAULTS = ("no_record", "no_address", "bad_address", "bad_value")
+
 
 class Contact(NamedTuple):
     """A member who may be written to. `attributes` by column name, as text; empty where the record has none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -23,9 +23,54 @@ class Member(NamedTuple):
     score: Score
 
 
+class Vertex(NamedTuple):
+    """A player vertex as the graph has it: its one usable playerId or None, its most extreme score, and all values
+    of each property that the registry requires."""
+
+    player_id: str | None
+    score: Score
+    properties: Mapping[str, list[Any]] = {}
+
+
 def is_beyond(score: Score, direction: Direction, threshold: int) -> bool:
     """Membership is strict: above means > threshold, below means < threshold."""
     return score > threshold if direction == "above" else score < threshold
+
+
+def to_vertex(
+    row: Mapping[str, list[Any]], *, property: str, direction: Direction, threshold: int, required: Iterable[str] = ()
+) -> Vertex:
+    """Turn a row of `valueMap` (Neptune's set cardinality: lists) into a vertex.
+
+    Raises FlywheelError for a score that is no finite number or is not beyond the threshold: the graph was asked
+    for these alone, so it must not be believed in the rest.
+    """
+    scores = row.get(property, [])
+    numbers = [s for s in scores if _is_score(s)]
+    if not numbers or len(numbers) < len(scores):
+        raise FlywheelError(
+            f"property {property} of a vertex is no finite number: name a numeric property in the registry,"
+            " or correct the graph"
+        )
+    score: Score = max(numbers) if direction == "above" else min(numbers)
+    if not is_beyond(score, direction, threshold):
+        raise FlywheelError(
+            f"the graph gave a vertex that is not {direction} {threshold}: this is a fault of"
+            " the query or of the graph database, so nothing was written"
+        )
+    return Vertex(usable_player_id(row.get("playerId", [])), score, {name: row.get(name, []) for name in required})
+
+
+def is_as_required(properties: Mapping[str, list[Any]], required: Mapping[str, Sequence[object]]) -> bool:
+    """Whether a vertex has each required property, with allowed values alone: where a re-load left two, both count."""
+    return all(
+        properties.get(name) and {_text(value) for value in properties[name]} <= {_text(value) for value in allowed}
+        for name, allowed in required.items()
+    )
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 _MERGE: dict[Direction, str] = {
@@ -39,16 +84,24 @@ _MERGE: dict[Direction, str] = {
 class Members:
     """Collects vertices and gives members; a temporary SQLite file sorts and merges them.
 
-    Always: `vertices = members + merged + vertices_without_playerId`.
+    Always: `vertices_read = vertices + vertices_not_beyond + vertices_not_as_required`, and
+    `vertices = members + merged + vertices_without_playerId`.
     """
 
-    def __init__(self, folder: Path, *, property: str, direction: Direction, threshold: int) -> None:
-        self._property, self._direction, self._threshold = property, direction, threshold
-        self._most_extreme = max if direction == "above" else min
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        direction: Direction,
+        threshold: int,
+        required: Mapping[str, Sequence[object]] | None = None,
+    ) -> None:
+        self._direction, self._threshold, self._required = direction, threshold, required or {}
         self._database = sqlite3.connect(folder / "members.sqlite", isolation_level=None)
         # a crash loses the temporary file anyway: no journal, no sync
         self._database.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            "DROP TABLE IF EXISTS member;"
             "CREATE TABLE member (player_id TEXT PRIMARY KEY, score NUMERIC) WITHOUT ROWID"
         )
         self._merge = _MERGE[direction]
@@ -63,46 +116,37 @@ class Members:
     def clear(self) -> None:
         """Forget every vertex: a read of the graph that broke begins again."""
         self._database.execute("DELETE FROM member")
-        self.vertices = self.vertices_without_player_id = 0
+        self.vertices_read = self.vertices_not_beyond = self.vertices_not_as_required = 0
+        self.vertices_without_player_id = 0
 
-    def add(self, vertices: Iterable[tuple[list[Any], list[Any]]]) -> None:
-        """Add vertices, each as its playerId values and its scores (Neptune's set cardinality: lists)."""
+    def add(self, vertices: Iterable[Vertex]) -> None:
+        """Add vertices; those that are not beyond the threshold, or not as required, are counted only."""
         rows = []
-        for player_ids, scores in vertices:
-            score = self._score(scores)
-            self.vertices += 1
-            player_id = usable_player_id(player_ids)
-            if player_id is None:
+        for vertex in vertices:
+            self.vertices_read += 1
+            if not is_beyond(vertex.score, self._direction, self._threshold):
+                self.vertices_not_beyond += 1
+            elif self._required and not is_as_required(vertex.properties, self._required):
+                self.vertices_not_as_required += 1
+            elif vertex.player_id is None:
                 self.vertices_without_player_id += 1
             else:
-                rows.append((player_id, score))
+                rows.append((vertex.player_id, vertex.score))
         self._database.execute("BEGIN")
         self._database.executemany(self._merge, rows)
         self._database.execute("COMMIT")
 
-    def _score(self, scores: list[Any]) -> Score:
-        numbers = [s for s in scores if _is_score(s)]
-        if not numbers or len(numbers) < len(scores):
-            raise FlywheelError(
-                f"property {self._property} of a vertex is no finite number: name a numeric property in the registry,"
-                " or correct the graph"
-            )
-        score: Score = self._most_extreme(numbers)
-        if not is_beyond(score, self._direction, self._threshold):
-            # the graph was asked for these alone: it must not be believed in the rest
-            raise FlywheelError(
-                f"the graph gave a vertex that is not {self._direction} {self._threshold}: this is a fault of"
-                " the query or of the graph database, so nothing was written"
-            )
-        return score
-
     def counts(self) -> dict[str, int]:
-        """The first sum of every report."""
+        """The first two sums of every report."""
         members = self._database.execute("SELECT count(*) FROM member").fetchone()[0]
+        vertices = self.vertices_read - self.vertices_not_beyond - self.vertices_not_as_required
         return {
-            "vertices": self.vertices,
+            "vertices_read": self.vertices_read,
+            "vertices_not_beyond": self.vertices_not_beyond,
+            "vertices_not_as_required": self.vertices_not_as_required,
+            "vertices": vertices,
             "members": members,
-            "merged": self.vertices - self.vertices_without_player_id - members,
+            "merged": vertices - self.vertices_without_player_id - members,
             "vertices_without_playerId": self.vertices_without_player_id,
         }
 

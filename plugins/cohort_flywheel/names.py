@@ -10,9 +10,25 @@ DO_NOT_CONTACT_KEY = "do_not_contact.txt"
 SEGMENT_FOLDER = "segments/"
 
 
-def run_name(cohort: str, threshold: int, as_of: datetime) -> str:
-    """`ea_atrisk_2_2026-11-22_00-00-00`: the seed's name of an extract, its time being the as-of in UTC."""
-    return f"{cohort}_{threshold}_{as_of.astimezone(UTC):%Y-%m-%d_%H-%M-%S}"
+STAGED_FOLDER = "staged/"
+_INSTANT = "%Y-%m-%d_%H-%M-%S"
+
+
+def run_name(cohort: str, threshold: int, as_of: datetime, *, live: bool = False) -> str:
+    """`ea_atrisk_2_2026-11-22_00-00-00`: the seed's name of an extract, its time being the as-of in UTC.
+
+    `live` marks what was made of the graph of another day than the name's.
+    """
+    return f"{cohort}_{threshold}_{instant(as_of)}{'_live' if live else ''}"
+
+
+def instant(as_of: datetime) -> str:
+    """An as-of as a part of a name; names sort as their times do."""
+    return as_of.astimezone(UTC).strftime(_INSTANT)
+
+
+def from_instant(text: str) -> datetime:
+    return datetime.strptime(text, _INSTANT).replace(tzinfo=UTC)
 
 
 def extract_key(name: str) -> str:
@@ -35,6 +51,36 @@ def report_folder(name: str) -> str:
 def report_file_name(run_id: str) -> str:
     """One report a run; a run id holds characters that S3 advises against (`+` and `:`)."""
     return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', run_id)}.json"
+
+
+def snapshots_folder(cohort: str) -> str:
+    """Below it a folder an as-of, with each read of that day and `final.json`, which names the one that stays."""
+    return f"snapshots/{cohort}/"
+
+
+def snapshot_folder(cohort: str, as_of: datetime) -> str:
+    return f"{snapshots_folder(cohort)}{instant(as_of)}/"
+
+
+def snapshot_file_name(digest: str) -> str:
+    return f"{digest[:16]}.jsonl"
+
+
+FINAL_FILE_NAME = "final.json"
+
+
+def claim_key(name: str) -> str:
+    """Which run is at work on a name."""
+    return f"claims/{name}.json"
+
+
+def results_folder(cohort: str, threshold: int) -> str:
+    """Below it a file an as-of: its verified segment."""
+    return f"results/{cohort}/{threshold}/"
+
+
+def result_key(cohort: str, threshold: int, as_of: datetime) -> str:
+    return f"{results_folder(cohort, threshold)}{instant(as_of)}.json"
 
 
 def endpoint_id(channel: str, player_id: str) -> str:

@@ -14,43 +14,81 @@ from cohort_flywheel.errors import FlywheelError
 def make_plan(
     cohort: Cohort,
     *,
-    threshold: int | float | None,
-    dry_run: bool,
+    params: Mapping[str, Any],
     as_of: datetime,
+    run_type: str,
+    user: str | None,
+    layout: str,
+    schedule: str,
     settings: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return all that later tasks need, as JSON: they never read the registry again.
 
-    `settings` has the three buckets; a dry run writes to the state bucket only. Raises FlywheelError for a
-    threshold outside the cohort's range and for buckets that are not three.
+    `params` are the DAG's; `settings` has the three buckets; a dry run writes to the state bucket only. Raises
+    FlywheelError for a threshold outside the cohort's range, an override that nobody may make or that has no
+    reason, and buckets that are not three.
     """
-    number = cohort.threshold if threshold is None else cohort.check_threshold(threshold)
+    asked = params["threshold"]
+    number = cohort.threshold_at(as_of) if asked is None else cohort.check_threshold(asked)
     buckets = {role: settings[f"{role}_bucket"] for role in ("export", "import", "state")}
     if len(set(buckets.values())) < 3:
         raise FlywheelError(
             f"the export, import and state buckets must be three, not {', '.join(buckets.values())}: whatever is"
             " put into the export bucket may start a Lambda, and whatever is in the import bucket may be imported"
         )
-    name = names.run_name(cohort.name, number, as_of)
+    dry_run, source = params["dry_run"], params["source"]
+    name = names.run_name(cohort.name, number, as_of, live=source == "live")
     folder = "dry_run/" if dry_run else ""
     return {
         "name": name,
         "as_of": as_of.isoformat(),
+        "schedule": schedule,
         "cohort": cohort.name,
         "property": cohort.property,
         "direction": cohort.direction,
         "threshold": number,
-        "threshold_from": "registry" if threshold is None else "param",
+        "threshold_from": _threshold_from(cohort, as_of) if asked is None else "param",
+        "floor": cohort.snapshot_floor(),
+        "require": cohort.require,
+        "source": source,
+        "limits": cohort.limits.model_dump(),
+        "override": _override(params, run_type, user),
         "dry_run": dry_run,
         "attributes": cohort.attributes,
         "score_column": cohort.property if cohort.include_score else None,
         "consent": None if cohort.consent == "none" else cohort.consent.model_dump(),
+        "layout": layout,
         "extract_bucket": buckets["state" if dry_run else "export"],
         "extract_key": folder + names.extract_key(name),
-        "segment_bucket": buckets["state" if dry_run else "import"],
-        "segment_folder": folder + names.SEGMENT_FOLDER,
         "state_bucket": buckets["state"],
+        "staged_folder": folder + names.STAGED_FOLDER,
+        "segment_bucket": buckets["import"],
+        "segment_folder": names.SEGMENT_FOLDER,
         "rejects_key": folder + names.rejects_key(name),
+        "claim_key": folder + names.claim_key(name),
         "report_folder": folder + names.report_folder(name),
         "do_not_contact_key": names.DO_NOT_CONTACT_KEY,
     }
+
+
+def _threshold_from(cohort: Cohort, as_of: datetime) -> str:
+    if isinstance(cohort.threshold, int):
+        return "registry"
+    return f"registry, from {max(e.first for e in cohort.threshold if e.first <= as_of.date())}"
+
+
+def _override(params: Mapping[str, Any], run_type: str, user: str | None) -> dict[str, str] | None:
+    """Who lets this run through its limits, and why; None where nobody does."""
+    override, reason = params["override_limits"], (params["override_reason"] or "").strip()
+    if not override and not reason:
+        return None
+    if not override:
+        raise FlywheelError("override_reason is given without override_limits: switch that on, or leave the reason out")
+    if run_type == "backfill":
+        raise FlywheelError(
+            "a backfill cannot override the limits, as nobody looks at each of its days: trigger the day's run by"
+            " itself, with override_limits and override_reason"
+        )
+    if not reason:
+        raise FlywheelError("override_limits needs an override_reason: write why this run may pass, for the report")
+    return {"by": user or "unknown", "reason": reason}

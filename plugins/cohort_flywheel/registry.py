@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from croniter import croniter
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from cohort_flywheel.cohorts import Cohort, Consent, Name, Strict, ThresholdRange
+from cohort_flywheel.cohorts import Cohort, Consent, Limits, Name, Strict, ThresholdFrom, ThresholdRange
 from cohort_flywheel.errors import FlywheelError
+
+
+class Notify(Strict):
+    """Who is told: Airflow notifiers, each `{notifier: dotted.path.of.its.class, …its arguments}`."""
+
+    on_call: list[dict[str, Any]] = Field(default_factory=list)
+    producers: list[dict[str, Any]] = Field(default_factory=list)
+
+    @field_validator("on_call", "producers")
+    @classmethod
+    def _names_a_class(cls, targets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if [t for t in targets if not re.fullmatch(r"[\w.]+\.[A-Z]\w*", str(t.get("notifier")))]:
+            raise ValueError(
+                "each target needs the key notifier with the path of an Airflow notifier's class, such as"
+                " airflow.providers.amazon.aws.notifications.sns.SnsNotifier, and that class's arguments beside it"
+            )
+        return targets
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,9 @@ class Registry:
     broken: dict[str, str] = field(default_factory=dict)
     #: the cohorts with a daily run of their own, broken ones included, so that a typo cannot hide one
     daily: tuple[str, ...] = ()
+    #: the Airflow pool of the tasks that ask the graph, where the deployment has made one
+    graph_pool: str | None = None
+    notify: Notify = field(default_factory=lambda: Notify())
 
     @property
     def names(self) -> list[str]:
@@ -50,6 +71,8 @@ class _Head(Strict):
     default_cohort: str
     schedule: str
     destination: Name
+    graph_pool: Annotated[str, Field(min_length=1)] | None = None
+    notify: Notify = Field(default_factory=Notify)
     cohorts: dict[str, Any] = Field(min_length=1)
 
     @field_validator("schedule")
@@ -134,8 +157,27 @@ def parse_registry(text: str, path: Path) -> Registry:
             else name in unclear or not isinstance(raw, dict) or raw.get("daily") is not False
         )
     )
-    return Registry(path, head.default_cohort, head.schedule, head.destination, cohorts, broken, daily)
+    return Registry(
+        path,
+        head.default_cohort,
+        head.schedule,
+        head.destination,
+        cohorts,
+        broken,
+        daily,
+        head.graph_pool,
+        head.notify,
+    )
 
+
+#: The keys that have keys of their own.
+_INNER: dict[object, type[BaseModel]] = {
+    "consent": Consent,
+    "limits": Limits,
+    "notify": Notify,
+    "threshold": ThresholdFrom,
+    "threshold_range": ThresholdRange,
+}
 
 # --- where in the file, and in which words -------------------------------------------------------------
 
@@ -218,6 +260,8 @@ def _child(node: Any, key: object) -> Any:
         for name, value in node.value:
             if name.value == str(key):
                 return value
+    if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+        return node.value[key]
     return None
 
 
@@ -225,9 +269,11 @@ def _line(node: Any) -> int:
     return node.start_mark.line + 1 if node is not None else 1
 
 
-def _key_line(node: Any, key: str) -> int:
-    for name, _value in getattr(node, "value", []):
-        if name.value == key:
+def _key_line(node: Any, key: object) -> int:
+    if isinstance(node, yaml.SequenceNode):
+        return _line(_child(node, key))
+    for name, _value in node.value if _is_mapping(node) else ():
+        if name.value == str(key):
             return int(name.start_mark.line) + 1
     return _line(node)
 
@@ -244,22 +290,29 @@ def _first_fault(error: ValidationError, node: Any, model: type[BaseModel], line
     for part in fault["loc"]:
         child = _child(node, part)
         if child is not None:
-            line = _key_line(node, str(part))
+            line = _key_line(node, part)
             node = child
-            inner: dict[str, type[BaseModel]] = {"consent": Consent, "threshold_range": ThresholdRange}
-            fields = inner[part].model_fields if part in inner else fields
-        if part not in ("<mapping>", "<word>", "[key]"):  # pydantic's marks for a choice of types
+            fields = _INNER[part].model_fields if part in _INNER else fields
+        if part not in (
+            "<mapping>",
+            "<word>",
+            "<number>",
+            "<history>",
+            "[key]",
+        ):  # pydantic's marks for a choice of types
             path.append(str(part))
     where, message = ".".join(path), fault["msg"].removeprefix("Value error, ")
     match fault["type"]:
         case "extra_forbidden":
-            known = [name for name in fields if name != "name"]
+            known = [field.alias or name for name, field in fields.items() if name != "name"]
             return (
                 f"line {line}: {where} is no key that is known here{_did_you_mean(path[-1], known)}:"
                 f" the keys are {', '.join(known)}"
             )
         case "literal_error" if where == "consent":
             return f"line {line}: consent must be the word none, or have the keys {', '.join(Consent.model_fields)}"
+        case "date_type" | "date_from_datetime_inexact":
+            return f"line {line}: {where} is no date: write it as 2026-11-02, without quotes and without a time"
         case "missing":
             return f"line {line}: the key {where} is missing: add it"
         case "string_pattern_mismatch":

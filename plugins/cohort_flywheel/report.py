@@ -5,47 +5,55 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: The version of the report's shape.
-VERSION = 1
+from cohort_flywheel.limits import refusal
 
-_PLAN = ("cohort", "property", "direction", "threshold", "threshold_from", "as_of", "dry_run")
+#: The version of the report's shape, which `report.schema.json` describes.
+VERSION = 2
+
+_PLAN = (
+    "cohort", "property", "direction", "threshold", "threshold_from", "as_of", "dry_run", "source", "require", "limits",
+)  # fmt: skip
+_READ = ("vertices_read", "vertices_not_beyond", "vertices_not_as_required")
 _GRAPH = ("vertices", "merged", "vertices_without_playerId", "members")
+_SOURCE = ("source", "read_at", "snapshot", "snapshot_key")
+
+Part = Mapping[str, Any] | None
 
 
 def make_report(
     run: Mapping[str, Any],
     tasks: Mapping[str, str],
-    plan: Mapping[str, Any] | None,
-    extract: Mapping[str, Any] | None,
-    segment: Mapping[str, Any] | None,
-    imported: Mapping[str, Any] | None,
+    *,
+    plan: Part = None,
+    extract: Part = None,
+    segment: Part = None,
+    judged: Part = None,
+    imported: Part = None,
 ) -> dict[str, Any]:
     """Put together what the run reached; a part that it did not reach is None. Counts and places, no players."""
     return {
         "version": VERSION,
         "run": dict(run),
-        "outcome": outcome(tasks, plan, segment, imported),
+        "outcome": outcome(tasks, plan, segment, judged, imported),
         "tasks": dict(tasks),
         "plan": {key: plan[key] for key in _PLAN} if plan else None,
-        "extract": _place(extract) | {key: extract[key] for key in _GRAPH} if extract else None,
+        "extract": _place(extract) | {key: extract[key] for key in (*_SOURCE, *_READ, *_GRAPH)} if extract else None,
         "segment": (
             _place(segment)
             | {key: segment[key] for key in ("members", "rows", "rejects", "rejects_key", "do_not_contact")}
             if segment
             else None
         ),
+        "limits": {key: judged[key] for key in ("limits", "previous", "override")} if judged else None,
         "imported": dict(imported) if imported else None,
         "faults": faults(extract, segment, imported),
     }
 
 
-def outcome(
-    tasks: Mapping[str, str],
-    plan: Mapping[str, Any] | None,
-    segment: Mapping[str, Any] | None,
-    imported: Mapping[str, Any] | None,
-) -> str:
+def outcome(tasks: Mapping[str, str], plan: Part, segment: Part, judged: Part, imported: Part) -> str:
     """In a word or two, how the run ended."""
+    if judged and not judged["override"] and refusal(judged["limits"]):
+        return "stopped by limits"
     failed = [task for task, state in tasks.items() if state in ("failed", "upstream_failed")]
     if failed or not plan or not segment:
         return "failed"
@@ -54,12 +62,13 @@ def outcome(
     return "dry run" if plan["dry_run"] else "empty cohort" if not segment["rows"] else "not imported"
 
 
-def faults(
-    extract: Mapping[str, Any] | None, segment: Mapping[str, Any] | None, imported: Mapping[str, Any] | None
-) -> list[str]:
+def faults(extract: Part, segment: Part, imported: Part) -> list[str]:
     """The sums that do not hold, each as a sentence; an empty list in every sound run."""
     found = []
     if extract:
+        total = extract["vertices"] + extract["vertices_not_beyond"] + extract["vertices_not_as_required"]
+        if extract["vertices_read"] != total:
+            found.append(f"{extract['vertices_read']} vertices read are not the {total} that were judged")
         total = extract["members"] + extract["merged"] + extract["vertices_without_playerId"]
         if extract["vertices"] != total:
             found.append(f"{extract['vertices']} vertices are not the {total} that were counted")
@@ -79,8 +88,12 @@ def table(report: Mapping[str, Any]) -> str:
     lines: list[tuple[str, object]] = [("outcome", report["outcome"])]
     if plan := report["plan"]:
         lines.append(("cohort", f"{plan['cohort']}: {plan['property']} {plan['direction']} {plan['threshold']}"))
+        lines.append(("threshold from", plan["threshold_from"]))
         lines.append(("as-of", plan["as_of"]))
     if extract := report["extract"]:
+        kind = f"{extract['snapshot']} snapshot" if extract["source"] == "snapshot" else extract["source"]
+        lines.append(("source", f"{kind}, read at {extract['read_at']}"))
+        lines += [(key.replace("_", " "), f"{extract[key]:,}") for key in _READ]
         lines += [(key.replace("_", " "), f"{extract[key]:,}") for key in _GRAPH]
         lines.append(("extract", extract["url"]))
     if segment := report["segment"]:
@@ -88,6 +101,12 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(("rejects", f"{sum(segment['rejects'].values()):,}"))
         lines += [(f"  {reason}", f"{number:,}") for reason, number in segment["rejects"].items()]
         lines.append(("segment file", segment["url"]))
+    if limits := report["limits"]:
+        for verdict in limits["limits"]:
+            said = "holds" if verdict["holds"] else "DOES NOT HOLD"
+            lines.append((verdict["limit"].replace("_", " "), f"{verdict['allowed']:,} {said}: {verdict['sentence']}"))
+        if override := limits["override"]:
+            lines.append(("overridden", f"by {override['by']}: {override['reason']}"))
     if imported := report["imported"]:
         lines += [(key.replace("_", " "), value) for key, value in imported.items()]
     lines += [("FAULT", fault) for fault in report["faults"]]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseOperator, chain
@@ -17,6 +17,9 @@ from cohort_flywheel.hooks.pinpoint import PinpointHook
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
 from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 LAYOUT = "pinpoint"
 SETTINGS = ("pinpoint_application_id", "pinpoint_import_role_arn")
@@ -77,10 +80,11 @@ def check_nobody_stays(plan: Mapping[str, Any], aws_conn_id: str | None = "aws_d
                 )
 
 
-def import_segment(plan: Any, segment: Any) -> tuple[BaseOperator, BaseOperator]:
+def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -> tuple[BaseOperator, BaseOperator]:
     """The tasks from the segment file to the verified segment; returns the first and the last.
 
-    `plan` and `segment` are the outputs (XComArg) of the tasks that made them.
+    `plan` and `segment` are the outputs (XComArg) of the tasks that made them; `before` is called before anything
+    is created.
     """
     application_id = plan["pinpoint_application_id"]
     create = PinpointCreateImportJobOperator(
@@ -89,6 +93,7 @@ def import_segment(plan: Any, segment: Any) -> tuple[BaseOperator, BaseOperator]
         role_arn=plan["pinpoint_import_role_arn"],
         s3_url=segment["s3_url"],
         segment_name=plan["name"],
+        pre_execute=before,
         retries=10,  # an account has two active import jobs at a time, and other cohorts' runs begin at the same time
         max_retry_delay=timedelta(minutes=10),
     )

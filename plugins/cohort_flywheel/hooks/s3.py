@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,8 @@ def put_unless_equal(s3: S3Hook, path: Path, bucket: str, key: str, sha256: str)
     The digest travels as the object's metadata: the ETag of an upload in parts is no digest of its bytes.
     """
     client = s3.get_conn()
-    try:
-        if client.head_object(Bucket=bucket, Key=key)["Metadata"].get("sha256") == sha256:
-            return False
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "404":
-            raise
+    if _digest_of(client, bucket, key) == sha256:
+        return False
     try:
         client.upload_file(str(path), bucket, key, ExtraArgs={"Metadata": {"sha256": sha256}})
     except S3UploadFailedError as error:
@@ -44,3 +41,67 @@ def lines(s3: S3Hook, bucket: str, key: str) -> Iterator[bytes]:
         raise FlywheelError(f"there is no s3://{bucket}/{key}: put the file there, or correct its name") from None
     # JSON escapes none of the other line breaks (U+2028 …), which bytes' own splitlines does not know either
     yield from body.iter_lines(chunk_size=64 * 1024)
+
+
+def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, str], sha256: str) -> None:
+    """Copy an object, (bucket, key) to (bucket, key), with its metadata, unless the same bytes are there."""
+    client = s3.get_conn()
+    if _digest_of(client, *target) == sha256:
+        return
+    if _digest_of(client, *source) != sha256:
+        raise FlywheelError(
+            f"s3://{source[0]}/{source[1]} is gone or has changed since it was made: clear the task that makes it"
+        )
+    client.copy_object(CopySource={"Bucket": source[0], "Key": source[1]}, Bucket=target[0], Key=target[1])
+
+
+def keys(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:
+    """The keys below a prefix, in their order."""
+    for page in s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for item in page.get("Contents", ()):
+            yield item["Key"]
+
+
+def folders(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:
+    """The names directly below a prefix that have something below them."""
+    pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    for page in pages:
+        for item in page.get("CommonPrefixes", ()):
+            yield item["Prefix"].removeprefix(prefix).rstrip("/")
+
+
+def get_json(s3: S3Hook, bucket: str, key: str) -> tuple[dict[str, Any], str] | None:
+    """A small object of JSON and its ETag, or None where there is none."""
+    try:
+        answer = s3.get_conn().get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
+            raise
+        return None
+    return json.loads(answer["Body"].read()), answer["ETag"]
+
+
+def put_json(s3: S3Hook, bucket: str, key: str, value: Mapping[str, Any], **condition: str) -> bool:
+    """Put a small object of JSON; False where `IfNoneMatch="*"` or `IfMatch=etag` does not hold (any more).
+
+    After an answer that was lost, the SDK's own second try meets the object of the first: who gets False reads what
+    is there before believing that it is somebody else's.
+    """
+    body = json.dumps(value, indent=2, sort_keys=True).encode()
+    try:
+        s3.get_conn().put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **condition)
+    except ClientError as error:
+        # 412: it does not hold; 404: what IfMatch names is gone [S3: PutObject]
+        if condition and error.response["Error"]["Code"] in ("PreconditionFailed", "412", "NoSuchKey", "404"):
+            return False
+        raise
+    return True
+
+
+def _digest_of(client: Any, bucket: str, key: str) -> str | None:
+    try:
+        return client.head_object(Bucket=bucket, Key=key)["Metadata"].get("sha256")
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "404":
+            raise
+        return None

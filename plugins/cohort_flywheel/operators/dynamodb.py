@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -50,14 +51,14 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     :param score_column: the attribute as which the score rides along, or None. (templated)
     :param consent: a Consent as a dict, or None for no question of consent. (templated)
     :param do_not_contact_key: the list in the rejects' bucket that binds the file, or None. (templated)
-    :param layout: a module of `cohort_flywheel.layouts`.
+    :param layout: a module of `cohort_flywheel.layouts`. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
     aws_hook_class = DynamoDBBatchGetHook
     template_fields = aws_template_fields(
         "extract_bucket", "extract_key", "property", "table_name", "segment_bucket", "segment_folder", "name",
-        "rejects_bucket", "rejects_key", "attributes", "score_column", "consent", "do_not_contact_key",
+        "rejects_bucket", "rejects_key", "attributes", "score_column", "consent", "do_not_contact_key", "layout",
     )  # fmt: skip
     ui_color = "#f0dcb7"
 
@@ -90,6 +91,11 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
 
     def execute(self, context: Context) -> dict[str, Any]:
         clearing = "Clearing this task is safe: it makes the same files from the same extract and records."
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            return self.make(folder, done)
+
+    def make(self, folder: Path, done: list[str]) -> dict[str, Any]:
+        """Write both files; `done` is told what was put."""
         s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         layout: Any = importlib.import_module(f"cohort_flywheel.layouts.{self.layout}")
         columns = [
@@ -97,21 +103,18 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             *(self.attributes or {}),
             *([self.score_column] if self.score_column else []),
         ]
-        with outside(clearing) as done, self.temporary_folder() as folder:
-            rows_path, rejects_path = folder / "segment.csv", folder / "rejects.csv"
-            with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
-                entries = self._load_do_not_contact(s3, listed)
-                judged = self._judged(
-                    read_extract(lines(s3, self.extract_bucket, self.extract_key), self.property), listed
-                )
-                counts = write_segment(judged, columns, layout, rows_path, rejects_path)
-            put_unless_equal(s3, rejects_path, self.rejects_bucket, self.rejects_key, digest(rejects_path))
-            done.append(f"the rejects were put at s3://{self.rejects_bucket}/{self.rejects_key}")
-            sha256, size = digest(rows_path), rows_path.stat().st_size
-            key = self.segment_folder + segment_file_name(self.name, sha256)
-            url = f"s3://{self.segment_bucket}/{key}"
-            put_unless_equal(s3, rows_path, self.segment_bucket, key, sha256)
-            done.append(f"the segment file was put at {url}")
+        rows_path, rejects_path = folder / "segment.csv", folder / "rejects.csv"
+        with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
+            entries = self._load_do_not_contact(s3, listed)
+            judged = self._judged(read_extract(lines(s3, self.extract_bucket, self.extract_key), self.property), listed)
+            counts = write_segment(judged, columns, layout, rows_path, rejects_path)
+        put_unless_equal(s3, rejects_path, self.rejects_bucket, self.rejects_key, digest(rejects_path))
+        done.append(f"the rejects were put at s3://{self.rejects_bucket}/{self.rejects_key}")
+        sha256, size = digest(rows_path), rows_path.stat().st_size
+        key = self.segment_folder + segment_file_name(self.name, sha256)
+        url = f"s3://{self.segment_bucket}/{key}"
+        put_unless_equal(s3, rows_path, self.segment_bucket, key, sha256)
+        done.append(f"the segment file was put at {url}")
         self.log.info("%s: %s rows of %s members", done[-1], f"{counts['rows']:,}", f"{counts['members']:,}")
         return {
             "s3_bucket": self.segment_bucket, "s3_key": key, "s3_url": url, "bytes": size, "sha256": sha256,
@@ -153,3 +156,20 @@ def _batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(things)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def enrich_arguments(plan: Any, extract: Any) -> dict[str, Any]:
+    """The operator's arguments by a plan and its extract, either as values or as the tasks' outputs (XComArg)."""
+    return {
+        "extract_bucket": extract["s3_bucket"],
+        "extract_key": extract["s3_key"],
+        "table_name": plan["contacts_table"],
+        "segment_bucket": plan["state_bucket"],
+        "segment_folder": plan["staged_folder"],
+        "rejects_bucket": plan["state_bucket"],
+    } | {
+        name: plan[name]
+        for name in (
+            "property", "attributes", "score_column", "consent", "do_not_contact_key", "name", "rejects_key", "layout",
+        )
+    }  # fmt: skip

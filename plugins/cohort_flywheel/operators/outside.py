@@ -33,8 +33,10 @@ def outside(clearing: str) -> Iterator[list[str]]:
         yield done
     except AirflowSkipException:
         raise
-    except (FlywheelError, AirflowFailException) as error:
+    except FlywheelError as error:
         raise AirflowFailException(_last_line(str(error), done, clearing)) from None
+    except AirflowFailException as error:
+        raise type(error)(_last_line(str(error), done, clearing)) from None
     except ClientError as error:
         code, call = error.response["Error"]["Code"], error.operation_name
         kind = AirflowFailException if code in _NO_USE_TO_RETRY else AirflowException

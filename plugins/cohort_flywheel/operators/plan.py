@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pendulum
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
-from airflow.timetables.interval import CronDataIntervalTimetable
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.as_of import RunDates, as_of
 from cohort_flywheel.destinations import destination
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.operators.extract import find_source
 from cohort_flywheel.operators.outside import outside
+from cohort_flywheel.operators.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.operators.settings import PREFIX, SETTINGS, read_settings
+from cohort_flywheel.operators.state import State
 from cohort_flywheel.plan import make_plan
 from cohort_flywheel.registry import read_registry
 
@@ -36,6 +38,7 @@ class CohortPlanOperator(BaseOperator):
     :param schedule: the DAG's cron, in UTC.
     :param destination: a module of `cohort_flywheel.destinations`.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
+    :param clock: gives the time, with its zone.
     """
 
     ui_color = "#c9e8c4"
@@ -47,37 +50,47 @@ class CohortPlanOperator(BaseOperator):
         schedule: str,
         destination: str,
         aws_conn_id: str | None = "aws_default",
+        clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.registry, self.schedule, self.destination = registry, schedule, destination
-        self.aws_conn_id = aws_conn_id
+        self.aws_conn_id, self.clock = aws_conn_id, clock
 
     def execute(self, context: Context) -> dict[str, Any]:
         with outside("Correct it and clear this task, or start a new run: this task only reads."):
             params = context["params"]
             self._refuse_unknown_params(context)
             cohort = read_registry(self.registry).cohort(params["cohort"])
+            where = destination(self.destination)
             # a dry run hands nothing over, so it needs nothing of the destination
-            where = None if params["dry_run"] else destination(self.destination)
-            settings = read_settings((*SETTINGS, *(where.SETTINGS if where else ())))
+            settings = read_settings((*SETTINGS, *(() if params["dry_run"] else where.SETTINGS)))
+            run = context["dag_run"]
             plan = make_plan(
                 cohort,
-                threshold=params["threshold"],
-                dry_run=params["dry_run"],
+                params=params,
                 as_of=self._as_of(context),
+                run_type=str(run.run_type),
+                user=getattr(run, "triggering_user_name", None),
+                layout=where.LAYOUT,
+                schedule=self.schedule,
                 settings=settings,
             )
             self._check_aws(settings, plan)
-            if where:
+            snapshot = find_source(
+                State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"]), plan, self.clock()
+            )
+            if not params["dry_run"]:
                 where.check(settings, self.aws_conn_id, self.log)
         self.log.info(
-            "%s: %s %s %s at %s",
+            "%s: %s %s %s (%s) at %s, from %s",
             plan["name"],
             plan["property"],
             plan["direction"],
             plan["threshold"],
+            plan["threshold_from"],
             plan["as_of"],
+            snapshot.key if snapshot else "the graph",
         )
         return plan | settings
 
@@ -90,7 +103,6 @@ class CohortPlanOperator(BaseOperator):
             )
 
     def _as_of(self, context: Context) -> datetime:
-        timetable = CronDataIntervalTimetable(self.schedule, "UTC")
         run = context["dag_run"]
         dates = RunDates(
             logical_date=run.logical_date,
@@ -98,13 +110,7 @@ class CohortPlanOperator(BaseOperator):
             run_after=run.run_after,
             automatic=run.run_type in ("scheduled", "backfill"),
         )
-        return as_of(
-            dates,
-            last_instant=lambda moment: (
-                timetable.infer_manual_data_interval(run_after=pendulum.instance(moment, tz="UTC")).end
-            ),
-            now=datetime.now(UTC),
-        )
+        return as_of(dates, last_instant=lambda moment: last_instant(self.schedule, moment), now=self.clock())
 
     def _check_aws(self, settings: Mapping[str, str], plan: Mapping[str, Any]) -> None:
         s3 = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="s3").conn

@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.names import report_file_name, report_folder
 from cohort_flywheel.operators.outside import outside
+from cohort_flywheel.operators.schedule import Clock, utc_now
 from cohort_flywheel.operators.settings import read_settings
 from cohort_flywheel.report import make_report, table
 
@@ -28,8 +29,10 @@ class CohortReportOperator(BaseOperator):
     :param plan: the task_id of CohortPlanOperator.
     :param extract: the task_id of GremlinToS3Operator.
     :param segment: the task_id of DynamoDBEnrichOperator.
-    :param imported: the task_id of the destination's last task.
+    :param checked: the task_id of CohortLimitsOperator.
+    :param imported: the task_id of CohortResultOperator.
     :param aws_conn_id: the Airflow connection used for AWS credentials. (templated)
+    :param clock: gives the time, with its zone.
     """
 
     template_fields = ("aws_conn_id",)
@@ -41,13 +44,16 @@ class CohortReportOperator(BaseOperator):
         plan: str,
         extract: str,
         segment: str,
+        checked: str,
         imported: str,
         aws_conn_id: str | None = "aws_default",
+        clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.extract, self.segment, self.imported = plan, extract, segment, imported
-        self.aws_conn_id = aws_conn_id
+        self.plan, self.extract, self.segment = plan, extract, segment
+        self.checked, self.imported = checked, imported
+        self.aws_conn_id, self.clock = aws_conn_id, clock
 
     def execute(self, context: Context) -> dict[str, Any]:
         with outside("Clearing this task is safe: it writes the same report again.") as done:
@@ -59,13 +65,23 @@ class CohortReportOperator(BaseOperator):
                 "run_id": dag_run.run_id,
                 "run_type": str(dag_run.run_type),
                 "started": dag_run.start_date.isoformat() if dag_run.start_date else None,
+                "reported": self.clock().isoformat(),
                 "triggered_by": getattr(dag_run, "triggering_user_name", None),
             }
-            plan, extract, segment, imported = (
+            plan, extract, segment, checked, imported = (
                 ti.xcom_pull(task_ids=task) if tasks.get(task) == "success" else None
-                for task in (self.plan, self.extract, self.segment, self.imported)
+                for task in (self.plan, self.extract, self.segment, self.checked, self.imported)
             )
-            report = make_report(run, tasks, plan, extract, segment, imported)
+            judged = (
+                ti.xcom_pull(task_ids=self.checked, key="judged")
+                if tasks.get(self.checked) in ("success", "failed")
+                else None
+            )
+            if checked:  # another run's snapshot may have changed both
+                extract, segment = checked["extract"], checked["segment"]
+            report = make_report(
+                run, tasks, plan=plan, extract=extract, segment=segment, judged=judged, imported=imported
+            )
             self.log.info("\n%s", table(report))
             if plan:
                 bucket, folder = plan["state_bucket"], plan["report_folder"]

@@ -1,0 +1,60 @@
+"""One run at a time works on a name: who comes second stops, naming the first, or takes over where that one ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.operators.outside import outside
+from cohort_flywheel.operators.state import State
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_AT_WORK = ("queued", "running")
+
+
+def claim_name(context: Context) -> None:
+    """Hold the name of this run's plan; the `pre_execute` of every task that writes or imports under it.
+
+    The claim ends with the verified segment. Fails while another run that holds it is queued or running; one that
+    ended, or was deleted, blocks nobody.
+    """
+    plan = context["ti"].xcom_pull(task_ids="plan")
+    with outside("Clearing this task is safe: it waits for nobody, and takes over once the other run has ended."):
+        hold(State(S3Hook(), plan["state_bucket"]), plan["claim_key"], plan["name"], context)
+
+
+def hold(state: State, key: str, name: str, context: Context) -> None:
+    """Take a claim, or take it over; raise FlywheelError while another run is at work on it."""
+    mine = this_run(context)
+    found = state.claim(key)
+    if found and found[0] == mine:
+        return
+    if found:
+        other = found[0]
+        if (at_work := _state_of(context["ti"], other)) in _AT_WORK:
+            raise FlywheelError(
+                f"run {other['run_id']} of DAG {other['dag_id']} is {at_work} and makes the same result, {name}:"
+                " wait for its end, then clear this task, or delete this run and use that one's segment"
+            )
+    if not state.take(key, mine, found[1] if found else None):
+        raise AirflowException(f"another run has just begun to work on {name}: a later try sees which")
+
+
+def this_run(context: Context) -> dict[str, str]:
+    """Who a run is, in a claim."""
+    return {"dag_id": context["dag_run"].dag_id, "run_id": context["dag_run"].run_id}
+
+
+def _state_of(ti: Any, run: dict[str, str]) -> str | None:
+    """The state of a run, or None where it was deleted."""
+    try:
+        return str(ti.get_dagrun_state(dag_id=run["dag_id"], run_id=run["run_id"]))
+    except AirflowRuntimeError as error:
+        if "not_found" not in str(error).lower() and "not found" not in str(error).lower():
+            raise
+        return None

@@ -1,0 +1,140 @@
+"""The members of a run, to a file in S3: from the graph, leaving a snapshot of the day, or from a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseOperator
+
+from cohort_flywheel.cohorts import mildest
+from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
+from cohort_flywheel.membership import Members
+from cohort_flywheel.operators.gremlin import VertexTaker, put_extract, read_graph
+from cohort_flywheel.operators.outside import outside
+from cohort_flywheel.operators.schedule import Clock, last_instant, utc_now
+from cohort_flywheel.operators.state import State
+from cohort_flywheel.operators.temporary import TemporaryFolderMixin
+from cohort_flywheel.segment_file import digest
+from cohort_flywheel.snapshot import Header, Snapshot, SnapshotFile
+from cohort_flywheel.source import choose_source
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
+    """Write the extract of a plan's run; where the graph is read for the day, keep that read as a snapshot.
+
+    The source is chosen as the task runs, not as it was planned: a task cleared days later never reads the graph
+    for its day. Returns (each also an XCom of its own) what GremlinToS3Operator returns, and `source` (`graph` or
+    `snapshot`), `read_at`, `snapshot_key` (None after `live` and in a dry run) and `snapshot` (`pending`, `final` or
+    None).
+
+    :param plan: the output of CohortPlanOperator. (templated)
+    :param neptune_conn_id: the Airflow connection of the graph.
+    :param aws_conn_id: the Airflow connection for S3 and for signing.
+    :param clock: gives the time, with its zone.
+    """
+
+    template_fields = ("plan",)
+    ui_color = "#b7d7f0"
+
+    def __init__(
+        self,
+        *,
+        plan: Any,
+        neptune_conn_id: str = NeptuneGremlinHook.default_conn_name,
+        aws_conn_id: str | None = "aws_default",
+        clock: Clock = utc_now,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.plan, self.neptune_conn_id, self.aws_conn_id, self.clock = plan, neptune_conn_id, aws_conn_id, clock
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        clearing = "Clearing this task is safe: it reads the graph only for the newest day, else the day's snapshot."
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            return self.make(folder, done)
+
+    def make(self, folder: Path, done: list[str]) -> dict[str, Any]:
+        """Choose the source and write the extract; `done` is told what was put."""
+        plan, s3 = self.plan, S3Hook(aws_conn_id=self.aws_conn_id)
+        state = State(s3, plan["state_bucket"])
+        now = self.clock()
+        snapshot = find_source(state, plan, now)
+        with Members(
+            folder, direction=plan["direction"], threshold=plan["threshold"], required=plan["require"]
+        ) as members:
+            facts = (
+                self._read_snapshot(state, snapshot, members)
+                if snapshot
+                else self._read_graph(state, now, members, folder, done)
+            )
+            output = put_extract(
+                s3, members, plan["property"], folder, plan["extract_bucket"], plan["extract_key"], done
+            )
+        return output | facts
+
+    def _read_snapshot(self, state: State, snapshot: Snapshot, members: Members) -> dict[str, Any]:
+        self.log.info("taking the members from the snapshot %s", snapshot.key)
+        members.add(state.vertices(snapshot.key))
+        return {
+            "source": "snapshot",
+            "read_at": snapshot.header.read_at.isoformat(),
+            "snapshot_key": snapshot.key,
+            "snapshot": "final" if snapshot.final else "pending",
+        }
+
+    def _read_graph(
+        self, state: State, now: datetime, members: Members, folder: Path, done: list[str]
+    ) -> dict[str, Any]:
+        plan = self.plan
+        as_of = datetime.fromisoformat(plan["as_of"])
+        # a dry run leaves nothing that another run would use, and a live one read another day than its name's
+        keeps = plan["source"] != "live" and not plan["dry_run"]
+        header = Header(
+            cohort=plan["cohort"],
+            as_of=as_of,
+            property=plan["property"],
+            direction=plan["direction"],
+            floor=plan["floor"],
+            required=list(plan["require"]),
+            read_at=now,
+        )
+        path = folder / "snapshot.jsonl"
+        file = SnapshotFile(path, header) if keeps else None
+        takers: list[VertexTaker] = [members, file] if file else [members]
+        read_graph(
+            NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id),
+            takers,
+            property=plan["property"],
+            direction=plan["direction"],
+            threshold=mildest([plan["floor"], plan["threshold"]], plan["direction"]) if keeps else plan["threshold"],
+            required=header.required,
+        )
+        key = None
+        if file:
+            file.close()
+            key = state.put_snapshot(path, plan["cohort"], as_of, digest(path))
+            done.append(f"a snapshot was kept at {key}")
+        return {
+            "source": "graph",
+            "read_at": now.isoformat(),
+            "snapshot_key": key,
+            "snapshot": "pending" if key else None,
+        }
+
+
+def find_source(state: State, plan: Mapping[str, Any], now: datetime) -> Snapshot | None:
+    """Return the snapshot that a run reads, or None for the graph; raise FlywheelError where neither will do."""
+    as_of = datetime.fromisoformat(plan["as_of"])
+    return choose_source(
+        plan,
+        newest=last_instant(plan["schedule"], now),
+        snapshots=[] if plan["source"] == "live" else state.snapshots(plan["cohort"], as_of),
+        days=lambda: state.snapshot_days(plan["cohort"]),
+    )

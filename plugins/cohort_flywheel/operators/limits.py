@@ -1,0 +1,177 @@
+"""The door: limits are judged, the day's snapshot becomes final, and the segment file goes where it can be imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.standard.utils.skipmixin import SkipMixin
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from cohort_flywheel.hooks.s3 import copy_unless_equal
+from cohort_flywheel.limits import judge_limits, refusal
+from cohort_flywheel.membership import Members
+from cohort_flywheel.operators.claim import this_run
+from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator, enrich_arguments
+from cohort_flywheel.operators.extract import CohortExtractOperator
+from cohort_flywheel.operators.outside import outside
+from cohort_flywheel.operators.state import State
+from cohort_flywheel.operators.temporary import TemporaryFolderMixin
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class StoppedByLimitError(AirflowFailException):
+    """A run is outside its cohort's limits, and nobody has let it through."""
+
+
+class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
+    """Stop a run that is outside its limits; else make its snapshot final, and release its segment file.
+
+    Where another run of the day was faster with a snapshot of its own, the extract and the segment file are made
+    again, here, from that one. An empty cohort and a dry run end here: what follows directly is skipped. Returns
+    (each also an XCom of its own) `limits` (verdicts), `previous`, `override`, `snapshot` (the key, or None),
+    `extract` and `segment` as they now stand, and of the segment file `s3_url` and `rows`.
+
+    :param plan: the output of CohortPlanOperator. (templated)
+    :param extract: the output of CohortExtractOperator. (templated)
+    :param segment: the output of DynamoDBEnrichOperator. (templated)
+    :param check_nobody_stays: called with the plan where nobody is to be imported; the destination's.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    template_fields = ("plan", "extract", "segment")
+    ui_color = "#f7d9a8"
+
+    def __init__(
+        self,
+        *,
+        plan: Any,
+        extract: Any,
+        segment: Any,
+        check_nobody_stays: Callable[[Mapping[str, Any]], None],
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.plan, self.extract, self.segment = plan, extract, segment
+        self.check_nobody_stays, self.aws_conn_id = check_nobody_stays, aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        clearing = "Clearing this task is safe: it judges again, and puts the same file at the same place."
+        ti: Any = context["ti"]
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            s3 = S3Hook(aws_conn_id=self.aws_conn_id)
+            state = State(s3, self.plan["state_bucket"])
+            judged = self._judge(state, folder)
+            ti.xcom_push(key="judged", value=judged)  # a run that is stopped has no other output
+            if why := self._stops(judged):
+                raise StoppedByLimitError(why)
+            snapshot = self._make_final(state, context, judged)
+            if snapshot and snapshot != self.extract["snapshot_key"]:
+                self._make_again(folder, done, snapshot)
+                judged = self._judge(state, folder)
+                ti.xcom_push(key="judged", value=judged)
+                if why := self._stops(judged):
+                    raise StoppedByLimitError(why)
+            imports = self.segment["rows"] > 0 and not self.plan["dry_run"]
+            if imports:
+                self._release(s3, done)
+            elif not self.plan["dry_run"]:
+                self.check_nobody_stays(self.plan)
+            output = judged | {
+                "snapshot": snapshot,
+                "extract": self.extract,
+                "segment": self.segment,
+                "s3_url": self.segment["s3_url"],
+                "rows": self.segment["rows"],
+            }
+        if not imports:
+            ti.xcom_push(key="return_value", value=output)  # to skip what follows is to raise
+            what_follows = [t for t in context["task"].get_direct_relatives(upstream=False) if not t.is_teardown]
+            self.skip(ti=ti, tasks=what_follows)
+        return output
+
+    def _judge(self, state: State, folder: Path) -> dict[str, Any]:
+        plan = self.plan
+        previous = self._previous(state, folder)
+        verdicts = judge_limits(
+            plan["limits"], members=self.segment["members"], rejects=self.segment["rejects"], previous=previous
+        )
+        for verdict in verdicts:
+            allowed, found = f"{verdict['allowed']:,}", verdict["found"]
+            said = "holds" if verdict["holds"] else "DOES NOT HOLD"
+            self.log.info(
+                "%s %s %s: %s (%s)", verdict["limit"], allowed, said, "not asked" if found is None else found,
+                verdict["sentence"],
+            )  # fmt: skip
+        override = plan["override"]
+        if override:
+            override = override | {"limits": [v["limit"] for v in verdicts if not v["holds"]]}
+        return {"limits": verdicts, "previous": previous, "override": override}
+
+    def _previous(self, state: State, folder: Path) -> dict[str, Any] | None:
+        """The members before: of the last verified segment, else in the last final snapshot at this threshold."""
+        plan, as_of = self.plan, datetime.fromisoformat(self.plan["as_of"])
+        if result := state.previous_result(plan["cohort"], plan["threshold"], as_of):
+            return {"members": result["members"], "what": f"the segment of {result['as_of']}"}
+        for day in reversed([day for day in state.snapshot_days(plan["cohort"]) if day < as_of]):
+            snapshot = state.final_snapshot(plan["cohort"], day)
+            if snapshot and not snapshot.header.serves(
+                property=plan["property"],
+                direction=plan["direction"],
+                threshold=plan["threshold"],
+                required=plan["require"],
+            ):
+                with Members(
+                    folder, direction=plan["direction"], threshold=plan["threshold"], required=plan["require"]
+                ) as members:
+                    members.add(state.vertices(snapshot.key))
+                    return {"members": members.counts()["members"], "what": f"the snapshot of {day.isoformat()}"}
+        return None
+
+    def _stops(self, judged: Mapping[str, Any]) -> str | None:
+        why = refusal(judged["limits"])
+        if why is None:
+            return None
+        if judged["override"]:
+            by, reason = judged["override"]["by"], judged["override"]["reason"]
+            self.log.warning("%s lets this run through (%s): %s", by, reason, why)
+            return None
+        return (
+            f"{self.plan['name']} is outside the limits of its cohort: {why}; nothing is imported, and a snapshot of"
+            " its own stays pending. Look at the graph and at the contacts; if the figures are right, trigger a new run"
+            " with override_limits and override_reason (clearing this one keeps its params)"
+        )
+
+    def _make_final(self, state: State, context: Context, judged: Mapping[str, Any]) -> str | None:
+        plan, key = self.plan, self.extract["snapshot_key"]
+        if key is None or plan["dry_run"]:
+            return key
+        by = this_run(context) | {"override": judged["override"]}
+        return state.make_final(plan["cohort"], datetime.fromisoformat(plan["as_of"]), key, by)
+
+    def _make_again(self, folder: Path, done: list[str], snapshot: str) -> None:
+        """Another run's read of the graph is the day's: this run's result comes from that one."""
+        self.log.info("another run has made %s the day's snapshot: making extract and segment file from it", snapshot)
+        again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
+        self.extract = again.make(folder, done)
+        enrich = DynamoDBEnrichOperator(
+            task_id="again", aws_conn_id=self.aws_conn_id, **enrich_arguments(self.plan, self.extract)
+        )
+        self.segment = enrich.make(folder, done)
+
+    def _release(self, s3: S3Hook, done: list[str]) -> None:
+        """From the state bucket to where the destination reads: only here can it be imported."""
+        staged = (self.segment["s3_bucket"], self.segment["s3_key"])
+        file_name = self.segment["s3_key"].rpartition("/")[2]
+        bucket, key = self.plan["segment_bucket"], self.plan["segment_folder"] + file_name
+        copy_unless_equal(s3, staged, (bucket, key), self.segment["sha256"])
+        url = f"s3://{bucket}/{key}"
+        done.append(f"the segment file was put at {url}")
+        self.segment = self.segment | {"s3_bucket": bucket, "s3_key": key, "s3_url": url}

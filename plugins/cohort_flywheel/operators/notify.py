@@ -1,0 +1,58 @@
+"""Somebody is told of a run that failed, or that a limit stopped, by the Airflow notifiers that the registry names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException
+
+from cohort_flywheel.operators.limits import StoppedByLimitError
+from cohort_flywheel.registry import Notify
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+Targets = Sequence[dict[str, Any]]
+
+
+def on_failure(notify: Notify) -> Callable[[Context], None]:
+    """The `on_failure_callback` of every task: a limit's stop goes to the producers, any other failure to on-call."""
+    return partial(tell_of_failure, notify)
+
+
+def tell_of_failure(notify: Notify, context: Context) -> None:
+    """Say which run ended where, its last line, which has the next step, and the link to its log."""
+    ti: Any = context["ti"]
+    error = context.get("exception")
+    stopped = isinstance(error, StoppedByLimitError)
+    run = f"{ti.dag_id}, run {ti.run_id}"
+    # our own errors hold no player's data; the text of another's may
+    why = str(error) if isinstance(error, AirflowException) else f"{type(error).__name__}: read the log"
+    tell(
+        notify.producers if stopped else notify.on_call,
+        context,
+        subject=f"Cohort Flywheel: {'stopped by limits' if stopped else 'failed'}: {ti.dag_id}, {ti.task_id}"[:100],
+        message=f"{run} {'was stopped by its limits' if stopped else 'failed'} in {ti.task_id}.\n\n{why}\n\n"
+        f"Log: {getattr(ti, 'log_url', None)}\nWhat to do: docs/runbook.md",
+    )
+
+
+def tell(targets: Targets, context: Context, *, subject: str, message: str) -> None:
+    """Send to each target; `{{ alert.subject }}` and `{{ alert.message }}` in its arguments are these.
+
+    Raises, after all were tried, what the last one raised that could not be told.
+    """
+    alert, failed = {"subject": subject, "message": message}, None
+    for target in targets:
+        arguments = {name: value for name, value in target.items() if name != "notifier"}
+        try:
+            module, _, name = target["notifier"].rpartition(".")
+            notifier = getattr(importlib.import_module(module), name)
+            notifier(**arguments)({**context, "alert": alert})
+        except Exception as error:  # noqa: BLE001 - raised below: one target that is down must not silence the others
+            failed = error
+    if failed:
+        raise failed

@@ -1,0 +1,21 @@
+"""The instants of a schedule, and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pendulum
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def last_instant(schedule: str, moment: datetime) -> datetime:
+    """The last instant of a cron, in UTC, at or before a moment."""
+    timetable = CronDataIntervalTimetable(schedule, "UTC")
+    return timetable.infer_manual_data_interval(run_after=pendulum.instance(moment, tz="UTC")).end

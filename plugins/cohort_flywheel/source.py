@@ -1,0 +1,58 @@
+"""Where a run's members come from: the graph as it is now, or the snapshot of its as-of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.snapshot import Snapshot
+
+SOURCES = {
+    "auto": "the graph for the newest day, until a run has made its snapshot final; the day's snapshot for any other",
+    "live": "today's graph, whatever the day, under names of its own that end in _live",
+    "snapshot": "the day's snapshot, never the graph",
+}
+
+
+def choose_source(
+    plan: Mapping[str, Any], *, newest: datetime, snapshots: list[Snapshot], days: Callable[[], Iterable[datetime]]
+) -> Snapshot | None:
+    """Return the snapshot that a run reads, or None for the graph: by its param `source`, and by age.
+
+    `newest` is the newest complete as-of now; `snapshots` are those of the run's as-of, and `days` gives the as-ofs
+    that have any. Raises FlywheelError where there is none that serves.
+    """
+    source, as_of = plan["source"], datetime.fromisoformat(plan["as_of"])
+    if source == "live":
+        return None
+    chosen = next((s for s in snapshots if s.final), None)
+    if chosen is None and source == "auto" and as_of >= newest:
+        return None
+    if chosen is None:
+        chosen = max(snapshots, key=lambda s: (s.header.read_at, s.key), default=None)
+    day = f"{as_of:%Y-%m-%d %H:%M} UTC"
+    advice = "run with source=live to accept today's graph, under a name of its own"
+    if chosen is None:
+        raise FlywheelError(f"cohort {plan['cohort']} has no snapshot of {day} ({_nearest(as_of, days())}): {advice}")
+    why_not = chosen.header.serves(
+        property=plan["property"],
+        direction=plan["direction"],
+        threshold=plan["threshold"],
+        required=plan["require"],
+    )
+    if why_not:
+        raise FlywheelError(
+            f"the snapshot of cohort {plan['cohort']} of {day} {why_not} ({_nearest(as_of, days())}):"
+            f" choose another day or threshold, or {advice}"
+        )
+    return chosen
+
+
+def _nearest(as_of: datetime, days: Iterable[datetime]) -> str:
+    others = sorted(day for day in days if day != as_of)
+    around = [*[d for d in others if d < as_of][-1:], *[d for d in others if d > as_of][:1]]
+    if not around:
+        return "there is none of another day"
+    return "the nearest others are of " + " and ".join(f"{day:%Y-%m-%d %H:%M} UTC" for day in around)
