@@ -179,6 +179,9 @@ _INNER: dict[object, type[BaseModel]] = {
     "threshold_range": ThresholdRange,
 }
 
+#: Pydantic's marks for a choice of types, in the place of a fault.
+_MARKS = ("<mapping>", "<word>", "<number>", "<history>", "[key]")
+
 # --- where in the file, and in which words -------------------------------------------------------------
 
 
@@ -293,13 +296,7 @@ def _first_fault(error: ValidationError, node: Any, model: type[BaseModel], line
             line = _key_line(node, part)
             node = child
             fields = _INNER[part].model_fields if part in _INNER else fields
-        if part not in (
-            "<mapping>",
-            "<word>",
-            "<number>",
-            "<history>",
-            "[key]",
-        ):  # pydantic's marks for a choice of types
+        if part not in _MARKS:
             path.append(str(part))
     where, message = ".".join(path), fault["msg"].removeprefix("Value error, ")
     match fault["type"]:

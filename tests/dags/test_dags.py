@@ -15,14 +15,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DAGS = ["cohort_to_segment"]
 TAGS = {"cohort-flywheel"} | {p.stem for p in (ROOT / "plugins/cohort_flywheel/destinations").glob("[a-z]*.py")}
+PARAMS = ["cohort", "threshold", "source", "dry_run", "override_limits", "override_reason"]
 TASKS = [
     "plan",
-    "query_graph",
+    "extract",
     "enrich",
-    "anything_to_import",
+    "check_limits",
     "create_import_job",
     "wait_for_import_job",
     "verify_segment",
+    "record_result",
     "report",
     "end",
 ]
@@ -102,7 +104,7 @@ def test_every_dag_starts_paused_explains_itself_and_makes_no_run_of_the_past(fo
 def test_every_param_explains_itself_in_the_form(found: Any) -> None:
     for folder in found["folders"]:
         for dag_id, dag in folder["dags"].items():
-            assert list(dag["params"]) == ["cohort", "threshold", "dry_run"], dag_id
+            assert list(dag["params"]) == PARAMS, dag_id
             for name, param in dag["params"].items():
                 assert param.get("type"), f"{dag_id}: {name}"
                 assert param.get("title"), f"{dag_id}: {name}"

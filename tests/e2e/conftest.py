@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import validate
 
 from local import airflow as local_airflow
 from local import config as local_config
@@ -172,6 +173,9 @@ class Up:
         reports: list[dict[str, Any]] = [json.loads(self.read(self.config.state_bucket, key)) for key in keys]
         found = [report for report in reports if report["run"]["dag_id"] == dag_id]
         assert len(found) == 1, f"{len(found)} reports of {run_id}:\n{self.told(run_id, dag_id)}"
+        validate(
+            found[0], json.loads((ROOT / "plugins/cohort_flywheel/report.schema.json").read_text(encoding="utf-8"))
+        )
         return found[0]
 
 
@@ -268,6 +272,7 @@ class Started:
 
     rest: str
     past: str
+    past_without_snapshot: str
     on_schedule: str
     misspelt: str
     empty: str
@@ -298,7 +303,10 @@ def started(up: Up) -> Started:
     processes = [up.cli(*cli, "from_the_cli"), up.cli(*cli, "from_the_cli_with_a_date", *by_date)]
     made = Started(
         rest=rest,
-        past=up.trigger(dry_run | {"cohort": "ea_altruism"}, logical_date=past.isoformat()),
+        past=up.trigger(dry_run | {"cohort": "ea_altruism", "source": "live"}, logical_date=past.isoformat()),
+        past_without_snapshot=up.trigger(
+            {"cohort": "ea_altruism"}, logical_date=(past + timedelta(hours=1)).isoformat()
+        ),
         on_schedule=up.trigger({"cohort": "ea_duty"}, logical_date=instant),
         misspelt=up.trigger({"cohort": "ea_duty", "dry_rum": True}),
         empty=up.trigger({"cohort": "ea_atrisk", "threshold": 90}),

@@ -27,12 +27,13 @@ pytestmark = pytest.mark.airflow
 CHROMIUM = shutil.which("chromium") if works("chromium") else None
 TASKS = {
     "plan",
-    "query_graph",
+    "extract",
     "enrich",
-    "anything_to_import",
+    "check_limits",
     "create_import_job",
     "wait_for_import_job",
     "verify_segment",
+    "record_result",
     "report",
     "end",
 }
@@ -86,6 +87,9 @@ def test_rest_with_params_and_no_logical_date(up: Up, started: Started) -> None:
         "threshold_from": "param",
         "as_of": None,
         "dry_run": False,
+        "source": "auto",
+        "require": {},
+        "limits": {"min_members": 0, "max_members": 100000, "max_change_percent": 300, "max_reject_percent": 30},
     }
     midnight = datetime.fromisoformat(run["run_after"]).replace(hour=0, minute=0, second=0, microsecond=0)
     assert as_of(report) == midnight
@@ -107,6 +111,16 @@ def test_rest_with_a_past_logical_date_means_that_day(up: Up, started: Started) 
     report = up.report(started.past)
     assert as_of(report) == started.past_date.replace(hour=0)
     assert report["outcome"] == "dry run"
+    # the graph as it is now, which its names say
+    assert (report["plan"]["source"], report["extract"]["source"]) == ("live", "graph")
+    assert report["extract"]["read_at"] > started.past_date.isoformat()
+    assert report["extract"]["url"].endswith("_live.json")
+
+
+def test_rest_with_a_past_logical_date_and_no_snapshot_of_that_day_is_refused(up: Up, started: Started) -> None:
+    day = started.past_date.replace(hour=0)
+    sentence = f"cohort ea_altruism has no snapshot of {day:%Y-%m-%d} 00:00 UTC .*source=live"
+    refused(up, started.past_without_snapshot, sentence)
 
 
 def refused(up: Up, run_id: str, sentence: str, dag_id: str = DAG_ID) -> None:
@@ -137,6 +151,7 @@ def test_a_dry_run_writes_to_the_state_bucket_only_and_imports_nothing(up: Up, s
         "create_import_job",
         "wait_for_import_job",
         "verify_segment",
+        "record_result",
         "end",
     }
     for bucket in (up.config.export_bucket, up.config.import_bucket):
@@ -154,10 +169,10 @@ def test_the_command_line_with_a_date_is_refused(up: Up, started: Started) -> No
 
 
 def test_a_misspelt_param_is_refused_by_the_plan(up: Up, started: Started) -> None:
-    refused(up, started.misspelt, "no param dry_rum: the params are cohort, threshold, dry_run")
+    refused(up, started.misspelt, "no param dry_rum: the params are cohort, threshold, source, dry_run")
 
 
-@pytest.mark.parametrize("conf", [{"cohort": "ea_atrsk"}, {"threshold": "abc"}, {"threshold": 1.5}, {"dry_run": "no"}])
+@pytest.mark.parametrize("conf", [{"cohort": "ea_atrsk"}, {"threshold": "abc"}, {"source": "now"}, {"dry_run": "no"}])
 def test_a_value_that_no_param_takes_is_refused_by_airflow(up: Up, started: Started, conf: dict[str, Any]) -> None:
     answer = up.rest("POST", f"/dags/{DAG_ID}/dagRuns", {"logical_date": None, "conf": conf})
     assert 400 <= answer.status_code < 500

@@ -82,8 +82,10 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             imports = self.segment["rows"] > 0 and not self.plan["dry_run"]
             if imports:
                 self._release(s3, done)
-            elif not self.plan["dry_run"]:
-                self.check_nobody_stays(self.plan)
+            else:
+                if not self.plan["dry_run"]:
+                    self.check_nobody_stays(self.plan)
+                state.end_claim(self.plan["claim_key"], this_run(context))
             output = judged | {
                 "snapshot": snapshot,
                 "extract": self.extract,
