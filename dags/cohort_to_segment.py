@@ -71,14 +71,22 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         extract: Any = CohortExtractOperator(
             task_id="extract", plan=plan, pre_execute=claim_name, pool=registry.graph_pool or "default_pool"
         ).output
-        segment: Any = DynamoDBEnrichOperator(
-            task_id="enrich", pre_execute=claim_name, **enrich_arguments(plan, extract)
-        ).output
+        parts: Any = (
+            DynamoDBEnrichOperator.partial(
+                task_id="enrich",
+                pre_execute=claim_name,
+                map_index_template="{{ shard_label }}",
+                **enrich_arguments(plan, extract),
+            )
+            .expand(shard=extract)
+            .output
+        )
         checked: Any = CohortLimitsOperator(
             task_id="check_limits",
             plan=plan,
-            extract=extract,
-            segment=segment,
+            extract=extract["facts"],
+            shards=extract,
+            parts=parts,
             check_nobody_stays=where.check_nobody_stays,
             pre_execute=claim_name,
         ).output
@@ -88,11 +96,11 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             task_id="report",
             plan="plan",
             extract="extract",
-            segment="enrich",
             checked="check_limits",
             imported="record_result",
+            notify=registry.notify,
         ).as_teardown(on_failure_fail_dagrun=True)
-        chain(plan, extract, segment, checked, first)
+        chain(plan, extract, parts, checked, first)
         # Airflow judges a run by its leaves: with the report as the only one, a failed run would end as a success
         chain(last, result, [report, EmptyOperator(task_id="end")])
     return dag

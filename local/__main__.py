@@ -24,8 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
     command("fetch", lambda args: java.fetch(), "fetch the jars of the servers into .cache")
     command("lock-jars", lambda args: java.lock_jars(), "write local/jars anew after a version was changed")
     command("demo", lambda args: demo(), "one run of the daily DAG on local servers, and what came of it")
-    up_command = command("up", lambda args: up(args.run_dir, args.dags), "start the servers and a real Airflow, seeded")
+    up_command = command(
+        "up",
+        lambda args: up(args.run_dir, args.dags, args.database_url),
+        "start the servers and a real Airflow, seeded",
+    )
     up_command.add_argument("--dags", type=Path, default=config.ROOT / "dags", help="another folder of DAG files")
+    up_command.add_argument("--database-url", help="the metadata database, not SQLite")
     down_command = command("down", lambda args: down(args.run_dir), "stop what `up` started")
     for each in (up_command, down_command):
         each.add_argument(
@@ -67,11 +72,11 @@ def demo() -> int:
     return demo.main()
 
 
-def up(run_dir: Path, dags: Path) -> None:
+def up(run_dir: Path, dags: Path, database_url: str | None) -> None:
     """Start the servers and Airflow."""
     from local import up
 
-    up.up(run_dir.resolve(), dags.resolve())
+    up.up(run_dir.resolve(), dags.resolve(), database_url)
 
 
 def down(run_dir: Path) -> None:
@@ -86,8 +91,9 @@ def test_needs() -> None:
     for tool, tests in {
         "chromium": "the DAG's form in a browser (tests/e2e, marked browser)",
         "docker-compose": "docker-compose.yaml against its engine's own reading (tests/test_docker_compose.py)",
+        "postgresql": "backfills on a real scheduler and its database (tests/backfill)",
     }.items():
-        if not config.works(tool):
+        if not (config.postgresql() if tool == "postgresql" else config.works(tool)):
             print(f"Left out, as {tool} is missing: {tests}. To run them: apt-get install {tool}")
 
 

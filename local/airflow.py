@@ -36,7 +36,12 @@ STOP_SECONDS = 20
 
 
 def environment(
-    home: Path, servers: Mapping[str, str], *, port: int = 8080, dags: Path = ROOT / "dags"
+    home: Path,
+    servers: Mapping[str, str],
+    *,
+    port: int = 8080,
+    dags: Path = ROOT / "dags",
+    database_url: str | None = None,
 ) -> dict[str, str]:
     """The environment variables of every Airflow process here; `servers` as `airflow_environment` gives them."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "AWS_"))}
@@ -63,6 +68,8 @@ def environment(
         # macOS kills a forked worker that first touches its proxy settings
         "no_proxy": "127.0.0.1,localhost",
     }
+    if database_url:  # else SQLite in the home
+        ours["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database_url
     return inherited | ours | dict(servers)
 
 

@@ -70,6 +70,12 @@ def works(tool: str) -> bool:
     return run.returncode == 0
 
 
+def postgresql() -> Path | None:
+    """The folder of PostgreSQL's programs, the newest that run; Debian does not put them on the PATH."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    return next((folder for folder in reversed(folders) if works(str(folder / "postgres"))), None)
+
+
 def read_env_file(path: Path = ENV_FILE) -> dict[str, str]:
     """The `KEY=value` lines of a file that docker-compose reads too: no quotes, no substitution."""
     values: dict[str, str] = {}

@@ -25,7 +25,7 @@ Next:
 """
 
 
-def up(run_dir: Path = config.RUN_DIR, dags: Path = config.ROOT / "dags") -> None:
+def up(run_dir: Path = config.RUN_DIR, dags: Path = config.ROOT / "dags", database_url: str | None = None) -> None:
     """Start what does not run yet, seeded; return when the DAG can be triggered."""
     began = time.monotonic()
 
@@ -49,14 +49,15 @@ def up(run_dir: Path = config.RUN_DIR, dags: Path = config.ROOT / "dags") -> Non
     try:
         with ThreadPoolExecutor(1) as pool:
             say("making Airflow's metadata database; starting Gremlin Server, DynamoDB Local, the AWS endpoint ...")
-            database = pool.submit(airflow.migrate, airflow.environment(home, {}))
+            database = pool.submit(airflow.migrate, airflow.environment(home, {}, database_url=database_url))
             run_dir.mkdir(parents=True, exist_ok=True)
             addresses = servers.start_detached(settings, run_dir / "servers")
             say("loading the sample: 1,000 player vertices and their contacts ...")
             told = servers.airflow_environment(addresses, settings, *seed.seed(addresses, settings))
             servers.write_environment(told, run_dir / "servers.env")
             database.result()
-        _start_airflow(run_dir, airflow.environment(home, told, port=settings.airflow_port, dags=dags), say)
+        environ = airflow.environment(home, told, port=settings.airflow_port, dags=dags, database_url=database_url)
+        _start_airflow(run_dir, environ, say)
     except BaseException:
         _stop_airflow(run_dir)
         if not had_servers:

@@ -31,6 +31,12 @@ def as_of(run: RunDates, *, last_instant: Callable[[datetime], datetime], now: d
             " interval empty for the newest complete day, or give a past one"
         )
     if run.automatic:
+        if run.logical_date and run.logical_date == run.data_interval_end:
+            raise FlywheelError(
+                f"this run was started by hand at {moment:%Y-%m-%d %H:%M:%S} UTC, an instant of the schedule, and taken"
+                " over by a backfill, which now passes the day off as the one before: delete this run, and start the"
+                " backfill again"
+            )
         return moment
     on_schedule = last_instant(moment)
     if on_schedule != moment:

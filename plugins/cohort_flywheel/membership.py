@@ -6,6 +6,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -178,14 +179,47 @@ def usable_player_id(values: list[Any]) -> str | None:
     return player_id or None
 
 
-def write_extract(members: Iterable[Member], property: str, file: BinaryIO) -> None:
-    """Write the seed's shape, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`: valid JSON, a record a line."""
-    separator = "[\n"
-    for member in members:
-        record = {"playerId": [member.player_id], property: [member.score]}
-        file.write(f"{separator}{json.dumps(record, ensure_ascii=False)}".encode())
-        separator = ",\n"
-    file.write(b"[]\n" if separator == "[\n" else b"\n]\n")
+#: How many members a shard has: the work of a minute or so. More where there would be more shards than Airflow maps.
+SHARD_MEMBERS = 50_000
+#: Airflow's `max_map_length`, which MWAA does not raise.
+MAX_SHARDS = 1024
+
+
+def shard_size(members: int) -> int:
+    return max(SHARD_MEMBERS, -(-members // MAX_SHARDS))
+
+
+def write_extract(
+    members: Iterable[Member], property: str, file: BinaryIO, size: int = SHARD_MEMBERS
+) -> list[dict[str, int]]:
+    """Write the seed's shape, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`: valid JSON, a record a line.
+
+    Returns the shards, each `index`, `first` (byte), `bytes` and `members`: `size` members, the last one fewer. Every
+    member is in exactly one; an empty cohort is one empty shard.
+    """
+    shards: list[dict[str, int]] = []
+    separator, end = b"[\n", 0
+    for number, member in enumerate(members):
+        record = json.dumps({"playerId": [member.player_id], property: [member.score]}, ensure_ascii=False).encode()
+        file.write(separator + record)
+        if number % size == 0:
+            shards.append({"index": len(shards), "first": end + len(separator), "bytes": -len(separator), "members": 0})
+        shards[-1]["bytes"] += len(separator) + len(record)
+        shards[-1]["members"] += 1
+        end += len(separator) + len(record)
+        separator = b",\n"
+    file.write(b"\n]\n" if shards else b"[]\n")
+    return shards or [{"index": 0, "first": 0, "bytes": 0, "members": 0}]
+
+
+def read_shard(lines: Iterable[bytes], property: str, members: int) -> Iterator[Member]:
+    """Read the lines of one shard; raises FlywheelError as read_extract does, and for another number of members."""
+    number = 0
+    for member in read_extract(chain([b"["], lines, [b"]"]), property):
+        number += 1
+        yield member
+    if number != members:
+        raise FlywheelError(f"the shard has {number} members and not {members}: write the extract again, whole")
 
 
 def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:

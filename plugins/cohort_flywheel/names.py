@@ -40,6 +40,22 @@ def segment_file_name(name: str, digest: str) -> str:
     return f"{name}_{digest[:16]}.csv"
 
 
+def part_file_name(name: str, index: int, digest: str) -> str:
+    """A shard's part of a segment file, before all of it may be imported."""
+    return f"{name}/{index:04d}_{digest[:16]}.csv"
+
+
+def segment_part_key(folder: str, name: str, digest: str, index: int) -> str:
+    """The same where it is imported: the folder's address carries the digest of the whole content."""
+    return f"{folder}{name}_{digest[:16]}/{index:04d}.csv"
+
+
+def part_key(key: str, index: int) -> str:
+    """The key of one shard's part: a folder named as the file would be."""
+    stem, dot, ending = key.rpartition(".")
+    return f"{stem}/{index:04d}{dot}{ending}"
+
+
 def rejects_key(name: str) -> str:
     return f"rejects/{name}.csv"
 

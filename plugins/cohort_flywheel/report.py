@@ -26,11 +26,11 @@ def make_report(
     *,
     plan: Part = None,
     extract: Part = None,
-    segment: Part = None,
     judged: Part = None,
     imported: Part = None,
 ) -> dict[str, Any]:
     """Put together what the run reached; a part that it did not reach is None. Counts and places, no players."""
+    segment = judged["segment"] if judged else None
     return {
         "version": VERSION,
         "run": dict(run),
@@ -40,7 +40,7 @@ def make_report(
         "extract": _place(extract) | {key: extract[key] for key in (*_SOURCE, *_READ, *_GRAPH)} if extract else None,
         "segment": (
             _place(segment)
-            | {key: segment[key] for key in ("members", "rows", "rejects", "rejects_key", "do_not_contact")}
+            | {key: segment[key] for key in ("members", "rows", "rejects", "rejects_key", "do_not_contact", "parts")}
             if segment
             else None
         ),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from cohort_flywheel.contacts import Contact, Reject
 from cohort_flywheel.errors import FlywheelError
@@ -30,10 +30,7 @@ def write_segment(
     rows_path: Path,
     rejects_path: Path,
 ) -> dict[str, int | dict[str, int]]:
-    """Write both files; return the second sum of every report, `members = rows + rejects`, with the reasons.
-
-    Raises FlywheelError for a file that the destination would refuse for its size.
-    """
+    """Write both files; return the last sum of every report, `members = rows + rejects`, with the reasons."""
     rows, reasons = 0, Counter[str]()
     with _csv(rows_path) as rows_file, _csv(rejects_path) as rejects_file:
         segment = csv.writer(rows_file, lineterminator="\n")
@@ -50,13 +47,38 @@ def write_segment(
             else:
                 rejects.writerow(outcome)
                 reasons[outcome.reason] += 1
-    size = rows_path.stat().st_size
-    if size > layout.MAX_BYTES:
-        raise FlywheelError(
-            f"the segment file has {size:,} bytes, and the destination takes {layout.MAX_BYTES:,} in one import:"
-            " choose a stricter threshold, or carry fewer attributes"
-        )
     return {"members": rows + reasons.total(), "rows": rows, "rejects": dict(sorted(reasons.items()))}
+
+
+def combine(parts: Sequence[Mapping[str, Any]], shards: Sequence[Mapping[str, Any]], max_bytes: int) -> dict[str, Any]:
+    """Put together what was made of each shard: sums, and a digest over the digests.
+
+    Raises FlywheelError unless there is exactly one part a shard, of the same extract, with all of its members; and
+    for a segment that the destination would refuse for its size.
+    """
+    mine = sorted((part for part in parts if part["index"] < len(shards)), key=lambda part: part["index"])
+    expected = [(shard["index"], shard["of"], shard["members"]) for shard in shards]
+    if [(part["index"], part["of"], part["members"]) for part in mine] != expected:
+        raise FlywheelError(
+            f"the {len(mine)} parts are not those of the {len(shards)} shards of the extract: clear enrich with"
+            " downstream"
+        )
+    rejects = sum((Counter(part["rejects"]) for part in mine), Counter[str]())
+    size = sum(part["bytes"] for part in mine)
+    if size > max_bytes:
+        raise FlywheelError(
+            f"the segment has {size:,} bytes, and the destination takes {max_bytes:,} in one import: choose a stricter"
+            " threshold, or carry fewer attributes"
+        )
+    return {
+        "members": sum(part["members"] for part in mine),
+        "rows": sum(part["rows"] for part in mine),
+        "rejects": dict(sorted(rejects.items())),
+        "bytes": size,
+        "sha256": hashlib.sha256("".join(f"{part['sha256']}\n" for part in mine).encode()).hexdigest(),
+        "do_not_contact": max(part["do_not_contact"] for part in mine),
+        "parts": [part["s3_key"] for part in mine],
+    }
 
 
 def digest(path: Path) -> str:

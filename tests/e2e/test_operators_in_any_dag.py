@@ -8,7 +8,9 @@ import json
 
 import pytest
 
-from .conftest import Started, Up
+from tests.airflow_up import Up
+
+from .conftest import Started
 
 pytestmark = pytest.mark.airflow
 

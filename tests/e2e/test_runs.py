@@ -19,8 +19,9 @@ import pytest
 
 from local import sample
 from local.config import works
+from tests.airflow_up import DAG_ID, Up, wait_until
 
-from .conftest import DAG_ID, Started, Up, wait_until
+from .conftest import Started
 
 pytestmark = pytest.mark.airflow
 

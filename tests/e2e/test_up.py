@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from local import airflow as local_airflow
-
-from .conftest import DAG_ID, Up, run_local
+from tests.airflow_up import DAG_ID, Up, run_local
 
 pytestmark = pytest.mark.airflow
 

@@ -31,28 +31,40 @@ def put_unless_equal(s3: S3Hook, path: Path, bucket: str, key: str, sha256: str)
     return True
 
 
-def lines(s3: S3Hook, bucket: str, key: str) -> Iterator[bytes]:
-    """The lines of an object as they arrive. Raises FlywheelError where there is no such object."""
+def lines(s3: S3Hook, bucket: str, key: str, shard: Mapping[str, Any] | None = None) -> Iterator[bytes]:
+    """The lines of an object as they arrive; of a shard, its bytes alone.
+
+    Raises FlywheelError where there is no such object, or it is not the one (`of`: SHA-256) that the shard was cut of.
+    """
+    if shard and not shard["bytes"]:
+        return
+    part = {"Range": f"bytes={shard['first']}-{shard['first'] + shard['bytes'] - 1}"} if shard else {}
     try:
-        body: Any = s3.get_conn().get_object(Bucket=bucket, Key=key)["Body"]
+        answer = s3.get_conn().get_object(Bucket=bucket, Key=key, **part)
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
             raise
         raise FlywheelError(f"there is no s3://{bucket}/{key}: put the file there, or correct its name") from None
+    if shard and answer["Metadata"].get("sha256") != shard["of"]:
+        raise FlywheelError(
+            f"s3://{bucket}/{key} has changed since it was cut into shards: clear the task that makes it"
+        )
+    body: Any = answer["Body"]
     # JSON escapes none of the other line breaks (U+2028 …), which bytes' own splitlines does not know either
     yield from body.iter_lines(chunk_size=64 * 1024)
 
 
-def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, str], sha256: str) -> None:
-    """Copy an object, (bucket, key) to (bucket, key), with its metadata, unless the same bytes are there."""
+def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, str]) -> None:
+    """Copy an object, (bucket, key) to (bucket, key), with its metadata, unless the same bytes are there.
+
+    Raises FlywheelError where the source is gone.
+    """
     client = s3.get_conn()
-    if _digest_of(client, *target) == sha256:
-        return
-    if _digest_of(client, *source) != sha256:
-        raise FlywheelError(
-            f"s3://{source[0]}/{source[1]} is gone or has changed since it was made: clear the task that makes it"
-        )
-    client.copy_object(CopySource={"Bucket": source[0], "Key": source[1]}, Bucket=target[0], Key=target[1])
+    sha256 = _digest_of(client, *source)
+    if sha256 is None:
+        raise FlywheelError(f"s3://{source[0]}/{source[1]} is gone: clear the task that makes it, with downstream")
+    if _digest_of(client, *target) != sha256:
+        client.copy_object(CopySource={"Bucket": source[0], "Key": source[1]}, Bucket=target[0], Key=target[1])
 
 
 def keys(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:

@@ -50,11 +50,17 @@ def this_run(context: Context) -> dict[str, str]:
     return {"dag_id": context["dag_run"].dag_id, "run_id": context["dag_run"].run_id}
 
 
+def word(member: Any) -> str:
+    """A member of the Task SDK's enumerations as Airflow writes it: `str` of one gives its Python name."""
+    return str(getattr(member, "value", member))
+
+
 def _state_of(ti: Any, run: dict[str, str]) -> str | None:
     """The state of a run, or None where it was deleted."""
     try:
-        return str(ti.get_dagrun_state(dag_id=run["dag_id"], run_id=run["run_id"]))
+        state = ti.get_dagrun_state(dag_id=run["dag_id"], run_id=run["run_id"])
     except AirflowRuntimeError as error:
-        if "not_found" not in str(error).lower() and "not found" not in str(error).lower():
+        if (error.error.detail or {}).get("status_code") != 404:
             raise
         return None
+    return word(state)

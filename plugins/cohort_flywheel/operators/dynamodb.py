@@ -18,8 +18,8 @@ from cohort_flywheel.cohorts import Consent
 from cohort_flywheel.contacts import NAME_ATTRIBUTES, Contact, Reject, judge, projection, read_do_not_contact
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import lines, put_unless_equal
-from cohort_flywheel.membership import Member, read_extract
-from cohort_flywheel.names import segment_file_name
+from cohort_flywheel.membership import Member, read_extract, read_shard
+from cohort_flywheel.names import part_file_name, part_key, segment_file_name
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.progress import Progress
 from cohort_flywheel.operators.temporary import TemporaryFolderMixin
@@ -52,6 +52,8 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     :param consent: a Consent as a dict, or None for no question of consent. (templated)
     :param do_not_contact_key: the list in the rejects' bucket that binds the file, or None. (templated)
     :param layout: a module of `cohort_flywheel.layouts`. (templated)
+    :param shard: the part of the extract that this task does (`membership.write_extract`), or None for all of it. The
+        files of a shard lie in folders named as the whole ones would be. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
@@ -59,6 +61,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     template_fields = aws_template_fields(
         "extract_bucket", "extract_key", "property", "table_name", "segment_bucket", "segment_folder", "name",
         "rejects_bucket", "rejects_key", "attributes", "score_column", "consent", "do_not_contact_key", "layout",
+        "shard",
     )  # fmt: skip
     ui_color = "#f0dcb7"
 
@@ -79,6 +82,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         consent: Any = None,
         do_not_contact_key: Any = None,
         layout: str = "pinpoint",
+        shard: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
@@ -87,10 +91,13 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         self.segment_bucket, self.segment_folder = segment_bucket, segment_folder
         self.rejects_bucket, self.rejects_key = rejects_bucket, rejects_key
         self.attributes, self.score_column, self.consent = attributes, score_column, consent
-        self.do_not_contact_key, self.layout = do_not_contact_key, layout
+        self.do_not_contact_key, self.layout, self.shard = do_not_contact_key, layout, shard
 
     def execute(self, context: Context) -> dict[str, Any]:
         clearing = "Clearing this task is safe: it makes the same files from the same extract and records."
+        if self.shard:  # what the UI calls this task among its like
+            first = self.shard["index"] * self.shard["size"] + 1
+            context["shard_label"] = f"members {first:,} to {first + self.shard['members'] - 1:,}"  # type: ignore[typeddict-unknown-key]  # what map_index_template reads
         with outside(clearing) as done, self.temporary_folder() as folder:
             return self.make(folder, done)
 
@@ -106,20 +113,31 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         rows_path, rejects_path = folder / "segment.csv", folder / "rejects.csv"
         with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
             entries = self._load_do_not_contact(s3, listed)
-            judged = self._judged(read_extract(lines(s3, self.extract_bucket, self.extract_key), self.property), listed)
-            counts = write_segment(judged, columns, layout, rows_path, rejects_path)
-        put_unless_equal(s3, rejects_path, self.rejects_bucket, self.rejects_key, digest(rejects_path))
-        done.append(f"the rejects were put at s3://{self.rejects_bucket}/{self.rejects_key}")
+            counts = write_segment(self._judged(self._members(s3), listed), columns, layout, rows_path, rejects_path)
+        rejects_key = part_key(self.rejects_key, self.shard["index"]) if self.shard else self.rejects_key
+        put_unless_equal(s3, rejects_path, self.rejects_bucket, rejects_key, digest(rejects_path))
+        done.append(f"the rejects were put at s3://{self.rejects_bucket}/{rejects_key}")
         sha256, size = digest(rows_path), rows_path.stat().st_size
-        key = self.segment_folder + segment_file_name(self.name, sha256)
+        file_name = (
+            part_file_name(self.name, self.shard["index"], sha256)
+            if self.shard
+            else segment_file_name(self.name, sha256)
+        )
+        key = self.segment_folder + file_name
         url = f"s3://{self.segment_bucket}/{key}"
         put_unless_equal(s3, rows_path, self.segment_bucket, key, sha256)
         done.append(f"the segment file was put at {url}")
         self.log.info("%s: %s rows of %s members", done[-1], f"{counts['rows']:,}", f"{counts['members']:,}")
         return {
             "s3_bucket": self.segment_bucket, "s3_key": key, "s3_url": url, "bytes": size, "sha256": sha256,
-            "rejects_key": self.rejects_key, "do_not_contact": entries, **counts,
-        }  # fmt: skip
+            "rejects_key": rejects_key, "do_not_contact": entries, **counts,
+        } | ({"index": self.shard["index"], "of": self.shard["of"]} if self.shard else {})  # fmt: skip
+
+    def _members(self, s3: S3Hook) -> Iterator[Member]:
+        found = lines(s3, self.extract_bucket, self.extract_key, self.shard)
+        if self.shard:
+            return read_shard(found, self.property, self.shard["members"])
+        return read_extract(found, self.property)
 
     def _load_do_not_contact(self, s3: S3Hook, listed: sqlite3.Connection) -> int:
         """Copy the list into a temporary table: it may be longer than a worker's memory."""
@@ -141,7 +159,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         attributes = dict(self.attributes or {})
         consent = Consent.model_validate(self.consent) if self.consent else None
         wanted = projection(attributes, consent)
-        progress = Progress(self.log, "members looked up")
+        progress = Progress(self.log, "members looked up", self.shard["members"] if self.shard else None)
         for batch in _batches(members, MAX_BATCH_KEYS):
             records = self.hook.get_items(self.table_name, "playerId", [m.player_id for m in batch], wanted)
             for member in batch:
@@ -159,7 +177,7 @@ def _batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def enrich_arguments(plan: Any, extract: Any) -> dict[str, Any]:
-    """The operator's arguments by a plan and its extract, either as values or as the tasks' outputs (XComArg)."""
+    """The arguments but the shard, by a plan and its extract, either as values or as the tasks' outputs (XComArg)."""
     return {
         "extract_bucket": extract["s3_bucket"],
         "extract_key": extract["s3_key"],

@@ -30,9 +30,9 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
     """Write the extract of a plan's run; where the graph is read for the day, keep that read as a snapshot.
 
     The source is chosen as the task runs, not as it was planned: a task cleared days later never reads the graph
-    for its day. Returns (each also an XCom of its own) what GremlinToS3Operator returns, and `source` (`graph` or
-    `snapshot`), `read_at`, `snapshot_key` (None after `live` and in a dry run) and `snapshot` (`pending`, `final` or
-    None).
+    for its day. Returns the shards, to map over, and has its facts as the XCom `facts`: what GremlinToS3Operator
+    returns, and `source` (`graph` or `snapshot`), `read_at`, `snapshot_key` (None after `live` and in a dry run) and
+    `snapshot` (`pending`, `final` or None). `s3_bucket` and `s3_key` are XComs of their own.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param neptune_conn_id: the Airflow connection of the graph.
@@ -52,16 +52,20 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
-        super().__init__(multiple_outputs=True, **kwargs)
+        super().__init__(**kwargs)
         self.plan, self.neptune_conn_id, self.aws_conn_id, self.clock = plan, neptune_conn_id, aws_conn_id, clock
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> list[dict[str, Any]]:
         clearing = "Clearing this task is safe: it reads the graph only for the newest day, else the day's snapshot."
         with outside(clearing) as done, self.temporary_folder() as folder:
-            return self.make(folder, done)
+            facts, shards = self.make(folder, done)
+        ti: Any = context["ti"]
+        for key, value in {"facts": facts, "s3_bucket": facts["s3_bucket"], "s3_key": facts["s3_key"]}.items():
+            ti.xcom_push(key=key, value=value)
+        return shards  # Airflow maps over what a task returns, and over no other XCom
 
-    def make(self, folder: Path, done: list[str]) -> dict[str, Any]:
-        """Choose the source and write the extract; `done` is told what was put."""
+    def make(self, folder: Path, done: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Choose the source and write the extract; return facts and shards. `done` is told what was put."""
         plan, s3 = self.plan, S3Hook(aws_conn_id=self.aws_conn_id)
         state = State(s3, plan["state_bucket"])
         now = self.clock()
@@ -77,7 +81,8 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             output = put_extract(
                 s3, members, plan["property"], folder, plan["extract_bucket"], plan["extract_key"], done
             )
-        return output | facts
+        shards = output.pop("shards")
+        return output | facts, shards
 
     def _read_snapshot(self, state: State, snapshot: Snapshot, members: Members) -> dict[str, Any]:
         self.log.info("taking the members from the snapshot %s", snapshot.key)

@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator
 from cohort_flywheel.cohorts import Direction
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import put_unless_equal
-from cohort_flywheel.membership import Members, Vertex, to_vertex, write_extract
+from cohort_flywheel.membership import Members, Vertex, shard_size, to_vertex, write_extract
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.progress import Progress
 from cohort_flywheel.operators.temporary import TemporaryFolderMixin
@@ -36,7 +36,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
     The file is the Cohort Modeler's extract, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`. The query is
     bytecode; the property reaches it as an argument of a step, never as text. Nothing holds the result in
     memory. Returns (each also an XCom of its own) `s3_bucket`, `s3_key`, `bytes`, `sha256`, `put` (false: the
-    same bytes were there), and the counts `vertices = members + merged + vertices_without_playerId`.
+    same bytes were there), the counts `vertices = members + merged + vertices_without_playerId`, and `shards`.
 
     :param property: the numeric property that is compared. (templated)
     :param direction: `above` (score > threshold) or `below` (score < threshold). (templated)
@@ -125,15 +125,17 @@ def put_extract(
 ) -> dict[str, Any]:
     """Write the extract and put it unless the same bytes are there; return where it is, and the counts."""
     path, counts = folder / "extract.json", members.counts()
+    size = shard_size(counts["members"])
     with path.open("wb") as file:
-        write_extract(members, property, file)
+        shards = write_extract(members, property, file, size)
     sha256 = digest(path)
     put = put_unless_equal(s3, path, bucket, key, sha256)
     place = f"s3://{bucket}/{key}"
     done.append(f"the extract was put at {place}" if put else f"the same extract was at {place} already")
     s3.log.info("%s: %s", done[-1], ", ".join(f"{name} {number:,}" for name, number in counts.items()))
     where = {"s3_bucket": bucket, "s3_key": key}
-    return where | {"bytes": path.stat().st_size, "sha256": sha256, "put": put} | counts
+    cut = {"shards": [shard | {"size": size, "of": sha256} for shard in shards]}
+    return where | {"bytes": path.stat().st_size, "sha256": sha256, "put": put} | counts | cut
 
 
 def _traversal(label: str, property: str, direction: Direction, threshold: int, required: list[str]) -> Traversal:

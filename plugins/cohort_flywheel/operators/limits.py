@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,14 @@ from airflow.sdk.exceptions import AirflowFailException
 from cohort_flywheel.hooks.s3 import copy_unless_equal
 from cohort_flywheel.limits import judge_limits, refusal
 from cohort_flywheel.membership import Members
+from cohort_flywheel.names import segment_part_key
 from cohort_flywheel.operators.claim import this_run
 from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator, enrich_arguments
 from cohort_flywheel.operators.extract import CohortExtractOperator
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.state import State
 from cohort_flywheel.operators.temporary import TemporaryFolderMixin
+from cohort_flywheel.segment_file import combine
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,19 +36,21 @@ class StoppedByLimitError(AirflowFailException):
 class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     """Stop a run that is outside its limits; else make its snapshot final, and release its segment file.
 
-    Where another run of the day was faster with a snapshot of its own, the extract and the segment file are made
-    again, here, from that one. An empty cohort and a dry run end here: what follows directly is skipped. Returns
-    (each also an XCom of its own) `limits` (verdicts), `previous`, `override`, `snapshot` (the key, or None),
-    `extract` and `segment` as they now stand, and of the segment file `s3_url` and `rows`.
+    The parts of the segment file are put together first. Where another run of the day was faster with a snapshot of
+    its own, the extract and the segment file are made again, here, from that one. An empty cohort and a dry run end
+    here: what follows directly is skipped. Returns (each also an XCom of its own) `limits` (verdicts), `previous`,
+    `override`, `snapshot` (the key, or None), `extract` and `segment` as they now stand, and of the segment file
+    `s3_url` and `rows`.
 
     :param plan: the output of CohortPlanOperator. (templated)
-    :param extract: the output of CohortExtractOperator. (templated)
-    :param segment: the output of DynamoDBEnrichOperator. (templated)
+    :param extract: the facts of CohortExtractOperator. (templated)
+    :param shards: its output. (templated)
+    :param parts: the outputs of DynamoDBEnrichOperator, one a shard. (templated)
     :param check_nobody_stays: called with the plan where nobody is to be imported; the destination's.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
-    template_fields = ("plan", "extract", "segment")
+    template_fields = ("plan", "extract", "shards", "parts")
     ui_color = "#f7d9a8"
 
     def __init__(
@@ -53,13 +58,14 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         *,
         plan: Any,
         extract: Any,
-        segment: Any,
+        shards: Any,
+        parts: Any,
         check_nobody_stays: Callable[[Mapping[str, Any]], None],
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.extract, self.segment = plan, extract, segment
+        self.plan, self.extract, self.shards, self.parts = plan, extract, shards, parts
         self.check_nobody_stays, self.aws_conn_id = check_nobody_stays, aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -68,17 +74,12 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         with outside(clearing) as done, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
             state = State(s3, self.plan["state_bucket"])
-            judged = self._judge(state, folder)
-            ti.xcom_push(key="judged", value=judged)  # a run that is stopped has no other output
-            if why := self._stops(judged):
-                raise StoppedByLimitError(why)
+            self.segment = self._combine(self.parts)
+            judged = self._judge(state, folder, ti)
             snapshot = self._make_final(state, context, judged)
             if snapshot and snapshot != self.extract["snapshot_key"]:
                 self._make_again(folder, done, snapshot)
-                judged = self._judge(state, folder)
-                ti.xcom_push(key="judged", value=judged)
-                if why := self._stops(judged):
-                    raise StoppedByLimitError(why)
+                judged = self._judge(state, folder, ti)
             imports = self.segment["rows"] > 0 and not self.plan["dry_run"]
             if imports:
                 self._release(s3, done)
@@ -88,7 +89,6 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
                 state.end_claim(self.plan["claim_key"], this_run(context))
             output = judged | {
                 "snapshot": snapshot,
-                "extract": self.extract,
                 "segment": self.segment,
                 "s3_url": self.segment["s3_url"],
                 "rows": self.segment["rows"],
@@ -99,7 +99,8 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             self.skip(ti=ti, tasks=what_follows)
         return output
 
-    def _judge(self, state: State, folder: Path) -> dict[str, Any]:
+    def _judge(self, state: State, folder: Path, ti: Any) -> dict[str, Any]:
+        """Judge the run as it stands; raises StoppedByLimitError. The verdicts are an XCom either way."""
         plan = self.plan
         previous = self._previous(state, folder)
         verdicts = judge_limits(
@@ -115,7 +116,12 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         override = plan["override"]
         if override:
             override = override | {"limits": [v["limit"] for v in verdicts if not v["holds"]]}
-        return {"limits": verdicts, "previous": previous, "override": override}
+        judged = {"limits": verdicts, "previous": previous, "override": override}
+        judged |= {"extract": self.extract, "segment": self.segment}
+        ti.xcom_push(key="judged", value=judged)  # a run that is stopped has no other output
+        if why := self._stops(judged):
+            raise StoppedByLimitError(why)
+        return judged
 
     def _previous(self, state: State, folder: Path) -> dict[str, Any] | None:
         """The members before: of the last verified segment, else in the last final snapshot at this threshold."""
@@ -162,18 +168,31 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         """Another run's read of the graph is the day's: this run's result comes from that one."""
         self.log.info("another run has made %s the day's snapshot: making extract and segment file from it", snapshot)
         again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
-        self.extract = again.make(folder, done)
-        enrich = DynamoDBEnrichOperator(
-            task_id="again", aws_conn_id=self.aws_conn_id, **enrich_arguments(self.plan, self.extract)
+        self.extract, self.shards = again.make(folder, done)
+        arguments = enrich_arguments(self.plan, self.extract)
+        self.segment = self._combine(
+            DynamoDBEnrichOperator(task_id="again", aws_conn_id=self.aws_conn_id, shard=shard, **arguments).make(
+                folder, done
+            )
+            for shard in self.shards
         )
-        self.segment = enrich.make(folder, done)
+
+    def _combine(self, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        layout: Any = importlib.import_module(f"cohort_flywheel.layouts.{self.plan['layout']}")
+        bucket, folder = self.plan["state_bucket"], f"{self.plan['staged_folder']}{self.plan['name']}/"
+        return combine(list(parts), self.shards, layout.MAX_BYTES) | {
+            "s3_bucket": bucket, "s3_key": folder, "s3_url": f"s3://{bucket}/{folder}",
+            "rejects_key": self.plan["rejects_key"].removesuffix(".csv") + "/",
+        }  # fmt: skip
 
     def _release(self, s3: S3Hook, done: list[str]) -> None:
         """From the state bucket to where the destination reads: only here can it be imported."""
-        staged = (self.segment["s3_bucket"], self.segment["s3_key"])
-        file_name = self.segment["s3_key"].rpartition("/")[2]
-        bucket, key = self.plan["segment_bucket"], self.plan["segment_folder"] + file_name
-        copy_unless_equal(s3, staged, (bucket, key), self.segment["sha256"])
+        plan, sha256 = self.plan, self.segment["sha256"]
+        bucket, parts = plan["segment_bucket"], []
+        for index, staged in enumerate(self.segment["parts"]):
+            parts.append(segment_part_key(plan["segment_folder"], plan["name"], sha256, index))
+            copy_unless_equal(s3, (plan["state_bucket"], staged), (bucket, parts[-1]))
+        key = parts[0].rpartition("/")[0] + "/"
         url = f"s3://{bucket}/{key}"
         done.append(f"the segment file was put at {url}")
-        self.segment = self.segment | {"s3_bucket": bucket, "s3_key": key, "s3_url": url}
+        self.segment = self.segment | {"s3_bucket": bucket, "s3_key": key, "s3_url": url, "parts": parts}

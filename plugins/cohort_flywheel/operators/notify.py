@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 Targets = Sequence[dict[str, Any]]
+
+#: The XCom of a failed task of which somebody was told.
+TOLD = "told"
 
 
 def on_failure(notify: Notify) -> Callable[[Context], None]:
@@ -38,6 +41,26 @@ def tell_of_failure(notify: Notify, context: Context) -> None:
         message=f"{run} {'was stopped by its limits' if stopped else 'failed'} in {ti.task_id}.\n\n{why}\n\n"
         f"Log: {getattr(ti, 'log_url', None)}\nWhat to do: docs/runbook.md",
     )
+    ti.xcom_push(key=TOLD, value=True)
+
+
+def tell_of_the_untold(notify: Notify, context: Context, tasks: Mapping[str, str]) -> None:
+    """Say which failed tasks nobody was told of: Airflow calls nobody back for a worker that was killed."""
+    ti: Any = context["ti"]
+    untold = [
+        task
+        for task, state in tasks.items()
+        if state == "failed" and not ti.xcom_pull(task_ids=task, key=TOLD, map_indexes=None)
+    ]
+    if untold:
+        tell(
+            notify.on_call,
+            context,
+            subject=f"Cohort Flywheel: failed: {ti.dag_id}, {untold[0]}"[:100],
+            message=f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(untold)}, without a last word: its worker was"
+            " killed, or somebody marked it failed. Look at that task's log, and clear it with downstream.\n\n"
+            f"Log of the report: {getattr(ti, 'log_url', None)}\nWhat to do: docs/runbook.md",
+        )
 
 
 def tell(targets: Targets, context: Context, *, subject: str, message: str) -> None:

@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from cohort_flywheel.as_of import RunDates, as_of
 from cohort_flywheel.destinations import destination
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.operators.claim import word
 from cohort_flywheel.operators.extract import find_source
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.schedule import Clock, last_instant, utc_now
@@ -70,7 +71,7 @@ class CohortPlanOperator(BaseOperator):
                 cohort,
                 params=params,
                 as_of=self._as_of(context),
-                run_type=str(run.run_type),
+                run_type=word(run.run_type),
                 user=getattr(run, "triggering_user_name", None),
                 layout=where.LAYOUT,
                 schedule=self.schedule,
@@ -108,7 +109,7 @@ class CohortPlanOperator(BaseOperator):
             logical_date=run.logical_date,
             data_interval_end=run.data_interval_end,
             run_after=run.run_after,
-            automatic=run.run_type in ("scheduled", "backfill"),
+            automatic=word(run.run_type) in ("scheduled", "backfill"),
         )
         return as_of(dates, last_instant=lambda moment: last_instant(self.schedule, moment), now=self.clock())
 

@@ -8,10 +8,10 @@ from typing import Any
 
 
 class Progress:
-    """Says how many things were done and how fast, at most every `every` seconds."""
+    """Says how many things were done, how fast, and when `total` of them will be, at most every `every` seconds."""
 
-    def __init__(self, log: Logger | Any, things: str, every: float = 5.0) -> None:
-        self._log, self._things, self._every = log, things, every
+    def __init__(self, log: Logger | Any, things: str, total: int | None = None, every: float = 5.0) -> None:
+        self._log, self._things, self._total, self._every = log, things, total, every
         self._start = self._said = time.monotonic()
         self.done = 0
 
@@ -21,4 +21,5 @@ class Progress:
         if now - self._said >= self._every:
             self._said = now
             rate = self.done / (now - self._start)
-            self._log.info("%s %s so far, %s a second", f"{self.done:,}", self._things, f"{rate:,.0f}")
+            left = f", {(self._total - self.done) / rate:,.0f} s left" if self._total else ""
+            self._log.info("%s %s so far, %s a second%s", f"{self.done:,}", self._things, f"{rate:,.0f}", left)

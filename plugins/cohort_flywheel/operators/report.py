@@ -10,9 +10,12 @@ from airflow.sdk import BaseOperator
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.names import report_file_name, report_folder
+from cohort_flywheel.operators.claim import word
+from cohort_flywheel.operators.notify import tell_of_the_untold
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.schedule import Clock, utc_now
 from cohort_flywheel.operators.settings import read_settings
+from cohort_flywheel.registry import Notify
 from cohort_flywheel.report import make_report, table
 
 if TYPE_CHECKING:
@@ -28,10 +31,10 @@ class CohortReportOperator(BaseOperator):
 
     :param plan: the task_id of CohortPlanOperator.
     :param extract: the task_id of GremlinToS3Operator.
-    :param segment: the task_id of DynamoDBEnrichOperator.
     :param checked: the task_id of CohortLimitsOperator.
     :param imported: the task_id of CohortResultOperator.
     :param aws_conn_id: the Airflow connection used for AWS credentials. (templated)
+    :param notify: who is told of a task that failed without a last word.
     :param clock: gives the time, with its zone.
     """
 
@@ -43,45 +46,41 @@ class CohortReportOperator(BaseOperator):
         *,
         plan: str,
         extract: str,
-        segment: str,
         checked: str,
         imported: str,
         aws_conn_id: str | None = "aws_default",
+        notify: Notify | None = None,
         clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.extract, self.segment = plan, extract, segment
-        self.checked, self.imported = checked, imported
-        self.aws_conn_id, self.clock = aws_conn_id, clock
+        self.plan, self.extract, self.checked, self.imported = plan, extract, checked, imported
+        self.aws_conn_id, self.notify, self.clock = aws_conn_id, notify or Notify(), clock
 
     def execute(self, context: Context) -> dict[str, Any]:
         with outside("Clearing this task is safe: it writes the same report again.") as done:
             dag_run, ti = context["dag_run"], context["ti"]
             states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
-            tasks = {task: str(state) for task, state in states.items() if task != ti.task_id}
+            tasks = {task: word(state) for task, state in states.items() if task != ti.task_id}
             run = {
                 "dag_id": dag_run.dag_id,
                 "run_id": dag_run.run_id,
-                "run_type": str(dag_run.run_type),
+                "run_type": word(dag_run.run_type),
                 "started": dag_run.start_date.isoformat() if dag_run.start_date else None,
                 "reported": self.clock().isoformat(),
                 "triggered_by": getattr(dag_run, "triggering_user_name", None),
             }
-            plan, extract, segment, checked, imported = (
-                ti.xcom_pull(task_ids=task) if tasks.get(task) == "success" else None
-                for task in (self.plan, self.extract, self.segment, self.checked, self.imported)
+            plan, extract, imported = (
+                ti.xcom_pull(task_ids=task, key=key) if tasks.get(task) == "success" else None
+                for task, key in ((self.plan, "return_value"), (self.extract, "facts"), (self.imported, "return_value"))
             )
-            judged = (
-                ti.xcom_pull(task_ids=self.checked, key="judged")
-                if tasks.get(self.checked) in ("success", "failed")
-                else None
+            # the segment as it was put together, and the extract, which another run's snapshot may have changed
+            judged = tasks.get(self.checked) in ("success", "failed") and ti.xcom_pull(
+                task_ids=self.checked, key="judged"
             )
-            if checked:  # another run's snapshot may have changed both
-                extract, segment = checked["extract"], checked["segment"]
-            report = make_report(
-                run, tasks, plan=plan, extract=extract, segment=segment, judged=judged, imported=imported
-            )
+            if judged:
+                extract = judged["extract"]
+            report = make_report(run, tasks, plan=plan, extract=extract, judged=judged or None, imported=imported)
             self.log.info("\n%s", table(report))
             if plan:
                 bucket, folder = plan["state_bucket"], plan["report_folder"]
@@ -99,5 +98,6 @@ class CohortReportOperator(BaseOperator):
                 raise FlywheelError(
                     f"the figures do not add up: {'; '.join(report['faults'])}; send to nobody, and ask for help"
                 )
+            tell_of_the_untold(self.notify, context, tasks)
         self.log.info("the report is at %s", url)
         return {"report_url": url, "outcome": report["outcome"]}

@@ -1,0 +1,269 @@
+"""A real Airflow beside real servers: what `make up` starts, on other ports and with a copy of the DAG files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import validate
+
+from local import airflow as local_airflow
+from local import config as local_config
+from local import seed
+from local.config import ROOT, Config
+from local.servers import Servers, configured_ports
+
+DAG_ID = "cohort_to_segment"
+#: Seconds in which a run must end; a run of eight tasks takes twenty on an idle machine.
+RUN_SECONDS = 300
+
+
+@dataclasses.dataclass
+class Up:
+    """What one `make up` made, and the ways in: REST, the command line, the logs, the servers."""
+
+    run_dir: Path
+    dags: Path
+    environ: dict[str, str]
+    config: Config
+    output: str
+    seconds: float
+    database_url: str | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.config.airflow_port}"
+
+    @property
+    def home(self) -> Path:
+        return self.run_dir / "airflow"
+
+    @property
+    def registry(self) -> Path:
+        return self.dags.parent / "include" / "cohorts.yaml"
+
+    @property
+    def servers(self) -> Servers:
+        return configured_ports(self.config)
+
+    def local(self, *arguments: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        """One of the commands of `python -m local`, on these ports."""
+        return run_local(self.environ, *arguments, seconds=seconds)
+
+    def cli(self, *arguments: str) -> subprocess.Popen[str]:
+        """Airflow's own command line, beside this Airflow."""
+        environ = local_airflow.environment(
+            self.home, {}, port=self.config.airflow_port, dags=self.dags, database_url=self.database_url
+        )
+        return subprocess.Popen(
+            [local_airflow.AIRFLOW, *arguments],
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    # --- REST
+
+    def rest(self, method: str, path: str, body: Any = None, **query: Any) -> httpx.Response:
+        return httpx.request(method, f"{self.url}/api/v2{path}", json=body, params=query, timeout=60, trust_env=False)
+
+    def get(self, path: str, **query: Any) -> Any:
+        answer = self.rest("GET", path, **query)
+        assert answer.status_code == 200, f"GET {path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def unpause(self, dag_id: str) -> None:
+        assert self.rest("PATCH", f"/dags/{dag_id}", {"is_paused": False}).status_code == 200
+
+    def trigger(self, conf: dict[str, Any], dag_id: str = DAG_ID, logical_date: str | None = None) -> str:
+        """Start a run as the documents say; its id."""
+        answer = self.rest("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": logical_date, "conf": conf})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["dag_run_id"])
+
+    def runs(self, dag_id: str = DAG_ID, **query: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.get(f"/dags/{dag_id}/dagRuns", limit=100, **query)["dag_runs"]
+        return found
+
+    def run(self, run_id: str, dag_id: str = DAG_ID) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"/dags/{dag_id}/dagRuns/{run_id}")
+        return found
+
+    def tasks(self, run_id: str, dag_id: str = DAG_ID) -> dict[str, str]:
+        found = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return {task["task_id"]: str(task["state"]) for task in found}
+
+    def events(self, run_id: str, task_id: str, dag_id: str = DAG_ID) -> list[str]:
+        """The states that a task went through, from Airflow's own log of events."""
+        found = self.get("/eventLogs", dag_id=dag_id, run_id=run_id, task_id=task_id, limit=100)["event_logs"]
+        return [event["event"] for event in found]
+
+    def end(self, run_id: str, state: str = "success", dag_id: str = DAG_ID) -> dict[str, Any]:
+        """Wait for the end of a run, which must be in the given state; what the tasks said if it is not."""
+        wait_until(lambda: self.run(run_id, dag_id)["state"] in ("success", "failed"), f"{run_id} has ended", self)
+        found = self.run(run_id, dag_id)
+        assert found["state"] == state, f"{run_id} ended {found['state']}:\n{self.told(run_id, dag_id)}"
+        return found
+
+    # --- what the run said and left
+
+    def log(self, run_id: str, task_id: str, dag_id: str = DAG_ID) -> list[str]:
+        """The log of a task as its reader sees it, the texts of its exceptions among it."""
+        lines = []
+        files = self.home.glob(f"logs/dag_id={dag_id}/run_id={run_id}/task_id={task_id}/*.log")
+        # what the triggerer wrote for a task comes in the middle of it: let the task have the last word
+        for file in sorted(files, key=lambda file: (".trigger." not in file.name, file)):
+            for line in file.read_text(encoding="utf-8").splitlines():
+                entry = json.loads(line)
+                lines.append(str(entry["event"]))
+                lines += [str(error["exc_value"]) for error in entry.get("error_detail") or ()]
+        return lines
+
+    def said(self, run_id: str, task_id: str, dag_id: str = DAG_ID) -> str:
+        """The last line of a task that failed: Airflow's own grouping aside."""
+        return next(line for line in reversed(self.log(run_id, task_id, dag_id)) if not line.startswith("::"))
+
+    def told(self, run_id: str, dag_id: str = DAG_ID) -> str:
+        parts = []
+        for task, state in self.tasks(run_id, dag_id).items():
+            tail = self.log(run_id, task, dag_id)[-12:] if state not in ("None", "success", "skipped") else []
+            parts.append("\n    ".join([f"{task}: {state}", *tail]))
+        return "\n".join(parts)
+
+    def client(self, service: str) -> Any:
+        return seed.client(service, self.servers, self.config)
+
+    @property
+    def application_id(self) -> str:
+        return seed.make_application(self.servers, self.config)  # which is there
+
+    def pinpoint(self, **settings: Any) -> Any:
+        """Tell the emulated Pinpoint what to do next; gives its state."""
+        body = json.dumps(settings).encode() if settings else None
+        request = urllib.request.Request(f"{self.servers.aws_url}/cohort-flywheel/pinpoint", data=body)  # noqa: S310 - ours
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own server
+            return json.load(answer)
+
+    def read(self, bucket: str, key: str) -> str:
+        return str(self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+
+    def keys(self, bucket: str, prefix: str = "") -> list[str]:
+        pages = self.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
+    def report(self, run_id: str, dag_id: str = DAG_ID) -> dict[str, Any]:
+        """The one report of a run."""
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", run_id) + ".json"
+        keys = [key for key in self.keys(self.config.state_bucket) if key.endswith(f"/{name}") and "reports/" in key]
+        reports: list[dict[str, Any]] = [json.loads(self.read(self.config.state_bucket, key)) for key in keys]
+        found = [report for report in reports if report["run"]["dag_id"] == dag_id]
+        assert len(found) == 1, f"{len(found)} reports of {run_id}:\n{self.told(run_id, dag_id)}"
+        validate(
+            found[0], json.loads((ROOT / "plugins/cohort_flywheel/report.schema.json").read_text(encoding="utf-8"))
+        )
+        return found[0]
+
+
+def wait_until(holds: Callable[[], bool], what: str, up: Up, seconds: float = RUN_SECONDS) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            tail = "\n".join((up.run_dir / "airflow.log").read_text(errors="replace").splitlines()[-20:])
+            unfinished = [
+                f"{run['dag_run_id']}: {run['state']} {up.tasks(run['dag_run_id'])}"
+                for run in up.runs()
+                if run["state"] not in ("success", "failed")
+            ]
+            pytest.fail(f"waited {seconds:g} s until {what}; runs: {unfinished}; Airflow's log:\n{tail}")
+        time.sleep(1)
+
+
+def run_local(environ: dict[str, str], *arguments: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "local", *arguments],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@contextmanager
+def running(folder: Path, *more_dags: Path, database_url: str | None = None) -> Iterator[Up]:
+    """`python -m local up` while the block runs; `down` follows, whatever happens to this process."""
+    shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in more_dags:
+        shutil.copy(file, folder / "dags")
+    shutil.copytree(ROOT / "include", folder / "include")
+    names = ("GREMLIN_PORT", "DYNAMODB_PORT", "AWS_PORT", "AIRFLOW_PORT")
+    ports = {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
+    environ = dict(os.environ) | ports
+    run_dir = ("--run-dir", str(folder / "run"))
+    database = ("--database-url", database_url) if database_url else ()
+    with ends_with_us([sys.executable, "-m", "local", "down", *run_dir], environ):
+        began = time.monotonic()
+        done = run_local(environ, "up", *run_dir, "--dags", str(folder / "dags"), *database)
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        made = Up(
+            run_dir=folder / "run",
+            dags=folder / "dags",
+            environ=environ,
+            config=local_config.load(environ=ports),
+            output=done.stdout,
+            seconds=time.monotonic() - began,
+            database_url=database_url,
+        )
+        # long enough for a task to leave its worker before its trigger fires: Airflow takes the other order for a
+        # failed attempt, and tries again a minute later
+        made.pinpoint(import_seconds=6)
+        yield made
+
+
+@contextmanager
+def ends_with_us(command: list[str], environ: dict[str, str]) -> Iterator[None]:
+    """Run a command at the end of the block, or of this process, by whatever end: it waits for a pipe to close."""
+    with subprocess.Popen(
+        ["sh", "-c", 'read _; exec "$@"', "sh", *command],
+        cwd=ROOT,
+        env=environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as waiting:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            output, _ = waiting.communicate(timeout=90)
+            assert waiting.returncode == 0, output.decode()
