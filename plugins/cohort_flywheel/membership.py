@@ -121,8 +121,12 @@ class Members:
         self.vertices_without_player_id = 0
 
     def add(self, vertices: Iterable[Vertex]) -> None:
-        """Add vertices; those that are not beyond the threshold, or not as required, are counted only."""
-        rows = []
+        """Add vertices, one by one; those that are not beyond the threshold, or not as required, are counted only."""
+        self._database.execute("BEGIN")
+        self._database.executemany(self._merge, self._rows(vertices))
+        self._database.execute("COMMIT")
+
+    def _rows(self, vertices: Iterable[Vertex]) -> Iterator[tuple[str, Score]]:
         for vertex in vertices:
             self.vertices_read += 1
             if not is_beyond(vertex.score, self._direction, self._threshold):
@@ -132,10 +136,7 @@ class Members:
             elif vertex.player_id is None:
                 self.vertices_without_player_id += 1
             else:
-                rows.append((vertex.player_id, vertex.score))
-        self._database.execute("BEGIN")
-        self._database.executemany(self._merge, rows)
-        self._database.execute("COMMIT")
+                yield vertex.player_id, vertex.score
 
     def counts(self) -> dict[str, int]:
         """The first two sums of every report."""

@@ -57,6 +57,11 @@ class Snapshot(NamedTuple):
     final: bool
 
 
+def of_the_day(snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """The one that a run of a past day takes: the final one, else the latest read; None where there is none."""
+    return max(snapshots, key=lambda s: (s.final, s.header.read_at, s.key), default=None)
+
+
 class SnapshotFile:
     """Writes a snapshot; vertices that are not beyond its floor are left out."""
 
@@ -91,7 +96,7 @@ def read_header(line: bytes, place: str) -> Header:
         return Header.model_validate_json(line)
     except ValidationError:
         raise FlywheelError(
-            f"{place} is no snapshot that this version reads: move it away, or run with source=live"
+            f"{place} is no snapshot that this version reads: move it away"
         ) from None
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.snapshot import Snapshot
+from cohort_flywheel.snapshot import Snapshot, of_the_day
 
 SOURCES = {
     "auto": "the graph for the newest day, until a run has made its snapshot final; the day's snapshot for any other",
@@ -27,11 +27,9 @@ def choose_source(
     source, as_of = plan["source"], datetime.fromisoformat(plan["as_of"])
     if source == "live":
         return None
-    chosen = next((s for s in snapshots if s.final), None)
-    if chosen is None and source == "auto" and as_of >= newest:
+    chosen = of_the_day(snapshots)
+    if source == "auto" and as_of >= newest and not (chosen and chosen.final):
         return None
-    if chosen is None:
-        chosen = max(snapshots, key=lambda s: (s.header.read_at, s.key), default=None)
     day = f"{as_of:%Y-%m-%d %H:%M} UTC"
     advice = "run with source=live to accept today's graph, under a name of its own"
     if chosen is None:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DAGS = ["cohort_to_segment"]
-TAGS = {"cohort-flywheel"} | {p.stem for p in (ROOT / "plugins/cohort_flywheel/destinations").glob("[a-z]*.py")}
-PARAMS = ["cohort", "threshold", "source", "dry_run", "override_limits", "override_reason"]
+DAILY, WHAT_IF = "cohort_to_segment", "cohort_what_if"
+TAGS = {"cohort-flywheel", "what-if"} | {
+    p.stem for p in (ROOT / "plugins/cohort_flywheel/destinations").glob("[a-z]*.py")
+}
 TASKS = [
     "plan",
     "extract",
@@ -28,6 +29,11 @@ TASKS = [
     "report",
     "end",
 ]
+#: Of each kind of DAG its tasks and its params; those of the daily kind are one a cohort.
+KINDS = {
+    WHAT_IF: (["count_days"], ["cohort", "threshold", "from", "to"]),
+    DAILY: (TASKS, ["cohort", "threshold", "source", "dry_run", "override_limits", "override_reason"]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +77,18 @@ def found(edited: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_dags_are_these_and_no_others(found: Any) -> None:
     shipped, _ = found["folders"]
     assert shipped["import_errors"] == {}
-    assert list(shipped["dags"]) == DAGS
+    assert list(shipped["dags"]) == [DAILY, WHAT_IF]
 
 
 def test_a_daily_cohort_has_a_dag_of_its_own_even_if_it_is_written_wrongly(found: Any) -> None:
     _, edited = found["folders"]
     assert edited["import_errors"] == {}
     assert list(edited["dags"]) == [
-        *DAGS,
+        DAILY,
         "cohort_to_segment__ea_altruism",
         "cohort_to_segment__ea_duty",  # the one that is written wrongly
         "cohort_to_segment__ea_reputation",
+        WHAT_IF,
     ]
     for dag_id, dag in edited["dags"].items():
         _, own, cohort = dag_id.partition("__")
@@ -89,22 +96,28 @@ def test_a_daily_cohort_has_a_dag_of_its_own_even_if_it_is_written_wrongly(found
         assert (dag["params"]["cohort"]["enum"] == [cohort]) is bool(own)
 
 
-def test_every_dag_starts_paused_explains_itself_and_makes_no_run_of_the_past(found: Any) -> None:
+def kind(dag_id: str) -> tuple[list[str], list[str]]:
+    return KINDS[dag_id.partition("__")[0]]
+
+
+def test_every_dag_with_a_schedule_starts_paused_explains_itself_and_makes_no_run_of_the_past(found: Any) -> None:
     for folder in found["folders"]:
         for dag_id, dag in folder["dags"].items():
-            assert dag["paused"] is True, dag_id
+            # a run of a paused DAG waits for ever, and a what-if has no schedule to hold back
+            assert dag["paused"] is (dag_id != WHAT_IF), dag_id
             assert dag["catchup"] is False, dag_id
             assert set(dag["tags"]) <= TAGS, dag_id
             assert dag["tags"], dag_id
-            assert sorted(dag["tasks"]) == sorted(TASKS), dag_id
-            for task in TASKS:
+            tasks, _params = kind(dag_id)
+            assert sorted(dag["tasks"]) == sorted(tasks), dag_id
+            for task in tasks:
                 assert f"**{task}**" in dag["doc"], f"{dag_id}'s page does not speak of {task}"
 
 
 def test_every_param_explains_itself_in_the_form(found: Any) -> None:
     for folder in found["folders"]:
         for dag_id, dag in folder["dags"].items():
-            assert list(dag["params"]) == PARAMS, dag_id
+            assert list(dag["params"]) == kind(dag_id)[1], dag_id
             for name, param in dag["params"].items():
                 assert param.get("type"), f"{dag_id}: {name}"
                 assert param.get("title"), f"{dag_id}: {name}"
@@ -125,7 +138,7 @@ def test_reading_the_dags_needs_no_network_and_none_of_the_heavy_libraries(
     found: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # the process had no sockets from its first line on, and every DAG came out of it
-    assert [len(folder["dags"]) for folder in found["folders"]] == [1, 4]
+    assert [len(folder["dags"]) for folder in found["folders"]] == [2, 5]
     assert found["sockets_blocked"]
     assert {"gremlin_python", "pandas", "moto", "aiobotocore"}.isdisjoint(found["modules"])
     with capsys.disabled():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def tell_of_the_untold(notify: Notify, context: Context, tasks: Mapping[str, str
     untold = [
         task
         for task, state in tasks.items()
-        if state == "failed" and not ti.xcom_pull(task_ids=task, key=TOLD, map_indexes=None)
+        if state == "failed" and not _was_told(ti, task, context["dag"].task_ids)
     ]
     if untold:
         tell(
@@ -79,3 +79,10 @@ def tell(targets: Targets, context: Context, *, subject: str, message: str) -> N
             failed = error
     if failed:
         raise failed
+
+
+def _was_told(ti: Any, task: str, task_ids: Iterable[str]) -> bool:
+    # Airflow lists the states of a mapped task as enrich_0, enrich_1, …
+    base, _, index = task.rpartition("_")
+    where = {"task_ids": task} if task in task_ids else {"task_ids": base, "map_indexes": int(index)}
+    return bool(ti.xcom_pull(key=TOLD, **where))

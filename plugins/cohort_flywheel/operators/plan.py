@@ -19,6 +19,7 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.operators.claim import word
 from cohort_flywheel.operators.extract import find_source
 from cohort_flywheel.operators.outside import outside
+from cohort_flywheel.operators.params import refuse_unknown_params
 from cohort_flywheel.operators.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.operators.settings import PREFIX, SETTINGS, read_settings
 from cohort_flywheel.operators.state import State
@@ -61,7 +62,7 @@ class CohortPlanOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         with outside("Correct it and clear this task, or start a new run: this task only reads."):
             params = context["params"]
-            self._refuse_unknown_params(context)
+            refuse_unknown_params(context)
             cohort = read_registry(self.registry).cohort(params["cohort"])
             where = destination(self.destination)
             # a dry run hands nothing over, so it needs nothing of the destination
@@ -94,14 +95,6 @@ class CohortPlanOperator(BaseOperator):
             snapshot.key if snapshot else "the graph",
         )
         return plan | settings
-
-    def _refuse_unknown_params(self, context: Context) -> None:
-        """Airflow accepts a param that the DAG does not have: `dry_rum` would import."""
-        known = list(context["dag"].params)
-        if unknown := sorted(set(context["dag_run"].conf or {}) - set(known)):
-            raise FlywheelError(
-                f"this DAG has no param {', '.join(unknown)}: the params are {', '.join(known)}; correct the name"
-            )
 
     def _as_of(self, context: Context) -> datetime:
         run = context["dag_run"]
