@@ -83,13 +83,60 @@ def airflow_env(servers: Any, config: Any, seeded: Any, monkeypatch: pytest.Monk
     return dict(variables)
 
 
+TASK_IDS = [
+    "plan", "extract", "enrich", "check_limits", "create_import_job", "wait_for_import_job", "verify_segment",
+    "record_result", "report", "end",
+]  # fmt: skip
+
+
+class TaskInstance:
+    """What a task may ask its Task SDK for: `xcoms` by task and key, the `states` of its run's tasks, other `runs`."""
+
+    log_url = "http://localhost:8080/the-log"
+    map_index = -1
+
+    def __init__(self, task_id: str, dag_id: str, run_id: str) -> None:
+        self.task_id, self.dag_id, self.run_id = task_id, dag_id, run_id
+        self.xcoms: dict[tuple[str, str], Any] = {}
+        self.states: dict[str, str] = {}
+        self.runs: dict[tuple[str, str], str] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[self.task_id, key] = json.loads(json.dumps(value))  # as it comes back from the database
+
+    def xcom_pull(self, task_ids: str, key: str = "return_value", map_indexes: int | None = None) -> Any:
+        return self.xcoms.get((task_ids if map_indexes is None else f"{task_ids}_{map_indexes}", key))
+
+    def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, Any]:
+        return {self.run_id: dict(self.states)} if (dag_id, run_ids) == (self.dag_id, [self.run_id]) else {}
+
+    def get_dagrun_state(self, dag_id: str, run_id: str) -> str:
+        """As the supervisor of a task answers; of a run that is not there, with the API server's own refusal."""
+        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+        from airflow.sdk.execution_time.comms import ErrorResponse
+
+        if (dag_id, run_id) in self.runs:
+            return self.runs[dag_id, run_id]
+        message = f"Dag run with dag_id '{dag_id}' and run_id '{run_id}' was not found"
+        answer = {"detail": {"reason": "not_found", "message": message}}
+        detail = {"status_code": 404, "message": "Server returned error", "detail": answer}
+        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail))
+
+
 @pytest.fixture
 def context() -> Any:
-    """Makes the context of a run: `context(params, run_type=…, logical_date=…)`."""
+    """Makes the context of a run: `context(params, task_id=…, run_type=…, logical_date=…)`."""
 
-    def make(params: dict[str, Any] | None = None, **run: Any) -> Any:
-        defaults = {"cohort": "ea_atrisk", "threshold": None, "dry_run": False}
-        dag_run = {
+    def make(params: dict[str, Any] | None = None, task_id: str = "task", **run: Any) -> Any:
+        defaults = {
+            "cohort": "ea_atrisk",
+            "threshold": None,
+            "source": "auto",
+            "dry_run": False,
+            "override_limits": False,
+            "override_reason": None,
+        }
+        dag_run: dict[str, Any] = {
             "dag_id": "cohort_to_segment",
             "run_id": "manual__2026-11-22",
             "run_type": "manual",
@@ -100,10 +147,12 @@ def context() -> Any:
             "start_date": datetime(2026, 11, 22, 15, 30, tzinfo=UTC),
             "triggering_user_name": "ana",
         }
+        dag_run = dag_run | run
         return {
             "params": defaults | (params or {}),
-            "dag": SimpleNamespace(params=defaults),
-            "dag_run": SimpleNamespace(**(dag_run | run)),
+            "dag": SimpleNamespace(params=defaults, task_ids=TASK_IDS),
+            "dag_run": SimpleNamespace(**dag_run),
+            "ti": TaskInstance(task_id, dag_run["dag_id"], dag_run["run_id"]),
         }
 
     return make

@@ -47,7 +47,7 @@ def to_vertex(
     for these alone, so it must not be believed in the rest.
     """
     scores = row.get(property, [])
-    numbers = [s for s in scores if _is_score(s)]
+    numbers = [s for s in scores if is_score(s)]
     if not numbers or len(numbers) < len(scores):
         raise FlywheelError(
             f"property {property} of a vertex is no finite number: name a numeric property in the registry,"
@@ -158,7 +158,8 @@ class Members:
             yield Member(player_id, score)
 
 
-def _is_score(value: object) -> bool:
+def is_score(value: object) -> bool:
+    """Whether a value can be compared and kept: a finite number, within 64 bits where it is whole."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63  # SQLite's and Gremlin's long
@@ -237,7 +238,7 @@ def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
         try:
             record = json.loads(text)
             (player_id,), (score,) = record["playerId"], record[property]
-            ours = isinstance(record["playerId"], list) and isinstance(record[property], list) and _is_score(score)
+            ours = isinstance(record["playerId"], list) and isinstance(record[property], list) and is_score(score)
             if not ours or not player_id.encode():
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -77,7 +77,7 @@ def combine(parts: Sequence[Mapping[str, Any]], shards: Sequence[Mapping[str, An
         "bytes": size,
         "sha256": hashlib.sha256("".join(f"{part['sha256']}\n" for part in mine).encode()).hexdigest(),
         "do_not_contact": max(part["do_not_contact"] for part in mine),
-        "parts": [part["s3_key"] for part in mine],
+        "parts": [{"s3_key": part["s3_key"], "sha256": part["sha256"]} for part in mine],
     }
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from cohort_flywheel.cohorts import Direction, Strict
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.membership import Vertex, is_beyond
+from cohort_flywheel.membership import Vertex, is_beyond, is_score
 
 #: The version of the file's shape.
 VERSION: Literal[1] = 1
@@ -95,9 +95,7 @@ def read_header(line: bytes, place: str) -> Header:
     try:
         return Header.model_validate_json(line)
     except ValidationError:
-        raise FlywheelError(
-            f"{place} is no snapshot that this version reads: move it away"
-        ) from None
+        raise FlywheelError(f"{place} is no snapshot that this version reads: move it away") from None
 
 
 def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
@@ -111,7 +109,7 @@ def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
             if isinstance(entry, dict):
                 end = entry["vertices"]
                 continue
-            player_id, score, *properties = entry
+            player_id, score, *properties = _checked(entry)
             vertex = Vertex(player_id, score, dict(zip(header.required, properties, strict=True)))
         except (ValueError, KeyError, TypeError):
             raise FlywheelError(f"line {number + 2} of {place} is no vertex: restore the file as it was") from None
@@ -119,3 +117,15 @@ def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
         yield vertex
     if end != number:
         raise FlywheelError(f"{place} breaks off after {number} vertices: restore the file as it was")
+
+
+def _checked(entry: Any) -> list[Any]:
+    player_id, score, *properties = entry
+    if not (
+        isinstance(entry, list)
+        and (player_id is None or isinstance(player_id, str))
+        and is_score(score)
+        and all(isinstance(values, list) for values in properties)
+    ):
+        raise TypeError
+    return entry

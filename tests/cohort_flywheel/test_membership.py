@@ -15,27 +15,44 @@ from hypothesis import strategies as st
 from cohort_flywheel.cohorts import Direction
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.membership import (
+    MAX_SHARDS,
+    SHARD_MEMBERS,
     Member,
     Members,
+    Vertex,
+    is_as_required,
     is_beyond,
     read_extract,
+    read_shard,
+    shard_size,
+    to_vertex,
     usable_player_id,
     write_extract,
 )
 
-Vertex = tuple[list[Any], list[Any]]
+Row = tuple[list[Any], list[Any]]
 
 
 @pytest.fixture
 def above(tmp_path: Path) -> Iterator[Members]:
-    with Members(tmp_path, property="ea_atrisk", direction="above", threshold=2) as members:
+    with Members(tmp_path, direction="above", threshold=2) as members:
         yield members
 
 
 @pytest.fixture
 def below(tmp_path: Path) -> Iterator[Members]:
-    with Members(tmp_path, property="ea_reputation", direction="below", threshold=-75) as members:
+    with Members(tmp_path, direction="below", threshold=-75) as members:
         yield members
+
+
+def vertex(ids: list[Any], scores: list[Any], direction: Direction = "above", threshold: int = 2) -> Vertex:
+    row = {"playerId": ids, "ea_atrisk": scores}
+    return to_vertex(row, property="ea_atrisk", direction=direction, threshold=threshold)
+
+
+def counts(members: Members) -> tuple[int, ...]:
+    """Of the second sum: vertices, members, merged, without a playerId."""
+    return tuple(members.counts()[key] for key in ("vertices", "members", "merged", "vertices_without_playerId"))
 
 
 def extract(*members: Member, property: str = "ea_atrisk") -> bytes:
@@ -67,27 +84,98 @@ def test_the_threshold_is_strict(score: float, direction: Direction, threshold: 
     assert is_beyond(score, direction, threshold) is beyond
 
 
-def test_several_values_count_by_the_most_extreme(above: Members) -> None:
+def test_several_values_count_by_the_most_extreme() -> None:
     """Neptune's set cardinality: a re-load adds a value, and `P.gt` matches if any value passes."""
-    above.add([(["msmith"], [1, 3, 2])])
-    assert list(above) == [Member("msmith", 3)]
+    assert vertex(["msmith"], [1, 3, 2]) == Vertex("msmith", 3)
 
 
 def test_below_the_most_extreme_is_the_least(below: Members) -> None:
-    below.add([(["msmith"], [40, -76, -81]), (["msmith"], [-80])])
+    below.add([vertex(["msmith"], [40, -76, -81], "below", -75), vertex(["msmith"], [-80], "below", -75)])
     assert list(below) == [Member("msmith", -81)]
 
 
 def test_several_vertices_of_one_player_are_one_member(above: Members) -> None:
-    above.add([(["msmith"], [3])])
-    above.add([(["msmith"], [7]), (["msmith"], [4])])
+    above.add([Vertex("msmith", 3)])
+    above.add([Vertex("msmith", 7), Vertex("msmith", 4)])
     assert list(above) == [Member("msmith", 7)]
-    assert above.counts() == {"vertices": 3, "members": 1, "merged": 2, "vertices_without_playerId": 0}
+    assert counts(above) == (3, 1, 2, 0)
 
 
 def test_the_sum_holds_over_every_kind_of_vertex(above: Members) -> None:
-    above.add([(["a"], [3]), (["a"], [4]), ([], [9]), (["b", "c"], [3]), (["b", "b"], [3]), ([""], [3])])
-    assert above.counts() == {"vertices": 6, "members": 2, "merged": 1, "vertices_without_playerId": 3}
+    rows = [(["a"], [3]), (["a"], [4]), ([], [9]), (["b", "c"], [3]), (["b", "b"], [3]), ([""], [3])]
+    above.add(vertex(*row) for row in rows)
+    assert counts(above) == (6, 2, 1, 3)
+
+
+def test_what_is_not_beyond_the_threshold_is_counted_and_nothing_else(above: Members, below: Members) -> None:
+    """A read at the floor has more than the members: the threshold itself is not beyond itself."""
+    above.add([Vertex("a", 2), Vertex("b", 3), Vertex(None, 2), Vertex(None, 3), Vertex("b", -1)])
+    assert [member.player_id for member in above] == ["b"]
+    assert above.counts() == {
+        "vertices_read": 5, "vertices_not_beyond": 3, "vertices_not_as_required": 0,
+        "vertices": 2, "members": 1, "merged": 0, "vertices_without_playerId": 1,
+    }  # fmt: skip
+    below.add([Vertex("a", -75), Vertex("b", -76)])
+    assert [member.player_id for member in below] == ["b"]
+
+
+# --- required properties ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "allowed", "as_required"),
+    [
+        (["Active"], ["Active"], True),
+        (["Active"], ["Inactive", "Active"], True),
+        (["Inactive"], ["Active"], False),
+        (["active"], ["Active"], False),
+        (["Active", "Active"], ["Active"], True),
+        (["Active", "Inactive"], ["Active"], False),  # a re-load left two: nobody can say which one holds
+        (["Active", "Inactive"], ["Active", "Inactive"], True),
+        ([], ["Active"], False),
+        ([True], [True], True),
+        ([True], ["true"], True),
+        (["True"], [True], False),
+        ([False], [True], False),
+        ([1], [True], False),
+        ([2], [1, 2], True),
+        (["2"], [2], True),
+    ],
+)
+def test_a_property_must_be_there_with_allowed_values_alone(
+    values: list[Any], allowed: list[Any], as_required: bool
+) -> None:
+    assert is_as_required({"status": values}, {"status": allowed}) is as_required
+
+
+def test_every_required_property_must_be_there() -> None:
+    required: dict[str, list[Any]] = {"status": ["Active"], "beta": [True]}
+    assert is_as_required({"status": ["Active"], "beta": [True]}, required)
+    assert not is_as_required({"status": ["Active"]}, required)
+    assert is_as_required({}, {})
+
+
+def test_who_is_not_as_required_is_no_member_and_is_counted(tmp_path: Path) -> None:
+    with Members(tmp_path, direction="above", threshold=2, required={"status": ["Active"]}) as members:
+        members.add([
+            Vertex("a", 3, {"status": ["Active"]}), Vertex("b", 3, {"status": ["Inactive"]}), Vertex("c", 3),
+            Vertex("d", 1, {"status": ["Inactive"]}), Vertex(None, 3, {"status": ["Active"]}),
+        ])  # fmt: skip
+        assert list(members) == [Member("a", 3)]
+        found = members.counts()
+    assert (found["vertices_read"], found["vertices_not_beyond"], found["vertices_not_as_required"]) == (5, 1, 2)
+    assert found["vertices"] == 2
+
+
+def test_a_vertex_brings_what_is_required_and_nothing_else() -> None:
+    row: dict[str, list[Any]] = {
+        "playerId": ["a"],
+        "ea_atrisk": [3],
+        "status": ["Active", "Inactive"],
+        "email": ["a@example.com"],
+    }
+    made = to_vertex(row, property="ea_atrisk", direction="above", threshold=2, required=["status", "beta"])
+    assert made == Vertex("a", 3, {"status": ["Active", "Inactive"], "beta": []})
 
 
 @pytest.mark.parametrize(
@@ -112,81 +200,99 @@ def test_the_one_id_of_a_vertex(values: list[Any], player_id: str | None) -> Non
 
 def test_members_leave_sorted_by_code_point(above: Members) -> None:
     names = ["b", "a", "Z", "ä", "\U0001f3ae", "\uffff", "a\0b", "a b", "10", "9"]
-    above.add([([name], [3]) for name in names])
+    above.add(Vertex(name, 3) for name in names)
     assert [member.player_id for member in above] == sorted(names)
 
 
 def test_a_read_that_broke_begins_again(above: Members) -> None:
-    above.add([(["a"], [3]), ([], [3])])
+    above.add([Vertex("a", 3), Vertex(None, 3), Vertex("a", 1)])
     above.clear()
-    above.add([(["b"], [4])])
+    above.add([Vertex("b", 4)])
     assert list(above) == [Member("b", 4)]
-    assert above.counts() == {"vertices": 1, "members": 1, "merged": 0, "vertices_without_playerId": 0}
+    assert (above.counts()["vertices_read"], *counts(above)) == (1, 1, 1, 0, 0)
 
 
 @pytest.mark.parametrize(
     "scores", [[], ["3"], [None], [True], [float("nan")], [float("inf")], [3, "4"], [[3]], [10**400]]
 )
-def test_a_score_that_is_no_finite_number_is_refused(above: Members, scores: list[Any]) -> None:
+def test_a_score_that_is_no_finite_number_is_refused(scores: list[Any]) -> None:
     with pytest.raises(FlywheelError, match="property ea_atrisk of a vertex is no finite number: name") as error:
-        above.add([(["wayne96"], scores)])
+        vertex(["wayne96"], scores)
     assert "wayne96" not in str(error.value)
 
 
-def test_a_score_larger_than_any_database_holds_is_refused(above: Members) -> None:
+def test_a_score_larger_than_any_database_holds_is_refused() -> None:
     """Gremlin Server has integers without end; nothing may be half written when one comes."""
     with pytest.raises(FlywheelError, match="ea_atrisk"):
-        above.add([(["wayne96"], [2**63])])
+        vertex(["wayne96"], [2**63])
 
 
 @pytest.mark.parametrize("score", [2, 1, -5, 2.0])
-def test_the_graph_is_not_believed_with_a_vertex_that_it_should_not_have_given(above: Members, score: float) -> None:
+def test_the_graph_is_not_believed_with_a_vertex_that_it_should_not_have_given(score: float) -> None:
     with pytest.raises(FlywheelError, match="a vertex that is not above 2") as error:
-        above.add([(["wayne96"], [score])])
+        vertex(["wayne96"], [score])
     assert "wayne96" not in str(error.value)
 
 
-def test_a_vertex_without_an_id_is_checked_all_the_same(below: Members) -> None:
+def test_a_vertex_without_an_id_is_checked_all_the_same() -> None:
     with pytest.raises(FlywheelError, match="a vertex that is not below -75"):
-        below.add([([], [-75])])
+        vertex([], [-75], "below", -75)
 
 
 player_ids = st.text(max_size=3) | st.text(alphabet="ab", max_size=2) | st.integers(0, 3) | st.just("\ud800x")
-scores = st.integers(3, 9) | st.floats(2, 9, exclude_min=True)
-vertices = st.lists(st.tuples(st.lists(player_ids, max_size=2), st.lists(scores, min_size=1, max_size=3)), max_size=30)
+scores = st.integers(-1, 9) | st.floats(-1, 9)
+statuses = st.sampled_from([["Active"], ["Inactive"], ["Active", "Inactive"], []])
+vertices = st.lists(
+    st.tuples(st.lists(player_ids, max_size=2), st.lists(scores, min_size=1, max_size=3), statuses), max_size=30
+)
 
 
-@given(vertices, st.sampled_from(["above", "below"]), st.randoms(use_true_random=False))
-def test_any_vertices_in_any_order_give_the_same_members_and_the_sum(
-    given_vertices: list[Vertex], direction: Direction, random: Any
+@given(vertices, st.sampled_from(["above", "below"]), st.booleans(), st.randoms(use_true_random=False))
+def test_any_vertices_in_any_order_give_the_same_members_and_both_sums(
+    given_vertices: list[tuple[list[Any], list[float], list[str]]], direction: Direction, asked: bool, random: Any
 ) -> None:
+    """The graph was asked at a floor of -2; the members are those beyond 2, Active where that is required."""
     sign = 1 if direction == "above" else -1
-    signed = [(ids, [sign * score for score in values]) for ids, values in given_vertices]
+    rows = [
+        {"playerId": ids, "ea_atrisk": [sign * score for score in values], "status": status}
+        for ids, values, status in given_vertices
+    ]
     meant: dict[str, float] = {}
-    without = 0
-    for ids, values in given_vertices:
+    without = not_beyond = not_as_required = 0
+    for ids, values, status in given_vertices:
         texts = {str(i) for i in ids}
         one = texts.pop() if len(texts) == 1 else ""
-        if not one or "\ud800" in one:
+        if max(values) <= 2:
+            not_beyond += 1
+        elif asked and status != ["Active"]:
+            not_as_required += 1
+        elif not one or "\ud800" in one:
             without += 1
         else:
             meant[one] = max([*values, meant.get(one, 0)])
+    required = {"status": ["Active"]} if asked else {}
     extracts = set()
     for _ in range(2):
         with (
             TemporaryDirectory() as folder,
-            Members(Path(folder), property="ea_atrisk", direction=direction, threshold=sign * 2) as members,
+            Members(Path(folder), direction=direction, threshold=sign * 2, required=required) as members,
         ):
-            half = random.randint(0, len(signed))
-            members.add(signed[:half])
-            members.add(iter(signed[half:]))
-            found, counts = list(members), members.counts()
+            half = random.randint(0, len(rows))
+            read = [
+                to_vertex(row, property="ea_atrisk", direction=direction, threshold=sign * -2, required=required)
+                for row in rows
+            ]
+            members.add(read[:half])
+            members.add(iter(read[half:]))
+            found, sums = list(members), members.counts()
             extracts.add(extract(*members))
         assert found == [Member(name, sign * meant[name]) for name in sorted(meant)]
-        assert counts["vertices"] == counts["members"] + counts["merged"] + counts["vertices_without_playerId"]
-        assert (counts["vertices"], counts["members"]) == (len(signed), len(found))
-        assert counts["vertices_without_playerId"] == without
-        random.shuffle(signed)
+        assert sums["vertices_read"] == len(rows)
+        assert (sums["vertices_not_beyond"], sums["vertices_not_as_required"]) == (not_beyond, not_as_required)
+        assert sums["vertices_read"] == sums["vertices"] + not_beyond + not_as_required
+        assert sums["vertices"] == sums["members"] + sums["merged"] + sums["vertices_without_playerId"]
+        assert (sums["members"], sums["vertices_without_playerId"]) == (len(found), without)
+        random.shuffle(rows)
     assert len(extracts) == 1, "a graph has no order, so the bytes must not depend on one"
 
 
@@ -216,6 +322,50 @@ def test_an_extract_is_json_a_record_a_line_and_reads_back(scored: dict[str, flo
     assert json.loads(data) == [{"playerId": [m.player_id], "ea_atrisk": [m.score]} for m in members]
     assert data.count(b"\n") == (len(members) + 2 if members else 1)
     assert read(data) == members
+
+
+# --- its shards ------------------------------------------------------------------------------------------
+
+
+def cut(*members: Member, size: int) -> tuple[bytes, list[dict[str, int]]]:
+    file = io.BytesIO()
+    shards = write_extract(members, "ea_atrisk", file, size)
+    return file.getvalue(), shards
+
+
+def read_cut(data: bytes, shard: dict[str, int]) -> list[Member]:
+    lines = data[shard["first"] : shard["first"] + shard["bytes"]].split(b"\n")
+    return list(read_shard(lines, "ea_atrisk", shard["members"]))
+
+
+@given(st.lists(st.text(min_size=1), unique=True), st.integers(1, 6))
+def test_every_member_is_in_exactly_one_shard_however_it_is_cut(names: list[str], size: int) -> None:
+    members = [Member(name, 3) for name in sorted(names)]
+    data, shards = cut(*members, size=size)
+    assert data == extract(*members), "the extract is the same file however it is cut"
+    assert [member for shard in shards for member in read_cut(data, shard)] == members
+    assert [shard["index"] for shard in shards] == list(range(len(shards)))
+    assert all(shard["members"] == size for shard in shards[:-1])
+    assert 0 < shards[-1]["members"] <= size or not members
+
+
+def test_an_empty_cohort_is_one_empty_shard() -> None:
+    data, shards = cut(size=2)
+    assert shards == [{"index": 0, "first": 0, "bytes": 0, "members": 0}]
+    assert read_cut(data, shards[0]) == []
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_shard_with_another_number_of_members_is_refused(members: int) -> None:
+    data, (shard,) = cut(Member("a", 3), Member("b", 3), size=9)
+    with pytest.raises(FlywheelError, match=f"the shard has 2 members and not {members}: write the extract again"):
+        read_cut(data, shard | {"members": members})
+
+
+def test_a_cohort_is_never_cut_into_more_shards_than_airflow_maps() -> None:
+    assert shard_size(0) == shard_size(SHARD_MEMBERS * MAX_SHARDS) == SHARD_MEMBERS
+    for members in (SHARD_MEMBERS * MAX_SHARDS + 1, 10**9 + 7):
+        assert -(-members // shard_size(members)) <= MAX_SHARDS == 1024
 
 
 A, B = b'{"playerId": ["a"], "ea_atrisk": [3]}', b'{"playerId": ["b"], "ea_atrisk": [3]}'

@@ -18,6 +18,28 @@ def test_the_names_of_a_run() -> None:
     assert names.rejects_key(name) == "rejects/ea_atrisk_2_2026-11-22_00-00-00.csv"
     assert names.report_folder(name) == "reports/ea_atrisk_2_2026-11-22_00-00-00/"
     assert names.segment_file_name(name, "0123456789abcdef" * 4) == f"{name}_0123456789abcdef.csv"
+    assert names.claim_key(name) == "claims/ea_atrisk_2_2026-11-22_00-00-00.json"
+    assert names.result_key("ea_atrisk", 2, AS_OF) == "results/ea_atrisk/2/2026-11-22_00-00-00.json"
+    assert names.snapshot_folder("ea_atrisk", AS_OF) == "snapshots/ea_atrisk/2026-11-22_00-00-00/"
+    assert names.snapshot_file_name("0123456789abcdef" * 4) == "0123456789abcdef.jsonl"
+
+
+def test_what_was_made_of_another_days_graph_says_so_in_every_name() -> None:
+    live = names.run_name("ea_atrisk", 2, AS_OF, live=True)
+    assert live == "ea_atrisk_2_2026-11-22_00-00-00_live"
+    for make in (names.extract_key, names.rejects_key, names.report_folder, names.claim_key):
+        assert live in make(live)
+    assert live in names.segment_file_name(live, "a" * 64)
+
+
+def test_the_days_of_one_cohort_and_threshold_are_not_anothers() -> None:
+    """A prefix of S3 ends where its text ends: -7 must not list -75."""
+    for longer in (
+        names.results_folder("ea", -75),
+        names.results_folder("ea_duty", -7),
+        names.snapshots_folder("ea_x"),
+    ):
+        assert not longer.startswith((names.results_folder("ea", -7), names.snapshots_folder("ea")))
 
 
 def test_a_threshold_below_zero_keeps_its_sign() -> None:
@@ -46,6 +68,17 @@ def test_two_runs_share_a_name_only_if_they_are_one(
     one: tuple[str, int, datetime], other: tuple[str, int, datetime]
 ) -> None:
     assert (names.run_name(*one) == names.run_name(*other)) == (one == other)
+
+
+instants = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)).map(lambda d: d.replace(microsecond=0, tzinfo=UTC))
+
+
+@given(instants, instants, st.integers(-12, 14))
+def test_an_instant_reads_back_and_sorts_as_its_time_does(one: datetime, other: datetime, hours: int) -> None:
+    elsewhere = one.astimezone(timezone(timedelta(hours=hours)))
+    assert names.from_instant(names.instant(elsewhere)) == one
+    assert names.from_instant(names.instant(one)).utcoffset() == timedelta(0)
+    assert (names.instant(one) < names.instant(other)) == (one < other)
 
 
 def test_a_report_is_a_file_name_that_s3_has_no_qualms_about() -> None:

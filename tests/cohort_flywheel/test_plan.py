@@ -1,12 +1,12 @@
 """The plan: all that later tasks need, and where a dry run writes."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from cohort_flywheel.cohorts import Cohort, Consent
+from cohort_flywheel.cohorts import Cohort, Consent, ThresholdFrom
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.plan import make_plan
 
@@ -18,6 +18,9 @@ COHORT = Cohort.model_validate(
         "direction": "below",
         "threshold": -75,
         "threshold_range": {"min": -100, "max": 0},
+        "floor": -50,
+        "require": {"status": "Active"},
+        "limits": {"min_members": 1, "max_members": 9, "max_change_percent": 50, "max_reject_percent": 30},
         "daily": False,
         "attributes": {"Level": "level"},
         "include_score": False,
@@ -28,13 +31,24 @@ AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
 SETTINGS = {"export_bucket": "exports", "import_bucket": "imports", "state_bucket": "state", "other": "x"}
 
 
+PARAMS = {
+    "cohort": "grumpy", "threshold": None, "source": "auto", "dry_run": False, "override_limits": False,
+    "override_reason": None,
+}  # fmt: skip
+
+
 def plan(
-    threshold: float | None = None,
-    dry_run: bool = False,
     cohort: Cohort = COHORT,
     settings: dict[str, str] = SETTINGS,
+    as_of: datetime = AS_OF,
+    run_type: str = "manual",
+    user: str | None = "ana",
+    **params: Any,
 ) -> dict[str, Any]:
-    return make_plan(cohort, threshold=threshold, dry_run=dry_run, as_of=AS_OF, settings=settings)
+    return make_plan(
+        cohort, params=PARAMS | params, as_of=as_of, run_type=run_type, user=user, layout="pinpoint",
+        schedule="0 0 * * *", settings=settings,
+    )  # fmt: skip
 
 
 def test_a_plan_freezes_the_cohort_and_every_name() -> None:
@@ -42,21 +56,30 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
     assert plan() == {
         "name": name,
         "as_of": "2026-11-22T00:00:00+00:00",
+        "schedule": "0 0 * * *",
         "cohort": "grumpy",
         "property": "ea_reputation",
         "direction": "below",
         "threshold": -75,
         "threshold_from": "registry",
+        "floor": -50,
+        "require": {"status": ["Active"]},
+        "source": "auto",
+        "limits": {"min_members": 1, "max_members": 9, "max_change_percent": 50, "max_reject_percent": 30},
+        "override": None,
         "dry_run": False,
         "attributes": {"Level": "level"},
         "score_column": None,
         "consent": {"attribute": "ok", "opted_in": ["yes", True], "opted_out": ["no"], "silence": "opted_out"},
+        "layout": "pinpoint",
         "extract_bucket": "exports",
         "extract_key": f"export/{name}.json",
+        "state_bucket": "state",
+        "staged_folder": "staged/",
         "segment_bucket": "imports",
         "segment_folder": "segments/",
-        "state_bucket": "state",
         "rejects_key": f"rejects/{name}.csv",
+        "claim_key": f"claims/{name}.json",
         "report_folder": f"reports/{name}/",
         "do_not_contact_key": "do_not_contact.txt",
     }
@@ -85,17 +108,86 @@ def test_a_threshold_that_may_not_be_typed_is_refused(threshold: float) -> None:
         plan(threshold=threshold)
 
 
-def test_a_dry_run_writes_to_the_state_bucket_alone() -> None:
+HISTORY = COHORT.model_copy(
+    update={
+        "threshold": [
+            ThresholdFrom.model_validate({"from": date(2026, 6, 1), "threshold": -80}),
+            ThresholdFrom.model_validate({"from": date(2026, 11, 22), "threshold": -75}),
+        ],
+        "floor": None,
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "threshold", "said"),
+    [
+        (AS_OF, -75, "registry, from 2026-11-22"),
+        (AS_OF + timedelta(days=9), -75, "registry, from 2026-11-22"),
+        (AS_OF - timedelta(seconds=1), -80, "registry, from 2026-06-01"),
+    ],
+)
+def test_a_run_without_a_threshold_takes_the_one_in_force(as_of: datetime, threshold: int, said: str) -> None:
+    made = plan(HISTORY, as_of=as_of)
+    assert (made["threshold"], made["threshold_from"], made["floor"]) == (threshold, said, -75)
+    assert made["name"].startswith(f"grumpy_{threshold}_2026-")
+
+
+def test_before_the_history_only_a_person_has_a_threshold() -> None:
+    early = datetime(2026, 5, 31, tzinfo=UTC)
+    with pytest.raises(FlywheelError, match="no threshold in force at 2026-05-31"):
+        plan(HISTORY, as_of=early)
+    assert plan(HISTORY, as_of=early, threshold=-90)["threshold_from"] == "param"
+
+
+def test_a_dry_run_reads_and_writes_no_bucket_of_others() -> None:
     made = plan(dry_run=True)
-    assert {value for key, value in made.items() if key.endswith("_bucket")} == {"state"}
+    assert made["extract_bucket"] == made["state_bucket"] == "state"
     assert made["dry_run"] is True
 
 
 def test_a_dry_run_takes_no_real_runs_place() -> None:
     real, dry = plan(), plan(dry_run=True)
-    for key in ("extract_key", "segment_folder", "rejects_key", "report_folder"):
+    for key in ("extract_key", "staged_folder", "rejects_key", "claim_key", "report_folder"):
         assert dry[key] == f"dry_run/{real[key]}"
     assert dry["do_not_contact_key"] == real["do_not_contact_key"], "the one list binds every run"
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_todays_graph_under_a_past_date_takes_no_days_place(dry_run: bool) -> None:
+    day, live = plan(dry_run=dry_run), plan(dry_run=dry_run, source="live")
+    assert live["name"] == f"{day['name']}_live"
+    for key in ("extract_key", "rejects_key", "claim_key", "report_folder"):
+        assert live[key] == day[key].replace(day["name"], live["name"])
+        assert live[key] != day[key]
+
+
+# --- overrides -------------------------------------------------------------------------------------------
+
+
+def test_an_override_keeps_who_and_why() -> None:
+    assert plan(override_limits=True, override_reason=" A raid. ")["override"] == {"by": "ana", "reason": "A raid."}
+    made = plan(override_limits=True, override_reason="A raid.", user=None)
+    assert made["override"] == {"by": "unknown", "reason": "A raid."}
+
+
+@pytest.mark.parametrize("reason", [None, "", "  \n"])
+@pytest.mark.parametrize("run_type", ["manual", "scheduled"])
+def test_an_override_needs_a_reason(reason: str | None, run_type: str) -> None:
+    with pytest.raises(FlywheelError, match="override_limits needs an override_reason: write why"):
+        plan(override_limits=True, override_reason=reason, run_type=run_type)
+
+
+def test_a_reason_without_an_override_is_a_misunderstanding() -> None:
+    with pytest.raises(FlywheelError, match="override_reason is given without override_limits: switch that on"):
+        plan(override_reason="A raid.")
+
+
+@pytest.mark.parametrize("reason", [None, "A raid."])
+def test_a_backfill_cannot_override(reason: str | None) -> None:
+    with pytest.raises(FlywheelError, match="a backfill cannot override the limits.*trigger the day's run by itself"):
+        plan(override_limits=True, override_reason=reason, run_type="backfill")
+    assert plan(run_type="backfill")["override"] is None
 
 
 @pytest.mark.parametrize("pair", [("export", "import"), ("import", "state"), ("export", "state")])

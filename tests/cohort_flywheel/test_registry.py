@@ -1,6 +1,7 @@
 """The registry: what it gives, and the sentence and the line for everything that can be written wrongly in it."""
 
 import re
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ cohorts:
       opted_in: ["yes", true]
       opted_out: ["no", false]
       silence: opted_out
+    limits: {min_members: 1, max_members: 90, max_change_percent: 50, max_reject_percent: 30}
   wild:
     description: Players who do not.
     property: ea_wild
@@ -43,6 +45,7 @@ cohorts:
     daily: false
     attributes: {}
     include_score: true
+    limits: {min_members: 1, max_members: 90, max_change_percent: 50, max_reject_percent: 30}
     consent: none
 """.splitlines()
 
@@ -223,6 +226,50 @@ FAULTS = {
     "nothing means yes": ({"line_16": "      opted_in: []"}, 16, "^consent.opted_in: .*1 item"),
     "nothing means no": ({"line_17": "      opted_out: []"}, 17, "^consent.opted_out: .*1 item"),
     "silence": ({"line_18": "      silence: golden"}, 18, "^consent.silence: .*'opted_in' or 'opted_out'"),
+    # a threshold's history
+    "a history in another order": ({"line_9": "    threshold:\n      - {from: 2026-11-02, threshold: 2}\n"
+        "      - {from: 2026-06-01, threshold: 3}"}, 9, "threshold: the entries must be in the order of their dates"),
+    "a date twice": ({"line_9": "    threshold:\n      - {from: 2026-11-02, threshold: 2}\n"
+        "      - {from: 2026-11-02, threshold: 3}"}, 9, "threshold: .* a date once: sort them"),
+    "a history of nothing": ({"line_9": "    threshold: []"}, 9, "threshold: .*1 item"),
+    "a date in quotes": ({"line_9": "    threshold:\n      - {from: 2026-06-01, threshold: 3}\n"
+        '      - {from: "2026-11-02", threshold: 2}'}, 11, "threshold.1.from is no date: write it as 2026-11-02, with"),
+    "a date with a time": ({"line_9": "    threshold:\n      - from: 2026-11-02 07:30:00\n        threshold: 2"}, 10,
+        "threshold.0.from is no date: write it as 2026-11-02, without quotes and without a time"),
+    "midnight is a time": ({"line_9": "    threshold:\n      - from: 2026-11-02 00:00:00\n        threshold: 2"}, 10,
+        "threshold.0.from is no date"),
+    "an entry without a date": ({"line_9": "    threshold:\n      - threshold: 2"}, 10, "threshold.0.from is missing"),
+    "an entry without a number": ({"line_9": "    threshold:\n      - from: 2026-11-02"}, 10,
+        "threshold.0.threshold is missing"),
+    "an entry that is a number": ({"line_9": "    threshold: [2, 3]"}, 9, "threshold.0: "),
+    "a typo in an entry": ({"line_9": "    threshold:\n      - {form: 2026-11-02, threshold: 2}"}, 10,
+        "threshold.0.form is no key.*did you mean from.*the keys are from, threshold"),
+    "an entry outside the range": ({"line_9": "    threshold:\n      - {from: 2026-11-02, threshold: 10}"}, 9,
+        "threshold.* 10 is outside.* from 0 to 9"),
+    # limits
+    "limits upside down": ({"line_19": "    limits: {min_members: 9, max_members: 8, max_change_percent: 1,"
+        " max_reject_percent: 1}"}, 19, "limits: min_members 9 is above max_members 8: swap them"),
+    "a limit below zero": ({"line_19": "    limits: {min_members: -1, max_members: 8, max_change_percent: 1,"
+        " max_reject_percent: 1}"}, 19, "limits.min_members: .*greater than or equal to 0"),
+    "more than all rejected": ({"line_19": "    limits: {min_members: 1, max_members: 8, max_change_percent: 1,"
+        " max_reject_percent: 101}"}, 19, "limits.max_reject_percent: .*less than or equal to 100"),
+    "a typo in limits": ({"line_19": "    limits: {min_member: 1, max_members: 8, max_change_percent: 1,"
+        " max_reject_percent: 1}"}, 19, "limits.min_member is no key.*did you mean min_members"),
+    "a limit left out": ({"line_19": "    limits: {min_members: 1, max_members: 8, max_change_percent: 1}"}, 19,
+        "limits.max_reject_percent is missing"),
+    "a limit twice": ({"line_19": "    limits: {min_members: 1, min_members: 2, max_members: 8,"
+        " max_change_percent: 1, max_reject_percent: 1}"}, 19, "min_members stands a second time"),
+    # required properties
+    "the id is required": ({"line_12": "    attributes: {}\n    require: {playerId: [wayne96]}"}, 5,
+        r"require names \['playerId'\], which is the id or the score: leave it out"),
+    "the score is required": ({"line_12": "    attributes: {}\n    require: {ea_calm: 3}"}, 5,
+        "require names.*ea_calm"),
+    "nothing is allowed": ({"line_12": "    attributes: {}\n    require: {status: []}"}, 13,
+        "require.status: .*1 item"),
+    "an empty text is required": ({"line_12": '    attributes: {}\n    require: {status: ""}'}, 13, "require.status"),
+    "a property with a dash": ({"line_12": "    attributes: {}\n    require: {a-b: c}"}, 13,
+        "require.a-b must begin with a letter"),
+    "require as a list": ({"line_12": "    attributes: {}\n    require: [status]"}, 13, "require: "),
     "a consent under both": ({"line_17": '      opted_out: ["no", "yes"]'}, 14, "^consent: .*'yes'.* under both"),
 }  # fmt: skip
 
@@ -252,6 +299,7 @@ KEYS = {
     "consent.opted_in": "line_16",
     "consent.opted_out": "line_17",
     "consent.silence": "line_18",
+    "limits": "line_19",
 }
 
 
@@ -268,7 +316,7 @@ def test_consent_cannot_be_left_out() -> None:
 
 
 def test_an_attribute_cannot_take_the_scores_name() -> None:
-    broken = parse(line_26="    attributes: {ea_wild: feral}").broken
+    broken = parse(line_27="    attributes: {ea_wild: feral}").broken
     assert "ea_wild is both an attribute and the score: rename the attribute" in broken["wild"]
 
 
@@ -276,23 +324,23 @@ def test_an_attribute_cannot_take_the_scores_name() -> None:
 def test_a_cohort_that_is_no_mapping(body: str) -> None:
     registry = parse_registry(edited() + f"  odd:{body}\n", PATH)
     assert registry.names == ["calm", "wild", "odd"]
-    assert registry.broken["odd"] == "cohort odd in cohorts.yaml, line 29: a cohort is a mapping of keys:" \
+    assert registry.broken["odd"] == "cohort odd in cohorts.yaml, line 31: a cohort is a mapping of keys:" \
         " write its keys below it"  # fmt: skip
 
 
 def test_a_cohort_that_stands_twice_is_neither_of_the_two() -> None:
-    registry = parse_registry(edited() + "\n".join(["", *LINES[4:18]]).replace("threshold: 2", "threshold: 0"), PATH)
+    registry = parse_registry(edited() + "\n".join(["", *LINES[4:19]]).replace("threshold: 2", "threshold: 0"), PATH)
     assert registry.names == ["wild", "calm"]
-    assert "line 30: calm stands a second time (first on line 5): remove one of the two" in registry.broken["calm"]
+    assert "line 32: calm stands a second time (first on line 5): remove one of the two" in registry.broken["calm"]
 
 
 @pytest.mark.parametrize("name", ["2024", "1.5", "2026-11-22", "on", "null"])
 def test_a_name_that_yaml_takes_for_something_else_is_that_cohorts_own_affair(name: str) -> None:
-    registry = parse(line_19=f"  {name}:")
+    registry = parse(line_20=f"  {name}:")
     assert "calm" in registry.cohorts
     assert registry.names == ["calm", name]
     if not name.isalpha():
-        assert line_of(registry.broken[name]) == 19
+        assert line_of(registry.broken[name]) == 20
 
 
 def test_a_duplicate_in_a_shared_consent_breaks_every_cohort_that_shares_it() -> None:
@@ -300,7 +348,7 @@ def test_a_duplicate_in_a_shared_consent_breaks_every_cohort_that_shares_it() ->
     registry = parse(
         line_14="    consent: &consent",
         line_18="      silence: opted_out\n      silence: opted_in",
-        line_28="    consent: *consent",
+        line_30="    consent: *consent",
     )
     assert set(registry.broken) == {"calm", "wild"}
 
@@ -315,6 +363,131 @@ def test_no_answer_is_a_yes_and_a_no(yes: str, no: str) -> None:
         yes = '"yes"'
     registry = parse(line_16=f"      opted_in: [{yes}]", line_17=f"      opted_out: [{no}]")
     assert "under both opted_in and opted_out: leave each in one" in registry.broken["calm"]
+
+
+# --- thresholds with a history ---------------------------------------------------------------------------
+
+HISTORY = """    threshold:
+      - {from: 2026-06-01, threshold: 3}
+      - {from: 2026-11-02, threshold: 2}
+      - {from: 2026-11-20, threshold: 5}"""
+MIDNIGHT = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "threshold"),
+    [
+        (datetime(2026, 6, 1, tzinfo=UTC), 3),
+        (MIDNIGHT - timedelta(microseconds=1), 3),
+        (MIDNIGHT, 2),
+        (MIDNIGHT.astimezone(timezone(timedelta(hours=-5))), 2),
+        (MIDNIGHT.replace(tzinfo=timezone(timedelta(hours=5))), 3),  # of the 2nd there, of the 1st in UTC
+        (datetime(2026, 11, 19, 23, 59, tzinfo=UTC), 2),
+        (datetime(2026, 11, 20, tzinfo=UTC), 5),
+        (datetime(2036, 1, 1, tzinfo=UTC), 5),
+    ],
+)
+def test_an_entry_is_in_force_from_the_first_as_of_at_or_after_its_date(as_of: datetime, threshold: int) -> None:
+    assert parse(line_9=HISTORY).cohort("calm").threshold_at(as_of) == threshold
+
+
+def test_before_its_history_a_cohort_has_no_threshold() -> None:
+    early = datetime(2026, 5, 31, 23, 59, tzinfo=UTC)
+    with pytest.raises(FlywheelError, match=r"calm has no threshold in force at 2026-05-31 23:59 UTC.* 2026-06-01:"):
+        parse(line_9=HISTORY).cohort("calm").threshold_at(early)
+
+
+def test_a_threshold_without_a_history_was_always_in_force() -> None:
+    assert CALM.threshold_at(datetime(1970, 1, 1, tzinfo=UTC)) == 2
+    assert CALM.thresholds() == [2]
+
+
+days = st.lists(st.dates(date(2026, 1, 1), date(2026, 3, 1)), min_size=1, unique=True).map(sorted)
+
+
+@given(days, st.datetimes(datetime(2025, 12, 1), datetime(2026, 4, 1)))
+def test_the_one_in_force_is_the_last_that_has_begun(dates: list[date], naive: datetime) -> None:
+    history = "".join(f"\n      - {{from: {day}, threshold: {n % 10}}}" for n, day in enumerate(dates))
+    cohort, as_of = parse(line_9=f"    threshold:{history}").cohort("calm"), naive.replace(tzinfo=UTC)
+    begun = [n % 10 for n, day in enumerate(dates) if day <= naive.date()]
+    if begun:
+        assert cohort.threshold_at(as_of) == begun[-1]
+    else:
+        with pytest.raises(FlywheelError, match="no threshold in force"):
+            cohort.threshold_at(as_of)
+
+
+# --- the floor of a snapshot -----------------------------------------------------------------------------
+
+
+def test_the_floor_is_the_mildest_of_the_history_unless_the_registry_says() -> None:
+    assert CALM.snapshot_floor() == 2
+    assert parse(line_9=HISTORY).cohort("calm").snapshot_floor() == 2
+    assert parse(line_9=HISTORY + "\n    floor: 0").cohort("calm").snapshot_floor() == 0
+    below = "    threshold:\n      - {from: 2026-06-01, threshold: -2}\n      - {from: 2026-11-02, threshold: -3}"
+    assert parse(line_24=below).cohort("wild").snapshot_floor() == -2
+    assert parse(line_24=below + "\n    floor: -1").cohort("wild").snapshot_floor() == -1
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ({"line_9": HISTORY + "\n    floor: 3"}, "floor: 3 is stricter than the threshold 2.*write 2 or a milder"),
+        ({"line_9": "    threshold: 2\n    floor: 3"}, "floor: 3 is stricter than the threshold 2"),
+        ({"line_24": "    threshold: -3\n    floor: -4"}, "floor: -4 is stricter than the threshold -3"),
+        ({"line_9": "    threshold: 2\n    floor: -1"}, "floor: -1 is outside threshold_range"),
+        ({"line_9": '    threshold: 2\n    floor: "0"'}, "floor: .*integer"),
+    ],
+)
+def test_a_floor_that_serves_no_snapshot_is_refused(lines: dict[str, str], words: str) -> None:
+    (sentence,) = parse(**lines).broken.values()
+    assert re.search(words, sentence), sentence
+
+
+def test_a_floor_equal_to_the_threshold_is_taken() -> None:
+    assert parse(line_9="    threshold: 2\n    floor: 2").cohort("calm").snapshot_floor() == 2
+    assert parse(line_24="    threshold: -3\n    floor: -3").cohort("wild").snapshot_floor() == -3
+
+
+# --- required properties, notifiers and the pool ---------------------------------------------------------
+
+
+def test_one_required_value_is_a_list_of_one() -> None:
+    registry = parse(line_12="    attributes: {}\n    require: {status: Active, level: [1, 2], beta: true}")
+    assert registry.cohort("calm").require == {"status": ["Active"], "level": [1, 2], "beta": [True]}
+    assert CALM.require == {}
+
+
+NOTIFY = """destination: pinpoint
+graph_pool: neptune
+notify:
+  on_call:
+    - notifier: airflow.providers.amazon.aws.notifications.sns.SnsNotifier
+      target_arn: arn:aws:sns:us-east-1:123456789012:on-call
+  producers:
+    - {notifier: some.Module, to: ["a", "b"]}"""
+
+
+def test_who_is_told_and_which_pool_asks_the_graph() -> None:
+    registry = parse(line_3=NOTIFY)
+    assert registry.graph_pool == "neptune"
+    assert [t["target_arn"] for t in registry.notify.on_call] == ["arn:aws:sns:us-east-1:123456789012:on-call"]
+    assert registry.notify.producers == [{"notifier": "some.Module", "to": ["a", "b"]}]
+
+
+def test_nobody_is_told_and_no_pool_is_named_unless_the_registry_says() -> None:
+    assert parse().graph_pool is None
+    assert parse().notify.model_dump() == {"on_call": [], "producers": []}
+    assert (read_registry(SHIPPED).graph_pool, read_registry(SHIPPED).notify.on_call) == (None, [])
+
+
+@pytest.mark.parametrize("name", SHIPPED_COHORTS)
+def test_every_shipped_cohort_has_limits_and_only_nobody_at_risk_is_good_news(name: str) -> None:
+    limits = read_registry(SHIPPED).cohort(name).limits
+    assert limits.min_members == (0 if name == "ea_atrisk" else 1)
+    assert limits.max_members < 10**7
+    assert limits.max_change_percent > 0
+    assert 0 < limits.max_reject_percent < 100
 
 
 # --- which cohorts run every day -------------------------------------------------------------------------
@@ -346,7 +519,7 @@ def test_a_cohort_that_is_no_mapping_stays_daily() -> None:
 
 
 def test_a_second_copy_does_not_take_a_cohorts_daily_run_away() -> None:
-    copy = "\n".join(["", *LINES[4:18]]).replace("daily: true", "daily: false")
+    copy = "\n".join(["", *LINES[4:19]]).replace("daily: true", "daily: false")
     assert parse_registry(edited() + copy, PATH).daily == ("calm",)
 
 
@@ -359,15 +532,24 @@ FILE_FAULTS = {
     "unknown key": ({"line_3": "destination: pinpoint\nsplines: 1"}, 4, "splines is no key that is known here"),
     "a number for a key": ({"line_3": "destination: pinpoint\n5: x"}, 4, "5"),
     "twice": ({"line_3": "destination: pinpoint\ndestination: ses"}, 4, r"second time \(first on line 3\)"),
-    "cohorts twice": ({"line_19": "cohorts:\n  wild:"}, 19, r"cohorts stands a second time \(first on line 4\)"),
+    "cohorts twice": ({"line_20": "cohorts:\n  wild:"}, 20, r"cohorts stands a second time \(first on line 4\)"),
     "destination": ({"line_3": "destination: ../evil"}, 3, "destination must begin with a letter"),
-    "bad YAML": ({"line_20": "    description: a: b"}, 20, "no YAML"),
-    "an open quote": ({"line_28": '    consent: "none'}, 29, "no YAML"),
-    "a tab": ({"line_20": "\tdescription: x"}, 20, "no YAML"),
-    "a control character": ({"line_20": "    description: a\x07b"}, 20, "no YAML"),
-    "an unknown alias": ({"line_28": "    consent: *nobody"}, 28, "no YAML"),
-    "an unknown tag": ({"line_20": "    description: !python/name:os.system x"}, 20, "no YAML"),
-    "a second document": ({"line_28": "    consent: none\n---\na: b"}, 29, "no YAML"),
+    "a pool without a name": ({"line_3": 'destination: pinpoint\ngraph_pool: ""'}, 4, "graph_pool: .*1 character"),
+    "whom to tell": ({"line_3": "destination: pinpoint\nnotify: {oncall: []}"}, 4,
+        "notify.oncall.*did you mean on_call"),
+    "a target without a class": ({"line_3": "destination: pinpoint\nnotify:\n  producers:\n    - {to: ana}"}, 5,
+        "notify.producers: each target needs the key notifier"),
+    "a target that is a word": ({"line_3": "destination: pinpoint\nnotify:\n  on_call: [slack]"}, 5,
+        "notify.on_call.0"),
+    "a class that is none": ({"line_3": "destination: pinpoint\nnotify:\n  on_call: [{notifier: some.module}]"}, 5,
+        "notify.on_call: each target needs the key notifier"),
+    "bad YAML": ({"line_21": "    description: a: b"}, 21, "no YAML"),
+    "an open quote": ({"line_30": '    consent: "none'}, 31, "no YAML"),
+    "a tab": ({"line_21": "\tdescription: x"}, 21, "no YAML"),
+    "a control character": ({"line_21": "    description: a\x07b"}, 21, "no YAML"),
+    "an unknown alias": ({"line_30": "    consent: *nobody"}, 30, "no YAML"),
+    "an unknown tag": ({"line_21": "    description: !python/name:os.system x"}, 21, "no YAML"),
+    "a second document": ({"line_30": "    consent: none\n---\na: b"}, 31, "no YAML"),
 }  # fmt: skip
 
 
@@ -382,7 +564,7 @@ def test_a_fault_of_the_file_is_a_sentence_with_its_line(fault: str) -> None:
 @pytest.mark.parametrize("missing", ["default_cohort", "schedule", "destination", "cohorts"])
 def test_a_missing_key_of_the_file_is_named(missing: str) -> None:
     number = next(n for n, line in enumerate(LINES, start=1) if line.startswith(missing))
-    lines = dict.fromkeys((f"line_{n}" for n in (range(4, 29) if missing == "cohorts" else [number])), "")
+    lines = dict.fromkeys((f"line_{n}" for n in (range(4, 31) if missing == "cohorts" else [number])), "")
     with pytest.raises(FlywheelError, match=f"the key {missing} is missing: add it"):
         parse(**lines)
 
@@ -396,14 +578,14 @@ def test_a_file_that_is_no_mapping(text: str) -> None:
 @pytest.mark.parametrize("cohorts", ["{}", "[]", "", "calm"])
 def test_a_file_without_cohorts(cohorts: str) -> None:
     with pytest.raises(FlywheelError, match="line 4: cohorts: "):
-        parse(line_4=f"cohorts: {cohorts}", **dict.fromkeys((f"line_{n}" for n in range(5, 29)), ""))
+        parse(line_4=f"cohorts: {cohorts}", **dict.fromkeys((f"line_{n}" for n in range(5, 31)), ""))
 
 
 @pytest.mark.parametrize("value", ["2026-02-30", "!!int x", "0x_"])
 def test_a_value_that_yaml_itself_stumbles_over(value: str) -> None:
     """PyYAML lets Python's ValueError through: no such day, no such number."""
-    with pytest.raises(FlywheelError, match=r"cohorts\.yaml, line 20: this is no YAML"):
-        parse(line_20=f"    description: {value}")
+    with pytest.raises(FlywheelError, match=r"cohorts\.yaml, line 21: this is no YAML"):
+        parse(line_21=f"    description: {value}")
 
 
 @given(st.data())
@@ -428,4 +610,4 @@ def test_whatever_is_typed_into_one_line_gives_a_registry_or_a_sentence(data: st
     for name, cohort in registry.cohorts.items():
         assert cohort.name == name
         assert re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)
-        assert cohort.check_threshold(cohort.threshold) == cohort.threshold
+        assert [cohort.check_threshold(threshold) for threshold in cohort.thresholds()] == cohort.thresholds()

@@ -8,26 +8,38 @@ import pytest
 from cohort_flywheel.report import faults, make_report, outcome, table
 
 RUN = {"dag_id": "cohort_to_segment", "run_id": "manual__1", "triggered_by": "ana"}
-TASKS = {"plan": "success", "query_graph": "success", "enrich": "success", "verify_segment": "success"}
+TASKS = {"plan": "success", "extract": "success", "enrich": "success", "verify_segment": "success"}
 PLAN = {
     "cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above", "threshold": 2, "threshold_from": "registry",
-    "as_of": "2026-11-22T00:00:00+00:00", "dry_run": False, "name": "n", "attributes": {"Level": "level"},
+    "as_of": "2026-11-22T00:00:00+00:00", "dry_run": False, "source": "auto", "require": {"status": ["Active"]},
+    "limits": {"min_members": 0, "max_members": 9_999}, "name": "n", "attributes": {"Level": "level"},
 }  # fmt: skip
 EXTRACT = {
+    "vertices_read": 1_400, "vertices_not_beyond": 50, "vertices_not_as_required": 1,
     "vertices": 1_349, "merged": 1, "vertices_without_playerId": 4, "members": 1_344,
+    "source": "graph", "read_at": "2026-11-22T00:03:00+00:00", "snapshot": "pending", "snapshot_key": "snapshots/s",
     "s3_bucket": "exports", "s3_key": "export/n.json", "bytes": 99, "sha256": "ab", "s3_url": "s3://exports/n.json",
 }  # fmt: skip
 SEGMENT = {
     "members": 1_344, "rows": 1_341, "rejects": {"no_record": 2, "opted_out": 1}, "rejects_key": "rejects/n.csv",
-    "do_not_contact": 7, "s3_bucket": "imports", "s3_key": "segments/n_1.csv", "bytes": 98, "sha256": "cd",
+    "do_not_contact": 7, "s3_bucket": "imports", "s3_key": "segments/n_1/", "bytes": 98, "sha256": "cd",
+    "parts": ["segments/n_1/0000.csv"],
 }  # fmt: skip
+HOLDS = {"limit": "max_members", "allowed": 9_999, "found": 1_344, "holds": True, "sentence": "1,344 members"}
+BROKEN = HOLDS | {"allowed": 1_000, "holds": False}
+JUDGED = {"limits": [HOLDS], "previous": {"members": 1_000, "what": "the segment of …"}, "override": None}
+STOPPED = JUDGED | {"limits": [BROKEN]}
+LET_THROUGH = STOPPED | {"override": {"by": "ana", "reason": "A raid.", "limits": ["max_members"]}}
 IMPORTED = {"job_id": "j1", "segment_id": "s1", "segment_version": 1, "segment_size": 1_341}
 EMPTY = SEGMENT | {"members": 0, "rows": 0, "rejects": {}}
 
 
 def report(**parts: Any) -> dict[str, Any]:
-    whole: dict[str, Any] = {"plan": PLAN, "extract": EXTRACT, "segment": SEGMENT, "imported": IMPORTED}
-    return make_report(RUN, parts.pop("tasks", TASKS), **(whole | parts))
+    whole: dict[str, Any] = {"plan": PLAN, "extract": EXTRACT, "judged": JUDGED, "imported": IMPORTED} | parts
+    tasks, segment = whole.pop("tasks", TASKS), whole.pop("segment", SEGMENT)
+    # what judges a run has put its segment together: there is never one without the other
+    whole["judged"] = whole["judged"] | {"segment": segment} if whole["judged"] and segment else None
+    return make_report(RUN, tasks, **whole)
 
 
 # --- faults ----------------------------------------------------------------------------------------------
@@ -38,11 +50,19 @@ def test_a_sound_run_has_no_fault() -> None:
     assert report()["faults"] == []
 
 
-@pytest.mark.parametrize("key", ["vertices", "merged", "vertices_without_playerId"])
+@pytest.mark.parametrize("key", ["vertices_read", "vertices_not_beyond", "vertices_not_as_required"])
+def test_the_sum_of_what_was_read(key: str) -> None:
+    changed = EXTRACT | {key: EXTRACT[key] + 1}  # type: ignore[operator]  # a count
+    (fault,) = faults(changed, SEGMENT, IMPORTED)
+    assert fault == f"{changed['vertices_read']} vertices read are not the {1_400 + (key != 'vertices_read')} that" \
+        " were judged"  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["merged", "vertices_without_playerId"])
 def test_the_first_sum(key: str) -> None:
     changed = EXTRACT | {key: EXTRACT[key] + 1}  # type: ignore[operator]  # a count
     (fault,) = faults(changed, SEGMENT, IMPORTED)
-    assert f"{changed['vertices']} vertices are not the" in fault
+    assert fault == "1349 vertices are not the 1350 that were counted"
 
 
 def test_the_second_sum() -> None:
@@ -51,7 +71,7 @@ def test_the_second_sum() -> None:
 
 
 def test_members_that_were_never_looked_up() -> None:
-    (fault,) = faults(EXTRACT | {"members": 1_345, "vertices": 1_350}, SEGMENT, IMPORTED)
+    (fault,) = faults(EXTRACT | {"members": 1_345, "vertices": 1_350, "vertices_read": 1_401}, SEGMENT, IMPORTED)
     assert fault == "the extract has 1345 members, but 1344 were looked up"
 
 
@@ -62,8 +82,8 @@ def test_a_segment_of_another_size() -> None:
 
 def test_every_sum_that_does_not_hold_is_told() -> None:
     broken = report(extract=EXTRACT | {"vertices": 0}, segment=SEGMENT | {"rows": 0})
-    assert len(broken["faults"]) == 3
-    assert table(broken).count("FAULT") == 3
+    assert len(broken["faults"]) == 4
+    assert table(broken).count("FAULT") == 4
 
 
 @pytest.mark.parametrize(
@@ -89,12 +109,17 @@ def test_what_a_run_did_not_reach_is_no_fault(extract: Any, segment: Any, import
         ("failed", {"tasks": TASKS | {"verify_segment": "failed"}}),
         ("failed", {"tasks": TASKS | {"verify_segment": "upstream_failed"}}),
         ("failed", {"tasks": TASKS | {"plan": "failed"}, "plan": PLAN | {"dry_run": True}}),
-        ("imported", {"tasks": TASKS | {"anything_to_import": "skipped"}}),
+        ("imported", {"tasks": TASKS | {"wait_for_import_job": "skipped"}}),
+        ("imported", {"judged": LET_THROUGH}),
+        ("stopped by limits", {"tasks": TASKS | {"check_limits": "failed"}, "judged": STOPPED, "imported": None}),
+        ("failed", {"tasks": TASKS | {"check_limits": "failed"}, "imported": None}),
+        ("failed", {"tasks": TASKS | {"check_limits": "failed"}, "judged": LET_THROUGH, "imported": None}),
+        ("failed", {"tasks": TASKS | {"check_limits": "failed"}, "judged": None, "imported": None}),
     ],
 )
 def test_how_a_run_ended(word: str, parts: dict[str, Any]) -> None:
-    whole: dict[str, Any] = {"plan": PLAN, "segment": SEGMENT, "imported": IMPORTED, "tasks": TASKS}
-    parts = whole | parts
+    whole: dict[str, Any] = {"plan": PLAN, "segment": SEGMENT, "judged": JUDGED, "tasks": TASKS}
+    parts = whole | {"imported": IMPORTED} | parts
     assert outcome(**parts) == word
     assert report(**parts)["outcome"] == word
 
@@ -106,14 +131,15 @@ def test_a_report_is_json_and_says_where_the_artefacts_lie() -> None:
     made = report()
     assert json.loads(json.dumps(made)) == made
     assert made["extract"]["url"] == "s3://exports/export/n.json"
-    assert made["segment"]["url"] == "s3://imports/segments/n_1.csv"
+    assert made["segment"]["url"] == "s3://imports/segments/n_1/"
+    assert made["segment"]["parts"] == ["segments/n_1/0000.csv"]
     assert made["segment"]["rejects"] == {"no_record": 2, "opted_out": 1}
     assert made["imported"] == IMPORTED
 
 
 def test_counts_and_places_and_nothing_else_that_a_task_returned() -> None:
-    leak = {"players": ["wayne96"], "attributes": {"wayne96": 1}, "address": "wayne@example.com"}
-    made = report(plan=PLAN | leak, extract=EXTRACT | leak, segment=SEGMENT | leak)
+    leak = {"sample": "wayne96", "players": ["wayne96"], "attributes": {"wayne96": 1}, "address": "wayne@example.com"}
+    made = report(plan=PLAN | leak, extract=EXTRACT | leak, segment=SEGMENT | leak, judged=JUDGED | leak)
     assert "wayne" not in json.dumps(made) + table(made)
 
 
@@ -126,16 +152,47 @@ def rows(made: dict[str, Any]) -> dict[str, str]:
 def test_the_table_is_the_funnel_with_the_rejects_by_reason() -> None:
     shown = rows(report())
     assert list(shown) == [
-        "outcome", "cohort", "as-of", "vertices", "merged", "vertices without playerId", "members", "extract", "rows",
-        "rejects", "no_record", "opted_out", "segment file", "job id", "segment id", "segment version", "segment size",
+        "outcome", "cohort", "threshold from", "as-of", "source", "vertices read", "vertices not beyond",
+        "vertices not as required", "vertices", "merged", "vertices without playerId", "members", "extract", "rows",
+        "rejects", "no_record", "opted_out", "segment file", "max members", "job id", "segment id", "segment version",
+        "segment size",
     ]  # fmt: skip
     assert shown["cohort"] == "ea_atrisk: ea_atrisk above 2"
     assert (shown["vertices"], shown["members"], shown["rows"]) == ("1,349", "1,344", "1,341")
+    assert shown["source"] == "graph, read at 2026-11-22T00:03:00+00:00"
+    assert shown["max members"] == "9,999 holds: 1,344 members"
     assert (shown["rejects"], shown["no_record"], shown["opted_out"]) == ("3", "2", "1")
 
 
+def test_the_report_and_its_table_say_why_a_limit_stopped_a_run() -> None:
+    made = report(judged=STOPPED, imported=None, tasks=TASKS | {"check_limits": "failed"})
+    assert made["limits"] == STOPPED
+    assert rows(made)["max members"] == "1,000 DOES NOT HOLD: 1,344 members"
+    assert "overridden" not in rows(made)
+
+
+def test_the_report_keeps_who_let_a_run_through_and_why() -> None:
+    made = report(judged=LET_THROUGH)
+    assert made["limits"]["override"] == {"by": "ana", "reason": "A raid.", "limits": ["max_members"]}
+    assert rows(made)["overridden"] == "by ana: A raid."
+
+
+@pytest.mark.parametrize("kind", ["pending", "final"])
+def test_the_report_says_which_snapshot_and_when_it_was_read(kind: str) -> None:
+    made = report(extract=EXTRACT | {"source": "snapshot", "snapshot": kind})
+    assert rows(made)["source"] == f"{kind} snapshot, read at 2026-11-22T00:03:00+00:00"
+    assert made["extract"]["snapshot_key"] == "snapshots/s"
+
+
+def test_the_report_says_what_the_run_was_asked_for() -> None:
+    made = report(plan=PLAN | {"threshold_from": "registry, from 2026-11-02", "source": "live"})
+    assert made["plan"]["source"] == "live"
+    assert made["plan"]["require"] == {"status": ["Active"]}
+    assert rows(made)["threshold from"] == "registry, from 2026-11-02"
+
+
 def test_the_table_of_a_run_that_failed_at_once() -> None:
-    shown = rows(report(plan=None, extract=None, segment=None, imported=None, tasks={"plan": "failed"}))
+    shown = rows(report(plan=None, extract=None, segment=None, judged=None, imported=None, tasks={"plan": "failed"}))
     assert shown == {"outcome": "failed", "task failed": "plan"}
 
 

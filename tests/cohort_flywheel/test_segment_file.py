@@ -20,8 +20,8 @@ from cohort_flywheel.cohorts import Consent
 from cohort_flywheel.contacts import Contact, Reject, judge
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.layouts import pinpoint
-from cohort_flywheel.membership import Members, read_extract, write_extract
-from cohort_flywheel.segment_file import Layout, digest, write_segment
+from cohort_flywheel.membership import Members, read_extract, to_vertex, write_extract
+from cohort_flywheel.segment_file import Layout, combine, digest, write_segment
 
 NAMES = ["FirstName", "LastName", "FavoriteRole"]
 
@@ -105,16 +105,62 @@ def test_the_digest_is_sha_256(tmp_path: Path) -> None:
     assert digest(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_a_file_that_the_destination_would_refuse_for_its_size_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path, contact("ann"))
-    size = (tmp_path / "rows.csv").stat().st_size
-    monkeypatch.setattr(pinpoint, "MAX_BYTES", size)
-    write(tmp_path, contact("ann"))
-    monkeypatch.setattr(pinpoint, "MAX_BYTES", size - 1)
-    with pytest.raises(FlywheelError, match=rf"has {size:,} bytes, and the destination takes {size - 1:,} in one"):
-        write(tmp_path, contact("ann"))
+# --- the parts of several shards -------------------------------------------------------------------------
+
+
+def part(index: int, **changed: Any) -> dict[str, Any]:
+    return {
+        "index": index, "of": "abc", "members": 3, "rows": 2, "rejects": {"no_record": 1}, "bytes": 600,
+        "sha256": f"{index}" * 64, "do_not_contact": 7, "s3_key": f"staged/n/{index:04d}.csv",
+    } | changed  # fmt: skip
+
+
+SHARDS = [{"index": 0, "of": "abc", "members": 3}, {"index": 1, "of": "abc", "members": 3}]
+
+
+def test_the_parts_are_put_together_whatever_their_order() -> None:
+    second = part(1, rejects={"no_record": 2, "bad_value": 1}, rows=0)
+    whole = combine([second, part(0)], SHARDS, 1_200)
+    assert whole == combine([part(0), second], SHARDS, 1_200)
+    assert (whole["members"], whole["rows"], whole["bytes"], whole["do_not_contact"]) == (6, 2, 1_200, 7)
+    assert whole["rejects"] == {"bad_value": 1, "no_record": 3}
+    assert whole["parts"] == ["staged/n/0000.csv", "staged/n/0001.csv"]
+
+
+def test_other_bytes_in_any_part_have_another_digest() -> None:
+    digests = {combine(parts, SHARDS, 9_999)["sha256"] for parts in (
+        [part(0), part(1)], [part(0, sha256="f" * 64), part(1)], [part(0), part(1, sha256="f" * 64)],
+        [part(0, sha256="1" * 64), part(1, sha256="0" * 64)],
+    )}  # fmt: skip
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [part(0)],
+        [part(1)],
+        [part(0), part(0)],
+        [part(0), part(1), part(1)],
+        [part(0), part(1, of="another extract")],
+        [part(0), part(1, members=2)],
+    ],
+)
+def test_parts_that_are_not_those_of_the_shards_are_refused(parts: list[dict[str, Any]]) -> None:
+    with pytest.raises(FlywheelError, match=r"the \d parts are not those of the 2 shards of the extract: clear enrich"):
+        combine(parts, SHARDS, 9_999)
+
+
+def test_what_an_extract_of_more_shards_left_behind_is_no_part_of_this_one() -> None:
+    """After a clear, Airflow still has the outputs of the indexes that are mapped no more."""
+    assert combine([part(0), part(1), part(2, of="older")], SHARDS, 9_999) == combine([part(0), part(1)], SHARDS, 9_999)
+
+
+def test_a_segment_that_the_destination_would_refuse_for_its_size_is_refused() -> None:
+    assert combine([part(0), part(1)], SHARDS, 1_200)["bytes"] == 1_200
+    with pytest.raises(FlywheelError, match=r"has 1,200 bytes, and the destination takes 1,199 in one import: choose"):
+        combine([part(0), part(1)], SHARDS, 1_199)
 
 
 def test_the_shipped_limit_is_pinpoints() -> None:
@@ -185,8 +231,11 @@ def test_any_players_become_a_file_that_pinpoint_takes_and_nobody_is_dropped(
     table = {ids[0]: record for (ids, _), record in players if ids and record is not None}
     with TemporaryDirectory() as name:
         folder = Path(name)
-        with Members(folder, property="ea_atrisk", direction="above", threshold=2) as members:
-            members.add(vertex for vertex, _ in players)
+        with Members(folder, direction="above", threshold=2) as members:
+            members.add(
+                to_vertex({"playerId": ids, "ea_atrisk": found}, property="ea_atrisk", direction="above", threshold=2)
+                for (ids, found), _ in players
+            )
             found, graph = list(members), members.counts()
         with (folder / "extract").open("wb") as file:
             write_extract(found, "ea_atrisk", file)
@@ -207,7 +256,8 @@ def test_any_players_become_a_file_that_pinpoint_takes_and_nobody_is_dropped(
         header, *rejects = cells(folder / "rejects.csv")
 
     # both sums
-    assert graph["vertices"] == len(players) == sum(graph.values()) - graph["vertices"]
+    assert graph["vertices"] == graph["vertices_read"] == len(players)
+    assert graph["vertices"] == graph["members"] + graph["merged"] + graph["vertices_without_playerId"]
     assert counts["members"] == graph["members"] == counts["rows"] + sum(counts["rejects"].values())
     assert counts["rows"] == len(endpoints)
     assert counts["rejects"] == Counter(reason for _, reason, _ in rejects)

@@ -54,15 +54,17 @@ def lines(s3: S3Hook, bucket: str, key: str, shard: Mapping[str, Any] | None = N
     yield from body.iter_lines(chunk_size=64 * 1024)
 
 
-def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, str]) -> None:
+def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, str], sha256: str) -> None:
     """Copy an object, (bucket, key) to (bucket, key), with its metadata, unless the same bytes are there.
 
-    Raises FlywheelError where the source is gone.
+    Raises FlywheelError where the source is gone, or is not what it was.
     """
     client = s3.get_conn()
-    sha256 = _digest_of(client, *source)
-    if sha256 is None:
-        raise FlywheelError(f"s3://{source[0]}/{source[1]} is gone: clear the task that makes it, with downstream")
+    if _digest_of(client, *source) != sha256:
+        raise FlywheelError(
+            f"s3://{source[0]}/{source[1]} is gone or has changed since it was made: clear the task that makes it,"
+            " with downstream"
+        )
     if _digest_of(client, *target) != sha256:
         client.copy_object(CopySource={"Bucket": source[0], "Key": source[1]}, Bucket=target[0], Key=target[1])
 

@@ -60,7 +60,16 @@ def _state_of(ti: Any, run: dict[str, str]) -> str | None:
     try:
         state = ti.get_dagrun_state(dag_id=run["dag_id"], run_id=run["run_id"])
     except AirflowRuntimeError as error:
-        if (error.error.detail or {}).get("status_code") != 404:
+        if not _says_not_found(error.error.detail):
             raise
         return None
     return word(state)
+
+
+def _says_not_found(detail: Any) -> bool:
+    # {"status_code": 404, "detail": {"detail": {"reason": "not_found"}}}; a 404 of a proxy says nothing of a run
+    while isinstance(detail, dict):
+        if detail.get("reason") == "not_found":
+            return True
+        detail = detail.get("detail")
+    return False

@@ -136,10 +136,17 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
 
 def find_source(state: State, plan: Mapping[str, Any], now: datetime) -> Snapshot | None:
     """Return the snapshot that a run reads, or None for the graph; raise FlywheelError where neither will do."""
-    as_of = datetime.fromisoformat(plan["as_of"])
+    as_of, newest = datetime.fromisoformat(plan["as_of"]), last_instant(plan["schedule"], now)
+    if plan["source"] == "live":
+        snapshots = []
+    elif plan["source"] == "auto" and as_of >= newest:  # a pending one counts for nothing, broken or not
+        final = state.final_snapshot(plan["cohort"], as_of)
+        snapshots = [final] if final else []
+    else:
+        snapshots = state.snapshots(plan["cohort"], as_of)
     return choose_source(
         plan,
-        newest=last_instant(plan["schedule"], now),
-        snapshots=[] if plan["source"] == "live" else state.snapshots(plan["cohort"], as_of),
+        newest=newest,
+        snapshots=snapshots,
         days=lambda: state.snapshot_days(plan["cohort"]),
     )

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -87,9 +88,10 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
                 if not self.plan["dry_run"]:
                     self.check_nobody_stays(self.plan)
                 state.end_claim(self.plan["claim_key"], this_run(context))
+            judged |= {"segment": self.segment}
+            ti.xcom_push(key="judged", value=judged)  # with the segment file's place as it now is
             output = judged | {
                 "snapshot": snapshot,
-                "segment": self.segment,
                 "s3_url": self.segment["s3_url"],
                 "rows": self.segment["rows"],
             }
@@ -169,13 +171,12 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         self.log.info("another run has made %s the day's snapshot: making extract and segment file from it", snapshot)
         again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
         self.extract, self.shards = again.make(folder, done)
-        arguments = enrich_arguments(self.plan, self.extract)
-        self.segment = self._combine(
-            DynamoDBEnrichOperator(task_id="again", aws_conn_id=self.aws_conn_id, shard=shard, **arguments).make(
-                folder, done
-            )
-            for shard in self.shards
-        )
+        arguments, parts = enrich_arguments(self.plan, self.extract), []
+        for shard in self.shards:
+            enrich = DynamoDBEnrichOperator(task_id="again", aws_conn_id=self.aws_conn_id, shard=shard, **arguments)
+            with TemporaryDirectory(dir=folder) as own:
+                parts.append(enrich.make(Path(own), done))
+        self.segment = self._combine(parts)
 
     def _combine(self, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         layout: Any = importlib.import_module(f"cohort_flywheel.layouts.{self.plan['layout']}")
@@ -189,10 +190,11 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         """From the state bucket to where the destination reads: only here can it be imported."""
         plan, sha256 = self.plan, self.segment["sha256"]
         bucket, parts = plan["segment_bucket"], []
-        for index, staged in enumerate(self.segment["parts"]):
-            parts.append(segment_part_key(plan["segment_folder"], plan["name"], sha256, index))
-            copy_unless_equal(s3, (plan["state_bucket"], staged), (bucket, parts[-1]))
-        key = parts[0].rpartition("/")[0] + "/"
+        for index, part in enumerate(self.segment["parts"]):
+            key = segment_part_key(plan["segment_folder"], plan["name"], sha256, index)
+            copy_unless_equal(s3, (plan["state_bucket"], part["s3_key"]), (bucket, key), part["sha256"])
+            parts.append(part | {"s3_key": key})
+        key = parts[0]["s3_key"].rpartition("/")[0] + "/"
         url = f"s3://{bucket}/{key}"
         done.append(f"the segment file was put at {url}")
         self.segment = self.segment | {"s3_bucket": bucket, "s3_key": key, "s3_url": url, "parts": parts}

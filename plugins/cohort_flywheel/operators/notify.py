@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from cohort_flywheel.operators.limits import StoppedByLimitError
 from cohort_flywheel.registry import Notify
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 Targets = Sequence[dict[str, Any]]
+
+#: What SNS takes [SNS API: Publish, "less than 100 characters long"].
+MAX_SUBJECT = 99
 
 #: The XCom of a failed task of which somebody was told.
 TOLD = "told"
@@ -33,11 +36,12 @@ def tell_of_failure(notify: Notify, context: Context) -> None:
     stopped = isinstance(error, StoppedByLimitError)
     run = f"{ti.dag_id}, run {ti.run_id}"
     # our own errors hold no player's data; the text of another's may
-    why = str(error) if isinstance(error, AirflowException) else f"{type(error).__name__}: read the log"
+    ours = isinstance(error, AirflowException | AirflowTaskTimeout)
+    why = str(error) if ours else f"{type(error).__name__}: read the log"
     tell(
         notify.producers if stopped else notify.on_call,
         context,
-        subject=f"Cohort Flywheel: {'stopped by limits' if stopped else 'failed'}: {ti.dag_id}, {ti.task_id}"[:100],
+        subject=f"Cohort Flywheel: {'stopped by limits' if stopped else 'failed'}: {ti.dag_id}, {ti.task_id}",
         message=f"{run} {'was stopped by its limits' if stopped else 'failed'} in {ti.task_id}.\n\n{why}\n\n"
         f"Log: {getattr(ti, 'log_url', None)}\nWhat to do: docs/runbook.md",
     )
@@ -48,17 +52,16 @@ def tell_of_the_untold(notify: Notify, context: Context, tasks: Mapping[str, str
     """Say which failed tasks nobody was told of: Airflow calls nobody back for a worker that was killed."""
     ti: Any = context["ti"]
     untold = [
-        task
-        for task, state in tasks.items()
-        if state == "failed" and not _was_told(ti, task, context["dag"].task_ids)
+        task for task, state in tasks.items() if state == "failed" and not _was_told(ti, task, context["dag"].task_ids)
     ]
     if untold:
         tell(
             notify.on_call,
             context,
-            subject=f"Cohort Flywheel: failed: {ti.dag_id}, {untold[0]}"[:100],
-            message=f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(untold)}, without a last word: its worker was"
-            " killed, or somebody marked it failed. Look at that task's log, and clear it with downstream.\n\n"
+            subject=f"Cohort Flywheel: failed: {ti.dag_id}, {untold[0]}",
+            message=f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(untold)}, and nobody was told why: its worker"
+            " was killed, somebody marked it failed, or whoever should be told could not be. Look at that task's log,"
+            " and clear it with downstream.\n\n"
             f"Log of the report: {getattr(ti, 'log_url', None)}\nWhat to do: docs/runbook.md",
         )
 
@@ -68,7 +71,7 @@ def tell(targets: Targets, context: Context, *, subject: str, message: str) -> N
 
     Raises, after all were tried, what the last one raised that could not be told.
     """
-    alert, failed = {"subject": subject, "message": message}, None
+    alert, failed = {"subject": subject[:MAX_SUBJECT], "message": message}, None
     for target in targets:
         arguments = {name: value for name, value in target.items() if name != "notifier"}
         try:

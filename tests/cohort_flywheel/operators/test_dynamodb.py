@@ -106,6 +106,43 @@ def test_an_empty_cohort_has_a_header_and_no_rows(airflow_env: Any, aws: Any, co
     assert text(aws, config.import_bucket, output["s3_key"]) == HEADER + "\n"
 
 
+def test_the_parts_of_the_shards_are_the_whole_file(
+    airflow_env: Any, aws: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cohort_flywheel.operators.gremlin.shard_size", lambda members: 20)
+    output = GremlinToS3Operator(
+        task_id="query", property="ea_atrisk", direction="above", threshold=1,
+        s3_bucket=config.export_bucket, s3_key="export/enrich_shards.json",
+    ).execute({})  # fmt: skip
+    assert [shard["members"] for shard in output["shards"]] == [20, 20, 13]
+    whole = enrich(config, "export/enrich_shards.json").execute({})
+    context: Any = {}
+    parts = [
+        enrich(config, "export/enrich_shards.json", segment_folder="staged/", shard=shard).execute(context)
+        for shard in output["shards"]
+    ]
+    assert context["shard_label"] == "members 41 to 53"
+    for index, part in enumerate(parts):
+        assert part["s3_key"] == f"staged/enrich_shards/{index:04d}_{part['sha256'][:16]}.csv"
+        assert part["rejects_key"] == f"rejects/enrich_shards/{index:04d}.csv"
+    assert sum(part["rows"] for part in parts) == whole["rows"]
+    header, *rows = text(aws, config.import_bucket, whole["s3_key"]).splitlines()
+    in_parts = [text(aws, config.import_bucket, part["s3_key"]).splitlines() for part in parts]
+    assert [lines[0] for lines in in_parts] == [header] * 3
+    assert [row for lines in in_parts for row in lines[1:]] == rows
+    rejects = [text(aws, config.state_bucket, part["rejects_key"]).splitlines()[1:] for part in parts]
+    assert [line for lines in rejects for line in lines] == text(
+        aws, config.state_bucket, whole["rejects_key"]
+    ).splitlines()[1:]
+
+
+def test_a_shard_of_an_extract_that_was_made_again_is_refused(airflow_env: Any, config: Any) -> None:
+    key = extract(config, 2, "enrich_stale")
+    shard = {"index": 0, "first": 2, "bytes": 9, "members": 1, "size": 1, "of": "0" * 64}
+    with pytest.raises(AirflowFailException, match="has changed since it was cut into shards: clear the task"):
+        enrich(config, key, shard=shard).execute({})
+
+
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [

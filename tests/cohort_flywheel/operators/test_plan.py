@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,18 @@ from local.config import ROOT
 REGISTRY = ROOT / "include" / "cohorts.yaml"
 
 
-def plan(registry: Path = REGISTRY) -> CohortPlanOperator:
-    return CohortPlanOperator(task_id="plan", registry=registry, schedule="0 0 * * *", destination="pinpoint")
+NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 
 
-def refused(context: Any, registry: Path = REGISTRY) -> str:
+def plan(registry: Path = REGISTRY, clock: datetime = NEWEST + timedelta(hours=15)) -> CohortPlanOperator:
+    return CohortPlanOperator(
+        task_id="plan", registry=registry, schedule="0 0 * * *", destination="pinpoint", clock=lambda: clock
+    )
+
+
+def refused(context: Any, registry: Path = REGISTRY, clock: datetime = NEWEST + timedelta(hours=15)) -> str:
     with pytest.raises(AirflowFailException) as raised:
-        plan(registry).execute(context)
+        plan(registry, clock).execute(context)
     text = str(raised.value)
     assert "Outside: nothing was changed. Correct it and clear this task" in text
     return text
@@ -42,21 +47,26 @@ def test_freezes_the_definition_and_all_names(airflow_env: Any, context: Any, co
 
 def test_a_dry_run_writes_to_the_state_bucket_only(airflow_env: Any, context: Any, config: Any) -> None:
     made = plan().execute(context({"dry_run": True}))
-    buckets = {made[key] for key in made if key.endswith("_bucket")} - {config.export_bucket, config.import_bucket}
-    assert buckets == {config.state_bucket}
-    assert made["extract_bucket"] == made["segment_bucket"] == config.state_bucket
-    for key in ("extract_key", "segment_folder", "rejects_key", "report_folder"):
+    assert made["extract_bucket"] == config.state_bucket
+    for key in ("extract_key", "staged_folder", "rejects_key", "claim_key", "report_folder"):
         assert made[key].startswith("dry_run/")
 
 
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"dry_rum": True}, "this DAG has no param dry_rum: the params are cohort, threshold, dry_run"),
+        (
+            {"dry_rum": True},
+            "this DAG has no param dry_rum: the params are cohort, threshold, source, dry_run, override_limits,"
+            " override_reason; correct the name",
+        ),
         ({"cohort": "ea_atrsk"}, r"no cohort 'ea_atrsk' \(did you mean ea_atrisk\?\)"),
         ({"threshold": 2.5}, "2.5 is no whole number"),
         ({"threshold": "2"}, "'2' is no whole number"),
         ({"threshold": True}, "True is no whole number"),
+        ({"override_limits": True}, "override_limits needs an override_reason: write why"),
+        ({"override_limits": True, "override_reason": " "}, "override_limits needs an override_reason"),
+        ({"override_reason": "A raid."}, "override_reason is given without override_limits: switch that on"),
         ({"cohort": "ea_reputation", "threshold": 2}, "outside the range of cohort ea_reputation, which looks below"),
     ],
 )
@@ -85,7 +95,82 @@ def test_dates(run: dict[str, Any], sentence: str, airflow_env: Any, context: An
 def test_a_scheduled_run_takes_the_end_of_its_interval(airflow_env: Any, context: Any) -> None:
     day = datetime(2026, 10, 1, tzinfo=UTC)
     run = {"run_type": "scheduled", "logical_date": day, "data_interval_end": datetime(2026, 10, 2, tzinfo=UTC)}
-    assert plan().execute(context(**run))["as_of"] == "2026-10-02T00:00:00+00:00"
+    made = plan(clock=datetime(2026, 10, 2, 7, tzinfo=UTC)).execute(context(**run))
+    assert made["as_of"] == "2026-10-02T00:00:00+00:00"
+
+
+# --- overrides, and whose threshold ----------------------------------------------------------------------
+
+
+def test_an_override_has_the_name_of_who_triggered_the_run(airflow_env: Any, context: Any) -> None:
+    params = {"override_limits": True, "override_reason": "A raid."}
+    assert plan().execute(context(params))["override"] == {"by": "ana", "reason": "A raid."}
+    made = plan().execute(context(params, triggering_user_name=None))
+    assert made["override"] == {"by": "unknown", "reason": "A raid."}
+
+
+def test_a_backfill_cannot_override(airflow_env: Any, context: Any) -> None:
+    run = {"run_type": "backfill", "logical_date": NEWEST - timedelta(days=1), "data_interval_end": NEWEST}
+    params = {"override_limits": True, "override_reason": "A raid."}
+    assert "a backfill cannot override the limits" in refused(context(params, **run))
+    assert plan().execute(context(**run))["override"] is None
+
+
+@pytest.mark.parametrize(("day", "threshold", "since"), [(22, 3, "2026-11-22"), (21, 2, "2026-06-01")])
+def test_a_run_takes_the_threshold_in_force_at_its_as_of(
+    airflow_env: Any, context: Any, tmp_path: Path, day: int, threshold: int, since: str
+) -> None:
+    """As-of 2026-11-22 00:00 is the run that Airflow lists under the 21st."""
+    registry = tmp_path / "cohorts.yaml"
+    history = "threshold:\n      - {from: 2026-06-01, threshold: 2}\n      - {from: 2026-11-22, threshold: 3}\n"
+    registry.write_text(REGISTRY.read_text().replace("threshold: 2\n", history, 1))
+    as_of = datetime(2026, 11, day, tzinfo=UTC)
+    run = {"run_type": "scheduled", "logical_date": as_of - timedelta(days=1), "data_interval_end": as_of}
+    made = plan(registry, as_of + timedelta(hours=1)).execute(context(**run))
+    assert (made["threshold"], made["threshold_from"]) == (threshold, f"registry, from {since}")
+    assert made["name"] == f"ea_atrisk_{threshold}_2026-11-{day}_00-00-00"
+    assert plan(registry, as_of + timedelta(hours=1)).execute(context({"threshold": 9}, **run))["threshold_from"] == (
+        "param"
+    )
+
+
+# --- the past comes from the past ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def past(airflow_env: Any, fresh_config: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A backfill's run of a day that is long past, with an empty state bucket."""
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", fresh_config.state_bucket)
+    day = NEWEST - timedelta(days=10)
+    return {"run_type": "backfill", "logical_date": day - timedelta(days=1), "data_interval_end": day}
+
+
+def test_a_past_day_without_a_snapshot_is_refused_in_the_plan(past: Any, context: Any, kept: Any) -> None:
+    kept(NEWEST - timedelta(days=12), {"ann": 3})
+    text = refused(context(**past))
+    assert (
+        "cohort ea_atrisk has no snapshot of 2026-11-12 00:00 UTC (the nearest others are of 2026-11-10 00:00 UTC):"
+        " run with source=live to accept today's graph, under a name of its own"
+    ) in text
+    assert "nothing was changed" in text
+
+
+def test_the_source_snapshot_is_refused_even_on_the_newest_day(past: Any, context: Any) -> None:
+    assert "no snapshot of 2026-11-22 00:00 UTC" in refused(context({"source": "snapshot"}))
+
+
+def test_a_past_day_below_the_floor_of_its_snapshot_is_refused_in_the_plan(past: Any, context: Any, kept: Any) -> None:
+    kept(NEWEST - timedelta(days=10), {"ann": 3}, floor=2, final=True)
+    assert plan().execute(context(**past))["threshold"] == 2
+    assert "has the floor 2, and the threshold 1 is milder" in refused(context({"threshold": 1}, **past))
+
+
+def test_live_is_the_way_out_under_a_name_of_its_own(past: Any, context: Any) -> None:
+    made = plan().execute(context({"source": "live"}, **past))
+    name = "ea_atrisk_2_2026-11-12_00-00-00_live"
+    assert (made["name"], made["source"]) == (name, "live")
+    for key in ("extract_key", "rejects_key", "claim_key", "report_folder"):
+        assert name in made[key]
 
 
 def test_a_cohort_that_is_written_wrongly_fails_with_its_line(airflow_env: Any, context: Any, tmp_path: Path) -> None:
