@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from base64 import b64decode
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
+import orjson
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk.exceptions import AirflowException
 from boto3.dynamodb.types import TypeDeserializer
+from botocore.config import Config
+from botocore.parsers import JSONParser, ResponseParserFactory
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from cohort_flywheel.collector import seldom_collecting
+
+T = TypeVar("T")
 
 #: Limits of BatchGetItem and of a partition key [DynamoDB API reference; DynamoDB quotas].
 MAX_BATCH_KEYS = 100
 MAX_KEY_BYTES = 2048
+#: How many requests of `get_many` are under way at once.
+IN_FLIGHT = 4
+
+Records = Mapping[str, dict[str, Any]]
 
 
 class UnprocessedKeysError(AirflowException):
@@ -28,11 +42,23 @@ class DynamoDBBatchGetHook(AwsBaseHook):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["client_type"] = "dynamodb"
         super().__init__(*args, **kwargs)
-        self._plain = TypeDeserializer().deserialize
 
-    def get_items(
-        self, table_name: str, key_attribute: str, keys: Sequence[str], projection: Sequence[str]
-    ) -> Mapping[str, dict[str, Any]]:
+    def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
+        """Give a session, made for this call alone, whose clients read BatchGetItem's answers by orjson."""
+        session = super().get_session(region_name=region_name, deferrable=deferrable)
+        if not deferrable:
+            # boto3 has no way to its botocore session but this; the component is botocore's own extension point
+            session._session.register_component("response_parser_factory", BatchGetParserFactory())
+        return session
+
+    def get_client_type(
+        self, region_name: str | None = None, config: Config | None = None, deferrable: bool = False
+    ) -> Any:
+        """Give a client that does not check what `get_items` made; the connection's own settings win."""
+        ours = Config(parameter_validation=False, max_pool_connections=50)
+        return super().get_client_type(region_name, ours.merge(config or self.config), deferrable)
+
+    def get_items(self, table_name: str, key_attribute: str, keys: Sequence[str], projection: Sequence[str]) -> Records:
         """Return the records found, by key; a missing one is absent. Needs 1 to 100 different keys.
 
         A key that DynamoDB cannot hold has no record. Raises UnprocessedKeysError when keys stay
@@ -58,7 +84,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
             with attempt:
                 answer = self.conn.batch_get_item(RequestItems=request)
                 for item in answer["Responses"].get(table_name, ()):
-                    record = {name: self._plain(value) for name, value in item.items()}
+                    record = {name: value["S"] if "S" in value else _plain(value) for name, value in item.items()}
                     found[record[key_attribute]] = record
                 request = answer.get("UnprocessedKeys") or {}
                 if request:
@@ -68,3 +94,72 @@ class DynamoDBBatchGetHook(AwsBaseHook):
                         " raise its read capacity, or run when it is quieter."
                     )
         return found
+
+    def get_many(
+        self,
+        table_name: str,
+        key_attribute: str,
+        batches: Iterable[Sequence[T]],
+        projection: Sequence[str],
+        *,
+        key: Callable[[T], str],
+        in_flight: int = IN_FLIGHT,
+    ) -> Iterator[tuple[Sequence[T], Records]]:
+        """Yield each batch with its records, in order, the next `in_flight` requests being under way meanwhile.
+
+        Takes a batch only when there is room for its request. The first error ends everything: what is under way
+        ends by itself, what waits is not asked for.
+        """
+        self.conn  # noqa: B018 - made here, as the threads below may not ask Airflow for its connection
+        waiting: deque[tuple[Sequence[T], Future[Records]]] = deque()
+        pool = ThreadPoolExecutor(in_flight, thread_name_prefix="get_many")
+        try:
+            with seldom_collecting():
+                for batch in batches:
+                    keys = [key(each) for each in batch]
+                    waiting.append((batch, pool.submit(self.get_items, table_name, key_attribute, keys, projection)))
+                    if len(waiting) > in_flight:
+                        yield _first(waiting)
+                while waiting:
+                    yield _first(waiting)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class BatchGetParserFactory(ResponseParserFactory):
+    """botocore's parsers, but for DynamoDB's protocol."""
+
+    def create_parser(self, protocol_name: str) -> Any:
+        return BatchGetParser() if protocol_name == "json" else super().create_parser(protocol_name)
+
+
+class BatchGetParser(JSONParser):
+    """botocore's parser, but BatchGetItem's records stay as they came over the wire, as orjson reads them.
+
+    DynamoDB's checksum (`x-amz-crc32`) is none of a parser's: botocore's retries compare it, in both modes, with the
+    body as it came [botocore, retryhandler.CRC32Checker and retries.special.RetryDDBChecksumError].
+    """
+
+    def parse(self, response: Any, shape: Any) -> Any:
+        if response["status_code"] == 200 and shape is not None and shape.name == "BatchGetItemOutput":
+            try:
+                body = orjson.loads(response["body"])
+            except orjson.JSONDecodeError:
+                return super().parse(response, shape)  # and its checksum sends it to the retries
+            return super().parse({**response, "body": b"{}"}, shape) | body  # the metadata, and the rest
+        return super().parse(response, shape)
+
+
+class _WireDeserializer(TypeDeserializer):
+    """boto3's, for bytes that botocore's parser has not decoded yet."""
+
+    def _deserialize_b(self, value: Any) -> Any:
+        return super()._deserialize_b(b64decode(value) if isinstance(value, str) else value)
+
+
+_plain = _WireDeserializer().deserialize
+
+
+def _first(waiting: deque[tuple[Sequence[T], Future[Records]]]) -> tuple[Sequence[T], Records]:
+    batch, future = waiting.popleft()
+    return batch, future.result()

@@ -153,15 +153,19 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         return number
 
     def _judged(self, members: Iterable[Member], listed: sqlite3.Connection) -> Iterator[Contact | Reject]:
+        nobody = listed.execute("SELECT 1 FROM entry").fetchone() is None
+
         def do_not_contact(entry: str) -> bool:
-            return listed.execute("SELECT 1 FROM entry WHERE text = ?", (entry,)).fetchone() is not None
+            return not nobody and listed.execute("SELECT 1 FROM entry WHERE text = ?", (entry,)).fetchone() is not None
 
         attributes = dict(self.attributes or {})
         consent = Consent.model_validate(self.consent) if self.consent else None
         wanted = projection(attributes, consent)
         progress = Progress(self.log, "members looked up", self.shard["members"] if self.shard else None)
-        for batch in _batches(members, MAX_BATCH_KEYS):
-            records = self.hook.get_items(self.table_name, "playerId", [m.player_id for m in batch], wanted)
+        lookups = self.hook.get_many(
+            self.table_name, "playerId", _batches(members, MAX_BATCH_KEYS), wanted, key=lambda member: member.player_id
+        )
+        for batch, records in lookups:
             for member in batch:
                 yield judge(
                     member, records.get(member.player_id), attributes=attributes, consent=consent,

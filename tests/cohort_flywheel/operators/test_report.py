@@ -33,7 +33,8 @@ def extract(members: int = 4, **changed: Any) -> dict[str, Any]:
 def segment(members: int = 4, **changed: Any) -> dict[str, Any]:
     return {
         "s3_bucket": "state", "s3_key": "staged/n/", "s3_url": "s3://state/staged/n/", "bytes": 9,
-        "parts": ["staged/n/0000.csv"], "sha256": "b" * 64, "members": members, "rows": members - 1,
+        "parts": [{"s3_key": "staged/n/0000.csv", "sha256": "b" * 64}],
+        "sha256": "b" * 64, "members": members, "rows": members - 1,
         "rejects": {"no_record": 1}, "rejects_key": "rejects/n/", "do_not_contact": 0,
     } | changed  # fmt: skip
 
@@ -222,7 +223,7 @@ def test_a_killed_workers_failure_is_told_by_the_report(run: Run) -> None:
     run.ended("check_limits", "upstream_failed")
     assert run.report()["outcome"] == "failed"
     (message,) = Recorder.told
-    assert "cohort_to_segment, run manual__2026-11-22 failed in enrich_3, without a last word" in message
+    assert "cohort_to_segment, run manual__2026-11-22 failed in enrich_3, and nobody was told why" in message
 
 
 def test_what_was_told_is_not_told_again(run: Run) -> None:
