@@ -126,7 +126,7 @@ class Up:
     def log(self, run_id: str, task_id: str, dag_id: str = DAG_ID) -> list[str]:
         """The log of a task as its reader sees it, the texts of its exceptions among it."""
         lines = []
-        files = self.home.glob(f"logs/dag_id={dag_id}/run_id={run_id}/task_id={task_id}/*.log")
+        files = self.home.glob(f"logs/dag_id={dag_id}/run_id={run_id}/task_id={task_id}/**/*.log")
         # what the triggerer wrote for a task comes in the middle of it: let the task have the last word
         for file in sorted(files, key=lambda file: (".trigger." not in file.name, file)):
             for line in file.read_text(encoding="utf-8").splitlines():

@@ -49,8 +49,9 @@ def segment(up: Up, report: dict[str, Any]) -> dict[str, Any]:
 
 
 def segment_rows(up: Up, report: dict[str, Any]) -> list[dict[str, str]]:
-    bucket, _, key = report["segment"]["url"].removeprefix("s3://").partition("/")
-    return list(csv.DictReader(io.StringIO(up.read(bucket, key))))
+    bucket = report["segment"]["url"].removeprefix("s3://").partition("/")[0]
+    parts = [up.read(bucket, part["s3_key"]) for part in report["segment"]["parts"]]
+    return [row for part in parts for row in csv.DictReader(io.StringIO(part))]
 
 
 def as_of(report: dict[str, Any]) -> datetime:
@@ -103,7 +104,7 @@ def test_rest_with_params_and_no_logical_date(up: Up, started: Started) -> None:
     extract = json.loads(up.read(up.config.export_bucket, f"export/{name}.json"))
     assert len(extract) == 53
     assert {"playerId": ["wayne96"], "ea_atrisk": [3]} in extract
-    rejects_file = up.read(up.config.state_bucket, f"rejects/{name}.csv").splitlines()
+    rejects_file = up.read(up.config.state_bucket, f"rejects/{name}/0000.csv").splitlines()
     assert len(rejects_file) == rejects + 1
 
 
