@@ -112,11 +112,12 @@ class TaskInstance:
 
     def get_dagrun_state(self, dag_id: str, run_id: str) -> str:
         """As the supervisor of a task answers; of a run that is not there, with the API server's own refusal."""
+        from airflow.sdk.api.datamodels._generated import DagRunState
         from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
         from airflow.sdk.execution_time.comms import ErrorResponse
 
         if (dag_id, run_id) in self.runs:
-            return self.runs[dag_id, run_id]
+            return DagRunState(self.runs[dag_id, run_id])  # whose `str` is not its value
         message = f"Dag run with dag_id '{dag_id}' and run_id '{run_id}' was not found"
         answer = {"detail": {"reason": "not_found", "message": message}}
         detail = {"status_code": 404, "message": "Server returned error", "detail": answer}
@@ -147,7 +148,10 @@ def context() -> Any:
             "start_date": datetime(2026, 11, 22, 15, 30, tzinfo=UTC),
             "triggering_user_name": "ana",
         }
+        from airflow.sdk.api.datamodels._generated import DagRunType  # whose `str` is not its value, as in a task
+
         dag_run = dag_run | run
+        dag_run["run_type"] = DagRunType(dag_run["run_type"])
         return {
             "params": defaults | (params or {}),
             "dag": SimpleNamespace(params=defaults, task_ids=TASK_IDS),

@@ -10,7 +10,7 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseNotifier
 from airflow.sdk.exceptions import AirflowFailException
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # for one call no stubs
+from jsonschema import Draft202012Validator
 
 from cohort_flywheel.operators.report import CohortReportOperator
 from cohort_flywheel.registry import Notify
