@@ -1,0 +1,135 @@
+"""Faults between a task and the graph: a TCP proxy in the task's own process, one traversal a connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from tests.faults.sites import GRAPH, Watch, die
+
+#: How much of the server's answer goes through before it is cut; the answer to the handshake is not counted.
+CUT_AFTER_BYTES = 2_000
+#: The longest silence that a task bears; a batch is small, so that there are several.
+READ_TIMEOUT_SECONDS = 0.4
+BATCH_SIZE = 32
+_CLOSE = 0x88  # the first byte of the frame with which a WebSocket ends [RFC 6455]
+
+
+def install(watch: Watch, connection: str, server_pid: int = 0) -> None:
+    """Lead the connection of Airflow that is in this variable through a proxy of our own."""
+    there = json.loads(os.environ[connection])
+    listening = socket.create_server(("127.0.0.1", 0))
+    limits = {"read_timeout_seconds": READ_TIMEOUT_SECONDS, "batch_size": BATCH_SIZE}
+    ours = {"port": listening.getsockname()[1], "extra": there["extra"] | limits}
+    os.environ[connection] = json.dumps(there | ours)
+
+    def serve() -> None:
+        while True:
+            client, _ = listening.accept()
+            kind = watch.strikes(watch.begin(GRAPH, "traversal"))
+            if kind == "killed before":
+                die()
+            elif kind in ("refused once", "refused until cleared"):
+                _reset(client)
+            elif kind == "500":
+                client.recv(65536)
+                client.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
+                client.close()
+            else:
+                server = socket.create_connection((there["host"], there["port"]))
+                _pump(client, server, kind, server_pid)
+
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def _pump(client: socket.socket, server: socket.socket, kind: str, server_pid: int) -> None:
+    """Carry the bytes both ways; the answer to the handshake first, as no fault is in it."""
+    server.sendall(_head(client))
+    client.sendall(_head(server))
+    passed = 0
+
+    def to_server(some: bytes) -> bool:
+        if "throttled" not in kind and "time-out" not in kind:
+            server.sendall(some)
+            return True
+        if some[0] == _CLOSE:  # nobody is there to say good-bye, for which the client would wait
+            return False
+        if "throttled" in kind:
+            client.sendall(_throttled(some))
+        return True
+
+    def to_client(some: bytes) -> bool:
+        nonlocal passed
+        passed += len(some)
+        if passed < CUT_AFTER_BYTES or kind in ("", "killed after"):
+            client.sendall(some)
+            return True
+        client.sendall(some[: CUT_AFTER_BYTES - passed])
+        if kind == "killed mid-stream":
+            die()
+        if kind == "server restarted mid-stream":
+            os.kill(server_pid, signal.SIGKILL)
+        _reset(client)
+        return False
+
+    def ended() -> None:
+        if kind == "killed after":  # all of the answer came, and the client takes its leave
+            die()
+
+    for source, target, take, at_end in ((client, server, to_server, ended), (server, client, to_client, None)):
+        threading.Thread(target=_carry, args=(source, target, take, at_end), daemon=True).start()
+
+
+def _carry(
+    source: socket.socket,
+    target: socket.socket,
+    take: Callable[[bytes], bool],
+    at_end: Callable[[], None] | None,
+) -> None:
+    with suppress(OSError):
+        while some := source.recv(65536):
+            if not take(some):
+                break
+    if at_end:
+        at_end()
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
+
+
+def _head(source: socket.socket) -> bytes:
+    """An HTTP head, and nothing behind it."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n") and (byte := source.recv(1)):
+        head += byte
+    return head
+
+
+def _reset(client: socket.socket) -> None:
+    """Close without a word, as a host does that has gone."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def _throttled(frame: bytes) -> bytes:
+    """Neptune's answer to a request, in one WebSocket frame [RFC 6455] of GraphSON 3 [TinkerPop: IO reference]."""
+    length = frame[1] & 127
+    start = 2 + {126: 2, 127: 8}.get(length, 0)
+    mask, masked = frame[start : start + 4], frame[start + 4 :]
+    request = bytes(byte ^ mask[index % 4] for index, byte in enumerate(masked))
+    mime = 1 + request[0]
+    nothing = {"@type": "g:Map", "@value": []}
+    message = json.dumps({"requestId": "made-by-the-harness", "code": "ThrottlingException"})
+    answer = json.dumps(
+        {
+            "requestId": json.loads(request[mime:])["requestId"]["@value"],
+            "status": {"message": message, "code": 500, "attributes": nothing},
+            "result": {"data": None, "meta": nothing},
+        }
+    ).encode()
+    return b"\x81\x7e" + struct.pack(">H", len(answer)) + answer

@@ -1,0 +1,347 @@
+"""Runs a case on the real servers, and compares what it left with what an undisturbed run leaves."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import inspect
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import botocore.hooks
+import botocore.session
+from airflow.dag_processing.dagbag import DagBag
+
+from local import gremlin_server, neptune_csv, sample, seed
+from local.config import ROOT, Config
+from local.servers import Servers, _die_with_parent, airflow_environment, free_ports
+from tests.faults.play import Run
+from tests.faults.sites import Case, Site
+
+DAG_ID = "cohort_to_segment"
+#: 348 members from 349 vertices: several frames, several batches, files in several parts.
+CONF = {"cohort": "ea_atrisk", "threshold": 0}
+DO_NOT_CONTACT = b"xortiz\n"
+#: How long an import job takes: it ends before the first look, or is still under way when a try follows a fault at it.
+IMPORT_SECONDS, LONG_IMPORT_SECONDS = 0.1, 1.0
+#: How many cases are tried at once.
+WORKERS = min(2, os.cpu_count() or 1)
+#: After a job that FAILED another one has made the segment, and these tell which; all other bytes are the same.
+TELLS_OF_THE_JOB = re.compile(r"(reports|results)/")
+IDS_OF_THE_JOB = re.compile(rb'"(job|segment)_id": "\w+"')
+#: What a run leaves that its plan refused, or could not ask: nobody takes it away.
+OF_A_REFUSED_RUN = f"reports/{DAG_ID}/"
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a run left outside."""
+
+    objects: dict[tuple[str, str], bytes]
+    jobs: list[dict[str, Any]]
+    segments: list[dict[str, Any]]
+    endpoints: list[dict[str, Any]]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The report of the run; a run that its plan refused has another, filed under the DAG."""
+        keys = ((bucket, key) for bucket, key in self.objects if key.startswith("reports/"))
+        reports = [json.loads(self.objects[place]) for place in keys if not place[1].startswith(OF_A_REFUSED_RUN)]
+        return reports[0] if len(reports) == 1 else {"faults": [f"there are {len(reports)}"]}
+
+
+class World:
+    """An AWS of our own that is made anew for each run, beside a graph and contacts that stay as they are."""
+
+    def __init__(self, servers: Servers, config: Config, folder: Path) -> None:
+        self.config = config
+        self._settle(servers, folder)
+        # just after the newest as-of, for the clock of every operator, so that runs leave the same bytes
+        self.now = datetime.now(UTC).replace(hour=0, minute=5, second=0, microsecond=0)
+        with warnings.catch_warnings(), _quiet():
+            warnings.simplefilter("ignore")
+            bag = DagBag(ROOT / "dags")
+        assert not bag.import_errors, bag.import_errors
+        self.dag = bag.dags[DAG_ID]
+        self.personal = self._personal()
+        self.undisturbed, self.sites = self._recorded()
+
+    def _settle(self, servers: Servers, folder: Path) -> None:
+        self.servers, self.folder = servers, folder
+        self.s3 = seed.client("s3", servers, self.config)
+        # a copy of an upload in parts has, in moto, the checksum of the parts
+        self.s3.meta.config.response_checksum_validation = "when_required"
+
+    def elsewhere(self, aws_port: int, folder: Path) -> World:
+        """The same world on another AWS."""
+        other = copy(self)
+        other._settle(replace(self.servers, aws_port=aws_port), folder)
+        return other
+
+    def _personal(self) -> set[str]:
+        """Every playerId and address of the contacts, which no exception may quote."""
+        dynamodb = seed.client("dynamodb", self.servers, self.config)
+        pages = dynamodb.get_paginator("scan").paginate(TableName=self.config.contacts_table)
+        texts = {(name, value.get("S", "")) for page in pages for item in page["Items"] for name, value in item.items()}
+        return {text for name, text in texts if name == "playerId" or "@" in text}
+
+    def _recorded(self) -> tuple[Left, dict[Site, list[str]]]:
+        """What an undisturbed run leaves and calls; the second one shows that both can be relied on."""
+        first, left = self.run(None)
+        for name in first.modules:  # what a child had to import, the next need not
+            with suppress(ImportError):
+                importlib.import_module(name)
+        inspect.stack()  # which the amazon provider asks for with each client, and which is slow the first time
+        gc.freeze()  # what is here stays, in every child: to look it through takes longer than an attempt
+        second, again = self.run(None)
+        for run in (first, second):
+            assert not run.failed, f"an undisturbed run failed: {run.errors}; its log is {run.log}"
+        assert not (wrong := differences(left, again)), f"two undisturbed runs differ: {wrong}"
+        assert left.report["outcome"] == "imported", left.report
+        # one look more at a job that took its time is not among them
+        return left, {site: kinds for site, kinds in first.sites.items() if site in second.sites}
+
+    def run(self, case: Case | None, graph: Graph | None = None) -> tuple[Run, Left]:
+        """One run in fresh surroundings; failed, it is cleared once, without the fault."""
+        environment = self._made_anew(case)
+        log = self.folder / "case.log"
+        log.unlink(missing_ok=True)
+        run = Run(self.dag, CONF, self.now, log, case)
+        if graph:
+            environment["AIRFLOW_CONN_NEPTUNE_DEFAULT"] = environment["AIRFLOW_CONN_NEPTUNE_DEFAULT"].replace(
+                str(self.servers.gremlin_port), str(graph.port)
+            )
+            run.between, run.server_pid = graph.ensure, graph.pid
+        before = dict(os.environ)
+        os.environ.update(environment)
+        try:
+            run.go()
+            if run.failed:
+                run.clear()
+                run.go()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        return run, self._left()
+
+    def _made_anew(self, case: Case | None) -> dict[str, str]:
+        """The AWS endpoint forgets everything, so that a run finds the same names and gets the same ids."""
+        urllib.request.urlopen(f"{self.servers.aws_url}/moto-api/reset", data=b"", timeout=60).close()  # noqa: S310 - ours
+        seed.make_buckets(self.servers, self.config)
+        self.s3.put_object(Bucket=self.config.state_bucket, Key=seed.DO_NOT_CONTACT, Body=DO_NOT_CONTACT)
+        application_id = seed.make_application(self.servers, self.config)
+        role_arn = seed.make_import_role(self.servers, self.config, application_id)
+        long = case is not None and case.site.service == "pinpoint"
+        self._pinpoint({"import_seconds": LONG_IMPORT_SECONDS if long else IMPORT_SECONDS})
+        return airflow_environment(self.servers, self.config, application_id, role_arn)
+
+    def _pinpoint(self, settings: dict[str, Any] | None = None) -> Any:
+        body = json.dumps(settings).encode() if settings else None
+        request = urllib.request.Request(f"{self.servers.aws_url}/cohort-flywheel/pinpoint", data=body)  # noqa: S310 - ours
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own server
+            return json.load(answer)
+
+    def _left(self) -> Left:
+        objects = {}
+        for bucket in (self.config.export_bucket, self.config.import_bucket, self.config.state_bucket):
+            for item in self.s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
+                objects[bucket, item["Key"]] = self.s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+        (app,) = self._pinpoint()["applications"]
+        return Left(objects, app["jobs"], app["segments"], app["endpoints"])
+
+    def survived(self, case: Case, graph: Graph | None = None) -> list[str]:
+        """Run a case; what is wrong afterwards, a sentence each."""
+        run, left = self.run(case, graph)
+        wrong = differences(self.undisturbed, left)
+        if not run.struck:
+            wrong.append("the call was not reached")
+        if run.failed:
+            wrong.append(f"the run failed, and again after it was cleared: {run.errors}")
+        if run.hung:
+            wrong.append("an attempt hung")
+        for task, text in run.texts:
+            if set(re.findall(r"[\w.+@-]+", text)) & self.personal:
+                wrong.append(f"an exception of {task} quotes a player")
+        if wrong:
+            kept = self.folder / (re.sub(r"\W+", "-", str(case)) + ".log")
+            run.log.rename(kept)
+            wrong.append(f"its log: {kept}")
+        return wrong
+
+
+def differences(undisturbed: Left, left: Left) -> list[str]:
+    """Where what a run left is not what an undisturbed one leaves."""
+    wrong, another = [], any(job["JobStatus"] == "FAILED" for job in left.jobs)
+
+    def found(body: bytes, key: str) -> bytes:
+        return IDS_OF_THE_JOB.sub(b"", body) if another and TELLS_OF_THE_JOB.match(key) else body
+
+    for place in sorted(undisturbed.objects.keys() | left.objects.keys()):
+        url = "s3://{}/{}".format(*place)
+        if place not in left.objects:
+            wrong.append(f"{url} is missing")
+        elif place not in undisturbed.objects:
+            if not place[1].startswith(OF_A_REFUSED_RUN):
+                wrong.append(f"{url} should not be there")
+        elif found(left.objects[place], place[1]) != found(undisturbed.objects[place], place[1]):
+            wrong.append(f"{url} has other bytes")
+    jobs = Counter(job["Definition"]["S3Url"] for job in left.jobs if job["JobStatus"] != "FAILED")
+    wrong += [f"{number} import jobs of {url}" for url, number in jobs.items() if number != 1]
+    if jobs.keys() != {job["Definition"]["S3Url"] for job in undisturbed.jobs}:
+        wrong.append(f"import jobs of {sorted(jobs)}")
+    for what in ("Name", "Members"):
+        theirs, wanted = ([segment[what] for segment in each.segments] for each in (left, undisturbed))
+        if theirs != wanted:
+            wrong.append(f"{len(theirs)} segments, whose {what} differ")
+    if sorted(_ids(left)) != sorted(_ids(undisturbed)):
+        wrong.append(f"{len(left.endpoints)} endpoints, not the {len(undisturbed.endpoints)}")
+    return wrong + _sums(left.report, undisturbed.report)
+
+
+def _ids(left: Left) -> Iterator[str]:
+    return (endpoint["Id"] for endpoint in left.endpoints)
+
+
+def _sums(report: dict[str, Any], undisturbed: dict[str, Any]) -> list[str]:
+    """A report that adds up, of a run in which nothing failed in the end; that its sums are the same, its bytes say."""
+    wrong = [f"the report: {fault}" for fault in report["faults"]]
+    if report.get("outcome") != undisturbed["outcome"]:
+        wrong.append(f"the report's outcome is {report.get('outcome')}")
+    failed = [task for task, state in report.get("tasks", {}).items() if "failed" in state]
+    return wrong + [f"the report says that {task} failed" for task in failed]
+
+
+class Graph:
+    """A Gremlin Server of our own, with the sample in it, which may be killed; made anew where it was."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config, self.folder, self.port = config, folder, free_ports().gremlin_port
+        self._process: subprocess.Popen[bytes] | None = None
+        sample.write(folder / "sample")
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def ensure(self) -> None:
+        if self._process and self._process.poll() is None:
+            return
+        with (self.folder / "gremlin.log").open("ab") as log:
+            command = gremlin_server.command("127.0.0.1", self.port, self.folder, self.config)
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, preexec_fn=_die_with_parent)
+        end = time.monotonic() + 60
+        while not gremlin_server.is_ready("127.0.0.1", self.port):
+            assert time.monotonic() < end, f"the graph was not ready in a minute: {self.folder / 'gremlin.log'}"
+            time.sleep(0.2)
+        neptune_csv.load_folder(self.folder / "sample", f"ws://127.0.0.1:{self.port}/gremlin")
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def own_graph(config: Config, folder: Path) -> Iterator[Graph]:
+    """The graph that may be killed, while the block runs."""
+    (folder / "sample").mkdir(parents=True)
+    graph = Graph(config, folder)
+    try:
+        graph.ensure()
+        yield graph
+    finally:
+        graph.stop()
+
+
+@contextmanager
+def a_world(servers: Servers, config: Config, folder: Path) -> Iterator[World]:
+    """A seeded world while the block runs, with an AWS endpoint of its own."""
+    make_loader, accepts_kwargs = botocore.session.create_loader, botocore.hooks.accepts_kwargs
+    # one reader of the SDK's models for all its sessions, and for all children: to read them takes most of an attempt
+    botocore.session.create_loader = functools.cache(make_loader)
+    botocore.hooks.accepts_kwargs = functools.cache(accepts_kwargs)  # asked 128 times for each session
+    process, port = _start_aws()
+    try:
+        yield World(replace(servers, aws_port=port), config, folder)
+    finally:
+        process.terminate()
+        process.wait()
+        botocore.session.create_loader, botocore.hooks.accepts_kwargs = make_loader, accepts_kwargs
+        gc.unfreeze()
+
+
+def _start_aws() -> tuple[subprocess.Popen[str], int]:
+    """An AWS endpoint that ends with this process, and its port."""
+    command = [sys.executable, "-m", "local.aws", "--port", "0"]
+    environ = dict(os.environ) | {"S3_UPLOAD_PART_MIN_SIZE": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=_die_with_parent
+    )
+    assert process.stdout
+    return process, int(process.stdout.readline().rsplit(":", 1)[1])
+
+
+class Outcome(NamedTuple):
+    """A case that was tried: what is wrong afterwards, and the seconds that it took."""
+
+    case: Case
+    wrong: list[str]
+    seconds: float
+
+
+def tried(world: World, cases: Sequence[Case], graph: Graph | None = None) -> Iterator[Outcome]:
+    """Try cases, in their order, each worker on an AWS of its own; those with a graph that may be killed, here."""
+    if graph:
+        yield from (_try(world, case, graph) for case in cases)
+        return
+    with ProcessPoolExecutor(WORKERS, get_context("fork"), _settle_elsewhere, (world,)) as pool:
+        yield from pool.map(_try_elsewhere, cases)
+
+
+def _try(world: World, case: Case, graph: Graph | None = None) -> Outcome:
+    began = time.monotonic()
+    wrong = world.survived(case, graph)
+    return Outcome(case, wrong, time.monotonic() - began)
+
+
+#: In a worker: the world in which it tries its cases, and the process that is its AWS.
+_own: list[Any] = []
+
+
+def _settle_elsewhere(world: World) -> None:
+    process, port = _start_aws()
+    folder = world.folder / f"worker-{os.getpid()}"
+    folder.mkdir()
+    _own[:] = world.elsewhere(port, folder), process
+
+
+def _try_elsewhere(case: Case) -> Outcome:
+    return _try(_own[0], case)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,337 @@
+"""Plays Airflow: the tasks of a real DAG in their order, each attempt in a process of its own that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, ExecutorSafeguard
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+    ErrorType,
+    TaskDeferred,
+)
+from airflow.sdk.execution_time import comms, task_runner
+from airflow.sdk.serde import deserialize, serialize
+
+from cohort_flywheel import membership
+from tests.faults import graph, transport
+from tests.faults.sites import CLEARED, Case, Site, Watch
+
+#: What a wait of a second takes here: retries of the SDK, of tenacity, and the looks of a trigger.
+SECOND = 0.03
+#: So many that the sample has two shards, each looked up in two batches.
+SHARD_MEMBERS = 200
+#: An attempt that takes longer hangs.
+ATTEMPT_SECONDS = 60
+GRAPH_CONNECTION = "AIRFLOW_CONN_NEPTUNE_DEFAULT"
+
+
+@dataclass
+class Told:
+    """What a process told before its end; `how` is its last word, or that it was killed."""
+
+    how: str = "killed"
+    said: dict[str, Any] = field(default_factory=dict)
+    sites: dict[Site, list[str]] = field(default_factory=dict)
+    struck: bool = False
+
+
+@dataclass
+class Run:
+    """A run of a DAG under at most one fault."""
+
+    dag: Any
+    conf: dict[str, Any]
+    #: the time, for each clock in it
+    now: datetime
+    log: Path
+    case: Case | None = None
+    #: called before each attempt: a server that a fault has killed is made anew
+    between: Callable[[], None] = lambda: None
+    server_pid: int = 0
+    states: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: the names of a mapped task's instances, as Airflow lists them: enrich_0, enrich_1, …
+    instances: dict[str, list[str]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    #: every exception's text, and of which task
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    sites: dict[Site, list[str]] = field(default_factory=dict)
+    modules: set[str] = field(default_factory=set)
+    struck: bool = False
+    cleared: bool = False
+    hung: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return any(state in ("failed", "upstream_failed") for state in self.states.values())
+
+    def go(self) -> None:
+        """Run what has no state yet; a task's turn comes once all before it have one."""
+        for task in self.dag.topological_sort():
+            if task.task_id not in self.states:
+                self.states[task.task_id] = self._waits_in_vain(task) or self._all_tried(task)
+
+    def _all_tried(self, task: Any) -> str:
+        """Run a task; of a mapped one, every instance, whatever became of the others."""
+        if not task.is_mapped:
+            return self._tried(task)
+        (values,) = task._get_specified_expand_input().value.values()
+        length = len(self.outputs[values.operator.task_id][values.key])
+        self.instances[task.task_id] = [f"{task.task_id}_{index}" for index in range(length)]
+        for index, name in enumerate(self.instances[task.task_id]):
+            self.states[name] = self._tried(task, index)
+        return "failed" if "failed" in (self.states[name] for name in self.instances[task.task_id]) else "success"
+
+    def clear(self) -> None:
+        """What a person does: clear the tasks that failed, or the one that the message names, and what follows."""
+        names = set(re.findall(r"clear (\w+) and what follows it", " ".join(self.errors.values())))
+        first = {task for task in self.dag.task_ids if self.states[task] == "failed" or task in names}
+        for name in first:
+            for task in (name, *self.dag.get_task(name).get_flat_relative_ids(upstream=False)):
+                for each in (task, *self.instances.pop(task, ())):
+                    self.states.pop(each, None)
+        self.errors, self.cleared = {}, True
+
+    def _waits_in_vain(self, task: Any) -> str:
+        """The state of a task that does not run, by Airflow's trigger rules; empty if it runs."""
+        before = {self.states[each] for each in task.upstream_task_ids}
+        rule = task.trigger_rule.value
+        if rule.startswith("all_done"):
+            return ""
+        assert rule in ("all_success", "none_failed"), f"the harness does not know the trigger rule {rule}"
+        if before & {"failed", "upstream_failed"}:
+            return "upstream_failed"
+        return "skipped" if rule == "all_success" and "skipped" in before else ""
+
+    def _tried(self, task: Any, index: int = -1) -> str:
+        name = task.task_id if index < 0 else self.instances[task.task_id][index]
+        for number in range(1, task.retries + 2):
+            self.between()
+            told = self._attempt(task, name, index, number)
+            if told.how == "success":
+                self.errors.pop(name, None)
+                outputs: Any = deserialize(told.said["outputs"])
+                self.outputs[name] = outputs
+                self.states |= dict.fromkeys(told.said.get("skips", ()), "skipped")
+                return "success"
+            if told.how == "skipped":
+                return "skipped"
+            self.errors[name] = told.said.get("error", told.how)
+            if told.how == "failed for good":
+                break
+        return "failed"
+
+    def _attempt(self, task: Any, name: str, index: int, number: int) -> Told:
+        """One try of a task, with its deferrals: from worker to triggerer and back."""
+        self.outputs.pop(name, None)  # Airflow forgets them as an attempt begins
+        told = self._process(name, lambda: self._execute(task, index, number))
+        while told.how == "deferred":
+            wait = told.said
+            for _ in range(3):  # a trigger whose triggerer died runs in another
+                told = self._process(f"{name} (trigger)", lambda wait=wait: _fire(wait))  # type: ignore[misc]  # mypy takes no lambda with a default
+                if told.how != "killed":
+                    break
+            kwargs = wait["kwargs"] | {"event": told.said.get("event")}
+            method = wait["method"]
+            if told.how != "fired":
+                method, kwargs = TRIGGER_FAIL_REPR, {"error": "Trigger failure"}
+            told = self._process(
+                f"{name} ({wait['method']})",
+                lambda method=method, kwargs=kwargs: self._execute(task, index, number, method, kwargs),  # type: ignore[misc]  # as above
+            )
+        return told
+
+    def _execute(
+        self, task: Any, index: int, number: int, method: str = "", kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """In the child: what Airflow's task runner does with an operator; it has no callbacks, which tell somebody."""
+        context = self._context(task, index, number)
+        task_runner.SUPERVISOR_COMMS = _Supervisor(self)  # type: ignore[assignment]  # it answers what is asked here
+        try:
+            task.render_template_fields(context)
+            task = context["ti"].task  # a mapped one has become its instance
+            ExecutorSafeguard.tracker.set(task)
+            if hasattr(task, "clock"):
+                task.clock = lambda: self.now
+            if task._pre_execute_hook:
+                task._pre_execute_hook(context)
+            task.pre_execute(context)
+            result = task.resume_execution(method, kwargs, context) if method else task.execute(context)
+        except TaskDeferred as wait:
+            where, arguments = wait.trigger.serialize()
+            said = {"trigger": where, "arguments": serialize(arguments), "method": wait.method_name}
+            return "deferred", said | {"kwargs": wait.kwargs or {}}
+        except DownstreamTasksSkipped as skip:
+            tasks = skip.tasks if isinstance(skip.tasks, list) else [skip.tasks]
+            names = [each if isinstance(each, str) else each[0] for each in tasks]
+            return "success", {"outputs": serialize(context["ti"].pushed), "skips": names}
+        except AirflowSkipException:
+            return "skipped", {}
+        outputs = dict(result) if task.multiple_outputs and result else {}
+        outputs |= context["ti"].pushed | ({} if result is None else {"return_value": result})
+        return "success", {"outputs": serialize(outputs)}
+
+    def _context(self, task: Any, index: int, number: int) -> Any:
+        run_id = "manual__faults"
+        dag_run = SimpleNamespace(
+            dag_id=self.dag.dag_id, run_id=run_id, run_type="manual", conf=self.conf, logical_date=None,
+            data_interval_start=None, data_interval_end=None, run_after=self.now, start_date=self.now,
+            triggering_user_name="ana", state="running",
+        )  # fmt: skip
+        pushed: dict[str, Any] = {}
+
+        def pull(
+            task_ids: Any = None, key: str = "return_value", default: Any = None, map_indexes: Any = None, **_: Any
+        ) -> Any:
+            name = task_ids if map_indexes is None else f"{task_ids}_{map_indexes}"
+            return self.outputs.get(name, {}).get(key, default)
+
+        # a mapped task has no state of its own once it has instances
+        names = [name for each in self.dag.task_ids for name in self.instances.get(each, [each])]
+        states = {name: self.states.get(name) for name in names} | {task.task_id: "running"}
+        ti = SimpleNamespace(
+            task_id=task.task_id, task=task, dag_id=self.dag.dag_id, run_id=run_id, map_index=index, try_number=number,
+            max_tries=task.retries, pushed=pushed, xcom_pull=pull, state="running", start_date=self.now,
+            xcom_push=lambda key, value, **_: pushed.update({key: value}),
+            get_task_states=lambda *_, **__: {run_id: states},
+            get_dagrun_state=lambda *_, **__: "running",
+            get_relevant_upstream_map_indexes=lambda **_: None,
+        )  # fmt: skip
+        params = self.dag.params.dump() | self.conf
+        return {
+            "params": params, "dag": self.dag, "dag_run": dag_run, "run_id": run_id, "logical_date": None, "ti": ti,
+            "task_instance": ti, "task": task,
+        }  # fmt: skip
+
+    def _process(self, name: str, work: Callable[[], tuple[str, dict[str, Any]]]) -> Told:
+        """Do the work in a forked child, and hear what it tells until its end, whatever that is."""
+        gone = self.case and (self.cleared or (self.struck and self.case.fault.lasts != CLEARED))
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(read)
+            _child(name, work, None if gone else self.case, write, self.log, self.server_pid)
+        os.close(write)
+        told = Told()
+        with os.fdopen(read, encoding="utf-8") as lines:
+            for line in lines:
+                word = json.loads(line)
+                if "site" in word:
+                    told.sites[Site(*word["site"])] = word.get("kinds", [])
+                told.struck |= "struck" in word
+                if "how" in word:
+                    told.how, told.said = word["how"], word["said"]
+                    self.modules |= set(word["modules"])
+        _, status = os.waitpid(pid, 0)
+        self.hung |= os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+        self.struck |= told.struck
+        self.sites |= told.sites
+        if text := told.said.get("error"):
+            self.texts.append((name, text))
+        return told
+
+
+class _Supervisor:
+    """Answers a task that asks its supervisor for the outputs of a mapped task."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def send(self, message: Any) -> Any:
+        if not isinstance(message, comms.GetXComCount | comms.GetXComSequenceItem):
+            return None
+        names = self._run.instances.get(message.task_id, ())
+        found = [outputs[message.key] for name in names if message.key in (outputs := self._run.outputs.get(name, {}))]
+        if isinstance(message, comms.GetXComCount):
+            return comms.XComCountResponse(len=len(found))
+        if message.offset >= len(found):
+            return comms.ErrorResponse(error=ErrorType.XCOM_NOT_FOUND)
+        return comms.XComSequenceIndexResult(root=serialize(found[message.offset]))
+
+
+def _fire(wait: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """In the child: what Airflow's triggerer does with a trigger."""
+    module, _, name = wait["trigger"].rpartition(".")
+    arguments: Any = deserialize(wait["arguments"])
+    trigger = getattr(importlib.import_module(module), name)(**arguments)
+
+    async def first() -> Any:
+        async for event in trigger.run():
+            return event.payload
+        raise RuntimeError("the trigger ended without an event")
+
+    return "fired", {"event": asyncio.run(first())}
+
+
+def _child(
+    name: str,
+    work: Callable[[], tuple[str, dict[str, Any]]],
+    case: Case | None,
+    pipe: int,
+    log: Path,
+    server_pid: int,
+) -> None:
+    """A process of Airflow's, from its begin to its end; does not return."""
+    known = set(sys.modules)
+
+    def tell(**word: Any) -> None:
+        os.write(pipe, json.dumps(word).encode() + b"\n")
+
+    try:
+        tempfile.tempdir = str(log.parent)  # what a killed process leaves goes with the folder of the log
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(ATTEMPT_SECONDS)
+        with log.open("a", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            sys.stdout = sys.stderr = file
+            print(f"--- {name}", flush=True)
+            try:
+                _hasten()
+                membership.SHARD_MEMBERS = SHARD_MEMBERS
+                watch = Watch(name, case, tell)
+                transport.install(watch)
+                graph.install(watch, GRAPH_CONNECTION, server_pid)
+                how, said = work()
+            except AirflowFailException as error:
+                how, said = "failed for good", {"error": str(error)}
+                traceback.print_exc()
+            except BaseException as error:  # noqa: BLE001 - nothing is swallowed: it is told to the parent
+                how, said = "failed", {"error": f"{type(error).__name__}: {error}"}
+                traceback.print_exc()
+            tell(how=how, said=said, modules=sorted(set(sys.modules) - known))
+            file.flush()
+    finally:
+        os._exit(0)
+
+
+def _hasten() -> None:
+    """Let a second pass in less."""
+    sleep, sleep_async = time.sleep, asyncio.sleep
+
+    async def shorter(seconds: float, result: Any = None) -> Any:
+        return await sleep_async(seconds * SECOND, result)
+
+    def briefer(seconds: float) -> None:
+        sleep(seconds * SECOND)
+
+    time.sleep = briefer  # type: ignore[assignment]  # its argument's name aside, it is the same
+    asyncio.sleep = shorter  # type: ignore[assignment]  # its overloads aside, it is the same

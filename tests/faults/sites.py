@@ -1,0 +1,172 @@
+"""What can go wrong, and where: the words of the harness."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+GRAPH = "graph"
+
+# How long a fault lasts. A person clears what failed only once it is gone.
+CALL = "its first sending"
+ATTEMPT = "each sending of the attempt"
+CLEARED = "until the run has failed and is cleared"
+
+
+class Site(NamedTuple):
+    """One outside call: the n-th of its operation to begin in one process of a task, or of an instance of a mapped one.
+
+    Which batch the n-th BatchGetItem asks for may differ from run to run, as several are under way at once.
+    """
+
+    task: str
+    service: str
+    operation: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.service} {self.operation} #{self.number}"
+
+
+class Fault(NamedTuple):
+    kind: str
+    lasts: str = ATTEMPT
+
+
+class Case(NamedTuple):
+    site: Site
+    fault: Fault
+
+    def __str__(self) -> str:
+        return f"{self.site} × {self.fault.kind}"
+
+
+#: For every call to AWS.
+OF_AWS = (
+    Fault("killed before"),
+    Fault("killed after"),
+    Fault("answer lost, connection closed"),
+    Fault("answer lost, time-out"),
+    Fault("time-out"),
+    Fault("throttled once", CALL),
+    Fault("throttled"),
+    Fault("500"),
+    Fault("503 until cleared", CLEARED),
+)
+#: For the calls of one operation.
+OF_OPERATION = {
+    "BatchGetItem": (Fault("30 % of keys unprocessed"),),
+    "CreateImportJob": (Fault("job FAILED"),),
+}
+#: For calls with a file in their answer, or in their request: UploadPart is a multipart upload broken in the middle.
+OF_DOWNLOADS = (Fault("answer cut in the middle"),)
+OF_UPLOADS = (Fault("upload cut in the middle"),)
+#: For every traversal.
+OF_GRAPH = (
+    Fault("killed before"),
+    Fault("killed mid-stream"),
+    Fault("killed after"),
+    Fault("refused once", CALL),
+    Fault("refused until cleared", CLEARED),
+    Fault("cut mid-batch once", CALL),
+    Fault("cut mid-batch"),
+    Fault("time-out once", CALL),
+    Fault("time-out"),
+    Fault("throttled once", CALL),
+    Fault("throttled"),
+    Fault("500"),
+)
+#: Never left out of a part: what must happen once, what is asked again by our own code, what breaks while it streams.
+DANGEROUS = (
+    "create_import_job: pinpoint CreateImportJob #1 × killed after",
+    "create_import_job: pinpoint CreateImportJob #1 × answer lost, time-out",
+    "create_import_job: pinpoint CreateImportJob #1 × job FAILED",
+    "extract: s3 PutObject #1 × answer lost, time-out",  # the claim
+    "check_limits: s3 PutObject #1 × answer lost, time-out",  # final.json
+    "check_limits: s3 PutObject #1 × killed after",
+    "check_limits: s3 CopyObject #2 × killed after",
+    "record_result: s3 DeleteObject #1 × killed after",  # the claim
+    "enrich_0: dynamodb BatchGetItem #1 × 30 % of keys unprocessed",
+    "enrich_1: dynamodb BatchGetItem #2 × killed before",
+    "extract: graph traversal #1 × cut mid-batch",
+    "extract: graph traversal #1 × killed mid-stream",
+)
+RESTARTED = Fault("server restarted mid-stream", CALL)
+
+
+@dataclass
+class Call:
+    """A call under way, and whether it is the one that the fault is meant for."""
+
+    site: Site
+    struck: str = ""
+    sendings: int = 0
+
+
+class Watch:
+    """Numbers the calls of one process, tells each, and says which the fault strikes."""
+
+    def __init__(self, task: str, case: Case | None, tell: Callable[..., None]) -> None:
+        self.task, self.case, self.tell = task, case, tell
+        self._numbers: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()  # an upload in parts has several threads
+        self._reached = False
+
+    def begin(self, service: str, operation: str, **told: Any) -> Call:
+        with self._lock:
+            self._numbers[service, operation] += 1
+            site = Site(self.task, service, operation, self._numbers[service, operation])
+            self.tell(site=site, **told)
+            return Call(site)
+
+    def strikes(self, call: Call) -> str:
+        """The kind of the fault that strikes this sending of the call; empty for none."""
+        call.sendings += 1
+        if not self.case:
+            return ""
+        wanted, fault = self.case
+        # what was left unprocessed is asked for in a call of its own, and a graph is read again over a new connection
+        follows = fault.lasts != CALL and (wanted.service == GRAPH or "unprocessed" in fault.kind)
+        with self._lock:
+            if call.site == wanted:
+                hit = call.sendings == 1 or fault.lasts != CALL
+            else:
+                hit = follows and self._reached and call.site[:3] == wanted[:3]
+            if hit and not self._reached:
+                self._reached = True
+                self.tell(struck=True)
+        return fault.kind if hit else ""
+
+
+def die() -> None:
+    """As the kernel ends a process that takes too much memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+def cases(sites: dict[Site, list[str]]) -> list[Case]:
+    """Every call site × every fault that applies there; a site says of itself that it is an upload or a download."""
+    found = []
+    for site, kinds in sites.items():
+        faults = OF_GRAPH if site.service == GRAPH else OF_AWS + OF_OPERATION.get(site.operation, ())
+        faults += OF_DOWNLOADS if "download" in kinds else ()
+        faults += OF_UPLOADS if "upload" in kinds else ()
+        found += [Case(site, fault) for fault in faults]
+    return found
+
+
+def part(all_cases: list[Case]) -> list[Case]:
+    """A fixed part: the dangerous cases, and each other kind of fault once, in the task that has the fewest so far."""
+    chosen = [case for case in all_cases if str(case) in DANGEROUS]
+    assert len(chosen) == len(DANGEROUS), sorted(set(DANGEROUS) - {str(case) for case in chosen})
+    for kind in dict.fromkeys(case.fault.kind for case in all_cases):
+        if kind not in {case.fault.kind for case in chosen}:
+            times = Counter(case.site.task for case in chosen)
+            here = (case for case in all_cases if case.fault.kind == kind)
+            chosen.append(min(here, key=lambda case: times[case.site.task]))
+    return [case for case in all_cases if case in chosen]

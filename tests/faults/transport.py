@@ -1,0 +1,193 @@
+"""Faults where the bytes to AWS go, at botocore's and aiobotocore's HTTP sessions: the SDK's retries are real."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import urllib.request
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiobotocore.awsrequest import AioAWSResponse
+from aiobotocore.endpoint import AioEndpoint
+from aiobotocore.httpsession import AIOHTTPSession
+from boto3.s3.transfer import TransferConfig
+from botocore.awsrequest import AWSResponse
+from botocore.endpoint import Endpoint
+from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
+from botocore.httpsession import URLLib3Session
+from s3transfer.utils import ChunksizeAdjuster  # type: ignore[import-untyped]  # it has no types
+from urllib3.exceptions import ProtocolError
+
+from tests.faults.sites import Call, Watch, die
+
+#: Files above this go to S3 in parts of it, so that the sample has some.
+PART_BYTES = 12 * 1024
+
+_now: ContextVar[tuple[Call, Any] | None] = ContextVar("_now", default=None)
+
+#: How each protocol says that it throttles: status, code.
+_THROTTLED = {
+    "rest-xml": (503, "SlowDown"),
+    "json": (400, "ProvisionedThroughputExceededException"),
+    "rest-json": (429, "TooManyRequestsException"),
+    "query": (400, "Throttling"),
+}
+_INTERNAL = {"rest-json": "InternalServerErrorException", "json": "InternalServerError"}
+
+
+def install(watch: Watch) -> None:
+    """Watch the calls of this process, which is one attempt of a task and ends with it."""
+    _small_parts()
+    begin, begin_async = Endpoint._send_request, AioEndpoint._send_request
+    send, send_async = URLLib3Session.send, AIOHTTPSession.send
+
+    def noted(model: Any) -> tuple[Call, Any]:
+        told = [("download", model.has_streaming_output), ("upload", model.has_streaming_input)]
+        kinds = [kind for kind, holds in told if holds]
+        return watch.begin(model.service_model.service_name, model.name, kinds=kinds), model
+
+    def begin_noted(self: Any, request_dict: Any, model: Any) -> Any:
+        _now.set(noted(model))
+        return begin(self, request_dict, model)
+
+    async def begin_noted_async(self: Any, request_dict: Any, model: Any) -> Any:
+        _now.set(noted(model))
+        return await begin_async(self, request_dict, model)
+
+    def sent(self: Any, request: Any) -> Any:
+        call, model = _now.get() or (None, None)
+        kind = watch.strikes(call) if call else ""
+        answer = _before(kind, model, request, AWSResponse)
+        return answer or _after(kind, model, request, send(self, request))
+
+    async def sent_async(self: Any, request: Any) -> Any:
+        call, model = _now.get() or (None, None)
+        kind = watch.strikes(call) if call else ""
+        answer = _before(kind, model, request, AioAWSResponse)
+        return answer or _after(kind, model, request, await send_async(self, request))
+
+    Endpoint._send_request, AioEndpoint._send_request = begin_noted, begin_noted_async
+    URLLib3Session.send, AIOHTTPSession.send = sent, sent_async
+
+
+def _before(kind: str, model: Any, request: Any, kind_of_answer: Any) -> Any:
+    """What becomes of a request that never arrives: an answer that nobody gave, an exception, or the end of us."""
+    match kind:
+        case "killed before":
+            die()
+        case "time-out":
+            raise ReadTimeoutError(endpoint_url=request.url)
+        case "throttled" | "throttled once":
+            return _error(*_THROTTLED[_protocol(model)], model, request, kind_of_answer)
+        case "500":
+            return _error(500, _INTERNAL.get(_protocol(model), "InternalError"), model, request, kind_of_answer)
+        case "503 until cleared":
+            return _error(503, "ServiceUnavailable", model, request, kind_of_answer)
+        case "upload cut in the middle":
+            _send_half(request)
+            raise ConnectionClosedError(endpoint_url=request.url)
+        case "job FAILED":
+            _doom_next_job(request.url)
+    return None
+
+
+def _after(kind: str, model: Any, request: Any, answer: Any) -> Any:
+    """What becomes of an answer to a request that took effect."""
+    match kind:
+        case "killed after":
+            die()
+        case "answer lost, connection closed":
+            raise ConnectionClosedError(endpoint_url=request.url)
+        case "answer lost, time-out":
+            raise ReadTimeoutError(endpoint_url=request.url)
+        case "30 % of keys unprocessed":
+            return _without_some(request, answer)
+        case "answer cut in the middle":
+            answer.raw = _Cut(answer.raw, int(answer.headers.get("Content-Length", 0)) // 2)
+    return answer
+
+
+def _protocol(model: Any) -> str:
+    return str(model.service_model.resolved_protocol)
+
+
+def _error(status: int, code: str, model: Any, request: Any, kind_of_answer: Any) -> Any:
+    headers, body = {}, b""
+    if _protocol(model) in ("json", "rest-json"):
+        headers = {"x-amzn-errortype": code}
+        body = json.dumps({"__type": code, "message": "made by the harness"}).encode()
+    elif request.method != "HEAD":
+        error = f"<Error><Code>{code}</Code><Message>made by the harness</Message></Error>"
+        body = (error if _protocol(model) == "rest-xml" else f"<ErrorResponse>{error}</ErrorResponse>").encode()
+    answer = kind_of_answer(request.url, status, headers, None)
+    answer._content = body  # as if it had been read from the socket
+    return answer
+
+
+def _without_some(request: Any, answer: Any) -> Any:
+    """BatchGetItem's answer with 30 % of the keys, rounded down, left unprocessed."""
+    asked, found = json.loads(request.body)["RequestItems"], json.loads(answer.content)
+    for table, wanted in asked.items():
+        left = wanted["Keys"][: int(len(wanted["Keys"]) * 0.3)]
+        if left:
+            found["UnprocessedKeys"] = {table: wanted | {"Keys": left}}
+            records = found["Responses"].get(table, [])
+            found["Responses"][table] = [r for r in records if not any(key.items() <= r.items() for key in left)]
+    answer.headers.pop("x-amz-crc32", None)
+    answer._content = json.dumps(found).encode()
+    return answer
+
+
+class _Cut:
+    """A body whose socket closes in the middle."""
+
+    def __init__(self, raw: Any, left: int) -> None:
+        self._raw, self._left = raw, left
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def read(self, amount: int | None = None, **options: Any) -> Any:
+        if not self._left:
+            self._raw.close()
+            raise ProtocolError("Connection broken")
+        some = self._raw.read(self._left if amount is None else min(amount, self._left), **options)
+        self._left -= len(some)
+        return some
+
+
+def _send_half(request: Any) -> None:
+    body = request.body if isinstance(request.body, bytes) else request.body.read()
+    url = urlsplit(request.url)
+    assert url.hostname
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
+    connection.putrequest(request.method, f"{url.path}?{url.query}", skip_host=True, skip_accept_encoding=True)
+    headers = {name: value.decode() if isinstance(value, bytes) else value for name, value in request.headers.items()}
+    for name, value in ({"Host": url.netloc, "Content-Length": str(len(body))} | headers).items():
+        if name not in ("Expect", "Transfer-Encoding"):
+            connection.putheader(name, value)
+    connection.endheaders(body[: len(body) // 2])
+    connection.sock.shutdown(socket.SHUT_WR)
+    with suppress(OSError):  # what the server makes of it shall be there before the next sending
+        connection.sock.recv(1)
+    connection.close()
+
+
+def _doom_next_job(url: str) -> None:
+    place = urlsplit(url)
+    control = f"{place.scheme}://{place.netloc}/cohort-flywheel/pinpoint"
+    urllib.request.urlopen(control, data=b'{"fail_next_jobs": 1}', timeout=10).close()  # noqa: S310 - our own server
+
+
+def _small_parts() -> None:
+    made = TransferConfig.__init__
+
+    def smaller(self: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **{"multipart_threshold": PART_BYTES, "multipart_chunksize": PART_BYTES} | kwargs)
+
+    TransferConfig.__init__ = smaller
+    ChunksizeAdjuster.adjust_chunksize = lambda self, size, file_size=None: size  # which keeps to S3's own 5 MB
