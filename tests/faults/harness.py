@@ -46,7 +46,7 @@ IMPORT_SECONDS, LONG_IMPORT_SECONDS = 0.1, 1.0
 WORKERS = min(2, os.cpu_count() or 1)
 #: After a job that FAILED another one has made the segment, and these tell which; all other bytes are the same.
 TELLS_OF_THE_JOB = re.compile(r"(reports|results)/")
-IDS_OF_THE_JOB = re.compile(rb'"(job|segment)_id": "\w+"')
+IDS_OF_THE_JOB = re.compile(rb'"(job|segment)_id": "\w+"|"segment_version": \d+')
 #: What a run leaves that its plan refused, or could not ask: nobody takes it away.
 OF_A_REFUSED_RUN = f"reports/{DAG_ID}/"
 
