@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # an import of Airflow takes three times as long where Python may not keep what it compiled
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test backfills faults nightly lint up down servers servers-down clean
+.PHONY: help setup demo test backfills faults bench bench-full nightly lint up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,13 +20,19 @@ demo: setup ## one run of the daily DAG on local servers and sample players, and
 
 test: setup ## all tests but the backfills, on servers that they start and stop themselves
 	@$(PY) -m local test-needs
-	@$(PY) -m pytest --ignore=tests/backfill
+	@$(PY) -m pytest --numprocesses=2 --ignore=tests/backfill
 
 backfills: setup ## five days of snapshots, backfilled by a real scheduler on PostgreSQL; four minutes
 	@$(PY) -m pytest tests/backfill
 
 faults: setup ## every outside call of a run × every fault that applies there; WORDS=BatchGetItem for those with a word
 	@$(PY) -m tests.faults $(WORDS)
+
+bench: setup ## measured against what else a studio would use, 1,000 and 10,000 players; to tests/benchmarks/RESULTS.md
+	@$(PY) -m tests.benchmarks
+
+bench-full: setup ## the same with 100,000 and 1,000,000 players; hours, 8 GB of memory and 2 GB of disk
+	@$(PY) -m tests.benchmarks --full
 
 nightly: setup ## the properties on 10,000 cases each; over half an hour
 	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest tests/cohort_flywheel

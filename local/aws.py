@@ -51,12 +51,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     made = server(arguments.host, arguments.port, arguments.import_seconds)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs behind it with SIGINT ignored
+        signal.signal(number, _stop)
     print(f"AWS (moto and Pinpoint) listens on http://{arguments.host}:{made.server_port}", flush=True)
     try:
         made.serve_forever()
-    except KeyboardInterrupt:
-        pass
     finally:
         made.server_close()
 

@@ -44,6 +44,8 @@ class Up:
     output: str
     seconds: float
     database_url: str | None = None
+    #: What was waited for in vain: nobody waits again on an Airflow that stands still.
+    stuck: str = ""
 
     @property
     def url(self) -> str:
@@ -181,9 +183,12 @@ class Up:
 
 
 def wait_until(holds: Callable[[], bool], what: str, up: Up, seconds: float = RUN_SECONDS) -> None:
+    if up.stuck:
+        pytest.fail(f"not waited until {what}: a test before this one waited in vain until {up.stuck}")
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
+            up.stuck = what
             tail = "\n".join((up.run_dir / "airflow.log").read_text(errors="replace").splitlines()[-20:])
             unfinished = [
                 f"{run['dag_run_id']}: {run['state']} {up.tasks(run['dag_run_id'])}"

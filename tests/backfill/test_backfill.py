@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -122,11 +123,10 @@ def jobs(up: Up) -> list[Any]:
 
 
 def test_each_day_gives_its_own_members_under_its_own_threshold(
-    past: Up, expected: dict[datetime, list[str]], capsys: pytest.CaptureFixture[str]
+    past: Up, expected: dict[datetime, list[str]], figure: Callable[[str], None]
 ) -> None:
     up = past
-    with capsys.disabled():
-        print(f" [up on PostgreSQL took {up.seconds:.0f} s]", end="")
+    figure(f"up on PostgreSQL took {up.seconds:.0f} s")
 
     def check(day: datetime, run_id: str) -> dict[str, Any]:
         up.end(run_id)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +136,14 @@ def test_the_form_says_each_cohorts_direction_and_range(found: Any) -> None:
 
 
 def test_reading_the_dags_needs_no_network_and_none_of_the_heavy_libraries(
-    found: Any, capsys: pytest.CaptureFixture[str]
+    found: Any, figure: Callable[[str], None]
 ) -> None:
     # the process had no sockets from its first line on, and every DAG came out of it
     assert [len(folder["dags"]) for folder in found["folders"]] == [2, 5]
     assert found["sockets_blocked"]
     assert {"gremlin_python", "pandas", "moto", "aiobotocore"}.isdisjoint(found["modules"])
-    with capsys.disabled():
-        seconds = ", ".join(f"{folder['seconds']:.2f} s" for folder in found["folders"])
-        print(f" [dags/ was parsed in {seconds} (with Airflow itself imported, and a second time)]", end="")
+    seconds = ", ".join(f"{folder['seconds']:.2f} s" for folder in found["folders"])
+    figure(f"dags/ was parsed in {seconds} (with Airflow itself imported, and a second time)")
 
 
 def test_airflows_plugin_loader_imports_none_of_our_modules(found: Any) -> None:

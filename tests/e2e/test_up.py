@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -15,15 +16,14 @@ from tests.airflow_up import DAG_ID, Up, run_local
 pytestmark = pytest.mark.airflow
 
 
-def test_up_prints_the_address_and_what_to_do_next(up: Up, capsys: pytest.CaptureFixture[str]) -> None:
+def test_up_prints_the_address_and_what_to_do_next(up: Up, figure: Callable[[str], None]) -> None:
     assert f"Airflow          {up.url}\nlogin            none: everybody on this machine is admin\n" in up.output
     assert f"{up.url}/dags/{DAG_ID}" in up.output
     assert "`make down`" in up.output
     page = httpx.get(up.url, trust_env=False, follow_redirects=True)
     assert page.status_code == 200
     assert "<title>Airflow</title>" in page.text
-    with capsys.disabled():
-        print(f" [up took {up.seconds:.0f} s]", end="")
+    figure(f"make up took {up.seconds:.0f} s")
 
 
 def test_airflow_listens_on_the_loopback_address_only(up: Up) -> None:

@@ -29,6 +29,7 @@ from airflow.sdk.exceptions import (
 )
 from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.serde import deserialize, serialize
+from asgiref.sync import ThreadSensitiveContext
 
 from cohort_flywheel import membership
 from tests.faults import graph, transport
@@ -274,8 +275,10 @@ def _fire(wait: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     trigger = getattr(importlib.import_module(module), name)(**arguments)
 
     async def first() -> Any:
-        async for event in trigger.run():
-            return event.payload
+        # a thread of its own: a fork leaves the parent's one behind, and this would wait for it
+        async with ThreadSensitiveContext():  # type: ignore[no-untyped-call]  # asgiref's constructor has no types
+            async for event in trigger.run():
+                return event.payload
         raise RuntimeError("the trigger ended without an event")
 
     return "fired", {"event": asyncio.run(first())}

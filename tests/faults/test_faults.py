@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +23,15 @@ def world(servers: Any, config: Any, seeded: Any, tmp_path_factory: pytest.TempP
         yield made
 
 
-def test_a_run_survives_a_part_of_the_faults(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_survives_a_part_of_the_faults(world: World, figure: Callable[[str], None]) -> None:
     from tests.faults.harness import tried
 
     every = cases(world.sites)
     tally = Tally(world.sites)
     for outcome in tried(world, part(every)):
         tally.add(outcome.case, outcome.wrong)
-    with capsys.disabled():
-        kinds = len({case.fault.kind for case in tally.tried})
-        print(f"\n{tally}; all {kinds} kinds of faults, but only a part: make faults tries all {len(every) + 1}")
+    kinds = len({case.fault.kind for case in tally.tried})
+    figure(f"{tally}; all {kinds} kinds of faults, but only a part: make faults tries all {len(every) + 1}")
     assert not tally.failed, "\n".join(f"{case}: {'; '.join(wrong)}" for case, wrong in tally.failed.items())
 
 

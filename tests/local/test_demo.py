@@ -7,9 +7,9 @@ import re
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 
 import psutil  # type: ignore[import-untyped,unused-ignore]  # Airflow brings it
-import pytest
 
 from local.config import ROOT
 
@@ -28,7 +28,7 @@ def marked(value: str) -> list[str]:
     return found
 
 
-def test_the_demo_imports_three_players_and_leaves_nothing_running(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_imports_three_players_and_leaves_nothing_running(figure: Callable[[str], None]) -> None:
     value = uuid.uuid4().hex
     environ = {key: text for key, text in os.environ.items() if key not in ("COHORT", "THRESHOLD")} | {MARK: value}
     with subprocess.Popen(
@@ -58,5 +58,4 @@ def test_the_demo_imports_three_players_and_leaves_nothing_running(capsys: pytes
     assert len(files) >= 5  # extract, segment file, rejects, report, log
     assert [file for file in files if not (ROOT / file).is_file()] == []
     assert marked(value) == []
-    with capsys.disabled():
-        print(f" [{output.rstrip().splitlines()[-2]}]", end="")
+    figure(f"the demo: {output.rstrip().splitlines()[-2]}")
