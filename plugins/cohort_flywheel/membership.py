@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
+
+import orjson
 
 from cohort_flywheel.cohorts import Direction
 from cohort_flywheel.errors import FlywheelError
@@ -202,7 +203,7 @@ def write_extract(
     shards: list[dict[str, int]] = []
     separator, end = b"[\n", 0
     for number, member in enumerate(members):
-        record = json.dumps({"playerId": [member.player_id], property: [member.score]}, ensure_ascii=False).encode()
+        record = orjson.dumps({"playerId": [member.player_id], property: [member.score]})
         file.write(separator + record)
         if number % size == 0:
             shards.append({"index": len(shards), "first": end + len(separator), "bytes": -len(separator), "members": 0})
@@ -236,7 +237,7 @@ def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
         if not line.strip() or text in (b"[", b"]", b"[]"):
             continue
         try:
-            record = json.loads(text)
+            record = orjson.loads(text)
             (player_id,), (score,) = record["playerId"], record[property]
             ours = isinstance(record["playerId"], list) and isinstance(record[property], list) and is_score(score)
             if not ours or not player_id.encode():

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import orjson
 from pydantic import Field, ValidationError
 
 from cohort_flywheel.cohorts import Direction, Strict
@@ -76,18 +77,24 @@ class SnapshotFile:
 
     def add(self, vertices: Iterable[Vertex]) -> None:
         header = self._header
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._path.open("ab") as file:
             for vertex in vertices:
                 if is_beyond(vertex.score, header.direction, header.floor):
-                    properties = [vertex.properties.get(name, []) for name in header.required]
-                    # no ensure_ascii=False: a required property may hold half of a surrogate pair
-                    file.write(json.dumps([vertex.player_id, vertex.score, *properties], default=str) + "\n")
+                    file.write(_line(vertex, header.required))
                     self._vertices += 1
 
     def close(self) -> None:
         """Write the end."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"vertices": self._vertices}) + "\n")
+
+
+def _line(vertex: Vertex, required: list[str]) -> bytes:
+    if not required:
+        return orjson.dumps([vertex.player_id, vertex.score], option=orjson.OPT_APPEND_NEWLINE)
+    # a required property may hold anything, half of a surrogate pair too, which orjson refuses
+    properties = [vertex.properties.get(name, []) for name in required]
+    return json.dumps([vertex.player_id, vertex.score, *properties], default=str).encode() + b"\n"
 
 
 def read_header(line: bytes, place: str) -> Header:
@@ -105,7 +112,7 @@ def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
     number, end = 0, None
     for line in iterator:
         try:
-            entry: Any = json.loads(line)
+            entry: Any = _loads(line)
             if isinstance(entry, dict):
                 end = entry["vertices"]
                 continue
@@ -117,6 +124,14 @@ def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
         yield vertex
     if end != number:
         raise FlywheelError(f"{place} breaks off after {number} vertices: restore the file as it was")
+
+
+def _loads(line: bytes) -> Any:
+    """Where orjson refuses (half of a surrogate pair), json does not."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)
 
 
 def _checked(entry: Any) -> list[Any]:

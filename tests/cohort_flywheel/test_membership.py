@@ -301,7 +301,7 @@ def test_any_vertices_in_any_order_give_the_same_members_and_both_sums(
 
 def test_the_extract_has_the_seeds_shape_and_a_record_a_line() -> None:
     assert extract(Member("msmith", 3), Member("wayne96", 3)) == (
-        b'[\n{"playerId": ["msmith"], "ea_atrisk": [3]},\n{"playerId": ["wayne96"], "ea_atrisk": [3]}\n]\n'
+        b'[\n{"playerId":["msmith"],"ea_atrisk":[3]},\n{"playerId":["wayne96"],"ea_atrisk":[3]}\n]\n'
     )
 
 

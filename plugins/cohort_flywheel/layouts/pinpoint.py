@@ -47,6 +47,9 @@ def refused_column(contact: Contact) -> str | None:
     for column, value in contact.attributes.items():
         if len(value) > MAX_VALUE_CHARACTERS or _REFUSED.search(value):
             return column
+    characters = sum(len(column) + len(value) for column, value in contact.attributes.items())
+    if 4 * (characters + len(contact.address) + len(contact.player_id)) < MAX_ENDPOINT_BYTES // 2:
+        return None  # a character has four bytes at most, and the names of the columns leave the other half
     # read strictly: the names of the attributes count as their values do
     names = header(list(contact.attributes))
     if sum(len(text.encode()) for text in (*names, *row(contact))) > MAX_ENDPOINT_BYTES:

@@ -24,7 +24,7 @@ def test_the_three_at_risk(airflow_env: Any, aws: Any, config: Any) -> None:
         {"playerId": ["wayne96"], "ea_atrisk": [3]},
         {"playerId": ["xortiz"], "ea_atrisk": [3]},
     ]
-    assert body.decode().splitlines()[1] == '{"playerId": ["msmith"], "ea_atrisk": [3]},'  # a record a line
+    assert body.decode().splitlines()[1] == '{"playerId":["msmith"],"ea_atrisk":[3]},'  # a record a line
     assert output["bytes"] == len(body)
     assert output["put"]
 
