@@ -57,11 +57,16 @@ class CohortReportOperator(BaseOperator):
         self.plan, self.extract, self.checked, self.imported = plan, extract, checked, imported
         self.aws_conn_id, self.notify, self.clock = aws_conn_id, notify or Notify(), clock
 
+    def _not_before(self, task_id: str) -> set[str]:
+        """This task, and those that do not come before it: whether they have run yet is chance."""
+        dag = self.get_dag()
+        return set(dag.task_ids) - self.get_flat_relative_ids(upstream=True) if dag else {task_id}
+
     def execute(self, context: Context) -> dict[str, Any]:
         with outside("Clearing this task is safe: it writes the same report again.") as done:
             dag_run, ti = context["dag_run"], context["ti"]
             states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
-            tasks = {task: word(state) for task, state in states.items() if task != ti.task_id}
+            tasks = {task: word(state) for task, state in states.items() if task not in self._not_before(ti.task_id)}
             run = {
                 "dag_id": dag_run.dag_id,
                 "run_id": dag_run.run_id,
