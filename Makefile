@@ -35,7 +35,7 @@ bench-full: setup ## the same with 100,000 and 1,000,000 players; hours, 8 GB of
 	@$(PY) -m tests.benchmarks --full
 
 nightly: setup ## the properties on 10,000 cases each; over half an hour
-	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest tests/cohort_flywheel
+	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest --numprocesses=2 --timeout=7200 -m hypothesis tests/cohort_flywheel
 
 lint: setup ## ruff (AIR rules included), its formatting, and the types
 	@.venv/bin/ruff check .

@@ -12,10 +12,12 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from local import config as local_config
 from local import seed
@@ -30,11 +32,21 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 _numbers = itertools.count(1)
 
 
+class Together(LoadScopeScheduling):
+    """A file's tests on one of xdist's workers, for the sake of its fixtures; those that share an Airflow likewise."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = PurePosixPath(nodeid.partition("::")[0])
+        return str(path.parent if path.parent.name in ("e2e", "backfill") else path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares an Airflow or a file's fixtures stays together on one of xdist's workers."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in ("e2e", "backfill") else str(item.path)))
+    """What takes longest begins first, so that no worker is left alone with it."""
+    items.sort(key=lambda item: item.path.parent.name != "e2e")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
