@@ -41,6 +41,7 @@ lint: setup ## ruff (AIR rules included), its formatting, and the types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy plugins dags local tests
+	@.venv/bin/cfn-lint --include-checks I -- include/cloudformation/cohort-flywheel.yaml
 
 up: setup ## the servers and a real Airflow with its UI, seeded; prints the address
 	@$(PY) -m local up

@@ -1,4 +1,4 @@
-"""The AWS of a laptop: moto's server with Amazon Pinpoint's import jobs beside its own S3, IAM, STS and the rest.
+"""The AWS of a laptop: moto's server, and what it lacks: Pinpoint's imports, Customer Profiles, campaigns, SES's lists.
 
 Run it with ``python -m local.aws --host 127.0.0.1 --port 5566``; it stops on SIGTERM and on Ctrl-C.
 """
@@ -14,9 +14,13 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from local.connect_campaigns.wsgi import with_connect_campaigns
+from local.customer_profiles.wsgi import with_customer_profiles
 from local.pinpoint import control_plane
 from local.pinpoint.control import control
 from local.pinpoint.models import install
+from local.qconnect.wsgi import with_qconnect
+from local.sesv2.control_plane import with_sesv2
 
 
 def application() -> Callable[..., Iterable[bytes]]:
@@ -29,7 +33,7 @@ def application() -> Callable[..., Iterable[bytes]]:
             return control_plane.serve(environ, start_response)
         return moto(environ, start_response)
 
-    return serve
+    return with_customer_profiles(with_qconnect(with_connect_campaigns(with_sesv2(serve))))
 
 
 def server(host: str, port: int, import_seconds: float = 4.0) -> BaseWSGIServer:
@@ -53,7 +57,7 @@ def main() -> None:
     made = server(arguments.host, arguments.port, arguments.import_seconds)
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs behind it with SIGINT ignored
         signal.signal(number, _stop)
-    print(f"AWS (moto and Pinpoint) listens on http://{arguments.host}:{made.server_port}", flush=True)
+    print(f"AWS (moto, and what local/ adds) listens on http://{arguments.host}:{made.server_port}", flush=True)
     try:
         made.serve_forever()
     finally:

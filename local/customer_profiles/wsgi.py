@@ -1,0 +1,16 @@
+"""Customer Profiles on a server: taught to moto, with the upload addresses and the control plane in front of it."""
+
+from local.rest_json.control import Wsgi, with_control_plane
+from local.rest_json.moto_service import teach
+
+from . import models
+from .control import control
+from .presigned import with_uploads
+
+PATH = "/cohort-flywheel/customer-profiles"
+
+
+def with_customer_profiles(inner: Wsgi) -> Wsgi:
+    teach("customerprofiles", "profile", models.backends)
+    uploads = with_uploads(inner, control, models.find_upload)
+    return with_control_plane(uploads, PATH, control, models.state, models.forget)

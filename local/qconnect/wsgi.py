@@ -1,0 +1,14 @@
+"""Message templates on a server: taught to moto, with their control plane in front of it."""
+
+from local.rest_json.control import Wsgi, with_control_plane
+from local.rest_json.moto_service import teach
+
+from . import models
+from .control import control
+
+PATH = "/cohort-flywheel/qconnect"
+
+
+def with_qconnect(inner: Wsgi) -> Wsgi:
+    teach("qconnect", "wisdom", models.backends)
+    return with_control_plane(inner, PATH, control, models.state, models.forget)
