@@ -1,0 +1,231 @@
+"""Every call to AWS of the tasks of a run, and what IAM asks of each."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from aiobotocore.client import AioBaseClient
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
+
+from tests.deploy.iam_checker import Request
+from tests.deploy.stack import ACCOUNT
+from tests.faults import transport
+
+#: What of a call's parameters says on what it works, or comes as a condition key.
+TELLING = (
+    "Bucket", "Key", "CopySource", "Prefix", "Delimiter", "IfMatch", "IfNoneMatch", "TableName", "RequestItems",
+    "ApplicationId", "JobId", "SegmentId", "ImportJobRequest", "RoleName", "Name",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a task; `error` is AWS's code where it was refused."""
+
+    task: str
+    service: str
+    operation: str
+    parameters: Mapping[str, Any]
+    error: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.service} {self.operation}"
+
+
+class Recorder:
+    """Notes the calls of every process of a played run in a file, and may break the first upload to each place."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._file = folder, folder / "calls.jsonl"
+        self.breaks_uploads = False
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """While the block runs, `play.Run` begins each process with our recorder."""
+        inner = transport.install
+
+        def install(watch: Any) -> None:
+            inner(watch)
+            self._install(watch.task)
+
+        with mock.patch.object(transport, "install", install):
+            yield
+
+    def calls(self) -> list[Call]:
+        return [Call(**json.loads(line)) for line in self._file.read_text(encoding="utf-8").splitlines()]
+
+    def _install(self, task: str) -> None:
+        """In a task's own process, which ends with it: nothing is put back."""
+        call, call_async = BaseClient._make_api_call, AioBaseClient._make_api_call
+
+        def noted(client: Any, operation: str, parameters: Any) -> Any:
+            telling = _telling(parameters)
+            try:
+                self._break(operation, parameters)
+                answer = call(client, operation, parameters)
+            except ClientError as error:
+                self._note(task, client, operation, telling, error.response["Error"]["Code"])
+                raise
+            self._note(task, client, operation, telling)
+            return answer
+
+        async def noted_async(client: Any, operation: str, parameters: Any) -> Any:
+            telling = _telling(parameters)
+            answer = await call_async(client, operation, parameters)
+            self._note(task, client, operation, telling)
+            return answer
+
+        BaseClient._make_api_call, AioBaseClient._make_api_call = noted, noted_async
+
+    def _break(self, operation: str, parameters: Mapping[str, Any]) -> None:
+        """Refuse the first part of the first upload to each place, so that the SDK takes the upload back."""
+        if operation != "UploadPart" or not self.breaks_uploads:
+            return
+        folder = parameters["Key"].partition("/")[0]
+        if folder == "reports":  # which are some kB, and uploaded in parts only because parts are so small here
+            return
+        place = f"{parameters['Bucket']}.{folder}"
+        try:
+            (self._folder / place).touch(exist_ok=False)
+        except FileExistsError:
+            return
+        raise ClientError({"Error": {"Code": "BrokenByTheTest", "Message": ""}}, operation)
+
+    def _note(self, task: str, client: Any, operation: str, telling: Mapping[str, Any], error: str = "") -> None:
+        service = client.meta.service_model.service_name
+        word = {"task": task, "service": service, "operation": operation, "parameters": telling, "error": error}
+        line = json.dumps(word).encode() + b"\n"
+        file = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, line)  # one write: threads and processes append side by side
+        os.close(file)
+
+
+def _telling(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What is worth noting, before the SDK rewrites it; the keys that a lookup asks for are players, and left out."""
+    telling = {name: value for name, value in parameters.items() if name in TELLING}
+    if "RequestItems" in telling:
+        telling["RequestItems"] = sorted(telling["RequestItems"])
+    return telling
+
+
+# --- what IAM asks of a call
+
+# [S3 API: HeadObject, GetObject] "If the object you request doesn't exist, the error that Amazon S3 returns depends on
+# whether you also have the s3:ListBucket permission": without it 403, which our code would take for a refusal.
+_NOT_THERE = ("404", "NoSuchKey")
+
+
+def needs(call: Call, region: str) -> list[Request]:
+    """The actions, resources and condition keys of a call; raises LookupError for a call without a rule.
+
+    Each by the service authorization reference (https://docs.aws.amazon.com/service-authorization/latest/reference/,
+    reference_policies_actions-resources-contextkeys.html), and the pages named beside it.
+    """
+    try:
+        rule = _RULES[call.service, call.operation]
+    except KeyError:
+        raise LookupError(f"no rule says what IAM asks of {call}: add it to iam_calls.py, with its page") from None
+    return rule(call, f"{region}:{ACCOUNT}")
+
+
+def _bucket(call: Call, where: str) -> list[Request]:
+    return [Request("s3:ListBucket", f"arn:aws:s3:::{call.parameters['Bucket']}")]
+
+
+def _listing(call: Call, where: str) -> list[Request]:
+    # [S3: bucket policy examples, condition keys] s3:prefix and s3:delimiter come with the request that has them
+    asked = {"s3:prefix": "Prefix", "s3:delimiter": "Delimiter"}
+    context = {key: call.parameters[name] for key, name in asked.items() if name in call.parameters}
+    return [Request("s3:ListBucket", f"arn:aws:s3:::{call.parameters['Bucket']}", context)]
+
+
+def _object(action: str) -> Callable[[Call, str], list[Request]]:
+    def rule(call: Call, where: str) -> list[Request]:
+        found = [Request(action, _arn(call.parameters["Bucket"], call.parameters["Key"]))]
+        if action == "s3:GetObject" and call.error in _NOT_THERE:
+            found += _bucket(call, where)
+        return found
+
+    return rule
+
+
+def _put(call: Call, where: str) -> list[Request]:
+    found = _object("s3:PutObject")(call, where)
+    # [S3: conditional writes] If-Match needs s3:GetObject too; If-None-Match does not
+    return found + (_object("s3:GetObject")(call, where) if "IfMatch" in call.parameters else [])
+
+
+def _copy(call: Call, where: str) -> list[Request]:
+    # [S3 API: CopyObject] "You must have read access to the source object and write access to the destination bucket."
+    source = call.parameters["CopySource"]
+    return [
+        Request("s3:GetObject", _arn(source["Bucket"], source["Key"])),
+        Request("s3:PutObject", _arn(call.parameters["Bucket"], call.parameters["Key"])),
+    ]
+
+
+def _table(call: Call, where: str) -> list[Request]:
+    tables = call.parameters.get("RequestItems") or [call.parameters["TableName"]]
+    return [Request(f"dynamodb:{call.operation}", f"arn:aws:dynamodb:{where}:table/{table}") for table in tables]
+
+
+def _pinpoint(below: str = "") -> Callable[[Call, str], list[Request]]:
+    # https://docs.aws.amazon.com/pinpoint/latest/developerguide/permissions-actions.html
+    def rule(call: Call, where: str) -> list[Request]:
+        app = f"arn:aws:mobiletargeting:{where}:apps/{call.parameters['ApplicationId']}"
+        return [Request(f"mobiletargeting:{call.operation}", app + below.format(**call.parameters))]
+
+    return rule
+
+
+def _import_job(call: Call, where: str) -> list[Request]:
+    # [IAM: granting permissions to pass a role to a service] who hands a role to a service needs iam:PassRole on it
+    role = call.parameters["ImportJobRequest"]["RoleArn"]
+    passed = Request("iam:PassRole", role, {"iam:PassedToService": "pinpoint.amazonaws.com"})
+    return [*_pinpoint()(call, where), passed]
+
+
+def _role(call: Call, where: str) -> list[Request]:
+    return [Request("iam:GetRole", f"arn:aws:iam::{ACCOUNT}:role/{call.parameters['RoleName']}")]
+
+
+def _parameter(call: Call, where: str) -> list[Request]:
+    # [Systems Manager: restricting access to parameters] the name's own slash is the one behind `parameter`
+    return [Request("ssm:GetParameter", f"arn:aws:ssm:{where}:parameter{call.parameters['Name']}")]
+
+
+def _arn(bucket: str, key: str) -> str:
+    return f"arn:aws:s3:::{bucket}/{key}"
+
+
+# [S3: multipart upload and permissions] each of the three needs s3:PutObject; to take one back is an action of its own
+_RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
+    ("s3", "HeadBucket"): _bucket,
+    ("s3", "ListObjectsV2"): _listing,
+    ("s3", "HeadObject"): _object("s3:GetObject"),
+    ("s3", "GetObject"): _object("s3:GetObject"),
+    ("s3", "PutObject"): _put,
+    ("s3", "CreateMultipartUpload"): _object("s3:PutObject"),
+    ("s3", "UploadPart"): _object("s3:PutObject"),
+    ("s3", "CompleteMultipartUpload"): _object("s3:PutObject"),
+    ("s3", "AbortMultipartUpload"): _object("s3:AbortMultipartUpload"),
+    ("s3", "CopyObject"): _copy,
+    ("s3", "DeleteObject"): _object("s3:DeleteObject"),
+    ("dynamodb", "DescribeTable"): _table,
+    ("dynamodb", "BatchGetItem"): _table,
+    ("pinpoint", "GetApp"): _pinpoint(),
+    ("pinpoint", "GetImportJobs"): _pinpoint(),
+    ("pinpoint", "CreateImportJob"): _import_job,
+    ("pinpoint", "GetImportJob"): _pinpoint("/jobs/import/{JobId}"),
+    ("pinpoint", "GetSegment"): _pinpoint("/segments/{SegmentId}"),
+    ("iam", "GetRole"): _role,
+    ("ssm", "GetParameter"): _parameter,
+}
