@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # an import of Airflow takes three times as long where Python may not keep what it compiled
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test backfills faults bench bench-full nightly lint up down servers servers-down clean
+.PHONY: help setup demo test backfills faults bench bench-full bench-width bench-small nightly lint up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ bench: setup ## measured against what else a studio would use, 1,000 and 10,000 
 
 bench-full: setup ## the same with 100,000 and 1,000,000 players; hours, 8 GB of memory and 2 GB of disk
 	@$(PY) -m tests.benchmarks --full
+
+bench-width: setup ## shards over one Celery worker and over two; needs redis-server and PostgreSQL; ten minutes
+	@$(PY) -m tests.benchmarks.width
+
+bench-small: setup ## three players: whose the time of a run is; four minutes
+	@$(PY) -m tests.benchmarks.small_case
 
 nightly: setup ## the properties on 10,000 cases each; over half an hour
 	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest --numprocesses=2 --timeout=7200 -m hypothesis tests/cohort_flywheel

@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
 
-from local import config as local_config
-from tests.airflow_up import Up, ends_with_us, free_ports, running
+from tests.airflow_up import Up, running
+from tests.postgresql import NoPostgreSQLError, postgresql
 
 
 @pytest.fixture(scope="package")
 def database_url() -> Iterator[str]:
-    """An empty database of a PostgreSQL of our own, which is gone at the end, whatever happens to this process."""
-    programs = local_config.postgresql()
-    if not programs:
-        pytest.skip("PostgreSQL is missing: apt-get install postgresql")
-    # not in a folder of pytest's, which nobody but its maker may enter
-    folder = Path(tempfile.mkdtemp(prefix="postgresql-of-tests-"))
-    data, (port,) = folder / "data", free_ports(1)
-    user = _as_no_root(folder)
-    stop = [*user, str(programs / "pg_ctl"), "stop", "--mode=immediate", f"--pgdata={data}"]
-    end = ["sh", "-c", 'folder=$1; shift; [ ! -e "$folder/data/postmaster.pid" ] || "$@"; rm -rf "$folder"', "sh"]
-    with ends_with_us([*end, str(folder), *stop], dict(os.environ)):
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": port,
-            "unix_socket_directories": "",
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
-        }
-        options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
-        init = ("initdb", "--username=airflow", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-        for command in (init, ("pg_ctl", "start", "--wait", f"--log={folder / 'log'}", f"--options={options}")):
-            program = [str(programs / command[0]), *command[1:], f"--pgdata={data}"]
-            output = folder / f"{command[0]}.txt"  # no pipe, which the server would hold open
-            with output.open("w") as file:
-                done = subprocess.run(
-                    [*user, *program], cwd=folder, stdout=file, stderr=subprocess.STDOUT, timeout=120, check=False
-                )
-            if done.returncode:
-                pytest.skip(f"PostgreSQL does not run here, {command[0]}: {output.read_text()[-500:]}")
-        yield f"postgresql+psycopg2://airflow@127.0.0.1:{port}/postgres"
-
-
-def _as_no_root(folder: Path) -> list[str]:
-    """What to put before a command of PostgreSQL, which refuses to run as root; the folder is its user's then."""
-    if os.getuid():
-        return []
-    names = {entry.pw_name: entry for entry in pwd.getpwall()}
-    user = names.get("postgres") or names["nobody"]
-    shutil.chown(folder, user.pw_uid, user.pw_gid)
-    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    """An empty database."""
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(postgresql())
+        except NoPostgreSQLError as error:
+            pytest.skip(str(error))
+        yield url
 
 
 @pytest.fixture(scope="package")
