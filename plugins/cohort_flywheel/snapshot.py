@@ -92,7 +92,8 @@ class SnapshotFile:
 def _line(vertex: Vertex, required: list[str]) -> bytes:
     if not required:
         return orjson.dumps([vertex.player_id, vertex.score], option=orjson.OPT_APPEND_NEWLINE)
-    # a required property may hold anything, half of a surrogate pair too, which orjson refuses
+    # a required property may hold anything: half of a surrogate pair, which orjson refuses, and whole numbers beyond 64
+    # bits, which it rounds
     properties = [vertex.properties.get(name, []) for name in required]
     return json.dumps([vertex.player_id, vertex.score, *properties], default=str).encode() + b"\n"
 
@@ -109,10 +110,11 @@ def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
     """Read the vertices line by line; raise FlywheelError, without the text, for a line that is none or a lost end."""
     iterator = iter(lines)
     header = read_header(next(iterator, b""), place)
+    loads = json.loads if header.required else orjson.loads
     number, end = 0, None
     for line in iterator:
         try:
-            entry: Any = _loads(line)
+            entry: Any = loads(line)
             if isinstance(entry, dict):
                 end = entry["vertices"]
                 continue
@@ -124,14 +126,6 @@ def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
         yield vertex
     if end != number:
         raise FlywheelError(f"{place} breaks off after {number} vertices: restore the file as it was")
-
-
-def _loads(line: bytes) -> Any:
-    """Where orjson refuses (half of a surrogate pair), json does not."""
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return json.loads(line)
 
 
 def _checked(entry: Any) -> list[Any]:

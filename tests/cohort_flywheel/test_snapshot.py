@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cohort_flywheel.cohorts import Direction
@@ -120,6 +120,7 @@ any_vertices = st.lists(
 )
 
 
+@example([Vertex("a", 1, {"status": ["\ud800"], "beta": [-(2**63) - 1]})], "above", 0, 0)  # what orjson does not keep
 @given(any_vertices, st.sampled_from(["above", "below"]), st.integers(-5, 5), st.integers(0, 20))
 def test_any_vertices_read_back_as_they_were(
     vertices: list[Vertex], direction: Direction, floor: int, first: int
