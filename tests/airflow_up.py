@@ -171,7 +171,7 @@ class Up:
 
     def report(self, run_id: str, dag_id: str = DAG_ID) -> dict[str, Any]:
         """The one report of a run."""
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", run_id) + ".json"
+        name = f"{dag_id}__{re.sub(r'[^A-Za-z0-9_.-]', '_', run_id)}.json"
         keys = [key for key in self.keys(self.config.state_bucket) if key.endswith(f"/{name}") and "reports/" in key]
         reports: list[dict[str, Any]] = [json.loads(self.read(self.config.state_bucket, key)) for key in keys]
         found = [report for report in reports if report["run"]["dag_id"] == dag_id]

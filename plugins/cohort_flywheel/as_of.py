@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from cohort_flywheel.errors import FlywheelError
+
+#: What stands between an instant and a date in the interval that follows it.
+_MOMENT = timedelta(minutes=1)
 
 
 class RunDates(NamedTuple):
@@ -58,6 +61,8 @@ def as_of(run: RunDates, *, last_instant: Callable[[datetime], datetime], now: d
         raise FlywheelError(
             f"the logical date {logical_date:%Y-%m-%d %H:%M:%S} UTC means the as-of"
             f" {meant:%Y-%m-%d %H:%M:%S} UTC, but Airflow gave this run {moment:%Y-%m-%d %H:%M:%S} UTC (the"
-            " command line's -l does so): start it without a logical date, or use a backfill for a past day"
+            " command line's -l does so, and an interval given beside the form's own date): for the newest day give no"
+            " date at all; for a past one a date in the interval that follows it and no data interval (UI, REST), as"
+            f" {moment + _MOMENT:%Y-%m-%d %H:%M:%S} UTC is for {moment:%Y-%m-%d %H:%M:%S} UTC, or use a backfill"
         )
     return moment

@@ -90,8 +90,8 @@ class ThresholdFrom(Strict):
 class Limits(Strict):
     """What the members of a run must keep to before anything is imported; both ends included.
 
-    `max_change_percent` is of the previous result's members, `max_reject_percent` of this run's, and counts
-    faults of the data only.
+    `max_change_percent` is of the members of the previous result or of this run, whichever are fewer;
+    `max_reject_percent` of this run's, and counts faults of the data only.
     """
 
     min_members: NonNegativeInt

@@ -14,12 +14,13 @@ def judge_limits(
     """Return a verdict a limit: `limit`, `allowed`, `found` (None where it could not be asked), `holds`, `sentence`.
 
     `previous` has the `members` before and `what` they were, or is None; with none, or none in it, the change
-    cannot be asked.
+    cannot be asked. It is a share of the fewer of the two: half as many is as much of a change as twice as many, 100 %.
+    Whether there may be nobody at all is `min_members`' to say.
     """
     faults = sum(number for reason, number in rejects.items() if reason in DATA_FAULTS)
     rejected = 100 * faults / members if members else 0.0
     before = previous["members"] if previous else 0
-    change = 100 * abs(members - before) / before if before else None
+    change = 100 * abs(members - before) / min(members, before) if members and before else None
     asked: list[tuple[str, float | None, bool, str]] = [
         ("min_members", members, members >= limits["min_members"], f"{members:,} members"),
         ("max_members", members, members <= limits["max_members"], f"{members:,} members"),

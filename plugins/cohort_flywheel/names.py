@@ -64,9 +64,9 @@ def report_folder(name: str) -> str:
     return f"reports/{name}/"
 
 
-def report_file_name(run_id: str) -> str:
-    """One report a run; a run id holds characters that S3 advises against (`+` and `:`)."""
-    return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', run_id)}.json"
+def report_file_name(dag_id: str, run_id: str) -> str:
+    """One report a run, and two DAGs' runs may have one id, which holds what S3 advises against (`+` and `:`)."""
+    return f"{dag_id}__{re.sub(r'[^A-Za-z0-9_.-]', '_', run_id)}.json"
 
 
 def snapshots_folder(cohort: str) -> str:

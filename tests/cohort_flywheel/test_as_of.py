@@ -90,7 +90,8 @@ def test_the_command_lines_logical_date_is_refused() -> None:
     sentence = refusal(datetime(2026, 10, 1, 12, tzinfo=UTC), MIDNIGHT)
     assert "means the as-of 2026-10-01 00:00:00 UTC" in sentence
     assert "gave this run 2026-11-22 00:00:00 UTC" in sentence
-    assert "start it without a logical date" in sentence
+    assert "for the newest day give no date at all" in sentence
+    assert "as 2026-11-22 00:01:00 UTC is for 2026-11-22 00:00:00 UTC" in sentence
 
 
 def test_a_logical_date_in_another_zone_is_named_in_utc() -> None:

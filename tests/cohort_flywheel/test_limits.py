@@ -1,14 +1,18 @@
 """The limits before the door: each refuses one beyond its edge, and passes at it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cohort_flywheel.cohorts import Cohort
 from cohort_flywheel.contacts import DATA_FAULTS, REASONS
 from cohort_flywheel.limits import judge_limits, refusal
+from cohort_flywheel.registry import read_registry
 
+REGISTRY = Path(__file__).parents[2] / "include" / "cohorts.yaml"
 LIMITS = {"min_members": 10, "max_members": 1_000, "max_change_percent": 50, "max_reject_percent": 30}
 BEFORE = {"members": 100, "what": "the segment of 2026-11-21"}
 
@@ -39,7 +43,7 @@ def test_within_all_of_them_nothing_is_refused() -> None:
         ("min_members", {"members": 10, "previous": 10}, {"members": 9, "previous": 9}),
         ("max_members", {"members": 1_000, "previous": 1_000}, {"members": 1_001, "previous": 1_001}),
         ("max_change_percent", {"members": 150}, {"members": 151}),
-        ("max_change_percent", {"members": 50}, {"members": 49}),
+        ("max_change_percent", {"members": 67}, {"members": 66}),  # from 66 to 100 is more than half as many again
         ("max_change_percent", {"members": 300, "previous": 200}, {"members": 301, "previous": 200}),
         ("max_reject_percent", {"no_record": 30}, {"no_record": 31}),
         ("max_reject_percent", dict.fromkeys(DATA_FAULTS, 7), dict.fromkeys(DATA_FAULTS, 8)),
@@ -88,10 +92,17 @@ def test_with_nothing_to_compare_with_the_change_is_not_asked(previous: int | No
     assert change["sentence"] == said
 
 
-def test_an_empty_cohort_has_rejected_nobody_and_lost_everybody() -> None:
+def test_whether_there_may_be_nobody_is_for_min_members_to_say() -> None:
     assert broken(0, previous=None) == ["min_members"]
-    assert broken(0) == ["min_members", "max_change_percent"]
-    assert [v["found"] for v in judge(0)] == [0, 0, 100.0, 0.0]
+    assert broken(0) == ["min_members"]
+    assert [v["found"] for v in judge(0)] == [0, 0, None, 0.0]
+    assert refusal(judge_limits(LIMITS | {"min_members": 0}, members=0, rejects={}, previous=BEFORE)) is None
+
+
+@pytest.mark.parametrize("cohort", read_registry(REGISTRY).cohorts.values(), ids=lambda cohort: cohort.name)
+def test_a_graph_that_is_hardly_loaded_is_stopped_by_the_limits_as_shipped(cohort: Cohort) -> None:
+    verdicts = judge_limits(cohort.limits.model_dump(), members=5, rejects={}, previous={"members": 350, "what": ""})
+    assert refusal(verdicts)
 
 
 def test_the_refusal_has_the_figures_of_every_limit_that_does_not_hold() -> None:

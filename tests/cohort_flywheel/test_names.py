@@ -82,8 +82,10 @@ def test_an_instant_reads_back_and_sorts_as_its_time_does(one: datetime, other: 
 
 
 def test_a_report_is_a_file_name_that_s3_has_no_qualms_about() -> None:
-    assert names.report_file_name("manual__2026-11-22T15:00:00+00:00") == "manual__2026-11-22T15_00_00_00_00.json"
-    assert re.fullmatch(r"[\w.-]+", names.report_file_name("a/../b c:ü"))
+    run_id = "manual__2026-11-22T15:00:00+00:00"
+    assert names.report_file_name("daily", run_id) == "daily__manual__2026-11-22T15_00_00_00_00.json"
+    assert names.report_file_name("daily", run_id) != names.report_file_name("daily__ea_duty", run_id)
+    assert re.fullmatch(r"[\w.-]+", names.report_file_name("daily", "a/../b c:ü"))
 
 
 def test_an_endpoint_id_is_the_same_every_day() -> None:

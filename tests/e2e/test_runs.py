@@ -119,6 +119,15 @@ def test_rest_with_a_past_logical_date_means_that_day(up: Up, started: Started) 
     assert report["extract"]["url"].endswith("_live.json")
 
 
+def test_rest_with_a_date_after_an_as_of_and_no_interval_means_that_as_of(up: Up, started: Started) -> None:
+    """How a past day that a limit stopped is let through, as docs/backfill.md says."""
+    day = started.past_date.replace(hour=0, minute=0) - timedelta(days=4)
+    date = (day + timedelta(minutes=1)).isoformat()
+    run_id = up.trigger({"cohort": "ea_altruism", "source": "live", "dry_run": True}, logical_date=date)
+    up.end(run_id)
+    assert as_of(up.report(run_id)) == day
+
+
 def test_rest_with_a_past_logical_date_and_no_snapshot_of_that_day_is_refused(up: Up, started: Started) -> None:
     day = started.past_date.replace(hour=0)
     sentence = f"cohort ea_altruism has no snapshot of {day:%Y-%m-%d} 00:00 UTC .*source=live"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseOperator, chain
+from airflow.sdk.exceptions import AirflowException
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as EndpointUnreachable
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.pinpoint import PinpointHook
-from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
 from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
 
@@ -70,14 +70,20 @@ def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> Non
 def check_nobody_stays(plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> None:
     """Fail with a sentence if an earlier run of the same name left players in a segment that shall have none now."""
     hook, app, name = PinpointHook(aws_conn_id=aws_conn_id), plan["pinpoint_application_id"], plan["name"]
-    with outside("Clearing this task is safe: it only reads."):
-        for job in hook.import_jobs(app):
-            segment_id = job["Definition"].get("SegmentId")
-            if job["Definition"].get("SegmentName") == name and segment_id and hook.has_segment(app, segment_id):
-                raise FlywheelError(
-                    f"nobody is to be written to now, but segment {segment_id} of an earlier run of {name} still has"
-                    " players: delete it (aws pinpoint delete-segment), then clear this task"
-                )
+    for job in hook.import_jobs(app):
+        if job["Definition"].get("SegmentName") != name:
+            continue
+        if job["JobStatus"] not in ("COMPLETED", "FAILING", "FAILED"):
+            raise AirflowException(
+                f"nobody is to be written to now, but import job {job['Id']} of an earlier run of {name} is still under"
+                " way: a later try sees the segment that it makes"
+            )
+        segment_id = job["Definition"].get("SegmentId")
+        if segment_id and hook.has_segment(app, segment_id):
+            raise FlywheelError(
+                f"nobody is to be written to now, but segment {segment_id} of an earlier run of {name} still has"
+                " players: delete it (aws pinpoint delete-segment), then clear this task"
+            )
 
 
 def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -> tuple[BaseOperator, BaseOperator]:

@@ -11,6 +11,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
 
 from cohort_flywheel.cohorts import mildest
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.membership import Members
 from cohort_flywheel.operators.gremlin import VertexTaker, put_extract, read_graph
@@ -121,6 +122,11 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             threshold=mildest([plan["floor"], plan["threshold"]], plan["direction"]) if keeps else plan["threshold"],
             required=header.required,
         )
+        if keeps and last_instant(plan["schedule"], self.clock()) > as_of:
+            raise FlywheelError(
+                f"the day after {as_of:%Y-%m-%d %H:%M} UTC was complete before the graph had been read to its end, so"
+                " what was read is not kept as that day's: use the day's earlier snapshot, or source=live"
+            )
         key = None
         if file:
             file.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -153,10 +153,14 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             by, reason = judged["override"]["by"], judged["override"]["reason"]
             self.log.warning("%s lets this run through (%s): %s", by, reason, why)
             return None
+        as_of = datetime.fromisoformat(self.plan["as_of"])
+        same = " source=snapshot (which has these figures)," if self.extract["snapshot_key"] else ""
         return (
             f"{self.plan['name']} is outside the limits of its cohort: {why}; nothing is imported, and a snapshot of"
             " its own stays pending. Look at the graph and at the contacts; if the figures are right, trigger a new run"
-            " with override_limits and override_reason (clearing this one keeps its params)"
+            f" with{same} override_limits and override_reason, and, once a later day is complete, with the logical date"
+            f" {as_of + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ} and no data interval (clearing this one keeps its"
+            " params)"
         )
 
     def _make_final(self, state: State, context: Context, judged: Mapping[str, Any]) -> str | None:

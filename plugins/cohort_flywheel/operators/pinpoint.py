@@ -142,7 +142,8 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
             if failures or pieces:
                 raise FlywheelError(
                     f"import job {self.job_id} refused {failures} of {expected} rows and {pieces} pieces: do not send"
-                    " to its segment; read the reasons with `aws pinpoint get-import-job`"
+                    " to its segment; read the reasons with `aws pinpoint get-import-job`, mend the cause, delete the"
+                    " segment (`aws pinpoint delete-segment`), and clear create_import_job and what follows it"
                 )
             segment_id = job["Definition"].get("SegmentId")
             if not segment_id:

@@ -94,7 +94,7 @@ class CohortReportOperator(BaseOperator):
                     read_settings(["state_bucket"])["state_bucket"],
                     report_folder(dag_run.dag_id),
                 )
-            key = folder + report_file_name(dag_run.run_id)
+            key = folder + report_file_name(dag_run.dag_id, dag_run.run_id)
             body = json.dumps(report, indent=2, sort_keys=True)
             S3Hook(aws_conn_id=self.aws_conn_id).load_string(body, key, bucket, replace=True)
             url = f"s3://{bucket}/{key}"

@@ -10,6 +10,7 @@ from typing import Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
 from cohort_flywheel import names
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import folders, get_json, keys, lines, put_json, put_unless_equal
 from cohort_flywheel.membership import Vertex
 from cohort_flywheel.snapshot import MAX_HEADER_BYTES, Snapshot, read_header, read_vertices
@@ -34,9 +35,9 @@ class State:
     def snapshots(self, cohort: str, as_of: datetime) -> list[Snapshot]:
         """Every read of an as-of, the final one marked."""
         folder = names.snapshot_folder(cohort, as_of)
-        final = get_json(self._s3, self._bucket, folder + names.FINAL_FILE_NAME)
+        final = self.final_snapshot(cohort, as_of)
         return [
-            self._snapshot(key, is_final=bool(final and final[0]["key"] == key))
+            final if final and final.key == key else self._snapshot(key, is_final=False)
             for key in keys(self._s3, self._bucket, folder)
             if key.endswith(".jsonl")
         ]
@@ -48,7 +49,14 @@ class State:
         return self._snapshot(final[0]["key"], is_final=True) if final else None
 
     def _snapshot(self, key: str, *, is_final: bool) -> Snapshot:
-        answer = self._s3.get_conn().get_object(Bucket=self._bucket, Key=key, Range=f"bytes=0-{MAX_HEADER_BYTES - 1}")
+        client = self._s3.get_conn()
+        try:
+            answer = client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=0-{MAX_HEADER_BYTES - 1}")
+        except client.exceptions.NoSuchKey:
+            raise FlywheelError(
+                f"the snapshot {self._place(key)} is gone, and its day's {names.FINAL_FILE_NAME} names it: restore the"
+                " object (its earlier version, where the bucket is versioned)"
+            ) from None
         first = answer["Body"].read().partition(b"\n")[0]
         return Snapshot(key, read_header(first, self._place(key)), is_final)
 

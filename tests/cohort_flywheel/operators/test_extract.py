@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from cohort_flywheel.operators.extract import CohortExtractOperator
 from cohort_flywheel.operators.state import State
 from local import sample
 
@@ -43,6 +44,14 @@ def test_the_newest_day_is_read_at_the_floor_and_kept(planned: Any, extracted: A
     )  # fmt: skip
     assert len(list(state.vertices(kept.key))) == 53
     assert json.loads(json.dumps(output)) == output, "fit for an XCom"
+
+
+def test_a_read_that_ends_on_the_next_day_is_not_kept_as_the_days(planned: Any, context: Any, state: State) -> None:
+    moments = iter([NEWEST + timedelta(hours=23, minutes=59), NEWEST + timedelta(hours=24, minutes=2)])
+    extract = CohortExtractOperator(task_id="extract", plan=planned(), clock=lambda: next(moments))
+    with pytest.raises(AirflowFailException, match="the day after 2026-11-22 00:00 UTC was complete before the graph"):
+        extract.execute(context(task_id="extract"))
+    assert nothing_kept(state)
 
 
 def test_a_threshold_milder_than_the_floor_is_asked_for_and_the_snapshot_stays_at_the_floor(

@@ -212,7 +212,10 @@ def test_each_limit_refuses(door: Door, kept: Any, imports: Any, limit: str) -> 
     text = str(raised.value)
     assert text.startswith("ea_atrisk_2_2026-11-22_00-00-00 is outside the limits of its cohort: ")
     assert sentence in text
-    assert "trigger a new run with override_limits and override_reason" in text
+    assert (
+        "trigger a new run with source=snapshot (which has these figures), override_limits and override_reason" in text
+    )
+    assert "the logical date 2026-11-22T00:01:00Z and no data interval" in text
     assert "Outside: nothing was changed." in text
     assert imports() == {}
     (snapshot,) = door.state.snapshots("ea_atrisk", DAY)
@@ -265,7 +268,7 @@ def test_the_previous_is_the_last_verified_segment(door: Door, kept: Any) -> Non
     a_result(door.state, DAY, 99)
     output = door.check(door.run())
     assert output["previous"] == {"members": 7, "what": "the segment of 2026-11-20T00:00:00+00:00"}
-    assert output["limits"][2]["found"] == 57.1
+    assert output["limits"][2]["found"] == 133.3
 
 
 def test_without_one_it_is_the_last_final_snapshot_at_this_threshold(door: Door, kept: Any) -> None:

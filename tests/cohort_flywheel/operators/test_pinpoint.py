@@ -8,6 +8,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from cohort_flywheel.destinations import pinpoint as destination
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
 from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
 
@@ -174,12 +175,17 @@ def test_nobody_stays_in_a_segment_when_everybody_left(
     plan = {"pinpoint_application_id": steps.app, "name": "segment"}
     destination.check_nobody_stays(plan)
     segment_id = steps.all(segment_file("v1", ["a"]), 1)["segment_id"]
-    with pytest.raises(
-        AirflowFailException, match=f"segment {segment_id} of an earlier run of segment still has players"
-    ):
+    with pytest.raises(FlywheelError, match=f"segment {segment_id} of an earlier run of segment still has players"):
         destination.check_nobody_stays(plan)
     aws("pinpoint").delete_segment(ApplicationId=steps.app, SegmentId=segment_id)
     destination.check_nobody_stays(plan)
+
+
+def test_nobody_comes_by_a_job_that_is_still_under_way(steps: Steps, segment_file: Any) -> None:
+    """Its segment is not there yet, and will be."""
+    job = steps.create(segment_file("v1", ["a"]))
+    with pytest.raises(AirflowException, match=f"import job {job} of an earlier run of segment is still under way"):
+        destination.check_nobody_stays({"pinpoint_application_id": steps.app, "name": "segment"})
 
 
 def test_many_jobs_are_looked_through(steps: Steps, segment_file: Any, pinpoint: Any, aws: Any) -> None:

@@ -17,7 +17,7 @@ from cohort_flywheel.registry import Notify
 from local.config import ROOT
 
 NOW = datetime(2026, 11, 22, 16, tzinfo=UTC)
-KEY = "reports/ea_atrisk_2_2026-11-22_00-00-00/manual__2026-11-22.json"
+KEY = "reports/ea_atrisk_2_2026-11-22_00-00-00/cohort_to_segment__manual__2026-11-22.json"
 SCHEMA = json.loads((ROOT / "plugins" / "cohort_flywheel" / "report.schema.json").read_text())
 
 
@@ -191,7 +191,7 @@ def test_a_run_that_the_plan_refused_is_filed_under_its_dag(
     run = Run(context(task_id="report"), aws, fresh_config.state_bucket)
     run.ended("plan", "failed")
     assert run.report()["outcome"] == "failed"
-    filed = run.filed("reports/cohort_to_segment/manual__2026-11-22.json")
+    filed = run.filed("reports/cohort_to_segment/cohort_to_segment__manual__2026-11-22.json")
     assert (filed["plan"], filed["extract"], filed["segment"], filed["limits"]) == (None, None, None, None)
 
 

@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cohort_flywheel import names
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import put_json
 from cohort_flywheel.membership import Vertex
 from cohort_flywheel.operators.state import State
@@ -50,6 +51,17 @@ def test_the_second_to_make_one_final_gets_the_firsts(state: State, kept: Any) -
     final = state.final_snapshot("ea_atrisk", DAY)
     assert final is not None
     assert (final.key, final.final) == (first, True)
+
+
+def test_a_final_snapshot_that_is_gone_is_a_sentence_and_no_other_takes_its_place(
+    state: State, kept: Any, aws: Any
+) -> None:
+    first, _pending = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
+    state.make_final("ea_atrisk", DAY, first, MINE)
+    aws("s3").delete_object(Bucket=state._bucket, Key=first)
+    for ask in (state.final_snapshot, state.snapshots):
+        with pytest.raises(FlywheelError, match=f"the snapshot s3://.*/{first} is gone, and its day's final.json"):
+            ask("ea_atrisk", DAY)
 
 
 def test_final_json_says_which_and_by_whom_and_is_never_written_again(
