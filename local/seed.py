@@ -1,4 +1,4 @@
-"""Fills the local servers: buckets, the contacts table, the import role, the Pinpoint application, the graph."""
+"""Fills the local servers: buckets, contacts, the import role, the Pinpoint application, SES's list, the graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config as BotoConfig
 
 from local import neptune_csv, sample
-from local.config import Config, LocalError
+from local.config import CONTACT_LIST, TOPIC, Config, LocalError
 from local.servers import Servers
 
 ACCOUNT = "123456789012"  # moto's
@@ -44,6 +44,7 @@ def seed(servers: Servers, config: Config, folder: Path | None = None) -> Seeded
             graph = pool.submit(neptune_csv.load_folder, folder, servers.gremlin_url)
             contacts = pool.submit(_load_contacts, servers, config, folder)
             make_buckets(servers, config)
+            make_contact_list(servers, config)
             application_id = make_application(servers, config)
             role_arn = make_import_role(servers, config, application_id)
             graph.result()
@@ -73,8 +74,33 @@ def make_buckets(servers: Servers, config: Config) -> None:
     for bucket in (config.export_bucket, config.import_bucket, config.state_bucket):
         with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
             s3.create_bucket(Bucket=bucket, **where)
+    s3.put_bucket_policy(Bucket=config.import_bucket, Policy=json.dumps(_ses_policy(config.import_bucket)))
     if not s3.list_objects_v2(Bucket=config.state_bucket, Prefix=DO_NOT_CONTACT).get("KeyCount"):
         s3.put_object(Bucket=config.state_bucket, Key=DO_NOT_CONTACT, Body=b"")
+
+
+def _ses_policy(bucket: str) -> dict[str, Any]:
+    """What lets SES read the files of its imports, and no segment file.
+
+    https://docs.aws.amazon.com/ses/latest/dg/sending-email-list-management.html
+    """
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "ses.amazonaws.com"},
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{bucket}/contacts/*",
+        "Condition": {"StringEquals": {"aws:Referer": ACCOUNT}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def make_contact_list(servers: Servers, config: Config) -> None:
+    """Make the account's contact list with its topic, unless it is there."""
+    ses = client("sesv2", servers, config)
+    if ses.list_contact_lists()["ContactLists"]:
+        return
+    topic = {"TopicName": TOPIC, "DisplayName": TOPIC, "DefaultSubscriptionStatus": "OPT_IN"}
+    ses.create_contact_list(ContactListName=CONTACT_LIST, Topics=[topic])
 
 
 def make_application(servers: Servers, config: Config) -> str:

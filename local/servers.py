@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from local import dynamodb_local, gremlin_server, java
-from local.config import ROOT, RUN_DIR, Config, LocalError, load
+from local.config import CONTACT_LIST, ROOT, RUN_DIR, TOPIC, Config, LocalError, load
 
 HOST = "127.0.0.1"
 READY_SECONDS = 120
@@ -88,6 +88,8 @@ def airflow_environment(servers: Servers, config: Config, application_id: str, r
         f"{prefix}CONTACTS_TABLE": config.contacts_table,
         f"{prefix}PINPOINT_APPLICATION_ID": application_id,
         f"{prefix}PINPOINT_IMPORT_ROLE_ARN": role_arn,
+        f"{prefix}SES_CONTACT_LIST": CONTACT_LIST,
+        f"{prefix}SES_TOPIC": TOPIC,
     }
 
 

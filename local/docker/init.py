@@ -41,6 +41,8 @@ def variables(seeded: seed.Seeded) -> dict[str, str]:
     return {
         f"{PREFIX}pinpoint_application_id": seeded.application_id,
         f"{PREFIX}pinpoint_import_role_arn": seeded.role_arn,
+        f"{PREFIX}ses_contact_list": config.CONTACT_LIST,
+        f"{PREFIX}ses_topic": config.TOPIC,
     }
 
 

@@ -27,7 +27,7 @@ FLOORS = {
 MAY_IMPORT = {0: {0}, 1: {0}, 2: {0, 1, 2}, 3: {0, 2}}
 
 #: What the domain is written with, beside the standard library.
-LIBRARIES = {"croniter", "pydantic", "yaml", "email_validator"}
+LIBRARIES = {"croniter", "pydantic", "yaml", "email_validator", "orjson"}
 #: No network, no clock and no dice.
 NOT_IN_THE_DOMAIN = set(
     "asyncio ftplib http multiprocessing os random secrets smtplib socket ssl subprocess threading time urllib uuid"

@@ -1,0 +1,80 @@
+"""Amazon SES (API v2): the contact list and its import jobs."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.config import Config
+
+#: Of a page; where the model has no maximum, the greatest that its other listings take.
+CONTACTS_A_PAGE, JOBS_A_PAGE = 1000, 100
+
+
+class SesV2Hook(AwsBaseHook):
+    """Thin wrapper around boto3's `sesv2` client, with this package's waiters.
+
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["client_type"] = "sesv2"
+        super().__init__(*args, **kwargs)
+
+    @cached_property
+    def waiter_path(self) -> Path:  # the provider looks beside its own hooks alone
+        return Path(__file__).parents[1] / "waiters" / "sesv2.json"
+
+    @cached_property
+    def _patient(self) -> Any:
+        # SES throttles all calls but the sends at about one a second: a listing of many pages waits its turn
+        return self.get_client_type(config=Config(retries={"mode": "standard", "total_max_attempts": 10}))
+
+    def contacts(self, contact_list: str) -> Iterator[dict[str, Any]]:
+        """Every contact of a list, page by page (Contact). A page may be empty and be followed by others."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._patient.list_contacts(ContactListName=contact_list, PageSize=CONTACTS_A_PAGE, **token)
+            yield from page["Contacts"]
+            if not page.get("NextToken"):
+                return
+            token = {"NextToken": page["NextToken"]}
+
+    def import_jobs(self, contact_list: str) -> Iterator[dict[str, Any]]:
+        """Every import job of a contact list, page by page (ImportJobSummary, which lacks the S3 address)."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._patient.list_import_jobs(ImportDestinationType="CONTACT_LIST", PageSize=JOBS_A_PAGE, **token)
+            for job in page["ImportJobs"]:
+                if job["ImportDestination"]["ContactListDestination"]["ContactListName"] == contact_list:
+                    yield job
+            if not page.get("NextToken"):
+                return
+            token = {"NextToken": page["NextToken"]}
+
+    def create_import_job(self, contact_list: str, s3_url: str) -> str:
+        """Send CreateImportJob exactly once: it has no idempotency token, so no retry of the SDK's may follow."""
+        once = self.get_client_type(config=Config(retries={"total_max_attempts": 1}))
+        into = {"ContactListName": contact_list, "ContactListImportAction": "PUT"}
+        answer = once.create_import_job(
+            ImportDestination={"ContactListDestination": into},
+            ImportDataSource={"S3Url": s3_url, "DataFormat": "CSV"},
+        )
+        return str(answer["JobId"])
+
+    def get_import_job(self, job_id: str) -> dict[str, Any]:
+        return dict(self._patient.get_import_job(JobId=job_id))
+
+    def count_failed_records(self, url: str) -> int:
+        """The lines of a job's file of failed records (FailureInfo.FailedRecordsS3Url); raises OSError.
+
+        They quote the contacts, so nothing but their number leaves this method.
+        """
+        if not url.startswith(("https://", "http://")):
+            raise OSError
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - SES's own address, of the web only
+            return sum(1 for line in answer if line.strip())
