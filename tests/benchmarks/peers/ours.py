@@ -1,0 +1,88 @@
+"""This package, as its DAG runs it: the operators' own code, a task after the other."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def graph(job: dict[str, Any]) -> Iterator[Any]:
+    """The graph's answer becomes members, a snapshot and an extract."""
+    for module in ("driver.client", "driver.aiohttp.transport", "driver.serializer", "process.graph_traversal"):
+        importlib.import_module(f"gremlin_python.{module}")  # nobody's imports are measured
+
+    from cohort_flywheel.operators.extract import CohortExtractOperator
+
+    plan = _plan(job)
+    operator = CohortExtractOperator(task_id="extract", plan=plan, clock=lambda: AS_OF + timedelta(hours=1))
+    with TemporaryDirectory() as folder:
+        yield
+        facts, shards = operator.make(Path(folder), [])
+        yield {"members": {"bucket": facts["s3_bucket"], "key": facts["s3_key"], "format": "json"}}
+    _keep(job, "graph", {"plan": plan, "facts": facts, "shards": shards})
+
+
+def enrich(job: dict[str, Any]) -> Iterator[Any]:
+    """Each shard in turn, as one worker does them, whose every task is a process of its own: nothing is left of it."""
+    from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator, enrich_arguments
+
+    before = _kept(job, "graph")
+    arguments = enrich_arguments(before["plan"], before["facts"])
+    yield
+    parts = []
+    for shard in before["shards"]:
+        with TemporaryDirectory() as folder:
+            parts.append(DynamoDBEnrichOperator(task_id="enrich", shard=shard, **arguments).make(Path(folder), []))
+        gc.collect()  # the clients of the shard before, which are cycles
+    rows = [{"bucket": part["s3_bucket"], "key": part["s3_key"]} for part in parts]
+    yield {"rows": rows, "segment_bytes": sum(part["bytes"] for part in parts)}
+    _keep(job, "enrich", {"parts": parts})
+
+
+def release(job: dict[str, Any]) -> Iterator[Any]:
+    """The parts are put together and copied to where they are imported."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    from cohort_flywheel.operators.limits import CohortLimitsOperator
+
+    before, parts = _kept(job, "graph"), _kept(job, "enrich")["parts"]
+    operator = CohortLimitsOperator(
+        task_id="check_limits", plan=before["plan"], extract=before["facts"], shards=before["shards"], parts=parts,
+        check_nobody_stays=lambda plan: None,
+    )  # fmt: skip
+    yield
+    operator.segment = operator._combine(parts)
+    operator._release(S3Hook(), [])
+    segment = operator.segment
+    yield {"rows": [{"bucket": segment["s3_bucket"], "key": part["s3_key"]} for part in segment["parts"]]}
+
+
+def _plan(job: dict[str, Any]) -> dict[str, Any]:
+    """A run of the shipped cohort, on the benchmark's property, buckets and table."""
+    from cohort_flywheel.plan import make_plan
+    from cohort_flywheel.registry import read_registry
+
+    cohort = read_registry(Path(__file__).parents[3] / "include" / "cohorts.yaml").cohort("ea_atrisk")
+    params = {"threshold": 2, "source": "auto", "dry_run": False, "override_limits": False, "override_reason": None}
+    settings = {f"{role}_bucket": job["buckets"][role] for role in ("export", "import", "state")}
+    plan = make_plan(
+        cohort.model_copy(update={"property": job["property"]}), params=params, as_of=AS_OF, run_type="manual",
+        user=None, layout="pinpoint", schedule="0 0 * * *", settings=settings,
+    )  # fmt: skip
+    return plan | settings | {"contacts_table": job["table"]}
+
+
+def _keep(job: dict[str, Any], stage: str, facts: dict[str, Any]) -> None:
+    Path(job["folder"], f"ours_{stage}.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _kept(job: dict[str, Any], stage: str) -> Any:
+    return json.loads(Path(job["folder"], f"ours_{stage}.json").read_text(encoding="utf-8"))
