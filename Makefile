@@ -7,10 +7,10 @@ export PYTHONPATH := .
 # an import of Airflow takes three times as long where Python may not keep what it compiled
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test backfills faults bench bench-full bench-width bench-small nightly lint up down servers servers-down clean
+.PHONY: help setup demo test backfills faults bench bench-full bench-width bench-small bundle bundle-321 deploy nightly lint up down servers servers-down clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:
 	@AIRFLOW_VERSION=$(AIRFLOW_VERSION) sh local/setup.sh
@@ -20,7 +20,7 @@ demo: setup ## one run of the daily DAG on local servers and sample players, and
 
 test: setup ## all tests but the backfills, on servers that they start and stop themselves
 	@$(PY) -m local test-needs
-	@$(PY) -m pytest --numprocesses=2 --ignore=tests/backfill
+	@$(PY) -m pytest --numprocesses=3 --ignore=tests/backfill -m "not bundle_321"
 
 backfills: setup ## five days of snapshots, backfilled by a real scheduler on PostgreSQL; four minutes
 	@$(PY) -m pytest tests/backfill
@@ -39,6 +39,16 @@ bench-width: setup ## shards over one Celery worker and over two; needs redis-se
 
 bench-small: setup ## three players: whose the time of a run is; four minutes
 	@$(PY) -m tests.benchmarks.small_case
+
+bundle: setup ## what Amazon MWAA takes, into build/; INTO=their-plugins.zip REQUIREMENTS=theirs.txt merge, WHEELS=1 carries the wheels
+	@$(PY) -m local bundle $(if $(INTO),--into "$(INTO)") $(if $(REQUIREMENTS),--requirements "$(REQUIREMENTS)") \
+		$(if $(WHEELS),--wheels $(if $(filter 1,$(WHEELS)),$(AIRFLOW_VERSION),$(WHEELS)))
+
+deploy: setup ## build/ to MWAA's bucket: BUCKET=…, and ENVIRONMENT=… to update it, PREFIX=… for a place of its own
+	@$(PY) -m local deploy --bucket "$(BUCKET)" $(if $(ENVIRONMENT),--environment "$(ENVIRONMENT)") --prefix "$(PREFIX)"
+
+bundle-321: setup ## the bundle in an Airflow 3.2.1 of its own, and its wheels; three minutes
+	@$(PY) -m pytest -m bundle_321 tests/deploy/test_bundle.py
 
 nightly: setup ## the properties on 10,000 cases each; over half an hour
 	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest --numprocesses=2 --timeout=7200 -m hypothesis tests/cohort_flywheel
@@ -61,5 +71,5 @@ servers: setup ## only the servers; their addresses go to .local/servers.env, wh
 servers-down: setup ## stops them
 	@$(PY) -m local servers-down
 
-clean: ## removes .venv, .cache and .local (stop the servers first)
-	rm -rf .venv .cache .local
+clean: ## removes .venv, .cache, .local and build (stop the servers first)
+	rm -rf .venv .cache .local build

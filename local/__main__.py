@@ -36,6 +36,24 @@ def main(arguments: list[str] | None = None) -> int:
         each.add_argument(
             "--run-dir", type=Path, default=config.RUN_DIR, help="where logs and the like are, not .local"
         )
+    bundle_command = command(
+        "bundle",
+        lambda args: build_bundle(args.folder, args.into, args.requirements, args.wheels),
+        "write what Amazon MWAA takes into build/",
+    )
+    bundle_command.add_argument("--into", type=Path, help="another's plugins.zip, into a copy of which ours is merged")
+    bundle_command.add_argument("--requirements", type=Path, help="another's requirements.txt, likewise")
+    bundle_command.add_argument("--wheels", metavar="AIRFLOW_VERSION", help="for a web server without internet")
+    deploy_command = command(
+        "deploy",
+        lambda args: deploy_bundle(args.folder, args.bucket, args.environment, args.prefix),
+        "upload build/ to the bucket of an MWAA environment",
+    )
+    deploy_command.add_argument("--bucket", required=True)
+    deploy_command.add_argument("--environment", help="the environment that takes the new versions")
+    deploy_command.add_argument("--prefix", default="", help="where in the bucket")
+    for each in (bundle_command, deploy_command):
+        each.add_argument("--folder", type=Path, default=config.ROOT / "build", help="where the bundle is, not build/")
     command("test-needs", lambda args: test_needs(), "say which tests are left out here, and what would bring them in")
     command("servers", lambda args: start(), "start the servers, seeded; addresses go to .local/servers.env")
     command("servers-down", lambda args: stop(), "stop what `servers` started")
@@ -84,6 +102,24 @@ def down(run_dir: Path) -> None:
     from local import up
 
     up.down(run_dir.resolve())
+
+
+def build_bundle(folder: Path, into: Path | None, requirements: Path | None, wheels: str | None) -> None:
+    """Build the bundle, and say what it is."""
+    from local import bundle
+
+    bundle.build(folder, into=into, their_requirements=requirements, wheels_for=wheels)
+    packed = bundle.read(folder / bundle.PLUGINS)
+    print(f"{folder.name}/{bundle.PLUGINS}: {len(packed) / 1e6:.1f} MB, SHA-256 {bundle.digest(packed)}")
+
+
+def deploy_bundle(folder: Path, bucket: str, environment: str | None, prefix: str) -> None:
+    """Upload the bundle."""
+    from local import deploy
+
+    if not bucket:
+        raise config.LocalError("Which bucket? Write make deploy BUCKET=the-environment's-bucket.")
+    deploy.deploy(bucket, environment=environment, prefix=prefix, folder=folder)
 
 
 def test_needs() -> None:
