@@ -62,7 +62,10 @@ def test_defers_for_each_job_that_runs_and_completes(sensor: Any, account: Accou
     account.control(import_seconds=0)
     event = fired(first.trigger)
     assert event == {"status": "success", "job_id": waiting.job_ids[0]}
-    waiting.execute_complete({}, event)  # the other has ended by now
+    try:
+        waiting.execute_complete({}, event)  # the other has mostly ended by now
+    except TaskDeferred as again:
+        waiting.execute_complete({}, fired(again.trigger))
     assert len(account.contacts) == 2
 
 
