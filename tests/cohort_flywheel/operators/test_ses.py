@@ -274,7 +274,7 @@ def test_what_a_job_refused_is_tried_again_alone(account: Account, context: Any)
 def test_some_jobs_done_and_the_next_refused(account: Account, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The account's active jobs are used up after the first: the next try goes on with the rest."""
     monkeypatch.setattr(module, "MAX_CONTACTS", 1)
-    account.control(import_seconds=2, max_active_jobs=1)
+    account.control(import_seconds=8, max_active_jobs=1)
     segment = account.segment("one", [ANN, BOB])
     with pytest.raises(AirflowException, match="LimitExceededException.*import job [0-9a-f]+ was created. Clear"):
         account.create(segment, context())

@@ -71,7 +71,7 @@ def test_defers_for_each_job_that_runs_and_completes(sensor: Any, account: Accou
 
 def test_the_next_job_is_waited_for_after_the_first(sensor: Any, account: Account) -> None:
     waiting = sensor("ann@example.com")
-    account.control(import_seconds=3)
+    account.control(import_seconds=8)
     later = sensor("bob@example.com")
     waiting.job_ids += later.job_ids
     again = deferred(waiting.execute_complete, {}, {"status": "success", "job_id": waiting.job_ids[0]})
