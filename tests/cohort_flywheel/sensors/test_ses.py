@@ -55,7 +55,7 @@ def fired(trigger: Any) -> dict[str, Any]:
 
 
 def test_defers_for_each_job_that_runs_and_completes(sensor: Any, account: Account) -> None:
-    account.control(import_seconds=1.5)
+    account.control(import_seconds=5)
     waiting = sensor("ann@example.com", "bob@example.com")
     first = deferred(waiting.execute, {})
     assert first.timeout.total_seconds() == 2 * 30 + 600  # no wait is without end; ours ends first
@@ -86,7 +86,7 @@ def test_without_a_job_there_is_nothing_to_wait_for(airflow_env: Any) -> None:
 
 
 def test_a_failed_job_fails_with_its_counts(sensor: Any, account: Account) -> None:
-    account.control(fail_next_jobs=1, import_seconds=1)
+    account.control(fail_next_jobs=1, import_seconds=5)
     waiting = sensor()
     event = fired(deferred(waiting.execute, {}).trigger)
     assert event["status"] == "error"
