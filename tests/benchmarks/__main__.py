@@ -19,7 +19,7 @@ from tests.benchmarks import data, environments, model, results, rounds, servers
 
 #: How many players, and how many rounds of all peers.
 SIZES = {1_000: 5, 10_000: 5}
-LARGE = {100_000: 5, 1_000_000: 1}
+LARGE = {100_000: 5, 1_000_000: 5}
 PROPERTY = "ea_atrisk"
 
 _start = time.monotonic()
