@@ -92,11 +92,13 @@ def judge(
     address = plain_address(raw)
     if address is None:
         return Reject(player_id, "bad_address", ADDRESS_ATTRIBUTE)
-    if any(map(do_not_contact, {fold(address), fold(raw)})):  # mostly one
+    folded = fold(address)
+    if do_not_contact(folded) or (raw != address and do_not_contact(fold(raw))):
         return Reject(player_id, "do_not_contact", ADDRESS_ATTRIBUTE)
     values: dict[str, str] = {}
-    for column, attribute in {**NAME_ATTRIBUTES, **attributes}.items():
-        text = as_text(record.get(attribute))
+    for column, attribute in (*NAME_ATTRIBUTES.items(), *attributes.items()):
+        value = record.get(attribute)
+        text = value if type(value) is str else as_text(value)  # nearly every value is one
         if text is None:
             return Reject(player_id, "bad_value", column)
         values[column] = text
@@ -131,8 +133,6 @@ def fold(entry: str) -> str:
 
 def as_text(value: object) -> str | None:
     """A DynamoDB value as the text of one cell, or None for a list, a map, a set or bytes."""
-    if type(value) is str:  # nearly every value
-        return value
     match value:
         case None:
             return ""
@@ -175,6 +175,8 @@ def read_do_not_contact(lines: list[bytes], first_line: int = 1) -> list[str]:
 
 
 def _has_consented(value: object, consent: Consent) -> bool:
+    if value and type(value) is str and value in consent.opted_in:  # nearly every answer
+        return True
     text = as_text(value)
     if text == "":
         return consent.silence == "opted_in"

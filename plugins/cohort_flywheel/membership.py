@@ -172,7 +172,8 @@ def usable_player_id(values: list[Any]) -> str | None:
     A vertex made through the modeler's own API has none. One with two different ids cannot be told apart from
     either player, and mailing the wrong one is the failure that matters: it counts as having none.
     """
-    if None in values or len(set(map(str, values))) != 1:
+    plain = len(values) == 1 and type(values[0]) is str  # of nearly every vertex
+    if not plain and (None in values or len(set(map(str, values))) != 1):
         return None
     player_id = str(values[0])
     try:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import chain, repeat
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -302,8 +302,12 @@ def _loads(message: bytes) -> Any:
 
 def _rows(traversers: list[Any]) -> list[Any]:
     """Each result as often as its bulk says: bytecode is answered with a g:Traverser around each result."""
-    found = (each["@value"] for each in traversers)
-    return list(chain.from_iterable(repeat(_plain(each["value"]), each["bulk"]["@value"]) for each in found))
+    rows: list[Any] = []
+    for each in traversers:
+        traverser = each["@value"]
+        row, bulk = _plain(traverser["value"]), traverser["bulk"]["@value"]
+        rows += (row,) if bulk == 1 else repeat(row, bulk)
+    return rows
 
 
 def _plain(value: Any) -> Any:

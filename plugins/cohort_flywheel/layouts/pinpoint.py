@@ -42,13 +42,15 @@ def row(contact: Contact) -> list[str]:
 
 def refused_column(contact: Contact) -> str | None:
     """The first attribute whose value Pinpoint would refuse, or None."""
-    if _REFUSED.search(contact.player_id):
-        return "playerId"
-    for column, value in contact.attributes.items():
-        if len(value) > MAX_VALUE_CHARACTERS or _REFUSED.search(value):
-            return column
-    characters = sum(len(column) + len(value) for column, value in contact.attributes.items())
-    if 4 * (characters + len(contact.address) + len(contact.player_id)) < MAX_ENDPOINT_BYTES // 2:
+    text = "".join((contact.player_id, *contact.attributes.values()))
+    if len(text) > MAX_VALUE_CHARACTERS or _REFUSED.search(text):  # at fault is one of them, or none
+        if _REFUSED.search(contact.player_id):
+            return "playerId"
+        for column, value in contact.attributes.items():
+            if len(value) > MAX_VALUE_CHARACTERS or _REFUSED.search(value):
+                return column
+    characters = len(text) + len(contact.address) + sum(map(len, contact.attributes))
+    if 4 * characters < MAX_ENDPOINT_BYTES // 2:
         return None  # a character has four bytes at most, and the names of the columns leave the other half
     # read strictly: the names of the attributes count as their values do
     names = header(list(contact.attributes))

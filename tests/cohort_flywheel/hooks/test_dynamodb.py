@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
+import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from cohort_flywheel.hooks import dynamodb
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook, UnprocessedKeysError
@@ -77,3 +81,33 @@ def test_keys_left_unprocessed_for_ever_are_a_sentence(
     monkeypatch.setattr(dynamodb, "wait_random_exponential", lambda **_: lambda _state: 0)
     with pytest.raises(UnprocessedKeysError, match="left 2 of 2 keys of table hook_test unprocessed"):
         hook.get_items(table, "playerId", ["p1", "p2"], [])
+
+
+def test_the_body_is_what_botocore_would_write(airflow_env: Any, table: str) -> None:
+    """Asked for the same, signed for the same: only who writes the JSON differs."""
+    sent: list[Any] = []
+
+    def ours(request: Any, **_: Any) -> None:
+        sent.append(request)
+
+    hook = DynamoDBBatchGetHook()
+    hook.conn.meta.events.register("before-send.dynamodb.BatchGetItem", ours)
+    hook.get_items(table, "playerId", ["p1", 'q"\u2028é🎲'], ["level", "size"])
+    names = {"#a0": "playerId", "#a1": "level", "#a2": "size"}
+    keys = [{"playerId": {"S": "p1"}}, {"playerId": {"S": 'q"\u2028é🎲'}}]
+    asked = {"Keys": keys, "ProjectionExpression": "#a0, #a1, #a2", "ExpressionAttributeNames": names}
+    theirs = boto3.client("dynamodb", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="y")
+    theirs.meta.events.register("before-send.dynamodb.BatchGetItem", lambda request, **_: _answered(request, sent))
+    theirs.batch_get_item(RequestItems={table: asked})
+    bodies = [json.loads(request.body) for request in sent]
+    assert bodies[0] == bodies[1] == {"RequestItems": {table: asked}}
+    assert sent[0].headers["Content-Length"] == str(len(sent[0].body))
+    assert sorted(sent[0].headers) == sorted(sent[1].headers)
+
+
+def _answered(request: Any, sent: list[Any]) -> AWSResponse:
+    """Kept, and not sent."""
+    sent.append(request)
+    raw = BytesIO(b'{"Responses": {}}')
+    raw.stream = lambda *_, **__: [raw.getvalue()]  # type: ignore[attr-defined]  # what botocore reads of urllib3's answer
+    return AWSResponse(request.url, 200, {}, raw)
