@@ -220,9 +220,12 @@ def side_by_side(bench: rounds.Bench, kind: str, work: list[list[Any]], names: d
         while each.stdout and (line := each.stdout.readline()) and line != b"ready\n":
             pass
     began = time.monotonic()
+    for each in started:  # all begin before the first is waited for
+        if each.stdin:
+            each.stdin.write(b"go\n")
+            each.stdin.close()
     for each in started:
-        each.communicate(b"go\n", timeout=RUN_SECONDS)
-        if each.returncode:
+        if each.wait(timeout=RUN_SECONDS):
             raise rounds.PeerFailedError(f"a process of {kind} ended with {each.returncode}")
     return round(time.monotonic() - began, 2)
 
