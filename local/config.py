@@ -14,6 +14,8 @@ CACHE = ROOT / ".cache"
 RUN_DIR = ROOT / ".local"
 #: Of SES: an account has one contact list.
 CONTACT_LIST, TOPIC = "players", "Cohorts"
+#: Of Customer Profiles.
+PROFILES_DOMAIN = "players"
 
 # In a developer's shell these may be real secrets, which must reach neither a local server nor a file of ours.
 FROM_FILE_ONLY = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"})

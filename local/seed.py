@@ -1,4 +1,4 @@
-"""Fills the local servers: buckets, contacts, the import role, the Pinpoint application, SES's list, the graph."""
+"""Fills the local servers: buckets, contacts, what each destination needs, the graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config as BotoConfig
 
 from local import neptune_csv, sample
-from local.config import CONTACT_LIST, TOPIC, Config, LocalError
+from local.config import CONTACT_LIST, PROFILES_DOMAIN, TOPIC, Config, LocalError
 from local.servers import Servers
 
 ACCOUNT = "123456789012"  # moto's
@@ -45,6 +45,7 @@ def seed(servers: Servers, config: Config, folder: Path | None = None) -> Seeded
             contacts = pool.submit(_load_contacts, servers, config, folder)
             make_buckets(servers, config)
             make_contact_list(servers, config)
+            make_profiles_domain(servers, config)
             application_id = make_application(servers, config)
             role_arn = make_import_role(servers, config, application_id)
             graph.result()
@@ -101,6 +102,15 @@ def make_contact_list(servers: Servers, config: Config) -> None:
         return
     topic = {"TopicName": TOPIC, "DisplayName": TOPIC, "DefaultSubscriptionStatus": "OPT_IN"}
     ses.create_contact_list(ContactListName=CONTACT_LIST, Topics=[topic])
+
+
+def make_profiles_domain(servers: Servers, config: Config) -> None:
+    """Make the domain of Customer Profiles, unless it is there."""
+    profiles = client("customer-profiles", servers, config)
+    try:
+        profiles.get_domain(DomainName=PROFILES_DOMAIN)
+    except profiles.exceptions.ResourceNotFoundException:
+        profiles.create_domain(DomainName=PROFILES_DOMAIN, DefaultExpirationDays=366)
 
 
 def make_application(servers: Servers, config: Config) -> str:

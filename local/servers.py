@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from local import dynamodb_local, gremlin_server, java
-from local.config import CONTACT_LIST, ROOT, RUN_DIR, TOPIC, Config, LocalError, load
+from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, RUN_DIR, TOPIC, Config, LocalError, load
 
 HOST = "127.0.0.1"
 READY_SECONDS = 120
@@ -90,6 +90,7 @@ def airflow_environment(servers: Servers, config: Config, application_id: str, r
         f"{prefix}PINPOINT_IMPORT_ROLE_ARN": role_arn,
         f"{prefix}SES_CONTACT_LIST": CONTACT_LIST,
         f"{prefix}SES_TOPIC": TOPIC,
+        f"{prefix}CUSTOMER_PROFILES_DOMAIN": PROFILES_DOMAIN,
     }
 
 

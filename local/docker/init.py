@@ -43,6 +43,7 @@ def variables(seeded: seed.Seeded) -> dict[str, str]:
         f"{PREFIX}pinpoint_import_role_arn": seeded.role_arn,
         f"{PREFIX}ses_contact_list": config.CONTACT_LIST,
         f"{PREFIX}ses_topic": config.TOPIC,
+        f"{PREFIX}customer_profiles_domain": config.PROFILES_DOMAIN,
     }
 
 

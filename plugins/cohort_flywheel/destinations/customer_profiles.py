@@ -1,0 +1,127 @@
+"""Amazon Connect Customer Profiles: a segment of the profiles whose attribute for the cohort is `in`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, chain
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.cleanup import Left
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.customer_profiles import CustomerProfilesHook
+from cohort_flywheel.layouts.customer_profiles import player_key
+from cohort_flywheel.operators.customer_profiles import (
+    CustomerProfilesCreateUploadJobsOperator,
+    CustomerProfilesVerifySegmentOperator,
+)
+from cohort_flywheel.sensors.customer_profiles import CustomerProfilesUploadJobsSensor
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+LAYOUT = "customer_profiles"
+#: So a first run needs a do-not-contact list, or the word that there is nobody to put on it.
+NEVER_KNEW_OPT_OUTS = True
+#: A profile expires so many days after the last upload that had it, as a member or as one who went out: long enough
+#: for a pipeline that stands still over a holiday, and no player's data stays for ever.
+SETTINGS = ("customer_profiles_domain", "customer_profiles_data_expiry_days=90")
+
+#: Of DataExpiry [Customer Profiles: CreateUploadJob].
+_MIN_DAYS, _MAX_DAYS = 1, 1098
+
+
+def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> None:
+    """Raise FlywheelError unless the domain is there, its upload jobs can be listed, and the expiry is one."""
+    days = settings["customer_profiles_data_expiry_days"]
+    if not (days.isascii() and days.isdigit() and _MIN_DAYS <= int(days) <= _MAX_DAYS):
+        raise FlywheelError(
+            f"cohort_flywheel_customer_profiles_data_expiry_days is {days!r}: write the days after which a profile"
+            f" expires that no upload renews, from {_MIN_DAYS} to {_MAX_DAYS}"
+        )
+    domain, hook = settings["customer_profiles_domain"], CustomerProfilesHook(aws_conn_id=aws_conn_id)
+    with _granted("profile:GetDomain", domain):
+        hook.conn.get_domain(DomainName=domain)
+    with _granted("profile:ListUploadJobs", domain):
+        hook.conn.list_upload_jobs(DomainName=domain, MaxResults=1)
+
+
+def check_nobody_stays(plan: Mapping[str, Any]) -> bool:
+    """True: an empty segment file goes on to the upload, which sets everybody `out`."""
+    return True
+
+
+def erase(
+    settings: Mapping[str, str],
+    players: Collection[str],
+    addresses: Collection[str],
+    dry_run: bool,
+    aws_conn_id: str | None,
+) -> list[Left]:
+    """Delete the players' profiles: those found by the key of our uploads. Of anybody else's keys nothing is known."""
+    profiles, domain = CustomerProfilesHook(aws_conn_id=aws_conn_id).conn, settings["customer_profiles_domain"]
+    found: list[str] = []
+    for player in players:
+        answer = profiles.search_profiles(DomainName=domain, KeyName="_account", Values=[player_key(player)])
+        found += [item["ProfileId"] for item in answer["Items"]]
+    if not dry_run:
+        for profile_id in found:
+            profiles.delete_profile(DomainName=domain, ProfileId=profile_id)
+    return [Left("profile", f"domain {domain}", len(found))] if found else []
+
+
+def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -> tuple[BaseOperator, BaseOperator]:
+    """The tasks from the segment file to the segment that has its rows; returns the first and the last.
+
+    `plan` and `segment` are the outputs (XComArg) of the tasks that made them; `before` is called before anything
+    is created.
+    """
+    domain = plan["customer_profiles_domain"]
+    create = CustomerProfilesCreateUploadJobsOperator(
+        task_id="create_import_job",
+        plan=plan,
+        segment=segment["segment"],
+        domain=domain,
+        data_expiry=plan["customer_profiles_data_expiry_days"],
+        pre_execute=before,
+        retries=30,  # one run at a time changes a membership, until its segment is verified
+        max_retry_delay=timedelta(minutes=10),
+    )
+    job_ids: Any = create.output["job_ids"]  # type: ignore[index]  # XComArg's type does not say so
+    wait = CustomerProfilesUploadJobsSensor(
+        task_id="wait_for_import_job", domain=domain, job_ids=job_ids, deferrable=True
+    )
+    verify = CustomerProfilesVerifySegmentOperator(
+        task_id="verify_segment",
+        plan=plan,
+        segment=segment["segment"],
+        domain=domain,
+        job_ids=job_ids,
+        retries=5,  # an estimate may be behind the jobs
+        max_retry_delay=timedelta(minutes=10),
+    )
+    chain(create, wait, verify)
+    return create, verify
+
+
+@contextmanager
+def _granted(action: str, domain: str) -> Iterator[None]:
+    """Turn the service's refusal into a sentence that names the right, or the setting."""
+    try:
+        yield
+    except ClientError as error:
+        match error.response["Error"]["Code"]:
+            case "ResourceNotFoundException":
+                raise FlywheelError(
+                    f"there is no domain {domain} in Customer Profiles: create it (aws customer-profiles"
+                    " create-domain), or correct cohort_flywheel_customer_profiles_domain; a domain is of one region,"
+                    " that of the AWS connection"
+                ) from None
+            case "AccessDeniedException" as code:
+                raise FlywheelError(
+                    f"domain {domain} of Customer Profiles is refused ({code}): grant the execution role {action} on it"
+                ) from None
+        raise
