@@ -1,9 +1,9 @@
-"""Amazon SES (API v2): the contact list and its import jobs."""
+"""Amazon SES (API v2): the contact list and its import jobs, the account, templates and sends."""
 
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from botocore.config import Config
 
 #: Of a page; where the model has no maximum, the greatest that its other listings take.
 CONTACTS_A_PAGE, JOBS_A_PAGE = 1000, 100
+#: How many calls of `send_email` may be under way at once.
+SENDS_IN_FLIGHT = 8
 
 
 class SesV2Hook(AwsBaseHook):
@@ -33,6 +35,12 @@ class SesV2Hook(AwsBaseHook):
     def _patient(self) -> Any:
         # SES throttles all calls but the sends at about one a second: a listing of many pages waits its turn
         return self.get_client_type(config=Config(retries={"mode": "standard", "total_max_attempts": 10}))
+
+    @cached_property
+    def _once(self) -> Any:
+        # no create and no send has an idempotency token: a retry of the SDK's could repeat what was done
+        ours = Config(retries={"total_max_attempts": 1}, max_pool_connections=SENDS_IN_FLIGHT)
+        return self.get_client_type(config=ours)
 
     def contacts(self, contact_list: str) -> Iterator[dict[str, Any]]:
         """Every contact of a list, page by page (Contact). A page may be empty and be followed by others."""
@@ -58,9 +66,8 @@ class SesV2Hook(AwsBaseHook):
 
     def create_import_job(self, contact_list: str, s3_url: str) -> str:
         """Send CreateImportJob exactly once: it has no idempotency token, so no retry of the SDK's may follow."""
-        once = self.get_client_type(config=Config(retries={"total_max_attempts": 1}))
         into = {"ContactListName": contact_list, "ContactListImportAction": "PUT"}
-        answer = once.create_import_job(
+        answer = self._once.create_import_job(
             ImportDestination={"ContactListDestination": into},
             ImportDataSource={"S3Url": s3_url, "DataFormat": "CSV"},
         )
@@ -78,3 +85,47 @@ class SesV2Hook(AwsBaseHook):
             raise OSError
         with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - SES's own address, of the web only
             return sum(1 for line in answer if line.strip())
+
+    def account(self) -> dict[str, Any]:
+        """What the account may do now, its SendQuota with it (GetAccount)."""
+        return dict(self._patient.get_account())
+
+    def is_verified(self, address: str) -> bool:
+        """Whether SES sends from an address: it is verified, or its domain, or a domain above that.
+
+        [SES developer guide: verified identities]
+        """
+        labels = address.rpartition("@")[2].lower().split(".")
+        for identity in [address, *(".".join(labels[first:]) for first in range(len(labels) - 1))]:
+            try:
+                if self._patient.get_email_identity(EmailIdentity=identity).get("VerifiedForSendingStatus"):
+                    return True
+            except self._patient.exceptions.NotFoundException:
+                continue
+        return False
+
+    def email_template(self, name: str) -> dict[str, str] | None:
+        """The content of a template (Subject, Html, Text), or None where there is none."""
+        try:
+            return dict(self._patient.get_email_template(TemplateName=name)["TemplateContent"])
+        except self._patient.exceptions.NotFoundException:
+            return None
+
+    def create_email_template(self, name: str, content: Mapping[str, str]) -> bool:
+        """Create a template; False where one of that name is there, perhaps by a try whose answer was lost."""
+        try:
+            self._patient.create_email_template(TemplateName=name, TemplateContent=content)
+        except self._patient.exceptions.AlreadyExistsException:
+            return False
+        return True
+
+    def send_email(self, **request: Any) -> None:
+        """Send SendEmail exactly once: an answer that was lost leaves in doubt whether the mail was.
+
+        It may be called from threads once it was prepared (`prepare_sends`).
+        """
+        self._once.send_email(**request)
+
+    def prepare_sends(self) -> None:
+        """Make the client that `send_email` uses: threads may not ask Airflow for its connection."""
+        self._once  # noqa: B018 - made here, and kept

@@ -1,0 +1,156 @@
+"""A mail's template: its three files, its placeholders, and what it says to one player."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from cohort_flywheel.errors import FlywheelError
+
+#: SES's own placeholder, which SES fills in for each mail to a contact list [SES developer guide: subscription
+#: management]. It is no column of a segment, and `render` leaves it as it is.
+UNSUBSCRIBE = "amazonSESUnsubscribeUrl"
+
+_FILES = {"subject": "subject.txt", "html": "body.html", "text": "body.txt"}
+#: Safe in a folder's, an S3 key's and an SES template's name, where a digest follows [at most 64 characters].
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+_PLACEHOLDER = re.compile(r"(?<!\{)\{\{([A-Za-z][A-Za-z0-9_]*)(?:\|([^{}|\r\n]*))?\}\}(?!\})")
+
+_MADE_UP = {"FirstName": "Sam", "LastName": "Sample", "FavoriteRole": "Healer"}
+
+
+class EmailTemplate(NamedTuple):
+    """The parts of a mail, with placeholders: `{{FirstName}}`, or `{{FirstName|there}}` where it has a default."""
+
+    name: str
+    subject: str
+    html: str
+    text: str
+
+
+class Mail(NamedTuple):
+    """What one player is told."""
+
+    subject: str
+    html: str
+    text: str
+
+
+def read_template(folder: Path, name: str) -> EmailTemplate:
+    """Read `<folder>/<name>/` with subject.txt, body.html and body.txt.
+
+    Raises FlywheelError where a file is missing, empty or not UTF-8, where the subject has several lines, for braces
+    that are no placeholder, and for a placeholder with two defaults.
+    """
+    if not _NAME.fullmatch(name) or not (folder / name).is_dir():
+        there = ", ".join(sorted(each.name for each in folder.glob("*/"))) or "none"
+        raise FlywheelError(
+            f"there is no mail template {name!r} in include/email, but {there}: correct `template` in the registry, or"
+            " make the folder (its name: a letter, then at most 39 letters, digits and underscores)"
+        )
+    template = EmailTemplate(name, **{part: _read(folder / name / file) for part, file in _FILES.items()})
+    template = template._replace(subject=template.subject.strip())
+    if len(template.subject.splitlines()) > 1:
+        raise FlywheelError(f"{name}/subject.txt has several lines: a subject is one")
+    for part, file in _FILES.items():
+        rest = _PLACEHOLDER.sub("", getattr(template, part))
+        if "{{" in rest or "}}" in rest:
+            raise FlywheelError(
+                f"{name}/{file} has braces that are no placeholder: write {{{{Column}}}} or {{{{Column|default}}}},"
+                " without spaces around the name"
+            )
+    placeholders(template)
+    return template
+
+
+def _read(path: Path) -> str:
+    place = f"{path.parent.name}/{path.name}"
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise FlywheelError(
+            f"mail template {path.parent.name} has no {path.name}: put the file beside the others"
+        ) from None
+    except UnicodeDecodeError:
+        raise FlywheelError(f"{place} is not UTF-8: save it as UTF-8") from None
+    if not content.strip():
+        raise FlywheelError(f"{place} is empty: write what the mail says")
+    return content
+
+
+def template_digest(template: EmailTemplate) -> str:
+    """SHA-256, in hex, of the content."""
+    return hashlib.sha256(json.dumps(template[1:]).encode()).hexdigest()
+
+
+def placeholders(template: EmailTemplate) -> dict[str, str | None]:
+    """Each column that the template names, with its default or None; SES's own placeholder is none of them.
+
+    Raises FlywheelError where one has a default here and another, or none, there.
+    """
+    found: dict[str, str | None] = {}
+    for match in _PLACEHOLDER.finditer("\n".join(template[1:])):
+        name, default = match[1], match[2]
+        if name == UNSUBSCRIBE and default is not None:
+            raise FlywheelError(f"{{{{{UNSUBSCRIBE}}}}} of template {template.name} is SES's: leave its default out")
+        if found.setdefault(name, default) != default:
+            raise FlywheelError(
+                f"placeholder {name} of template {template.name} has two defaults, or one and none: write it alike"
+                " wherever it stands"
+            )
+    found.pop(UNSUBSCRIBE, None)
+    return found
+
+
+def check_template(template: EmailTemplate, columns: Iterable[str]) -> None:
+    """Raise FlywheelError for a placeholder that is no column of the segment."""
+    known = list(columns)
+    if unknown := sorted(placeholders(template).keys() - set(known)):
+        raise FlywheelError(
+            f"template {template.name} names {', '.join(unknown)}, which the segment does not carry, but"
+            f" {', '.join(known) or 'nothing'}: correct the placeholder, or add the attribute to the cohort in the"
+            " registry"
+        )
+
+
+def lacks(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> str | None:
+    """The first column that a template asks for (`placeholders`) without a default and a player does not have."""
+    return next((name for name, default in asked.items() if default is None and not attributes.get(name)), None)
+
+
+def filled(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
+    """The value of each placeholder: the player's, or the default; raises FlywheelError where there is neither."""
+    if column := lacks(asked, attributes):
+        raise FlywheelError(f"the mail needs a value of {column}: give its placeholder a default, {{{{{column}|…}}}}")
+    return {name: attributes.get(name) or default or "" for name, default in asked.items()}
+
+
+def render(template: EmailTemplate, values: Mapping[str, str]) -> Mail:
+    """What the template says with these values, which are escaped in the HTML part alone; the subject is one line.
+
+    SES's own placeholder stays. Raises FlywheelError for a value that lacks and has no default.
+    """
+    known = filled(placeholders(template), values)
+    return Mail(
+        subject=" ".join(_with(template.subject, known, str).splitlines()),
+        html=_with(template.html, known, html.escape),
+        text=_with(template.text, known, str),
+    )
+
+
+def _with(part: str, values: Mapping[str, str], escape: Callable[[str], str]) -> str:
+    return _PLACEHOLDER.sub(lambda match: escape(values[match[1]]) if match[1] in values else match[0], part)
+
+
+def samples(asked: Mapping[str, str | None]) -> list[dict[str, str]]:
+    """Three made-up players: of every value, of none but what has no default, and of letters that HTML escapes."""
+    return [
+        {name: _MADE_UP.get(name, f"({name})") for name in asked},
+        {name: _MADE_UP.get(name, f"({name})") for name, default in asked.items() if default is None},
+        {name: f"{_MADE_UP.get(name, name)} <&> \u00c5sa" for name in asked},
+    ]

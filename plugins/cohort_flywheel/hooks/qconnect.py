@@ -1,0 +1,83 @@
+"""Message templates of Amazon Q in Connect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.config import Config
+
+#: Of a page, the greatest that the model takes.
+TEMPLATES_A_PAGE = 100
+
+
+class QConnectHook(AwsBaseHook):
+    """Thin wrapper around boto3's `qconnect` client.
+
+    Every call may be repeated: a template's name is had once in a knowledge base, and a version is made once of a
+    content [qconnect: CreateMessageTemplate, CreateMessageTemplateVersion].
+
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["client_type"] = "qconnect"
+        super().__init__(*args, **kwargs)
+
+    @cached_property
+    def _patient(self) -> Any:
+        return self.get_client_type(config=Config(retries={"mode": "standard", "total_max_attempts": 5}))
+
+    def templates(self, knowledge_base_id: str) -> Iterator[dict[str, Any]]:
+        """Every message template of a knowledge base, page by page (MessageTemplateSummary)."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._patient.list_message_templates(
+                knowledgeBaseId=knowledge_base_id, maxResults=TEMPLATES_A_PAGE, **token
+            )
+            yield from page["messageTemplateSummaries"]
+            if not page.get("nextToken"):
+                return
+            token = {"nextToken": page["nextToken"]}
+
+    def template(self, knowledge_base_id: str, template_id: str) -> dict[str, Any]:
+        """The draft of a template ($LATEST) as it is now (ExtendedMessageTemplateData)."""
+        found = self._patient.get_message_template(knowledgeBaseId=knowledge_base_id, messageTemplateId=template_id)
+        return dict(found["messageTemplate"])
+
+    def create_template(self, knowledge_base_id: str, name: str, email: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an e-mail template; boto3 sends a client token of its own (MessageTemplateData)."""
+        made = self._patient.create_message_template(
+            knowledgeBaseId=knowledge_base_id, name=name, channelSubtype="EMAIL", **email
+        )
+        return dict(made["messageTemplate"])
+
+    def update_template(self, knowledge_base_id: str, template_id: str, email: Mapping[str, Any]) -> dict[str, Any]:
+        """Change the draft of a template; its versions stay as they are (MessageTemplateData)."""
+        made = self._patient.update_message_template(
+            knowledgeBaseId=knowledge_base_id, messageTemplateId=template_id, **email
+        )
+        return dict(made["messageTemplate"])
+
+    def create_version(self, knowledge_base_id: str, template_id: str, sha256: str) -> dict[str, Any]:
+        """The version of a template's draft, if that is still the one of the digest (ExtendedMessageTemplateData)."""
+        made = self._patient.create_message_template_version(
+            knowledgeBaseId=knowledge_base_id, messageTemplateId=template_id, messageTemplateContentSha256=sha256
+        )
+        return dict(made["messageTemplate"])
+
+    def render(
+        self, knowledge_base_id: str, template_id: str, attributes: Mapping[str, Any]
+    ) -> tuple[dict[str, str], list[str]]:
+        """The subject, HTML and text that a template makes of attributes, and the variables that it leaves as they are.
+
+        `attributes` are MessageTemplateAttributes; `template_id` may name a version (`<id>:3`).
+        """
+        made = self._patient.render_message_template(
+            knowledgeBaseId=knowledge_base_id, messageTemplateId=template_id, attributes=attributes
+        )
+        email = made["content"]["email"]
+        parts = {"subject": email["subject"]} | {name: part["content"] for name, part in email["body"].items()}
+        return parts, list(made.get("attributesNotInterpolated", ()))

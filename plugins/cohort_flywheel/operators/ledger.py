@@ -1,0 +1,96 @@
+"""The send ledger in the state bucket: put once as a launch begins, and read by everybody who might mail again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import lines
+from cohort_flywheel.send_ledger import Header, ledger_folder, ledger_key, read_header, read_ledger, write_ledger
+
+#: By how much S3's clock and a worker's may differ, generously: it only makes us open some ledgers more.
+_CLOCKS = timedelta(hours=1)
+_MAX_HEADER_BYTES = 64 * 1024
+
+
+def put_ledger(s3: S3Hook, bucket: str, header: Header, player_ids: Iterable[str], folder: Path) -> Header:
+    """Put the ledger of a launch, before anything is created or sent; returns the header that is in force.
+
+    A launch that is tried again meets its own, and goes on. Raises FlywheelError where the result was launched
+    already, with another segment file or by another destination.
+
+    :param folder: where the file may lie meanwhile.
+    """
+    key = ledger_key(header.template, header.name)
+    path = folder / "ledger.jsonl"
+    write_ledger(path, header, player_ids)
+    try:
+        with path.open("rb") as body:
+            s3.get_conn().put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("PreconditionFailed", "412"):
+            raise
+    found = find_ledger(s3, bucket, header.template, header.name)  # also where an answer was lost
+    if found is None:
+        raise RuntimeError  # it was there, or was put, a moment ago
+    return check_same_launch(found, header, f"s3://{bucket}/{key}")
+
+
+def check_same_launch(found: Header, header: Header, place: str) -> Header:
+    """Raise FlywheelError unless a ledger is that of this very launch; returns it."""
+    if (found.segment_sha256, found.destination) != (header.segment_sha256, header.destination):
+        raise FlywheelError(
+            f"{header.name} was launched already, at {found.launched_at.isoformat()} by {found.destination} with"
+            f" template {found.template} ({place}), and its segment file is another one now: it is not launched again"
+        )
+    return found
+
+
+def find_ledger(s3: S3Hook, bucket: str, template: str, name: str) -> Header | None:
+    """The header of a launch's ledger, or None where it has not begun."""
+    key, client = ledger_key(template, name), s3.get_conn()
+    try:
+        answer = client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{_MAX_HEADER_BYTES - 1}")
+    except client.exceptions.NoSuchKey:
+        return None
+    return read_header(answer["Body"].read().partition(b"\n")[0], f"s3://{bucket}/{key}")
+
+
+def load_ledger(s3: S3Hook, bucket: str, template: str, name: str, players: sqlite3.Connection) -> int:
+    """Copy the players of one launch into table `launched`; returns their number."""
+    key = ledger_key(template, name)
+    players.execute("CREATE TABLE launched (text TEXT PRIMARY KEY) WITHOUT ROWID")
+    _, found = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
+    return _insert(players, "launched", found)
+
+
+def load_recently_mailed(
+    s3: S3Hook, bucket: str, template: str, since: datetime, own_name: str, listed: sqlite3.Connection
+) -> int:
+    """Copy the players of a template's launches at or after an instant into table `mailed`; returns how many.
+
+    It has one column, `text`, the playerId. Of every cohort, threshold, as-of and destination, but of `own_name`: who
+    is tried again was not mailed by another. The lists may be longer than a worker's memory.
+    """
+    listed.execute("CREATE TABLE mailed (text TEXT PRIMARY KEY) WITHOUT ROWID")
+    pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=ledger_folder(template))
+    own, number = ledger_key(template, own_name), 0
+    for item in (item for page in pages for item in page.get("Contents", ())):
+        key = item["Key"]
+        if key == own or item["LastModified"] < since - _CLOCKS:  # put as its launch began, or later by an erasure
+            continue
+        header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
+        if header.launched_at >= since:
+            number += _insert(listed, "mailed", players)
+    return number
+
+
+def _insert(players: sqlite3.Connection, table: str, player_ids: Iterable[str]) -> int:
+    sentence = f"INSERT OR IGNORE INTO {table} VALUES (?)"  # noqa: S608 - a name of ours
+    return players.executemany(sentence, ((each,) for each in player_ids)).rowcount

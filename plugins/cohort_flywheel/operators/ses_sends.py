@@ -1,0 +1,360 @@
+"""The batches of a launch by Amazon SES: who may still be mailed, the sends, and what became of them.
+
+All that is recorded lies in the state bucket, as it names players.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import batched
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ProxyConnectionError,
+)
+from botocore.parsers import ResponseParserError
+
+from cohort_flywheel.cohorts import Consent
+from cohort_flywheel.contacts import Reject, judge, projection, read_do_not_contact
+from cohort_flywheel.email_template import lacks
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
+from cohort_flywheel.hooks.s3 import get_json, keys, lines, put_json, put_unless_equal
+from cohort_flywheel.hooks.sesv2 import SENDS_IN_FLIGHT, SesV2Hook
+from cohort_flywheel.membership import Member
+from cohort_flywheel.segment_file import digest
+
+#: Whose mails are intended, sent and answered for together.
+BATCH = 100
+
+#: Seconds before each further try of a mail that SES has clearly not taken; then the launch stops.
+_WAITS = (1, 2, 4, 8, 15, 30, 60)
+#: So many lost answers in one batch stop the launch: a person looks before more are in doubt.
+_MAX_IN_DOUBT = 10
+
+#: What SES answers to SendEmail [botocore's model of sesv2; the first two as AWS's other services spell it].
+_THROTTLED = ("Throttling", "ThrottlingException", "TooManyRequestsException")
+_OF_THE_MAIL = ("BadRequestException", "MessageRejected")
+#: No request has left this machine.
+_NOT_SENT = (
+    ConnectTimeoutError, CredentialRetrievalError, EndpointConnectionError, NoCredentialsError, ProxyConnectionError,
+)  # fmt: skip
+
+#: What became of one mail, beside a refusal, which is told by its code.
+_SENT, _IN_DOUBT, _LEFT = "sent", "in_doubt", "left"
+
+
+def launch_folder(name: str) -> str:
+    """Of a result's one launch by SES: what it is, its batches, and who is in doubt. No lifecycle may remove it."""
+    return f"launches/{name}/"
+
+
+class Row(NamedTuple):
+    address: str
+    player_id: str
+    attributes: dict[str, str]
+
+
+class Rows:
+    """The rows of a segment file, which was fetched: they are the ones that were approved, byte by byte."""
+
+    def __init__(self, s3: S3Hook, segment: Mapping[str, Any], folder: Path) -> None:
+        self._paths = []
+        for index, part in enumerate(segment["parts"]):
+            path = folder / f"{index:04d}.csv"
+            s3.get_conn().download_file(segment["s3_bucket"], part["s3_key"], str(path))
+            self._paths.append(path)
+        digests = [digest(path) for path in self._paths]
+        whole = hashlib.sha256("".join(f"{each}\n" for each in digests).encode()).hexdigest()  # as segment_file.combine
+        if whole != segment["sha256"]:
+            raise FlywheelError(
+                f"{segment['s3_url']} has changed since it was approved: clear check_limits with downstream, which asks"
+                " again"
+            )
+
+    def __iter__(self) -> Iterator[Row]:
+        for path in self._paths:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = csv.reader(file)
+                _address, _player_id, *columns = next(rows)
+                for address, player_id, *values in rows:
+                    yield Row(address, player_id, dict(zip(columns, values, strict=True)))
+
+
+class Outcome(NamedTuple):
+    """What became of a batch: playerIds by reason, but of the mails that were sent their number."""
+
+    sent: int = 0
+    withdrawn: Mapping[str, Sequence[str]] = {}
+    in_doubt: Sequence[str] = ()
+    refused: Mapping[str, Sequence[str]] = {}
+    left: Sequence[str] = ()  #: for another attempt
+
+
+class Batches:
+    """What is recorded of a launch's batches: whom it means to mail, before the first send, and what became of them.
+
+    Both are put once: of two tries that are at work at the same time, one stops.
+    """
+
+    def __init__(self, s3: S3Hook, bucket: str, name: str) -> None:
+        self._s3, self._bucket, self._folder = s3, bucket, launch_folder(name)
+        self.place = f"s3://{bucket}/{self._folder}"
+        self._there = set(keys(s3, bucket, self._folder))
+        self._this_try = uuid4().hex  # tells our intents, whose answer was lost, from another try's
+
+    def intents(self, number: int, attempt: int) -> dict[str, Any] | None:
+        return self._get(f"{number:06d}_{attempt}.intents.json")
+
+    def put_intents(
+        self, number: int, attempt: int, player_ids: list[str], withdrawn: Mapping[str, Sequence[str]]
+    ) -> None:
+        intents = {"player_ids": player_ids, "withdrawn": withdrawn, "try": self._this_try}
+        self._put(f"{number:06d}_{attempt}.intents.json", intents)
+
+    def outcome(self, number: int, attempt: int) -> Outcome | None:
+        found = self._get(f"{number:06d}_{attempt}.outcome.json")
+        return Outcome(**found) if found else None
+
+    def put_outcome(self, number: int, attempt: int, outcome: Outcome) -> None:
+        self._put(f"{number:06d}_{attempt}.outcome.json", outcome._asdict())
+
+    def put_in_doubt(self, tally: Tally) -> str | None:
+        """The address of the list of all who are in doubt, a playerId a line; None where nobody is."""
+        if not tally.in_doubt:
+            return None
+        key = f"{self._folder}in_doubt.txt"
+        put_unless_equal(self._s3, tally.in_doubt_path, self._bucket, key, digest(tally.in_doubt_path))
+        return f"s3://{self._bucket}/{key}"
+
+    def _get(self, file_name: str) -> dict[str, Any] | None:
+        key = self._folder + file_name
+        found = get_json(self._s3, self._bucket, key) if key in self._there else None
+        return found[0] if found else None
+
+    def _put(self, file_name: str, value: Mapping[str, Any]) -> None:
+        key, value = self._folder + file_name, json.loads(json.dumps(value))
+        if not put_json(self._s3, self._bucket, key, value, IfNoneMatch="*"):
+            found = get_json(self._s3, self._bucket, key)
+            if found is None or found[0] != value:
+                raise AirflowException(f"another try of this launch is at work (s3://{self._bucket}/{key})")
+
+
+class Tally:
+    """The sums of a launch, and on disk who is in doubt."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sent = self.in_doubt = self.batches = 0
+        self.withdrawn, self.refused = Counter[str](), Counter[str]()
+        self.in_doubt_path = folder / "in_doubt.txt"
+
+    def add(self, outcome: Outcome) -> None:
+        self.batches += 1
+        self.sent += outcome.sent
+        self.in_doubt += len(outcome.in_doubt)
+        for counter, players in ((self.withdrawn, outcome.withdrawn), (self.refused, outcome.refused)):
+            counter.update({reason: len(ids) for reason, ids in players.items()})
+        with self.in_doubt_path.open("a", encoding="utf-8", newline="") as file:
+            file.writelines(f"{player_id}\n" for player_id in outcome.in_doubt)
+
+    def counts(self) -> dict[str, Any]:
+        return {
+            "rows": self.sent + self.withdrawn.total() + self.in_doubt + self.refused.total(),
+            "sent": self.sent,
+            "withdrawn": dict(sorted(self.withdrawn.items())),
+            "in_doubt": self.in_doubt,
+            "refused": dict(sorted(self.refused.items())),
+            "batches": self.batches,
+        }
+
+
+class Withdrawals:
+    """Who was a row and is not to be mailed any more, asked just before a batch is sent."""
+
+    def __init__(
+        self,
+        s3: S3Hook,
+        records: DynamoDBBatchGetHook,
+        plan: Mapping[str, Any],
+        asked: Mapping[str, str | None],
+        players: sqlite3.Connection,
+        is_newest: bool,
+    ) -> None:
+        self._s3, self._records, self._plan, self._asked = s3, records, plan, asked
+        self._players, self._is_newest = players, is_newest
+        self._consent = Consent.model_validate(plan["consent"]) if plan["consent"] else None
+        self._etag: str | None = None
+        players.execute("CREATE TABLE entry (text TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def of(self, rows: Sequence[Row]) -> dict[str, str]:
+        """The reason of each player who is not to be mailed."""
+        if not self._is_newest:
+            return {row.player_id: "older_as_of" for row in rows}
+        self._load_do_not_contact()
+        wanted, ids = projection({}, self._consent), [row.player_id for row in rows]
+        records = self._records.get_items(self._plan["contacts_table"], "playerId", ids, wanted)
+        reasons = ((row.player_id, self._reason(row, records.get(row.player_id))) for row in rows)
+        return {player_id: reason for player_id, reason in reasons if reason}
+
+    def _reason(self, row: Row, record: Mapping[str, Any] | None) -> str | None:
+        if not is_listed("launched", row.player_id, self._players):
+            return "recently_mailed"
+        now = judge(
+            Member(row.player_id, 0), record, attributes={}, score_column=None, consent=self._consent,
+            do_not_contact=lambda entry: is_listed("entry", entry, self._players),
+        )  # fmt: skip
+        if isinstance(now, Reject):
+            return now.reason
+        if now.address != row.address:
+            return "other_address"
+        return "missing_value" if lacks(self._asked, row.attributes) else None
+
+    def _load_do_not_contact(self) -> None:
+        """Copy the list into its table, as often as it has changed."""
+        bucket, key = self._plan["state_bucket"], self._plan["do_not_contact_key"]
+        if not key:
+            return
+        etag = self._s3.get_conn().head_object(Bucket=bucket, Key=key)["ETag"]
+        if etag == self._etag:
+            return
+        self._players.execute("DELETE FROM entry")
+        line = 1
+        for some in batched(lines(self._s3, bucket, key), 10_000):
+            entries = read_do_not_contact(list(some), line)
+            line += len(some)
+            self._players.executemany("INSERT OR IGNORE INTO entry VALUES (?)", ((entry,) for entry in entries))
+        self._etag = etag
+
+
+class Sends:
+    """Sends the mails of a batch, no faster than the account may; what it cannot send it leaves.
+
+    :param hook: the hook to reach SES with.
+    :param request: makes the arguments of SendEmail for a row.
+    :param rate: mails a second.
+    """
+
+    def __init__(self, hook: SesV2Hook, request: Callable[[Row], dict[str, Any]], rate: float) -> None:
+        self._hook, self._request, self._seconds = hook, request, 1 / max(rate, 1)
+        self._next = time.monotonic()
+        self._lock, self._stopped = threading.Lock(), threading.Event()
+        self._doubts = 0
+        self.any_sent = False  #: in this launch, by whichever try
+        self.why: Exception | None = None  #: why it has stopped, for the task to raise
+        hook.prepare_sends()
+        self._pool = ThreadPoolExecutor(SENDS_IN_FLIGHT, thread_name_prefix="send_email")
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def raise_why(self) -> None:
+        if self.why:
+            raise self.why
+
+    def outcome(self, rows: Sequence[Row]) -> Outcome:
+        """What became of the mails of a batch."""
+        self._doubts = 0
+        answers = list(self._pool.map(self._send, rows))
+        by_answer = by_reason((row.player_id, answer) for row, answer in zip(rows, answers, strict=True))
+        sent, in_doubt, left = (by_answer.pop(answer, []) for answer in (_SENT, _IN_DOUBT, _LEFT))
+        refused = [row.player_id for row in rows] if by_answer and not (sent or in_doubt or left) else []
+        if refused and (len(refused) == BATCH or not self.any_sent):
+            # nothing was sent, so all of them may be tried again
+            code = next(iter(by_answer))
+            self._stop(
+                FlywheelError(
+                    f"SES refuses every mail of a batch of {len(refused)} ({code}): look at the sender and the template"
+                    " (docs of SendEmail), mend it, then clear this task, which goes on with them"
+                )
+            )
+            return Outcome(left=refused)
+        return Outcome(sent=len(sent), in_doubt=in_doubt, refused=by_answer, left=left)
+
+    def _send(self, row: Row) -> str:
+        """What became of one mail."""
+        why = ""
+        for seconds in (*_WAITS, 0):
+            if not self._may_go():
+                return _LEFT
+            try:
+                self._hook.send_email(**self._request(row))
+            except ClientError as error:
+                code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status >= 500:
+                    return self._doubt()
+                if code in _OF_THE_MAIL:
+                    return str(code)
+                if code not in _THROTTLED:
+                    self._stop(
+                        FlywheelError(
+                            f"SES answers SendEmail with {code}: mend the cause, then clear this task, which goes on"
+                            " with who is left"
+                        )
+                    )
+                    return _LEFT
+                why = f"SES throttles the mails ({code}), by its daily quota or for what else the account sends"
+            except _NOT_SENT as error:
+                why = f"SES cannot be reached ({type(error).__name__})"
+            except (BotoCoreError, ResponseParserError):
+                return self._doubt()
+            else:
+                return _SENT
+            self._stopped.wait(seconds)
+        self._stop(AirflowException(f"{why}: a later try goes on with who is left"))
+        return _LEFT
+
+    def _may_go(self) -> bool:
+        """Wait for this mail's turn; False where there is none any more."""
+        with self._lock:
+            at = max(self._next, time.monotonic())
+            self._next = at + self._seconds
+        return not self._stopped.wait(max(0, at - time.monotonic()))
+
+    def _doubt(self) -> str:
+        """The request may have arrived: SES knows no idempotency token, so it is not sent again."""
+        with self._lock:
+            self._doubts += 1
+            if self._doubts >= _MAX_IN_DOUBT:
+                self._stop(
+                    AirflowException(
+                        f"{self._doubts} answers of SES were lost in one batch: a later try goes on with who is left,"
+                        " but not with those in doubt"
+                    )
+                )
+        return _IN_DOUBT
+
+    def _stop(self, why: Exception) -> None:
+        self.why = self.why or why
+        self._stopped.set()
+
+
+def is_listed(table: str, text: str, players: sqlite3.Connection) -> bool:
+    sentence = f"SELECT 1 FROM {table} WHERE text = ?"  # noqa: S608 - a name of ours
+    return players.execute(sentence, (text,)).fetchone() is not None
+
+
+def by_reason(reasons: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """PlayerIds with the reason of each, the other way round."""
+    found: dict[str, list[str]] = {}
+    for player_id, reason in reasons:
+        found.setdefault(reason, []).append(player_id)
+    return found
