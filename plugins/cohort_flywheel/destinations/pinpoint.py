@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as EndpointUnreachable
 
+from cohort_flywheel.cleanup import Left
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.pinpoint import PinpointHook
+from cohort_flywheel.layouts.pinpoint import CHANNEL
+from cohort_flywheel.names import endpoint_id
 from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
 from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 LAYOUT = "pinpoint"
+#: It has them itself: who opted out of an endpoint stays so.
+NEVER_KNEW_OPT_OUTS = False
 SETTINGS = ("pinpoint_application_id", "pinpoint_import_role_arn")
 
 _NOT_THERE_OR_REFUSED = ("NotFoundException", "NoSuchEntity", "ForbiddenException", "AccessDenied", "GoneException")
@@ -84,6 +89,53 @@ def check_nobody_stays(plan: Mapping[str, Any], aws_conn_id: str | None = "aws_d
                 f"nobody is to be written to now, but segment {segment_id} of an earlier run of {name} still has"
                 " players: delete it (aws pinpoint delete-segment), then clear this task"
             )
+
+
+class Leavings:
+    """What Pinpoint keeps of runs: a segment each, and an endpoint a player, which all segments share.
+
+    An endpoint that has opted out never goes: the next import of the player would make it anew, opted in.
+    """
+
+    SETTINGS = ("pinpoint_application_id",)
+    COLUMN = "Id"
+
+    def __init__(self, settings: Mapping[str, str], aws_conn_id: str | None) -> None:
+        self._hook, self._app = PinpointHook(aws_conn_id=aws_conn_id), settings["pinpoint_application_id"]
+
+    def has_segment(self, imported: Mapping[str, Any]) -> bool:
+        # other destinations note no version
+        return "segment_version" in imported and self._hook.has_segment(self._app, imported["segment_id"])
+
+    def remove_segment(self, imported: Mapping[str, Any]) -> None:
+        self._hook.delete_segment(self._app, imported["segment_id"])
+
+    def recipient(self, player_id: str) -> str:
+        return endpoint_id(CHANNEL, player_id)
+
+    def may_go(self, recipient: str) -> bool | None:
+        endpoint = self._hook.get_endpoint(self._app, recipient)
+        return None if endpoint is None else endpoint.get("OptOut") != "ALL"
+
+    def remove_recipient(self, recipient: str) -> None:
+        self._hook.delete_endpoint(self._app, recipient)
+
+
+def erase(
+    settings: Mapping[str, str],
+    players: Collection[str],
+    addresses: Collection[str],
+    dry_run: bool,
+    aws_conn_id: str | None,
+) -> list[Left]:
+    """Delete the players' endpoints, opted out or not: no later run imports them. Only those whose Id is ours."""
+    leavings = Leavings(settings, aws_conn_id)
+    ours = [leavings.recipient(player) for player in players]
+    there = [each for each in ours if leavings.may_go(each) is not None]
+    if not dry_run:
+        for each in there:
+            leavings.remove_recipient(each)
+    return [Left("endpoint", f"Pinpoint project {settings['pinpoint_application_id']}", len(there))] if there else []
 
 
 def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -> tuple[BaseOperator, BaseOperator]:

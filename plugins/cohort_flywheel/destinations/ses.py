@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -13,16 +13,19 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator, chain
 from botocore.exceptions import ClientError
 
+from cohort_flywheel.cleanup import Left
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.sesv2 import SesV2Hook
 from cohort_flywheel.layouts.ses import IMPORT_FOLDER
-from cohort_flywheel.operators.ses import SesCreateImportJobsOperator, SesVerifyContactsOperator
+from cohort_flywheel.operators.ses import SesCreateImportJobsOperator, SesVerifyContactsOperator, is_unsubscribed
 from cohort_flywheel.sensors.ses import SesImportJobsSensor
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 LAYOUT = "ses"
+#: So a first run needs a do-not-contact list, or the word that there is nobody to put on it.
+NEVER_KNEW_OPT_OUTS = True
 SETTINGS = ("ses_contact_list", "ses_topic")
 
 _REFUSED = ("AccessDenied", "AccessDeniedException", "403")
@@ -50,6 +53,35 @@ def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> Non
 
 def check_nobody_stays(plan: Mapping[str, Any]) -> None:
     """Nobody does: the contact list names no segment, and an empty segment file mails nobody."""
+
+
+def erase(
+    settings: Mapping[str, str],
+    players: Collection[str],
+    addresses: Collection[str],
+    dry_run: bool,
+    aws_conn_id: str | None,
+) -> list[Left]:
+    """Delete the contacts of the players' addresses; one that has unsubscribed stays, as only SES knows of it.
+
+    An address may be somebody else's too, who would be imported again, and mailed.
+    """
+    ses, name, topic = SesV2Hook(aws_conn_id=aws_conn_id).conn, settings["ses_contact_list"], settings["ses_topic"]
+    gone = stay = 0
+    for address in sorted(addresses):
+        try:
+            contact = ses.get_contact(ContactListName=name, EmailAddress=address)
+        except ses.exceptions.NotFoundException:
+            continue
+        if is_unsubscribed(contact, topic):
+            stay += 1
+            continue
+        gone += 1
+        if not dry_run:
+            ses.delete_contact(ContactListName=name, EmailAddress=address)
+    place = f"contact list {name}"
+    found = [Left("contact", place, gone)] if gone else []
+    return found + ([Left("contact", place, stay, why="unsubscribed: delete it in SES, if you must")] if stay else [])
 
 
 def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -> tuple[BaseOperator, BaseOperator]:

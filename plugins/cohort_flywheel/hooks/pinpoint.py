@@ -62,3 +62,30 @@ class PinpointHook(AwsBaseHook):
     def get_segment(self, application_id: str, segment_id: str) -> dict[str, Any]:
         answer = self.conn.get_segment(ApplicationId=application_id, SegmentId=segment_id)
         return dict(answer["SegmentResponse"])
+
+    def delete_segment(self, application_id: str, segment_id: str) -> None:
+        """Delete a segment, if it is there. Its endpoints stay."""
+        try:
+            self.conn.delete_segment(ApplicationId=application_id, SegmentId=segment_id)
+        except ClientError as error:
+            _pass_over_not_found(error)
+
+    def get_endpoint(self, application_id: str, endpoint_id: str) -> dict[str, Any] | None:
+        try:
+            answer = self.conn.get_endpoint(ApplicationId=application_id, EndpointId=endpoint_id)
+        except ClientError as error:
+            _pass_over_not_found(error)
+            return None
+        return dict(answer["EndpointResponse"])
+
+    def delete_endpoint(self, application_id: str, endpoint_id: str) -> None:
+        """Delete an endpoint, if it is there, and whatever it has opted out of."""
+        try:
+            self.conn.delete_endpoint(ApplicationId=application_id, EndpointId=endpoint_id)
+        except ClientError as error:
+            _pass_over_not_found(error)
+
+
+def _pass_over_not_found(error: ClientError) -> None:
+    if error.response["Error"]["Code"] != "NotFoundException":
+        raise error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from boto3.exceptions import S3UploadFailedError
@@ -119,3 +120,47 @@ def _digest_of(client: Any, bucket: str, key: str) -> str | None:
         if error.response["Error"]["Code"] != "404":
             raise
         return None
+
+
+class Version(NamedTuple):
+    """A version of an object, or a delete marker; in a bucket without versioning the one that there is, `null`."""
+
+    bucket: str
+    key: str
+    id: str
+    bytes: int
+    is_latest: bool
+    is_marker: bool
+
+
+def versions(s3: S3Hook, bucket: str, prefix: str) -> Iterator[Version]:
+    """Every version of every object below a prefix, delete markers too."""
+    for page in s3.get_conn().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
+        for kind, is_marker in (("Versions", False), ("DeleteMarkers", True)):
+            for item in page.get(kind, ()):
+                yield Version(bucket, item["Key"], item["VersionId"], item.get("Size", 0), item["IsLatest"], is_marker)
+
+
+def delete_version(s3: S3Hook, version: Version) -> None:
+    """Remove one version for good: none is left behind, nor a delete marker."""
+    s3.get_conn().delete_object(Bucket=version.bucket, Key=version.key, VersionId=version.id)
+
+
+def fetch(s3: S3Hook, version: Version, path: Path) -> None:
+    """Copy a version to a file."""
+    answer = s3.get_conn().get_object(Bucket=version.bucket, Key=version.key, VersionId=version.id)
+    with path.open("wb") as file:
+        for chunk in answer["Body"].iter_chunks(1024 * 1024):
+            file.write(chunk)
+
+
+def put_instead(s3: S3Hook, version: Version, path: Path) -> None:
+    """Put a file in the place of a version, which is gone then."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        answer = s3.get_conn().put_object(
+            Bucket=version.bucket, Key=version.key, Body=file, Metadata={"sha256": sha256}
+        )
+    if answer.get("VersionId", "null") != version.id:  # without versioning it is overwritten
+        delete_version(s3, version)

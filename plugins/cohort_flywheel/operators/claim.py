@@ -14,7 +14,7 @@ from cohort_flywheel.operators.state import State
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_AT_WORK = ("queued", "running")
+AT_WORK = ("queued", "running")
 
 
 def claim_name(context: Context) -> None:
@@ -36,7 +36,7 @@ def hold(state: State, key: str, name: str, context: Context) -> None:
         return
     if found:
         other = found[0]
-        if (at_work := _state_of(context["ti"], other)) in _AT_WORK:
+        if (at_work := state_of(context["ti"], other)) in AT_WORK:
             raise FlywheelError(
                 f"run {other['run_id']} of DAG {other['dag_id']} is {at_work} and makes the same result, {name}:"
                 " wait for its end, then clear this task, or delete this run and use that one's segment"
@@ -55,7 +55,7 @@ def word(member: Any) -> str:
     return str(getattr(member, "value", member))
 
 
-def _state_of(ti: Any, run: dict[str, str]) -> str | None:
+def state_of(ti: Any, run: dict[str, str]) -> str | None:
     """The state of a run, or None where it was deleted."""
     try:
         state = ti.get_dagrun_state(dag_id=run["dag_id"], run_id=run["run_id"])

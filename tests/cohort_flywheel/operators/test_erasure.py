@@ -1,0 +1,260 @@
+"""After an erasure no byte of the player is in any version of any object, nor at the destination, nor comes back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from cohort_flywheel.erasure import PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER
+from cohort_flywheel.hooks.s3 import put_instead
+from cohort_flywheel.layouts.pinpoint import CHANNEL
+from cohort_flywheel.names import endpoint_id
+from cohort_flywheel.operators.claim import hold
+from cohort_flywheel.operators.erasure import CohortErasureOperator
+from local.sample import KNOWN
+from tests.cohort_flywheel.operators.conftest import NEWEST
+from tests.cohort_flywheel.whole_runs import Runs
+
+#: In no other name, digest or header: their bytes can be looked for.
+ANN, BOB, CYD = "Ann-4711", "Bob-4712", "Cyd-4713"
+MEMBERSHIP, LEDGER = "memberships/customer_profiles/domain/ea_atrisk_2.txt", "sends/template/n.jsonl"
+BATCH = "launches/n/000001_1.intents.json"
+YESTERDAY = NEWEST - timedelta(days=1)
+
+Erase = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
+    made = Runs(request)
+    made.add_contacts(ANN, BOB)
+    yield made
+    made.remove_all()
+
+
+def its(context: Any, **params: Any) -> Any:
+    known = {"dry_run": True}
+    found = context(params, task_id="erase", dag_id="cohort_erasure", run_id="manual__erasure")
+    return found | {"params": known | params, "dag": SimpleNamespace(params=known)}
+
+
+@pytest.fixture
+def erase(runs: Runs, context: Any) -> Erase:
+    """Runs the task: `erase(ANN, dry_run=False)`; without a player the list stays as it is."""
+
+    def run(*players: str, destination: str = "pinpoint", **params: Any) -> dict[str, Any]:
+        if players:
+            put(runs, PLAYERS_KEY, "".join(f"{player}\n" for player in players))
+        return CohortErasureOperator(task_id="erase", destination=destination).execute(its(context, **params))
+
+    return run
+
+
+def put(runs: Runs, key: str, text: str, bucket: str = "state_bucket") -> None:
+    runs.client("s3").put_object(Bucket=getattr(runs.config, bucket), Key=key, Body=text.encode())
+
+
+def read(runs: Runs, bucket: str, key: str) -> str:
+    return str(runs.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+
+
+def endpoint(runs: Runs, player: str) -> Any:
+    return runs.endpoint(endpoint_id(CHANNEL, player))
+
+
+def names(runs: Runs, player: str) -> bool:
+    return player.lower() in runs.bodies().decode().lower()
+
+
+@pytest.fixture
+def history(runs: Runs) -> dict[str, Any]:
+    """Two days with Ann and Bob, a dry run, an earlier read of the graph, earlier versions, and a deleted object."""
+    everybody = {ANN: 3, BOB: 3, CYD: 3}  # Cyd has no record, and so is a reject
+    runs.kept(YESTERDAY, everybody, minutes=1)
+    yesterday = runs.run(YESTERDAY, everybody)
+    newest = runs.run(NEWEST, everybody)
+    runs.run(NEWEST, everybody, dry_run=True, threshold=1)
+    s3, rejects = runs.client("s3"), newest["checked"]["segment"]["rejects_key"] + "0000.csv"
+    put(runs, rejects, read(runs, runs.config.state_bucket, rejects))
+    s3.delete_object(Bucket=runs.config.export_bucket, Key=yesterday["extract"]["s3_key"])
+    put(runs, "dropped/team/all.json", json.dumps([{"playerId": [ANN]}, {"playerId": [BOB]}]), "export_bucket")
+    put(runs, "contacts/n_0123456789abcdef/0000_0.csv", f"emailAddress\n{ANN}@Example.com\nx@y.z\n", "import_bucket")
+    for key in (MEMBERSHIP, LEDGER):
+        put(runs, key, f'{{"about": 1}}\n{ANN}\n{BOB}\n')
+    put(runs, BATCH, json.dumps({"player_ids": [ANN, BOB]}))
+    return newest
+
+
+def test_no_byte_of_an_erased_player_is_left_anywhere(
+    runs: Runs, erase: Erase, history: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    runs.opt_out(endpoint_id(CHANNEL, ANN))
+    before = {(version.key, version.id) for version in runs.versions()}
+    dry = erase(ANN)
+    said = capfd.readouterr().out
+    for kind in (
+        "snapshot",
+        "extract",
+        "file of rows",
+        "import file",
+        "membership",
+        "send ledger",
+        "batch of a launch",
+        "endpoint",
+    ):
+        assert f"\n{kind}  " in said, kind
+    assert (dry["players"], dry["at_destination"], dry["stays"]) == (1, 1, 0)
+    after = {(version.key, version.id) for version in runs.versions()}
+    assert {key for key, _ in after - before} == {PLAYERS_KEY}, "a dry run changes nothing"
+    assert endpoint(runs, ANN)
+
+    assert erase(dry_run=False) == dry
+    assert not names(runs, ANN)
+    assert endpoint(runs, ANN) is None
+    assert endpoint(runs, BOB)
+    assert PLAYERS_KEY not in runs.keys()  # noqa: SIM118 - a method of ours
+    assert not names_in_log(said + capfd.readouterr().out, ANN, BOB)
+
+    # and everybody else is where they were
+    state = runs.config.state_bucket
+    assert [v.player_id for v in runs.state.vertices(history["extract"]["snapshot_key"])] == [BOB, CYD]
+    (part,) = history["checked"]["segment"]["parts"]
+    rows = list(csv.DictReader(io.StringIO(read(runs, runs.config.import_bucket, part["s3_key"]))))
+    assert [row["User.UserId"] for row in rows] == [BOB]
+    rejects = read(runs, state, history["checked"]["segment"]["rejects_key"] + "0000.csv")
+    assert rejects == f"playerId,reason,column\r\n{CYD},no_record,\r\n"
+    assert json.loads(read(runs, state, BATCH)) == {"player_ids": [BOB]}
+    assert read(runs, state, MEMBERSHIP) == read(runs, state, LEDGER) == f'{{"about": 1}}\n{BOB}\n'
+    assert read(runs, runs.config.import_bucket, "contacts/n_0123456789abcdef/0000_0.csv") == "emailAddress\nx@y.z\n"
+    extracts = ("export/", "dropped/", "dry_run/export/")
+    assert not [v.key for v in runs.versions() if v.key.startswith(extracts) and not v.is_marker]
+
+
+def names_in_log(text: str, *players: str) -> list[str]:
+    return [player for player in players if player.lower() in text.lower()]
+
+
+def test_an_erased_player_never_comes_back(runs: Runs, erase: Erase, extracted: Any) -> None:
+    """The graph still has them, and so may a snapshot that somebody restored."""
+    runs.run(YESTERDAY, {ANN: 3, BOB: 3})
+    erase(ANN, dry_run=False)
+    again = runs.run(NEWEST, {ANN: 3, BOB: 3})
+    assert (again["extract"]["vertices_read"], again["extract"]["vertices_erased"]) == (2, 1)
+    assert (again["extract"]["vertices"], again["extract"]["members"]) == (1, 1)
+    assert endpoint(runs, ANN) is None
+    name = again["plan"]["name"]
+    (key,) = [key for key in runs.keys() if key.startswith(f"reports/{name}/")]  # noqa: SIM118 - a method of ours
+    report = json.loads(read(runs, runs.config.state_bucket, key))
+    assert (report["extract"]["vertices_erased"], report["faults"]) == (1, [])
+
+
+def test_a_read_of_the_graph_leaves_them_out_of_snapshot_and_extract(
+    runs: Runs, erase: Erase, planned: Any, extracted: Any
+) -> None:
+    before = extracted(planned())
+    assert before["vertices_erased"] == 0
+    erase(next(iter(KNOWN)), "msmith", dry_run=False)  # who is two vertices
+    runs.remove_snapshots()
+    after = extracted(planned())
+    assert (after["vertices_erased"], after["vertices_read"]) == (3, before["vertices_read"])
+    assert after["members"] == before["members"] - 2
+    assert after["snapshot_key"] != before["snapshot_key"]
+    text = runs.bodies()
+    assert b'"wayne96"' not in text
+    assert b'"msmith"' not in text
+    assert b'"xortiz"' in text
+
+
+def test_tombstones_tell_nobody_and_are_put_once(runs: Runs, erase: Erase) -> None:
+    erase(ANN, BOB, dry_run=False)
+    salt = read(runs, runs.config.state_bucket, SALT_KEY)
+    first = {key for key in runs.keys() if key.startswith(TOMBSTONES_FOLDER)}  # noqa: SIM118 - a method of ours
+    assert len(first) == 2
+    assert not names_in_log(" ".join(first) + salt, ANN, BOB)
+    erase(BOB, dry_run=False)
+    assert {key for key in runs.keys() if key.startswith(TOMBSTONES_FOLDER)} == first  # noqa: SIM118 - a method of ours
+    assert read(runs, runs.config.state_bucket, SALT_KEY) == salt
+
+
+def test_in_buckets_without_versions(runs: Runs, erase: Erase) -> None:
+    for bucket in runs.buckets:
+        runs.client("s3").put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+    newest = runs.run(NEWEST, {ANN: 3, BOB: 3})
+    erase(ANN, dry_run=False)
+    assert not names(runs, ANN)
+    assert [v.player_id for v in runs.state.vertices(newest["extract"]["snapshot_key"])] == [BOB]
+
+
+def test_the_do_not_contact_list_is_the_studios_to_edit(
+    runs: Runs, erase: Erase, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put(runs, "do_not_contact.txt", f"{ANN}\n{ANN}@EXAMPLE.com\nbob@example.com\n")
+    runs.run(NEWEST, {BOB: 3})
+    found = erase(ANN, dry_run=False)
+    assert found["stays"] == 2
+    assert "yours to take out: the tombstone is enough" in capfd.readouterr().out
+    assert ANN in read(runs, runs.config.state_bucket, "do_not_contact.txt")
+
+
+def test_while_a_run_is_at_work_nothing_is_taken_out_but_no_later_one_takes_them_in(
+    runs: Runs, context: Any, extracted: Any
+) -> None:
+    newest = runs.run(NEWEST, {ANN: 3, BOB: 3})
+    put(runs, PLAYERS_KEY, f"{ANN}\n")
+    hold(runs.state, "claims/one.json", "one", context(run_id="scheduled__1"))
+    me = its(context, dry_run=False)
+    me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
+    with pytest.raises(AirflowFailException, match="run scheduled__1 of DAG cohort_to_segment is running") as raised:
+        CohortErasureOperator(task_id="erase", destination="pinpoint").execute(me)
+    assert "Outside: 1 tombstones were put" in str(raised.value)
+    assert names(runs, ANN)
+    assert extracted(newest["plan"])["vertices_erased"] == 1
+    me["ti"].runs["cohort_to_segment", "scheduled__1"] = "success"
+    CohortErasureOperator(task_id="erase", destination="pinpoint").execute(me)
+    assert not names(runs, ANN)
+
+
+def test_what_was_put_meanwhile_is_found_out_and_the_next_try_ends_it(
+    runs: Runs, erase: Erase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = runs.run(NEWEST, {ANN: 3, BOB: 3})
+    body = read(runs, runs.config.state_bucket, newest["extract"]["snapshot_key"])
+
+    def and_somebody_restores_another(*arguments: Any) -> None:
+        put_instead(*arguments)
+        put(runs, "snapshots/ea_atrisk/2026-01-01_00-00-00/0.jsonl", body)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cohort_flywheel.operators.erasure.put_instead", and_somebody_restores_another)
+        with pytest.raises(AirflowException, match="a file that names them was put meanwhile: a later try"):
+            erase(ANN, dry_run=False)
+    assert names(runs, ANN)
+    erase(dry_run=False)
+    assert not names(runs, ANN)
+
+
+def test_a_destination_without_an_erase_says_so(runs: Runs, erase: Erase, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cohort_flywheel.destinations import pinpoint as where
+
+    monkeypatch.delattr(where, "erase")
+    assert erase(ANN, CYD) == {"players": 2, "objects": 0, "at_destination": 0, "stays": 2}
+
+
+@pytest.mark.parametrize(
+    ("players", "sentence"),
+    [("", "erasure/players.txt names nobody"), (None, "there is no s3://.*/erasure/players.txt: put the file there")],
+)
+def test_without_a_list_nothing_is_done(runs: Runs, erase: Erase, players: str | None, sentence: str) -> None:
+    if players is not None:
+        put(runs, PLAYERS_KEY, players)
+    with pytest.raises(AirflowFailException, match=sentence) as raised:
+        erase(dry_run=False)
+    assert "Outside: nothing was changed" in str(raised.value)
