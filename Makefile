@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # an import of Airflow takes three times as long where Python may not keep what it compiled
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test backfills faults bench bench-full bench-width bench-small bundle bundle-321 deploy nightly lint up down servers servers-down clean
+.PHONY: help setup demo test backfills faults bench bench-full bench-width bench-small stack bundle bundle-321 deploy nightly lint up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ help: ## this list
 setup:
 	@AIRFLOW_VERSION=$(AIRFLOW_VERSION) sh local/setup.sh
 
-demo: setup ## one run of the daily DAG on local servers and sample players, and what came of it
+demo: setup ## one run of the daily DAG on local servers and sample players; DESTINATION=customer_profiles, ses or pinpoint
 	@$(PY) -m local demo
 
 test: setup ## all tests but the backfills, on servers that they start and stop themselves
@@ -39,6 +39,9 @@ bench-width: setup ## shards over one Celery worker and over two; needs redis-se
 
 bench-small: setup ## three players: whose the time of a run is; four minutes
 	@$(PY) -m tests.benchmarks.small_case
+
+stack: setup ## our stack on AWS: MODELER=the modeler's stack, NAME=ours, GO=1 to make it, PARAMETERS="Routing=private …"
+	@$(PY) -m local stack --modeler "$(MODELER)" --name "$(NAME)" $(if $(GO),--go) $(PARAMETERS)
 
 bundle: setup ## what Amazon MWAA takes, into build/; INTO=their-plugins.zip REQUIREMENTS=theirs.txt merge, WHEELS=1 carries the wheels
 	@$(PY) -m local bundle $(if $(INTO),--into "$(INTO)") $(if $(REQUIREMENTS),--requirements "$(REQUIREMENTS)") \

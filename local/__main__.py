@@ -54,6 +54,15 @@ def main(arguments: list[str] | None = None) -> int:
     deploy_command.add_argument("--prefix", default="", help="where in the bucket")
     for each in (bundle_command, deploy_command):
         each.add_argument("--folder", type=Path, default=config.ROOT / "build", help="where the bundle is, not build/")
+    stack_command = command(
+        "stack",
+        lambda args: deploy_stack(args.modeler, args.name, args.parameters, args.go),
+        "create or update our CloudFormation stack beside the Cohort Modeler's",
+    )
+    stack_command.add_argument("--modeler", required=True, help="the name of the Cohort Modeler's stack")
+    stack_command.add_argument("--name", required=True, help="the name of ours")
+    stack_command.add_argument("--go", action="store_true", help="do it; otherwise the parameters are printed")
+    stack_command.add_argument("parameters", nargs="*", metavar="PARAMETER=value", help="of the template")
     command("test-needs", lambda args: test_needs(), "say which tests are left out here, and what would bring them in")
     command("servers", lambda args: start(), "start the servers, seeded; addresses go to .local/servers.env")
     command("servers-down", lambda args: stop(), "stop what `servers` started")
@@ -120,6 +129,18 @@ def deploy_bundle(folder: Path, bucket: str, environment: str | None, prefix: st
     if not bucket:
         raise config.LocalError("Which bucket? Write make deploy BUCKET=the-environment's-bucket.")
     deploy.deploy(bucket, environment=environment, prefix=prefix, folder=folder)
+
+
+def deploy_stack(modeler: str, name: str, parameters: list[str], go: bool) -> None:
+    """Create or update the stack."""
+    from local import stack
+
+    if not modeler or not name:
+        raise config.LocalError("Which stacks? Write make stack MODELER=the-cohort-modelers NAME=ours.")
+    pairs = [each.partition("=") for each in parameters]
+    if odd := [key for key, equals, _ in pairs if not equals]:
+        raise config.LocalError(f"{odd[0]} has no value: write {odd[0]}=value.")
+    stack.stack(modeler, name, {key: value for key, _, value in pairs}, go=go)
 
 
 def test_needs() -> None:

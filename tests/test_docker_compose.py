@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -62,6 +63,24 @@ def test_it_has_airflow_as_mwaa_runs_it_and_the_three_servers(services: dict[str
         assert environment["AIRFLOW__CELERY__BROKER_URL"].startswith("redis://redis/")
         assert "@postgres/" in environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
         assert services[name]["command"] == ("celery worker" if name == "worker" else name)
+
+
+def test_airflow_has_the_settings_that_mwaa_forces(services: dict[str, Any]) -> None:
+    source = (ROOT / "tests" / "deploy" / "test_bundle.py").read_text(encoding="utf-8")
+    written = source.partition("\nFORCED = ")[2].partition("\n}")[0] + "}"
+    forced = {name: value for name, value in ast.literal_eval(written).items() if "AIRFLOW_CONN_" not in name}
+    assert len(forced) > 5
+    for name in [*AIRFLOW, "init"]:
+        assert forced.items() <= services[name]["environment"].items()
+
+
+def test_where_it_cannot_be_as_mwaa_is_told(services: dict[str, Any]) -> None:
+    """What differs in the file has its row in the document."""
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8").partition("## Docker Compose beside MWAA")[2]
+    environment = services["worker"]["environment"]
+    auth = environment["AIRFLOW__CORE__AUTH_MANAGER"].rpartition(".")[2]
+    told = [auth, "Redis", services["postgres"]["image"].replace("postgres:", "PostgreSQL "), "/opt/airflow", "init"]
+    assert [word for word in told if word not in page] == []
 
 
 def test_everything_starts_when_what_it_needs_is_ready(services: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from tests.faults import transport
 #: What of a call's parameters says on what it works, or comes as a condition key.
 TELLING = (
     "Bucket", "Key", "CopySource", "Prefix", "Delimiter", "IfMatch", "IfNoneMatch", "TableName", "RequestItems",
-    "ApplicationId", "JobId", "SegmentId", "ImportJobRequest", "RoleName", "Name",
+    "VersionId", "ApplicationId", "JobId", "SegmentId", "EndpointId", "ImportJobRequest", "RoleName", "Name",
 )  # fmt: skip
 
 
@@ -144,12 +144,16 @@ def _listing(call: Call, where: str) -> list[Request]:
     # [S3: bucket policy examples, condition keys] s3:prefix and s3:delimiter come with the request that has them
     asked = {"s3:prefix": "Prefix", "s3:delimiter": "Delimiter"}
     context = {key: call.parameters[name] for key, name in asked.items() if name in call.parameters}
-    return [Request("s3:ListBucket", f"arn:aws:s3:::{call.parameters['Bucket']}", context)]
+    # [S3 API: ListObjectVersions] "you must have permission to perform the s3:ListBucketVersions action"
+    action = "s3:ListBucketVersions" if call.operation == "ListObjectVersions" else "s3:ListBucket"
+    return [Request(action, f"arn:aws:s3:::{call.parameters['Bucket']}", context)]
 
 
 def _object(action: str) -> Callable[[Call, str], list[Request]]:
     def rule(call: Call, where: str) -> list[Request]:
-        found = [Request(action, _arn(call.parameters["Bucket"], call.parameters["Key"]))]
+        # [S3 API: GetObject, DeleteObject] a request that names a version needs the action of that name instead
+        asked = f"{action}Version" if "VersionId" in call.parameters else action
+        found = [Request(asked, _arn(call.parameters["Bucket"], call.parameters["Key"]))]
         if action == "s3:GetObject" and call.error in _NOT_THERE:
             found += _bucket(call, where)
         return found
@@ -210,6 +214,7 @@ def _arn(bucket: str, key: str) -> str:
 _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("s3", "HeadBucket"): _bucket,
     ("s3", "ListObjectsV2"): _listing,
+    ("s3", "ListObjectVersions"): _listing,
     ("s3", "HeadObject"): _object("s3:GetObject"),
     ("s3", "GetObject"): _object("s3:GetObject"),
     ("s3", "PutObject"): _put,
@@ -226,6 +231,9 @@ _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("pinpoint", "CreateImportJob"): _import_job,
     ("pinpoint", "GetImportJob"): _pinpoint("/jobs/import/{JobId}"),
     ("pinpoint", "GetSegment"): _pinpoint("/segments/{SegmentId}"),
+    ("pinpoint", "DeleteSegment"): _pinpoint("/segments/{SegmentId}"),
+    ("pinpoint", "GetEndpoint"): _pinpoint("/endpoints/{EndpointId}"),
+    ("pinpoint", "DeleteEndpoint"): _pinpoint("/endpoints/{EndpointId}"),
     ("iam", "GetRole"): _role,
     ("ssm", "GetParameter"): _parameter,
 }

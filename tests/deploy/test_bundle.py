@@ -416,6 +416,8 @@ def test_it_runs_where_mwaa_unpacks_it_beside_somebody_elses_plugin_and_dag(
     assert {dag_id: Path(file).parent for dag_id, file in found["dags"].items()} == {
         "cohort_to_segment": ours,
         "cohort_what_if": ours,
+        "cohort_cleanup": ours,
+        "cohort_erasure": ours,
         "their_dag": home / "dags/theirs",
     }
     assert str(home / "plugins/cohort_flywheel/registry.py") in found["files"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import operator
 import re
 import subprocess
@@ -19,11 +20,18 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
+from airflow.sdk.exceptions import AirflowException
+from botocore.client import BaseClient
 from botocore.validate import ParamValidator
+from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types
 from moto import mock_aws
 
+from local import stack as local_stack
+from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, TOPIC
+from tests.cohort_flywheel.profiles_domain import Domain
+from tests.cohort_flywheel.ses_account import Account
 from tests.deploy import stack
-from tests.deploy.iam_checker import Request, allows
+from tests.deploy.iam_checker import Request, allows, each_removed
 
 #: What is held against the shapes of the service's own model only.
 UNPROVEN = {
@@ -55,9 +63,10 @@ VARIANTS: dict[str, dict[str, str]] = {
         "WebserverAccessMode": "PRIVATE_ONLY",
         "PluginsVersion": "v1",
         "RequirementsVersion": "v2",
+        "ProfilesDomain": "players",
     },
     "yours": {"MakeEnvironment": "false", "VpcCidr": "10.9.0.0/16", "YourExecutionRoleName": "your-execution-role"},
-    "without-pinpoint": {"PinpointApplicationId": ""},
+    "ses": {"PinpointApplicationId": "", "SesContactList": "players", "SesTopic": "Cohorts"},
 }
 
 
@@ -79,13 +88,16 @@ def test_every_suppression_says_why() -> None:
 
 def test_cloudformation_takes_it_as_it_is() -> None:
     text = stack.TEMPLATE.read_text(encoding="utf-8")
-    assert len(text.encode()) <= 51_200  # [CloudFormation quotas] a template's body in a request
+    assert len(local_stack.sent().encode()) <= 51_200  # [CloudFormation quotas] a template's body in a request
+    assert cfn_yaml.loads(local_stack.sent()) == cfn_yaml.load(str(stack.TEMPLATE))
     assert not re.search(r"(^|[-:] )[&*]\w+$", text, re.MULTILINE)  # [CloudFormation: formats] no YAML aliases
 
 
 POLICIES = {
     "pipeline": ("PipelinePolicy", "PolicyDocument"),
     "pinpoint": ("PinpointPolicy", "PolicyDocument"),
+    "ses": ("SesPolicy", "PolicyDocument"),
+    "customer_profiles": ("ProfilesPolicy", "PolicyDocument"),
     "neptune": ("NeptunePolicy", "PolicyDocument"),
     "environment": ("EnvironmentPolicy", "PolicyDocument"),
     "environment-trust": ("ExecutionRole", "AssumeRolePolicyDocument"),
@@ -219,11 +231,15 @@ def test_what_moto_forgets_is_forgotten_still(deployed: Callable[[str], Deployed
 @pytest.mark.parametrize("variant", ["nat", "private"])
 def test_the_environment_is_what_mwaas_api_takes(variant: str, deployed: Callable[[str], Deployed]) -> None:
     properties = deployed(variant).resources["Environment"]["Properties"]
-    model = botocore.session.get_session().get_service_model("mwaa").operation_model("CreateEnvironment")
+    models = botocore.session.get_session().get_service_model("mwaa")
     # CloudFormation takes numbers as texts
     properties = properties | {"MaxWorkers": int(properties["MaxWorkers"])}
-    report = ParamValidator().validate(properties, model.input_shape)
-    assert not report.has_errors(), report.generate_report()
+    created = {name: value for name, value in properties.items() if name != "WorkerReplacementStrategy"}  # of an update
+    groups = {"SecurityGroupIds": properties["NetworkConfiguration"]["SecurityGroupIds"]}  # subnets stay what they are
+    changed = properties | {"NetworkConfiguration": groups}
+    for operation, sent in (("CreateEnvironment", created), ("UpdateEnvironment", changed)):
+        report = ParamValidator().validate(sent, models.operation_model(operation).input_shape)
+        assert not report.has_errors(), report.generate_report()
     options = properties["AirflowConfigurationOptions"]
     kwargs = json.loads(options["secrets.backend_kwargs"])
     assert kwargs["connections_prefix"] == f"/{variant}/connections"
@@ -261,7 +277,149 @@ def test_no_bucket_is_public_and_each_is_encrypted_and_kept(variant: str, deploy
         assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
         versioned = s3.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"
         assert versioned == (name in ("StateBucket", "BundleBucket"))
-        assert (whole[name]["DeletionPolicy"], whole[name]["UpdateReplacePolicy"]) == ("Retain", "Retain")
+        # kept with all that it holds; but a creation that fails takes it back, or the next one would meet it
+        assert (whole[name]["DeletionPolicy"], whole[name]["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+
+
+def test_ses_reads_its_import_files_for_this_account_and_nothing_else(deployed: Callable[[str], Deployed]) -> None:
+    def policy(variant: str) -> tuple[str, dict[str, Any]]:
+        here = deployed(variant)
+        bucket = here.stack.outputs["ImportBucket"]
+        document = json.loads(here.client("s3").get_bucket_policy(Bucket=bucket)["Policy"])
+        ours = [each for each in document["Statement"] if each["Principal"] == {"Service": "ses.amazonaws.com"}]
+        return f"arn:aws:s3:::{bucket}", {"Statement": ours}
+
+    arn, document = policy("ses")
+    here = {"aws:Referer": stack.ACCOUNT}
+    assert allows([document], Request("s3:GetObject", f"{arn}/contacts/ea_atrisk_2/0000.csv", here))
+    for request in (
+        Request("s3:GetObject", f"{arn}/contacts/ea_atrisk_2/0000.csv", {"aws:Referer": "999999999999"}),
+        Request("s3:GetObject", f"{arn}/contacts/ea_atrisk_2/0000.csv"),
+        Request("s3:GetObject", f"{arn}/segments/ea_atrisk_2/0000.csv", here),
+        Request("s3:PutObject", f"{arn}/contacts/ea_atrisk_2/0000.csv", here),
+        Request("s3:ListBucket", arn, here),
+    ):
+        assert not allows([document], request), request
+    assert not policy("nat")[1]["Statement"]
+
+
+Asked = set[tuple[str, str]]
+
+
+def _noted(monkeypatch: pytest.MonkeyPatch, asks: Callable[[str, str, dict[str, Any]], Asked]) -> Asked:
+    """What IAM is asked from here on: `asks` gives it for a service, an operation and its params."""
+    asked, call = Asked(), BaseClient._make_api_call
+
+    def noted(client: Any, operation: str, given: dict[str, Any]) -> Any:
+        asked.update(asks(client.meta.service_model.service_name, operation, given))
+        return call(client, operation, given)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", noted)
+    return asked
+
+
+def _needless(name: str, asked: Asked, **resources: str) -> list[str]:
+    """What none of these requests needs of a policy of include/iam, which must allow all of them."""
+    names = {"AWS::Partition": "aws", "AWS::Region": stack.REGION, "AWS::AccountId": stack.ACCOUNT} | resources
+    policy = json.loads(stack.substituted(json.dumps(stack.policy(name)), names))
+    requests = [Request(*each) for each in sorted(asked)]
+    assert [str(each) for each in requests if not allows([policy], each)] == []
+    return [each.lacks for each in each_removed(policy) if all(allows([each.document], one) for one in requests)]
+
+
+def test_a_run_with_ses_needs_each_part_of_its_policy_and_no_more(
+    airflow_env: Any, servers: Any, fresh_config: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The calls of a run and an erasure, held against include/iam as test_iam.py does it for the whole pipeline."""
+    from cohort_flywheel.destinations import ses
+
+    account = Account(servers, fresh_config)
+    region = f"arn:aws:ses:{stack.REGION}:{stack.ACCOUNT}"
+
+    def asks(service: str, operation: str, given: dict[str, Any]) -> Asked:
+        # [service authorization reference: SES v2] whether an action knows a resource, and of which kind
+        match service, given:
+            case "sesv2", {"ContactListName": name}:
+                return {(f"ses:{operation}", f"{region}:contact-list/{name}")}
+            case "sesv2", {"JobId": job}:
+                return {(f"ses:{operation}", f"{region}:import-job/{job}")}
+            case "sesv2", _:
+                return {(f"ses:{operation}", "*")}
+            case "s3", {"Bucket": fresh_config.import_bucket, "Key": key} if key.startswith("contacts/"):
+                return {(f"s3:{operation.replace('Head', 'Get')}", f"arn:aws:s3:::{given['Bucket']}/{key}")}
+            case "s3", {"Bucket": bucket} if operation == "GetBucketPolicy":
+                return {(f"s3:{operation}", f"arn:aws:s3:::{bucket}")}
+        return set()
+
+    segment = account.segment("one", ["ann@example.com"])  # before anything is noted
+    asked = _noted(monkeypatch, asks)
+    settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC, "import_bucket": fresh_config.import_bucket}
+    ses.check(settings, "aws_default", logging.getLogger(__name__))
+    account.run(segment, context())
+    ses.erase(settings, ["ann"], {"ann@example.com"}, False, "aws_default")
+    monkeypatch.undo()
+    account.control(reset=True)
+
+    needless = _needless("ses", asked, ImportBucket=fresh_config.import_bucket, SesContactList=CONTACT_LIST)
+    # a broken upload in parts takes it back: the same code as the extract's, whose call test_iam.py has
+    assert needless == ["s3:AbortMultipartUpload"]
+
+
+def test_runs_with_customer_profiles_need_each_part_of_their_policy_and_no_more(
+    airflow_env: Any, servers: Any, fresh_config: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same; one upload breaks off before its start, so that the next run stops it."""
+    from cohort_flywheel.destinations import customer_profiles
+
+    domain = Domain(servers, fresh_config)
+    place = f"arn:aws:profile:{stack.REGION}:{stack.ACCOUNT}:domains/{PROFILES_DOMAIN}"
+
+    def asks(service: str, operation: str, given: dict[str, Any]) -> Asked:
+        # [service authorization reference: Customer Profiles] a segment's definition is a resource beside its domain
+        match service, given:
+            case "customer-profiles", {"SegmentDefinitionName": name}:
+                return {
+                    (f"profile:{operation}", f"{place}/segment-definitions/{name}"),
+                    (f"profile:{operation}", place),
+                }
+            case "customer-profiles", _:
+                return {(f"profile:{operation}", place)}
+            case "s3", {"Key": key} if key.startswith("memberships/"):
+                return {(f"s3:{operation.replace('Head', 'Get')}", f"arn:aws:s3:::{given['Bucket']}/{key}")}
+        return set()
+
+    settings = {"customer_profiles_domain": PROFILES_DOMAIN, "customer_profiles_data_expiry_days": "90"}
+    one, two = domain.segment("one", ["ann"]), domain.segment("two", ["bob"])
+    asked = _noted(monkeypatch, asks)
+    customer_profiles.check(settings, "aws_default", logging.getLogger(__name__))
+    domain.control(refuse={"code": "SlowDown", "status": 503, "operations": ["StartUploadJob"]})
+    with pytest.raises(AirflowException, match="StartUploadJob with SlowDown"):
+        domain.create(one, context(run_id="one"), name="one")
+    domain.control(refuse=None)
+    domain.run(two, context(run_id="two"), name="two")
+    customer_profiles.erase(settings, ["bob"], set(), False, "aws_default")
+    monkeypatch.undo()
+    assert domain.attribute("bob", "ann") == {"bob": None, "ann": "out"}
+
+    needless = _needless(
+        "customer_profiles", asked, StateBucket=fresh_config.state_bucket, ProfilesDomain=PROFILES_DOMAIN
+    )
+    assert needless == ["s3:AbortMultipartUpload"], "as with SES"
+
+
+@pytest.mark.parametrize("variant", ["nat", "ses"])
+def test_no_player_lies_in_the_buckets_for_others_for_ever(variant: str, deployed: Callable[[str], Deployed]) -> None:
+    from cohort_flywheel.layouts.ses import IMPORT_FOLDER
+    from cohort_flywheel.names import DROPPED_FOLDER, SEGMENT_FOLDER
+
+    here = deployed(variant)
+    for bucket, folders in (
+        ("ExportBucket", {"export/", DROPPED_FOLDER}),
+        ("ImportBucket", {SEGMENT_FOLDER, IMPORT_FOLDER}),
+    ):
+        rules = here.client("s3").get_bucket_lifecycle_configuration(Bucket=here.stack.outputs[bucket])["Rules"]
+        removing = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in rules if "Expiration" in rule}
+        assert removing == dict.fromkeys(folders, 30)
 
 
 @pytest.mark.parametrize(("variant", "kept"), [("nat", True), ("private", False)])
@@ -272,8 +430,46 @@ def test_no_rule_removes_the_history(variant: str, kept: bool, deployed: Callabl
     assert sorted(removing) == sorted([
         "dry_run/", "rejects/", "staged/", "what_if/", *([] if kept else ["snapshots/"]),
     ])  # fmt: skip
-    history = ["results/a", "claims/a", "reports/a", "do_not_contact.txt", *(["snapshots/a"] if kept else [])]
+    history = [
+        "results/a",
+        "claims/a",
+        "reports/a",
+        "memberships/a",
+        "do_not_contact.txt",
+        *(["snapshots/a"] if kept else []),
+    ]
     assert not [key for key in history if key.startswith(tuple(removing))]
+
+
+def test_the_threat_model_has_the_templates_days(deployed: Callable[[str], Deployed]) -> None:
+    """How long players rest where: each rule that removes has its row, with its days."""
+    page = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8").partition("## Where players rest")[2]
+    rows = [line for line in page.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    here, checked = deployed("nat"), 0
+    for bucket in ("ExportBucket", "ImportBucket", "StateBucket"):
+        rules = here.resources[bucket]["Properties"]["LifecycleConfiguration"]["Rules"]
+        for rule in rules:
+            # a what-if is a table of counts
+            if "ExpirationInDays" in rule and rule["Prefix"] != "what_if/":
+                (row,) = [row for row in rows if f"`{rule['Prefix']}`" in row.split("|")[1]]
+                assert f"{rule['ExpirationInDays']} days" in row.split("|")[-2], row
+                checked += 1
+        kept = [rule["NoncurrentVersionExpiration"]["NoncurrentDays"] for rule in rules if "Noncurrent" in str(rule)]
+        for row in (row for row in rows if row.startswith(f"| {bucket.removesuffix('Bucket').lower()} bucket")):
+            assert ("+30" in row) == (kept == [30]), row
+    assert checked == 7
+
+
+def test_the_page_on_deploying_names_what_the_template_has(deployed: Callable[[str], Deployed]) -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    whole = stack.template()
+    named = set(re.findall(r"\b([A-Z]\w*[a-z]\w*)=", page))
+    assert {"PinpointApplicationId", "Routing"} <= named <= whole["Parameters"].keys()
+    options = deployed("nat").resources["Environment"]["Properties"]["AirflowConfigurationOptions"]
+    kwargs = json.loads(options["secrets.backend_kwargs"].replace("/nat/", "/cohort-flywheel/"))
+    for name, value in kwargs.items():
+        assert f'{name}: "{value}"' in page
+    assert options["secrets.backend"] in page
 
 
 def test_the_modelers_stack_gets_one_rule_and_one_route(deployed: Callable[[str], Deployed]) -> None:
@@ -303,7 +499,7 @@ def test_a_private_network_has_no_way_to_the_internet(deployed: Callable[[str], 
     services = {each["ServiceName"] for each in here.ec2.describe_vpc_endpoints(Filters=filters)["VpcEndpoints"]}
     # https://docs.aws.amazon.com/mwaa/latest/userguide/vpc-vpe-create-access.html, and what the pipeline calls
     mwaa = "s3 monitoring ecr.dkr ecr.api logs sqs kms airflow.api airflow.env airflow.ops".split()
-    assert services == {f"com.amazonaws.us-east-1.{name}" for name in [*mwaa, "dynamodb", "ssm", "pinpoint"]}
+    assert services == {f"com.amazonaws.us-east-1.{name}" for name in [*mwaa, "dynamodb", "ssm", "pinpoint", "profile"]}
 
 
 @pytest.mark.parametrize(("variant", "handle"), [("nat", "NatIsThere"), ("private", "EndpointsAreThere")])
@@ -317,24 +513,34 @@ def test_the_environment_waits_for_its_way_out(variant: str, handle: str, deploy
     else:
         kinds = {name: each for name, each in here.resources.items() if each["Type"] == "AWS::EC2::VPCEndpoint"}
         interfaces = {name for name, each in kinds.items() if each["Properties"]["VpcEndpointType"] == "Interface"}
-        assert set(awaited) == interfaces - {"PinpointEndpoint"}  # which is not always there, and asked by tasks only
+        assert set(awaited) == interfaces - {"PinpointEndpoint", "ProfilesEndpoint"}  # not always there; tasks ask them
 
 
 def test_the_settings_are_what_the_pipeline_asks_for(deployed: Callable[[str], Deployed]) -> None:
-    from cohort_flywheel.destinations import pinpoint
+    from cohort_flywheel.destinations import customer_profiles, pinpoint, ses
     from cohort_flywheel.operators.settings import PREFIX, SETTINGS
 
-    here = deployed("nat")
-    pages = here.client("ssm").get_paginator("get_parameters_by_path").paginate(Path="/nat", Recursive=True)
-    found = {each["Name"]: each["Value"] for page in pages for each in page["Parameters"]}
-    neptune = json.loads(found.pop("/nat/connections/neptune_default"))
-    assert found.keys() == {f"/nat/variables/{PREFIX}{name}" for name in (*SETTINGS, *pinpoint.SETTINGS)}
+    def settings(variant: str) -> tuple[set[str], dict[str, Any]]:
+        pages = deployed(variant).client("ssm").get_paginator("get_parameters_by_path")
+        found = {
+            each["Name"]: each["Value"]
+            for page in pages.paginate(Path=f"/{variant}", Recursive=True)
+            for each in page["Parameters"]
+        }
+        neptune = json.loads(found.pop(f"/{variant}/connections/neptune_default"))
+        return {name.removeprefix(f"/{variant}/variables/{PREFIX}") for name in found}, neptune
+
+    names, neptune = settings("nat")
+    assert names == {*SETTINGS, *pinpoint.SETTINGS}
     assert neptune == {
-        "conn_type": "gremlin", "host": here.stack.parameters["NeptuneEndpoint"], "port": 8182, "schema": "wss",
-        "extra": {"iam": False, "region_name": "us-east-1"},
+        "conn_type": "gremlin", "host": deployed("nat").stack.parameters["NeptuneEndpoint"], "port": 8182,
+        "schema": "wss", "extra": {"iam": False, "region_name": "us-east-1"},
     }  # fmt: skip
-    private = deployed("private").client("ssm").get_parameter(Name="/private/connections/neptune_default")
-    assert json.loads(private["Parameter"]["Value"])["extra"]["iam"] is True
+    names, neptune = settings("private")
+    required = {name for name in customer_profiles.SETTINGS if "=" not in name}  # others have a default
+    assert names == {*SETTINGS, *pinpoint.SETTINGS, *required}
+    assert neptune["extra"]["iam"] is True
+    assert settings("ses")[0] == {*SETTINGS, *ses.SETTINGS}
 
 
 def test_a_run_that_is_missing_and_one_that_failed_raise_an_alarm(deployed: Callable[[str], Deployed]) -> None:

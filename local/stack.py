@@ -1,0 +1,328 @@
+"""`make stack`: our stack beside the Cohort Modeler's, whose resources are found there by their logical ids.
+
+Without `GO=1` it only reads, and prints the parameters. What CloudFormation would find out late and undo (overlapping
+ranges, a route that is taken, a stack of others by that name) is refused before anything is made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Network
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from local import bundle
+from local.config import ROOT, LocalError
+from local.deploy import said
+
+TEMPLATE = ROOT / "include" / "cloudformation" / "cohort-flywheel.yaml"
+#: What the modeler's stack is asked for: its resources by their logical ids there, and our parameters.
+MODELER = {
+    "CohortVpc": "ModelerVpcId",
+    "CohortPrivateRouteTable": "ModelerRouteTableId",
+    "CohortNeptuneDBSG": "ModelerSecurityGroupId",
+}
+CLUSTER = "CohortNeptuneDBCluster"
+SUBNETS = ("PublicSubnetCidr", "PrivateSubnet1Cidr", "PrivateSubnet2Cidr")
+#: An environment takes twenty to forty minutes; a stack that has not ended by then is left to run on.
+WAIT_SECONDS = 2 * 3600
+_ENDED_WELL = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+_CHANGEABLE = (*_ENDED_WELL, "UPDATE_ROLLBACK_COMPLETE")
+
+Client = Callable[[str], Any]
+Parameters = dict[str, str]
+
+
+def stack(
+    modeler: str,
+    name: str,
+    given: Mapping[str, str],
+    *,
+    go: bool = False,
+    template: str = "",
+    client: Client = boto3.client,
+    pause: float = 15,
+) -> None:
+    """Create the stack `name`, or update it; without `go`, print its parameters and make nothing.
+
+    modeler: the name of the Cohort Modeler's stack, in the same account and region.
+    given: parameters of the template, which win over what is found, what the stack has, and the defaults.
+    pause: seconds between two looks at the stack.
+    Raises LocalError before anything is made if it would be refused, and if the stack did not end well.
+    """
+    if name == modeler:
+        raise LocalError(f"{name} is the Cohort Modeler's own stack: choose another NAME for ours.")
+    body = template or sent()
+    with said():
+        cloudformation, ec2 = client("cloudformation"), client("ec2")
+        summary = cloudformation.get_template_summary(TemplateBody=body)["Parameters"]
+        defaults = {each["ParameterKey"]: str(each.get("DefaultValue") or "") for each in summary}
+        if unknown := sorted(given.keys() - defaults.keys()):
+            raise LocalError(f"The template has no parameter {', '.join(unknown)}: write of {', '.join(defaults)}.")
+        before = existing(cloudformation, name)
+        found = modelers(cloudformation, ec2, client("neptune"), modeler)
+        kept = {key: value for key, value in (before or {}).items() if key in defaults}
+        # found again each time: a cluster may have been replaced, or have IAM authentication on by now
+        parameters = defaults | kept | found | dict(given)
+        if parameters["MakeEnvironment"] == "true":
+            parameters |= subnets(parameters, given)
+            if before:
+                parameters |= versions(client("mwaa"), parameters["EnvironmentName"], given)
+        elif "VpcCidr" not in given and parameters["YourVpcId"]:
+            parameters["VpcCidr"] = ranges(ec2, parameters["YourVpcId"])[0]
+        check_network(ec2, parameters, _resources(cloudformation, name).get("Peering") if before else None)
+        show(parameters, found, before if before is not None else defaults)
+        if not go:
+            print(f"Nothing was {'changed' if before else 'made'}. To go on, say the same with GO=1.")
+            return
+        if apply(cloudformation, name, body, parameters, is_new=before is None):
+            wait(cloudformation, name, pause)
+        next_steps(cloudformation, name, parameters)
+
+
+def sent() -> str:
+    """The template without its comments: a request takes 51,200 bytes of it [CloudFormation quotas]."""
+    lines = TEMPLATE.read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.lstrip().startswith("#"))
+
+
+def existing(cloudformation: Any, name: str) -> Parameters | None:
+    """The parameters of our stack, or None where there is none; LocalError where it may not be updated."""
+    try:
+        (found,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        return None
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", ())}
+    if "ModelerVpcId" not in parameters:
+        raise LocalError(f"The stack {name} is there, and was not made from this template: choose another NAME.")
+    status = found["StackStatus"]
+    if status == "ROLLBACK_COMPLETE":
+        raise LocalError(
+            f"The first creation of {name} failed, and such a stack can only be deleted:"
+            f" aws cloudformation delete-stack --stack-name {name}"
+        )
+    if status not in _CHANGEABLE:
+        raise LocalError(f"The stack {name} is {status}: try again when it is CREATE_COMPLETE or UPDATE_COMPLETE.")
+    return parameters
+
+
+def modelers(cloudformation: Any, ec2: Any, neptune: Any, modeler: str) -> Parameters:
+    """What the template asks of the modeler's stack; LocalError names each resource that it lacks."""
+    there = _resources(cloudformation, modeler)
+    if missing := [each for each in (*MODELER, CLUSTER) if each not in there]:
+        raise LocalError(
+            f"The stack {modeler} has no {', '.join(missing)}: is it the Cohort Modeler's, complete and in this region?"
+        )
+    (cluster,) = neptune.describe_db_clusters(DBClusterIdentifier=there[CLUSTER])["DBClusters"]
+    with_iam = cluster.get("IAMDatabaseAuthenticationEnabled", False)
+    return {
+        **{parameter: there[logical] for logical, parameter in MODELER.items()},
+        "ModelerVpcCidr": ranges(ec2, there["CohortVpc"])[0],
+        # this only reads; a cluster of one instance has a reader endpoint too, which leads to that instance
+        "NeptuneEndpoint": cluster.get("ReaderEndpoint") or cluster["Endpoint"],
+        "NeptuneClusterResourceId": cluster["DbClusterResourceId"] if with_iam else "",
+    }
+
+
+def ranges(ec2: Any, vpc: str) -> list[str]:
+    """The IPv4 ranges of a VPC, its first one first."""
+    (found,) = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"]
+    more = [
+        each["CidrBlock"]
+        for each in found.get("CidrBlockAssociationSet", ())
+        if each["CidrBlockState"]["State"] in ("associating", "associated")
+    ]
+    return [found["CidrBlock"], *(each for each in more if each != found["CidrBlock"])]
+
+
+def subnets(parameters: Parameters, given: Mapping[str, str]) -> Parameters:
+    """The subnets of a range for which none are given: its first three, of a 256th of it each."""
+    if "VpcCidr" not in given or any(name in given for name in SUBNETS):
+        return {}
+    network = _network("VpcCidr", parameters["VpcCidr"])
+    if not 16 <= network.prefixlen <= 20:
+        raise LocalError(f"VpcCidr={network} has no room for the three subnets, or is no VPC's: write /16 to /20.")
+    return {name: str(each) for name, each in zip(SUBNETS, network.subnets(prefixlen_diff=8), strict=False)}
+
+
+def versions(mwaa: Any, environment: str, given: Mapping[str, str]) -> Parameters:
+    """The plugins and requirements that `make deploy` has given the environment since: an update must keep them."""
+    try:
+        now = mwaa.get_environment(Name=environment)["Environment"]
+    except mwaa.exceptions.ResourceNotFoundException:
+        return {}
+    return {
+        f"{word}Version": now[f"{word}S3ObjectVersion"]
+        for word, file in (("Plugins", bundle.PLUGINS), ("Requirements", bundle.REQUIREMENTS))
+        if f"{word}Version" not in given and now.get(f"{word}S3Path") == file
+    }
+
+
+def check_network(ec2: Any, parameters: Parameters, our_peering: str | None) -> None:
+    """Raise LocalError unless the two VPCs can be peered, and both ways are free."""
+    ours, modeler = _network("VpcCidr", parameters["VpcCidr"]), parameters["ModelerVpcId"]
+    choose = "choose another range, VpcCidr=…" if parameters["MakeEnvironment"] == "true" else "it cannot be used here"
+    for taken in ranges(ec2, modeler):
+        if ours.overlaps(IPv4Network(taken)):
+            raise LocalError(
+                f"VpcCidr {ours} overlaps with {taken} of the Cohort Modeler's VPC {modeler}, and two such VPCs cannot"
+                f" be peered: {choose}."
+            )
+    for peering, vpc, cidr in _peerings(ec2, modeler):
+        if peering == our_peering:
+            continue
+        if vpc == parameters["YourVpcId"]:
+            raise LocalError(
+                f"{vpc} and the Cohort Modeler's VPC {modeler} are peered already, by {peering}. AWS allows one peering"
+                " of two VPCs, and the template makes its own: delete that one first."
+            )
+        if cidr and ours.overlaps(IPv4Network(cidr)):
+            raise LocalError(
+                f"VpcCidr {ours} overlaps with {cidr} of {vpc}, with which the Cohort Modeler's VPC is peered:"
+                f" {choose}."
+            )
+    theirs = IPv4Network(parameters["ModelerVpcCidr"])
+    ways = [(parameters["ModelerRouteTableId"], ours)]
+    if parameters["MakeEnvironment"] != "true":
+        ways += [(parameters[name], theirs) for name in ("YourRouteTableId1", "YourRouteTableId2") if parameters[name]]
+    for table, wanted in ways:
+        for taken in _routes(ec2, table, our_peering):
+            if wanted.overlaps(IPv4Network(taken)):
+                raise LocalError(
+                    f"The route table {table} has a route to {taken} already, which overlaps with {wanted}:"
+                    f" remove it, or {choose}."
+                )
+
+
+def show(parameters: Parameters, found: Mapping[str, str], before: Mapping[str, str]) -> None:
+    """Print what was found, and what is not as it was: in the stack, or by default."""
+    print("Found in the Cohort Modeler's stack:")
+    for name in found:
+        was = f" (was {before[name]})" if before.get(name, "") not in ("", parameters[name]) else ""
+        print(f"  {name:26} {parameters[name] or '(none: IAM authentication is off)'}{was}")
+    changed = {name: value for name, value in parameters.items() if name not in found and value != before.get(name)}
+    if changed:
+        print("Other than before, or than by default:")
+    for name, value in changed.items():
+        print(f"  {name:26} {value or '(empty)'}")
+
+
+def apply(cloudformation: Any, name: str, body: str, parameters: Parameters, *, is_new: bool) -> bool:
+    """Begin the creation or the update; False where there is nothing to update."""
+    begin = cloudformation.create_stack if is_new else cloudformation.update_stack
+    try:
+        begin(
+            StackName=name,
+            TemplateBody=body,
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Capabilities=["CAPABILITY_IAM"],
+        )
+    except ClientError as error:
+        said_by_aws = error.response["Error"]
+        if said_by_aws["Code"] != "ValidationError":
+            raise
+        if "No updates are to be performed" in said_by_aws["Message"]:
+            print(f"The stack {name} is as it should be: nothing was changed.")
+            return False
+        # its words are about the template and its parameters, and say which
+        raise LocalError(f"CloudFormation refuses that: {said_by_aws['Message']}") from None
+    print(f"CloudFormation {'creates' if is_new else 'updates'} {name}; an environment takes it half an hour.")
+    return True
+
+
+def wait(cloudformation: Any, name: str, pause: float) -> None:
+    """Print the progress until the stack has ended; LocalError, with the reasons, unless it ended well."""
+    end, told = time.monotonic() + WAIT_SECONDS, ""
+    while True:
+        (now,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        if not now["StackStatus"].endswith("_IN_PROGRESS"):
+            break
+        states = [each["ResourceStatus"] for each in _summaries(cloudformation, name)]
+        progress = f"  {sum(state.endswith('_COMPLETE') for state in states)} of {len(states)} resources"
+        if progress != told:
+            print(told := progress, flush=True)
+        if time.monotonic() > end:
+            raise LocalError(
+                f"The stack {name} is still {now['StackStatus']}. It goes on: look at it in the console, and run this"
+                " again once it has ended."
+            )
+        time.sleep(pause)
+    if now["StackStatus"] not in _ENDED_WELL:
+        reasons = "\n".join(f"  {reason}" for reason in failures(cloudformation, name))
+        raise LocalError(f"The stack {name} ended as {now['StackStatus']}:\n{reasons}")
+
+
+def failures(cloudformation: Any, name: str) -> list[str]:
+    """What failed in the latest creation or update, first things first."""
+    found = []
+    pages = cloudformation.get_paginator("describe_stack_events").paginate(StackName=name)
+    for event in (event for page in pages for event in page["StackEvents"]):  # the newest first
+        reason = event.get("ResourceStatusReason", "")
+        # what was under way elsewhere is cancelled: no failure of its own
+        if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in reason:
+            found.append(f"{event['LogicalResourceId']} ({event['ResourceType']}): {reason}")
+        if reason == "User Initiated":
+            break
+    return found[::-1]
+
+
+def next_steps(cloudformation: Any, name: str, parameters: Parameters) -> None:
+    """Print the outputs, and the commands that come next."""
+    (made,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in made.get("Outputs", ())}
+    for key, value in outputs.items():
+        print(f"  {key:26} {value}")
+    bucket = outputs.get("BundleBucket", "your-environment's-bucket")
+    print("Next (docs/deploy.md):")
+    print(f"  aws s3 cp do_not_contact.txt s3://{outputs['StateBucket']}/")
+    print("  make bundle")
+    print(f"  make deploy BUCKET={bucket} ENVIRONMENT={parameters['EnvironmentName']}")
+
+
+def _resources(cloudformation: Any, name: str) -> dict[str, str]:
+    """The physical ids of a stack's resources by their logical ones."""
+    return {
+        each["LogicalResourceId"]: each["PhysicalResourceId"]
+        for each in _summaries(cloudformation, name)
+        if each.get("PhysicalResourceId") and each["ResourceStatus"] != "DELETE_COMPLETE"
+    }
+
+
+def _summaries(cloudformation: Any, name: str) -> Iterator[Any]:
+    # DescribeStackResources gives a hundred at most, and the modeler's stack has nearly as many
+    for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=name):
+        yield from page["StackResourceSummaries"]
+
+
+def _peerings(ec2: Any, vpc: str) -> Iterator[tuple[str, str, str]]:
+    """The peerings of a VPC: id, the other VPC, and its range where AWS says it."""
+    for page in ec2.get_paginator("describe_vpc_peering_connections").paginate():
+        for each in page["VpcPeeringConnections"]:
+            sides = [each["RequesterVpcInfo"], each["AccepterVpcInfo"]]
+            if each["Status"]["Code"] not in ("active", "provisioning", "pending-acceptance"):
+                continue
+            if vpc in [side["VpcId"] for side in sides]:
+                (other,) = [side for side in sides if side["VpcId"] != vpc]
+                yield each["VpcPeeringConnectionId"], other["VpcId"], other.get("CidrBlock", "")
+
+
+def _routes(ec2: Any, table: str, our_peering: str | None) -> Iterator[str]:
+    """The IPv4 ranges to which a table has a route that is not ours: neither the VPC's own, nor the default one."""
+    (found,) = ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"]
+    for route in found["Routes"]:
+        cidr = route.get("DestinationCidrBlock", "0.0.0.0/0")  # others lead to IPv6 and to prefix lists
+        is_ours = our_peering is not None and route.get("VpcPeeringConnectionId") == our_peering
+        if cidr != "0.0.0.0/0" and route.get("GatewayId") != "local" and not is_ours:
+            yield cidr
+
+
+def _network(name: str, text: str) -> IPv4Network:
+    try:
+        return IPv4Network(text)
+    except ValueError:
+        raise LocalError(f"{name}={text} is no IPv4 range: write one such as 10.1.0.0/16.") from None
