@@ -1,4 +1,8 @@
-"""`make demo`: one run of the daily DAG on local servers and sample players, and what came of it."""
+"""`make demo`: one run of the daily DAG on local servers and sample players, and what came of it.
+
+It goes where the registry's `destination` says, or where DESTINATION does: then on a copy of the DAG files and the
+registry that says so too.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from local import airflow, config, seed, servers
 
-HERE = config.RUN_DIR / "demo"
+REGISTRY = config.ROOT / "include" / "cohorts.yaml"
+_DESTINATION = re.compile(r"(?m)^destination: *(\w+)")
 
 
 def main() -> int:
@@ -32,41 +37,73 @@ def main() -> int:
             conf["threshold"] = int(os.environ["THRESHOLD"])
         except ValueError:
             raise config.LocalError("THRESHOLD is no whole number: write, say, make demo THRESHOLD=1") from None
-    shutil.rmtree(HERE, ignore_errors=True)
-    HERE.mkdir(parents=True)
+    destination = _destination()
+    here = config.RUN_DIR / "demo" / destination  # of its own, so that the three lie side by side
+    shutil.rmtree(here, ignore_errors=True)
+    here.mkdir(parents=True)
+    dags = _dags(destination, here)
     settings = config.load()
 
-    say("starting Gremlin Server, DynamoDB Local, the AWS endpoint (moto with Pinpoint), and Airflow ...")
-    log = HERE / "run.log"
-    with _airflow(log) as run, servers.running(run_dir=HERE / "servers") as addresses:
+    say("starting Gremlin Server, DynamoDB Local, the AWS endpoint (moto, and what it lacks), and Airflow ...")
+    log = here / "run.log"
+    with _airflow(here, dags) as run, servers.running(run_dir=here / "servers") as addresses:
         say("loading the sample: 1,000 player vertices and their contacts ...")
         seeded = seed.seed(addresses, settings)
-        say(f"running the DAG cohort_to_segment with {json.dumps(conf)} ...")
+        say(f"running the DAG cohort_to_segment with {json.dumps(conf)}, to {destination} ...")
         told = {"conf": conf, "environment": servers.airflow_environment(addresses, settings, *seeded)}
         code = _run(run, json.dumps(told), log, say)
-        files = _save_buckets(seed.client("s3", addresses, settings), settings)
+        files = _save_buckets(seed.client("s3", addresses, settings), settings, here)
         report = next((json.loads(file.read_text()) for file in files if "reports" in file.parts), None)
-        agrees = report is not None and _size_agrees(report, seeded.application_id, addresses, settings)
+        agrees = False
+        if report and report["imported"]:  # ask the service itself
+            service = seed.client(SERVICES[destination].client, addresses, settings)
+            size = SERVICES[destination].size(service, report["imported"], seeded)
+            agrees = size == report["segment"]["rows"] > 0
     say("what happened to every player:")
-    print(_funnel(report) if report else "  (no report was written)")
+    print(_funnel(report, SERVICES[destination].where) if report else "  (no report was written)")
     print("\nEach artefact, copied from the emulated S3, which has ended with the other servers:")
     for file in [*files, log]:
         print(f"  {file.relative_to(config.ROOT)}")
     if code or not agrees:
         print("\nThe demo FAILED: read the end of the log above.")
         return 1
-    print(f"\nThe segment was imported, and its size agrees. {time.monotonic() - started:.0f} s in all.")
+    took = f"{time.monotonic() - started:.0f} s in all"
+    print(f"\nImported to {destination}, whose own count agrees with the rows. {took}.")
     print("Next: `make up` for the Airflow UI on the same sample.")
     return 0
 
 
+def _destination() -> str:
+    """DESTINATION, or what the registry names; raises LocalError for one that the demo cannot ask about its size."""
+    found = _DESTINATION.search(REGISTRY.read_text(encoding="utf-8"))
+    name = os.environ.get("DESTINATION") or (found[1] if found else "")
+    if name not in SERVICES:
+        raise config.LocalError(
+            f"The demo knows no destination {name!r}: write make demo DESTINATION= and one of {', '.join(SERVICES)}."
+        )
+    return name
+
+
+def _dags(destination: str, here: Path) -> Path:
+    """The DAG files beside a registry that names the destination: ours, or a copy."""
+    registry = REGISTRY.read_text(encoding="utf-8")
+    # the sample's players were never written to from elsewhere
+    changed = _DESTINATION.sub(f"destination: {destination}\nopt_outs: none", registry, count=1)
+    if f"\ndestination: {destination}\n" in registry:
+        return config.ROOT / "dags"
+    for folder in ("dags", "include"):
+        shutil.copytree(config.ROOT / folder, here / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (here / "include" / REGISTRY.name).write_text(changed, encoding="utf-8")
+    return here / "dags"
+
+
 @contextmanager
-def _airflow(log: Path) -> Iterator[subprocess.Popen[str]]:
+def _airflow(here: Path, dags: Path) -> Iterator[subprocess.Popen[str]]:
     """The process that runs the DAG, getting ready while the servers start; it ends with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "local.run_dag", "cohort_to_segment"],
         cwd=config.ROOT,
-        env=airflow.environment(HERE / "airflow", {}),
+        env=airflow.environment(here / "airflow", {}, dags=dags),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -92,32 +129,65 @@ def _run(process: subprocess.Popen[str], told: str, log: Path, say: Callable[[st
     return process.wait(timeout=60)
 
 
-def _size_agrees(
-    report: dict[str, Any], application_id: str, addresses: servers.Servers, settings: config.Config
-) -> bool:
-    """Ask Pinpoint itself: the segment is there, and as large as the report's rows."""
-    if not report["imported"]:
-        return False
-    segment = seed.client("pinpoint", addresses, settings).get_segment(
-        ApplicationId=application_id, SegmentId=report["imported"]["segment_id"]
-    )["SegmentResponse"]
-    return bool(segment["ImportDefinition"]["Size"] == report["segment"]["rows"] > 0)
+def _pinpoint_size(pinpoint: Any, imported: Mapping[str, Any], seeded: seed.Seeded) -> int:
+    segment = pinpoint.get_segment(ApplicationId=seeded.application_id, SegmentId=imported["segment_id"])
+    return int(segment["SegmentResponse"]["ImportDefinition"]["Size"])
 
 
-def _save_buckets(s3: Any, settings: config.Config) -> list[Path]:
-    """Copy every object of the three buckets to .local/demo, as the emulated S3 ends with the demo."""
+def _ses_size(ses: Any, imported: Mapping[str, Any], seeded: seed.Seeded) -> int:
+    """The whole list, which had nobody on it before this run."""
+    number = 0
+    token: dict[str, str] = {}
+    while True:
+        page = ses.list_contacts(ContactListName=imported["contact_list"], **token)
+        number += len(page["Contacts"])
+        if not page.get("NextToken"):
+            return number
+        token = {"NextToken": page["NextToken"]}
+
+
+def _customer_profiles_size(profiles: Any, imported: Mapping[str, Any], seeded: seed.Seeded) -> int:
+    """The estimate of the segment as the service defines it."""
+    domain = {"DomainName": imported["domain"]}
+    groups = profiles.get_segment_definition(**domain, SegmentDefinitionName=imported["segment_name"])["SegmentGroups"]
+    estimate_id = profiles.create_segment_estimate(**domain, SegmentQuery=groups)["EstimateId"]
+    for _ in range(60):
+        estimate = profiles.get_segment_estimate(**domain, EstimateId=estimate_id)
+        if estimate["Status"] == "SUCCEEDED":
+            return int(estimate["Estimate"])
+        time.sleep(0.5)
+    raise config.LocalError(f"The estimate of segment {imported['segment_name']} has not ended: run it again.")
+
+
+class Service(NamedTuple):
+    """What is asked about the players at a destination: by which client, how many, and in what they are."""
+
+    client: str
+    size: Callable[[Any, Mapping[str, Any], seed.Seeded], int]
+    where: str
+
+
+SERVICES = {
+    "customer_profiles": Service("customer-profiles", _customer_profiles_size, "in the segment"),
+    "ses": Service("sesv2", _ses_size, "on the list"),
+    "pinpoint": Service("pinpoint", _pinpoint_size, "in the segment"),
+}
+
+
+def _save_buckets(s3: Any, settings: config.Config, here: Path) -> list[Path]:
+    """Copy every object of the three buckets to a folder, as the emulated S3 ends with the demo."""
     files = []
     for bucket in (settings.export_bucket, settings.import_bucket, settings.state_bucket):
         for item in s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
-            file = HERE / bucket / item["Key"]
+            file = here / bucket / item["Key"]
             file.parent.mkdir(parents=True, exist_ok=True)
             s3.download_file(bucket, item["Key"], str(file))
             files.append(file)
     return files
 
 
-def _funnel(report: dict[str, Any]) -> str:
-    """The report as a picture of bars: how many players came through each room."""
+def _funnel(report: dict[str, Any], where: str) -> str:
+    """The report as a picture of bars: how many players came through each room, and what the destination says."""
     extract, segment, imported = report["extract"], report["segment"], report["imported"]
     steps: list[tuple[str, int]] = []
     if extract:
@@ -126,7 +196,7 @@ def _funnel(report: dict[str, Any]) -> str:
         contacts = segment["members"] - segment["rejects"].get("no_record", 0)
         steps += [("contacts", contacts), ("rows", segment["rows"])]
     if imported:
-        steps.append(("in the segment", imported["segment_size"]))
+        steps.append((where, imported["segment_size"]))
     most = max([number for _name, number in steps], default=0) or 1
     lines = [f"  {name:<16}{number:>6,}  {'█' * round(40 * number / most)}" for name, number in steps]
     if extract:
@@ -134,6 +204,8 @@ def _funnel(report: dict[str, Any]) -> str:
     if segment:
         rejects = ", ".join(f"{reason} {number}" for reason, number in segment["rejects"].items()) or "none"
         lines.append(f"  rejects: {rejects}")
-    if imported:
-        lines.append(f"  segment {imported['segment_id']}, import job {imported['job_id']}")
+    for name, value in (imported or {}).items():
+        if name != "segment_size":
+            told = ", ".join(value) if isinstance(value, list) else value
+            lines.append(f"  {name.replace('_', ' ')}: {told}")
     return "\n".join(lines)

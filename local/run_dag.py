@@ -14,13 +14,11 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.execution_time.supervisor import in_process_api_server
 from airflow.utils.db import initdb
 
-from local.config import ROOT
-
 
 def main() -> int:
-    """Run the DAG that the first argument names, deferral included; 0 if the run succeeded."""
+    """Run the DAG of the dags folder that the first argument names, deferral included; 0 if the run succeeded."""
     initdb()
-    bag = DagBag(ROOT / "dags")
+    bag = DagBag()
     for file, error in bag.import_errors.items():
         print(f"{file}: {error}")
     dag = bag.dags[sys.argv[1]]

@@ -10,8 +10,10 @@ import uuid
 from collections.abc import Callable
 
 import psutil  # type: ignore[import-untyped,unused-ignore]  # Airflow brings it
+import pytest
 
-from local.config import ROOT
+from local import demo
+from local.config import ROOT, LocalError
 
 MARK = "COHORT_FLYWHEEL_TEST_OF_THE_DEMO"
 
@@ -28,9 +30,20 @@ def marked(value: str) -> list[str]:
     return found
 
 
-def test_the_demo_imports_three_players_and_leaves_nothing_running(figure: Callable[[str], None]) -> None:
+@pytest.mark.parametrize(
+    ("destination", "where", "told"),
+    [
+        ("customer_profiles", "in the segment", ["segment name: ea_atrisk_2", "created: 3", "updated: 0"]),
+        ("ses", "on the list", ["contact list: players", "new contacts: 3", "already on list: 0"]),
+        ("pinpoint", "in the segment", []),
+    ],
+)
+def test_the_demo_imports_three_players_and_leaves_nothing_running(
+    destination: str, where: str, told: list[str], figure: Callable[[str], None]
+) -> None:
     value = uuid.uuid4().hex
-    environ = {key: text for key, text in os.environ.items() if key not in ("COHORT", "THRESHOLD")} | {MARK: value}
+    environ = {key: text for key, text in os.environ.items() if key not in ("COHORT", "THRESHOLD")}
+    environ |= {MARK: value, "DESTINATION": destination}
     with subprocess.Popen(
         [sys.executable, "-m", "local", "demo"],
         cwd=ROOT,
@@ -38,24 +51,36 @@ def test_the_demo_imports_three_players_and_leaves_nothing_running(figure: Calla
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    ) as demo:
-        assert demo.stdout
-        lines = [demo.stdout.readline()]
+    ) as process:
+        assert process.stdout
+        lines = [process.stdout.readline()]
         assert marked(value), "the mark is not seen, so the end of this test would prove nothing"
-        lines += demo.stdout.readlines()
-        code = demo.wait(timeout=60)
+        lines += process.stdout.readlines()
+        code = process.wait(timeout=60)
     output = "".join(lines)
     assert code == 0, output[-4000:]
-    assert re.findall(r"^  (vertices|members|contacts|rows|in the segment) +(\d+) ", output, re.MULTILINE) == [
+    assert re.findall(r"^  (vertices|members|contacts|rows|in the segment|on the list) +(\d+) ", output, re.M) == [
         ("vertices", "3"),
         ("members", "3"),
         ("contacts", "3"),
         ("rows", "3"),
-        ("in the segment", "3"),
+        (where, "3"),
     ]
+    assert [fact for fact in told if f"\n  {fact}\n" not in output] == []
     assert "rejects: none" in output
-    files = re.findall(r"^  (\.local/demo/\S+)$", output, re.MULTILINE)
+    files = re.findall(r"^  (\.local/demo/\S+)$", output, re.M)
     assert len(files) >= 5  # extract, segment file, rejects, report, log
     assert [file for file in files if not (ROOT / file).is_file()] == []
     assert marked(value) == []
     figure(f"the demo: {output.rstrip().splitlines()[-2]}")
+
+
+def test_a_destination_that_is_not_there_meets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESTINATION", "pinpont")
+    with pytest.raises(LocalError, match="no destination 'pinpont': write .* one of customer_profiles, ses, pinpoint"):
+        demo.main()
+
+
+def test_the_demo_knows_every_destination() -> None:
+    files = (ROOT / "plugins" / "cohort_flywheel" / "destinations").glob("[a-z]*.py")
+    assert {file.stem for file in files} == set(demo.SERVICES)
