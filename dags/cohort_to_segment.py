@@ -5,7 +5,8 @@ Every day, and whenever you trigger it:
 
 1. **plan**: freezes the cohort, the threshold in force, the as-of and all names; refuses what must not run
 2. **extract**: takes the members from the Cohort Modeler's graph, keeping a snapshot of the day, or from the snapshot
-   that the day has; puts the extract in the export bucket
+   that the day has; puts the extract in the export bucket. With `extract_only` a run ends here, as a success; with
+   `extract_uri` it begins with an extract that somebody dropped
 3. **enrich**: looks the players up in DynamoDB, and writes the segment file
 4. **check_limits**: stops a run outside its cohort's limits; makes the day's snapshot final, and puts the segment file
    in the import bucket. An empty cohort and a dry run end here, as a success
@@ -148,6 +149,21 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
             title="Dry run",
             description="On: everything but the import, and written to the state bucket only."
             " Off: the segment is really imported.",
+        ),
+        "extract_only": Param(
+            False,
+            type="boolean",
+            title="Extract only",
+            description="On: the run ends at the extract in the export bucket; nobody is looked up or imported.",
+        ),
+        "extract_uri": Param(
+            None,
+            type=["null", "string"],
+            pattern="^(s3://.+/dropped/.+)?$",
+            maxLength=1024,
+            title="Dropped extract",
+            description="s3://<export bucket>/dropped/<name>: begin with this extract, under names of its own, instead"
+            " of the graph or a snapshot. Empty: as the source says.",
         ),
         "override_limits": Param(
             False,

@@ -168,6 +168,8 @@ def context() -> Any:
             "threshold": None,
             "source": "auto",
             "dry_run": False,
+            "extract_only": False,
+            "extract_uri": None,
             "override_limits": False,
             "override_reason": None,
         }

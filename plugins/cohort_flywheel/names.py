@@ -8,18 +8,23 @@ from datetime import UTC, datetime
 
 DO_NOT_CONTACT_KEY = "do_not_contact.txt"
 SEGMENT_FOLDER = "segments/"
-
-
 STAGED_FOLDER = "staged/"
+#: In the export bucket, for extracts that are not ours.
+DROPPED_FOLDER = "dropped/"
+
 _INSTANT = "%Y-%m-%d_%H-%M-%S"
 
 
-def run_name(cohort: str, threshold: int, as_of: datetime, *, live: bool = False) -> str:
+def run_name(
+    cohort: str, threshold: int, as_of: datetime, *, live: bool = False, extract_sha256: str | None = None
+) -> str:
     """`ea_atrisk_2_2026-11-22_00-00-00`: the seed's name of an extract, its time being the as-of in UTC.
 
-    `live` marks what was made of the graph of another day than the name's.
+    `live` marks what was made of the graph of another day than the name's, `extract_sha256` what was made of an
+    extract that somebody dropped: the same bytes, wherever they lie, have the same name.
     """
-    return f"{cohort}_{threshold}_{instant(as_of)}{'_live' if live else ''}"
+    suffix = f"_extract_{extract_sha256[:16]}" if extract_sha256 else "_live" if live else ""
+    return f"{cohort}_{threshold}_{instant(as_of)}{suffix}"
 
 
 def instant(as_of: datetime) -> str:
@@ -33,6 +38,11 @@ def from_instant(text: str) -> datetime:
 
 def extract_key(name: str) -> str:
     return f"export/{name}.json"
+
+
+def staged_extract_key(folder: str, name: str) -> str:
+    """Our own copy of an extract that somebody dropped: in the export bucket it would start its listeners again."""
+    return f"{folder}{name}.json"
 
 
 def segment_file_name(name: str, digest: str) -> str:

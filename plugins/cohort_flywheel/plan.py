@@ -9,6 +9,7 @@ from typing import Any
 from cohort_flywheel import names
 from cohort_flywheel.cohorts import Cohort
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.source import EXTRACT
 
 
 def make_plan(
@@ -21,12 +22,13 @@ def make_plan(
     layout: str,
     schedule: str,
     settings: Mapping[str, str],
+    extract_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Return all that later tasks need, as JSON: they never read the registry again.
 
-    `params` are the DAG's; `settings` has the three buckets; a dry run writes to the state bucket only. Raises
-    FlywheelError for a threshold outside the cohort's range, an override that nobody may make or that has no
-    reason, and buckets that are not three.
+    `params` are the DAG's; `settings` has the three buckets; a dry run writes to the state bucket only.
+    `extract_sha256` is the digest of the extract that `extract_uri` names. Raises FlywheelError for a threshold
+    outside the cohort's range, an override that nobody may make or that has no reason, and buckets that are not three.
     """
     asked = params["threshold"]
     number = cohort.threshold_at(as_of) if asked is None else cohort.check_threshold(asked)
@@ -36,9 +38,11 @@ def make_plan(
             f"the export, import and state buckets must be three, not {', '.join(buckets.values())}: whatever is"
             " put into the export bucket may start a Lambda, and whatever is in the import bucket may be imported"
         )
-    dry_run, source = params["dry_run"], params["source"]
-    name = names.run_name(cohort.name, number, as_of, live=source == "live")
+    dry_run, extract_uri = params["dry_run"], params.get("extract_uri") or None
+    source = EXTRACT if extract_uri else params["source"]
+    name = names.run_name(cohort.name, number, as_of, live=source == "live", extract_sha256=extract_sha256)
     folder = "dry_run/" if dry_run else ""
+    staged_folder = folder + names.STAGED_FOLDER
     return {
         "name": name,
         "as_of": as_of.isoformat(),
@@ -51,6 +55,9 @@ def make_plan(
         "floor": cohort.snapshot_floor(),
         "require": cohort.require,
         "source": source,
+        "extract_only": params.get("extract_only", False),
+        "extract_uri": extract_uri,
+        "extract_sha256": extract_sha256,
         "limits": cohort.limits.model_dump(),
         "override": _override(params, run_type, user),
         "dry_run": dry_run,
@@ -58,10 +65,12 @@ def make_plan(
         "score_column": cohort.property if cohort.include_score else None,
         "consent": None if cohort.consent == "none" else cohort.consent.model_dump(),
         "layout": layout,
-        "extract_bucket": buckets["state" if dry_run else "export"],
-        "extract_key": folder + names.extract_key(name),
+        "extract_bucket": buckets["state" if dry_run or extract_uri else "export"],
+        "extract_key": (
+            names.staged_extract_key(staged_folder, name) if extract_uri else folder + names.extract_key(name)
+        ),
         "state_bucket": buckets["state"],
-        "staged_folder": folder + names.STAGED_FOLDER,
+        "staged_folder": staged_folder,
         "segment_bucket": buckets["import"],
         "segment_folder": names.SEGMENT_FOLDER,
         "rejects_key": folder + names.rejects_key(name),
@@ -69,6 +78,27 @@ def make_plan(
         "report_folder": folder + names.report_folder(name),
         "do_not_contact_key": names.DO_NOT_CONTACT_KEY,
     }
+
+
+def check_extract(params: Mapping[str, Any], run_type: str) -> None:
+    """Raise FlywheelError for params of an extract that contradict each other, or the run."""
+    only, uri = params.get("extract_only"), params.get("extract_uri")
+    if only and uri:
+        raise FlywheelError(
+            "extract_only ends a run at the extract, and extract_uri begins with one: nothing would be done; leave one"
+            " of them out"
+        )
+    if only and params["override_limits"]:
+        raise FlywheelError("extract_only ends a run before its limits are asked: leave override_limits out")
+    if uri and params["source"] != "auto":
+        raise FlywheelError(
+            f"extract_uri is where the members come from, and so would be source={params['source']}: leave one of them"
+            " out"
+        )
+    if uri and run_type == "backfill":
+        raise FlywheelError(
+            "a backfill cannot begin with extract_uri, as one extract is not many days: trigger one run with it"
+        )
 
 
 def _threshold_from(cohort: Cohort, as_of: datetime) -> str:

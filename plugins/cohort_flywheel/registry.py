@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from croniter import croniter
@@ -49,6 +49,8 @@ class Registry:
     #: the Airflow pool of the tasks that ask the graph, where the deployment has made one
     graph_pool: str | None = None
     notify: Notify = field(default_factory=lambda: Notify())
+    #: "none": it is written down that nobody has opted out where players were written to before
+    opt_outs: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -72,6 +74,7 @@ class _Head(Strict):
     schedule: str
     destination: Name
     graph_pool: Annotated[str, Field(min_length=1)] | None = None
+    opt_outs: Literal["none"] | None = None
     notify: Notify = Field(default_factory=Notify)
     cohorts: dict[str, Any] = Field(min_length=1)
 
@@ -167,6 +170,7 @@ def parse_registry(text: str, path: Path) -> Registry:
         daily,
         head.graph_pool,
         head.notify,
+        head.opt_outs,
     )
 
 

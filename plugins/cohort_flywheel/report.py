@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from cohort_flywheel.limits import refusal
+from cohort_flywheel.source import EXTRACT
 
 #: The version of the report's shape, which `report.schema.json` describes.
-VERSION = 2
+VERSION = 3
 
 _PLAN = (
-    "cohort", "property", "direction", "threshold", "threshold_from", "as_of", "dry_run", "source", "require", "limits",
+    "cohort", "property", "direction", "threshold", "threshold_from", "as_of", "dry_run", "source", "extract_only",
+    "extract_uri", "require", "limits",
 )  # fmt: skip
 _READ = ("vertices_read", "vertices_not_beyond", "vertices_not_as_required")
 _GRAPH = ("vertices", "merged", "vertices_without_playerId", "members")
@@ -34,10 +36,16 @@ def make_report(
     return {
         "version": VERSION,
         "run": dict(run),
-        "outcome": outcome(tasks, plan, segment, judged, imported),
+        "outcome": outcome(tasks, plan, extract, segment, judged, imported),
         "tasks": dict(tasks),
         "plan": {key: plan[key] for key in _PLAN} if plan else None,
-        "extract": _place(extract) | {key: extract[key] for key in (*_SOURCE, *_READ, *_GRAPH)} if extract else None,
+        "extract": (
+            _place(extract)
+            | {key: extract[key] for key in (*_SOURCE, *_READ, *_GRAPH)}
+            | {"vertices_erased": _erased(extract)}
+            if extract
+            else None
+        ),
         "segment": (
             _place(segment)
             | {key: segment[key] for key in ("members", "rows", "rejects", "rejects_key", "do_not_contact", "parts")}
@@ -50,12 +58,16 @@ def make_report(
     }
 
 
-def outcome(tasks: Mapping[str, str], plan: Part, segment: Part, judged: Part, imported: Part) -> str:
+def outcome(tasks: Mapping[str, str], plan: Part, extract: Part, segment: Part, judged: Part, imported: Part) -> str:
     """In a word or two, how the run ended."""
     if judged and not judged["override"] and refusal(judged["limits"]):
         return "stopped by limits"
     failed = [task for task, state in tasks.items() if state in ("failed", "upstream_failed")]
-    if failed or not plan or not segment:
+    if failed or not plan:
+        return "failed"
+    if plan["extract_only"] and extract:
+        return "extract only"
+    if not segment:
         return "failed"
     if imported:
         return "imported"
@@ -67,6 +79,7 @@ def faults(extract: Part, segment: Part, imported: Part) -> list[str]:
     found = []
     if extract:
         total = extract["vertices"] + extract["vertices_not_beyond"] + extract["vertices_not_as_required"]
+        total += _erased(extract)
         if extract["vertices_read"] != total:
             found.append(f"{extract['vertices_read']} vertices read are not the {total} that were judged")
         total = extract["members"] + extract["merged"] + extract["vertices_without_playerId"]
@@ -79,7 +92,7 @@ def faults(extract: Part, segment: Part, imported: Part) -> list[str]:
     if extract and segment and extract["members"] != segment["members"]:
         found.append(f"the extract has {extract['members']} members, but {segment['members']} were looked up")
     if segment and imported and imported["segment_size"] != segment["rows"]:
-        found.append(f"the segment has {imported['segment_size']} endpoints for {segment['rows']} rows")
+        found.append(f"the segment's size is {imported['segment_size']}, and its file has {segment['rows']} rows")
     return found
 
 
@@ -90,10 +103,13 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(("cohort", f"{plan['cohort']}: {plan['property']} {plan['direction']} {plan['threshold']}"))
         lines.append(("threshold from", plan["threshold_from"]))
         lines.append(("as-of", plan["as_of"]))
+        if plan["extract_uri"]:
+            lines.append(("extract of", plan["extract_uri"]))
     if extract := report["extract"]:
         kind = f"{extract['snapshot']} snapshot" if extract["source"] == "snapshot" else extract["source"]
-        lines.append(("source", f"{kind}, read at {extract['read_at']}"))
-        lines += [(key.replace("_", " "), f"{extract[key]:,}") for key in _READ]
+        verb = "dropped" if extract["source"] == EXTRACT else "read"
+        lines.append(("source", f"{kind}, {verb} at {extract['read_at']}"))
+        lines += [(key.replace("_", " "), f"{extract[key]:,}") for key in (*_READ, "vertices_erased")]
         lines += [(key.replace("_", " "), f"{extract[key]:,}") for key in _GRAPH]
         lines.append(("extract", extract["url"]))
     if segment := report["segment"]:
@@ -113,6 +129,11 @@ def table(report: Mapping[str, Any]) -> str:
     lines += [("task " + state, task) for task, state in report["tasks"].items() if state.endswith("failed")]
     width = max(len(name) for name, _value in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def _erased(extract: Mapping[str, Any]) -> int:
+    """The vertices of erased players; an output of before there were any has no such number."""
+    return int(extract.get("vertices_erased", 0))
 
 
 def _place(output: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a run's members come from: the graph as it is now, or the snapshot of its as-of."""
+"""Where a run's members come from: the graph as it is now, the snapshot of its as-of, or a dropped extract."""
 
 from __future__ import annotations
 
@@ -15,17 +15,28 @@ SOURCES = {
     "snapshot": "the day's snapshot, never the graph",
 }
 
+#: The source of a run whose param `extract_uri` names an extract; no param `source` says it.
+EXTRACT = "extract"
+
+
+def is_the_days(plan: Mapping[str, Any]) -> bool:
+    """Whether what a run makes stands for its day; today's graph under any day, and a dropped extract, never do.
+
+    What does not is nobody's previous and no result, changes no current membership, and is never launched.
+    """
+    return plan["source"] not in ("live", EXTRACT)
+
 
 def choose_source(
     plan: Mapping[str, Any], *, newest: datetime, snapshots: list[Snapshot], days: Callable[[], Iterable[datetime]]
 ) -> Snapshot | None:
-    """Return the snapshot that a run reads, or None for the graph: by its param `source`, and by age.
+    """Return the snapshot that a run reads, or None for the graph or an extract: by its `source`, and by age.
 
     `newest` is the newest complete as-of now; `snapshots` are those of the run's as-of, and `days` gives the as-ofs
     that have any. Raises FlywheelError where there is none that serves.
     """
     source, as_of = plan["source"], datetime.fromisoformat(plan["as_of"])
-    if source == "live":
+    if not is_the_days(plan):
         return None
     chosen = of_the_day(snapshots)
     if source == "auto" and as_of >= newest and not (chosen and chosen.final):

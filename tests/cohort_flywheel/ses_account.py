@@ -63,10 +63,11 @@ class Account:
 
     # --- a run
 
-    def plan(self, name: str = "cohort", as_of: datetime = NEWEST) -> dict[str, Any]:
+    def plan(self, name: str = "cohort", as_of: datetime = NEWEST, source: str = "auto") -> dict[str, Any]:
         return {
             "name": name,
             "as_of": as_of.isoformat(),
+            "source": source,
             "schedule": "0 0 * * *",
             "state_bucket": self.config.state_bucket,
             "claim_key": f"claims/{name}.json",

@@ -32,6 +32,12 @@ def test_what_was_made_of_another_days_graph_says_so_in_every_name() -> None:
     assert live in names.segment_file_name(live, "a" * 64)
 
 
+def test_what_was_made_of_a_dropped_extract_has_its_digest_in_every_name() -> None:
+    name = names.run_name("ea_atrisk", 2, AS_OF, extract_sha256="0123456789abcdef" * 4)
+    assert name == "ea_atrisk_2_2026-11-22_00-00-00_extract_0123456789abcdef"
+    assert names.staged_extract_key("staged/", name) == f"staged/{name}.json"
+
+
 def test_the_days_of_one_cohort_and_threshold_are_not_anothers() -> None:
     """A prefix of S3 ends where its text ends: -7 must not list -75."""
     for longer in (

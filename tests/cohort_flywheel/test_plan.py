@@ -8,7 +8,7 @@ import pytest
 
 from cohort_flywheel.cohorts import Cohort, Consent, ThresholdFrom
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.plan import make_plan
+from cohort_flywheel.plan import check_extract, make_plan
 
 COHORT = Cohort.model_validate(
     {
@@ -32,9 +32,10 @@ SETTINGS = {"export_bucket": "exports", "import_bucket": "imports", "state_bucke
 
 
 PARAMS = {
-    "cohort": "grumpy", "threshold": None, "source": "auto", "dry_run": False, "override_limits": False,
-    "override_reason": None,
+    "cohort": "grumpy", "threshold": None, "source": "auto", "dry_run": False, "extract_only": False,
+    "extract_uri": None, "override_limits": False, "override_reason": None,
 }  # fmt: skip
+URI = "s3://exports/dropped/theirs.json"
 
 
 def plan(
@@ -43,11 +44,12 @@ def plan(
     as_of: datetime = AS_OF,
     run_type: str = "manual",
     user: str | None = "ana",
+    extract_sha256: str | None = None,
     **params: Any,
 ) -> dict[str, Any]:
     return make_plan(
         cohort, params=PARAMS | params, as_of=as_of, run_type=run_type, user=user, layout="pinpoint",
-        schedule="0 0 * * *", settings=settings,
+        schedule="0 0 * * *", settings=settings, extract_sha256=extract_sha256,
     )  # fmt: skip
 
 
@@ -65,6 +67,9 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "floor": -50,
         "require": {"status": ["Active"]},
         "source": "auto",
+        "extract_only": False,
+        "extract_uri": None,
+        "extract_sha256": None,
         "limits": {"min_members": 1, "max_members": 9, "max_change_percent": 50, "max_reject_percent": 30},
         "override": None,
         "dry_run": False,
@@ -160,6 +165,71 @@ def test_todays_graph_under_a_past_date_takes_no_days_place(dry_run: bool) -> No
     for key in ("extract_key", "rejects_key", "claim_key", "report_folder"):
         assert live[key] == day[key].replace(day["name"], live["name"])
         assert live[key] != day[key]
+
+
+# --- extracts --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_dropped_extract_takes_no_days_place_and_its_copy_starts_no_listener(dry_run: bool) -> None:
+    day, made = plan(dry_run=dry_run), plan(dry_run=dry_run, extract_uri=URI, extract_sha256="ab" * 32)
+    assert made["name"] == f"{day['name']}_extract_abababababababab"
+    assert (made["source"], made["extract_uri"], made["extract_sha256"]) == ("extract", URI, "ab" * 32)
+    for key in ("rejects_key", "claim_key", "report_folder"):
+        assert made[key] == day[key].replace(day["name"], made["name"])
+        assert made[key] != day[key]
+    place = f"{'dry_run/' if dry_run else ''}staged/{made['name']}.json"
+    assert (made["extract_bucket"], made["extract_key"]) == ("state", place)
+
+
+def test_other_bytes_have_other_names_and_the_same_bytes_elsewhere_the_same() -> None:
+    first, second = (plan(extract_uri=URI, extract_sha256=digest * 32)["name"] for digest in ("ab", "cd"))
+    assert first != second
+    assert plan(extract_uri=URI + "2", extract_sha256="ab" * 32)["name"] == first
+
+
+def test_the_threshold_of_a_dropped_extract_is_as_in_any_run() -> None:
+    made = plan(extract_uri=URI, extract_sha256="ab" * 32)
+    assert (made["threshold"], made["threshold_from"]) == (-75, "registry")
+    assert made["require"] == {"status": ["Active"]}
+
+
+def test_only_the_extract_is_the_days_own() -> None:
+    day, only = plan(), plan(extract_only=True)
+    assert only == day | {"extract_only": True}
+
+
+def test_a_field_of_the_form_that_was_emptied_is_empty() -> None:
+    assert plan(extract_uri="") == plan()
+
+
+@pytest.mark.parametrize(
+    ("params", "run_type", "sentence"),
+    [
+        ({"extract_only": True, "extract_uri": URI}, "manual", "leave one of them out"),
+        ({"extract_only": True, "override_limits": True}, "manual", "before its limits are asked: leave override_lim"),
+        ({"extract_uri": URI, "source": "live"}, "manual", "and so would be source=live: leave one of them out"),
+        ({"extract_uri": URI, "source": "snapshot"}, "manual", "and so would be source=snapshot: leave one of them"),
+        ({"extract_uri": URI}, "backfill", "a backfill cannot begin with extract_uri, as one extract is not many"),
+    ],
+)
+def test_params_of_an_extract_that_contradict_each_other(params: Any, run_type: str, sentence: str) -> None:
+    with pytest.raises(FlywheelError, match=sentence):
+        check_extract(PARAMS | params, run_type)
+
+
+@pytest.mark.parametrize(
+    ("params", "run_type"),
+    [
+        ({}, "backfill"),
+        ({"extract_only": True}, "scheduled"),
+        ({"extract_only": True}, "backfill"),
+        ({"extract_only": True, "source": "live", "dry_run": True}, "manual"),
+        ({"extract_uri": URI, "dry_run": True, "override_limits": True, "override_reason": "A raid."}, "manual"),
+    ],
+)
+def test_params_of_an_extract_that_go_together(params: Any, run_type: str) -> None:
+    check_extract(PARAMS | params, run_type)
 
 
 # --- overrides -------------------------------------------------------------------------------------------

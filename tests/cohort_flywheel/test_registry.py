@@ -477,6 +477,8 @@ def test_who_is_told_and_which_pool_asks_the_graph() -> None:
 
 def test_nobody_is_told_and_no_pool_is_named_unless_the_registry_says() -> None:
     assert parse().graph_pool is None
+    assert parse().opt_outs is None
+    assert parse(line_3="destination: ses\nopt_outs: none").opt_outs == "none"
     assert parse().notify.model_dump() == {"on_call": [], "producers": []}
     assert (read_registry(SHIPPED).graph_pool, read_registry(SHIPPED).notify.on_call) == (None, [])
 
@@ -534,6 +536,7 @@ FILE_FAULTS = {
     "twice": ({"line_3": "destination: pinpoint\ndestination: ses"}, 4, r"second time \(first on line 3\)"),
     "cohorts twice": ({"line_20": "cohorts:\n  wild:"}, 20, r"cohorts stands a second time \(first on line 4\)"),
     "destination": ({"line_3": "destination: ../evil"}, 3, "destination must begin with a letter"),
+    "opt-outs that are not none": ({"line_3": "destination: ses\nopt_outs: all"}, 4, "opt_outs: .*'none'"),
     "a pool without a name": ({"line_3": 'destination: pinpoint\ngraph_pool: ""'}, 4, "graph_pool: .*1 character"),
     "whom to tell": ({"line_3": "destination: pinpoint\nnotify: {oncall: []}"}, 4,
         "notify.oncall.*did you mean on_call"),

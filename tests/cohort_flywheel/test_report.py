@@ -11,8 +11,9 @@ RUN = {"dag_id": "cohort_to_segment", "run_id": "manual__1", "triggered_by": "an
 TASKS = {"plan": "success", "extract": "success", "enrich": "success", "verify_segment": "success"}
 PLAN = {
     "cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above", "threshold": 2, "threshold_from": "registry",
-    "as_of": "2026-11-22T00:00:00+00:00", "dry_run": False, "source": "auto", "require": {"status": ["Active"]},
-    "limits": {"min_members": 0, "max_members": 9_999}, "name": "n", "attributes": {"Level": "level"},
+    "as_of": "2026-11-22T00:00:00+00:00", "dry_run": False, "source": "auto", "extract_only": False,
+    "extract_uri": None, "require": {"status": ["Active"]}, "limits": {"min_members": 0, "max_members": 9_999},
+    "name": "n", "attributes": {"Level": "level"},
 }  # fmt: skip
 EXTRACT = {
     "vertices_read": 1_400, "vertices_not_beyond": 50, "vertices_not_as_required": 1,
@@ -31,6 +32,7 @@ JUDGED = {"limits": [HOLDS], "previous": {"members": 1_000, "what": "the segment
 STOPPED = JUDGED | {"limits": [BROKEN]}
 LET_THROUGH = STOPPED | {"override": {"by": "ana", "reason": "A raid.", "limits": ["max_members"]}}
 IMPORTED = {"job_id": "j1", "segment_id": "s1", "segment_version": 1, "segment_size": 1_341}
+ONLY = PLAN | {"extract_only": True}
 EMPTY = SEGMENT | {"members": 0, "rows": 0, "rejects": {}}
 
 
@@ -77,7 +79,7 @@ def test_members_that_were_never_looked_up() -> None:
 
 def test_a_segment_of_another_size() -> None:
     (fault,) = faults(EXTRACT, SEGMENT, IMPORTED | {"segment_size": 1_342})
-    assert fault == "the segment has 1342 endpoints for 1341 rows"
+    assert fault == "the segment's size is 1342, and its file has 1341 rows"
 
 
 def test_every_sum_that_does_not_hold_is_told() -> None:
@@ -115,10 +117,14 @@ def test_what_a_run_did_not_reach_is_no_fault(extract: Any, segment: Any, import
         ("failed", {"tasks": TASKS | {"check_limits": "failed"}, "imported": None}),
         ("failed", {"tasks": TASKS | {"check_limits": "failed"}, "judged": LET_THROUGH, "imported": None}),
         ("failed", {"tasks": TASKS | {"check_limits": "failed"}, "judged": None, "imported": None}),
+        ("extract only", {"plan": ONLY, "segment": None, "judged": None, "imported": None}),
+        ("extract only", {"plan": ONLY | {"dry_run": True}, "segment": None, "judged": None, "imported": None}),
+        ("failed", {"plan": ONLY, "extract": None, "segment": None, "judged": None, "imported": None}),
+        ("failed", {"plan": ONLY, "tasks": TASKS | {"extract": "failed"}, "segment": None, "imported": None}),
     ],
 )
 def test_how_a_run_ended(word: str, parts: dict[str, Any]) -> None:
-    whole: dict[str, Any] = {"plan": PLAN, "segment": SEGMENT, "judged": JUDGED, "tasks": TASKS}
+    whole: dict[str, Any] = {"plan": PLAN, "extract": EXTRACT, "segment": SEGMENT, "judged": JUDGED, "tasks": TASKS}
     parts = whole | {"imported": IMPORTED} | parts
     assert outcome(**parts) == word
     assert report(**parts)["outcome"] == word
@@ -153,9 +159,9 @@ def test_the_table_is_the_funnel_with_the_rejects_by_reason() -> None:
     shown = rows(report())
     assert list(shown) == [
         "outcome", "cohort", "threshold from", "as-of", "source", "vertices read", "vertices not beyond",
-        "vertices not as required", "vertices", "merged", "vertices without playerId", "members", "extract", "rows",
-        "rejects", "no_record", "opted_out", "segment file", "max members", "job id", "segment id", "segment version",
-        "segment size",
+        "vertices not as required", "vertices erased", "vertices", "merged", "vertices without playerId", "members",
+        "extract", "rows", "rejects", "no_record", "opted_out", "segment file", "max members", "job id", "segment id",
+        "segment version", "segment size",
     ]  # fmt: skip
     assert shown["cohort"] == "ea_atrisk: ea_atrisk above 2"
     assert (shown["vertices"], shown["members"], shown["rows"]) == ("1,349", "1,344", "1,341")
@@ -182,6 +188,15 @@ def test_the_report_says_which_snapshot_and_when_it_was_read(kind: str) -> None:
     made = report(extract=EXTRACT | {"source": "snapshot", "snapshot": kind})
     assert rows(made)["source"] == f"{kind} snapshot, read at 2026-11-22T00:03:00+00:00"
     assert made["extract"]["snapshot_key"] == "snapshots/s"
+
+
+def test_the_report_says_which_extract_was_dropped_and_when() -> None:
+    uri = "s3://exports/dropped/theirs.json"
+    extract = EXTRACT | {"source": "extract", "snapshot": None, "snapshot_key": None}
+    made = report(plan=PLAN | {"source": "extract", "extract_uri": uri}, extract=extract)
+    assert (made["plan"]["extract_uri"], made["extract"]["source"]) == (uri, "extract")
+    assert rows(made)["extract of"] == uri
+    assert rows(made)["source"] == "extract, dropped at 2026-11-22T00:03:00+00:00"
 
 
 def test_the_report_says_what_the_run_was_asked_for() -> None:

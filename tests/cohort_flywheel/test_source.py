@@ -9,7 +9,7 @@ import pytest
 from cohort_flywheel.cohorts import Direction
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.snapshot import Header, Snapshot
-from cohort_flywheel.source import SOURCES, choose_source
+from cohort_flywheel.source import EXTRACT, SOURCES, choose_source, is_the_days
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -58,7 +58,10 @@ def refusal(*snapshots: Snapshot, **asked: Any) -> str:
         ("snapshot", PAST, "none", "refused"),
         ("snapshot", PAST, "pending", "pending"),
         ("snapshot", PAST, "final", "final"),
-        *((("live", as_of, kept, "graph")) for as_of, kept in product((NEWEST, PAST), ("none", "pending", "final"))),
+        *(
+            (source, as_of, kept, "graph")  # or the extract: no snapshot
+            for source, as_of, kept in product(("live", EXTRACT), (NEWEST, PAST), ("none", "pending", "final"))
+        ),
     ],
 )
 def test_by_the_param_and_by_age(source: str, as_of: datetime, kept: str, from_where: str) -> None:
@@ -174,3 +177,10 @@ def test_the_days_are_asked_for_only_when_they_are_told() -> None:
 def test_every_source_explains_itself() -> None:
     assert list(SOURCES) == ["auto", "live", "snapshot"]
     assert all(SOURCES.values())
+
+
+def test_todays_graph_under_any_day_and_a_dropped_extract_stand_for_no_day() -> None:
+    assert EXTRACT not in SOURCES, "no param says it"
+    assert {source: is_the_days({"source": source}) for source in (*SOURCES, EXTRACT)} == {
+        "auto": True, "live": False, "snapshot": True, "extract": False,
+    }  # fmt: skip

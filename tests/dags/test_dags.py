@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DAILY, WHAT_IF = "cohort_to_segment", "cohort_what_if"
-TAGS = {"cohort-flywheel", "what-if"} | {
+CLEANUP, ERASURE = "cohort_cleanup", "cohort_erasure"
+TAGS = {"cohort-flywheel", "what-if", "cleanup"} | {
     p.stem for p in (ROOT / "plugins/cohort_flywheel/destinations").glob("[a-z]*.py")
 }
 TASKS = [
@@ -33,7 +34,12 @@ TASKS = [
 #: Of each kind of DAG its tasks and its params; those of the daily kind are one a cohort.
 KINDS = {
     WHAT_IF: (["count_days"], ["cohort", "threshold", "from", "to"]),
-    DAILY: (TASKS, ["cohort", "threshold", "source", "dry_run", "override_limits", "override_reason"]),
+    CLEANUP: (["clean_up"], ["cohort", "keep_days", "dry_run"]),
+    ERASURE: (["erase"], ["dry_run"]),
+    DAILY: (
+        TASKS,
+        "cohort threshold source dry_run extract_only extract_uri override_limits override_reason".split(),
+    ),
 }
 
 
@@ -78,13 +84,15 @@ def found(edited: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_dags_are_these_and_no_others(found: Any) -> None:
     shipped, _ = found["folders"]
     assert shipped["import_errors"] == {}
-    assert list(shipped["dags"]) == [DAILY, WHAT_IF]
+    assert list(shipped["dags"]) == [CLEANUP, ERASURE, DAILY, WHAT_IF]
 
 
 def test_a_daily_cohort_has_a_dag_of_its_own_even_if_it_is_written_wrongly(found: Any) -> None:
     _, edited = found["folders"]
     assert edited["import_errors"] == {}
     assert list(edited["dags"]) == [
+        CLEANUP,
+        ERASURE,
         DAILY,
         "cohort_to_segment__ea_altruism",
         "cohort_to_segment__ea_duty",  # the one that is written wrongly
@@ -93,6 +101,9 @@ def test_a_daily_cohort_has_a_dag_of_its_own_even_if_it_is_written_wrongly(found
     ]
     for dag_id, dag in edited["dags"].items():
         _, own, cohort = dag_id.partition("__")
+        if dag_id in (CLEANUP, ERASURE):
+            assert dag["params"]["dry_run"]["default"] is True
+            continue
         assert dag["params"]["cohort"]["default"] == (cohort or "ea_atrisk")
         assert (dag["params"]["cohort"]["enum"] == [cohort]) is bool(own)
 
@@ -139,7 +150,7 @@ def test_reading_the_dags_needs_no_network_and_none_of_the_heavy_libraries(
     found: Any, figure: Callable[[str], None]
 ) -> None:
     # the process had no sockets from its first line on, and every DAG came out of it
-    assert [len(folder["dags"]) for folder in found["folders"]] == [2, 5]
+    assert [len(folder["dags"]) for folder in found["folders"]] == [4, 7]
     assert found["sockets_blocked"]
     assert {"gremlin_python", "pandas", "moto", "aiobotocore"}.isdisjoint(found["modules"])
     seconds = ", ".join(f"{folder['seconds']:.2f} s" for folder in found["folders"])

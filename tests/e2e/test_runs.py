@@ -90,6 +90,8 @@ def test_rest_with_params_and_no_logical_date(up: Up, started: Started) -> None:
         "as_of": None,
         "dry_run": False,
         "source": "auto",
+        "extract_only": False,
+        "extract_uri": None,
         "require": {},
         "limits": {"min_members": 0, "max_members": 100000, "max_change_percent": 300, "max_reject_percent": 30},
     }
@@ -180,7 +182,7 @@ def test_the_command_line_with_a_date_is_refused(up: Up, started: Started) -> No
 
 
 def test_a_misspelt_param_is_refused_by_the_plan(up: Up, started: Started) -> None:
-    refused(up, started.misspelt, "no param dry_rum: the params are cohort, threshold, source, dry_run")
+    refused(up, started.misspelt, "no param dry_rum: the params are cohort, threshold, source, dry_run, extract_only")
 
 
 @pytest.mark.parametrize("conf", [{"cohort": "ea_atrsk"}, {"threshold": "abc"}, {"source": "now"}, {"dry_run": "no"}])

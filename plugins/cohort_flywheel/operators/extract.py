@@ -1,4 +1,4 @@
-"""The members of a run, to a file in S3: from the graph, leaving a snapshot of the day, or from a snapshot."""
+"""The members of a run, to a file in S3: from the graph, leaving a snapshot of the day, or from what was kept."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
 
 from cohort_flywheel.cohorts import mildest
+from cohort_flywheel.erasure import WithoutErased
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.membership import Members
+from cohort_flywheel.operators.claim import this_run
+from cohort_flywheel.operators.dropped_extract import take_dropped
 from cohort_flywheel.operators.gremlin import VertexTaker, put_extract, read_graph
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.operators.state import State
 from cohort_flywheel.operators.temporary import TemporaryFolderMixin
+from cohort_flywheel.operators.tombstones import read_tombstones
 from cohort_flywheel.segment_file import digest
 from cohort_flywheel.snapshot import Header, Snapshot, SnapshotFile
-from cohort_flywheel.source import choose_source
+from cohort_flywheel.source import EXTRACT, choose_source, is_the_days
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,9 +35,11 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
     """Write the extract of a plan's run; where the graph is read for the day, keep that read as a snapshot.
 
     The source is chosen as the task runs, not as it was planned: a task cleared days later never reads the graph
-    for its day. Returns the shards, to map over, and has its facts as the XCom `facts`: what GremlinToS3Operator
-    returns, and `source` (`graph` or `snapshot`), `read_at`, `snapshot_key` (None after `live` and in a dry run) and
-    `snapshot` (`pending`, `final` or None). `s3_bucket` and `s3_key` are XComs of their own.
+    for its day. Returns the shards, to map over; none in a run that ends here, so that what follows is skipped. Has its
+    facts as the XCom `facts`: what GremlinToS3Operator returns, and `source` (`graph`, `snapshot`, or `extract` where
+    somebody dropped one), `read_at` (the graph, or when the extract was dropped), `snapshot_key` (None after `live`, of
+    an extract and in a dry run) and `snapshot` (`pending`, `final` or None). `s3_bucket` and `s3_key` are XComs of
+    their own.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param neptune_conn_id: the Airflow connection of the graph.
@@ -57,9 +63,17 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         self.plan, self.neptune_conn_id, self.aws_conn_id, self.clock = plan, neptune_conn_id, aws_conn_id, clock
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        clearing = "Clearing this task is safe: it reads the graph only for the newest day, else the day's snapshot."
+        clearing = (
+            "Clearing this task is safe: it reads the graph only for the newest day, else the day's snapshot; a dropped"
+            " extract it reads again."
+        )
         with outside(clearing) as done, self.temporary_folder() as folder:
             facts, shards = self.make(folder, done)
+            if self.plan["extract_only"]:  # the run ends here: nobody is looked up, and its name is free again
+                State(S3Hook(aws_conn_id=self.aws_conn_id), self.plan["state_bucket"]).end_claim(
+                    self.plan["claim_key"], this_run(context)
+                )
+                shards = []
         ti: Any = context["ti"]
         for key, value in {"facts": facts, "s3_bucket": facts["s3_bucket"], "s3_key": facts["s3_key"]}.items():
             ti.xcom_push(key=key, value=value)
@@ -73,19 +87,34 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         snapshot = find_source(state, plan, now)
         with Members(
             folder, direction=plan["direction"], threshold=plan["threshold"], required=plan["require"]
-        ) as members:
-            facts = (
-                self._read_snapshot(state, snapshot, members)
-                if snapshot
-                else self._read_graph(state, now, members, folder, done)
-            )
-            output = put_extract(
-                s3, members, plan["property"], folder, plan["extract_bucket"], plan["extract_key"], done
-            )
+        ) as taken:
+            members = WithoutErased(taken, read_tombstones(s3, plan["state_bucket"]))
+            if plan["extract_uri"]:
+                facts = self._read_dropped(s3, members)
+            elif snapshot:
+                facts = self._read_snapshot(state, snapshot, members)
+            else:
+                facts = self._read_graph(state, now, members, folder, done)
+            output = put_extract(s3, taken, plan["property"], folder, plan["extract_bucket"], plan["extract_key"], done)
+        output["vertices_read"] += members.left_out
+        output["vertices_erased"] = members.left_out
         shards = output.pop("shards")
         return output | facts, shards
 
-    def _read_snapshot(self, state: State, snapshot: Snapshot, members: Members) -> dict[str, Any]:
+    def _read_dropped(self, s3: S3Hook, members: WithoutErased) -> dict[str, Any]:
+        plan = self.plan
+        dropped = take_dropped(
+            s3, plan["extract_uri"], plan["export_bucket"], members.add,
+            property=plan["property"], direction=plan["direction"], required=list(plan["require"]),
+        )  # fmt: skip
+        if dropped.sha256 != plan["extract_sha256"]:
+            raise FlywheelError(
+                f"{plan['extract_uri']} has changed since this run was planned, and its names have the digest of what"
+                " it was: trigger a new run"
+            )
+        return {"source": EXTRACT, "read_at": dropped.dropped_at, "snapshot_key": None, "snapshot": None}
+
+    def _read_snapshot(self, state: State, snapshot: Snapshot, members: WithoutErased) -> dict[str, Any]:
         self.log.info("taking the members from the snapshot %s", snapshot.key)
         members.add(state.vertices(snapshot.key))
         return {
@@ -96,12 +125,12 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         }
 
     def _read_graph(
-        self, state: State, now: datetime, members: Members, folder: Path, done: list[str]
+        self, state: State, now: datetime, members: WithoutErased, folder: Path, done: list[str]
     ) -> dict[str, Any]:
         plan = self.plan
         as_of = datetime.fromisoformat(plan["as_of"])
         # a dry run leaves nothing that another run would use, and a live one read another day than its name's
-        keeps = plan["source"] != "live" and not plan["dry_run"]
+        keeps = is_the_days(plan) and not plan["dry_run"]
         header = Header(
             cohort=plan["cohort"],
             as_of=as_of,
@@ -113,7 +142,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         )
         path = folder / "snapshot.jsonl"
         file = SnapshotFile(path, header) if keeps else None
-        takers: list[VertexTaker] = [members, file] if file else [members]
+        takers: list[VertexTaker] = [members, WithoutErased(file, members.tombstones)] if file else [members]
         read_graph(
             NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id),
             takers,
@@ -141,9 +170,9 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
 
 
 def find_source(state: State, plan: Mapping[str, Any], now: datetime) -> Snapshot | None:
-    """Return the snapshot that a run reads, or None for the graph; raise FlywheelError where neither will do."""
+    """Return the snapshot that a run reads, or None for the graph or an extract; raise FlywheelError where none is."""
     as_of, newest = datetime.fromisoformat(plan["as_of"]), last_instant(plan["schedule"], now)
-    if plan["source"] == "live":
+    if not is_the_days(plan):
         snapshots = []
     elif plan["source"] == "auto" and as_of >= newest:  # a pending one counts for nothing, broken or not
         final = state.final_snapshot(plan["cohort"], as_of)

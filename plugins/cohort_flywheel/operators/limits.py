@@ -38,16 +38,17 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     """Stop a run that is outside its limits; else make its snapshot final, and release its segment file.
 
     The parts of the segment file are put together first. Where another run of the day was faster with a snapshot of
-    its own, the extract and the segment file are made again, here, from that one. An empty cohort and a dry run end
-    here: what follows directly is skipped. Returns (each also an XCom of its own) `limits` (verdicts), `previous`,
-    `override`, `snapshot` (the key, or None), `extract` and `segment` as they now stand, and of the segment file
-    `s3_url` and `rows`.
+    its own, the extract and the segment file are made again, here, from that one. A dry run ends here, and an empty
+    cohort unless the destination takes it: what follows directly is skipped. Returns (each also an XCom of its own)
+    `limits` (verdicts), `previous`, `override`, `snapshot` (the key, or None), `extract` and `segment` as they now
+    stand, and of the segment file `s3_url` and `rows`.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param extract: the facts of CohortExtractOperator. (templated)
     :param shards: its output. (templated)
     :param parts: the outputs of DynamoDBEnrichOperator, one a shard. (templated)
-    :param check_nobody_stays: called with the plan where nobody is to be imported; the destination's.
+    :param check_nobody_stays: called with the plan where nobody is to be imported; the destination's. True has the
+        empty segment file go on, where it takes an import to leave nobody in a segment.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
@@ -61,7 +62,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         extract: Any,
         shards: Any,
         parts: Any,
-        check_nobody_stays: Callable[[Mapping[str, Any]], None],
+        check_nobody_stays: Callable[[Mapping[str, Any]], bool | None],
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
@@ -81,12 +82,12 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             if snapshot and snapshot != self.extract["snapshot_key"]:
                 self._make_again(folder, done, snapshot)
                 judged = self._judge(state, folder, ti)
-            imports = self.segment["rows"] > 0 and not self.plan["dry_run"]
+            imports = not self.plan["dry_run"]
+            if imports and not self.segment["rows"]:
+                imports = bool(self.check_nobody_stays(self.plan))
             if imports:
                 self._release(s3, done)
             else:
-                if not self.plan["dry_run"]:
-                    self.check_nobody_stays(self.plan)
                 state.end_claim(self.plan["claim_key"], this_run(context))
             judged |= {"segment": self.segment}
             ti.xcom_push(key="judged", value=judged)  # with the segment file's place as it now is

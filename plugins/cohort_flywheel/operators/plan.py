@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,16 +15,18 @@ from airflow.sdk import BaseOperator
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.as_of import RunDates, as_of
+from cohort_flywheel.cohorts import Cohort
 from cohort_flywheel.destinations import destination
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.operators.claim import word
+from cohort_flywheel.operators.dropped_extract import take_dropped
 from cohort_flywheel.operators.extract import find_source
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.params import refuse_unknown_params
 from cohort_flywheel.operators.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.operators.settings import PREFIX, SETTINGS, read_settings
 from cohort_flywheel.operators.state import State
-from cohort_flywheel.plan import make_plan
+from cohort_flywheel.plan import check_extract, make_plan
 from cohort_flywheel.registry import read_registry
 
 if TYPE_CHECKING:
@@ -63,11 +66,14 @@ class CohortPlanOperator(BaseOperator):
         with outside("Correct it and clear this task, or start a new run: this task only reads."):
             params = context["params"]
             refuse_unknown_params(context)
-            cohort = read_registry(self.registry).cohort(params["cohort"])
+            registry = read_registry(self.registry)
+            cohort = registry.cohort(params["cohort"])
             where = destination(self.destination)
-            # a dry run hands nothing over, so it needs nothing of the destination
-            settings = read_settings((*SETTINGS, *(() if params["dry_run"] else where.SETTINGS)))
             run = context["dag_run"]
+            check_extract(params, word(run.run_type))
+            # what hands nothing over needs nothing of the destination
+            hands_over = not params["dry_run"] and not params.get("extract_only")
+            settings = read_settings((*SETTINGS, *(where.SETTINGS if hands_over else ())))
             plan = make_plan(
                 cohort,
                 params=params,
@@ -77,12 +83,15 @@ class CohortPlanOperator(BaseOperator):
                 layout=where.LAYOUT,
                 schedule=self.schedule,
                 settings=settings,
+                extract_sha256=self._check_dropped(params.get("extract_uri"), cohort, settings["export_bucket"]),
             )
             self._check_aws(settings, plan)
             snapshot = find_source(
                 State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"]), plan, self.clock()
             )
-            if not params["dry_run"]:
+            if hands_over:
+                if where.NEVER_KNEW_OPT_OUTS and registry.opt_outs is None:
+                    self._check_opt_outs(plan)
                 where.check(settings, self.aws_conn_id, self.log)
         self.log.info(
             "%s: %s %s %s (%s) at %s, from %s",
@@ -92,9 +101,30 @@ class CohortPlanOperator(BaseOperator):
             plan["threshold"],
             plan["threshold_from"],
             plan["as_of"],
-            snapshot.key if snapshot else "the graph",
+            snapshot.key if snapshot else plan["extract_uri"] or "the graph",
         )
         return plan | settings
+
+    def _check_opt_outs(self, plan: Mapping[str, Any]) -> None:
+        """Refuse an empty do-not-contact list: those who opted out elsewhere would be written to again."""
+        bucket, key = plan["state_bucket"], plan["do_not_contact_key"]
+        s3 = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="s3").conn
+        if not s3.head_object(Bucket=bucket, Key=key)["ContentLength"]:
+            raise FlywheelError(
+                f"the do-not-contact list s3://{bucket}/{key} is empty, and {self.destination} never knew who has opted"
+                " out where players were written to before: fill the list from there, as with Pinpoint's endpoints that"
+                " opted out, or write `opt_outs: none` into the registry if there is nobody"
+            )
+
+    def _check_dropped(self, uri: str | None, cohort: Cohort, export_bucket: str) -> str | None:
+        """Read a dropped extract to its end; return the digest of its bytes."""
+        if not uri:
+            return None
+        dropped = take_dropped(
+            S3Hook(aws_conn_id=self.aws_conn_id), uri, export_bucket, lambda vertices: deque(vertices, maxlen=0),
+            property=cohort.property, direction=cohort.direction, required=list(cohort.require),
+        )  # fmt: skip
+        return dropped.sha256
 
     def _as_of(self, context: Context) -> datetime:
         run = context["dag_run"]

@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from cohort_flywheel.operators.claim import this_run
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.state import State
+from cohort_flywheel.source import is_the_days
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 class CohortResultOperator(BaseOperator):
     """Keep a verified segment as the result of its cohort, threshold and as-of, and end the claim of its name.
 
-    A `live` run's is nobody's result: the next run's change is not held against it. Returns (each also an XCom of
-    its own) `result_key` (None after `live`) and what the destination's last task returned.
+    What does not stand for its day (`source.is_the_days`) is nobody's result: the next run's change is not held
+    against it. Returns (each also an XCom of its own) `result_key` (None of such a run) and what the destination's
+    last task returned.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param checked: the output of CohortLimitsOperator. (templated)
@@ -42,7 +44,7 @@ class CohortResultOperator(BaseOperator):
         with outside("Clearing this task is safe: it writes the same again.") as done:
             state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"])
             key = None
-            if plan["source"] != "live":
+            if is_the_days(plan):
                 result = {
                     "as_of": plan["as_of"],
                     "members": segment["members"],

@@ -15,5 +15,7 @@ def test_the_shipped_destination_is_there() -> None:
 
 
 def test_another_is_a_sentence() -> None:
-    with pytest.raises(FlywheelError, match="there is no destination 'pinpont': write one of pinpoint"):
+    with pytest.raises(
+        FlywheelError, match="there is no destination 'pinpont': write one of customer_profiles, pinpoint, ses"
+    ):
         destination("pinpont")

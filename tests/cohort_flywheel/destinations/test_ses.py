@@ -51,6 +51,19 @@ def test_the_registry_can_name_it() -> None:
     assert (ses.LAYOUT, ses.SETTINGS) == ("ses", ("ses_contact_list", "ses_topic"))
 
 
+def test_an_erasure_deletes_the_contact_but_never_a_no(account: Account) -> None:
+    settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC}
+    account.add("ann@example.com", "bob@example.com", "cyd@example.com", "dan@example.com")
+    account.unsubscribe("bob@example.com")
+    account.unsubscribe("cyd@example.com", TopicName=TOPIC)
+    its = {"ann@example.com", "bob@example.com", "cyd@example.com", "nobody@example.com"}
+    dry = ses.erase(settings, ["ann"], its, True, "aws_default")
+    assert [(line.what, line.number, bool(line.why)) for line in dry] == [("contact", 1, False), ("contact", 2, True)]
+    assert len(account.contacts) == 4
+    assert ses.erase(settings, ["ann"], its, False, "aws_default") == dry
+    assert account.contacts.keys() == {"bob@example.com", "cyd@example.com", "dan@example.com"}
+
+
 def test_what_the_seed_makes_is_accepted(check: Any) -> None:
     check()
 
@@ -174,7 +187,7 @@ class Daily:
         (tmp_path / "include").mkdir()
         registry = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8")
         assert registry.count("destination: pinpoint\n") == 1
-        registry = registry.replace("destination: pinpoint\n", "destination: ses\n")
+        registry = registry.replace("destination: pinpoint\n", "destination: ses\nopt_outs: none\n")
         (tmp_path / "include" / "cohorts.yaml").write_text(registry, encoding="utf-8")
         prefix = "AIRFLOW_VAR_COHORT_FLYWHEEL_"
         self._environment = airflow_environment(servers, account.config, *seeded) | {
@@ -226,7 +239,7 @@ def test_the_real_dag_brings_the_cohort_onto_the_list(daily: Daily, account: Acc
     account.unsubscribe(someone)
     account.control(import_seconds=0)
 
-    milder = daily.run({"cohort": "ea_atrisk", "threshold": 1, "source": "live"})
+    milder = daily.run({"cohort": "ea_atrisk", "threshold": 1})
     rows = milder["segment"]["rows"]
     assert (milder["outcome"], milder["imported"]["segment_size"], len(account.contacts)) == ("imported", rows, rows)
     assert rows > 3
@@ -255,7 +268,7 @@ def test_a_day_of_the_past_ends_at_its_segment_file(daily: Daily, account: Accou
     assert (report["outcome"], report["imported"], report["faults"]) == ("not imported", None, [])
     skipped = {task for task, state in report["tasks"].items() if state == "skipped"}
     assert skipped == {"create_import_job", "wait_for_import_job", "verify_segment", "record_result"}
-    assert "ea_atrisk_2_2026-10-02_00-00-00_live ends at its segment file: the newest as-of is" in report["log"]
+    assert "ea_atrisk_2_2026-10-02_00-00-00_live ends at its segment file: its players are not" in report["log"]
     assert (account.jobs, account.contacts) == ([], {})
     claims = account.s3.list_objects_v2(Bucket=account.config.state_bucket, Prefix="claims/")
     assert "Contents" not in claims, "its name is free again"

@@ -34,14 +34,17 @@ def planned(airflow_env: Any, config: Config, fresh_config: Config) -> Callable[
     """Makes a plan of ea_atrisk on fresh buckets: `planned(threshold=1, dry_run=True, cohort={"floor": 1})`."""
     shipped = read_registry(ROOT / "include" / "cohorts.yaml").cohort("ea_atrisk")
 
-    def make(as_of: datetime = NEWEST, cohort: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:
+    def make(
+        as_of: datetime = NEWEST, cohort: dict[str, Any] | None = None, extract_sha256: str | None = None, **params: Any
+    ) -> dict[str, Any]:
         defaults = {
-            "threshold": None, "source": "auto", "dry_run": False, "override_limits": False, "override_reason": None,
+            "threshold": None, "source": "auto", "dry_run": False, "extract_only": False, "extract_uri": None,
+            "override_limits": False, "override_reason": None,
         }  # fmt: skip
         settings = {f"{role}_bucket": getattr(fresh_config, f"{role}_bucket") for role in ("export", "import", "state")}
         plan = make_plan(
             shipped.model_copy(update=cohort or {}), params=defaults | params, as_of=as_of, run_type="manual",
-            user="ana", layout="pinpoint", schedule="0 0 * * *", settings=settings,
+            user="ana", layout="pinpoint", schedule="0 0 * * *", settings=settings, extract_sha256=extract_sha256,
         )  # fmt: skip
         return plan | settings | {"contacts_table": config.contacts_table}
 

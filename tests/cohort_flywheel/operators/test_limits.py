@@ -345,6 +345,15 @@ def test_an_empty_cohort_ends_here_as_a_success(door: Door, kept: Any, imports: 
     assert door.state.claim(task.plan["claim_key"]) is None
 
 
+def test_an_empty_cohort_goes_on_where_the_destination_takes_it(door: Door, kept: Any, imports: Any) -> None:
+    kept(DAY, {"ann": 2})
+    task = door.run()
+    task.check_nobody_stays = lambda plan: True
+    assert door.check(task)["rows"] == 0
+    (body,) = imports().values()
+    assert body.count("\n") == 1
+
+
 def test_where_an_earlier_segment_still_has_players_the_run_fails(door: Door, kept: Any) -> None:
     kept(DAY, {})
     task = door.run()

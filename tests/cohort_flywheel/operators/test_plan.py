@@ -12,7 +12,9 @@ import boto3
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from cohort_flywheel.destinations import destination
 from cohort_flywheel.operators.plan import CohortPlanOperator
+from local import seed
 from local.config import ROOT
 
 REGISTRY = ROOT / "include" / "cohorts.yaml"
@@ -57,8 +59,8 @@ def test_a_dry_run_writes_to_the_state_bucket_only(airflow_env: Any, context: An
     [
         (
             {"dry_rum": True},
-            "this DAG has no param dry_rum: the params are cohort, threshold, source, dry_run, override_limits,"
-            " override_reason; correct the name",
+            "this DAG has no param dry_rum: the params are cohort, threshold, source, dry_run, extract_only,"
+            " extract_uri, override_limits, override_reason; correct the name",
         ),
         ({"cohort": "ea_atrsk"}, r"no cohort 'ea_atrsk' \(did you mean ea_atrisk\?\)"),
         ({"threshold": 2.5}, "2.5 is no whole number"),
@@ -228,6 +230,33 @@ def test_without_a_do_not_contact_list_nobody_is_written_to(
     assert "the do-not-contact list s3://a-state-bucket-without-a-list/do_not_contact.txt is not there" in refused(
         context()
     )
+
+
+@pytest.mark.parametrize(("name", "entries", "written", "passes"), [
+    ("pinpoint", "", "", True), ("ses", "", "", False), ("customer_profiles", "", "", False),
+    ("ses", "", "opt_outs: none", True), ("ses", "ann@example.com", "", True),
+])  # fmt: skip
+def test_a_destination_that_never_knew_the_opt_outs_asks_for_the_list(
+    airflow_env: Any, context: Any, fresh_config: Any, servers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str, entries: str, written: str, passes: bool,
+) -> None:  # fmt: skip
+    s3 = seed.client("s3", servers, fresh_config)
+    s3.put_object(Bucket=fresh_config.state_bucket, Key="do_not_contact.txt", Body=entries.encode())
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", fresh_config.state_bucket)
+    asked: list[str] = []
+    monkeypatch.setattr(destination(name), "check", lambda *_: asked.append(name))
+    registry = tmp_path / "cohorts.yaml"
+    registry.write_text(REGISTRY.read_text(encoding="utf-8") + f"\n{written}\n", encoding="utf-8")
+    task = plan(registry)
+    task.destination = name
+    if passes:
+        task.execute(context())
+        assert asked == [name]
+        return
+    with pytest.raises(AirflowFailException, match=f"is empty, and {name} never knew who has opted out"):
+        task.execute(context())
+    assert asked == []
+    task.execute(context({"dry_run": True}))
 
 
 def test_a_dry_run_needs_nothing_of_the_destination(

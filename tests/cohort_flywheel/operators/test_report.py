@@ -198,9 +198,9 @@ def test_a_run_that_the_plan_refused_is_filed_under_its_dag(
 def test_figures_that_do_not_add_up_fail_the_run_and_are_filed_all_the_same(run: Run) -> None:
     passed(run)
     run.ended("record_result", output=IMPORTED | {"segment_size": 4})
-    with pytest.raises(AirflowFailException, match="the segment has 4 endpoints for 3 rows; send to nobody"):
+    with pytest.raises(AirflowFailException, match="the segment's size is 4, and its file has 3 rows; send to nobody"):
         run.report()
-    assert run.filed()["faults"] == ["the segment has 4 endpoints for 3 rows"]
+    assert run.filed()["faults"] == ["the segment's size is 4, and its file has 3 rows"]
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

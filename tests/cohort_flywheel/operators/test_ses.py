@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from cohort_flywheel.operators import ses as module
 from cohort_flywheel.operators.claim import hold
 from cohort_flywheel.operators.state import State
+from cohort_flywheel.source import EXTRACT
 from local.config import CONTACT_LIST, TOPIC
 from tests.cohort_flywheel.ses_account import NEWEST, Account
 
@@ -324,6 +325,13 @@ def test_an_older_as_of_ends_at_its_segment_file(
     assert set(account.control()["calls"]) <= {"ListContactLists"}
     assert "cohort ends at its segment file" in capsys.readouterr().out
     assert _state(account).claim(plan["claim_key"]) is None
+
+
+@pytest.mark.parametrize("source", ["live", EXTRACT])
+def test_what_is_not_the_days_own_ends_at_its_segment_file(account: Account, context: Any, source: str) -> None:
+    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: its players are not those"):
+        account.create(account.segment("one", [ANN]), context(), source=source)
+    assert (account.jobs, account.contacts) == ([], {})
 
 
 @pytest.mark.parametrize(("hours", "imports"), [(0, True), (23.9, True), (24, False), (240, False)])
