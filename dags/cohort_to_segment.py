@@ -9,7 +9,8 @@ Every day, and whenever you trigger it:
    `extract_uri` it begins with an extract that somebody dropped
 3. **enrich**: looks the players up in DynamoDB, and writes the segment file
 4. **check_limits**: stops a run outside its cohort's limits; makes the day's snapshot final, and puts the segment file
-   in the import bucket. An empty cohort and a dry run end here, as a success
+   in the import bucket. A dry run ends here, as a success, and so does an empty cohort (with Customer Profiles it goes
+   on, and sets everybody out)
 5. **create_import_job**, **wait_for_import_job**, **verify_segment**: the destination's own tasks
 6. **record_result**: notes the verified segment as the day's
 7. **report**: what happened to every player, counted; it runs whatever happened before. **end** does nothing, and

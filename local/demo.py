@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from local import airflow, config, seed, servers
 
 REGISTRY = config.ROOT / "include" / "cohorts.yaml"
-_DESTINATION = re.compile(r"(?m)^destination: *(\w+)")
+_DESTINATION = re.compile(r"""(?m)^destination: *["']?(\w+)["']?""")
 
 
 def main() -> int:
@@ -88,8 +88,9 @@ def _dags(destination: str, here: Path) -> Path:
     """The DAG files beside a registry that names the destination: ours, or a copy."""
     registry = REGISTRY.read_text(encoding="utf-8")
     # the sample's players were never written to from elsewhere
-    changed = _DESTINATION.sub(f"destination: {destination}\nopt_outs: none", registry, count=1)
-    if f"\ndestination: {destination}\n" in registry:
+    found, said = _DESTINATION.search(registry), re.compile(r"(?m)^opt_outs:.*\n?")
+    changed = _DESTINATION.sub(f"destination: {destination}\nopt_outs: none", said.sub("", registry), count=1)
+    if found and found[1] == destination and (destination == "pinpoint" or said.search(registry)):
         return config.ROOT / "dags"
     for folder in ("dags", "include"):
         shutil.copytree(config.ROOT / folder, here / folder, ignore=shutil.ignore_patterns("__pycache__"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -16,6 +17,8 @@ from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
+import botocore.loaders
+import botocore.session
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -62,6 +65,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Has a sentence printed at the end of all tests, whichever process it comes from."""
     return lambda sentence: record_property("figure", sentence)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_are_read_once() -> Iterator[None]:
+    """Each of boto3's sessions reads the services' models anew, which would be half of what the tests take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -174,7 +174,7 @@ def test_the_python_client_gets_the_extract_alone(up: Up, execute: Any) -> None:
 
 
 def test_the_python_client_gets_the_segment(up: Up, execute: Any) -> None:
-    where = json.loads(succeeded(execute("on_demand.py", '{"cohort": "ea_reputation", "threshold": -60}')))
+    where = json.loads(succeeded(execute("on_demand.py", '{"cohort": "ea_reputation", "threshold": -65}')))
     report = up.report(newest_run(up))
     assert where == {
         "state": "success",

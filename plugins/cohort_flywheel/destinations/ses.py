@@ -14,6 +14,7 @@ from airflow.sdk import BaseOperator, chain
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.cleanup import Left
+from cohort_flywheel.contacts import plain_address
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.sesv2 import SesV2Hook
 from cohort_flywheel.layouts.ses import IMPORT_FOLDER
@@ -68,7 +69,7 @@ def erase(
     """
     ses, name, topic = SesV2Hook(aws_conn_id=aws_conn_id).conn, settings["ses_contact_list"], settings["ses_topic"]
     gone = stay = 0
-    for address in sorted(addresses):
+    for address in sorted({plain for each in addresses if (plain := plain_address(each))}):
         try:
             contact = ses.get_contact(ContactListName=name, EmailAddress=address)
         except ses.exceptions.NotFoundException:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException
 
 from cohort_flywheel import cleanup, names
 from cohort_flywheel.cleanup import DRY_RUN, Left, Made
@@ -121,7 +122,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                     for name in going:
                         hold(self._state(), _claim_key(name), name, context)
                     if leavings:
-                        self._remove_recipients(recipients, leavings, context, done)
+                        self._remove_recipients(recipients, leavings, files, context, done)
                         for _, each in segments:
                             leavings.remove_segment(each)
                             done.append(f"segment {each['segment_id']} was removed")
@@ -215,14 +216,18 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     # --- and off it goes
 
     def _remove_recipients(
-        self, recipients: _Recipients, leavings: Leavings, context: Context, done: list[str]
+        self, recipients: _Recipients, leavings: Leavings, files: Files, context: Context, done: list[str]
     ) -> None:
-        removed = 0
+        removed, seen = 0, {each.key for kinds in files.values() for each in kinds.get("segment file", ())}
         for batch in recipients.batches():
             refuse_at_work(self.s3, self.settings["state_bucket"], context)
+            now = keys(self.s3, self.settings["import_bucket"], names.SEGMENT_FOLDER)
+            if any(key not in seen and cleanup.read_key(key) for key in now):  # it began and ended since the look
+                raise AirflowException("a run has put a segment file meanwhile: a later try looks at whom it has")
             for each in batch:
-                leavings.remove_recipient(each)
-            removed += len(batch)
+                if leavings.may_go(each):  # they may have opted out since the look
+                    leavings.remove_recipient(each)
+                    removed += 1
             done[:] = [f"{removed:,} recipients were removed"]
 
     def _remove_files(self, going: Iterable[str], files: Files, context: Context, done: list[str]) -> None:

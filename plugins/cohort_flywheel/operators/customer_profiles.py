@@ -94,7 +94,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             for player_id in players.leavers():
                 outs.add(layout.out_row(player_id))
             outs.close()
-            files = self._named(membership.name, upload, ins, outs)
+            files = self._named(membership.name, upload, outs, ins)  # who has said no goes first
             self._leave_alone(jobs, files, done)
             begun = Record(content, upload, ins.rows, outs.rows)
             if record != begun:
@@ -247,7 +247,7 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         if record is None or record.content != content_of(self.plan, self.segment):
             raise FlywheelError(
                 f"the last upload of {membership.name} is not this run's: another run has changed the membership since;"
-                " clear create_import_job and what follows it, if this run's file shall be the one"
+                " clear enrich and what follows it, which asks for consent again, if this run shall be the one"
             )
         return record
 
@@ -256,7 +256,7 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         counts = {"created": 0, "updated": 0}
         for job_id in self.job_ids:
             job = self.hook.get_upload_job(self.domain, job_id)
-            if job["Status"] != "SUCCEEDED":
+            if job["Status"] != "SUCCEEDED" or job.get("ResultsSummary", {}).get("FailedRecords"):
                 raise FlywheelError(
                     f"upload job {job_id} is {job['Status']}: clear wait_for_import_job and what follows it"
                 )

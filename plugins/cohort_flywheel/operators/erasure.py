@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
 from cohort_flywheel.cleanup import Left, table
-from cohort_flywheel.contacts import ADDRESS_ATTRIBUTE, fold, read_do_not_contact
+from cohort_flywheel.contacts import ADDRESS_ATTRIBUTE, fold, plain_address, read_do_not_contact
 from cohort_flywheel.destinations import destination
 from cohort_flywheel.erasure import PLAYERS_KEY, Found, kind_of, look, read_players
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
@@ -72,12 +72,17 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 done.append(f"{len(players):,} tombstones were put")
                 refuse_at_work(self.s3, state, context)
             addresses = self._addresses(players)
-            list_ = self._go_through(folder, players, addresses, done, remove=not dry_run)
+            # all addresses are known, and what only they find is gone, before a row that tells one is
+            list_ = self._go_through(folder, players, addresses, done, remove=False)
             at_destination = self._at_destination(where, players, addresses, dry_run)
             stays = self._on_the_list(players, addresses)
             self.log.info("%s players\n%s", f"{len(players):,}", table([*list_, *at_destination, *stays]))
             if not dry_run:
-                if self._go_through(folder, players, addresses, done, remove=False):
+                self._go_through(folder, players, addresses, done, remove=True)
+                refuse_at_work(self.s3, state, context)  # one that began since may have read what was there
+                again = self._at_destination(where, players, addresses, True)
+                left = self._go_through(folder, players, addresses, done, remove=False)
+                if left or any(not line.why for line in again):
                     raise AirflowException("a file that names them was put meanwhile: a later try takes them out of it")
                 self._remove_list(state)
                 done.append("the list was removed")
@@ -95,7 +100,8 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         batches = [players[first : first + size] for first in range(0, len(players), size)]
         answers = hook.get_many(table, "playerId", batches, [ADDRESS_ATTRIBUTE], key=lambda player: player)
         found = [record.get(ADDRESS_ATTRIBUTE) for _, records in answers for record in records.values()]
-        return {text for text in found if isinstance(text, str) and text}
+        texts = {text for text in found if isinstance(text, str) and text}
+        return texts | {plain for text in texts if (plain := plain_address(text))}  # as a destination has it
 
     def _go_through(
         self, folder: Path, players: Collection[str], addresses: set[str], done: list[str], *, remove: bool
@@ -103,7 +109,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         """Look at every version of every file; give a line for each object in which they are."""
         bytes_, number = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         progress, path, rest = Progress(self.log, "versions of files read"), folder / "version", folder / "rest"
-        for setting, prefix in FOLDERS:
+        for setting, prefix in reversed(FOLDERS) if remove else FOLDERS:
             for version in versions(self.s3, self.settings[setting], prefix):
                 kind = kind_of(version.key)
                 if version.is_marker or not kind:

@@ -16,8 +16,10 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.as_of import RunDates, as_of
 from cohort_flywheel.cohorts import Cohort
+from cohort_flywheel.contacts import read_do_not_contact
 from cohort_flywheel.destinations import destination
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import lines
 from cohort_flywheel.operators.claim import word
 from cohort_flywheel.operators.dropped_extract import take_dropped
 from cohort_flywheel.operators.extract import find_source
@@ -108,8 +110,8 @@ class CohortPlanOperator(BaseOperator):
     def _check_opt_outs(self, plan: Mapping[str, Any]) -> None:
         """Refuse an empty do-not-contact list: those who opted out elsewhere would be written to again."""
         bucket, key = plan["state_bucket"], plan["do_not_contact_key"]
-        s3 = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="s3").conn
-        if not s3.head_object(Bucket=bucket, Key=key)["ContentLength"]:
+        found = lines(S3Hook(aws_conn_id=self.aws_conn_id), bucket, key)
+        if not any(read_do_not_contact([line]) for line in found):
             raise FlywheelError(
                 f"the do-not-contact list s3://{bucket}/{key} is empty, and {self.destination} never knew who has opted"
                 " out where players were written to before: fill the list from there, as with Pinpoint's endpoints that"

@@ -233,7 +233,7 @@ def test_without_a_do_not_contact_list_nobody_is_written_to(
 
 
 @pytest.mark.parametrize(("name", "entries", "written", "passes"), [
-    ("pinpoint", "", "", True), ("ses", "", "", False), ("customer_profiles", "", "", False),
+    ("pinpoint", "", "", True), ("ses", "\n", "", False), ("customer_profiles", "", "", False),
     ("ses", "", "opt_outs: none", True), ("ses", "ann@example.com", "", True),
 ])  # fmt: skip
 def test_a_destination_that_never_knew_the_opt_outs_asks_for_the_list(
