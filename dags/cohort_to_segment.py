@@ -13,7 +13,10 @@ Every day, and whenever you trigger it:
    on, and sets everybody out)
 5. **create_import_job**, **wait_for_import_job**, **verify_segment**: the destination's own tasks
 6. **record_result**: notes the verified segment as the day's
-7. **report**: what happened to every player, counted; it runs whatever happened before. **end** does nothing, and
+7. **prepare_campaign**, **approve_campaign**, **launch_campaign**: mail the segment, where `campaign` says so; a launch
+   waits for an approver's yes to exactly that segment and mail, in Required Actions. Only the newest day's own run ever
+   does, and never a backfill (Pinpoint has none of these)
+8. **report**: what happened to every player, counted; it runs whatever happened before. **end** does nothing, and
    fails the run with any task before it
 
 A run's one date is its *as-of*: the end of its data interval. Leave the logical date as the form has it (now), or
@@ -24,21 +27,24 @@ again. The graph cannot say what it was: a day in the past is read from its snap
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pendulum
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
 
-from cohort_flywheel.destinations import destination
+from cohort_flywheel.cohorts import CAMPAIGN_MODES
+from cohort_flywheel.destinations import destination, has_campaigns
 from cohort_flywheel.include import include_folder
+from cohort_flywheel.operators.approve import CampaignApprovalOperator
 from cohort_flywheel.operators.claim import claim_name
 from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator, enrich_arguments
 from cohort_flywheel.operators.extract import CohortExtractOperator
 from cohort_flywheel.operators.limits import CohortLimitsOperator
 from cohort_flywheel.operators.notify import on_failure
 from cohort_flywheel.operators.plan import CohortPlanOperator
-from cohort_flywheel.operators.report import CohortReportOperator
+from cohort_flywheel.operators.report import CohortReportOperator, ReportSources
 from cohort_flywheel.operators.result import CohortResultOperator
 from cohort_flywheel.registry import Registry, read_registry
 from cohort_flywheel.source import SOURCES
@@ -55,7 +61,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         schedule=CronDataIntervalTimetable(registry.schedule, timezone="UTC"),
         start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
         catchup=False,
-        max_active_runs=2,
+        max_active_runs=16,  # one that waits for an approval is active, and keeps nobody from running
         is_paused_upon_creation=True,
         tags=["cohort-flywheel", registry.destination],
         params=params(registry, default, choice),
@@ -94,17 +100,27 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         ).output
         first, last = where.import_segment(plan, checked, before=claim_name)
         result = CohortResultOperator(task_id="record_result", plan=plan, checked=checked, imported=last.output)
-        report = CohortReportOperator(
-            task_id="report",
-            plan="plan",
-            extract="extract",
-            checked="check_limits",
-            imported="record_result",
-            notify=registry.notify,
-        ).as_teardown(on_failure_fail_dagrun=True)
+        sources = ReportSources(plan="plan", extract="extract", checked="check_limits", imported="record_result")
+        report = CohortReportOperator(task_id="report", sources=sources, notify=registry.notify)
+        report.as_teardown(on_failure_fail_dagrun=True)
         chain(plan, extract, parts, checked, first)
+        last.set_downstream(result)
+        ended: Any = result
+        if has_campaigns(registry.destination):
+            approve = partial(
+                CampaignApprovalOperator,
+                task_id="approve_campaign",
+                plan=plan,
+                checked=checked,
+                sources=sources,
+                hours=registry.approval.hours,
+                notify=registry.notify,
+                retries=0,  # a question is asked once; whoever clears it asks again
+            )
+            prepare, ended = where.mail_segment(plan, checked, result.output, REGISTRY_PATH.parent / "email", approve)
+            result.set_downstream(prepare)
         # Airflow judges a run by its leaves: with the report as the only one, a failed run would end as a success
-        chain(last, result, [report, EmptyOperator(task_id="end")])
+        chain(ended, [report, EmptyOperator(task_id="end")])
     return dag
 
 
@@ -179,7 +195,20 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
             title="Reason for the override",
             description="Why the figures are right, for the report. Needed with the override, and only then.",
         ),
-    }
+    } | (
+        {
+            "campaign": Param(
+                None,
+                type=["null", "string"],
+                enum=[None, *CAMPAIGN_MODES],
+                title="Campaign",
+                description_md="What becomes of the segment. Empty: what the registry says for the cohort.\n\n"
+                + "\n".join(f"- **{name}**: {meaning}" for name, meaning in CAMPAIGN_MODES.items()),
+            )
+        }
+        if has_campaigns(registry.destination)
+        else {}
+    )
 
 
 _registry = read_registry(REGISTRY_PATH)

@@ -16,6 +16,8 @@ RUN_DIR = ROOT / ".local"
 CONTACT_LIST, TOPIC = "players", "Cohorts"
 #: Of Customer Profiles.
 PROFILES_DOMAIN = "players"
+#: Of campaigns: who SES may send for, and where a player of the sample would unsubscribe from a mail of Connect's.
+SENDER_DOMAIN, UNSUBSCRIBE_URL = "studio.example", "https://studio.example/unsubscribe"
 
 # In a developer's shell these may be real secrets, which must reach neither a local server nor a file of ours.
 FROM_FILE_ONLY = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +17,7 @@ import boto3
 from botocore.config import Config as BotoConfig
 
 from local import neptune_csv, sample
-from local.config import CONTACT_LIST, PROFILES_DOMAIN, TOPIC, Config, LocalError
+from local.config import CONTACT_LIST, PROFILES_DOMAIN, SENDER_DOMAIN, TOPIC, Config, LocalError
 from local.servers import Servers
 
 ACCOUNT = "123456789012"  # moto's
@@ -25,10 +26,12 @@ WRITERS = 4
 
 
 class Seeded(NamedTuple):
-    """What Pinpoint and IAM named themselves."""
+    """What the services named themselves."""
 
     application_id: str
     role_arn: str
+    connect_instance_id: str
+    knowledge_base_id: str
 
 
 def seed(servers: Servers, config: Config, folder: Path | None = None) -> Seeded:
@@ -46,11 +49,14 @@ def seed(servers: Servers, config: Config, folder: Path | None = None) -> Seeded
             make_buckets(servers, config)
             make_contact_list(servers, config)
             make_profiles_domain(servers, config)
+            make_sender(servers, config)
+            instance_id = make_connect_instance(servers, config)
+            knowledge_base_id = make_knowledge_base(servers, config)
             application_id = make_application(servers, config)
             role_arn = make_import_role(servers, config, application_id)
             graph.result()
             contacts.result()
-    return Seeded(application_id, role_arn)
+    return Seeded(application_id, role_arn, instance_id, knowledge_base_id)
 
 
 def client(service: str, servers: Servers, config: Config) -> Any:
@@ -111,6 +117,36 @@ def make_profiles_domain(servers: Servers, config: Config) -> None:
         profiles.get_domain(DomainName=PROFILES_DOMAIN)
     except profiles.exceptions.ResourceNotFoundException:
         profiles.create_domain(DomainName=PROFILES_DOMAIN, DefaultExpirationDays=366)
+
+
+def make_sender(servers: Servers, config: Config) -> None:
+    """Have SES send for a domain, as after somebody has put its records into the DNS."""
+    ses = client("sesv2", servers, config)
+    with suppress(ses.exceptions.AlreadyExistsException):
+        ses.create_email_identity(EmailIdentity=SENDER_DOMAIN)
+    told = json.dumps({"verify": [SENDER_DOMAIN]}).encode()
+    request = urllib.request.Request(f"{servers.aws_url}/cohort-flywheel/sesv2", data=told)  # noqa: S310 - our own server
+    urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - as above
+
+
+def make_connect_instance(servers: Servers, config: Config) -> str:
+    """The id of the account's Amazon Connect instance, made unless there is one."""
+    connect = client("connect", servers, config)
+    for instance in connect.list_instances()["InstanceSummaryList"]:
+        return str(instance["Id"])
+    made = connect.create_instance(
+        IdentityManagementType="CONNECT_MANAGED", InboundCallsEnabled=True, OutboundCallsEnabled=True
+    )
+    return str(made["Id"])
+
+
+def make_knowledge_base(servers: Servers, config: Config) -> str:
+    """The id of the knowledge base of message templates, made unless there is one."""
+    qconnect = client("qconnect", servers, config)
+    for base in qconnect.list_knowledge_bases()["knowledgeBaseSummaries"]:
+        return str(base["knowledgeBaseId"])
+    made = qconnect.create_knowledge_base(name="templates", knowledgeBaseType="MESSAGE_TEMPLATES")
+    return str(made["knowledgeBase"]["knowledgeBaseId"])
 
 
 def make_application(servers: Servers, config: Config) -> str:

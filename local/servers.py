@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from local import dynamodb_local, gremlin_server, java
-from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, RUN_DIR, TOPIC, Config, LocalError, load
+from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, RUN_DIR, TOPIC, UNSUBSCRIBE_URL, Config, LocalError, load
 
 HOST = "127.0.0.1"
 READY_SECONDS = 120
@@ -65,7 +65,14 @@ def configured_ports(config: Config) -> Servers:
     return Servers(config.gremlin_port, config.dynamodb_port, config.aws_port)
 
 
-def airflow_environment(servers: Servers, config: Config, application_id: str, role_arn: str) -> dict[str, str]:
+def airflow_environment(
+    servers: Servers,
+    config: Config,
+    application_id: str,
+    role_arn: str,
+    connect_instance_id: str = "none",
+    knowledge_base_id: str = "none",
+) -> dict[str, str]:
     """The connections and variables that lead Airflow to these servers."""
     neptune = {"conn_type": "gremlin", "host": servers.host, "port": servers.gremlin_port, "schema": "ws"}
     aws = {
@@ -91,6 +98,9 @@ def airflow_environment(servers: Servers, config: Config, application_id: str, r
         f"{prefix}SES_CONTACT_LIST": CONTACT_LIST,
         f"{prefix}SES_TOPIC": TOPIC,
         f"{prefix}CUSTOMER_PROFILES_DOMAIN": PROFILES_DOMAIN,
+        f"{prefix}CONNECT_INSTANCE_ID": connect_instance_id,
+        f"{prefix}QCONNECT_KNOWLEDGE_BASE_ID": knowledge_base_id,
+        f"{prefix}UNSUBSCRIBE_URL": UNSUBSCRIBE_URL,
     }
 
 

@@ -116,13 +116,14 @@ def fresh_config(servers: Servers, config: Config) -> Iterator[Config]:
 def fresh_seeded(servers: Servers, fresh_config: Config) -> Seeded:
     """The application and the role of `fresh_config`."""
     application_id = seed.make_application(servers, fresh_config)
-    return Seeded(application_id, seed.make_import_role(servers, fresh_config, application_id))
+    role_arn = seed.make_import_role(servers, fresh_config, application_id)
+    return Seeded(application_id, role_arn, "none", "none")
 
 
 @pytest.fixture
 def airflow_env(servers: Any, config: Any, seeded: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The connections and variables of the seeded local servers, in the environment."""
-    variables = airflow_environment(servers, config, seeded.application_id, seeded.role_arn)
+    variables = airflow_environment(servers, config, *seeded)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return dict(variables)
@@ -183,6 +184,7 @@ def context() -> Any:
             "extract_uri": None,
             "override_limits": False,
             "override_reason": None,
+            "campaign": None,
         }
         dag_run: dict[str, Any] = {
             "dag_id": "cohort_to_segment",

@@ -144,7 +144,7 @@ def test_a_shells_own_variables_win_but_for_its_aws_keys(settings: config.Config
 def test_airflow_gets_the_connections_and_variables_that_make_up_gives_it(
     services: dict[str, Any], settings: config.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seeded = Seeded("the-application", "the-role")
+    seeded = Seeded("the-application", "the-role", "the-instance", "the-base")
     local = servers.airflow_environment(servers.configured_ports(settings), settings, *seeded)
     by_init = {f"AIRFLOW_VAR_{name.upper()}": value for name, value in init.variables(seeded).items()}
     for name in [*AIRFLOW, "init"]:

@@ -1,4 +1,4 @@
-"""The one-shot of docker-compose.yaml: loads the sample, and sets the two Variables that only the seeding knows."""
+"""The one-shot of docker-compose.yaml: loads the sample, and sets the Variables that only the seeding knows."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ def variables(seeded: seed.Seeded) -> dict[str, str]:
         f"{PREFIX}ses_contact_list": config.CONTACT_LIST,
         f"{PREFIX}ses_topic": config.TOPIC,
         f"{PREFIX}customer_profiles_domain": config.PROFILES_DOMAIN,
+        f"{PREFIX}connect_instance_id": seeded.connect_instance_id,
+        f"{PREFIX}qconnect_knowledge_base_id": seeded.knowledge_base_id,
+        f"{PREFIX}unsubscribe_url": config.UNSUBSCRIBE_URL,
     }
 
 

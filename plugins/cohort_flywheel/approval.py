@@ -15,6 +15,45 @@ def approval_digest(prepared: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(prepared, sort_keys=True).encode()).hexdigest()
 
 
+def approval_text(
+    plan: Mapping[str, Any],
+    checked: Mapping[str, Any],
+    prepared: Mapping[str, Any],
+    report_url: str,
+    hours: float,
+) -> str:
+    """What an approver is shown, as Markdown: counts, the mail of a made-up player, and no player of the segment."""
+    segment, message = checked["segment"], prepared["message"]
+    rejects = ", ".join(f"{number:,} {reason}" for reason, number in segment["rejects"].items()) or "none"
+    change = next((v for v in checked["limits"] if v["limit"] == "max_change_percent"), None)
+    text = "\n".join(f"    {line}" for line in message["text"].splitlines())
+    return (
+        f"**{prepared['rows']:,} players** of {plan['cohort']} ({plan['property']} {plan['direction']}"
+        f" {plan['threshold']}, as of {plan['as_of']}) get one mail each, from **{_bare(prepared['from'])}**.\n\n"
+        f"- members {segment['members']:,}; no row: {rejects}\n"
+        f"- change since last time: {change['sentence'] if change else 'not known'}\n"
+        f"- nobody gets this template again for {plan['campaign']['not_again_days']} days;"
+        f" held out: {plan['holdout_percent']} %\n"
+        f"- segment {prepared['segment_id']}, content {prepared['segment_sha256'][:16]}; template"
+        f" {prepared['template']}, content {prepared['template_digest'][:16]}\n"
+        f"- the report of the run so far: `{report_url}` ([S3 console]({_console(report_url)}))\n\n"
+        f"The mail, as a made-up player gets it:\n\n"
+        f"    Subject: {message['subject']}\n\n{text}\n\n"
+        f"One of {', '.join(plan['campaign']['approvers'])} may approve it, within {hours:g} hours. A no, and no answer"
+        " in time, end the run with nothing sent."
+    )
+
+
+def _bare(sender: str) -> str:
+    """Without the brackets that Markdown would take for a tag."""
+    return sender.replace("<", "(").replace(">", ")")
+
+
+def _console(url: str) -> str:
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return f"https://console.aws.amazon.com/s3/object/{bucket}?prefix={key}"
+
+
 def check_approval(prepared: Mapping[str, Any], approval: object, approvers: Sequence[str]) -> None:
     """Raise FlywheelError unless the recorded answer is an approver's yes to this very digest.
 

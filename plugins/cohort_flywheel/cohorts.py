@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from cohort_flywheel.email_template import TEMPLATE_NAME
 from cohort_flywheel.errors import FlywheelError
 
 Direction = Literal["above", "below"]
@@ -26,6 +27,8 @@ Direction = Literal["above", "below"]
 #: attribute name has at most 50 characters [Amazon Pinpoint quotas], and the score's is the property's.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=50)]
 AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
+#: In every segment file.
+NAME_COLUMNS = ("FirstName", "LastName", "FavoriteRole")
 #: What a record may say of consent; an empty text is no answer, but silence.
 Answer = Annotated[str, Field(min_length=1)] | bool | int
 
@@ -106,6 +109,29 @@ class Limits(Strict):
         return self
 
 
+#: What becomes of a verified segment; the param `campaign`, and the registry's word for the runs that leave it empty.
+CAMPAIGN_MODES = {
+    "none": "nobody is mailed",
+    "draft": "the mail is made ready at the destination, for a person to look at; nobody is mailed",
+    "test": "three samples, of made-up players, are mailed to the test addresses",
+    "launch": "the segment is mailed, a player once, after an approver has agreed to exactly this segment and mail",
+}
+
+
+class Campaign(Strict):
+    """How a cohort's segment is mailed.
+
+    `not_again_days` keeps whoever was mailed this template so recently out of the segment, whatever the cohort, the
+    threshold and the destination; a launch needs it.
+    """
+
+    mode: Literal["none", "draft", "test", "launch"] = "none"
+    template: Annotated[str, Field(pattern=f"^{TEMPLATE_NAME}$")]
+    sender: Annotated[str, Field(alias="from", pattern=r"^[^@\r\n]+@[^@\r\n]+$")]
+    not_again_days: Annotated[StrictInt, Field(ge=1)] | None = None
+    test_addresses: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = Field(default_factory=list)
+
+
 def mildest(thresholds: list[int], direction: Direction) -> int:
     """The threshold that the others' members are beyond as well."""
     return min(thresholds) if direction == "above" else max(thresholds)
@@ -129,6 +155,8 @@ class Cohort(Strict):
     daily: bool
     attributes: dict[Name, AttributeName]
     include_score: bool
+    holdout_percent: Annotated[StrictInt, Field(ge=0, le=99)] = 0
+    campaign: Campaign | None = None
     consent: Annotated[
         Annotated[Consent, Tag("<mapping>")] | Annotated[Literal["none"], Tag("<word>")],
         Discriminator(_form_of_consent),
@@ -137,7 +165,7 @@ class Cohort(Strict):
     @field_validator("attributes")
     @classmethod
     def _not_ours(cls, attributes: dict[str, str]) -> dict[str, str]:
-        if taken := sorted({"FirstName", "LastName", "FavoriteRole"} & set(attributes)):
+        if taken := sorted(set(NAME_COLUMNS) & set(attributes)):
             raise ValueError(f"{taken} are in every segment file already: leave them out")
         return attributes
 
@@ -182,6 +210,10 @@ class Cohort(Strict):
         if clash := {"playerId", self.property} & set(self.require):
             raise ValueError(f"require names {sorted(clash)}, which is the id or the score: leave it out")
         return self
+
+    def columns(self) -> list[str]:
+        """What a row of the segment file says of a player, beside who it is."""
+        return [*NAME_COLUMNS, *self.attributes, *([self.property] if self.include_score else [])]
 
     def thresholds(self) -> list[int]:
         """Every threshold of the history, the latest last."""

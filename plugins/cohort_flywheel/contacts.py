@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -11,6 +12,7 @@ import email_validator
 from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
 from cohort_flywheel.cohorts import Consent
+from cohort_flywheel.email_template import lacks
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.membership import Member
 
@@ -26,10 +28,13 @@ REASONS = {
     "no_address": "the record has no address",
     "bad_address": "the address cannot be written to",
     "bad_value": "the destination refuses a value of the record",
+    "missing_value": "the campaign's mail needs a value that the record has not",
+    "recently_mailed": "the campaign's mail was sent to the player within not_again_days",
+    "holdout": "the player is of the share that is written to by no campaign",
 }
 
 #: The reasons that are faults of the data; the others are somebody's wish, or nobody's fault.
-DATA_FAULTS = ("no_record", "no_address", "bad_address", "bad_value")
+DATA_FAULTS = ("no_record", "no_address", "bad_address", "bad_value", "missing_value")
 
 
 #: The addresses that need no library, which takes longer over one than all else that is done for a player. Hyphens
@@ -105,6 +110,36 @@ def judge(
     if score_column:
         values[score_column] = str(member.score)
     return Contact(player_id, address, values)
+
+
+def withheld(
+    contact: Contact,
+    *,
+    asked: Mapping[str, str | None],
+    recently_mailed: Callable[[str], bool],
+    holdout_percent: int,
+) -> Reject | None:
+    """Why a contact, who may be written to, is no row all the same; None for one who is.
+
+    `asked` are the placeholders of the campaign's mail with their defaults, none where there is no campaign. The
+    holdout comes last: it is a share of whoever would be mailed.
+    """
+    if column := lacks(asked, contact.attributes):
+        return Reject(contact.player_id, "missing_value", column)
+    if recently_mailed(contact.player_id):
+        return Reject(contact.player_id, "recently_mailed")
+    if is_held_out(contact.player_id, holdout_percent):
+        return Reject(contact.player_id, "holdout")
+    return None
+
+
+def is_held_out(player_id: str, percent: int) -> bool:
+    """Whether a player is of the holdout: by the playerId alone, so the same of any cohort, day and destination.
+
+    Whoever is held out at a percentage is so at every higher one.
+    """
+    number = int.from_bytes(hashlib.sha256(f"cohort-flywheel holdout\0{player_id}".encode()).digest()[:8], "big")
+    return number % 10_000 < percent * 100
 
 
 def plain_address(raw: object) -> str | None:

@@ -18,7 +18,7 @@ UNSUBSCRIBE = "amazonSESUnsubscribeUrl"
 
 _FILES = {"subject": "subject.txt", "html": "body.html", "text": "body.txt"}
 #: Safe in a folder's, an S3 key's and an SES template's name, where a digest follows [at most 64 characters].
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+TEMPLATE_NAME = "[A-Za-z][A-Za-z0-9_]{0,39}"
 _PLACEHOLDER = re.compile(r"(?<!\{)\{\{([A-Za-z][A-Za-z0-9_]*)(?:\|([^{}|\r\n]*))?\}\}(?!\})")
 
 _MADE_UP = {"FirstName": "Sam", "LastName": "Sample", "FavoriteRole": "Healer"}
@@ -47,7 +47,7 @@ def read_template(folder: Path, name: str) -> EmailTemplate:
     Raises FlywheelError where a file is missing, empty or not UTF-8, where the subject has several lines, for braces
     that are no placeholder, and for a placeholder with two defaults.
     """
-    if not _NAME.fullmatch(name) or not (folder / name).is_dir():
+    if not re.fullmatch(TEMPLATE_NAME, name) or not (folder / name).is_dir():
         there = ", ".join(sorted(each.name for each in folder.glob("*/"))) or "none"
         raise FlywheelError(
             f"there is no mail template {name!r} in include/email, but {there}: correct `template` in the registry, or"

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from cohort_flywheel import names
+from cohort_flywheel.campaign import NONE
 from cohort_flywheel.cohorts import Cohort
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.source import EXTRACT
@@ -23,11 +24,13 @@ def make_plan(
     schedule: str,
     settings: Mapping[str, str],
     extract_sha256: str | None = None,
+    campaign: Mapping[str, Any] = NONE,
 ) -> dict[str, Any]:
     """Return all that later tasks need, as JSON: they never read the registry again.
 
     `params` are the DAG's; `settings` has the three buckets; a dry run writes to the state bucket only.
-    `extract_sha256` is the digest of the extract that `extract_uri` names. Raises FlywheelError for a threshold
+    `extract_sha256` is the digest of the extract that `extract_uri` names, `campaign` what `campaign.with_mail` gives.
+    Raises FlywheelError for a threshold
     outside the cohort's range, an override that nobody may make or that has no reason, and buckets that are not three.
     """
     asked = params["threshold"]
@@ -64,6 +67,8 @@ def make_plan(
         "attributes": cohort.attributes,
         "score_column": cohort.property if cohort.include_score else None,
         "consent": None if cohort.consent == "none" else cohort.consent.model_dump(),
+        "holdout_percent": cohort.holdout_percent,
+        "campaign": dict(campaign),
         "layout": layout,
         "extract_bucket": buckets["state" if dry_run or extract_uri else "export"],
         "extract_key": (

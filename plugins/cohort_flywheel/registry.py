@@ -11,10 +11,18 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from croniter import croniter
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validator
 
-from cohort_flywheel.cohorts import Cohort, Consent, Limits, Name, Strict, ThresholdFrom, ThresholdRange
+from cohort_flywheel.cohorts import Campaign, Cohort, Consent, Limits, Name, Strict, ThresholdFrom, ThresholdRange
 from cohort_flywheel.errors import FlywheelError
+
+
+class Approval(Strict):
+    """Who may approve a launch, by their names in Airflow, and how long it waits for one of them."""
+
+    approvers: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    own_runs: bool = False
+    hours: Annotated[StrictInt, Field(ge=1, le=168)] = 12
 
 
 class Notify(Strict):
@@ -22,8 +30,9 @@ class Notify(Strict):
 
     on_call: list[dict[str, Any]] = Field(default_factory=list)
     producers: list[dict[str, Any]] = Field(default_factory=list)
+    approvers: list[dict[str, Any]] = Field(default_factory=list)
 
-    @field_validator("on_call", "producers")
+    @field_validator("on_call", "producers", "approvers")
     @classmethod
     def _names_a_class(cls, targets: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if [t for t in targets if not re.fullmatch(r"[\w.]+\.[A-Z]\w*", str(t.get("notifier")))]:
@@ -51,6 +60,7 @@ class Registry:
     notify: Notify = field(default_factory=lambda: Notify())
     #: "none": it is written down that nobody has opted out where players were written to before
     opt_outs: str | None = None
+    approval: Approval = field(default_factory=lambda: Approval())
 
     @property
     def names(self) -> list[str]:
@@ -76,6 +86,7 @@ class _Head(Strict):
     graph_pool: Annotated[str, Field(min_length=1)] | None = None
     opt_outs: Literal["none"] | None = None
     notify: Notify = Field(default_factory=Notify)
+    approval: Approval = Field(default_factory=Approval)
     cohorts: dict[str, Any] = Field(min_length=1)
 
     @field_validator("schedule")
@@ -171,11 +182,14 @@ def parse_registry(text: str, path: Path) -> Registry:
         head.graph_pool,
         head.notify,
         head.opt_outs,
+        head.approval,
     )
 
 
 #: The keys that have keys of their own.
 _INNER: dict[object, type[BaseModel]] = {
+    "approval": Approval,
+    "campaign": Campaign,
     "consent": Consent,
     "limits": Limits,
     "notify": Notify,

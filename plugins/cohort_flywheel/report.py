@@ -9,11 +9,11 @@ from cohort_flywheel.limits import refusal
 from cohort_flywheel.source import EXTRACT
 
 #: The version of the report's shape, which `report.schema.json` describes.
-VERSION = 3
+VERSION = 4
 
 _PLAN = (
     "cohort", "property", "direction", "threshold", "threshold_from", "as_of", "dry_run", "source", "extract_only",
-    "extract_uri", "require", "limits",
+    "extract_uri", "require", "holdout_percent", "limits",
 )  # fmt: skip
 _READ = ("vertices_read", "vertices_not_beyond", "vertices_not_as_required")
 _GRAPH = ("vertices", "merged", "vertices_without_playerId", "members")
@@ -30,15 +30,19 @@ def make_report(
     extract: Part = None,
     judged: Part = None,
     imported: Part = None,
+    campaign: Part = None,
 ) -> dict[str, Any]:
-    """Put together what the run reached; a part that it did not reach is None. Counts and places, no players."""
+    """Put together what the run reached; a part that it did not reach is None. Counts and places, no players.
+
+    `campaign` has what was `prepared`, the `answer`, and what was `launched` and `followed`, each or None.
+    """
     segment = judged["segment"] if judged else None
     return {
         "version": VERSION,
         "run": dict(run),
-        "outcome": outcome(tasks, plan, extract, segment, judged, imported),
+        "outcome": outcome(tasks, plan, extract, segment, judged, imported, campaign),
         "tasks": dict(tasks),
-        "plan": {key: plan[key] for key in _PLAN} if plan else None,
+        "plan": {key: plan[key] for key in _PLAN} | {"campaign": plan["campaign"]["mode"]} if plan else None,
         "extract": (
             _place(extract)
             | {key: extract[key] for key in (*_SOURCE, *_READ, *_GRAPH)}
@@ -54,11 +58,20 @@ def make_report(
         ),
         "limits": {key: judged[key] for key in ("limits", "previous", "override")} if judged else None,
         "imported": dict(imported) if imported else None,
-        "faults": faults(extract, segment, imported),
+        "campaign": _campaign(campaign),
+        "faults": faults(extract, segment, imported, campaign),
     }
 
 
-def outcome(tasks: Mapping[str, str], plan: Part, extract: Part, segment: Part, judged: Part, imported: Part) -> str:
+def outcome(
+    tasks: Mapping[str, str],
+    plan: Part,
+    extract: Part,
+    segment: Part,
+    judged: Part,
+    imported: Part,
+    campaign: Part = None,
+) -> str:
     """In a word or two, how the run ended."""
     if judged and not judged["override"] and refusal(judged["limits"]):
         return "stopped by limits"
@@ -69,12 +82,27 @@ def outcome(tasks: Mapping[str, str], plan: Part, extract: Part, segment: Part, 
         return "extract only"
     if not segment:
         return "failed"
+    if campaign and campaign["launched"]:
+        return "launched"
+    if campaign and (answer := campaign["answer"]) and not answer["approved"]:
+        return "not approved in time" if answer["timed_out"] else "not approved"
     if imported:
         return "imported"
     return "dry run" if plan["dry_run"] else "empty cohort" if not segment["rows"] else "not imported"
 
 
-def faults(extract: Part, segment: Part, imported: Part) -> list[str]:
+def _campaign(campaign: Part) -> dict[str, Any] | None:
+    """What became of the campaign; the mail's text is shown to the approver, and is in no report."""
+    if not campaign or not (prepared := campaign["prepared"]):
+        return None
+    return {
+        **{key: prepared[key] for key in ("mode", "template", "template_digest", "from", "rows", "segment_sha256")},
+        "answer": campaign["answer"],
+        "launched": {**(campaign["launched"] or {}), **(campaign["followed"] or {})} or None,
+    }
+
+
+def faults(extract: Part, segment: Part, imported: Part, campaign: Part = None) -> list[str]:
     """The sums that do not hold, each as a sentence; an empty list in every sound run."""
     found = []
     if extract:
@@ -93,7 +121,17 @@ def faults(extract: Part, segment: Part, imported: Part) -> list[str]:
         found.append(f"the extract has {extract['members']} members, but {segment['members']} were looked up")
     if segment and imported and imported["segment_size"] != segment["rows"]:
         found.append(f"the segment's size is {imported['segment_size']}, and its file has {segment['rows']} rows")
+    if segment and campaign and (launched := campaign["launched"]):
+        total = launched["players"] if "players" in launched else _sum_of(launched)
+        if total != segment["rows"]:
+            found.append(f"the launch accounts for {total} players, and the segment file has {segment['rows']} rows")
     return found
+
+
+def _sum_of(launched: Mapping[str, Any]) -> int:
+    """What became of each row of a launch by SES."""
+    apart = sum(launched["withdrawn"].values()) + sum(launched["refused"].values())
+    return int(launched["sent"] + launched["in_doubt"] + apart)
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -125,6 +163,15 @@ def table(report: Mapping[str, Any]) -> str:
             lines.append(("overridden", f"by {override['by']}: {override['reason']}"))
     if imported := report["imported"]:
         lines += [(key.replace("_", " "), value) for key, value in imported.items()]
+    if campaign := report["campaign"]:
+        lines.append(("campaign", f"{campaign['mode']}, template {campaign['template']}, from {campaign['from']}"))
+        if answer := campaign["answer"]:
+            said = "approved" if answer["approved"] else "not approved"
+            who = "nobody answered in time" if answer["timed_out"] else f"by {answer['by']}"
+            lines.append(("approval", f"{said}: {who}, {answer['at']}"))
+        for key, value in (campaign["launched"] or {}).items():
+            text = ", ".join(f"{n:,} {why}" for why, n in value.items()) or "0" if isinstance(value, dict) else value
+            lines.append((key.replace("_", " "), text))
     lines += [("FAULT", fault) for fault in report["faults"]]
     lines += [("task " + state, task) for task, state in report["tasks"].items() if state.endswith("failed")]
     width = max(len(name) for name, _value in lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -29,8 +29,12 @@ def write_segment(
     layout: Layout,
     rows_path: Path,
     rejects_path: Path,
+    withheld: Callable[[Contact], Reject | None] | None = None,
 ) -> dict[str, int | dict[str, int]]:
-    """Write both files; return the last sum of every report, `members = rows + rejects`, with the reasons."""
+    """Write both files; return the last sum of every report, `members = rows + rejects`, with the reasons.
+
+    `withheld` is asked of whoever would be a row.
+    """
     rows, reasons = 0, Counter[str]()
     with _csv(rows_path) as rows_file, _csv(rejects_path) as rejects_file:
         segment = csv.writer(rows_file, lineterminator="\n")
@@ -41,6 +45,8 @@ def write_segment(
         for outcome in judged:
             if isinstance(outcome, Contact) and (column := layout.refused_column(outcome)):
                 outcome = Reject(outcome.player_id, "bad_value", column)
+            elif withheld and isinstance(outcome, Contact):
+                outcome = withheld(outcome) or outcome
             if isinstance(outcome, Contact):
                 segment.writerow(layout.row(outcome))
                 rows += 1

@@ -16,6 +16,7 @@ from cohort_flywheel.operators.connect_campaign import ConnectLaunchCampaignOper
 from local import seed
 from local.config import PROFILES_DOMAIN, Config
 from local.servers import Servers
+from tests.cohort_flywheel.campaigns import planned
 from tests.cohort_flywheel.profiles_domain import HEADER, Domain, address
 
 #: A campaign's schedule is held against the machine's clock, so its runs are of today.
@@ -139,7 +140,8 @@ class Connect(Domain):
     def prepare(self, plan: dict[str, Any], segment: dict[str, Any], context: Any) -> dict[str, Any]:
         arn = f"arn:aws:profile:us-east-1:123456789012:domains/{PROFILES_DOMAIN}/segment-definitions/ea_atrisk_2"
         return ConnectPrepareCampaignOperator(
-            task_id="prepare_campaign", plan=plan, segment=segment, segment_id=arn, instance_id=self.instance,
+            task_id="prepare_campaign", plan=planned(plan, self.templates), segment=segment, segment_id=arn,
+            instance_id=self.instance,
             knowledge_base_id=self.base, unsubscribe_url=NO_MORE, templates=self.templates, clock=lambda: NOW,
         ).execute(context)  # fmt: skip
 

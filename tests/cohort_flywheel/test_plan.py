@@ -76,6 +76,8 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "attributes": {"Level": "level"},
         "score_column": None,
         "consent": {"attribute": "ok", "opted_in": ["yes", True], "opted_out": ["no"], "silence": "opted_out"},
+        "holdout_percent": 0,
+        "campaign": {"mode": "none"},
         "layout": "pinpoint",
         "extract_bucket": "exports",
         "extract_key": f"export/{name}.json",

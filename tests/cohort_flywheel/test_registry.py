@@ -479,7 +479,7 @@ def test_nobody_is_told_and_no_pool_is_named_unless_the_registry_says() -> None:
     assert parse().graph_pool is None
     assert parse().opt_outs is None
     assert parse(line_3="destination: ses\nopt_outs: none").opt_outs == "none"
-    assert parse().notify.model_dump() == {"on_call": [], "producers": []}
+    assert parse().notify.model_dump() == {"on_call": [], "producers": [], "approvers": []}
     assert (read_registry(SHIPPED).graph_pool, read_registry(SHIPPED).notify.on_call) == (None, [])
 
 

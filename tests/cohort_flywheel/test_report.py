@@ -13,7 +13,7 @@ PLAN = {
     "cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above", "threshold": 2, "threshold_from": "registry",
     "as_of": "2026-11-22T00:00:00+00:00", "dry_run": False, "source": "auto", "extract_only": False,
     "extract_uri": None, "require": {"status": ["Active"]}, "limits": {"min_members": 0, "max_members": 9_999},
-    "name": "n", "attributes": {"Level": "level"},
+    "name": "n", "attributes": {"Level": "level"}, "holdout_percent": 5, "campaign": {"mode": "none"},
 }  # fmt: skip
 EXTRACT = {
     "vertices_read": 1_400, "vertices_not_beyond": 50, "vertices_not_as_required": 1,

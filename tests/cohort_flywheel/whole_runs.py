@@ -18,7 +18,7 @@ from cohort_flywheel.hooks.s3 import Version, delete_version, versions
 from cohort_flywheel.operators.claim import hold
 from cohort_flywheel.operators.limits import CohortLimitsOperator
 from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
-from cohort_flywheel.operators.report import CohortReportOperator
+from cohort_flywheel.operators.report import CohortReportOperator, ReportSources
 from cohort_flywheel.operators.result import CohortResultOperator
 from cohort_flywheel.operators.state import State
 from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
@@ -114,7 +114,7 @@ class Runs:
         ti.xcoms["plan", "return_value"], ti.xcoms["extract", "facts"] = plan, facts
         ti.xcoms["record_result", "return_value"] = imported
         CohortReportOperator(
-            task_id="report", plan="plan", extract="extract", checked="check_limits", imported="record_result",
+            task_id="report", sources=ReportSources("plan", "extract", "check_limits", "record_result"),
             clock=lambda: now,
         ).execute(context)  # fmt: skip
 

@@ -15,3 +15,8 @@ def destination(name: str) -> ModuleType:
     if name not in known:
         raise FlywheelError(f"there is no destination {name!r}: write one of {', '.join(known)} in the registry")
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def has_campaigns(name: str) -> bool:
+    """Whether a destination mails its segments: with `mail_segment`, `check_campaign` and `CAMPAIGN_SETTINGS`."""
+    return hasattr(destination(name), "mail_segment")

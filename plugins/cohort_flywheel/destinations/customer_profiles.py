@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, chain
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.cleanup import Left
+from cohort_flywheel.erasure import Addresses
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.customer_profiles import CustomerProfilesHook
-from cohort_flywheel.layouts.customer_profiles import player_key
+from cohort_flywheel.layouts.customer_profiles import player_key, upload_of
+from cohort_flywheel.operators import connect_campaign
+from cohort_flywheel.operators.connect_campaign import (
+    ConnectLaunchCampaignOperator,
+    ConnectPrepareCampaignOperator,
+)
 from cohort_flywheel.operators.customer_profiles import (
     CustomerProfilesCreateUploadJobsOperator,
     CustomerProfilesVerifySegmentOperator,
 )
+from cohort_flywheel.sensors.connect_campaign import ConnectCampaignSensor
 from cohort_flywheel.sensors.customer_profiles import CustomerProfilesUploadJobsSensor
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ NEVER_KNEW_OPT_OUTS = True
 #: A profile expires so many days after the last upload that had it, as a member or as one who went out: long enough
 #: for a pipeline that stands still over a holiday, and no player's data stays for ever.
 SETTINGS = ("customer_profiles_domain", "customer_profiles_data_expiry_days=90")
+CAMPAIGN_SETTINGS = connect_campaign.SETTINGS
 
 #: Of DataExpiry [Customer Profiles: CreateUploadJob].
 _MIN_DAYS, _MAX_DAYS = 1, 1098
@@ -54,20 +63,35 @@ def check_nobody_stays(plan: Mapping[str, Any]) -> bool:
     return True
 
 
+def under_way(settings: Mapping[str, str], aws_conn_id: str | None) -> list[Left]:
+    """The upload jobs that have not ended, whatever became of their runs: each may make a profile anew."""
+    hook, domain = CustomerProfilesHook(aws_conn_id=aws_conn_id), settings["customer_profiles_domain"]
+    jobs = [job["JobId"] for job in hook.upload_jobs(domain) if job["Status"] == "IN_PROGRESS"]
+    return [Left("upload job", f"{job} of domain {domain}", 1) for job in jobs]
+
+
 def erase(
     settings: Mapping[str, str],
     players: Collection[str],
-    addresses: Collection[str],
+    addresses: Addresses,
     dry_run: bool,
     aws_conn_id: str | None,
 ) -> list[Left]:
-    """Delete the players' profiles: those found by the key of our uploads. Of anybody else's keys nothing is known."""
-    profiles, domain = CustomerProfilesHook(aws_conn_id=aws_conn_id).conn, settings["customer_profiles_domain"]
-    found: list[str] = []
+    """Delete the players' profiles: those found by the key of our uploads. Of anybody else's keys nothing is known.
+
+    First a job of ours that was never started is stopped: its file may have them, and could be started at any time.
+    """
+    hook, domain = CustomerProfilesHook(aws_conn_id=aws_conn_id), settings["customer_profiles_domain"]
+    profiles, found = hook.conn, []
     for player in players:
         answer = profiles.search_profiles(DomainName=domain, KeyName="_account", Values=[player_key(player)])
         found += [item["ProfileId"] for item in answer["Items"]]
     if not dry_run:
+        for job in hook.upload_jobs(domain):
+            name = job["DisplayName"]
+            if job["Status"] == "CREATED" and upload_of(name, name.partition(".")[0]) is not None:
+                with suppress(profiles.exceptions.BadRequestException):  # it has begun, and is seen, or has no file
+                    hook.stop_upload_job(domain, job["JobId"])
         for profile_id in found:
             profiles.delete_profile(DomainName=domain, ProfileId=profile_id)
     return [Left("profile", f"domain {domain}", len(found))] if found else []
@@ -105,6 +129,47 @@ def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -
     )
     chain(create, wait, verify)
     return create, verify
+
+
+def check_campaign(campaign: Mapping[str, Any], settings: Mapping[str, str], aws_conn_id: str | None) -> None:
+    """Raise FlywheelError unless the sender may send, and the instance and the knowledge base are there."""
+    connect_campaign.check_sender(campaign, aws_conn_id)
+    connect_campaign.check_places(settings, aws_conn_id)
+
+
+def mail_segment(
+    plan: Any, checked: Any, verified: Any, templates: Path, approve: Callable[..., BaseOperator]
+) -> tuple[BaseOperator, BaseOperator]:
+    """The tasks from the verified segment to a campaign that has ended; returns the first and the last.
+
+    `approve` makes the task that asks a person, of what was `prepared`.
+    """
+    prepare = ConnectPrepareCampaignOperator(
+        task_id="prepare_campaign",
+        plan=plan,
+        segment=checked["segment"],
+        segment_id=verified["segment_id"],
+        instance_id=plan["connect_instance_id"],
+        knowledge_base_id=plan["qconnect_knowledge_base_id"],
+        unsubscribe_url=plan["unsubscribe_url"],
+        templates=templates,
+    )
+    approval = approve(prepared=prepare.output)
+    launch = ConnectLaunchCampaignOperator(
+        task_id="launch_campaign",
+        plan=plan,
+        segment=checked["segment"],
+        prepared=prepare.output,
+        approval=approval.output["answer"],  # type: ignore[index]  # XComArg's type does not say so
+        domain=plan["customer_profiles_domain"],
+        instance_id=plan["connect_instance_id"],
+        retries=10,  # another run may be launching the same template, or changing the membership
+        max_retry_delay=timedelta(minutes=30),
+    )
+    campaign_id: Any = launch.output["campaign_id"]  # type: ignore[index]  # as above
+    follow = ConnectCampaignSensor(task_id="follow_campaign", campaign_id=campaign_id, deferrable=True)
+    chain(prepare, approval, launch, follow)
+    return prepare, follow
 
 
 @contextmanager

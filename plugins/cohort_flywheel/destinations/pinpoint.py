@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as EndpointUnreachable
 
 from cohort_flywheel.cleanup import Left
+from cohort_flywheel.erasure import Addresses
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.pinpoint import PinpointHook
 from cohort_flywheel.layouts.pinpoint import CHANNEL
@@ -121,10 +122,17 @@ class Leavings:
         self._hook.delete_endpoint(self._app, recipient)
 
 
+def under_way(settings: Mapping[str, str], aws_conn_id: str | None) -> list[Left]:
+    """The import jobs that have not ended, whatever became of their runs: each may make an endpoint anew."""
+    hook, app = PinpointHook(aws_conn_id=aws_conn_id), settings["pinpoint_application_id"]
+    jobs = [job["Id"] for job in hook.import_jobs(app) if job["JobStatus"] not in ("COMPLETED", "FAILED")]
+    return [Left("import job", f"{job} of Pinpoint project {app}", 1) for job in jobs]
+
+
 def erase(
     settings: Mapping[str, str],
     players: Collection[str],
-    addresses: Collection[str],
+    addresses: Addresses,
     dry_run: bool,
     aws_conn_id: str | None,
 ) -> list[Left]:

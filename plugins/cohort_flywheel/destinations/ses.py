@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -15,10 +16,16 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.cleanup import Left
 from cohort_flywheel.contacts import plain_address
+from cohort_flywheel.erasure import Addresses
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.sesv2 import SesV2Hook
 from cohort_flywheel.layouts.ses import IMPORT_FOLDER
 from cohort_flywheel.operators.ses import SesCreateImportJobsOperator, SesVerifyContactsOperator, is_unsubscribed
+from cohort_flywheel.operators.ses_campaign import (
+    SesLaunchCampaignOperator,
+    SesPrepareCampaignOperator,
+    check_sender,
+)
 from cohort_flywheel.sensors.ses import SesImportJobsSensor
 
 if TYPE_CHECKING:
@@ -28,6 +35,8 @@ LAYOUT = "ses"
 #: So a first run needs a do-not-contact list, or the word that there is nobody to put on it.
 NEVER_KNEW_OPT_OUTS = True
 SETTINGS = ("ses_contact_list", "ses_topic")
+#: What a campaign needs besides: nothing.
+CAMPAIGN_SETTINGS = ()
 
 _REFUSED = ("AccessDenied", "AccessDeniedException", "403")
 _SERVICE = "ses.amazonaws.com"
@@ -56,20 +65,28 @@ def check_nobody_stays(plan: Mapping[str, Any]) -> None:
     """Nobody does: the contact list names no segment, and an empty segment file mails nobody."""
 
 
+def under_way(settings: Mapping[str, str], aws_conn_id: str | None) -> list[Left]:
+    """The import jobs that have not ended, whatever became of their runs: each may make a contact anew."""
+    hook, name = SesV2Hook(aws_conn_id=aws_conn_id), settings["ses_contact_list"]
+    jobs = [job["JobId"] for job in hook.import_jobs(name) if job["JobStatus"] in ("CREATED", "PROCESSING")]
+    return [Left("import job", f"{job} into contact list {name}", 1) for job in jobs]
+
+
 def erase(
     settings: Mapping[str, str],
     players: Collection[str],
-    addresses: Collection[str],
+    addresses: Addresses,
     dry_run: bool,
     aws_conn_id: str | None,
 ) -> list[Left]:
     """Delete the contacts of the players' addresses; one that has unsubscribed stays, as only SES knows of it.
 
-    An address may be somebody else's too, who would be imported again, and mailed.
+    An address may be somebody else's too, who would be imported again, and mailed. A contact has no playerId: of whom
+    nothing tells an address any more, it is not found.
     """
     ses, name, topic = SesV2Hook(aws_conn_id=aws_conn_id).conn, settings["ses_contact_list"], settings["ses_topic"]
     gone = stay = 0
-    for address in sorted({plain for each in addresses if (plain := plain_address(each))}):
+    for address in sorted({plain for _, each in addresses if (plain := plain_address(each))}):
         try:
             contact = ses.get_contact(ContactListName=name, EmailAddress=address)
         except ses.exceptions.NotFoundException:
@@ -81,8 +98,13 @@ def erase(
         if not dry_run:
             ses.delete_contact(ContactListName=name, EmailAddress=address)
     place = f"contact list {name}"
-    found = [Left("contact", place, gone)] if gone else []
-    return found + ([Left("contact", place, stay, why="unsubscribed: delete it in SES, if you must")] if stay else [])
+    unknown = len(set(players) - {player for player, _ in addresses})
+    found = [
+        Left("contact", place, gone),
+        Left("contact", place, stay, why="unsubscribed: delete it in SES, if you must"),
+        Left("contact, if any", place, unknown, why="no record and no file tells the address: ask them, look in SES"),
+    ]
+    return [each for each in found if each.number]
 
 
 def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -> tuple[BaseOperator, BaseOperator]:
@@ -109,6 +131,43 @@ def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -
     )
     chain(create, wait, verify)
     return create, verify
+
+
+def check_campaign(campaign: Mapping[str, Any], settings: Mapping[str, str], aws_conn_id: str | None) -> None:
+    """Raise FlywheelError unless SES has verified the sender; `check` has seen to it that the account may send."""
+    with _granted("ses:GetEmailIdentity"):
+        check_sender(campaign, aws_conn_id)
+
+
+def mail_segment(
+    plan: Any, checked: Any, verified: Any, templates: Path, approve: Callable[..., BaseOperator]
+) -> tuple[BaseOperator, BaseOperator]:
+    """The tasks from the verified segment to its mails; returns the first and the last.
+
+    `approve` makes the task that asks a person, of what was `prepared`.
+    """
+    prepare = SesPrepareCampaignOperator(
+        task_id="prepare_campaign",
+        plan=plan,
+        segment=checked["segment"],
+        segment_id=verified["segment_id"],
+        templates=templates,
+    )
+    approval = approve(prepared=prepare.output)
+    launch = SesLaunchCampaignOperator(
+        task_id="launch_campaign",
+        plan=plan,
+        segment=checked["segment"],
+        prepared=prepare.output,
+        approval=approval.output["answer"],  # type: ignore[index]  # XComArg's type does not say so
+        contact_list=plan["ses_contact_list"],
+        topic=plan["ses_topic"],
+        execution_timeout=timedelta(hours=24),  # as long as the quota lasts for which the rows were held against it
+        retries=10,  # the account's quota may end, or another run may be launching the same template
+        max_retry_delay=timedelta(minutes=30),
+    )
+    chain(prepare, approval, launch)
+    return prepare, launch
 
 
 def _check_list(ses: Any, name: str, topic: str) -> None:

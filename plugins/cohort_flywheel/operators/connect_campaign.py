@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.approval import check_approval
+from cohort_flywheel.campaign import check_same_mail
 from cohort_flywheel.cohorts import Consent
-from cohort_flywheel.contacts import Reject, judge, projection, read_do_not_contact
+from cohort_flywheel.contacts import Reject, judge, projection
 from cohort_flywheel.email_template import (
     EmailTemplate,
     check_template,
@@ -40,7 +40,7 @@ from cohort_flywheel.hooks.connect_campaigns import INITIALIZED, ConnectCampaign
 from cohort_flywheel.hooks.customer_profiles import CustomerProfilesHook
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.qconnect import QConnectHook
-from cohort_flywheel.hooks.s3 import get_json, lines, put_json
+from cohort_flywheel.hooks.s3 import get_json, put_json
 from cohort_flywheel.hooks.sesv2 import SesV2Hook
 from cohort_flywheel.layouts import customer_profiles as layout
 from cohort_flywheel.membership import Member
@@ -50,19 +50,19 @@ from cohort_flywheel.message_template import (
     message_template_name,
     same_mail,
 )
-from cohort_flywheel.names import claim_key
-from cohort_flywheel.operators.claim import hold, this_run, word
+from cohort_flywheel.operators.claim import this_run
 from cohort_flywheel.operators.customer_profiles import Membership, content_of, segment_rows
+from cohort_flywheel.operators.launch import alone, check_approved, check_its_day
 from cohort_flywheel.operators.ledger import find_ledger, load_recently_mailed, put_ledger
+from cohort_flywheel.operators.listed import ENTRIES, is_listed, load_do_not_contact
 from cohort_flywheel.operators.newest import skip_unless_newest
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.progress import Progress
 from cohort_flywheel.operators.schedule import Clock, last_instant, utc_now
-from cohort_flywheel.operators.ses_sends import Rows, is_listed, launch_folder
+from cohort_flywheel.operators.ses_sends import Rows, launch_folder
 from cohort_flywheel.operators.state import State
 from cohort_flywheel.operators.temporary import TemporaryFolderMixin
 from cohort_flywheel.send_ledger import Header, ledger_key
-from cohort_flywheel.source import is_the_days
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -98,6 +98,37 @@ def check_sender(campaign: Mapping[str, Any], aws_conn_id: str | None) -> None:
             " the AWS connection, and add the address to the Connect instance (Channels, Email addresses), or correct"
             " `from` in the registry"
         )
+
+
+def check_places(settings: Mapping[str, str], aws_conn_id: str | None) -> None:
+    """Raise FlywheelError unless the Connect instance's campaigns and the knowledge base's templates can be listed."""
+    instance, base = settings["connect_instance_id"], settings["qconnect_knowledge_base_id"]
+    asked: list[tuple[str, str, str, Iterator[Any]]] = [
+        (
+            f"outbound campaigns of Connect instance {instance}",
+            "connect_instance_id",
+            "connect-campaigns:ListCampaigns",
+            ConnectCampaignsHook(aws_conn_id=aws_conn_id).campaigns(instance, ""),
+        ),
+        (
+            f"message templates of knowledge base {base}",
+            "qconnect_knowledge_base_id",
+            "wisdom:ListMessageTemplates",
+            QConnectHook(aws_conn_id=aws_conn_id).templates(base),
+        ),
+    ]
+    for what, setting, action, listing in asked:
+        try:
+            next(listing, None)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in ("ResourceNotFoundException", "ValidationException"):
+                advice = f"are not there ({code}): enable or create them, or correct cohort_flywheel_{setting}"
+            elif code == "AccessDeniedException":
+                advice = f"are refused ({code}): grant the execution role {action}"
+            else:
+                raise
+            raise FlywheelError(f"the {what} {advice}") from None
 
 
 class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):
@@ -156,6 +187,7 @@ class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):
                 raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is nobody to mail")
             check_sender(campaign, self.aws_conn_id)
             template = read_template(self.templates, campaign["template"])
+            check_same_mail(campaign, template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             _, _player_id, *columns = next(segment_rows(s3, self.segment))
             check_template(template, columns)
@@ -262,7 +294,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def execute(self, context: Context) -> dict[str, Any]:
         clearing = "Clearing this task is safe: a campaign that may have been started is not started again."
         with outside(clearing) as done, self.temporary_folder() as folder:
-            self._check_approval()
+            check_approved(self.plan, self.segment, self.prepared, self.approval)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             campaign_id = self._launched(s3, done)
             state = self._state(campaign_id) if campaign_id else INITIALIZED
@@ -284,26 +316,10 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     # --- what must hold
 
-    def _check_approval(self) -> None:
-        """Trust the recorded answer to these very facts, and no task's state."""
-        prepared, campaign = self.prepared, self.plan["campaign"]
-        asked = {name: prepared[name] for name in ("mode", "template", "from", "rows", "segment_sha256")}
-        ours = {name: campaign[name] for name in ("mode", "template", "from")}
-        if asked != ours | {"rows": self.segment["rows"], "segment_sha256": self.segment["sha256"]}:
-            raise FlywheelError(
-                "what was prepared is not this run's segment and campaign: clear prepare_campaign and what follows it"
-            )
-        if prepared["mode"] != "launch":
-            raise FlywheelError(f"the campaign of this run is {prepared['mode']}: only campaign=launch mails players")
-        check_approval(prepared, self.approval, campaign["approvers"])
-
     def _check_run(self, s3: S3Hook, context: Context) -> None:
         """A backfill, and what does not stand for its day, never launch; any as-of but the newest is skipped."""
         plan = self.plan
-        if word(context["dag_run"].run_type) == "backfill":
-            raise FlywheelError("a backfill never launches a campaign: the newest as-of's own run does")
-        if plan["dry_run"] or not is_the_days(plan):
-            raise FlywheelError(f"{plan['name']} does not stand for its day: it is never launched")
+        check_its_day(plan, context)
         newest = last_instant(plan["schedule"], self.clock())
         if datetime.fromisoformat(plan["as_of"]) < newest and (begun := self._begun(s3)):
             raise FlywheelError(
@@ -358,12 +374,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         bucket, key = plan["state_bucket"], plan["do_not_contact_key"]
         since = datetime.fromisoformat(plan["as_of"]) - timedelta(days=plan["campaign"]["not_again_days"])
         load_recently_mailed(s3, bucket, self.prepared["template"], since, plan["name"], listed)
-        listed.execute("CREATE TABLE entry (text TEXT PRIMARY KEY) WITHOUT ROWID")
-        line = 1
-        for some in batched(lines(s3, bucket, key) if key else (), 10_000):
-            entries = read_do_not_contact(list(some), line)
-            line += len(some)
-            listed.executemany("INSERT OR IGNORE INTO entry VALUES (?)", ((entry,) for entry in entries))
+        load_do_not_contact(s3, bucket, key, listed)
 
     def _withdrawn(self, rows: Rows, listed: sqlite3.Connection) -> Iterator[str]:
         """The reason of each row that may not be mailed any more."""
@@ -378,7 +389,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             for row in batch:
                 now = judge(
                     Member(row.player_id, 0), found.get(row.player_id), attributes={}, score_column=None,
-                    consent=consent, do_not_contact=lambda entry: is_listed("entry", entry, listed),
+                    consent=consent, do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed),
                 )  # fmt: skip
                 if is_listed("mailed", row.player_id, listed):
                     yield "recently_mailed"
@@ -402,19 +413,11 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         """While no other run changes the membership, or launches a campaign of the same template."""
         state = State(s3, self.plan["state_bucket"])
         membership = Membership(s3, self.plan, self.domain)
-        template = self.prepared["template"]
-        key = claim_key(f"campaign_{template}")
         membership.hold(state, context)
         try:
-            try:
-                hold(state, key, f"template {template}", context)
-            except FlywheelError:
-                raise AirflowException(
-                    f"another run is launching a campaign of template {template}: a later try sees whom it mails"
-                ) from None
-            yield membership
+            with alone(state, self.prepared["template"], context):
+                yield membership
         finally:
-            state.end_claim(key, this_run(context))
             membership.end_hold(state, context)
 
     def _launched(self, s3: S3Hook, done: list[str]) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,12 +16,22 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
+from cohort_flywheel.campaign import NONE
 from cohort_flywheel.cohorts import Consent
-from cohort_flywheel.contacts import NAME_ATTRIBUTES, Contact, Reject, judge, projection, read_do_not_contact
+from cohort_flywheel.contacts import (
+    NAME_ATTRIBUTES,
+    Contact,
+    Reject,
+    judge,
+    projection,
+    withheld,
+)
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import lines, put_unless_equal
 from cohort_flywheel.membership import Member, read_extract, read_shard
 from cohort_flywheel.names import part_file_name, part_key, segment_file_name
+from cohort_flywheel.operators.ledger import load_recently_mailed
+from cohort_flywheel.operators.listed import ENTRIES, is_listed, load_do_not_contact
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.progress import Progress
 from cohort_flywheel.operators.temporary import TemporaryFolderMixin
@@ -52,6 +64,10 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     :param consent: a Consent as a dict, or None for no question of consent. (templated)
     :param do_not_contact_key: the list in the rejects' bucket that binds the file, or None. (templated)
     :param layout: a module of `cohort_flywheel.layouts`. (templated)
+    :param holdout_percent: of the players that would be rows, how many are written to by no campaign. (templated)
+    :param campaign: that of CohortPlanOperator's output, whose mail must have its values and may not be had again too
+        soon, or None. (templated)
+    :param as_of: the run's as-of, ISO 8601: from when on a mail is too recent. (templated)
     :param shard: the part of the extract that this task does (`membership.write_extract`), or None for all of it. The
         files of a shard lie in folders named as the whole ones would be. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -61,7 +77,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     template_fields = aws_template_fields(
         "extract_bucket", "extract_key", "property", "table_name", "segment_bucket", "segment_folder", "name",
         "rejects_bucket", "rejects_key", "attributes", "score_column", "consent", "do_not_contact_key", "layout",
-        "shard",
+        "holdout_percent", "campaign", "as_of", "shard",
     )  # fmt: skip
     ui_color = "#f0dcb7"
 
@@ -82,6 +98,9 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         consent: Any = None,
         do_not_contact_key: Any = None,
         layout: str = "pinpoint",
+        holdout_percent: Any = 0,
+        campaign: Any = None,
+        as_of: Any = None,
         shard: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -92,6 +111,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         self.rejects_bucket, self.rejects_key = rejects_bucket, rejects_key
         self.attributes, self.score_column, self.consent = attributes, score_column, consent
         self.do_not_contact_key, self.layout, self.shard = do_not_contact_key, layout, shard
+        self.holdout_percent, self.campaign, self.as_of = holdout_percent, campaign, as_of
 
     def execute(self, context: Context) -> dict[str, Any]:
         clearing = "Clearing this task is safe: it makes the same files from the same extract and records."
@@ -112,8 +132,9 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         ]
         rows_path, rejects_path = folder / "segment.csv", folder / "rejects.csv"
         with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
-            entries = self._load_do_not_contact(s3, listed)
-            counts = write_segment(self._judged(self._members(s3), listed), columns, layout, rows_path, rejects_path)
+            entries = load_do_not_contact(s3, self.rejects_bucket, self.do_not_contact_key, listed)
+            judged = self._judged(self._members(s3), listed)
+            counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._withheld(s3, listed))
         rejects_key = part_key(self.rejects_key, self.shard["index"]) if self.shard else self.rejects_key
         put_unless_equal(s3, rejects_path, self.rejects_bucket, rejects_key, digest(rejects_path))
         done.append(f"the rejects were put at s3://{self.rejects_bucket}/{rejects_key}")
@@ -139,24 +160,26 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             return read_shard(found, self.property, self.shard["members"])
         return read_extract(found, self.property)
 
-    def _load_do_not_contact(self, s3: S3Hook, listed: sqlite3.Connection) -> int:
-        """Copy the list into a temporary table: it may be longer than a worker's memory."""
-        listed.execute("CREATE TABLE entry (text TEXT PRIMARY KEY) WITHOUT ROWID")
-        if not self.do_not_contact_key:
-            return 0
-        number, line = 0, 1
-        for some in _batches(lines(s3, self.rejects_bucket, self.do_not_contact_key), 10_000):
-            entries = read_do_not_contact(some, line)
-            line += len(some)
-            number += sum(1 for each in some if each.strip())
-            listed.executemany("INSERT OR IGNORE INTO entry VALUES (?)", ((entry,) for entry in entries))
-        return number
+    def _withheld(self, s3: S3Hook, listed: sqlite3.Connection) -> Callable[[Contact], Reject | None] | None:
+        """What keeps a contact out of the segment; None, which costs nothing, where nothing does."""
+        campaign = self.campaign or NONE
+        if campaign["mode"] == "none" and not self.holdout_percent:
+            return None
+        if days := campaign.get("not_again_days"):
+            since = datetime.fromisoformat(self.as_of) - timedelta(days=days)
+            load_recently_mailed(s3, self.rejects_bucket, campaign["template"], since, self.name, listed)
+        return partial(
+            withheld,
+            asked=campaign.get("placeholders", {}),
+            recently_mailed=partial(is_listed, "mailed", listed=listed) if days else lambda _: False,
+            holdout_percent=self.holdout_percent,
+        )
 
     def _judged(self, members: Iterable[Member], listed: sqlite3.Connection) -> Iterator[Contact | Reject]:
-        nobody = listed.execute("SELECT 1 FROM entry").fetchone() is None
+        nobody = listed.execute(f"SELECT 1 FROM {ENTRIES}").fetchone() is None  # noqa: S608 - a name of ours
 
         def do_not_contact(entry: str) -> bool:
-            return not nobody and listed.execute("SELECT 1 FROM entry WHERE text = ?", (entry,)).fetchone() is not None
+            return not nobody and is_listed(ENTRIES, entry, listed)
 
         attributes = dict(self.attributes or {})
         consent = Consent.model_validate(self.consent) if self.consent else None
@@ -193,5 +216,6 @@ def enrich_arguments(plan: Any, extract: Any) -> dict[str, Any]:
         name: plan[name]
         for name in (
             "property", "attributes", "score_column", "consent", "do_not_contact_key", "name", "rejects_key", "layout",
+            "holdout_percent", "campaign", "as_of",
         )
     }  # fmt: skip

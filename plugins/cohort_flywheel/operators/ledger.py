@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import lines
+from cohort_flywheel.operators.listed import add_to_list, make_list
 from cohort_flywheel.send_ledger import Header, ledger_folder, ledger_key, read_header, read_ledger, write_ledger
 
 #: By how much S3's clock and a worker's may differ, generously: it only makes us open some ledgers more.
@@ -63,22 +64,22 @@ def find_ledger(s3: S3Hook, bucket: str, template: str, name: str) -> Header | N
 
 
 def load_ledger(s3: S3Hook, bucket: str, template: str, name: str, players: sqlite3.Connection) -> int:
-    """Copy the players of one launch into table `launched`; returns their number."""
+    """Make the list `launched` of the players of one launch; returns their number."""
     key = ledger_key(template, name)
-    players.execute("CREATE TABLE launched (text TEXT PRIMARY KEY) WITHOUT ROWID")
+    make_list(players, "launched")
     _, found = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
-    return _insert(players, "launched", found)
+    return add_to_list(players, "launched", found)
 
 
 def load_recently_mailed(
     s3: S3Hook, bucket: str, template: str, since: datetime, own_name: str, listed: sqlite3.Connection
 ) -> int:
-    """Copy the players of a template's launches at or after an instant into table `mailed`; returns how many.
+    """Make the list `mailed` of the players of a template's launches at or after an instant; returns how many.
 
-    It has one column, `text`, the playerId. Of every cohort, threshold, as-of and destination, but of `own_name`: who
+    Of every cohort, threshold, as-of and destination, but of `own_name`: who
     is tried again was not mailed by another. The lists may be longer than a worker's memory.
     """
-    listed.execute("CREATE TABLE mailed (text TEXT PRIMARY KEY) WITHOUT ROWID")
+    make_list(listed, "mailed")
     pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=ledger_folder(template))
     own, number = ledger_key(template, own_name), 0
     for item in (item for page in pages for item in page.get("Contents", ())):
@@ -87,10 +88,5 @@ def load_recently_mailed(
             continue
         header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
         if header.launched_at >= since:
-            number += _insert(listed, "mailed", players)
+            number += add_to_list(listed, "mailed", players)
     return number
-
-
-def _insert(players: sqlite3.Connection, table: str, player_ids: Iterable[str]) -> int:
-    sentence = f"INSERT OR IGNORE INTO {table} VALUES (?)"  # noqa: S608 - a name of ours
-    return players.executemany(sentence, ((each,) for each in player_ids)).rowcount

@@ -15,9 +15,11 @@ from airflow.sdk import BaseOperator
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.as_of import RunDates, as_of
+from cohort_flywheel.campaign import NONE, choose_campaign, why_none, with_mail
 from cohort_flywheel.cohorts import Cohort
 from cohort_flywheel.contacts import read_do_not_contact
-from cohort_flywheel.destinations import destination
+from cohort_flywheel.destinations import destination, has_campaigns
+from cohort_flywheel.email_template import read_template
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import lines
 from cohort_flywheel.operators.claim import word
@@ -29,7 +31,7 @@ from cohort_flywheel.operators.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.operators.settings import PREFIX, SETTINGS, read_settings
 from cohort_flywheel.operators.state import State
 from cohort_flywheel.plan import check_extract, make_plan
-from cohort_flywheel.registry import read_registry
+from cohort_flywheel.registry import Registry, read_registry
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,6 +46,7 @@ class CohortPlanOperator(BaseOperator):
     :param registry: the path of cohorts.yaml, read when the task runs.
     :param schedule: the DAG's cron, in UTC.
     :param destination: a module of `cohort_flywheel.destinations`.
+    :param templates: the folder of the mails' templates; left out, `email` beside the registry.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     :param clock: gives the time, with its zone.
     """
@@ -56,12 +59,14 @@ class CohortPlanOperator(BaseOperator):
         registry: Path,
         schedule: str,
         destination: str,
+        templates: Path | None = None,
         aws_conn_id: str | None = "aws_default",
         clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.registry, self.schedule, self.destination = registry, schedule, destination
+        self.templates = templates or registry.parent / "email"
         self.aws_conn_id, self.clock = aws_conn_id, clock
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -75,17 +80,27 @@ class CohortPlanOperator(BaseOperator):
             check_extract(params, word(run.run_type))
             # what hands nothing over needs nothing of the destination
             hands_over = not params["dry_run"] and not params.get("extract_only")
-            settings = read_settings((*SETTINGS, *(where.SETTINGS if hands_over else ())))
+            moment = self._as_of(context)
+            campaign = self._campaign(registry, cohort, context, moment)
+            mails = campaign["mode"] != "none"
+            settings = read_settings(
+                (
+                    *SETTINGS,
+                    *(where.SETTINGS if hands_over else ()),
+                    *(where.CAMPAIGN_SETTINGS if mails else ()),
+                )
+            )
             plan = make_plan(
                 cohort,
                 params=params,
-                as_of=self._as_of(context),
+                as_of=moment,
                 run_type=word(run.run_type),
                 user=getattr(run, "triggering_user_name", None),
                 layout=where.LAYOUT,
                 schedule=self.schedule,
                 settings=settings,
                 extract_sha256=self._check_dropped(params.get("extract_uri"), cohort, settings["export_bucket"]),
+                campaign=campaign,
             )
             self._check_aws(settings, plan)
             snapshot = find_source(
@@ -95,8 +110,10 @@ class CohortPlanOperator(BaseOperator):
                 if where.NEVER_KNEW_OPT_OUTS and registry.opt_outs is None:
                     self._check_opt_outs(plan)
                 where.check(settings, self.aws_conn_id, self.log)
+            if mails:
+                where.check_campaign(campaign, settings, self.aws_conn_id)
         self.log.info(
-            "%s: %s %s %s (%s) at %s, from %s",
+            "%s: %s %s %s (%s) at %s, from %s; campaign: %s",
             plan["name"],
             plan["property"],
             plan["direction"],
@@ -104,8 +121,29 @@ class CohortPlanOperator(BaseOperator):
             plan["threshold_from"],
             plan["as_of"],
             snapshot.key if snapshot else plan["extract_uri"] or "the graph",
+            campaign["mode"],
         )
         return plan | settings
+
+    def _campaign(self, registry: Registry, cohort: Cohort, context: Context, moment: datetime) -> dict[str, Any]:
+        """The campaign, and what its mail asks of each row."""
+        run = context["dag_run"]
+        newest = last_instant(self.schedule, self.clock())
+        never = why_none(context["params"], word(run.run_type), moment, newest)
+        campaign = choose_campaign(
+            cohort, context["params"], approval=registry.approval, why_none=never,
+            user=getattr(run, "triggering_user_name", None),
+        )  # fmt: skip
+        if campaign["mode"] == "none":
+            if never and cohort.campaign and cohort.campaign.mode != "none":
+                self.log.info("no campaign, as this is %s", never)
+            return dict(NONE)
+        if not has_campaigns(self.destination):
+            raise FlywheelError(
+                f"campaign={campaign['mode']}, but there are no campaigns at {self.destination}: set the campaign of"
+                f" cohort {cohort.name} to `mode: none` in the registry, or choose another destination"
+            )
+        return with_mail(campaign, read_template(self.templates, campaign["template"]), cohort.columns())
 
     def _check_opt_outs(self, plan: Mapping[str, Any]) -> None:
         """Refuse an empty do-not-contact list: those who opted out elsewhere would be written to again."""

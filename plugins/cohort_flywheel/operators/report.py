@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+class ReportSources(NamedTuple):
+    """The tasks of a run from whose outputs its report is put together, by their ids."""
+
+    plan: str
+    extract: str
+    checked: str
+    imported: str
+    prepared: str = "prepare_campaign"
+    approval: str = "approve_campaign"
+    launched: str = "launch_campaign"
+    followed: str = "follow_campaign"
+
+
 class CohortReportOperator(BaseOperator):
     """Write what the run reached to the state bucket as JSON, and as a table to the log.
 
@@ -29,10 +42,7 @@ class CohortReportOperator(BaseOperator):
     sums do not hold. Takes the output of a task only where the task succeeded in this run: after a clear, one that
     is skipped still has its earlier output. Returns (each also an XCom of its own) `report_url` and `outcome`.
 
-    :param plan: the task_id of CohortPlanOperator.
-    :param extract: the task_id of GremlinToS3Operator.
-    :param checked: the task_id of CohortLimitsOperator.
-    :param imported: the task_id of CohortResultOperator.
+    :param sources: where the facts are from. A task of a campaign that the DAG does not have gives none.
     :param aws_conn_id: the Airflow connection used for AWS credentials. (templated)
     :param notify: who is told of a task that failed without a last word.
     :param clock: gives the time, with its zone.
@@ -44,65 +54,79 @@ class CohortReportOperator(BaseOperator):
     def __init__(
         self,
         *,
-        plan: str,
-        extract: str,
-        checked: str,
-        imported: str,
+        sources: ReportSources,
         aws_conn_id: str | None = "aws_default",
         notify: Notify | None = None,
         clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.extract, self.checked, self.imported = plan, extract, checked, imported
-        self.aws_conn_id, self.notify, self.clock = aws_conn_id, notify or Notify(), clock
-
-    def _not_before(self, task_id: str) -> set[str]:
-        """This task, and those that do not come before it: whether they have run yet is chance."""
-        dag = self.get_dag()
-        return set(dag.task_ids) - self.get_flat_relative_ids(upstream=True) if dag else {task_id}
+        self.sources, self.aws_conn_id = sources, aws_conn_id
+        self.notify, self.clock = notify or Notify(), clock
 
     def execute(self, context: Context) -> dict[str, Any]:
         with outside("Clearing this task is safe: it writes the same report again.") as done:
-            dag_run, ti = context["dag_run"], context["ti"]
-            states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
-            tasks = {task: word(state) for task, state in states.items() if task not in self._not_before(ti.task_id)}
-            run = {
-                "dag_id": dag_run.dag_id,
-                "run_id": dag_run.run_id,
-                "run_type": word(dag_run.run_type),
-                "started": dag_run.start_date.isoformat() if dag_run.start_date else None,
-                "reported": self.clock().isoformat(),
-                "triggered_by": getattr(dag_run, "triggering_user_name", None),
-            }
-            plan, extract, imported = (
-                ti.xcom_pull(task_ids=task, key=key) if tasks.get(task) == "success" else None
-                for task, key in ((self.plan, "return_value"), (self.extract, "facts"), (self.imported, "return_value"))
-            )
-            # the segment as it was put together, and the extract, which another run's snapshot may have changed
-            judged = tasks.get(self.checked) in ("success", "failed") and ti.xcom_pull(
-                task_ids=self.checked, key="judged"
-            )
-            if judged:
-                extract = judged["extract"]
-            report = make_report(run, tasks, plan=plan, extract=extract, judged=judged or None, imported=imported)
+            report, url = write_report(self, context, self.sources, self.clock, self.aws_conn_id)
             self.log.info("\n%s", table(report))
-            if plan:
-                bucket, folder = plan["state_bucket"], plan["report_folder"]
-            else:  # the plan refused the run, so there is no name to file it under but the run's own
-                bucket, folder = (
-                    read_settings(["state_bucket"])["state_bucket"],
-                    report_folder(dag_run.dag_id),
-                )
-            key = folder + report_file_name(dag_run.dag_id, dag_run.run_id)
-            body = json.dumps(report, indent=2, sort_keys=True)
-            S3Hook(aws_conn_id=self.aws_conn_id).load_string(body, key, bucket, replace=True)
-            url = f"s3://{bucket}/{key}"
             done.append(f"the report was put at {url}")
             if report["faults"]:
                 raise FlywheelError(
                     f"the figures do not add up: {'; '.join(report['faults'])}; send to nobody, and ask for help"
                 )
-            tell_of_the_untold(self.notify, context, tasks)
+            tell_of_the_untold(self.notify, context, report["tasks"])
         self.log.info("the report is at %s", url)
         return {"report_url": url, "outcome": report["outcome"]}
+
+
+def write_report(
+    task: BaseOperator,
+    context: Context,
+    sources: ReportSources,
+    clock: Clock = utc_now,
+    aws_conn_id: str | None = "aws_default",
+) -> tuple[dict[str, Any], str]:
+    """Put the report of a run so far, of the tasks before this one; returns it and its S3 address."""
+    dag_run, ti = context["dag_run"], context["ti"]
+    states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
+    later = _not_before(task)
+    tasks = {name: word(state) for name, state in states.items() if name not in later}
+    run = {
+        "dag_id": dag_run.dag_id,
+        "run_id": dag_run.run_id,
+        "run_type": word(dag_run.run_type),
+        "started": dag_run.start_date.isoformat() if dag_run.start_date else None,
+        "reported": clock().isoformat(),
+        "triggered_by": getattr(dag_run, "triggering_user_name", None),
+    }
+
+    def output(name: str, key: str = "return_value", states: tuple[str, ...] = ("success",)) -> Any:
+        return ti.xcom_pull(task_ids=name, key=key) if tasks.get(name) in states else None
+
+    plan, extract, imported = output(sources.plan), output(sources.extract, "facts"), output(sources.imported)
+    # the segment as it was put together, and the extract, which another run's snapshot may have changed
+    judged = output(sources.checked, "judged", ("success", "failed"))
+    if judged:
+        extract = judged["extract"]
+    campaign = {
+        "prepared": output(sources.prepared),
+        "answer": output(sources.approval, "answer", ("success", "failed")),
+        "launched": output(sources.launched),
+        "followed": output(sources.followed),
+    }
+    report = make_report(
+        run, tasks, plan=plan, extract=extract, judged=judged or None, imported=imported, campaign=campaign
+    )
+    if plan:
+        bucket, folder = plan["state_bucket"], plan["report_folder"]
+    else:  # the plan refused the run, so there is no name to file it under but the run's own
+        bucket, folder = read_settings(["state_bucket"])["state_bucket"], report_folder(dag_run.dag_id)
+    key = folder + report_file_name(dag_run.dag_id, dag_run.run_id)
+    body = json.dumps(report, indent=2, sort_keys=True)
+    S3Hook(aws_conn_id=aws_conn_id).load_string(body, key, bucket, replace=True)
+    return report, f"s3://{bucket}/{key}"
+
+
+def _not_before(task: BaseOperator) -> set[str]:
+    """This task, and those that do not come before it: whether they have run yet is chance."""
+    dag = task.get_dag()
+    return set(dag.task_ids) - task.get_flat_relative_ids(upstream=True) if dag else {task.task_id}

@@ -14,7 +14,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime, timedelta
 from email.utils import formataddr, parseaddr
 from functools import cached_property
@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
-from cohort_flywheel.approval import check_approval
+from cohort_flywheel.campaign import check_same_mail
 from cohort_flywheel.email_template import (
     UNSUBSCRIBE,
     EmailTemplate,
@@ -43,8 +43,7 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import get_json, lines, put_json
 from cohort_flywheel.hooks.sesv2 import SesV2Hook
-from cohort_flywheel.names import claim_key
-from cohort_flywheel.operators.claim import hold, this_run, word
+from cohort_flywheel.operators.launch import alone, check_approved, check_its_day
 from cohort_flywheel.operators.ledger import (
     check_same_launch,
     find_ledger,
@@ -52,6 +51,7 @@ from cohort_flywheel.operators.ledger import (
     load_recently_mailed,
     put_ledger,
 )
+from cohort_flywheel.operators.listed import is_listed
 from cohort_flywheel.operators.newest import skip_unless_newest
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.progress import Progress
@@ -66,13 +66,11 @@ from cohort_flywheel.operators.ses_sends import (
     Tally,
     Withdrawals,
     by_reason,
-    is_listed,
     launch_folder,
 )
 from cohort_flywheel.operators.state import State
 from cohort_flywheel.operators.temporary import TemporaryFolderMixin
 from cohort_flywheel.send_ledger import Header, ledger_key
-from cohort_flywheel.source import is_the_days
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -153,6 +151,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             if not self.segment["rows"]:
                 raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is nobody to mail")
             template = read_template(self.templates, campaign["template"])
+            check_same_mail(campaign, template)
             check_template(template, self._columns())
             _check_unsubscribe(template)
             _check_account(self.hook.account(), self.segment["rows"])
@@ -247,8 +246,8 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def execute(self, context: Context) -> dict[str, Any]:
         clearing = "Clearing this task is safe: nobody whose mail may have gone out is mailed again."
         with outside(clearing) as done, self.temporary_folder() as folder:
-            self._check_approved()
-            self._check_run(context)
+            check_approved(self.plan, self.segment, self.prepared, self.approval)
+            check_its_day(self.plan, context)
             _check_stored(self.hook, self.prepared["template"], self.prepared["ses_template"])
             with closing(sqlite3.connect(folder / "players.sqlite")) as players:
                 output = self._launch(context, folder, players, done)
@@ -282,29 +281,6 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     # --- what must hold
 
-    def _check_approved(self) -> None:
-        prepared, campaign = self.prepared, self.plan["campaign"]
-        asked = {name: prepared[name] for name in ("mode", "template", "from", "rows", "segment_sha256")}
-        ours = {name: campaign[name] for name in ("mode", "template", "from")}
-        if asked != ours | {"rows": self.segment["rows"], "segment_sha256": self.segment["sha256"]}:
-            raise FlywheelError(
-                "what was prepared is not this run's segment and campaign: clear prepare_campaign and what follows it"
-            )
-        if prepared["mode"] != "launch":
-            raise FlywheelError(
-                f"the campaign of this run is {prepared['mode']}: only a run with campaign=launch mails"
-            )
-        check_approval(prepared, self.approval, campaign["approvers"])
-
-    def _check_run(self, context: Context) -> None:
-        """A backfill, and what does not stand for its day, never launch."""
-        if word(context["dag_run"].run_type) == "backfill":
-            raise FlywheelError("a backfill never launches a campaign: the newest as-of's own run does")
-        if self.plan["dry_run"] or not is_the_days(self.plan):
-            raise FlywheelError(
-                f"{self.plan['name']} does not stand for its day (dry run, live, extract_uri): it mails nobody"
-            )
-
     @cached_property
     def _is_newest(self) -> bool:
         """Asked once a try: a launch that began in time is not cut off by midnight."""
@@ -328,7 +304,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             skip_unless_newest(plan, state, context, self.clock, self.log)
             _check_account(self.hook.account(), self.segment["rows"])
             _check_sender(self.hook, plan["campaign"])
-            with self._alone(state, context):
+            with alone(state, template, context):
                 since = datetime.fromisoformat(plan["as_of"]) - timedelta(days=plan["campaign"]["not_again_days"])
                 load_recently_mailed(s3, bucket, template, since, name, players)
                 header = header._replace(players=sum(1 for _ in _not_in("mailed", rows, players)))
@@ -336,22 +312,6 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
                 put_ledger(s3, bucket, header, _not_in("mailed", rows, players), folder)
         done.append(f"the send ledger was put at {place}")
         load_ledger(s3, bucket, template, name, players)
-
-    @contextmanager
-    def _alone(self, state: State, context: Context) -> Iterator[None]:
-        """While no other run launches a campaign of the same template, whichever its destination."""
-        template = self.prepared["template"]
-        key = claim_key(f"campaign_{template}")
-        try:
-            hold(state, key, f"template {template}", context)
-        except FlywheelError:
-            raise AirflowException(
-                f"another run is launching a campaign of template {template}: a later try sees whom it mails"
-            ) from None
-        try:
-            yield
-        finally:
-            state.end_claim(key, this_run(context))
 
     def _put_record(self, s3: S3Hook) -> None:
         """A result is launched once, with one mail; raises FlywheelError where it was with another."""

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import batched
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -33,13 +32,14 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from cohort_flywheel.cohorts import Consent
-from cohort_flywheel.contacts import Reject, judge, projection, read_do_not_contact
+from cohort_flywheel.contacts import Reject, judge, projection
 from cohort_flywheel.email_template import lacks
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
-from cohort_flywheel.hooks.s3 import get_json, keys, lines, put_json, put_unless_equal
+from cohort_flywheel.hooks.s3 import get_json, keys, put_json, put_unless_equal
 from cohort_flywheel.hooks.sesv2 import SENDS_IN_FLIGHT, SesV2Hook
 from cohort_flywheel.membership import Member
+from cohort_flywheel.operators.listed import ENTRIES, is_listed, load_do_not_contact, make_list
 from cohort_flywheel.segment_file import digest
 
 #: Whose mails are intended, sent and answered for together.
@@ -202,7 +202,7 @@ class Withdrawals:
         self._players, self._is_newest = players, is_newest
         self._consent = Consent.model_validate(plan["consent"]) if plan["consent"] else None
         self._etag: str | None = None
-        players.execute("CREATE TABLE entry (text TEXT PRIMARY KEY) WITHOUT ROWID")
+        make_list(players, ENTRIES)
 
     def of(self, rows: Sequence[Row]) -> dict[str, str]:
         """The reason of each player who is not to be mailed."""
@@ -219,7 +219,7 @@ class Withdrawals:
             return "recently_mailed"
         now = judge(
             Member(row.player_id, 0), record, attributes={}, score_column=None, consent=self._consent,
-            do_not_contact=lambda entry: is_listed("entry", entry, self._players),
+            do_not_contact=lambda entry: is_listed(ENTRIES, entry, self._players),
         )  # fmt: skip
         if isinstance(now, Reject):
             return now.reason
@@ -235,12 +235,7 @@ class Withdrawals:
         etag = self._s3.get_conn().head_object(Bucket=bucket, Key=key)["ETag"]
         if etag == self._etag:
             return
-        self._players.execute("DELETE FROM entry")
-        line = 1
-        for some in batched(lines(self._s3, bucket, key), 10_000):
-            entries = read_do_not_contact(list(some), line)
-            line += len(some)
-            self._players.executemany("INSERT OR IGNORE INTO entry VALUES (?)", ((entry,) for entry in entries))
+        load_do_not_contact(self._s3, bucket, key, self._players)
         self._etag = etag
 
 
@@ -345,11 +340,6 @@ class Sends:
     def _stop(self, why: Exception) -> None:
         self.why = self.why or why
         self._stopped.set()
-
-
-def is_listed(table: str, text: str, players: sqlite3.Connection) -> bool:
-    sentence = f"SELECT 1 FROM {table} WHERE text = ?"  # noqa: S608 - a name of ours
-    return players.execute(sentence, (text,)).fetchone() is not None
 
 
 def by_reason(reasons: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

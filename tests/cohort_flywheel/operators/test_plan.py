@@ -60,7 +60,7 @@ def test_a_dry_run_writes_to_the_state_bucket_only(airflow_env: Any, context: An
         (
             {"dry_rum": True},
             "this DAG has no param dry_rum: the params are cohort, threshold, source, dry_run, extract_only,"
-            " extract_uri, override_limits, override_reason; correct the name",
+            " extract_uri, override_limits, override_reason, campaign; correct the name",
         ),
         ({"cohort": "ea_atrsk"}, r"no cohort 'ea_atrsk' \(did you mean ea_atrisk\?\)"),
         ({"threshold": 2.5}, "2.5 is no whole number"),

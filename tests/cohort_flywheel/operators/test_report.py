@@ -12,7 +12,7 @@ from airflow.sdk import DAG, BaseNotifier
 from airflow.sdk.exceptions import AirflowFailException
 from jsonschema import Draft202012Validator
 
-from cohort_flywheel.operators.report import CohortReportOperator
+from cohort_flywheel.operators.report import CohortReportOperator, ReportSources
 from cohort_flywheel.registry import Notify
 from local.config import ROOT
 
@@ -83,7 +83,7 @@ class Run:
     def report(self) -> dict[str, Any]:
         self.ti.states["report"] = "running"
         return CohortReportOperator(
-            task_id="report", plan="plan", extract="extract", checked="check_limits", imported="record_result",
+            task_id="report", sources=ReportSources("plan", "extract", "check_limits", "record_result"),
             notify=Notify(on_call=[{"notifier": f"{__name__}.Recorder"}]), clock=lambda: NOW,
         ).execute(self.context)  # fmt: skip
 

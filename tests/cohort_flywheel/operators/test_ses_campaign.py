@@ -27,6 +27,7 @@ from cohort_flywheel.operators.ses_campaign import SesLaunchCampaignOperator, Se
 from cohort_flywheel.operators.state import State
 from local import seed
 from local.config import CONTACT_LIST, TOPIC
+from tests.cohort_flywheel.campaigns import planned
 from tests.cohort_flywheel.ses_account import NEWEST, Account
 
 SENDER, UNSUBSCRIBE = "Studio <play@studio.example>", "{{amazonSESUnsubscribeUrl}}"
@@ -131,8 +132,8 @@ class Campaign(Account):
 
     def prepare(self, plan: dict[str, Any], segment: dict[str, Any], context: Any) -> dict[str, Any]:
         made = SesPrepareCampaignOperator(
-            task_id="prepare_campaign", plan=plan, segment=segment, segment_id=segment["s3_url"],
-            templates=self.templates,
+            task_id="prepare_campaign", plan=planned(plan, self.templates), segment=segment,
+            segment_id=segment["s3_url"], templates=self.templates,
         ).execute(context)  # fmt: skip
         return dict(json.loads(json.dumps(made)))  # as it comes back from the database
 
@@ -518,7 +519,7 @@ def test_an_approval_is_of_every_part_of_what_was_prepared(launch: Launch) -> No
 def test_only_a_launch_mails(account: Campaign, context: Any, mode: str) -> None:
     plan, segment = account.launch_plan(mode), account.released("cohort", account.players(1))
     prepared = account.prepare(plan, segment, context())
-    with pytest.raises(AirflowFailException, match=f"the campaign of this run is {mode}: only a run with"):
+    with pytest.raises(AirflowFailException, match=f"the campaign of this run is {mode}: only campaign=launch mails"):
         account.launch(plan, segment, prepared, context())
     assert account.state_keys("sends/") == []
 
