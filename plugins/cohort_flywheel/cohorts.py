@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Literal
 
@@ -127,9 +128,23 @@ class Campaign(Strict):
 
     mode: Literal["none", "draft", "test", "launch"] = "none"
     template: Annotated[str, Field(pattern=f"^{TEMPLATE_NAME}$")]
-    sender: Annotated[str, Field(alias="from", pattern=r"^[^@\r\n]+@[^@\r\n]+$")]
+    sender: Annotated[str, Field(alias="from")]
     not_again_days: Annotated[StrictInt, Field(ge=1)] | None = None
-    test_addresses: list[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]] = Field(default_factory=list)
+    test_addresses: list[str] = Field(default_factory=list)
+
+    @field_validator("sender")
+    @classmethod
+    def _has_an_address(cls, sender: str) -> str:
+        if not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+|[^<>@\r\n]+ <[^\s<>@]+@[^\s<>@]+>", sender):
+            raise ValueError(f"{sender!r} is no sender: write an address, as in Studio <play@studio.example>")
+        return sender
+
+    @field_validator("test_addresses")
+    @classmethod
+    def _are_addresses(cls, addresses: list[str]) -> list[str]:
+        if wrong := [each for each in addresses if not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+", each)]:
+            raise ValueError(f"{wrong[0]!r} is no address: write it without a name, as in qa@studio.example")
+        return addresses
 
 
 def mildest(thresholds: list[int], direction: Direction) -> int:

@@ -15,10 +15,12 @@ from cohort_flywheel.contacts import (
     Reject,
     as_text,
     fold,
+    is_held_out,
     judge,
     plain_address,
     projection,
     read_do_not_contact,
+    withheld,
 )
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.membership import Member
@@ -351,3 +353,53 @@ def test_any_record_has_exactly_one_outcome(
         said = record.get("emailConsent")
         assert said in ("yes", True, "true") or (said in (None, "") and consent.silence == "opted_in")
         assert type(said) in (str, bool, type(None))
+
+
+# --- who is no row all the same --------------------------------------------------------------------------
+
+PLAYERS = [f"player-{number}" for number in range(2_000)]
+
+
+def why(contact: Contact, **about: Any) -> Reject | None:
+    defaults: dict[str, Any] = {"asked": {}, "recently_mailed": lambda _: False, "holdout_percent": 0}
+    return withheld(contact, **(defaults | about))
+
+
+def test_whoever_lacks_what_the_mail_needs_is_a_fault_of_the_data() -> None:
+    contact = Contact("ann", "ann@example.com", {"FirstName": "Ann", "LastName": ""})
+    assert why(contact) is None
+    assert why(contact, asked={"FirstName": None, "LastName": "of ours"}) is None
+    assert why(contact, asked={"LastName": None}) == Reject("ann", "missing_value", "LastName")
+
+
+def test_whoever_was_mailed_recently_is_not_a_row_again() -> None:
+    contact = Contact("ann", "ann@example.com", {})
+    assert why(contact, recently_mailed={"bob"}.__contains__) is None
+    assert why(contact, recently_mailed={"ann"}.__contains__) == Reject("ann", "recently_mailed")
+
+
+def test_the_holdout_is_its_share_and_the_same_players_always() -> None:
+    held = {player for player in PLAYERS if is_held_out(player, 20)}
+    assert 300 < len(held) < 500, "a fifth of two thousand, by a hash"
+    assert held == {player for player in reversed(PLAYERS) if is_held_out(player, 20)}
+    assert {player for player in PLAYERS if is_held_out(player, 10)} < held
+    assert not any(is_held_out(player, 0) for player in PLAYERS)
+    someone = next(iter(held))
+    assert why(Contact(someone, "a@example.com", {}), holdout_percent=20) == Reject(someone, "holdout")
+    # known values: another hash would hold out others than the runs before
+    assert [player for player in PLAYERS[:40] if is_held_out(player, 10)] == [
+        "player-9",
+        "player-12",
+        "player-29",
+        "player-30",
+        "player-34",
+        "player-35",
+    ]
+
+
+def test_the_holdout_is_a_share_of_whoever_would_be_mailed() -> None:
+    held = next(player for player in PLAYERS if is_held_out(player, 20))
+    contact = Contact(held, "a@example.com", {"LastName": ""})
+    assert why(contact, asked={"LastName": None}, holdout_percent=20) == Reject(held, "missing_value", "LastName")
+    mailed = why(contact, recently_mailed={held}.__contains__, holdout_percent=20)
+    assert mailed == Reject(held, "recently_mailed")

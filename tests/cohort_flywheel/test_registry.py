@@ -194,6 +194,25 @@ FAULTS = {
     "twice in a range": ({"line_10": "    threshold_range: {min: 0, max: 9, min: 1}"}, 10, "min stands a second time"),
     "twice in attributes": ({"line_12": "    attributes: {A: a, A: b}"}, 12, "A stands a second time"),
     "twice in consent": ({"line_18": "      silence: opted_out\n      silence: opted_in"}, 19, "first on line 18"),
+    # a campaign
+    "campaign misspelt": ({"line_12": "    attributes: {}\n    campain: {template: back, from: a@x.example}"}, 13,
+        "did you mean campaign"),
+    "typo in a campaign": ({"line_12": "    attributes: {}\n    campaign: {template: back, form: a@x.example}"}, 13,
+        "campaign.form is no key .*did you mean from.*the keys are mode, template, from, not_again_days"),
+    "a campaign of nobody": ({"line_12": "    attributes: {}\n    campaign: {template: back, from: Studio}"}, 13,
+        "campaign.from: 'Studio' is no sender: write an address"),
+    "a mode that there is not": (
+        {"line_12": "    attributes: {}\n    campaign: {mode: send, template: back, from: a@x.example}"}, 13,
+        "campaign.mode: .*'none', 'draft', 'test' or 'launch'"),
+    "no template": ({"line_12": "    attributes: {}\n    campaign: {from: a@x.example}"}, 13,
+        "the key campaign.template is missing"),
+    "a test to nowhere": (
+        {"line_12": "    attributes: {}\n    campaign: {template: b, from: a@x.io, test_addresses: [Q <q@x.example>]}"},
+        13, "campaign.test_addresses: 'Q <q@x.example>' is no address"),
+    "never again": (
+        {"line_12": "    attributes: {}\n    campaign: {template: b, from: a@x.example, not_again_days: 0}"}, 13,
+        "campaign.not_again_days"),
+    "everybody held out": ({"line_12": "    attributes: {}\n    holdout_percent: 100"}, 13, "holdout_percent"),
     # a value of the wrong kind
     "threshold as text": ({"line_9": '    threshold: "2"'}, 9, "threshold: .*integer"),
     "threshold as a float": ({"line_9": "    threshold: 2.5"}, 9, "threshold: .*integer"),
@@ -483,6 +502,24 @@ def test_nobody_is_told_and_no_pool_is_named_unless_the_registry_says() -> None:
     assert (read_registry(SHIPPED).graph_pool, read_registry(SHIPPED).notify.on_call) == (None, [])
 
 
+def test_who_may_approve_is_nobody_unless_the_registry_says() -> None:
+    assert parse().approval.model_dump() == {"approvers": [], "own_runs": False, "hours": 12}
+    registry = parse(line_3="destination: ses\napproval: {approvers: [ann, bo], hours: 3, own_runs: true}")
+    assert (registry.approval.approvers, registry.approval.hours, registry.approval.own_runs) == (
+        ["ann", "bo"],
+        3,
+        True,
+    )
+
+
+def test_a_cohort_says_how_it_is_mailed_and_whom_it_holds_out() -> None:
+    calm = parse(line_11="    daily: true\n    holdout_percent: 10\n    campaign: {template: back, from: a@x.example}")
+    found = calm.cohort("calm")
+    assert (found.holdout_percent, found.campaign and found.campaign.mode) == (10, "none")
+    assert parse().cohort("calm").holdout_percent == 0
+    assert parse().cohort("calm").campaign is None
+
+
 @pytest.mark.parametrize("name", SHIPPED_COHORTS)
 def test_every_shipped_cohort_has_limits_and_only_nobody_at_risk_is_good_news(name: str) -> None:
     limits = read_registry(SHIPPED).cohort(name).limits
@@ -537,6 +574,9 @@ FILE_FAULTS = {
     "cohorts twice": ({"line_20": "cohorts:\n  wild:"}, 20, r"cohorts stands a second time \(first on line 4\)"),
     "destination": ({"line_3": "destination: ../evil"}, 3, "destination must begin with a letter"),
     "opt-outs that are not none": ({"line_3": "destination: ses\nopt_outs: all"}, 4, "opt_outs: .*'none'"),
+    "nobody's name": ({"line_3": 'destination: ses\napproval: {approvers: [""]}'}, 4, "approval.approvers"),
+    "an approval of no time": ({"line_3": "destination: ses\napproval: {hours: 0}"}, 4, "approval.hours"),
+    "approvals misspelt": ({"line_3": "destination: ses\napproval: {aprovers: []}"}, 4, "did you mean approvers"),
     "a pool without a name": ({"line_3": 'destination: pinpoint\ngraph_pool: ""'}, 4, "graph_pool: .*1 character"),
     "whom to tell": ({"line_3": "destination: pinpoint\nnotify: {oncall: []}"}, 4,
         "notify.oncall.*did you mean on_call"),

@@ -60,6 +60,19 @@ def test_contacts_become_rows_and_rejects_become_lines(tmp_path: Path) -> None:
     ]
 
 
+def test_whoever_is_withheld_is_asked_last_and_is_a_reject(tmp_path: Path) -> None:
+    def withheld(asked: Contact) -> Reject | None:
+        assert asked.player_id != "cem", "a value that the destination refuses comes first"
+        return Reject("eve", "holdout") if asked.player_id == "eve" else None
+
+    judged = [contact("ann"), Reject("bob", "no_record"), contact("cem", first="line\nbreak"), contact("eve")]
+    paths = tmp_path / "rows.csv", tmp_path / "rejects.csv"
+    counts = write_segment(iter(judged), NAMES, pinpoint, *paths, withheld)
+    assert counts == {"members": 4, "rows": 1, "rejects": {"bad_value": 1, "holdout": 1, "no_record": 1}}
+    assert [row[2] for row in cells(paths[0])[1:]] == ["ann"]
+    assert cells(paths[1])[-1] == ["eve", "holdout", ""]
+
+
 def test_an_empty_cohort_is_two_headers(tmp_path: Path) -> None:
     assert write(tmp_path) == {"members": 0, "rows": 0, "rejects": {}}
     assert len(cells(tmp_path / "rows.csv")) == len(cells(tmp_path / "rejects.csv")) == 1

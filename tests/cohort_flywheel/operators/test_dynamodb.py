@@ -175,3 +175,68 @@ def test_a_table_that_is_not_there(airflow_env: Any, config: Any) -> None:
 def test_output_is_fit_for_an_xcom_and_holds_nobody(airflow_env: Any, config: Any) -> None:
     output = json.dumps(enrich(config, extract(config, 2, "enrich_xcom")).execute({}))
     assert not any(word in output for word in ("wayne96", "msmith", "xortiz", "@", "Johnson"))
+
+
+# --- who is no row all the same --------------------------------------------------------------------------
+
+CAMPAIGN = {"mode": "launch", "template": "back", "not_again_days": 30, "placeholders": {"FirstName": None}}
+AS_OF = "2026-11-22T00:00:00+00:00"
+
+
+def put_ledger(aws: Any, config: Any, name: str, launched_at: str, *players: str, template: str = "back") -> str:
+    header = {
+        "name": name, "template": template, "segment_sha256": "ab", "destination": "ses", "launched_at": launched_at,
+        "players": len(players),
+    }  # fmt: skip
+    key = f"sends/{template}/{name}.jsonl"
+    aws("s3").put_object(
+        Bucket=config.state_bucket, Key=key, Body="\n".join([json.dumps(header), *players, ""]).encode()
+    )
+    return key
+
+
+def test_whoever_another_launch_has_mailed_is_no_row_again(airflow_env: Any, aws: Any, config: Any) -> None:
+    """Of another cohort, threshold, day and destination, within not_again_days; not by this very run, or another mail."""
+    key, ours = extract(config, 2, "enrich_mailed"), "enrich_mailed"
+    keys = [
+        put_ledger(aws, config, "ea_malice_0_2026-10-24_00-00-00", "2026-10-24T01:00:00+00:00", "wayne96"),
+        put_ledger(aws, config, "ea_atrisk_0_2026-10-22_00-00-00", "2026-10-22T23:00:00+00:00", "msmith"),
+        put_ledger(aws, config, ours, "2026-11-22T01:00:00+00:00", "xortiz"),
+        put_ledger(aws, config, "other", "2026-11-21T01:00:00+00:00", "msmith", template="hello"),
+    ]
+    try:
+        about = {"campaign": CAMPAIGN, "as_of": AS_OF, "name": ours}
+        output = enrich(config, key, **about).execute({})
+        assert (output["rows"], output["rejects"]) == (2, {"recently_mailed": 1})
+        rejects = text(aws, config.state_bucket, "rejects/enrich_mailed.csv").splitlines()
+        assert rejects[1:] == ["wayne96,recently_mailed,"]
+        nobody = {"mode": "none"}
+        assert enrich(config, key, campaign=nobody, as_of=AS_OF, name=ours).execute({})["rows"] == 3
+    finally:
+        for each in keys:
+            aws("s3").delete_object(Bucket=config.state_bucket, Key=each)
+
+
+def test_a_mail_that_needs_a_value_keeps_out_who_has_none(airflow_env: Any, aws: Any, config: Any) -> None:
+    key = extract(config, 0, "enrich_lacking")
+    carried = {"attributes": {"Guild": "guild"}}  # which no record of the sample has
+    plain = enrich(config, key, **carried).execute({})
+    lacking = enrich(
+        config, key, **carried, campaign=CAMPAIGN | {"placeholders": {"Guild": None}}, as_of=AS_OF
+    ).execute({})
+    assert lacking["rejects"] == plain["rejects"] | {"missing_value": plain["rows"]}
+    assert "missing_value,Guild" in text(aws, config.state_bucket, "rejects/enrich_lacking.csv")
+    with_default = CAMPAIGN | {"placeholders": {"Guild": "no guild"}}
+    assert enrich(config, key, **carried, campaign=with_default, as_of=AS_OF).execute({})["rows"] == plain["rows"]
+
+
+def test_the_holdout_is_in_the_file_of_whichever_layout(airflow_env: Any, aws: Any, config: Any) -> None:
+    key, held = extract(config, 0, "enrich_held"), {}
+    for layout in ("pinpoint", "ses", "customer_profiles"):
+        output = enrich(config, key, holdout_percent=20, layout=layout, rejects_key=f"rejects/{layout}.csv").execute({})
+        assert output["members"] == 348 == output["rows"] + sum(output["rejects"].values())
+        lines = text(aws, config.state_bucket, f"rejects/{layout}.csv").splitlines()
+        held[layout] = {line.partition(",")[0] for line in lines if ",holdout," in line}
+        assert len(held[layout]) == output["rejects"]["holdout"]
+    assert held["pinpoint"] == held["ses"] == held["customer_profiles"]
+    assert 40 < len(held["ses"]) < 90, "a fifth of 318"
