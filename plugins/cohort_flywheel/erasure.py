@@ -8,6 +8,9 @@ import json
 import mmap
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -35,17 +38,27 @@ _KINDS = {
     "list of a launch": re.compile(r"launches/.+\.txt"),
     "batch of a launch": re.compile(r"launches/.+\.json"),
 }
+#: What stands between two quotes, without and with escapes. Which of them open a string only a whole file can tell, and
+#: a dropped one may be broken: so all are looked at.
+_PLAIN = re.compile(rb'"(?=([^"\\]*)")')
+_ESCAPED = re.compile(rb'"(?=([^"\\]*(?:\\.[^"\\]*)+)")', re.DOTALL)
 #: The columns by which a row tells whose it is.
 _PLAYER_COLUMNS = ("playerId", "User.UserId")
 _ADDRESS_COLUMNS = ("emailAddress", "Address")
 
+#: Whose an address is, empty where only the address was told, and the address.
+Addresses = Collection[tuple[str, str]]
+
 
 def read_players(lines: Iterable[bytes]) -> list[str]:
-    """The playerIds of a list, one a line; raises FlywheelError, with the line's number and never its text."""
+    """The playerIds of a list, one a line; raises FlywheelError, with the line's number and never its text.
+
+    A line in double quotes is a string of JSON: for a playerId with a blank at an end, or with a line break.
+    """
     players = set()
     for number, line in enumerate(lines, start=1):
         try:
-            players.add(line.decode("utf-8-sig").strip())
+            players.add(_read_player(line.decode("utf-8-sig").rstrip("\r\n"), number))
         except UnicodeDecodeError:
             raise FlywheelError(f"line {number} of {PLAYERS_KEY} is not UTF-8: save it so, a playerId a line") from None
     players.discard("")
@@ -56,6 +69,26 @@ def read_players(lines: Iterable[bytes]) -> list[str]:
             f"{PLAYERS_KEY} names {len(players):,} players, and {MAX_PLAYERS:,} at most are erased together: split it"
         )
     return sorted(players)
+
+
+def _read_player(text: str, number: int) -> str:
+    if not text.strip():
+        return ""
+    if text.startswith('"'):
+        with suppress(ValueError):  # half of a surrogate pair, which is no playerId, is one too
+            player = json.loads(text)
+            if isinstance(player, str) and player.encode():
+                return player
+        raise FlywheelError(
+            f"line {number} of {PLAYERS_KEY} begins with a quote and is no string of JSON: write the playerId without"
+            ' quotes, or, where the quote is its own, as "\\"…"'
+        )
+    if text != text.strip():
+        raise FlywheelError(
+            f"line {number} of {PLAYERS_KEY} has a blank at an end: take it out, or, where the playerId has it, write"
+            ' the playerId in double quotes, as " …"'
+        )
+    return text
 
 
 # --- afterwards
@@ -115,20 +148,20 @@ def kind_of(key: str) -> str | None:
 
 
 class Found(NamedTuple):
-    """How many lines of a file are of the players, and the addresses that stand in them."""
+    """How many lines of a file are of the players, and the addresses that stand in them (`Addresses`)."""
 
     lines: int
-    addresses: frozenset[str] = frozenset()
+    addresses: frozenset[tuple[str, str]] = frozenset()
 
 
-def look(kind: str, path: Path, players: Collection[str], addresses: Collection[str], rest: Path) -> Found:
+def look(kind: str, path: Path, players: Collection[str], addresses: Addresses, rest: Path) -> Found:
     """Find the players in a file, and write it without them to `rest`; an extract is only looked at.
 
     Rows and lines of others keep their bytes. `addresses` are asked where a file has no playerId.
     """
     match kind:
         case "extract":
-            return Found(_in_extract(path, players))
+            return Found(_in_extract(path, frozenset(players)))
         case "snapshot":
             starts = {b"[" + text + b"," for player in players for text in _as_json(player)}
             return Found(_lines(path, rest, tuple(starts), "vertices"))
@@ -137,15 +170,23 @@ def look(kind: str, path: Path, players: Collection[str], addresses: Collection[
         case "batch of a launch":
             return Found(_in_lists(path, rest, frozenset(players)))
         case _:
-            return _rows(path, rest, frozenset(players), frozenset(map(fold, addresses)))
+            return _rows(path, rest, frozenset(players), frozenset(fold(address) for _, address in addresses))
 
 
-def _in_extract(path: Path, players: Collection[str]) -> int:
-    """How many of the players an extract names, whoever wrote it and on however few lines."""
+def _in_extract(path: Path, players: frozenset[str]) -> int:
+    """How many of the players an extract names, whoever wrote it, with whatever escapes and on however few lines."""
     if not path.stat().st_size:
         return 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return sum(any(content.find(text) >= 0 for text in _as_json(player)) for player in players)
+        plain = {player.encode() for player in players}.intersection(map(itemgetter(1), _PLAIN.finditer(content)))
+        escaped = players.intersection(chain.from_iterable(_said(found[1]) for found in _ESCAPED.finditer(content)))
+    return len({text.decode() for text in plain} | escaped)
+
+
+def _said(quoted: bytes) -> Iterator[str]:
+    """What a string of JSON says; nothing where it is none."""
+    with suppress(ValueError):
+        yield json.loads(f'"{quoted.decode()}"', strict=False)
 
 
 def _as_json(player: str) -> set[bytes]:
@@ -199,7 +240,8 @@ def _rows(path: Path, rest: Path, players: frozenset[str], addresses: frozenset[
             its = row[address] if address is not None else ""
             if row[player] in players if player is not None else fold(its) in addresses:
                 found += 1
-                beside |= {its} - {""}
+                if its:
+                    beside.add((row[player] if player is not None else "", its))
             else:
                 write(row)
     return Found(found, frozenset(beside))

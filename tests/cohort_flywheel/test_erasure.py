@@ -34,14 +34,24 @@ SALT = b"salt" * 8
 
 
 def test_a_list_is_a_player_a_line() -> None:
-    assert read_players([b"\xef\xbb\xbfbob", b"", b" ann ", "Zoë\r".encode(), b"bob"]) == [ZOË, "ann", "bob"]
+    assert read_players([b"\xef\xbb\xbfbob", b"", b"  ", "Zoë\r".encode(), b"bob", b"an n"]) == [ZOË, "an n", "bob"]
+
+
+def test_a_line_of_json_has_what_a_plain_one_cannot() -> None:
+    quoted = [b'" ann"', b'"ann\\u0020"', b'"a\\nb"', b'"\\"ann\\""']
+    assert read_players(quoted) == [" ann", '"ann"', "a\nb", "ann "]
 
 
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
         ([b"", b"  "], "erasure/players.txt names nobody: write a playerId a line into it"),
+        ([b'""'], "line 1 of erasure/players.txt begins with a quote and is no string of JSON"),
         ([b"ann", b"\xff"], "line 2 of erasure/players.txt is not UTF-8"),
+        ([b"bob", b"ann "], "line 2 of erasure/players.txt has a blank at an end: take it out, or, where the playerId"),
+        ([b'"ann'], r'line 1 .* begins with a quote and is no string of JSON: write .* as "\\"…"$'),
+        ([b'"ann", "bob"'], "line 1 of erasure/players.txt begins with a quote and is no string of JSON"),
+        ([rb'"ann\ud800"'], "line 1 of erasure/players.txt begins with a quote and is no string of JSON"),
         ([str(n).encode() for n in range(MAX_PLAYERS + 1)], "names 1,001 players, and 1,000 at most are erased"),
     ],
 )  # fmt: skip
@@ -169,7 +179,7 @@ def test_a_segment_file_and_rejects_lose_their_rows_and_no_other_byte(paths: tup
     rows, _ = written([contact("anna"), contact(ZOË)])
     _, rejects = written(rejected[1:])
     written(everybody)
-    assert look("file of rows", path, [ANN, BOB], [], rest) == Found(1, frozenset(["an@Example.com"]))
+    assert look("file of rows", path, [ANN, BOB], [], rest) == Found(1, frozenset([(ANN, "an@Example.com")]))
     assert rest.read_bytes() == rows
     assert look("file of rows", path.with_name("rejects"), [ANN, BOB], [], rest) == Found(1)
     assert rest.read_bytes() == rejects
@@ -180,7 +190,8 @@ def test_an_import_file_has_addresses_alone(paths: tuple[Path, Path]) -> None:
     path, rest = paths
     header, row = "emailAddress,unsubscribeAll\n", "{}@Example.com,false\n"
     path.write_text(header + row.format("Ann") + row.format("bob"))
-    assert look("import file", path, [ANN], ["aNN@example.com"], rest) == Found(1, frozenset(["Ann@Example.com"]))
+    addresses = [(ANN, "aNN@example.com")]
+    assert look("import file", path, [ANN], addresses, rest) == Found(1, frozenset([("", "Ann@Example.com")]))
     assert rest.read_text() == header + row.format("bob")
 
 
@@ -188,7 +199,7 @@ def test_a_file_of_others_keeps_its_bytes_whatever_they_are(paths: tuple[Path, P
     path, rest = paths
     for content in (b"", b"x", b"a,b\n\xff,2\n", b"playerId,a\nb\xff,1\n"):
         path.write_bytes(content)
-        assert look("file of rows", path, [ANN], ["a@b.c"], rest) == Found(0)
+        assert look("file of rows", path, [ANN], [(ANN, "a@b.c")], rest) == Found(0)
 
 
 def test_an_extract_names_players_whoever_wrote_it(paths: tuple[Path, Path]) -> None:
@@ -202,6 +213,29 @@ def test_an_extract_names_players_whoever_wrote_it(paths: tuple[Path, Path]) -> 
     path.write_bytes(b"")
     assert look("extract", path, [ZOË], [], rest) == Found(0)
     assert not rest.exists()
+
+
+@pytest.mark.parametrize(
+    ("player", "written"),
+    [
+        (ANN, r"\u0061nn"),
+        (ANN, r"\u0061\u006E\u006e"),
+        ("a/n", r"a\/n"),
+        ("a/n", "a/n"),
+        (BOB, r"bo\u0022b, \u005c \u2167"),
+        ("😀", r"\ud83d\ude00"),
+        (" ann ", " ann "),
+        ("a\tn", r"a\tn"),
+        ("a\\", r"a\\"),
+    ],
+)
+def test_an_extract_names_players_by_whatever_escapes(paths: tuple[Path, Path], player: str, written: str) -> None:
+    path, rest = paths
+    record = f'[{{"playerId": ["{written}"], "ea_atrisk": [3]}}, {{"playerId": ["\\u0062", "joann"]}}]'
+    assert json.loads(record)[0]["playerId"] == [player]
+    for text in (record, f'a dropped file with a quote " of its own, {record[:-20]}', f"\\\\{record}"):
+        path.write_text(text, encoding="utf-8")
+        assert look("extract", path, [player, "nobody", "ann nn"], [], rest) == Found(1), text
 
 
 @pytest.mark.parametrize("kind", ["membership", "send ledger", "list of a launch"])

@@ -14,7 +14,8 @@ from airflow.sdk.exceptions import AirflowException
 from cohort_flywheel.cleanup import Left, table
 from cohort_flywheel.contacts import ADDRESS_ATTRIBUTE, fold, plain_address, read_do_not_contact
 from cohort_flywheel.destinations import destination
-from cohort_flywheel.erasure import PLAYERS_KEY, Found, kind_of, look, read_players
+from cohort_flywheel.erasure import PLAYERS_KEY, Addresses, Found, kind_of, look, read_players
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import Version, delete_version, fetch, lines, put_instead, versions
 from cohort_flywheel.names import DO_NOT_CONTACT_KEY
@@ -70,16 +71,16 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             if not dry_run:
                 put_tombstones(self.s3, state, players)
                 done.append(f"{len(players):,} tombstones were put")
-                refuse_at_work(self.s3, state, context)
+                self._refuse_at_work(where, context)
             addresses = self._addresses(players)
             # all addresses are known, and what only they find is gone, before a row that tells one is
             list_ = self._go_through(folder, players, addresses, done, remove=False)
             at_destination = self._at_destination(where, players, addresses, dry_run)
-            stays = self._on_the_list(players, addresses)
+            stays = [*self._under_way(where), *self._on_the_list(players, addresses)]
             self.log.info("%s players\n%s", f"{len(players):,}", table([*list_, *at_destination, *stays]))
             if not dry_run:
                 self._go_through(folder, players, addresses, done, remove=True)
-                refuse_at_work(self.s3, state, context)  # one that began since may have read what was there
+                self._refuse_at_work(where, context)  # one that began since may have read what was there
                 again = self._at_destination(where, players, addresses, True)
                 left = self._go_through(folder, players, addresses, done, remove=False)
                 if left or any(not line.why for line in again):
@@ -93,18 +94,33 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             "stays": sum(line.number for line in [*at_destination, *stays] if line.why),
         }
 
-    def _addresses(self, players: list[str]) -> set[str]:
+    def _refuse_at_work(self, where: Any, context: Context) -> None:
+        """Raise FlywheelError while a run may import, or a job does, which goes on when its run has failed."""
+        refuse_at_work(self.s3, self.settings["state_bucket"], context)
+        for job in self._under_way(where):
+            raise FlywheelError(
+                f"{job.what} {job.place} has not ended, and may bring back whom this removes: wait for its end, then"
+                " clear this task"
+            )
+
+    def _under_way(self, where: Any) -> list[Left]:
+        found = where.under_way(self.settings, self.aws_conn_id) if hasattr(where, "under_way") else []
+        return [each._replace(why="it has not ended: nothing is erased before") for each in found]
+
+    def _addresses(self, players: list[str]) -> set[tuple[str, str]]:
         """What the contacts table knows of them; their files tell more."""
         hook = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id)
         table, size = self.settings["contacts_table"], MAX_BATCH_KEYS
         batches = [players[first : first + size] for first in range(0, len(players), size)]
         answers = hook.get_many(table, "playerId", batches, [ADDRESS_ATTRIBUTE], key=lambda player: player)
-        found = [record.get(ADDRESS_ATTRIBUTE) for _, records in answers for record in records.values()]
-        texts = {text for text in found if isinstance(text, str) and text}
-        return texts | {plain for text in texts if (plain := plain_address(text))}  # as a destination has it
+        records = [record for _, found in answers for record in found.values()]
+        told = {(record["playerId"], record.get(ADDRESS_ATTRIBUTE)) for record in records}
+        texts = {(player, text) for player, text in told if isinstance(text, str) and text}
+        # as a destination has it
+        return texts | {(player, plain) for player, text in texts if (plain := plain_address(text))}
 
     def _go_through(
-        self, folder: Path, players: Collection[str], addresses: set[str], done: list[str], *, remove: bool
+        self, folder: Path, players: Collection[str], addresses: set[tuple[str, str]], done: list[str], *, remove: bool
     ) -> list[Left]:
         """Look at every version of every file; give a line for each object in which they are."""
         bytes_, number = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -138,9 +154,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         else:
             delete_version(self.s3, version)
 
-    def _at_destination(
-        self, where: Any, players: Collection[str], addresses: Collection[str], dry_run: bool
-    ) -> list[Left]:
+    def _at_destination(self, where: Any, players: Collection[str], addresses: Addresses, dry_run: bool) -> list[Left]:
         if not hasattr(where, "erase"):
             return [
                 Left("recipient", self.destination, len(players), why=f"{self.destination} has no erase: do it there")
@@ -148,11 +162,11 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         found: list[Left] = where.erase(self.settings, players, addresses, dry_run, self.aws_conn_id)
         return found
 
-    def _on_the_list(self, players: Collection[str], addresses: Collection[str]) -> list[Left]:
+    def _on_the_list(self, players: Collection[str], addresses: Addresses) -> list[Left]:
         """The do-not-contact list is the studio's to edit: no run may take a no out of it."""
         bucket = self.settings["state_bucket"]
         entries = read_do_not_contact(list(lines(self.s3, bucket, DO_NOT_CONTACT_KEY)))
-        number = len({*entries} & {*players, *map(fold, addresses)})
+        number = len({*entries} & {*players, *(fold(address) for _, address in addresses)})
         place = f"s3://{bucket}/{DO_NOT_CONTACT_KEY}"
         return [Left("entry", place, number, why="yours to take out: the tombstone is enough")] if number else []
 

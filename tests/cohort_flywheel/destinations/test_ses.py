@@ -56,12 +56,26 @@ def test_an_erasure_deletes_the_contact_but_never_a_no(account: Account) -> None
     account.add("ann@example.com", "bob@example.com", "cyd@example.com", "dan@example.com")
     account.unsubscribe("bob@example.com")
     account.unsubscribe("cyd@example.com", TopicName=TOPIC)
-    its = {"ann@example.com", "bob@example.com", "cyd@example.com", "nobody@example.com"}
+    its = {("ann", f"{name}@example.com") for name in ("ann", "bob", "cyd", "nobody")}
     dry = ses.erase(settings, ["ann"], its, True, "aws_default")
     assert [(line.what, line.number, bool(line.why)) for line in dry] == [("contact", 1, False), ("contact", 2, True)]
     assert len(account.contacts) == 4
     assert ses.erase(settings, ["ann"], its, False, "aws_default") == dry
     assert account.contacts.keys() == {"bob@example.com", "cyd@example.com", "dan@example.com"}
+
+
+def test_an_erasure_says_of_whom_nothing_tells_an_address(account: Account) -> None:
+    """A contact has no playerId: it can only be found by its address."""
+    settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC}
+    account.add("ann@example.com", "bob@example.com")
+    found = ses.erase(
+        settings, ["ann", "bob", "cyd"], {("ann", "ann@example.com"), ("", "x@y.z")}, False, "aws_default"
+    )
+    assert [(line.what, line.number, line.why) for line in found] == [
+        ("contact", 1, ""),
+        ("contact, if any", 2, "no record and no file tells the address: ask them, look in SES"),
+    ]
+    assert account.contacts.keys() == {"bob@example.com"}
 
 
 def test_what_the_seed_makes_is_accepted(check: Any) -> None:
