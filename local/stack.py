@@ -6,6 +6,7 @@ ranges, a route that is taken, a stack of others by that name) is refused before
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Network
@@ -13,6 +14,7 @@ from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
+from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types
 
 from local import bundle
 from local.config import ROOT, LocalError
@@ -84,9 +86,8 @@ def stack(
 
 
 def sent() -> str:
-    """The template without its comments: a request takes 51,200 bytes of it [CloudFormation quotas]."""
-    lines = TEMPLATE.read_text(encoding="utf-8").splitlines(keepends=True)
-    return "".join(line for line in lines if not line.lstrip().startswith("#"))
+    """The template as JSON without a blank: a request takes 51,200 bytes of it [CloudFormation quotas]."""
+    return json.dumps(cfn_yaml.load(str(TEMPLATE)), ensure_ascii=False, separators=(",", ":"))
 
 
 def existing(cloudformation: Any, name: str) -> Parameters | None:
@@ -101,14 +102,30 @@ def existing(cloudformation: Any, name: str) -> Parameters | None:
     if "ModelerVpcId" not in parameters:
         raise LocalError(f"The stack {name} is there, and was not made from this template: choose another NAME.")
     status = found["StackStatus"]
-    if status == "ROLLBACK_COMPLETE":
-        raise LocalError(
-            f"The first creation of {name} failed, and such a stack can only be deleted:"
-            f" aws cloudformation delete-stack --stack-name {name}"
-        )
     if status not in _CHANGEABLE:
-        raise LocalError(f"The stack {name} is {status}: try again when it is CREATE_COMPLETE or UPDATE_COMPLETE.")
+        raise LocalError(f"The stack {name} is {status}: {_what_helps(cloudformation, name, status)}")
     return parameters
+
+
+def _what_helps(cloudformation: Any, name: str, status: str) -> str:
+    """What to do about a stack that may not be updated: to wait helps with one that is at work."""
+    delete = f"aws cloudformation delete-stack --stack-name {name}"
+    match status:
+        case "ROLLBACK_COMPLETE":
+            return f"its first creation failed, and such a stack can only be deleted: {delete}"
+        case "UPDATE_ROLLBACK_FAILED":
+            says = f"mend what is below, then say aws cloudformation continue-update-rollback --stack-name {name}"
+        case "CREATE_FAILED" | "ROLLBACK_FAILED":
+            says = f"such a stack can only be deleted: {delete}"
+        case "DELETE_FAILED":
+            there = [each for each in _summaries(cloudformation, name) if each["ResourceStatus"] == status]
+            says = (
+                f"such a stack can only be deleted. Mend what is below, then say {delete}, or leave it behind, for you"
+                f" to delete: the same with --retain-resources {' '.join(each['LogicalResourceId'] for each in there)}"
+            )
+        case _:
+            return "try again when it is CREATE_COMPLETE or UPDATE_COMPLETE."
+    return says + "".join(f"\n  {reason}" for reason in failures(cloudformation, name))
 
 
 def modelers(cloudformation: Any, ec2: Any, neptune: Any, modeler: str) -> Parameters:

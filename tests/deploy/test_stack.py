@@ -327,11 +327,25 @@ def test_the_first_failure_is_told_first() -> None:
         assert failures(client, OURS) == ["A (AWS::Some::Type): this", "B (AWS::Some::Type): then this"]
 
 
+DELETE = "aws cloudformation delete-stack --stack-name cohort-flywheel"
+
+
 @pytest.mark.parametrize(
     ("status", "says"),
     [
-        ("ROLLBACK_COMPLETE", "can only be deleted: aws cloudformation delete-stack --stack-name cohort-flywheel"),
-        ("UPDATE_IN_PROGRESS", "is UPDATE_IN_PROGRESS: try again when it is CREATE_COMPLETE or UPDATE_COMPLETE"),
+        ("ROLLBACK_COMPLETE", f"its first creation failed, and such a stack can only be deleted: {DELETE}"),
+        ("UPDATE_IN_PROGRESS", "try again when it is CREATE_COMPLETE or UPDATE_COMPLETE."),
+        ("ROLLBACK_FAILED", f"such a stack can only be deleted: {DELETE}\n  Vpc (AWS::Some::Type): in use"),
+        (
+            "DELETE_FAILED",
+            f"such a stack can only be deleted. Mend what is below, then say {DELETE}, or leave it behind, for you to"
+            " delete: the same with --retain-resources Vpc Peering\n  Vpc (AWS::Some::Type): in use",
+        ),
+        (
+            "UPDATE_ROLLBACK_FAILED",
+            "mend what is below, then say aws cloudformation continue-update-rollback --stack-name cohort-flywheel\n"
+            "  Vpc (AWS::Some::Type): in use",
+        ),
     ],
 )
 def test_a_stack_that_may_not_be_updated_now_is_refused(account: Account, status: str, says: str) -> None:
@@ -341,9 +355,19 @@ def test_a_stack_that_may_not_be_updated_now_is_refused(account: Account, status
     described = {"StackName": OURS, "CreationTime": "2026-11-22", "StackStatus": status, "Parameters": parameters}
     stub.add_response("get_template_summary", {"Parameters": [{"ParameterKey": "MakeEnvironment"}]})
     stub.add_response("describe_stacks", {"Stacks": [described]}, {"StackName": OURS})
+    if status == "DELETE_FAILED":
+        resource = {"ResourceType": "AWS::Some::Type", "LastUpdatedTimestamp": "2026-11-22"}
+        states = {"Environment": "DELETE_COMPLETE", "Vpc": status, "Peering": status}
+        summaries = [resource | {"LogicalResourceId": n, "ResourceStatus": state} for n, state in states.items()]
+        stub.add_response("list_stack_resources", {"StackResourceSummaries": summaries}, {"StackName": OURS})
+    if status.endswith("_FAILED"):
+        told = events(("Vpc", "DELETE_FAILED", "in use"), (OURS, "DELETE_IN_PROGRESS", "User Initiated"))
+        stub.add_response("describe_stack_events", told, {"StackName": OURS})
     services: dict[str, Callable[[], Any]] = {"cloudformation": lambda: client}
-    with stub, pytest.raises(LocalError, match=says):
+    with stub, pytest.raises(LocalError) as raised:
         make_stack(MODELER, OURS, {}, client=lambda name: services.get(name, lambda: account.client(name))())
+    assert str(raised.value) == f"The stack {OURS} is {status}: {says}"
+    stub.assert_no_pending_responses()
 
 
 def test_what_cloudformation_refuses_is_said_in_its_own_words(account: Account) -> None:

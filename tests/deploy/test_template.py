@@ -356,7 +356,7 @@ def test_a_run_with_ses_needs_each_part_of_its_policy_and_no_more(
     settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC, "import_bucket": fresh_config.import_bucket}
     ses.check(settings, "aws_default", logging.getLogger(__name__))
     account.run(segment, context())
-    ses.erase(settings, ["ann"], {"ann@example.com"}, False, "aws_default")
+    ses.erase(settings, ["ann"], {("ann", "ann@example.com")}, False, "aws_default")
     monkeypatch.undo()
     account.control(reset=True)
 
@@ -551,7 +551,26 @@ def test_a_run_that_is_missing_and_one_that_failed_raise_an_alarm(deployed: Call
     hours = alarms["MissingRunAlarm"]["EvaluationPeriods"]
     assert alarms["MissingRunAlarm"]["Period"] * hours == 26 * 3600
     assert _in_alarm(alarms["MissingRunAlarm"], [None] * hours)
+    assert _in_alarm(alarms["MissingRunAlarm"], [0] * hours)  # as a counter may tell of an hour without any
     assert not _in_alarm(alarms["MissingRunAlarm"], [1, *[None] * (hours - 1)])
+
+
+def test_a_run_is_missing_until_one_has_verified_a_segment(deployed: Callable[[str], Deployed]) -> None:
+    """A dry run and an extract_only succeed and skip that task, so Airflow sends no `ti.finish` of it."""
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.sdk import TaskInstanceState
+
+    from cohort_flywheel.operators.result import CohortResultOperator
+
+    alarm = deployed("nat").resources["MissingRunAlarm"]["Properties"]
+    asked = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
+    # https://docs.aws.amazon.com/mwaa/latest/userguide/access-metrics-cw.html: ti.finish.{dag_id}.{task_id}.{state}
+    assert (alarm["MetricName"], alarm["Statistic"]) == ("TaskInstanceFinished", "Sum")
+    assert asked.keys() == {"DAG", "Environment", "Task", "State"}
+    assert asked["State"] == TaskInstanceState.SUCCESS.value
+    dag = DagBag(ROOT / "dags" / "cohort_to_segment.py").dags[asked["DAG"]]
+    assert isinstance(dag.get_task(asked["Task"]), CohortResultOperator)
+    assert "verify_segment" in dag.get_task(asked["Task"]).upstream_task_ids
 
 
 def _in_alarm(alarm: dict[str, Any], points: list[float | None]) -> bool:
