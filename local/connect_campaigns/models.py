@@ -80,6 +80,14 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
         self.campaigns_v2[new_id] = made
         return made
 
+    def instance_config(self, instance_id: str) -> dict[str, Any]:
+        """[shape InstanceConfig] Enabling outbound campaigns is not emulated: they are, in every instance."""
+        self._check_instance(instance_id)
+        role = f"arn:{self.partition}:iam::{self.account_id}:role/aws-service-role/connect-campaigns.amazonaws.com/none"
+        return {
+            "connectInstanceId": instance_id, "serviceLinkedRoleArn": role, "encryptionConfig": {"enabled": False},
+        }  # fmt: skip
+
     def campaign(self, campaign_id: str) -> Campaign:
         found = self.campaigns_v2.get(campaign_id)
         if found is None:
@@ -128,8 +136,7 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
         for name in ("source", "channelSubtypeConfig", "schedule"):
             if name not in request:
                 raise ValidationError(f"A managed campaign needs {name}.")  # [strict] the model demands a name only
-        if request["connectInstanceId"] not in connect_backends[self.account_id][self.region_name].instances:
-            raise NotFoundError("Connect instance")
+        self._check_instance(request["connectInstanceId"])
         config = request["channelSubtypeConfig"]
         if set(config) != {"email"}:
             raise ValidationError("Only the channel subtype email is emulated.")
@@ -140,6 +147,10 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
         self._segment(request)
         self._template(request)
         return self._schedule(request["schedule"])
+
+    def _check_instance(self, instance_id: str) -> None:
+        if instance_id not in connect_backends[self.account_id][self.region_name].instances:
+            raise NotFoundError("Connect instance")
 
     def _schedule(self, schedule: dict[str, Any]) -> tuple[float, float]:
         if "refreshFrequency" in schedule:

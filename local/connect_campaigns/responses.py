@@ -19,6 +19,9 @@ class ConnectCampaignsV2Response(RestJsonResponse):
         made = self.backend.create_campaign_v2(self.request)
         return self.answer(id=made.id, arn=made.arn, tags=made.request.get("tags"))
 
+    def get_connect_instance_config(self) -> str:
+        return self.answer(connectInstanceConfig=self.backend.instance_config(self.request["connectInstanceId"]))
+
     def describe_campaign(self) -> str:
         return self.answer(campaign=self.backend.campaign(self.request["id"]).document())
 

@@ -27,8 +27,8 @@ def cohort(**changes: Any) -> Cohort:
 
 
 def chosen(asked: str | None, of: Cohort | None = None, **about: Any) -> dict[str, Any]:
-    about = {"approval": Approval(approvers=["ann", "bo"]), "user": "ana", "why_none": None} | about
-    return choose_campaign(of or cohort(), PARAMS | {"campaign": asked}, **about)
+    defaults: dict[str, Any] = {"approval": Approval(approvers=["ann", "bo"]), "user": "ana", "why_none": None}
+    return choose_campaign(of or cohort(), PARAMS | {"campaign": asked}, **(defaults | about))
 
 
 @pytest.mark.parametrize("word", ["none", "draft", "launch"])

@@ -65,7 +65,8 @@ def test_whoever_is_withheld_is_asked_last_and_is_a_reject(tmp_path: Path) -> No
         assert asked.player_id != "cem", "a value that the destination refuses comes first"
         return Reject("eve", "holdout") if asked.player_id == "eve" else None
 
-    judged = [contact("ann"), Reject("bob", "no_record"), contact("cem", first="line\nbreak"), contact("eve")]
+    judged: list[Contact | Reject] = [contact("ann"), Reject("bob", "no_record")]
+    judged += [contact("cem", first="line\nbreak"), contact("eve")]
     paths = tmp_path / "rows.csv", tmp_path / "rejects.csv"
     counts = write_segment(iter(judged), NAMES, pinpoint, *paths, withheld)
     assert counts == {"members": 4, "rows": 1, "rejects": {"bad_value": 1, "holdout": 1, "no_record": 1}}

@@ -131,6 +131,12 @@ def test_a_campaign_mails_its_segment_as_it_is_when_it_starts(service: Campaigns
     assert mail["Missing"] == ["Attributes.Customer.City"]
 
 
+def test_an_instance_says_how_its_campaigns_are_set_up_and_another_is_not_there(service: Campaigns) -> None:
+    found = service.campaigns.get_connect_instance_config(connectInstanceId=service.instance)
+    assert found["connectInstanceConfig"]["connectInstanceId"] == service.instance
+    assert refused(lambda: service.campaigns.get_connect_instance_config(connectInstanceId=NOBODY)) == MISSING
+
+
 def test_the_state_follows_the_time_and_the_mails_with_it(service: Campaigns) -> None:
     service.run(people("ann", "bob", "cat", "dan"))
     service.control("connect-campaigns", campaign_seconds=100)

@@ -40,6 +40,10 @@ class ConnectCampaignsHook(AwsBaseHook):
         # what creates or starts has no client token, so no retry of the SDK's may follow
         return self.get_client_type(config=Config(retries={"total_max_attempts": 1}))
 
+    def check_instance(self, instance_id: str) -> None:
+        """Raise ClientError (ResourceNotFoundException) unless the instance is there and has outbound campaigns."""
+        self._patient.get_connect_instance_config(connectInstanceId=instance_id)
+
     def campaigns(self, instance_id: str, name: str) -> Iterator[dict[str, Any]]:
         """The campaigns of a name in a Connect instance (CampaignSummary); several may have one name."""
         of_instance = {"instanceIdFilter": {"value": instance_id, "operator": "Eq"}}

@@ -101,34 +101,34 @@ def check_sender(campaign: Mapping[str, Any], aws_conn_id: str | None) -> None:
 
 
 def check_places(settings: Mapping[str, str], aws_conn_id: str | None) -> None:
-    """Raise FlywheelError unless the Connect instance's campaigns and the knowledge base's templates can be listed."""
+    """Raise FlywheelError unless the Connect instance has campaigns, and the templates can be listed."""
     instance, base = settings["connect_instance_id"], settings["qconnect_knowledge_base_id"]
-    asked: list[tuple[str, str, str, Iterator[Any]]] = [
-        (
-            f"outbound campaigns of Connect instance {instance}",
-            "connect_instance_id",
-            "connect-campaigns:ListCampaigns",
-            ConnectCampaignsHook(aws_conn_id=aws_conn_id).campaigns(instance, ""),
-        ),
-        (
-            f"message templates of knowledge base {base}",
-            "qconnect_knowledge_base_id",
-            "wisdom:ListMessageTemplates",
-            QConnectHook(aws_conn_id=aws_conn_id).templates(base),
-        ),
-    ]
-    for what, setting, action, listing in asked:
-        try:
-            next(listing, None)
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in ("ResourceNotFoundException", "ValidationException"):
-                advice = f"are not there ({code}): enable or create them, or correct cohort_flywheel_{setting}"
-            elif code == "AccessDeniedException":
-                advice = f"are refused ({code}): grant the execution role {action}"
-            else:
-                raise
-            raise FlywheelError(f"the {what} {advice}") from None
+    with _found(
+        f"outbound campaigns of Connect instance {instance}",
+        "connect_instance_id",
+        "connect-campaigns:GetConnectInstanceConfig",
+    ):
+        ConnectCampaignsHook(aws_conn_id=aws_conn_id).check_instance(instance)
+    with _found(
+        f"message templates of knowledge base {base}", "qconnect_knowledge_base_id", "wisdom:ListMessageTemplates"
+    ):
+        next(QConnectHook(aws_conn_id=aws_conn_id).templates(base), None)
+
+
+@contextmanager
+def _found(what: str, setting: str, action: str) -> Iterator[None]:
+    """Turn a service's refusal into a sentence that names the setting, or the right."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in ("ResourceNotFoundException", "ValidationException"):
+            advice = f"are not there ({code}): enable or create them, or correct cohort_flywheel_{setting}"
+        elif code == "AccessDeniedException":
+            advice = f"are refused ({code}): grant the execution role {action}"
+        else:
+            raise
+        raise FlywheelError(f"the {what} {advice}") from None
 
 
 class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):

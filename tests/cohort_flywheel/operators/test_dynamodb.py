@@ -196,7 +196,7 @@ def put_ledger(aws: Any, config: Any, name: str, launched_at: str, *players: str
 
 
 def test_whoever_another_launch_has_mailed_is_no_row_again(airflow_env: Any, aws: Any, config: Any) -> None:
-    """Of another cohort, threshold, day and destination, within not_again_days; not by this very run, or another mail."""
+    """Of another cohort, threshold, day and destination, within not_again_days; not by this run, or another mail."""
     key, ours = extract(config, 2, "enrich_mailed"), "enrich_mailed"
     keys = [
         put_ledger(aws, config, "ea_malice_0_2026-10-24_00-00-00", "2026-10-24T01:00:00+00:00", "wayne96"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from cohort_flywheel.destinations import destination
+from cohort_flywheel.email_template import read_template, template_digest
 from cohort_flywheel.operators.plan import CohortPlanOperator
 from local import seed
 from local.config import ROOT
+from tests.cohort_flywheel.ses_account import Account
 
 REGISTRY = ROOT / "include" / "cohorts.yaml"
 
@@ -272,3 +275,116 @@ def test_a_destination_that_throttles_is_asked_again(airflow_env: Any, context: 
     with pytest.raises(AirflowException, match="GetApp with TooManyRequestsException") as raised:
         plan().execute(context())
     assert not isinstance(raised.value, AirflowFailException)
+
+
+# --- campaigns -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mailing(airflow_env: Any, fresh_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes the plan task of a registry with an approver: `mailing("ses", mode="launch")`, at the newest as-of."""
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", fresh_config.state_bucket)
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_IMPORT_BUCKET", fresh_config.import_bucket)
+
+    def make(name: str, **campaign: Any) -> CohortPlanOperator:
+        registry = tmp_path / "include" / "cohorts.yaml"
+        if not registry.exists():
+            shutil.copytree(REGISTRY.parent, registry.parent)
+        text = REGISTRY.read_text(encoding="utf-8").replace("approvers: []", "approvers: [ann]")
+        for key, value in campaign.items():
+            key = key.replace("sender", "from")
+            text, number = re.subn(rf"(?m)^(      {key}:) .+$", rf"\1 {value}", text)
+            assert number == 1, key
+        registry.write_text(f"{text}\nopt_outs: none\n", encoding="utf-8")
+        task = plan(registry)
+        task.destination = name
+        return task
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["ses", "customer_profiles"])
+def test_a_plan_freezes_its_campaign_and_mail(mailing: Any, context: Any, name: str) -> None:
+    made = mailing(name).execute(context({"campaign": "launch"}))["campaign"]
+    template = read_template(REGISTRY.parent / "email", "at_risk")
+    assert made == {
+        "mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
+        "test_addresses": ["qa@studio.example"], "approvers": ["ann"], "template_digest": template_digest(template),
+        "placeholders": {"FirstName": "friend", "FavoriteRole": "your choice"},
+    }  # fmt: skip
+    assert mailing(name).execute(context())["campaign"] == {"mode": "none"}
+    assert mailing(name, mode="draft").execute(context())["campaign"]["mode"] == "draft"
+
+
+@pytest.mark.parametrize("name", ["ses", "customer_profiles"])
+def test_a_backfill_and_an_older_day_have_no_campaign(mailing: Any, context: Any, kept: Any, name: str) -> None:
+    for day in (NEWEST, NEWEST - timedelta(days=1)):
+        kept(day, {"ann": 3}, final=True)
+    backfill = {"run_type": "backfill", "logical_date": NEWEST - timedelta(days=1), "data_interval_end": NEWEST}
+    older = {"run_type": "scheduled", "logical_date": NEWEST - timedelta(days=2)}
+    older |= {"data_interval_end": NEWEST - timedelta(days=1)}
+    for run, what in ((backfill, "a backfill"), (older, "a run of an older day than")):
+        assert mailing(name, mode="launch").execute(context(**run))["campaign"] == {"mode": "none"}
+        with pytest.raises(AirflowFailException, match=f"campaign=launch is for the newest .* and this is {what}"):
+            mailing(name).execute(context({"campaign": "launch"}, **run))
+
+
+def test_pinpoint_has_no_campaigns(mailing: Any, context: Any) -> None:
+    with pytest.raises(AirflowFailException, match="campaign=draft, but there are no campaigns at pinpoint: set"):
+        mailing("pinpoint", mode="draft").execute(context())
+    assert mailing("pinpoint").execute(context())["campaign"] == {"mode": "none"}
+
+
+@pytest.mark.parametrize("name", ["ses", "customer_profiles"])
+def test_a_sender_that_is_not_verified_is_refused_by_the_plan(mailing: Any, context: Any, name: str) -> None:
+    for mode in ("draft", "test", "launch"):
+        with pytest.raises(AirflowFailException, match="the sender play@other.example is not verified: verify"):
+            mailing(name, sender="play@other.example").execute(context({"campaign": mode}))
+    assert mailing(name, sender="play@other.example").execute(context())["campaign"] == {"mode": "none"}
+
+
+def test_an_account_in_its_sandbox_is_refused_by_the_plan(
+    mailing: Any, context: Any, servers: Any, fresh_config: Any
+) -> None:
+    account = Account(servers, fresh_config)
+    account.control(production_access=False)
+    try:
+        with pytest.raises(AirflowFailException, match="the SES account is in the sandbox"):
+            mailing("ses").execute(context({"campaign": "launch"}))
+    finally:
+        account.control(production_access=True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        (
+            "CONNECT_INSTANCE_ID",
+            "outbound campaigns of Connect instance 0000.* are not there .*: enable or create them",
+        ),
+        ("QCONNECT_KNOWLEDGE_BASE_ID", "message templates of knowledge base 0000.* correct cohort_flywheel_qconnect_"),
+    ],
+)
+def test_what_connect_lacks_is_refused_by_the_plan(
+    mailing: Any, context: Any, monkeypatch: pytest.MonkeyPatch, variable: str, sentence: str
+) -> None:
+    monkeypatch.setenv(f"AIRFLOW_VAR_COHORT_FLYWHEEL_{variable}", "00000000-0000-0000-0000-000000000000")
+    with pytest.raises(AirflowFailException, match=sentence):
+        mailing("customer_profiles").execute(context({"campaign": "launch"}))
+    monkeypatch.delenv(f"AIRFLOW_VAR_COHORT_FLYWHEEL_{variable}")
+    with pytest.raises(AirflowFailException, match=f"not set: cohort_flywheel_{variable.lower()}"):
+        mailing("customer_profiles").execute(context({"campaign": "launch"}))
+    assert mailing("customer_profiles").execute(context())["campaign"] == {"mode": "none"}
+
+
+def test_a_mail_that_asks_for_what_no_row_has_is_refused_by_the_plan(mailing: Any, context: Any) -> None:
+    task = mailing("ses")
+    subject = task.templates / "at_risk" / "subject.txt"
+    subject.write_text("Level {{Level}}", encoding="utf-8")
+    with pytest.raises(AirflowFailException, match="names Level, which the segment does not carry, but FirstName,"):
+        task.execute(context({"campaign": "test"}))
+    subject.unlink()
+    with pytest.raises(AirflowFailException, match=r"mail template at_risk has no subject\.txt"):
+        task.execute(context({"campaign": "test"}))
+    with pytest.raises(AirflowFailException, match="there is no mail template 'other' in include/email, but at_risk"):
+        mailing("ses", template="other").execute(context({"campaign": "test"}))
