@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ def erase(
 ) -> list[Left]:
     """Delete the players' profiles: those found by the key of our uploads. Of anybody else's keys nothing is known.
 
-    First a job of ours that was never started is stopped: its file may have them, and could be started at any time.
+    First each job of ours that was never started is stopped: its file may have them, and somebody could start it.
     """
     hook, domain = CustomerProfilesHook(aws_conn_id=aws_conn_id), settings["customer_profiles_domain"]
     profiles, found = hook.conn, []
@@ -87,14 +87,21 @@ def erase(
         answer = profiles.search_profiles(DomainName=domain, KeyName="_account", Values=[player_key(player)])
         found += [item["ProfileId"] for item in answer["Items"]]
     if not dry_run:
-        for job in hook.upload_jobs(domain):
-            name = job["DisplayName"]
-            if job["Status"] == "CREATED" and upload_of(name, name.partition(".")[0]) is not None:
-                with suppress(profiles.exceptions.BadRequestException):  # it has begun, and is seen, or has no file
-                    hook.stop_upload_job(domain, job["JobId"])
+        _stop_unstarted(hook, domain)
         for profile_id in found:
             profiles.delete_profile(DomainName=domain, ProfileId=profile_id)
     return [Left("profile", f"domain {domain}", len(found))] if found else []
+
+
+def _stop_unstarted(hook: CustomerProfilesHook, domain: str) -> None:
+    for job in hook.upload_jobs(domain):
+        name = job["DisplayName"]
+        if job["Status"] == "CREATED" and upload_of(name, name.partition(".")[0]) is not None:
+            try:
+                hook.stop_upload_job(domain, job["JobId"])
+            except ClientError as error:  # whether such a job can be stopped is not documented; it may have begun, too
+                if error.response["Error"]["Code"] != "BadRequestException":
+                    raise
 
 
 def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -> tuple[BaseOperator, BaseOperator]:

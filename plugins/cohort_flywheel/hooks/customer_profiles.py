@@ -9,7 +9,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk.exceptions import AirflowException
 from botocore.config import Config
+
+from cohort_flywheel.errors import FlywheelError
 
 #: Of a page, the greatest that the model takes.
 JOBS_A_PAGE = 500
@@ -67,7 +71,7 @@ class CustomerProfilesHook(AwsBaseHook):
         return str(self._once.create_upload_job(DomainName=domain, **request)["JobId"])
 
     def put_upload(self, domain: str, job_id: str, path: Path) -> None:
-        """Push a file to a job's presigned address, streamed; raises AirflowException.
+        """Push a file to a job's presigned address, streamed; raises AirflowException, and FlywheelError if refused.
 
         The address and its key are secrets: neither they nor an error that may quote them leave this method.
         """
@@ -84,10 +88,17 @@ class CustomerProfilesHook(AwsBaseHook):
             except urllib.error.HTTPError as error:
                 code = re.search(rb"<Code>(\w+)</Code>", error.read(10_000))
                 told = f"{error.code}{f' {code[1].decode()}' if code else ''}"
+                refused = error.code == HTTPStatus.FORBIDDEN and not _has_expired(where)
             except (OSError, HTTPException) as error:
-                told = type(error).__name__
+                told, refused = type(error).__name__, False
             else:
                 return
+        if refused:
+            raise FlywheelError(
+                f"Amazon S3 refuses the file of upload job {job_id} ({told}), at an address that the service has just"
+                " given: let the workers put to other accounts' buckets (the policies of the VPC's S3 endpoint and of"
+                " the organization), then clear this task"
+            )
         raise AirflowException(f"the file of upload job {job_id} was not taken ({told}): a later try pushes it again")
 
     def start_upload_job(self, domain: str, job_id: str) -> None:
@@ -129,6 +140,11 @@ class CustomerProfilesHook(AwsBaseHook):
                     f"the estimate of the segment is {found['Status']} after all: a later try asks for another"
                 )
             time.sleep(1)
+
+
+def _has_expired(where: Mapping[str, Any]) -> bool:
+    """Whether an address is past its time, which S3 refuses with the same code; a later try gets another."""
+    return "ValidUntil" in where and bool(where["ValidUntil"] <= datetime.now(UTC))
 
 
 def _sse_c_headers(key: str) -> dict[str, str]:

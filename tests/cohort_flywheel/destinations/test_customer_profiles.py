@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import ClientError
 
 from cohort_flywheel.destinations import customer_profiles, destination
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.layouts import customer_profiles as layout
 from cohort_flywheel.layouts.customer_profiles import player_key
 from cohort_flywheel.operators.settings import read_settings
 from local import airflow, seed
@@ -85,6 +88,41 @@ def test_a_right_that_is_missing(check: Any, domain: Domain, operation: str) -> 
         FlywheelError, match=rf"is refused \(AccessDeniedException\): grant .* profile:{operation} on it"
     ):
         check()
+
+
+def test_an_erasure_deletes_the_profile_and_stops_the_job_that_could_make_it_anew(domain: Domain, context: Any) -> None:
+    settings = {"customer_profiles_domain": PROFILES_DOMAIN}
+    domain.run(domain.segment("one", ["ann", "bob"]), context())
+    domain.control(refuse={"code": "SlowDown", "status": 503, "operations": ["StartUploadJob"]})
+    with pytest.raises(AirflowException, match="StartUploadJob with SlowDown"):
+        domain.create(domain.segment("two", ["ann", "cyd"]), context(run_id="two"), name="two")
+    domain.control(refuse=None)
+    header = ["playerKey", "attribute"]
+    request = {"DisplayName": "theirs", "Fields": layout.fields(header), "UniqueKey": "playerKey"}
+    domain.client.create_upload_job(DomainName=PROFILES_DOMAIN, **request)
+    ours, theirs = domain.jobs[-2:]
+    assert (ours["Status"], theirs["Status"]) == ("CREATED", "CREATED")
+    assert customer_profiles.under_way(settings, "aws_default") == [], "to be waited for"
+
+    dry = customer_profiles.erase(settings, ["ann", "nobody"], set(), True, "aws_default")
+    assert [(line.what, line.number) for line in dry] == [("profile", 1)]
+    assert domain.statuses[-2:] == ["CREATED", "CREATED"]
+    assert customer_profiles.erase(settings, ["ann", "nobody"], set(), False, "aws_default") == dry
+    assert domain.attribute("ann", "bob") == {"ann": None, "bob": "in"}
+    assert domain.statuses[-2:] == ["STOPPED", "CREATED"]
+    with pytest.raises(ClientError, match="BadRequestException"):
+        domain.client.start_upload_job(DomainName=PROFILES_DOMAIN, JobId=ours["JobId"])
+
+
+def test_a_job_that_cannot_be_stopped_is_left(domain: Domain, context: Any) -> None:
+    segment = domain.segment("one", ["ann"])
+    domain.control(refuse={"code": "SlowDown", "status": 503, "operations": ["StartUploadJob"]})
+    with pytest.raises(AirflowException, match="StartUploadJob with SlowDown"):
+        domain.create(segment, context())
+    domain.control(refuse={"code": "BadRequestException", "status": 400, "operations": ["StopUploadJob"]})
+    settings = {"customer_profiles_domain": PROFILES_DOMAIN}
+    assert customer_profiles.erase(settings, ["ann"], set(), False, "aws_default") == []
+    assert domain.statuses == ["CREATED"]
 
 
 def test_an_empty_segment_file_goes_on() -> None:

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError, HTTPClientError
 
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks import customer_profiles as module
 from cohort_flywheel.hooks.customer_profiles import CustomerProfilesHook
 from cohort_flywheel.layouts import customer_profiles as layout
@@ -87,7 +88,6 @@ def test_a_file_is_pushed_as_it_is(domain: Domain, hook: Any, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"refuse": {"code": "AccessDenied", "status": 403, "operations": ["PutUpload"]}}, "403 AccessDenied"),
         ({"url_seconds": 0}, "403 AccessDenied"),
         ({"lose_next_answers": 1, "lose_operations": ["PutUpload"], "lose_by": "drop"}, "RemoteDisconnected"),
         ({"lose_next_answers": 1, "lose_operations": ["PutUpload"], "lose_by": "error"}, "500 InternalError"),
@@ -101,6 +101,27 @@ def test_a_push_that_fails_tells_no_address(
     with pytest.raises(AirflowException) as raised:
         hook.put_upload(PROFILES_DOMAIN, job_id, file)
     assert str(raised.value) == f"the file of upload job {job_id} was not taken ({told}): a later try pushes it again"
+    assert raised.value.__cause__ is raised.value.__context__ is None, "the error itself quotes the address"
+
+
+@pytest.mark.parametrize("url_seconds", [900, 0])
+def test_a_refusal_is_final_unless_the_address_had_expired(
+    domain: Domain, hook: Any, file: Path, url_seconds: int
+) -> None:
+    """Amazon S3 says 403 in either case; a later try asks for another address."""
+    job_id = hook.create_upload_job(PROFILES_DOMAIN, REQUEST)
+    refusal = {"code": "AccessDenied", "status": 403, "operations": ["PutUpload"]}
+    domain.control(refuse=refusal, url_seconds=url_seconds)
+    with pytest.raises((FlywheelError, AirflowException)) as raised:
+        hook.put_upload(PROFILES_DOMAIN, job_id, file)
+    if url_seconds:
+        assert isinstance(raised.value, FlywheelError)
+        assert str(raised.value).startswith(
+            f"Amazon S3 refuses the file of upload job {job_id} (403 AccessDenied), at an address that the service has"
+            " just given: let the workers put to"
+        )
+    else:
+        assert str(raised.value).endswith("was not taken (403 AccessDenied): a later try pushes it again")
     assert raised.value.__cause__ is raised.value.__context__ is None, "the error itself quotes the address"
 
 

@@ -282,17 +282,25 @@ def test_a_file_that_is_refused_is_pushed_again_and_no_secret_is_told(
 def test_an_address_that_has_expired_is_asked_for_again(domain: Domain, context: Any) -> None:
     segment, run = domain.segment("one", ["ann"]), context()
     domain.control(url_seconds=0)
-    with pytest.raises(AirflowException, match="403 AccessDenied"):
+    with pytest.raises(AirflowException, match="403 AccessDenied") as raised:
         domain.create(segment, run)
+    assert not isinstance(raised.value, AirflowFailException)
     domain.control(url_seconds=900)
     domain.run(segment, run)
     assert domain.statuses == ["SUCCEEDED"]
 
 
+def test_a_file_that_s3_refuses_is_not_pushed_thirty_times(domain: Domain, context: Any) -> None:
+    domain.control(refuse={"code": "AccessDenied", "status": 403, "operations": ["PutUpload"]})
+    with pytest.raises(AirflowFailException, match="Amazon S3 refuses the file of upload job .* let the workers put"):
+        domain.create(domain.segment("one", ["ann"]), context())
+    assert domain.statuses == ["CREATED"]
+
+
 def test_a_key_that_was_not_signed_is_refused(domain: Domain, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """SSE-C: without its three headers S3 takes nothing, and so the job never starts."""
     monkeypatch.setattr(hook_module, "_sse_c_headers", lambda key: {})
-    with pytest.raises(AirflowException, match="403 SignatureDoesNotMatch"):
+    with pytest.raises(AirflowFailException, match="403 SignatureDoesNotMatch"):
         domain.create(domain.segment("one", ["ann"]), context())
     assert domain.statuses == ["CREATED"]
 

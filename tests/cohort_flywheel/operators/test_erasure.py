@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -19,8 +20,12 @@ from cohort_flywheel.layouts.pinpoint import CHANNEL
 from cohort_flywheel.names import endpoint_id
 from cohort_flywheel.operators.claim import hold
 from cohort_flywheel.operators.erasure import CohortErasureOperator
+from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator
+from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
 from local.sample import KNOWN
 from tests.cohort_flywheel.operators.conftest import NEWEST
+from tests.cohort_flywheel.profiles_domain import Domain
+from tests.cohort_flywheel.ses_account import Account
 from tests.cohort_flywheel.whole_runs import Runs
 
 #: In no other name, digest or header: their bytes can be looked for.
@@ -220,6 +225,84 @@ def test_while_a_run_is_at_work_nothing_is_taken_out_but_no_later_one_takes_them
     me["ti"].runs["cohort_to_segment", "scheduled__1"] = "success"
     CohortErasureOperator(task_id="erase", destination="pinpoint").execute(me)
     assert not names(runs, ANN)
+
+
+@pytest.fixture
+def begins(request: pytest.FixtureRequest, runs: Runs, context: Any) -> Iterator[Callable[..., str]]:
+    """Begins a job of a run that has failed since: `begins("ses", seconds=60)` gives its id."""
+    fixture = request.getfixturevalue
+    made: list[Any] = []
+
+    def pinpoint(seconds: float) -> str:
+        fixture("pinpoint")(import_seconds=seconds)
+        key, row = "segments/another/0000.csv", f"EMAIL,x@example.com,{endpoint_id(CHANNEL, ANN)}\n"
+        put(runs, key, f"ChannelType,Address,Id\n{row}", "import_bucket")
+        made = PinpointCreateImportJobOperator(
+            task_id="create", application_id=runs.seeded.application_id, role_arn=runs.seeded.role_arn,
+            s3_url=f"s3://{runs.config.import_bucket}/{key}", segment_name="another",
+        ).execute({})  # fmt: skip
+        return str(made["job_id"])
+
+    def ses(seconds: float) -> str:
+        made.append(Account(fixture("servers"), runs.config))
+        made[-1].control(import_seconds=seconds)
+        (job_id,) = made[-1].create(made[-1].segment("one", [f"{ANN}@example.com"]), context())["job_ids"]
+        return str(job_id)
+
+    def customer_profiles(seconds: float) -> str:
+        made.append(Domain(fixture("servers"), runs.config))
+        made[-1].control(job_seconds=seconds)
+        (job_id,) = made[-1].create(made[-1].segment("one", [ANN]), context())["job_ids"]
+        return str(job_id)
+
+    by_name = {"pinpoint": pinpoint, "ses": ses, "customer_profiles": customer_profiles}
+    yield lambda destination, seconds: by_name[destination](seconds)
+    for each in made:
+        each.control(reset=True)
+
+
+@pytest.mark.parametrize("destination", ["pinpoint", "ses", "customer_profiles"])
+def test_a_job_that_outlives_its_run_is_waited_for(
+    runs: Runs, erase: Erase, begins: Callable[..., str], destination: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its run is not at work any more; and it would bring the player back."""
+    runs.run(NEWEST, {ANN: 3, BOB: 3})
+    job_id = begins(destination, seconds=60)
+    before = {version for version in runs.versions() if not version.key.startswith("erasure/")}
+    assert erase(ANN, destination=destination)["stays"] == 1
+    assert re.search(rf"{job_id} .* it has not ended: nothing is erased before", capfd.readouterr().out)
+    with pytest.raises(
+        AirflowFailException, match=rf"(import|upload) job {job_id} .* has not ended, .*: wait"
+    ) as raised:
+        erase(destination=destination, dry_run=False)
+    assert "Outside: 1 tombstones were put. Clearing this task is safe" in str(raised.value)
+    assert before == {version for version in runs.versions() if not version.key.startswith("erasure/")}
+    assert not names_in_log(str(raised.value), ANN)
+
+
+def test_a_job_that_a_run_left_behind_meanwhile_is_waited_for_too(
+    runs: Runs, erase: Erase, begins: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.run(NEWEST, {ANN: 3, BOB: 3})
+
+    jobs: list[str] = []
+
+    def and_a_run_imports_and_dies(*arguments: Any) -> None:
+        put_instead(*arguments)
+        jobs.extend([begins("pinpoint", seconds=8)] if not jobs else ())
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cohort_flywheel.operators.erasure.put_instead", and_a_run_imports_and_dies)
+        with pytest.raises(AirflowFailException, match="import job .* has not ended"):
+            erase(ANN, dry_run=False)
+    assert PLAYERS_KEY in runs.keys()  # noqa: SIM118 - a method of ours
+    PinpointImportJobSensor(
+        task_id="wait", application_id=runs.seeded.application_id, job_id=jobs[0], poke_interval=0.2,
+        max_attempts=300, deferrable=False,
+    ).execute({})  # fmt: skip
+    assert endpoint(runs, ANN), "the job has made it anew"
+    erase(dry_run=False)
+    assert endpoint(runs, ANN) is None
 
 
 def test_what_was_put_meanwhile_is_found_out_and_the_next_try_ends_it(
