@@ -44,10 +44,11 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
     """Erase the players of a list in the state bucket, or in a dry run only list where they are.
 
     The list is `erasure/players.txt`, a playerId a line, so that no param, XCom or log names anybody; it goes with
-    them. First each has a tombstone, by which later runs leave them out. Snapshots, segment files, rejects,
-    memberships, and what is recorded of sends, lose their lines; earlier versions, and extracts, go whole; the
-    destination's own `erase` follows. Then everything is looked at again. Returns (each also an XCom of its own)
-    `players`, `objects` (versions in which one of them is), `at_destination`, and `stays`.
+    them. First each has a tombstone, by which later runs leave them out. While a run is at work, or a job of the
+    destination (its `under_way`) has not ended, nothing is removed. Then comes the destination's own `erase`; and
+    snapshots, segment files, rejects, memberships, and what is recorded of sends, lose their lines; earlier versions,
+    and extracts, go whole. Then everything is looked at again. Returns (each also an XCom of its own) `players`,
+    `objects` (versions in which one of them is), `at_destination`, and `stays`.
 
     :param destination: a module of `cohort_flywheel.destinations`.
     :param aws_conn_id: the Airflow connection used for AWS credentials.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ from cohort_flywheel.names import endpoint_id
 from cohort_flywheel.operators import cleanup as module
 from cohort_flywheel.operators.claim import hold
 from cohort_flywheel.operators.cleanup import CohortCleanupOperator
+from local.config import ROOT
 from tests.cohort_flywheel.operators.conftest import NEWEST
 from tests.cohort_flywheel.whole_runs import Runs
 
@@ -253,3 +256,20 @@ def test_an_answer_of_pinpoint_that_is_no_not_found_stops_it(runs: Runs, clean_u
     assert clean_up(dry_run=False)["recipients"] == 1
     assert endpoint(runs, ANN) is None
     assert runs.claims() == {}
+
+
+def test_the_page_starts_the_two_dags_by_airflow_and_by_mwaa_alike(airflow_env: Any) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    page = (ROOT / "docs" / "cleanup.md").read_text(encoding="utf-8")
+    for name in ("cohort_cleanup", "cohort_erasure"):
+        params = DagBag(ROOT / "dags" / f"{name}.py").dags[name].params
+        by_airflow = re.findall(rf"airflow dags trigger {name}(?: --conf '(.+)')? +#", page)
+        by_mwaa = re.findall(rf"--path /dags/{name}/dagRuns (?:\\\n  )?--body '(.+)'", page)
+        confs = [json.loads(conf or "{}") for conf in by_airflow]
+        asked = [json.loads(body) for body in by_mwaa]
+        assert [body.get("conf", {}) for body in asked] == confs
+        assert [body["logical_date"] for body in asked] == [None, None]
+        assert all(conf.keys() <= params.keys() for conf in confs)
+        assert [(dict(params) | conf)["dry_run"] for conf in confs] == [True, False]
+        assert f"--method PATCH --path /dags/{name} --body '{{\"is_paused\": false}}'" in page
