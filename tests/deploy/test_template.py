@@ -460,6 +460,22 @@ def test_the_threat_model_has_the_templates_days(deployed: Callable[[str], Deplo
     assert checked == 7
 
 
+def test_the_threat_model_has_every_place_of_a_player_and_every_dag() -> None:
+    """Wherever an erasure looks, and what it leaves behind."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    from cohort_flywheel.erasure import PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER
+    from cohort_flywheel.operators.erasure import FOLDERS
+
+    page = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    rows = page.partition("## Where players rest")[2].partition("\n## ")[0].splitlines()
+    places = "".join(row.split("|")[1] for row in rows if row.startswith("| "))
+    wanted = {*(prefix for _, prefix in FOLDERS), PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER}
+    assert [each for each in sorted(wanted) if f"`{each}`" not in places] == []
+    others = {dag for dag in DagBag(ROOT / "dags").dags if not dag.startswith("cohort_to_segment")}
+    assert [dag for dag in sorted(others) if f"`{dag}`" not in page] == []
+
+
 def test_the_page_on_deploying_names_what_the_template_has(deployed: Callable[[str], Deployed]) -> None:
     page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
     whole = stack.template()
