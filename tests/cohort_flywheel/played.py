@@ -1,0 +1,129 @@
+"""The real DAG of a destination, played task by task, day after day, over snapshots and contacts of a test's own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+from cohort_flywheel.membership import Vertex
+from cohort_flywheel.operators.state import State
+from cohort_flywheel.segment_file import digest
+from cohort_flywheel.snapshot import Header, SnapshotFile
+from local import seed
+from local.config import ROOT, Config
+from local.seed import Seeded
+from local.servers import Servers, airflow_environment
+from tests.faults.play import Run
+
+DAG_ID = "cohort_to_segment"
+#: A campaign's schedule is held against the machine's clock, so the newest day is today.
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+YESTERDAY = TODAY - timedelta(days=1)
+
+
+@dataclass
+class Watched(Run):
+    """A run in which something happens outside before a task begins."""
+
+    before: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+
+    def _all_tried(self, task: Any) -> str:
+        self.before.get(task.task_id, lambda: None)()
+        return super()._all_tried(task)
+
+
+class Played:
+    """A house whose segments go to one destination: a copy of the DAG files, with a registry that says so."""
+
+    def __init__(
+        self, name: str, servers: Servers, config: Config, seeded: Seeded, folder: Path, patch: pytest.MonkeyPatch
+    ) -> None:
+        self.name, self.servers, self.config, self.folder = name, servers, config, folder / name
+        self.s3 = seed.client("s3", servers, config)
+        for each in ("dags", "include"):
+            shutil.copytree(ROOT / each, self.folder / each, ignore=shutil.ignore_patterns("__pycache__"))
+        self.edit("destination: pinpoint\n", f"destination: {name}\nopt_outs: none\n")
+        self.edit("approvers: []", "approvers: [ann]")
+        for variable, value in airflow_environment(servers, config, *seeded).items():
+            patch.setenv(variable, value)
+
+    def edit(self, before: str, after: str) -> None:
+        """Change the first place of the registry that reads so."""
+        registry = self.folder / "include" / "cohorts.yaml"
+        text = registry.read_text(encoding="utf-8")
+        assert before in text
+        registry.write_text(text.replace(before, after, 1), encoding="utf-8")
+
+    def contacts(self, players: Iterable[str], **changes: str) -> None:
+        defaults = {"firstName": "Jo", "lastName": "O'Neil", "favoriteRole": "healer", "emailConsent": "yes"}
+        records = [{"playerId": each, "email": f"{each}@example.com"} | defaults | changes for each in players]
+        seed.load_contacts(self.servers, self.config, records)
+
+    def snapshot(self, day: datetime, players: Iterable[str], cohort: str = "ea_atrisk", score: int = 3) -> None:
+        """Have a day's graph hold these players."""
+        path = self.folder / "snapshot.jsonl"
+        header = Header(
+            cohort=cohort, as_of=day, property=cohort, direction="above", floor=0, required=[],
+            read_at=day + timedelta(minutes=3),
+        )  # fmt: skip
+        file = SnapshotFile(path, header)
+        file.add(Vertex(player, score, {}) for player in players)
+        file.close()
+        state = State(S3Hook(), self.config.state_bucket)
+        state.make_final(cohort, day, state.put_snapshot(path, cohort, day, digest(path)), {"run_id": "kept"})
+
+    def play(
+        self, day: datetime, before: Mapping[str, Callable[[], None]] | None = None, **conf: Any
+    ) -> dict[str, Any]:
+        """A run of that day, five minutes after it is complete; gives its report, with `states` of the tasks."""
+        log = StringIO()
+        with warnings.catch_warnings(), redirect_stderr(log):
+            warnings.simplefilter("ignore")
+            dag = DagBag(self.folder / "dags").dags[DAG_ID]
+        self.run = Watched(
+            dag, {"cohort": "ea_atrisk"} | conf, day + timedelta(minutes=5), self.folder / "run.log",
+            before=before or {},
+        )  # fmt: skip
+        self.run.go()
+        states, errors = self.run.states, self.run.errors
+        found = self.s3.list_objects_v2(Bucket=self.config.state_bucket, Prefix="reports/").get("Contents", ())
+        newest = max(found, key=lambda item: item["LastModified"])["Key"]
+        report: dict[str, Any] = json.loads(self.read(self.config.state_bucket, newest))
+        return report | {"states": dict(states), "errors": dict(errors)}
+
+    # --- what there is
+
+    def read(self, bucket: str, key: str) -> str:
+        return str(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+
+    def rows(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
+        """The rows of a run's segment file, with `playerId` and `address` whatever the layout."""
+        bucket, found = report["segment"]["url"].removeprefix("s3://").partition("/")[0], []
+        for part in report["segment"]["parts"]:
+            for row in csv.DictReader(StringIO(self.read(bucket, part["s3_key"]))):
+                row["playerId"] = row.get("playerId") or row["User.UserId"]
+                row["address"] = row.get("emailAddress") or row["Address"]
+                found.append(row)
+        return found
+
+    def rejected(self, report: Mapping[str, Any]) -> dict[str, set[str]]:
+        """The players of a run who are no row, by reason."""
+        folder, found = report["segment"]["rejects_key"], dict[str, set[str]]()
+        listed = self.s3.list_objects_v2(Bucket=self.config.state_bucket, Prefix=folder).get("Contents", ())
+        for item in listed:
+            for row in csv.DictReader(StringIO(self.read(self.config.state_bucket, item["Key"]))):
+                found.setdefault(row["reason"], set()).add(row["playerId"])
+        return found
