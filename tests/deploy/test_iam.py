@@ -32,9 +32,7 @@ from local.config import ROOT
 from local.servers import _die_with_parent, airflow_environment
 from tests.deploy import stack
 from tests.deploy.iam_checker import PolicyError, Request, Without, allows, each_removed, statements, trusts
-
-DOCUMENT = ROOT / "docs" / "iam.md"
-BEGIN, END = "<!-- begin: tests/deploy/test_iam.py -->", "<!-- end -->"
+from tests.deploy.iam_table import as_written, assert_is_kept
 
 #: Statements that no call of a laptop can exercise, and the page that demands each.
 _MWAA = "https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-create-role.html"
@@ -318,7 +316,7 @@ def test_without_any_part_some_call_is_refused_or_a_page_demands_it(
     assert not needless, "\n".join(needless)
     rows = []
     for name, parts in found.items():
-        written = _as_written(name, recorded.policies[name])
+        written = as_written(name, recorded.policies[name])
         rows += [(name, each.statement, written[each.lacks], call) for each, call in parts if each.kind != "statement"]
     refused = len(rows)
     for name in ("environment", "neptune"):
@@ -329,12 +327,7 @@ def test_without_any_part_some_call_is_refused_or_a_page_demands_it(
         f"IAM: without each of {refused} actions and resources some call is refused; {len(rows) - refused} more are"
         " demanded by a page of AWS's: docs/iam.md has the table"
     )
-    table = _table(rows)
-    if os.environ.get("WRITE_IAM_TABLE"):
-        head, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-        DOCUMENT.write_text(f"{head}{BEGIN}\n\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-    kept = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
-    assert kept.strip() == table.strip(), "docs/iam.md is of other policies: run this test once with WRITE_IAM_TABLE=1"
+    assert_is_kept("tests/deploy/test_iam.py", rows)
 
 
 def test_a_part_that_no_call_needs_is_found_out(recorded: Recorded) -> None:
@@ -358,22 +351,6 @@ def _refused(recorded: Recorded, name: str, policy: Any) -> list[tuple[Without, 
             calls = [call for request, call in recorded.asked.items() if not allows(documents, request)]
             found.append((lacking, min(calls, default="")))
     return found
-
-
-def _as_written(name: str, deployed: Any) -> dict[str, str]:
-    """The actions and resources of a deployed policy, as its file has them, with the template's names in them."""
-    found: dict[str, str] = {}
-    for there, here in zip(statements(deployed), statements(stack.policy(name)), strict=True):
-        for kind in ("Action", "Resource"):
-            pair = [each if isinstance(each, list) else [each] for each in (there.get(kind, []), here.get(kind, []))]
-            found |= dict(zip(*pair, strict=True))
-    return {there: f"`{here.removeprefix('arn:${AWS::Partition}:')}`" for there, here in found.items()}
-
-
-def _table(rows: list[tuple[str, str, str, str]]) -> str:
-    head = "| policy | statement | action or resource | refused without it, or the page that demands it |"
-    lines = [f"| {name} | {sid} | {what} | {f'<{why}>' if '://' in why else why} |" for name, sid, what, why in rows]
-    return "\n".join([head, "| --- | --- | --- | --- |", *lines]) + "\n"
 
 
 def test_every_page_is_of_a_statement() -> None:

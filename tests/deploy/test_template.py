@@ -32,6 +32,7 @@ from tests.cohort_flywheel.profiles_domain import Domain
 from tests.cohort_flywheel.ses_account import Account
 from tests.deploy import stack
 from tests.deploy.iam_checker import Request, allows, each_removed
+from tests.deploy.iam_table import DOCUMENT, as_written, assert_is_kept
 
 #: What is held against the shapes of the service's own model only.
 UNPROVEN = {
@@ -303,28 +304,42 @@ def test_ses_reads_its_import_files_for_this_account_and_nothing_else(deployed: 
     assert not policy("nat")[1]["Statement"]
 
 
-Asked = set[tuple[str, str]]
+Asks = Callable[[str, str, dict[str, Any]], set[tuple[str, str]]]
+#: What IAM was asked, an action and a resource, and the call that it was asked of.
+Asked = dict[tuple[str, str], str]
+
+#: An upload in parts that breaks off takes them back, by the code whose call test_iam.py has for the extract's.
+BROKEN_UPLOAD = "s3 AbortMultipartUpload, as of BrokenUploadsLeaveNoParts"
 
 
-def _noted(monkeypatch: pytest.MonkeyPatch, asks: Callable[[str, str, dict[str, Any]], Asked]) -> Asked:
+def _noted(monkeypatch: pytest.MonkeyPatch, asks: Asks) -> Asked:
     """What IAM is asked from here on: `asks` gives it for a service, an operation and its params."""
     asked, call = Asked(), BaseClient._make_api_call
 
     def noted(client: Any, operation: str, given: dict[str, Any]) -> Any:
-        asked.update(asks(client.meta.service_model.service_name, operation, given))
+        service = client.meta.service_model.service_name
+        for request in asks(service, operation, given):
+            asked[request] = min(f"{service} {operation}", asked.get(request, "~"))
         return call(client, operation, given)
 
     monkeypatch.setattr(BaseClient, "_make_api_call", noted)
     return asked
 
 
-def _needless(name: str, asked: Asked, **resources: str) -> list[str]:
-    """What none of these requests needs of a policy of include/iam, which must allow all of them."""
+def _judge(name: str, asked: Asked, **resources: str) -> None:
+    """A policy of include/iam allows all that was asked, and no part of it is needless: docs/iam.md has the table."""
     names = {"AWS::Partition": "aws", "AWS::Region": stack.REGION, "AWS::AccountId": stack.ACCOUNT} | resources
     policy = json.loads(stack.substituted(json.dumps(stack.policy(name)), names))
-    requests = [Request(*each) for each in sorted(asked)]
-    assert [str(each) for each in requests if not allows([policy], each)] == []
-    return [each.lacks for each in each_removed(policy) if all(allows([each.document], one) for one in requests)]
+    requests = [(Request(*each), asked[each]) for each in sorted(asked)]
+    assert [str(one) for one, _ in requests if not allows([policy], one)] == []
+    written, rows = as_written(name, policy), []
+    for each in each_removed(policy):
+        calls = [call for one, call in requests if not allows([each.document], one)]
+        why = min(calls) if calls else BROKEN_UPLOAD if each.lacks == "s3:AbortMultipartUpload" else ""
+        assert why, f"{name}: {each.statement}: no call needs {each.kind} {each.lacks}"
+        if each.kind != "statement":
+            rows.append((name, each.statement, written[each.lacks], why))
+    assert_is_kept(f"tests/deploy/test_template.py, {name}", rows)
 
 
 def test_a_run_with_ses_needs_each_part_of_its_policy_and_no_more(
@@ -336,7 +351,7 @@ def test_a_run_with_ses_needs_each_part_of_its_policy_and_no_more(
     account = Account(servers, fresh_config)
     region = f"arn:aws:ses:{stack.REGION}:{stack.ACCOUNT}"
 
-    def asks(service: str, operation: str, given: dict[str, Any]) -> Asked:
+    def asks(service: str, operation: str, given: dict[str, Any]) -> set[tuple[str, str]]:
         # [service authorization reference: SES v2] whether an action knows a resource, and of which kind
         match service, given:
             case "sesv2", {"ContactListName": name}:
@@ -356,13 +371,12 @@ def test_a_run_with_ses_needs_each_part_of_its_policy_and_no_more(
     settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC, "import_bucket": fresh_config.import_bucket}
     ses.check(settings, "aws_default", logging.getLogger(__name__))
     account.run(segment, context())
+    ses.under_way(settings, "aws_default")
     ses.erase(settings, ["ann"], {("ann", "ann@example.com")}, False, "aws_default")
     monkeypatch.undo()
     account.control(reset=True)
 
-    needless = _needless("ses", asked, ImportBucket=fresh_config.import_bucket, SesContactList=CONTACT_LIST)
-    # a broken upload in parts takes it back: the same code as the extract's, whose call test_iam.py has
-    assert needless == ["s3:AbortMultipartUpload"]
+    _judge("ses", asked, ImportBucket=fresh_config.import_bucket, SesContactList=CONTACT_LIST)
 
 
 def test_runs_with_customer_profiles_need_each_part_of_their_policy_and_no_more(
@@ -374,7 +388,7 @@ def test_runs_with_customer_profiles_need_each_part_of_their_policy_and_no_more(
     domain = Domain(servers, fresh_config)
     place = f"arn:aws:profile:{stack.REGION}:{stack.ACCOUNT}:domains/{PROFILES_DOMAIN}"
 
-    def asks(service: str, operation: str, given: dict[str, Any]) -> Asked:
+    def asks(service: str, operation: str, given: dict[str, Any]) -> set[tuple[str, str]]:
         # [service authorization reference: Customer Profiles] a segment's definition is a resource beside its domain
         match service, given:
             case "customer-profiles", {"SegmentDefinitionName": name}:
@@ -397,14 +411,18 @@ def test_runs_with_customer_profiles_need_each_part_of_their_policy_and_no_more(
         domain.create(one, context(run_id="one"), name="one")
     domain.control(refuse=None)
     domain.run(two, context(run_id="two"), name="two")
+    customer_profiles.under_way(settings, "aws_default")
     customer_profiles.erase(settings, ["bob"], set(), False, "aws_default")
     monkeypatch.undo()
     assert domain.attribute("bob", "ann") == {"bob": None, "ann": "out"}
 
-    needless = _needless(
-        "customer_profiles", asked, StateBucket=fresh_config.state_bucket, ProfilesDomain=PROFILES_DOMAIN
-    )
-    assert needless == ["s3:AbortMultipartUpload"], "as with SES"
+    _judge("customer_profiles", asked, StateBucket=fresh_config.state_bucket, ProfilesDomain=PROFILES_DOMAIN)
+
+
+def test_the_page_has_rows_of_each_policy_of_the_execution_role() -> None:
+    roles = {"pinpoint-import-role", "pinpoint-import-role-trust", "environment-trust"}  # of others
+    rows = re.findall(r"^\| ([\w-]+) \| \w+ \| `", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(rows) == {*stack.policy_names()} - roles
 
 
 @pytest.mark.parametrize("variant", ["nat", "ses"])
