@@ -13,9 +13,9 @@ Every day, and whenever you trigger it:
    on, and sets everybody out)
 5. **create_import_job**, **wait_for_import_job**, **verify_segment**: the destination's own tasks
 6. **record_result**: notes the verified segment as the day's
-7. **prepare_campaign**, **approve_campaign**, **launch_campaign**: mail the segment, where `campaign` says so; a launch
-   waits for an approver's yes to exactly that segment and mail, in Required Actions. Only the newest day's own run ever
-   does, and never a backfill (Pinpoint has none of these)
+7. **prepare_campaign**, **approve_campaign**, **launch_campaign** and, with Customer Profiles, **follow_campaign**:
+   mail the segment, where `campaign` says so; a launch waits for an approver's yes to exactly that segment and mail, in
+   Required Actions. Only the newest day's own run ever does, and never a backfill (Pinpoint has none of these)
 8. **report**: what happened to every player, counted; it runs whatever happened before. **end** does nothing, and
    fails the run with any task before it
 

@@ -29,6 +29,7 @@ def facts(dag: Any) -> dict[str, Any]:
     return {
         "paused": dag.is_paused_upon_creation,
         "catchup": dag.catchup,
+        "max_active_runs": dag.max_active_runs,
         "tags": sorted(dag.tags),
         "doc": dag.doc_md,
         "tasks": [task.task_id for task in dag.topological_sort()],

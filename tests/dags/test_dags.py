@@ -43,6 +43,28 @@ KINDS = {
 }
 
 
+#: What the daily kind has besides where its destination mails segments.
+CAMPAIGNS = {
+    "ses": ["prepare_campaign", "approve_campaign", "launch_campaign"],
+    "customer_profiles": ["prepare_campaign", "approve_campaign", "launch_campaign", "follow_campaign"],
+}
+
+
+@pytest.fixture(scope="module")
+def mailing(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The DAG files beside a registry that names a destination which mails."""
+    folders = []
+    for name in CAMPAIGNS:
+        folder = tmp_path_factory.mktemp(name)
+        shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "include", folder / "include")
+        text = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8")
+        changed = text.replace("destination: pinpoint\n", f"destination: {name}\n")
+        (folder / "include" / "cohorts.yaml").write_text(changed, encoding="utf-8")
+        folders.append(folder / "dags")
+    return folders
+
+
 @pytest.fixture(scope="module")
 def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The DAG files beside a registry in which three more cohorts are daily, one of them written wrongly."""
@@ -60,8 +82,8 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(edited: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the probe saw of dags/ and of the edited copy, in a fresh process with sockets blocked."""
+def probed(edited: Path, mailing: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the probe saw of dags/, of the edited copy and of those that mail, in a process with sockets blocked."""
     home = tmp_path_factory.mktemp("airflow")
     environ = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")} | {
         "AIRFLOW_HOME": str(home),
@@ -70,7 +92,7 @@ def found(edited: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     }
     command = [sys.executable, str(Path(__file__).with_name("probe.py")), str(home / "found.json")]
     run = subprocess.run(
-        [*command, str(ROOT / "dags"), str(edited)],
+        [*command, str(ROOT / "dags"), str(edited), *map(str, mailing)],
         env=environ,
         capture_output=True,
         text=True,
@@ -79,6 +101,28 @@ def found(edited: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     )
     assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
     return json.loads((home / "found.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def found(probed: Any) -> Any:
+    """The same without those that mail."""
+    return probed | {"folders": probed["folders"][:2]}
+
+
+def test_where_a_destination_mails_its_segments_the_dag_has_its_campaign(probed: Any) -> None:
+    for (name, tasks), folder in zip(CAMPAIGNS.items(), probed["folders"][2:], strict=True):
+        assert folder["import_errors"] == {}
+        dag = folder["dags"][DAILY]
+        assert dag["tags"] == ["cohort-flywheel", name]
+        assert sorted(dag["tasks"]) == sorted([*TASKS, *tasks])
+        assert dag["tasks"][-1] in ("report", "end")
+        assert list(dag["params"]) == [*KINDS[DAILY][1], "campaign"]
+        assert dag["params"]["campaign"]["enum"] == [None, "none", "draft", "test", "launch"]
+        assert dag["params"]["campaign"]["default"] is None
+        for task in tasks:
+            assert f"**{task}**" in dag["doc"]
+        # a run that waits for an approval is active, and must leave room for the others
+        assert dag["max_active_runs"] > 10
 
 
 def test_the_dags_are_these_and_no_others(found: Any) -> None:
