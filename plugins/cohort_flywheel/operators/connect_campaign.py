@@ -52,7 +52,7 @@ from cohort_flywheel.message_template import (
 )
 from cohort_flywheel.operators.claim import this_run
 from cohort_flywheel.operators.customer_profiles import Membership, content_of, segment_rows
-from cohort_flywheel.operators.launch import alone, check_approved, check_its_day
+from cohort_flywheel.operators.launch import alone, check_approved, check_its_day, end_alone
 from cohort_flywheel.operators.ledger import find_ledger, load_recently_mailed, put_ledger
 from cohort_flywheel.operators.listed import ENTRIES, is_listed, load_do_not_contact
 from cohort_flywheel.operators.newest import skip_unless_newest
@@ -307,6 +307,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                     self._put_ledger(s3, rows, folder, done)
                     campaign_id = self._made(s3, context, done)
                     state = self._started(campaign_id, done)
+            else:
+                self._end_claims(s3, context)
         players = self.segment["rows"]
         self.log.info("campaign %s of %s players is %s", campaign_id, f"{players:,}", state)
         return {
@@ -407,6 +409,12 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         header = Header(name, template, sha256, "customer_profiles", self.clock(), players)
         put_ledger(s3, bucket, header, (row.player_id for row in rows), folder)
         done.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name)}")
+
+    def _end_claims(self, s3: S3Hook, context: Context) -> None:
+        """What a try that was killed has left: other runs would wait for them as long as the campaign is followed."""
+        state = State(s3, self.plan["state_bucket"])
+        end_alone(state, self.prepared["template"], context)
+        Membership(s3, self.plan, self.domain).end_hold(state, context)
 
     @contextmanager
     def _alone(self, s3: S3Hook, context: Context) -> Iterator[Membership]:

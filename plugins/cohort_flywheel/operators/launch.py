@@ -49,9 +49,8 @@ def check_its_day(plan: Mapping[str, Any], context: Context) -> None:
 @contextmanager
 def alone(state: State, template: str, context: Context) -> Iterator[None]:
     """While no other run launches a campaign of the same template, whichever its destination."""
-    key = claim_key(f"campaign_{template}")
     try:
-        hold(state, key, f"template {template}", context)
+        hold(state, _claim_key(template), f"template {template}", context)
     except FlywheelError:
         raise AirflowException(
             f"another run is launching a campaign of template {template}: a later try sees whom it mails"
@@ -59,4 +58,13 @@ def alone(state: State, template: str, context: Context) -> Iterator[None]:
     try:
         yield
     finally:
-        state.end_claim(key, this_run(context))
+        end_alone(state, template, context)
+
+
+def end_alone(state: State, template: str, context: Context) -> None:
+    """Also for the try that follows one which was killed, and finds nothing left to do alone."""
+    state.end_claim(_claim_key(template), this_run(context))
+
+
+def _claim_key(template: str) -> str:
+    return claim_key(f"campaign_{template}")

@@ -43,7 +43,7 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import get_json, lines, put_json
 from cohort_flywheel.hooks.sesv2 import SesV2Hook
-from cohort_flywheel.operators.launch import alone, check_approved, check_its_day
+from cohort_flywheel.operators.launch import alone, check_approved, check_its_day, end_alone
 from cohort_flywheel.operators.ledger import (
     check_same_launch,
     find_ledger,
@@ -296,11 +296,12 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         bucket, name = plan["state_bucket"], plan["name"]
         place = f"s3://{bucket}/{ledger_key(template, name)}"
         header = Header(name, template, self.segment["sha256"], _DESTINATION, self.clock(), 0)
+        state = State(s3, bucket)
         if found := find_ledger(s3, bucket, template, name):
             check_same_launch(found, header, place)
             self._put_record(s3)
+            end_alone(state, template, context)
         else:
-            state = State(s3, bucket)
             skip_unless_newest(plan, state, context, self.clock, self.log)
             _check_account(self.hook.account(), self.segment["rows"])
             _check_sender(self.hook, plan["campaign"])

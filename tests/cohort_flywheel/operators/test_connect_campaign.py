@@ -686,6 +686,17 @@ def test_one_launch_of_a_template_at_a_time(connect: Connect, ready: Any, contex
     assert left == []
 
 
+def test_what_a_killed_try_held_is_free_once_its_campaign_is_adopted(connect: Connect, ready: Any) -> None:
+    """Else other runs would wait for as long as the campaign is followed."""
+    plan, segment, prepared, run = ready
+    launched = connect.launch(plan, segment, prepared, run)
+    bucket, ours = connect.config.state_bucket, {"dag_id": run["dag_run"].dag_id, "run_id": run["dag_run"].run_id}
+    for name in ("campaign_at_risk", f"customer_profiles_{PROFILES_DOMAIN}_ea_atrisk_2"):
+        connect.s3.put_object(Bucket=bucket, Key=f"claims/{name}.json", Body=json.dumps(ours).encode())
+    assert connect.launch(plan, segment, prepared, run) == launched
+    assert connect.s3.list_objects_v2(Bucket=bucket, Prefix="claims/")["KeyCount"] == 0
+
+
 def test_a_segment_that_another_run_has_changed_is_not_mailed(connect: Connect, ready: Any, context: Any) -> None:
     plan, segment, prepared, run = ready
     connect.imported(plan | {"name": "again"}, context(run_id="again"), "ann", "dan")

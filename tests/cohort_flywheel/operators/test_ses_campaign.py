@@ -613,6 +613,17 @@ def test_two_launches_of_one_template_do_not_begin_together(launch: Launch, cont
     assert state.claim("claims/campaign_at_risk.json") is None
 
 
+def test_what_a_killed_try_held_is_free_once_its_send_ledger_is_found(launch: Launch, context: Any) -> None:
+    """Else other runs would wait for as long as the mails take."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    state, run = State(S3Hook(), launch.account.config.state_bucket), context()
+    counts = launch.run()
+    hold(state, "claims/campaign_at_risk.json", "template", run)
+    assert launch.run() == counts
+    assert state.claim("claims/campaign_at_risk.json") is None
+
+
 # --- wherever it breaks off
 
 
