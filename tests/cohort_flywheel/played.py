@@ -57,6 +57,7 @@ class Played:
             shutil.copytree(ROOT / each, self.folder / each, ignore=shutil.ignore_patterns("__pycache__"))
         self.edit("destination: pinpoint\n", f"destination: {name}\nopt_outs: none\n")
         self.edit("approvers: []", "approvers: [ann]")
+        patch.setenv("AIRFLOW__API__BASE_URL", "http://localhost:8080")  # which a link to the question begins with
         for variable, value in airflow_environment(servers, config, *seeded).items():
             patch.setenv(variable, value)
 
@@ -72,7 +73,7 @@ class Played:
         records = [{"playerId": each, "email": f"{each}@example.com"} | defaults | changes for each in players]
         seed.load_contacts(self.servers, self.config, records)
 
-    def snapshot(self, day: datetime, players: Iterable[str], cohort: str = "ea_atrisk", score: int = 3) -> None:
+    def snapshot(self, day: datetime, scores: Mapping[str, int], cohort: str = "ea_atrisk") -> None:
         """Have a day's graph hold these players."""
         path = self.folder / "snapshot.jsonl"
         header = Header(
@@ -80,7 +81,7 @@ class Played:
             read_at=day + timedelta(minutes=3),
         )  # fmt: skip
         file = SnapshotFile(path, header)
-        file.add(Vertex(player, score, {}) for player in players)
+        file.add(Vertex(player, score, {}) for player, score in scores.items())
         file.close()
         state = State(S3Hook(), self.config.state_bucket)
         state.make_final(cohort, day, state.put_snapshot(path, cohort, day, digest(path)), {"run_id": "kept"})

@@ -37,7 +37,7 @@ class House(Played):
         self.edit("holdout_percent: 0", "holdout_percent: 20")
         self.contacts(PLAYERS)
         for day, players in DAYS.items():
-            self.snapshot(day, players)
+            self.snapshot(day, dict.fromkeys(players, 3))
 
     def ends(self, day: Any, outcome: str = "imported", **how: Any) -> dict[str, Any]:
         report = self.play(day, **how)

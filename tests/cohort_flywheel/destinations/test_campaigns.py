@@ -1,0 +1,127 @@
+"""Whole runs that mail: each player once, not again by another threshold, cohort or destination."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cohort_flywheel.contacts import is_held_out
+from cohort_flywheel.layouts.customer_profiles import player_key
+from tests.cohort_flywheel.connect_account import Connect
+from tests.cohort_flywheel.played import TODAY, YESTERDAY, Played
+from tests.cohort_flywheel.ses_account import Account
+
+NAMES = ("ses", "customer_profiles")
+PLAYERS = [f"player-{number:02d}" for number in range(12)]
+#: Beyond 2, and beyond 1 alone.
+STRICT, MILD = PLAYERS[:6], PLAYERS[6:]
+HELD = {player for player in PLAYERS if is_held_out(player, 20)}
+
+
+class House(Played):
+    """Twelve players of whom six are beyond the stricter threshold, today and yesterday; and whom the mails reached."""
+
+    def __init__(self, name: str, connect: Connect, *where: Any) -> None:
+        super().__init__(name, *where)
+        self.connect, self.account = connect, Account(self.servers, self.config)
+        self.account.control(template_seconds=0, max_send_rate=10_000, verify=["studio.example"])
+        self.edit("holdout_percent: 0", "holdout_percent: 20")
+        self.contacts(PLAYERS)
+
+    def mailed(self) -> Counter[str]:
+        """How often each player was mailed, by what reached them."""
+        if self.name == "ses":
+            found = [address for mail in self.account.state["mails"] for address in mail["delivered"]]
+            return Counter(address.partition("@")[0] for address in found)
+        by_key = {player_key(player): player for player in PLAYERS}
+        return Counter(by_key[key] for key in self.connect.mailed)
+
+    def launch(self, outcome: str = "launched", **how: Any) -> dict[str, Any]:
+        report = self.play(TODAY, campaign="launch", **how)
+        assert (report["outcome"], report["faults"]) == (outcome, []), report["errors"]
+        return report
+
+
+@pytest.fixture
+def house(
+    airflow_env: Any, servers: Any, fresh_config: Any, seeded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """Makes the house of a destination; the snapshots are the state bucket's, so of all of them."""
+    connect = Connect(servers, fresh_config, tmp_path)
+    ours = seeded._replace(connect_instance_id=connect.instance, knowledge_base_id=connect.base)
+    made: list[House] = []
+
+    def make(name: str) -> House:
+        made.append(House(name, connect, servers, fresh_config, ours, tmp_path, monkeypatch))
+        if len(made) == 1:
+            for day in (YESTERDAY, TODAY):
+                made[0].snapshot(day, dict.fromkeys(STRICT, 3) | dict.fromkeys(MILD, 2))
+            made[0].snapshot(TODAY, dict.fromkeys([STRICT[0], MILD[0]], 9), cohort="ea_malice")
+        return made[-1]
+
+    yield make
+    Account(servers, fresh_config).control(reset=True)
+    connect.control(reset=True)
+    connect.campaign_control(reset=True)
+    connect.template_control(reset=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nobody_is_mailed_again_by_another_threshold_cohort_or_destination(
+    house: Callable[[str], House], name: str
+) -> None:
+    one = house(name)
+    first = one.launch()
+    mailed = set(STRICT) - HELD
+    assert one.mailed() == Counter(mailed)
+    assert first["campaign"]["answer"] | {"at": "", "digest": ""} == {
+        "approved": True, "by": "ann", "timed_out": False, "at": "", "digest": "",
+    }  # fmt: skip
+    assert first["campaign"]["rows"] == len(mailed) == first["segment"]["rows"]
+
+    milder = one.launch(threshold=1)
+    assert one.rejected(milder)["recently_mailed"] == mailed
+    assert one.mailed() == Counter(set(PLAYERS) - HELD), "those who are new, once, and nobody twice"
+
+    again = one.launch()  # the same three are one result, which is launched once
+    assert again["segment"]["sha256"] == first["segment"]["sha256"]
+    assert one.mailed() == Counter(set(PLAYERS) - HELD)
+
+    one.edit("  ea_malice:\n", f"  ea_malice:\n    campaign: {campaign()}\n")
+    other = one.play(TODAY, cohort="ea_malice", campaign="launch")
+    assert one.rejected(other)["recently_mailed"] == {STRICT[0], MILD[0]} - HELD
+    assert one.mailed() == Counter(set(PLAYERS) - HELD)
+
+    elsewhere = house(next(each for each in NAMES if each != name))
+    report = elsewhere.play(TODAY, threshold=1, campaign="draft")
+    assert elsewhere.rejected(report)["recently_mailed"] >= mailed
+
+
+def campaign() -> str:
+    return "{template: at_risk, from: play@studio.example, not_again_days: 30}"
+
+
+def test_who_unsubscribes_before_the_launch_is_mailed_by_neither(house: Callable[[str], House]) -> None:
+    """After the segment was verified, and approved."""
+    ses, who = house("ses"), next(player for player in STRICT if player not in HELD)
+    report = ses.launch(before={"launch_campaign": lambda: ses.account.unsubscribe(f"{who}@example.com")})
+    assert ses.mailed() == Counter(set(STRICT) - HELD - {who})
+    assert report["campaign"]["launched"]["sent"] == len(set(STRICT) - HELD), "SES accepts it, and delivers none"
+
+    connect = house("customer_profiles")
+    mild = set(MILD) - HELD
+    who = min(mild)
+    report = connect.play(
+        TODAY, threshold=1, campaign="launch",
+        before={"launch_campaign": lambda: connect.contacts([who], emailConsent="no")},
+    )  # fmt: skip
+    assert report["outcome"] == "failed"
+    assert "1 of " in report["errors"]["launch_campaign"]
+    assert "may not be mailed any more (opted_out 1)" in report["errors"]["launch_campaign"]
+    assert connect.mailed() == Counter()
+    assert connect.launch(threshold=1)["segment"]["rows"] == len(mild) - 1
+    assert connect.mailed() == Counter(mild - {who})
