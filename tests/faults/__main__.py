@@ -21,32 +21,43 @@ sys.path.insert(0, str(config.ROOT / "plugins"))
 
 
 def main() -> int:
-    """Try every case; words on the command line choose those whose names have one of them."""
-    from tests.faults.harness import a_world, own_graph, tried
+    """Try every case of every world; words on the command line choose those whose names have one of them."""
+    from tests.faults.harness import DESTINATIONS, a_world, own_graph, tried
     from tests.faults.sites import GRAPH, RESTARTED, Case, cases
-    from tests.faults.tally import Tally
+    from tests.faults.tally import Tally, total
 
     settings, words = config.load(), sys.argv[1:]
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    with running(run_dir=folder / "servers", config=settings) as addresses:
+    tallies, first = [], None
+    with (
+        running(run_dir=folder / "servers", config=settings) as addresses,
+        own_graph(settings, folder / "graph") as graph,
+    ):
         seed.seed(addresses, settings)
-        with a_world(addresses, settings, folder) as world, own_graph(settings, folder / "graph") as graph:
-            restarted = [Case(site, RESTARTED) for site in world.sites if site.service == GRAPH][:1]
-            here, last = (
-                [case for case in some if not words or any(word in str(case) for word in words)]
-                for some in (cases(world.sites), restarted)
-            )
-            tally = Tally(world.sites)
-            for outcome in chain(tried(world, here), tried(world, last, graph)):
-                tally.add(outcome.case, outcome.wrong)
-                place = f"{len(tally.tried):4}/{len(here + last)}"
-                print(f"{place} {outcome.seconds:4.1f} s  {outcome.case}", flush=True)
-                for sentence in outcome.wrong:
-                    print(f"          {sentence}", flush=True)
-    if not tally.failed:
+        for destination in DESTINATIONS:
+            with a_world(addresses, settings, folder / destination, destination, first) as world:
+                restarted = [Case(site, RESTARTED) for site in world.sites if site.service == GRAPH][:1]
+                here, last = (
+                    [case for case in some if not words or any(word in f"{destination}: {case}" for word in words)]
+                    for some in (cases(world.sites), restarted)
+                )
+                print(f"{destination}: {world.left_out()}", flush=True)
+                tally = Tally(world.sites)
+                for outcome in chain(tried(world, here), tried(world, last, graph)):
+                    tally.add(outcome.case, outcome.wrong)
+                    number = f"{len(tally.tried):4}/{len(here + last)}"
+                    print(f"{number} {outcome.seconds:4.1f} s  {destination}: {outcome.case}", flush=True)
+                    for sentence in outcome.wrong:
+                        print(f"          {sentence}", flush=True)
+                tallies.append(tally)
+                first = first or world
+    failed = any(tally.failed for tally in tallies)
+    if not failed:
         shutil.rmtree(folder)
-    print(tally)
-    return 1 if tally.failed else 0
+    for destination, tally in zip(DESTINATIONS, tallies, strict=True):
+        print(f"{destination}: {tally}")
+    print(total(*tallies))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -6,22 +6,21 @@ import functools
 import gc
 import importlib
 import inspect
-import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 import urllib.request
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,56 +32,45 @@ from airflow.dag_processing.dagbag import DagBag
 from local import gremlin_server, neptune_csv, sample, seed
 from local.config import ROOT, Config
 from local.servers import Servers, _die_with_parent, airflow_environment, free_ports
+from tests.faults.left import OF_A_REFUSED_RUN, Left
 from tests.faults.play import Run
-from tests.faults.sites import Case, Site
+from tests.faults.sites import Case, Site, few_of_many
 
 DAG_ID = "cohort_to_segment"
 #: 348 members from 349 vertices: several frames, several batches, files in several parts.
 CONF = {"cohort": "ea_atrisk", "threshold": 0}
 DO_NOT_CONTACT = b"xortiz\n"
-#: How long an import job takes: it ends before the first look, or is still under way when a try follows a fault at it.
-IMPORT_SECONDS, LONG_IMPORT_SECONDS = 0.1, 1.0
 #: How many cases are tried at once.
 WORKERS = min(2, os.cpu_count() or 1)
-#: After a job that FAILED another one has made the segment, and these tell which; all other bytes are the same.
-TELLS_OF_THE_JOB = re.compile(r"(reports|results)/")
-IDS_OF_THE_JOB = re.compile(rb'"(job|segment)_id": "\w+"|"segment_version": \d+')
-#: What a run leaves that its plan refused, or could not ask: nobody takes it away.
-OF_A_REFUSED_RUN = f"reports/{DAG_ID}/"
-
-
-@dataclass(frozen=True)
-class Left:
-    """What a run left outside."""
-
-    objects: dict[tuple[str, str], bytes]
-    jobs: list[dict[str, Any]]
-    segments: list[dict[str, Any]]
-    endpoints: list[dict[str, Any]]
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The report of the run; a run that its plan refused has another, filed under the DAG."""
-        keys = ((bucket, key) for bucket, key in self.objects if key.startswith("reports/"))
-        reports = [json.loads(self.objects[place]) for place in keys if not place[1].startswith(OF_A_REFUSED_RUN)]
-        return reports[0] if len(reports) == 1 else {"faults": [f"there are {len(reports)}"]}
+#: Where each world's segments go, in the order in which they are tried.
+DESTINATIONS = ("pinpoint", "ses", "customer_profiles")
+#: What a registry says there, line by line: whoever triggers a run, ana, may not approve it.
+REGISTRY = {
+    r"destination: \w+": "destination: {destination}\nopt_outs: none",
+    r"approval: .+": "approval: {{approvers: [ann], hours: 12}}",
+    r"    holdout_percent: 0": "    holdout_percent: {holdout_percent}",
+}
 
 
 class World:
-    """An AWS of our own that is made anew for each run, beside a graph and contacts that stay as they are."""
+    """An AWS of our own that is made anew for each run, beside a graph and contacts that stay as they are.
 
-    def __init__(self, servers: Servers, config: Config, folder: Path) -> None:
-        self.config = config
+    :param beside: a world that has been recorded: what it has tried need not be tried here.
+    """
+
+    def __init__(
+        self, servers: Servers, config: Config, folder: Path, destination: str, beside: World | None = None
+    ) -> None:
+        self.config, self.destination = config, destination
+        self.at = importlib.import_module(f"tests.faults.destinations.{destination}")
         self._settle(servers, folder)
-        # just after the newest as-of, for the clock of every operator, so that runs leave the same bytes
-        self.now = datetime.now(UTC).replace(hour=0, minute=5, second=0, microsecond=0)
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
-            bag = DagBag(ROOT / "dags")
-        assert not bag.import_errors, bag.import_errors
-        self.dag = bag.dags[DAG_ID]
+        # for the clock of every operator, so that runs leave the same bytes; a campaign that starts then starts at once
+        self.now = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
+        self.dag = self._dag()
         self.personal = self._personal()
-        self.undisturbed, self.sites = self._recorded()
+        self.undisturbed, self.recorded = self._recorded()
+        self._own = {site: kinds for site, kinds in self.recorded.items() if not self._same(site, beside)}
+        self.sites = few_of_many(self._own)
 
     def _settle(self, servers: Servers, folder: Path) -> None:
         self.servers, self.folder = servers, folder
@@ -95,6 +83,40 @@ class World:
         other = copy(self)
         other._settle(replace(self.servers, aws_port=aws_port), folder)
         return other
+
+    def _dag(self) -> Any:
+        """The DAG of a copy of dags/ and include/, whose registry names the destination."""
+        for name in ("dags", "include"):
+            shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        path = self.folder / "include" / "cohorts.yaml"
+        registry = path.read_text(encoding="utf-8")
+        for line, ours in REGISTRY.items():
+            ours = ours.format(destination=self.destination, holdout_percent=self.at.HOLDOUT_PERCENT)
+            registry, number = re.subn(f"(?m)^{line}$", ours, registry)
+            assert number == 1, line
+        path.write_text(registry, encoding="utf-8")
+        with warnings.catch_warnings(), _quiet():
+            warnings.simplefilter("ignore")
+            bag = DagBag(self.folder / "dags")
+        assert not bag.import_errors, bag.import_errors
+        return bag.dags[DAG_ID]
+
+    def left_out(self) -> str:
+        """What of the recorded calls is not tried, and why."""
+        said = [f"{len(self.recorded)} call sites, of which {len(self.sites)} are tried"]
+        if same := len(self.recorded) - len(self._own):
+            said.append(f"{same} are those of {DESTINATIONS[0]}, by the same operators")
+        if alike := len(self._own) - len(self.sites):
+            said.append(f"{alike} are much like others (SendEmail of another player, another look of a trigger)")
+        return "; ".join(said)
+
+    def _same(self, site: Site, beside: World | None) -> bool:
+        """Whether the other world has this call too, by the same operator."""
+        return beside is not None and site in beside.recorded and self._operator(site) is beside._operator(site)
+
+    def _operator(self, site: Site) -> Any:
+        task = self.dag.get_task(re.sub(r"(_\d+)?( \(\w+\))?$", "", site.task))
+        return task.operator_class if task.is_mapped else type(task)
 
     def _personal(self) -> set[str]:
         """Every playerId and address of the contacts, which no exception may quote."""
@@ -114,8 +136,8 @@ class World:
         second, again = self.run(None)
         for run in (first, second):
             assert not run.failed, f"an undisturbed run failed: {run.errors}; its log is {run.log}"
-        assert not (wrong := differences(left, again)), f"two undisturbed runs differ: {wrong}"
-        assert left.report["outcome"] == "imported", left.report
+        assert not (wrong := self._differences(left, again)), f"two undisturbed runs differ: {wrong}"
+        assert left.report["outcome"] == ("launched" if self.at.CONF else "imported"), left.report
         # one look more at a job that took its time is not among them
         return left, {site: kinds for site, kinds in first.sites.items() if site in second.sites}
 
@@ -124,7 +146,7 @@ class World:
         environment = self._made_anew(case)
         log = self.folder / "case.log"
         log.unlink(missing_ok=True)
-        run = Run(self.dag, CONF, self.now, log, case)
+        run = Run(self.dag, CONF | self.at.CONF, self.now, log, case)
         if graph:
             environment["AIRFLOW_CONN_NEPTUNE_DEFAULT"] = environment["AIRFLOW_CONN_NEPTUNE_DEFAULT"].replace(
                 str(self.servers.gremlin_port), str(graph.port)
@@ -147,30 +169,21 @@ class World:
         urllib.request.urlopen(f"{self.servers.aws_url}/moto-api/reset", data=b"", timeout=60).close()  # noqa: S310 - ours
         seed.make_buckets(self.servers, self.config)
         self.s3.put_object(Bucket=self.config.state_bucket, Key=seed.DO_NOT_CONTACT, Body=DO_NOT_CONTACT)
-        application_id = seed.make_application(self.servers, self.config)
-        role_arn = seed.make_import_role(self.servers, self.config, application_id)
-        long = case is not None and case.site.service == "pinpoint"
-        self._pinpoint({"import_seconds": LONG_IMPORT_SECONDS if long else IMPORT_SECONDS})
-        return airflow_environment(self.servers, self.config, application_id, role_arn)
-
-    def _pinpoint(self, settings: dict[str, Any] | None = None) -> Any:
-        body = json.dumps(settings).encode() if settings else None
-        request = urllib.request.Request(f"{self.servers.aws_url}/cohort-flywheel/pinpoint", data=body)  # noqa: S310 - ours
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own server
-            return json.load(answer)
+        seeded = self.at.make(self.servers, self.config, case)
+        ours = {"AIRFLOW__API__BASE_URL": "http://127.0.0.1:8080"}  # of the link to a question
+        return airflow_environment(self.servers, self.config, *seeded) | ours
 
     def _left(self) -> Left:
         objects = {}
         for bucket in (self.config.export_bucket, self.config.import_bucket, self.config.state_bucket):
             for item in self.s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
                 objects[bucket, item["Key"]] = self.s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
-        (app,) = self._pinpoint()["applications"]
-        return Left(objects, app["jobs"], app["segments"], app["endpoints"])
+        return Left(objects, self.at.there(self.servers))
 
     def survived(self, case: Case, graph: Graph | None = None) -> list[str]:
         """Run a case; what is wrong afterwards, a sentence each."""
         run, left = self.run(case, graph)
-        wrong = differences(self.undisturbed, left)
+        wrong = self._differences(self.undisturbed, left, case)
         if not run.struck:
             wrong.append("the call was not reached")
         if run.failed:
@@ -186,38 +199,20 @@ class World:
             wrong.append(f"its log: {kept}")
         return wrong
 
-
-def differences(undisturbed: Left, left: Left) -> list[str]:
-    """Where what a run left is not what an undisturbed one leaves."""
-    wrong, another = [], any(job["JobStatus"] == "FAILED" for job in left.jobs)
-
-    def found(body: bytes, key: str) -> bytes:
-        return IDS_OF_THE_JOB.sub(b"", body) if another and TELLS_OF_THE_JOB.match(key) else body
-
-    for place in sorted(undisturbed.objects.keys() | left.objects.keys()):
-        url = "s3://{}/{}".format(*place)
-        if place not in left.objects:
-            wrong.append(f"{url} is missing")
-        elif place not in undisturbed.objects:
-            if not place[1].startswith(OF_A_REFUSED_RUN):
-                wrong.append(f"{url} should not be there")
-        elif found(left.objects[place], place[1]) != found(undisturbed.objects[place], place[1]):
-            wrong.append(f"{url} has other bytes")
-    jobs = Counter(job["Definition"]["S3Url"] for job in left.jobs if job["JobStatus"] != "FAILED")
-    wrong += [f"{number} import jobs of {url}" for url, number in jobs.items() if number != 1]
-    if jobs.keys() != {job["Definition"]["S3Url"] for job in undisturbed.jobs}:
-        wrong.append(f"import jobs of {sorted(jobs)}")
-    for what in ("Name", "Members"):
-        theirs, wanted = ([segment[what] for segment in each.segments] for each in (left, undisturbed))
-        if theirs != wanted:
-            wrong.append(f"{len(theirs)} segments, whose {what} differ")
-    if sorted(_ids(left)) != sorted(_ids(undisturbed)):
-        wrong.append(f"{len(left.endpoints)} endpoints, not the {len(undisturbed.endpoints)}")
-    return wrong + _sums(left.report, undisturbed.report)
-
-
-def _ids(left: Left) -> Iterator[str]:
-    return (endpoint["Id"] for endpoint in left.endpoints)
+    def _differences(self, undisturbed: Left, left: Left, case: Case | None = None) -> list[str]:
+        """Where what a run left is not what an undisturbed one leaves."""
+        wrong = []
+        theirs, wanted = (self.at.comparable(each.objects, left) for each in (left, undisturbed))
+        for place in sorted(wanted.keys() | theirs.keys()):
+            url = "s3://{}/{}".format(*place)
+            if place not in theirs:
+                wrong.append(f"{url} is missing")
+            elif place not in wanted:
+                if not place[1].startswith(OF_A_REFUSED_RUN):
+                    wrong.append(f"{url} should not be there")
+            elif theirs[place] != wanted[place]:
+                wrong.append(f"{url} has other bytes")
+        return wrong + list(self.at.differences(undisturbed, left, case)) + _sums(left.report, undisturbed.report)
 
 
 def _sums(report: dict[str, Any], undisturbed: dict[str, Any]) -> list[str]:
@@ -273,7 +268,9 @@ def own_graph(config: Config, folder: Path) -> Iterator[Graph]:
 
 
 @contextmanager
-def a_world(servers: Servers, config: Config, folder: Path) -> Iterator[World]:
+def a_world(
+    servers: Servers, config: Config, folder: Path, destination: str = DESTINATIONS[0], beside: World | None = None
+) -> Iterator[World]:
     """A seeded world while the block runs, with an AWS endpoint of its own."""
     make_loader, accepts_kwargs = botocore.session.create_loader, botocore.hooks.accepts_kwargs
     # one reader of the SDK's models for all its sessions, and for all children: to read them takes most of an attempt
@@ -281,7 +278,7 @@ def a_world(servers: Servers, config: Config, folder: Path) -> Iterator[World]:
     botocore.hooks.accepts_kwargs = functools.cache(accepts_kwargs)  # asked 128 times for each session
     process, port = _start_aws()
     try:
-        yield World(replace(servers, aws_port=port), config, folder)
+        yield World(replace(servers, aws_port=port), config, folder, destination, beside)
     finally:
         process.terminate()
         process.wait()

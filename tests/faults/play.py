@@ -18,7 +18,10 @@ from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
+import airflow.sdk.exceptions
+from airflow.providers.standard.triggers.hitl import HITLTrigger
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, ExecutorSafeguard
 from airflow.sdk.exceptions import (
     AirflowFailException,
@@ -32,16 +35,22 @@ from airflow.sdk.serde import deserialize, serialize
 from asgiref.sync import ThreadSensitiveContext
 
 from cohort_flywheel import membership
+from cohort_flywheel.operators import ses_sends
 from tests.faults import graph, transport
 from tests.faults.sites import CLEARED, Case, Site, Watch
 
-#: What a wait of a second takes here: retries of the SDK, of tenacity, and the looks of a trigger.
-SECOND = 0.03
+#: What a wait of a second takes here, up to so many of them: retries of the SDK, of tenacity, and a trigger's looks.
+SECOND, LONGEST_WAIT = 0.03, 10
 #: So many that the sample has two shards, each looked up in two batches.
 SHARD_MEMBERS = 200
 #: An attempt that takes longer hangs.
 ATTEMPT_SECONDS = 60
+#: Retries beyond these would only repeat what they do; a task has 30 where it may wait for another run.
+MOST_RETRIES = 3
 GRAPH_CONNECTION = "AIRFLOW_CONN_NEPTUNE_DEFAULT"
+
+#: How a task waits for a person; 3.2.1 has but the trigger.
+PARKED: Any = getattr(airflow.sdk.exceptions, "TaskAwaitingInput", TaskDeferred)
 
 
 @dataclass
@@ -71,6 +80,8 @@ class Run:
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: the names of a mapped task's instances, as Airflow lists them: enrich_0, enrich_1, …
     instances: dict[str, list[str]] = field(default_factory=dict)
+    #: the first question of each task instance: Airflow shows no other one, also after the task was cleared
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     #: every exception's text, and of which task
     texts: list[tuple[str, str]] = field(default_factory=list)
@@ -124,13 +135,12 @@ class Run:
 
     def _tried(self, task: Any, index: int = -1) -> str:
         name = task.task_id if index < 0 else self.instances[task.task_id][index]
-        for number in range(1, task.retries + 2):
+        for number in range(1, min(task.retries, MOST_RETRIES) + 2):
             self.between()
             told = self._attempt(task, name, index, number)
             if told.how == "success":
                 self.errors.pop(name, None)
-                outputs: Any = deserialize(told.said["outputs"])
-                self.outputs[name] = outputs
+                self._keep(name, told)
                 self.states |= dict.fromkeys(told.said.get("skips", ()), "skipped")
                 return "success"
             if told.how == "skipped":
@@ -141,24 +151,39 @@ class Run:
         return "failed"
 
     def _attempt(self, task: Any, name: str, index: int, number: int) -> Told:
-        """One try of a task, with its deferrals: from worker to triggerer and back."""
+        """One try of a task, with its deferrals: from worker to triggerer, or to a person, and back."""
         self.outputs.pop(name, None)  # Airflow forgets them as an attempt begins
         told = self._process(name, lambda: self._execute(task, index, number))
-        while told.how == "deferred":
+        while told.how in ("deferred", "asked"):
             wait = told.said
-            for _ in range(3):  # a trigger whose triggerer died runs in another
+            self._keep(name, told)
+            event = self._answer(wait["question"]) if told.how == "asked" else None
+            for _ in range(0 if event else 3):  # a trigger whose triggerer died runs in another
                 told = self._process(f"{name} (trigger)", lambda wait=wait: _fire(wait))  # type: ignore[misc]  # mypy takes no lambda with a default
                 if told.how != "killed":
                     break
-            kwargs = wait["kwargs"] | {"event": told.said.get("event")}
-            method = wait["method"]
-            if told.how != "fired":
+            method, kwargs = wait["method"], wait["kwargs"] | {"event": event or told.said.get("event")}
+            if told.how not in ("fired", "asked"):
                 method, kwargs = TRIGGER_FAIL_REPR, {"error": "Trigger failure"}
             told = self._process(
                 f"{name} ({wait['method']})",
                 lambda method=method, kwargs=kwargs: self._execute(task, index, number, method, kwargs),  # type: ignore[misc]  # as above
             )
         return told
+
+    def _keep(self, name: str, told: Told) -> None:
+        """The XComs of a process that has ended: they are there for the next one of the same attempt too."""
+        outputs: Any = deserialize(told.said["outputs"])
+        self.outputs[name] = self.outputs.get(name, {}) | outputs
+
+    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """What a person answers who is asked: yes, by an approver, who is not ana, who triggered the run."""
+        self.questions[question["ti_id"]] = question
+        return {
+            "chosen_options": ["Approve"], "responded_at": self.now, "timedout": False,
+            "params_input": {name: each["value"] for name, each in (question["params"] or {}).items()},
+            "responded_by_user": {"id": "1", "name": "ann"},
+        }  # fmt: skip
 
     def _execute(
         self, task: Any, index: int, number: int, method: str = "", kwargs: dict[str, Any] | None = None
@@ -176,10 +201,13 @@ class Run:
                 task._pre_execute_hook(context)
             task.pre_execute(context)
             result = task.resume_execution(method, kwargs, context) if method else task.execute(context)
-        except TaskDeferred as wait:
-            where, arguments = wait.trigger.serialize()
-            said = {"trigger": where, "arguments": serialize(arguments), "method": wait.method_name}
-            return "deferred", said | {"kwargs": wait.kwargs or {}}
+        except (PARKED, TaskDeferred) as wait:
+            said = {"outputs": serialize(context["ti"].pushed), "method": wait.method_name, "kwargs": wait.kwargs or {}}
+            trigger = getattr(wait, "trigger", None)
+            if trigger is None or isinstance(trigger, HITLTrigger):
+                return "asked", said | {"question": self.questions[str(context["ti"].id)]}
+            where, arguments = trigger.serialize()
+            return "deferred", said | {"trigger": where, "arguments": serialize(arguments)}
         except DownstreamTasksSkipped as skip:
             tasks = skip.tasks if isinstance(skip.tasks, list) else [skip.tasks]
             names = [each if isinstance(each, str) else each[0] for each in tasks]
@@ -214,7 +242,7 @@ class Run:
             xcom_push=lambda key, value, **_: pushed.update({key: value}),
             get_task_states=lambda *_, **__: {run_id: states},
             get_dagrun_state=lambda *_, **__: "running",
-            get_relevant_upstream_map_indexes=lambda **_: None,
+            get_relevant_upstream_map_indexes=lambda **_: None, id=uuid5(NAMESPACE_OID, f"{task.task_id} {index}"),
         )  # fmt: skip
         params = self.dag.params.dump() | self.conf
         return {
@@ -251,21 +279,24 @@ class Run:
 
 
 class _Supervisor:
-    """Answers a task that asks its supervisor for the outputs of a mapped task."""
+    """Answers a task that asks its supervisor for the outputs of a mapped task, or has it ask a person."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def send(self, message: Any) -> Any:
-        if not isinstance(message, comms.GetXComCount | comms.GetXComSequenceItem):
+    def send(self, msg: Any) -> Any:
+        if isinstance(msg, comms.CreateHITLDetailPayload):
+            question = msg.model_dump(mode="json", exclude={"type"})
+            return comms.HITLDetailRequestResult(**self._run.questions.setdefault(str(msg.ti_id), question))
+        if not isinstance(msg, comms.GetXComCount | comms.GetXComSequenceItem):
             return None
-        names = self._run.instances.get(message.task_id, ())
-        found = [outputs[message.key] for name in names if message.key in (outputs := self._run.outputs.get(name, {}))]
-        if isinstance(message, comms.GetXComCount):
+        names = self._run.instances.get(msg.task_id, ())
+        found = [outputs[msg.key] for name in names if msg.key in (outputs := self._run.outputs.get(name, {}))]
+        if isinstance(msg, comms.GetXComCount):
             return comms.XComCountResponse(len=len(found))
-        if message.offset >= len(found):
+        if msg.offset >= len(found):
             return comms.ErrorResponse(error=ErrorType.XCOM_NOT_FOUND)
-        return comms.XComSequenceIndexResult(root=serialize(found[message.offset]))
+        return comms.XComSequenceIndexResult(root=serialize(found[msg.offset]))
 
 
 def _fire(wait: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -309,6 +340,7 @@ def _child(
             print(f"--- {name}", flush=True)
             try:
                 _hasten()
+                ses_sends._WAITS = tuple(seconds * SECOND for seconds in ses_sends._WAITS)  # type: ignore[assignment]  # of an event, no sleeps; its length aside, it is the same
                 membership.SHARD_MEMBERS = SHARD_MEMBERS
                 watch = Watch(name, case, tell)
                 transport.install(watch)
@@ -331,10 +363,10 @@ def _hasten() -> None:
     sleep, sleep_async = time.sleep, asyncio.sleep
 
     async def shorter(seconds: float, result: Any = None) -> Any:
-        return await sleep_async(seconds * SECOND, result)
+        return await sleep_async(min(seconds, LONGEST_WAIT) * SECOND, result)
 
     def briefer(seconds: float) -> None:
-        sleep(seconds * SECOND)
+        sleep(min(seconds, LONGEST_WAIT) * SECOND)
 
     time.sleep = briefer  # type: ignore[assignment]  # its argument's name aside, it is the same
     asyncio.sleep = shorter  # type: ignore[assignment]  # its overloads aside, it is the same

@@ -8,8 +8,10 @@ from tests.faults.sites import Case, Site
 
 
 class Tally:
+    """Of one world."""
+
     def __init__(self, sites: Collection[Site]) -> None:
-        self._sites = set(sites)
+        self.sites = set(sites)
         self.tried: list[Case] = []
         self.failed: dict[Case, list[str]] = {}
 
@@ -19,8 +21,14 @@ class Tally:
             self.failed[case] = wrong
 
     def __str__(self) -> str:
-        sites = {case.site for case in self.tried}
-        return (
-            f"faults: {len(self.tried)} tried, {len(self.tried) - len(self.failed)} survived,"
-            f" {len(sites)} of {len(self._sites)} call sites"
-        )
+        return total(self)
+
+
+def total(*tallies: Tally) -> str:
+    """The line that counts them all."""
+    tried, failed = (sum(map(len, of)) for of in ((t.tried for t in tallies), (t.failed for t in tallies)))
+    sites = sum(len({case.site for case in tally.tried}) for tally in tallies)
+    return (
+        f"faults: {tried} tried, {tried - failed} survived,"
+        f" {sites} of {sum(len(tally.sites) for tally in tallies)} call sites"
+    )

@@ -1,13 +1,19 @@
-"""Faults where the bytes to AWS go, at botocore's and aiobotocore's HTTP sessions: the SDK's retries are real."""
+"""Faults where the bytes to AWS go, at botocore's and aiobotocore's HTTP sessions: the SDK's retries are real.
+
+And at urllib, by which a file is put at a presigned address.
+"""
 
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
+import urllib.error
 import urllib.request
 from contextlib import suppress
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,16 +33,26 @@ from tests.faults.sites import Call, Watch, die
 #: Files above this go to S3 in parts of it, so that the sample has some.
 PART_BYTES = 12 * 1024
 
+_CLOSED = "Remote end closed connection without response"
 _now: ContextVar[tuple[Call, Any] | None] = ContextVar("_now", default=None)
 
-#: How each protocol says that it throttles: status, code.
+#: How each protocol, or else a service, says that it throttles: status, code.
 _THROTTLED = {
     "rest-xml": (503, "SlowDown"),
     "json": (400, "ProvisionedThroughputExceededException"),
     "rest-json": (429, "TooManyRequestsException"),
     "query": (400, "Throttling"),
+    "customer-profiles": (429, "ThrottlingException"),
+    "connectcampaignsv2": (429, "ThrottlingException"),
+    "qconnect": (400, "ThrottlingException"),
 }
-_INTERNAL = {"rest-json": "InternalServerErrorException", "json": "InternalServerError"}
+_INTERNAL = {
+    "rest-json": "InternalServerErrorException",
+    "json": "InternalServerError",
+    "sesv2": "InternalServiceErrorException",
+    "customer-profiles": "InternalServerException",
+    "connectcampaignsv2": "InternalServerException",
+}
 
 
 def install(watch: Watch) -> None:
@@ -70,6 +86,14 @@ def install(watch: Watch) -> None:
         answer = _before(kind, model, request, AioAWSResponse)
         return answer or _after(kind, model, request, await send_async(self, request))
 
+    opened = urllib.request.urlopen  # noqa: S310 - the house's own calls
+
+    def open_noted(request: Any, **options: Any) -> Any:
+        if getattr(request, "data", None) is None:
+            return opened(request, **options)
+        return _put(watch.strikes(watch.begin("s3", "presigned PUT", kinds=["upload"])), request, opened, options)
+
+    urllib.request.urlopen = open_noted  # type: ignore[assignment]  # its arguments' names aside, it is the same
     Endpoint._send_request, AioEndpoint._send_request = begin_noted, begin_noted_async
     URLLib3Session.send, AIOHTTPSession.send = sent, sent_async
 
@@ -82,16 +106,17 @@ def _before(kind: str, model: Any, request: Any, kind_of_answer: Any) -> Any:
         case "time-out":
             raise ReadTimeoutError(endpoint_url=request.url)
         case "throttled" | "throttled once":
-            return _error(*_THROTTLED[_protocol(model)], model, request, kind_of_answer)
+            status, code = _of(_THROTTLED, model)
+            return _error(status, code, model, request, kind_of_answer)
         case "500":
-            return _error(500, _INTERNAL.get(_protocol(model), "InternalError"), model, request, kind_of_answer)
+            return _error(500, _of(_INTERNAL, model) or "InternalError", model, request, kind_of_answer)
         case "503 until cleared":
             return _error(503, "ServiceUnavailable", model, request, kind_of_answer)
         case "upload cut in the middle":
             _send_half(request)
             raise ConnectionClosedError(endpoint_url=request.url)
         case "job FAILED":
-            _doom_next_job(request.url)
+            _doom_next_job(request.url, model.service_model.service_name)
     return None
 
 
@@ -109,6 +134,44 @@ def _after(kind: str, model: Any, request: Any, answer: Any) -> Any:
         case "answer cut in the middle":
             answer.raw = _Cut(answer.raw, int(answer.headers.get("Content-Length", 0)) // 2)
     return answer
+
+
+def _put(kind: str, request: Any, opened: Any, options: dict[str, Any]) -> Any:
+    """The same faults, as urllib meets them."""
+    match kind:
+        case "killed before":
+            die()
+        case "time-out":
+            raise TimeoutError
+        case "500":
+            raise _refusal(request, 500, "InternalError")
+        case "throttled" | "throttled once":
+            raise _refusal(request, 503, "SlowDown")
+        case "503 until cleared":
+            raise _refusal(request, 503, "ServiceUnavailable")
+        case "upload cut in the middle":
+            headers = dict(request.header_items())
+            _send_half(SimpleNamespace(method="PUT", url=request.full_url, body=request.data, headers=headers))
+            raise http.client.RemoteDisconnected(_CLOSED)
+    answer = opened(request, **options)
+    match kind:
+        case "killed after":
+            die()
+        case "answer lost, connection closed":
+            raise http.client.RemoteDisconnected(_CLOSED)
+        case "answer lost, time-out":
+            raise TimeoutError
+    return answer
+
+
+def _refusal(request: Any, status: int, code: str) -> urllib.error.HTTPError:
+    body = io.BytesIO(f"<Error><Code>{code}</Code></Error>".encode())
+    return urllib.error.HTTPError(request.full_url, status, "", http.client.HTTPMessage(), body)
+
+
+def _of(words: dict[str, Any], model: Any) -> Any:
+    """The service's own word, or its protocol's."""
+    return words.get(model.service_model.service_name) or words.get(_protocol(model))
 
 
 def _protocol(model: Any) -> str:
@@ -177,9 +240,9 @@ def _send_half(request: Any) -> None:
     connection.close()
 
 
-def _doom_next_job(url: str) -> None:
+def _doom_next_job(url: str, service: str) -> None:
     place = urlsplit(url)
-    control = f"{place.scheme}://{place.netloc}/cohort-flywheel/pinpoint"
+    control = f"{place.scheme}://{place.netloc}/cohort-flywheel/{service}"
     urllib.request.urlopen(control, data=b'{"fail_next_jobs": 1}', timeout=10).close()  # noqa: S310 - our own server
 
 

@@ -1,0 +1,126 @@
+"""Customer Profiles and Connect: one upload of each content, one definition, one campaign, and a mail a player."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from cohort_flywheel.layouts.customer_profiles import player_key
+from local import seed
+from local.config import Config
+from local.seed import Seeded
+from local.servers import Servers
+from tests.faults.left import Left, Place, control
+from tests.faults.sites import Case
+
+CONF: dict[str, Any] = {"campaign": "launch"}
+#: As SES has it.
+HOLDOUT_PERCENT = 60
+DANGEROUS = (
+    "create_import_job: customer-profiles CreateUploadJob #1 × answer lost, time-out",
+    "create_import_job: customer-profiles StartUploadJob #1 × answer lost, time-out",
+    "create_import_job: customer-profiles StartUploadJob #1 × job FAILED",
+    "launch_campaign: s3 PutObject #3 × killed after",  # the send ledger
+    "launch_campaign: connectcampaignsv2 CreateCampaign #1 × answer lost, time-out",
+    "launch_campaign: connectcampaignsv2 StartCampaign #1 × killed after",
+    "launch_campaign: connectcampaignsv2 StartCampaign #1 × answer lost, time-out",
+)
+
+#: How long an upload job takes, and a campaign: each ends before the first look, or only after it, for a trigger.
+SECONDS, LONG_SECONDS = 0.0, 1.5
+_WITH_THE_JOB, _WITH_THE_CAMPAIGN = ("create_import_job", "wait_for_import_job"), ("launch_campaign", "follow_campaign")
+#: After a job that FAILED all is uploaded again, to profiles of which half are there.
+TELLS_OF_THE_UPLOAD = re.compile(r"(reports|results|memberships)/")
+OF_THE_UPLOAD = re.compile(rb'"job_ids": \[[^]]*\]|"(upload|created|updated)": \d+')
+
+
+def make(servers: Servers, config: Config, case: Case | None) -> Seeded:
+    seed.make_profiles_domain(servers, config)
+    seed.make_sender(servers, config)
+    instance_id, base_id = seed.make_connect_instance(servers, config), seed.make_knowledge_base(servers, config)
+    job, campaign = (
+        LONG_SECONDS if case is None or case.site.task.startswith(tasks) else SECONDS
+        for tasks in (_WITH_THE_JOB, _WITH_THE_CAMPAIGN)
+    )
+    control(servers, "customer-profiles", {"job_seconds": job, "estimate_seconds": 0})
+    control(servers, "connect-campaigns", {"campaign_seconds": campaign})
+    return Seeded("none", "none", instance_id, base_id)
+
+
+def there(servers: Servers) -> dict[str, Any]:
+    (domain,) = control(servers, "customer-profiles")["domains"]
+    (base,) = control(servers, "qconnect")["knowledge_bases"]
+    return {
+        **{name: domain[name] for name in ("profiles", "upload_jobs", "segments")},
+        "templates": base["templates"],
+        "campaigns": control(servers, "connect-campaigns")["campaigns"],
+    }
+
+
+def comparable(objects: dict[Place, bytes], left: Left) -> dict[Place, bytes]:
+    if not _failed(left):
+        return objects
+    return {
+        place: OF_THE_UPLOAD.sub(b"", body) if TELLS_OF_THE_UPLOAD.match(place[1]) else body
+        for place, body in objects.items()
+    }
+
+
+def _failed(left: Left) -> bool:
+    return any(job["Status"] == "FAILED" for job in left.there["upload_jobs"])
+
+
+def differences(undisturbed: Left, left: Left, case: Case | None) -> Iterator[str]:
+    names, wanted = (
+        Counter(job["DisplayName"] for job in each.there["upload_jobs"] if job["Status"] == "SUCCEEDED")
+        for each in (left, undisturbed)
+    )
+    if names != wanted and not (_failed(left) and names.total() == wanted.total()):
+        yield f"upload jobs that SUCCEEDED: {sorted(names.elements())}"
+    if unfinished := [
+        job["Status"] for job in left.there["upload_jobs"] if job["Status"] not in ("SUCCEEDED", "FAILED")
+    ]:
+        yield f"upload jobs that are {unfinished}"
+    if _profiles(left) != _profiles(undisturbed):
+        yield "profiles, or who is in and who is out, differ"
+    if _segments(left) != _segments(undisturbed):
+        yield f"{len(_segments(left))} segments, whose names or members differ"
+    if left.there["templates"] != undisturbed.there["templates"]:
+        yield "message templates, or their versions, differ"
+    campaigns = [(each["name"], each["state"]) for each in left.there["campaigns"]]
+    if campaigns != [(each["name"], "Completed") for each in undisturbed.there["campaigns"]]:
+        yield f"campaigns {campaigns}"
+    yield from _mails(undisturbed, left)
+
+
+def _profiles(left: Left) -> dict[str, dict[str, Any]]:
+    """By our own key, without the service's and its clock."""
+    return {
+        profile["AccountNumber"]: {
+            name: value for name, value in profile.items() if name not in ("ProfileId", "Expires")
+        }
+        for profile in left.there["profiles"]
+    }
+
+
+def _segments(left: Left) -> list[tuple[str, set[str]]]:
+    keys = {profile["ProfileId"]: profile["AccountNumber"] for profile in left.there["profiles"]}
+    return [
+        (segment["SegmentDefinitionName"], {keys[member] for member in segment["Members"]})
+        for segment in left.there["segments"]
+    ]
+
+
+def _mails(undisturbed: Left, left: Left) -> Iterator[str]:
+    mails = [mail for campaign in left.there["campaigns"] for mail in campaign["mails"]]
+    times = Counter(mail["AccountNumber"] for mail in mails)
+    if again := sum(number > 1 for number in times.values()):
+        yield f"{again} players were mailed more than once"
+    if times.keys() != set(map(player_key, undisturbed.rows)):
+        yield f"{len(times)} players were mailed, and the segment file has {len(undisturbed.rows)} rows"
+    if not times.keys() <= set(map(player_key, left.ledger)):
+        yield "the send ledger lacks somebody who was mailed"
+    if any(mail["Missing"] for mail in mails):
+        yield "a mail lacks a value"

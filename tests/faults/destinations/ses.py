@@ -1,0 +1,164 @@
+"""Amazon SES: contacts once on the list, and a launch that mails each of them at most once and tells of the others."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from cohort_flywheel.layouts.ses import IMPORT_FOLDER
+from cohort_flywheel.operators.ses_sends import BATCH
+from local import seed
+from local.config import Config
+from local.seed import Seeded
+from local.servers import Servers
+from tests.faults.left import Left, Place, control
+from tests.faults.play import MOST_RETRIES
+from tests.faults.sites import CALL, CLEARED, Case
+
+CONF: dict[str, Any] = {"campaign": "launch"}
+#: So that a launch has two batches, a whole one and the rest.
+HOLDOUT_PERCENT = 60
+DANGEROUS = (
+    "create_import_job: sesv2 CreateImportJob #1 × killed after",
+    "launch_campaign: s3 PutObject #3 × killed after",  # the send ledger
+    "launch_campaign: s3 PutObject #4 × killed after",  # the first batch's intents
+    "launch_campaign: sesv2 SendEmail #1 × killed after",
+    "launch_campaign: sesv2 SendEmail #100 × answer lost, time-out",
+    "launch_campaign: s3 PutObject #5 × answer lost, time-out",  # its outcome
+)
+
+#: How long an import job takes: it ends before the first look, or only after it, for a trigger to wait for.
+IMPORT_SECONDS, LONG_IMPORT_SECONDS = 0.1, 1.5
+_WITH_THE_JOB = ("create_import_job", "wait_for_import_job")
+#: What is known of a mail, but for its number and its instant.
+_OF_A_MAIL = ("sender", "template", "contact_list", "topic", "subject", "delivered", "failure")
+
+
+def make(servers: Servers, config: Config, case: Case | None) -> Seeded:
+    seed.make_contact_list(servers, config)
+    seed.make_sender(servers, config)
+    long = case is None or case.site.task.startswith(_WITH_THE_JOB)
+    seconds = {"import_seconds": LONG_IMPORT_SECONDS if long else IMPORT_SECONDS}
+    control(servers, "sesv2", seconds | {"template_seconds": 0, "max_send_rate": 100_000})
+    return Seeded("none", "none", "none", "none")
+
+
+def there(servers: Servers) -> dict[str, Any]:
+    (account,) = (each for each in control(servers, "sesv2")["accounts"] if each["lists"])
+    return dict(account)
+
+
+def comparable(objects: dict[Place, bytes], left: Left) -> dict[Place, bytes]:
+    """All but the records of the batches, which `differences` reads."""
+    found = {}
+    for place, body in objects.items():
+        _, key = place
+        if key.startswith("launches/") and not key.endswith("/launch.json"):
+            continue
+        if key.startswith(IMPORT_FOLDER) and _failed(left):
+            continue  # who was imported after all is in no second file
+        found[place] = _without_what_may_differ(body) if key.startswith(("reports/", "results/")) else body
+    return found
+
+
+def _without_what_may_differ(body: bytes) -> bytes:
+    """Which jobs were found running is chance; what the launch says of itself is held against its records."""
+    document = json.loads(body)
+    (document["imported"] or {}).pop("job_ids", None)
+    (document.get("campaign") or {}).pop("launched", None)
+    return json.dumps(document).encode()
+
+
+def _failed(left: Left) -> bool:
+    return any(job["JobStatus"] == "FAILED" for job in left.there["jobs"])
+
+
+def differences(undisturbed: Left, left: Left, case: Case | None) -> Iterator[str]:
+    jobs = Counter(job["ImportDataSource"]["S3Url"] for job in left.there["jobs"] if job["JobStatus"] != "FAILED")
+    yield from (f"{number} import jobs of {url}" for url, number in jobs.items() if number != 1)
+    if not _failed(left) and jobs.keys() != {job["ImportDataSource"]["S3Url"] for job in undisturbed.there["jobs"]}:
+        yield f"import jobs of {sorted(jobs)}"
+    if _contacts(left) != _contacts(undisturbed):
+        yield "the contact list has other contacts"
+    if left.there["templates"].keys() != undisturbed.there["templates"].keys():
+        yield f"templates {sorted(left.there['templates'])}"
+    yield from _mails(undisturbed, left)
+    yield from _accounts(left, case)
+
+
+def _contacts(left: Left) -> list[dict[str, Any]]:
+    (found,) = left.there["lists"]
+    return sorted(
+        ({name: value for name, value in each.items() if "Timestamp" not in name} for each in found["Contacts"]),
+        key=lambda contact: str(contact["EmailAddress"]),
+    )
+
+
+def _mails(undisturbed: Left, left: Left) -> Iterator[str]:
+    """Nobody was mailed twice, and whoever was mailed got what the undisturbed run sent."""
+    times = Counter(mail["to"][0] for mail in left.there["mails"])
+    if again := sum(number > 1 for number in times.values()):
+        yield f"{again} players were mailed more than once"
+    wanted, got = (
+        {mail["to"][0]: [mail[name] for name in _OF_A_MAIL] for mail in each.there["mails"]}
+        for each in (undisturbed, left)
+    )
+    if other := sum(wanted.get(address) != mail for address, mail in got.items()):
+        yield f"{other} players got another mail"
+
+
+def _accounts(left: Left, case: Case | None) -> Iterator[str]:
+    """Nobody is lost without a trace: of each row it is recorded what became of it, and that is so."""
+    rows, mailed = left.rows, {mail["to"][0] for mail in left.there["mails"]}
+    sent, in_doubt, apart = _became(left)
+    if Counter([*sent, *in_doubt, *apart]) != Counter(list(rows)):
+        yield f"of {len(rows)} rows {len(sent)} are sent, {len(in_doubt)} in doubt and {len(apart)} neither"
+    if lost := sum(rows.get(player) not in mailed for player in sent):
+        yield f"{lost} players are recorded as sent and were not mailed"
+    if hidden := sum(address in mailed for player, address in rows.items() if player not in {*sent, *in_doubt}):
+        yield f"{hidden} players were mailed and are neither sent nor in doubt"
+    if apart:
+        yield f"{len(apart)} players were refused or withdrawn"
+    if not mailed <= {rows.get(player) for player in left.ledger}:
+        yield "the send ledger lacks somebody who was mailed"
+    if len(in_doubt) > _may_be_in_doubt(case):
+        yield f"{len(in_doubt)} players are in doubt"
+    listed = [body for (_, key), body in left.objects.items() if key.endswith("/in_doubt.txt")]
+    if [sorted(body.decode().split()) for body in listed] != ([sorted(in_doubt)] if in_doubt else []):
+        yield "the list of those in doubt has others"
+    launched = (left.report.get("campaign") or {}).get("launched") or {}
+    said = [launched.get(name) for name in ("rows", "sent", "in_doubt")]
+    if said != [len(rows), len(sent), len(in_doubt)]:
+        yield f"the report says of rows, sent and in doubt {said}"
+
+
+def _may_be_in_doubt(case: Case | None) -> int:
+    """How many: one batch of each try that the fault breaks off, or that it leaves without an answer."""
+    if case is None or case.site.task != "launch_campaign":
+        return 0
+    if case.fault.lasts == CLEARED:
+        return BATCH * (MOST_RETRIES + 1)
+    return BATCH if case.fault.lasts != CALL else 0
+
+
+def _became(left: Left) -> tuple[list[str], list[str], list[str]]:
+    """By the records of the batches: who was sent a mail, who is in doubt, and who is refused or withdrawn.
+
+    Who was sent one is told by their number alone: those of the intents who are nothing else.
+    """
+    found = {key.rpartition("/")[2]: body for (_, key), body in left.objects.items() if key.startswith("launches/")}
+    sent, in_doubt, apart = [], [], []
+    for name, body in found.items():
+        batch, _, kind = name.partition(".")
+        if kind != "outcome.json":
+            continue
+        outcome, intents = json.loads(body), json.loads(found.get(f"{batch}.intents.json", b'{"player_ids": []}'))
+        refused = [player for players in outcome["refused"].values() for player in players]
+        not_sent = {*outcome["in_doubt"], *outcome["left"], *refused}
+        those = [player for player in intents["player_ids"] if player not in not_sent]
+        sent += those if len(those) == outcome["sent"] else []
+        in_doubt += outcome["in_doubt"]
+        apart += refused + [player for players in outcome["withdrawn"].values() for player in players]
+    return sent, in_doubt, apart

@@ -1,0 +1,36 @@
+"""The dangerous faults of a launch by SES; and that the harness finds out who is mailed twice, or lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.faults.sites import cases, dangerous
+
+if TYPE_CHECKING:
+    from tests.faults.harness import World
+
+DESTINATION = "ses"
+
+
+def test_a_launch_survives_the_dangerous_faults(world: World, survive: Any) -> None:
+    chosen = dangerous(cases(world.sites), world.at.DANGEROUS)
+    survive(chosen, "only the dangerous ones: make faults tries all that Pinpoint's world has not")
+
+
+def test_a_launch_that_notes_no_intents_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cohort_flywheel.operators.ses_sends import Batches
+
+    monkeypatch.setattr(Batches, "put_intents", lambda *_: None)
+    wrong = survived("launch_campaign: sesv2 SendEmail #50 × killed after")
+    assert any("players were mailed more than once" in sentence for sentence in wrong), wrong
+
+
+def test_a_launch_that_forgets_who_is_in_doubt_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cohort_flywheel.operators.ses_sends import Outcome, Sends
+
+    outcome = Sends.outcome
+    monkeypatch.setattr(Sends, "outcome", lambda self, rows: Outcome(sent=outcome(self, rows).sent))
+    wrong = survived("launch_campaign: sesv2 SendEmail #50 × time-out")
+    assert any("of 126 rows 26 are sent, 0 in doubt and 0 neither" in sentence for sentence in wrong), wrong

@@ -1,0 +1,57 @@
+"""What a run left outside."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local.servers import Servers
+
+#: A bucket and a key.
+Place = tuple[str, str]
+
+#: What a run leaves that its plan refused, or could not ask: nobody takes it away.
+OF_A_REFUSED_RUN = "reports/cohort_to_segment/"
+
+
+@dataclass(frozen=True)
+class Left:
+    objects: dict[Place, bytes]
+    #: the destination, as its emulation tells of it
+    there: dict[str, Any]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The report of the run; a run that its plan refused has another, filed under the DAG."""
+        keys = ((bucket, key) for bucket, key in self.objects if key.startswith("reports/"))
+        reports = [json.loads(self.objects[place]) for place in keys if not place[1].startswith(OF_A_REFUSED_RUN)]
+        return reports[0] if len(reports) == 1 else {"faults": [f"there are {len(reports)}"]}
+
+    @property
+    def rows(self) -> dict[str, str]:
+        """The address of each player in the segment file."""
+        found: dict[str, str] = {}
+        for (_, key), body in self.objects.items():
+            if key.startswith("segments/"):
+                rows = csv.DictReader(io.StringIO(body.decode(), newline=""))
+                found |= {row["playerId"]: row["emailAddress"] for row in rows}
+        return found
+
+    @property
+    def ledger(self) -> set[str]:
+        """Whom the send ledger names."""
+        bodies = (body for (_, key), body in self.objects.items() if key.startswith("sends/"))
+        return {line for body in bodies for line in body.decode().splitlines()[1:]}
+
+
+def control(servers: Servers, service: str, settings: Mapping[str, Any] | None = None) -> Any:
+    """Change what an emulated service does next; gives its state."""
+    body = json.dumps(settings).encode() if settings else None
+    request = urllib.request.Request(f"{servers.aws_url}/cohort-flywheel/{service}", data=body)  # noqa: S310 - ours
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own server
+        return json.load(answer)
