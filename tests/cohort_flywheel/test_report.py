@@ -32,6 +32,24 @@ JUDGED = {"limits": [HOLDS], "previous": {"members": 1_000, "what": "the segment
 STOPPED = JUDGED | {"limits": [BROKEN]}
 LET_THROUGH = STOPPED | {"override": {"by": "ana", "reason": "A raid.", "limits": ["max_members"]}}
 IMPORTED = {"job_id": "j1", "segment_id": "s1", "segment_version": 1, "segment_size": 1_341}
+PREPARED = {
+    "mode": "launch", "template": "at_risk", "template_digest": "ef", "from": "Studio <play@studio.example>",
+    "rows": 1_341, "segment_id": "s1", "segment_sha256": "cd", "message": {"subject": "Hello Sam", "text": "Hello"},
+}  # fmt: skip
+YES = {"approved": True, "by": "ann", "at": "2026-11-22T09:00:00+00:00", "timed_out": False, "digest": "01"}
+NO = YES | {"approved": False}
+LATE = NO | {"by": None, "timed_out": True}
+SENT = {
+    "rows": 1_341, "sent": 1_330, "withdrawn": {"opted_out": 4}, "in_doubt": 6, "refused": {"MessageRejected": 1},
+    "batches": 14, "in_doubt_list": "s3://state/launches/n/in_doubt.txt",
+}  # fmt: skip
+STARTED = {"campaign_id": "c1", "campaign_state": "Running", "template": "at_risk", "players": 1_341}
+
+
+def campaign(**parts: Any) -> dict[str, Any]:
+    return {"prepared": PREPARED, "answer": YES, "launched": SENT, "followed": None} | parts
+
+
 ONLY = PLAN | {"extract_only": True}
 EMPTY = SEGMENT | {"members": 0, "rows": 0, "rejects": {}}
 
@@ -121,6 +139,13 @@ def test_what_a_run_did_not_reach_is_no_fault(extract: Any, segment: Any, import
         ("extract only", {"plan": ONLY | {"dry_run": True}, "segment": None, "judged": None, "imported": None}),
         ("failed", {"plan": ONLY, "extract": None, "segment": None, "judged": None, "imported": None}),
         ("failed", {"plan": ONLY, "tasks": TASKS | {"extract": "failed"}, "segment": None, "imported": None}),
+        ("launched", {"campaign": campaign()}),
+        ("not approved", {"campaign": campaign(answer=NO, launched=None)}),
+        ("not approved in time", {"campaign": campaign(answer=LATE, launched=None)}),
+        ("imported", {"campaign": campaign(answer=None, launched=None)}),
+        ("imported", {"campaign": campaign(prepared=None, answer=None, launched=None)}),
+        ("failed", {"campaign": campaign(launched=None), "tasks": TASKS | {"launch_campaign": "failed"}}),
+        ("failed", {"campaign": campaign(answer=NO, launched=None), "tasks": TASKS | {"approve_campaign": "failed"}}),
     ],
 )
 def test_how_a_run_ended(word: str, parts: dict[str, Any]) -> None:
@@ -128,6 +153,38 @@ def test_how_a_run_ended(word: str, parts: dict[str, Any]) -> None:
     parts = whole | {"imported": IMPORTED} | parts
     assert outcome(**parts) == word
     assert report(**parts)["outcome"] == word
+
+
+# --- a campaign ------------------------------------------------------------------------------------------
+
+
+def test_a_launch_accounts_for_every_row() -> None:
+    assert faults(EXTRACT, SEGMENT, IMPORTED, campaign()) == []
+    assert faults(EXTRACT, SEGMENT, IMPORTED, campaign(launched=STARTED)) == []
+    short = "the launch accounts for 1340 players, and the segment file has 1341 rows"
+    for launched in (SENT | {"in_doubt": 5}, SENT | {"withdrawn": {"opted_out": 3}}, STARTED | {"players": 1_340}):
+        assert faults(EXTRACT, SEGMENT, IMPORTED, campaign(launched=launched)) == [short]
+
+
+def test_the_report_says_who_approved_what_and_what_became_of_it() -> None:
+    made = report(campaign=campaign())["campaign"]
+    assert made["answer"] == YES
+    assert made["launched"] == SENT
+    assert "message" not in made, "the mail is shown to the approver"
+    ended = report(campaign=campaign(launched=STARTED, followed={"campaign_id": "c1", "campaign_state": "Completed"}))
+    assert ended["campaign"]["launched"]["campaign_state"] == "Completed"
+    assert report(campaign=campaign(prepared=None, answer=None, launched=None))["campaign"] is None
+    assert report()["campaign"] is None
+
+
+def test_the_table_says_so_too() -> None:
+    shown = rows(report(campaign=campaign()))
+    assert shown["campaign"] == "launch, template at_risk, from Studio <play@studio.example>"
+    assert shown["approval"] == "approved: by ann, 2026-11-22T09:00:00+00:00"
+    assert (shown["sent"], shown["withdrawn"], shown["in doubt"]) == ("1330", "4 opted_out", "6")
+    assert rows(report(campaign=campaign(answer=NO, launched=None)))["approval"].startswith("not approved: by ann")
+    late = rows(report(campaign=campaign(answer=LATE, launched=None)))["approval"]
+    assert late == "not approved: nobody answered in time, 2026-11-22T09:00:00+00:00"
 
 
 # --- the report and its table ----------------------------------------------------------------------------
