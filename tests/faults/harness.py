@@ -69,8 +69,8 @@ class World:
         self.dag = self._dag()
         self.personal = self._personal()
         self.undisturbed, self.recorded = self._recorded()
-        self._own = {site: kinds for site, kinds in self.recorded.items() if not self._same(site, beside)}
-        self.sites = few_of_many(self._own)
+        self._new = {site: kinds for site, kinds in self.recorded.items() if not self._same(site, beside)}
+        self.sites = few_of_many(self._new)
 
     def _settle(self, servers: Servers, folder: Path) -> None:
         self.servers, self.folder = servers, folder
@@ -104,9 +104,9 @@ class World:
     def left_out(self) -> str:
         """What of the recorded calls is not tried, and why."""
         said = [f"{len(self.recorded)} call sites, of which {len(self.sites)} are tried"]
-        if same := len(self.recorded) - len(self._own):
+        if same := len(self.recorded) - len(self._new):
             said.append(f"{same} are those of {DESTINATIONS[0]}, by the same operators")
-        if alike := len(self._own) - len(self.sites):
+        if alike := len(self._new) - len(self.sites):
             said.append(f"{alike} are much like others (SendEmail of another player, another look of a trigger)")
         return "; ".join(said)
 

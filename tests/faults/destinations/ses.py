@@ -10,7 +10,7 @@ from typing import Any
 from cohort_flywheel.layouts.ses import IMPORT_FOLDER
 from cohort_flywheel.operators.ses_sends import BATCH
 from local import seed
-from local.config import Config
+from local.config import CONTACT_LIST, Config
 from local.seed import Seeded
 from local.servers import Servers
 from tests.faults.left import Left, Place, control
@@ -18,6 +18,8 @@ from tests.faults.play import MOST_RETRIES
 from tests.faults.sites import CALL, CLEARED, Case
 
 CONF: dict[str, Any] = {"campaign": "launch"}
+#: One of the rows, who is on the list already and has unsubscribed there.
+UNSUBSCRIBED = "success+reyesyuki@simulator.amazonses.com"
 #: So that a launch has two batches, a whole one and the rest.
 HOLDOUT_PERCENT = 60
 DANGEROUS = (
@@ -30,7 +32,7 @@ DANGEROUS = (
 )
 
 #: How long an import job takes: it ends before the first look, or only after it, for a trigger to wait for.
-IMPORT_SECONDS, LONG_IMPORT_SECONDS = 0.1, 1.5
+IMPORT_SECONDS, LONG_IMPORT_SECONDS = 0.1, 3.0
 _WITH_THE_JOB = ("create_import_job", "wait_for_import_job")
 #: What is known of a mail, but for its number and its instant.
 _OF_A_MAIL = ("sender", "template", "contact_list", "topic", "subject", "delivered", "failure")
@@ -38,8 +40,11 @@ _OF_A_MAIL = ("sender", "template", "contact_list", "topic", "subject", "deliver
 
 def make(servers: Servers, config: Config, case: Case | None) -> Seeded:
     seed.make_contact_list(servers, config)
+    seed.client("sesv2", servers, config).create_contact(
+        ContactListName=CONTACT_LIST, EmailAddress=UNSUBSCRIBED, UnsubscribeAll=True
+    )
     seed.make_sender(servers, config)
-    long = case is None or case.site.task.startswith(_WITH_THE_JOB)
+    long = case is None or (case.site.task.startswith(_WITH_THE_JOB) and case.site.service == "sesv2")
     seconds = {"import_seconds": LONG_IMPORT_SECONDS if long else IMPORT_SECONDS}
     control(servers, "sesv2", seconds | {"template_seconds": 0, "max_send_rate": 100_000})
     return Seeded("none", "none", "none", "none")
@@ -80,20 +85,28 @@ def differences(undisturbed: Left, left: Left, case: Case | None) -> Iterator[st
     yield from (f"{number} import jobs of {url}" for url, number in jobs.items() if number != 1)
     if not _failed(left) and jobs.keys() != {job["ImportDataSource"]["S3Url"] for job in undisturbed.there["jobs"]}:
         yield f"import jobs of {sorted(jobs)}"
-    if _contacts(left) != _contacts(undisturbed):
+    contacts = _contacts(left)
+    if contacts != _contacts(undisturbed):
         yield "the contact list has other contacts"
+    if {address for address, contact in contacts.items() if contact["UnsubscribeAll"]} != {UNSUBSCRIBED}:
+        yield "who has unsubscribed is another one"
+    if UNSUBSCRIBED not in left.rows.values() or contacts.keys() != set(left.rows.values()):
+        yield f"{len(contacts)} contacts, and the segment file has {len(left.rows)} rows"
+    if UNSUBSCRIBED in {address for mail in left.there["mails"] for address in mail["delivered"]}:
+        yield "who has unsubscribed got a mail"
     if left.there["templates"].keys() != undisturbed.there["templates"].keys():
         yield f"templates {sorted(left.there['templates'])}"
     yield from _mails(undisturbed, left)
     yield from _accounts(left, case)
 
 
-def _contacts(left: Left) -> list[dict[str, Any]]:
+def _contacts(left: Left) -> dict[str, dict[str, Any]]:
+    """By address, without the service's clock."""
     (found,) = left.there["lists"]
-    return sorted(
-        ({name: value for name, value in each.items() if "Timestamp" not in name} for each in found["Contacts"]),
-        key=lambda contact: str(contact["EmailAddress"]),
-    )
+    return {
+        contact["EmailAddress"]: {name: value for name, value in contact.items() if "Timestamp" not in name}
+        for contact in found["Contacts"]
+    }
 
 
 def _mails(undisturbed: Left, left: Left) -> Iterator[str]:
