@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,27 +27,33 @@ def approval_text(
     segment, message = checked["segment"], prepared["message"]
     rejects = ", ".join(f"{number:,} {reason}" for reason, number in segment["rejects"].items()) or "none"
     change = next((v for v in checked["limits"] if v["limit"] == "max_change_percent"), None)
-    text = "\n".join(f"    {line}" for line in message["text"].splitlines())
+    mail = [f"Subject: {message['subject']}", "", *message["text"].splitlines()]
     return (
         f"**{prepared['rows']:,} players** of {plan['cohort']} ({plan['property']} {plan['direction']}"
-        f" {plan['threshold']}, as of {plan['as_of']}) get one mail each, from **{_bare(prepared['from'])}**.\n\n"
+        f" {plan['threshold']}, as of {plan['as_of']}) get one mail each.\n\n"
+        f"- from {_plain(prepared['from'])}\n"
         f"- members {segment['members']:,}; no row: {rejects}\n"
         f"- change since last time: {change['sentence'] if change else 'not known'}\n"
         f"- nobody gets this template again for {plan['campaign']['not_again_days']} days;"
         f" held out: {plan['holdout_percent']} %\n"
         f"- segment {prepared['segment_id']}, content {prepared['segment_sha256'][:16]}; template"
         f" {prepared['template']}, content {prepared['template_digest'][:16]}\n"
-        f"- the report of the run so far: `{report_url}` ([S3 console]({_console(report_url)}))\n\n"
-        f"The mail, as a made-up player gets it:\n\n"
-        f"    Subject: {message['subject']}\n\n{text}\n\n"
-        f"One of {', '.join(plan['campaign']['approvers'])} may approve it, within {hours:g} hours. A no, and no answer"
-        " in time, end the run with nothing sent."
+        f"- the report of the run so far: {report_url} ([S3 console]({_console(report_url)}))\n\n"
+        f"The mail, as a made-up player gets it:\n\n{''.join(map(_quoted, mail))}\n"
+        f"{' or '.join(plan['campaign']['approvers'])} may approve it, within {hours:g} hours. A no, and no answer in"
+        " time, end the run with nothing sent."
     )
 
 
-def _bare(sender: str) -> str:
-    """Without the brackets that Markdown would take for a tag."""
-    return sender.replace("<", "(").replace(">", ")")
+def _quoted(line: str) -> str:
+    """A line of a quotation, as it is: Airflow's page puts all lines of a code block into one."""
+    plain = re.sub(r"^(\d*)([-#+=.)])", r"\1\\\2", _plain(line.strip()))  # no list and no heading
+    return f"> {plain}  \n" if plain else "> \xa0  \n"
+
+
+def _plain(text: str) -> str:
+    """Without a mark that Markdown knows."""
+    return re.sub(r"[\\`*_\[\]<>&~|]", r"\\\g<0>", text)
 
 
 def _console(url: str) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import conf
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import Param
+from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowSkipException
 
 from cohort_flywheel.approval import approval_digest, approval_text
@@ -20,7 +23,15 @@ if TYPE_CHECKING:
 
 #: The XCom of the answer, whichever it is: `approved`, `by`, `at`, `timed_out` and the `digest` of what was asked.
 ANSWER = "answer"
-_ASKED = "asked"
+#: The hidden field of the question that brings back, with the answer, the digest of what was shown. Airflow shows a
+#: run's first question for ever, also when the task was cleared and asks about another mail [run; execution API:
+#: upsert_hitl_detail].
+SHOWN = "shown"
+_ANOTHER = (
+    "another segment or mail than the one that is prepared now, and Airflow shows the first question of a run for"
+    " ever: trigger a new run, which asks about this one"
+)
+_CLEARING = "Clearing this task is safe: nobody is mailed before an approver agrees."
 
 
 class CampaignApprovalOperator(ApprovalOperator):
@@ -29,7 +40,8 @@ class CampaignApprovalOperator(ApprovalOperator):
     Shows how many are mailed, from whom, the mail as a made-up player gets it, the change since last time, and where
     the report of the run so far lies. The answer, a no as well, is an XCom of its own, `answer`, and bound to the
     digest of what was shown. A refusal, by whomever, and the end of the time are a no. A yes of somebody who is no
-    approver fails the task. Only a launch is asked about: with any other mode the task is skipped.
+    approver fails the task, and so does a yes to what is not prepared any more. Only a launch is asked about: with any
+    other mode the task is skipped.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param checked: the output of CohortLimitsOperator. (templated)
@@ -61,15 +73,16 @@ class CampaignApprovalOperator(ApprovalOperator):
         self.sources, self.hours, self.notify = sources, hours, notify or Notify()
 
     def execute(self, context: Context) -> Any:
-        with outside("Clearing this task is safe: it asks again."):
+        with outside(_CLEARING):
             if self.prepared["mode"] != "launch":
                 raise AirflowSkipException(f"campaign={self.prepared['mode']} needs no approval")
             _, report_url = write_report(self, context, self.sources)
             self.subject = f"May {self.plan['name']} be launched, to {self.prepared['rows']:,} players?"
             self.body = approval_text(self.plan, self.checked, self.prepared, report_url, self.hours)
-            # held against what is there when the answer comes: who clears prepare_campaign meanwhile asks again
-            context["ti"].xcom_push(key=_ASKED, value=approval_digest(self.prepared))
-            link = self.generate_link_to_ui_from_context(context=context)
+            digest = approval_digest(self.prepared)
+            self.params = ParamsDict({SHOWN: Param(digest, type="string", const=digest)})
+            base_url = conf.get("api", "base_url", fallback="/")  # without one the link is a path
+            link = self.generate_link_to_ui_from_context(context=context, base_url=base_url)
             self.log.info("%s Answer at %s", self.subject, link)
             tell(
                 self.notify.approvers,
@@ -81,9 +94,9 @@ class CampaignApprovalOperator(ApprovalOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Record the answer before anything comes of it: a refusal ends in the middle of the library's own."""
-        with outside("Clearing this task is safe: it asks again."):
-            if "error" in event:
-                raise FlywheelError(f"the wait for an answer broke off ({event.get('error_type')}): clear this task")
+        with outside(_CLEARING):
+            if "error" in event:  # Airflow 3.2.1 holds the hidden field against what is prepared now by itself
+                raise FlywheelError(f"the answer was not taken ({event['error_type']}), as it is to {_ANOTHER}")
             ti, user = context["ti"], event.get("responded_by_user") or {}
             by, yes = user.get("name") or user.get("id"), event["chosen_options"] == [self.APPROVE]
             answer = {
@@ -91,19 +104,17 @@ class CampaignApprovalOperator(ApprovalOperator):
                 "by": None if event["timedout"] else by,
                 "at": event["responded_at"].isoformat(),
                 "timed_out": bool(event["timedout"]),
-                "digest": ti.xcom_pull(task_ids=self.task_id, key=_ASKED),
+                "digest": (event["params_input"] or {}).get(SHOWN),
             }
             ti.xcom_push(key=ANSWER, value=answer)
-            if yes and not event["timedout"]:
+            if yes:
                 if by not in self.plan["campaign"]["approvers"]:
                     raise FlywheelError(
-                        f"{by} has said yes, and may not approve this run: one of"
-                        f" {', '.join(self.plan['campaign']['approvers'])} may; clear this task, which asks again"
+                        f"{by} has said yes, and may not approve this run:"
+                        f" {' or '.join(self.plan['campaign']['approvers'])} may; clear this task, which asks again"
                     )
                 if answer["digest"] != approval_digest(self.prepared):
-                    raise FlywheelError(
-                        "what was prepared has changed since the question was asked: clear this task, which asks again"
-                    )
+                    raise FlywheelError(f"{by} has said yes to {_ANOTHER}")
                 answer["approved"] = True
                 ti.xcom_push(key=ANSWER, value=answer)
             said = "nobody answered in time" if answer["timed_out"] else f"{by} said {'yes' if yes else 'no'}"
