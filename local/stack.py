@@ -86,8 +86,13 @@ def stack(
 
 
 def sent() -> str:
-    """The template as JSON without a blank: a request takes 51,200 bytes of it [CloudFormation quotas]."""
-    return json.dumps(cfn_yaml.load(str(TEMPLATE)), ensure_ascii=False, separators=(",", ":"))
+    """The template as JSON without a blank, and without what only the console shows.
+
+    A request takes 51,200 bytes of it [CloudFormation quotas].
+    """
+    whole = cfn_yaml.load(str(TEMPLATE))
+    whole.pop("Metadata")
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
 
 
 def existing(cloudformation: Any, name: str) -> Parameters | None:

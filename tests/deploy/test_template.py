@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import logging
 import operator
 import re
 import subprocess
@@ -20,19 +19,15 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
-from airflow.sdk.exceptions import AirflowException
-from botocore.client import BaseClient
 from botocore.validate import ParamValidator
 from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types
 from moto import mock_aws
 
 from local import stack as local_stack
-from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, TOPIC
-from tests.cohort_flywheel.profiles_domain import Domain
-from tests.cohort_flywheel.ses_account import Account
+from local.config import ROOT
 from tests.deploy import stack
-from tests.deploy.iam_checker import Request, allows, each_removed
-from tests.deploy.iam_table import DOCUMENT, as_written, assert_is_kept
+from tests.deploy.iam_checker import Request, allows, statements
+from tests.deploy.iam_table import DOCUMENT
 
 #: What is held against the shapes of the service's own model only.
 UNPROVEN = {
@@ -65,9 +60,25 @@ VARIANTS: dict[str, dict[str, str]] = {
         "PluginsVersion": "v1",
         "RequirementsVersion": "v2",
         "ProfilesDomain": "players",
+        "CampaignSender": "play@studio.email.connect.aws",
+        "ConnectInstanceId": "0123abcd-0123-4567-89ab-0123456789ab",
+        "KnowledgeBaseId": "89abcdef-0123-4567-89ab-0123456789ab",
+        "UnsubscribeUrl": "https://studio.example/unsubscribe?a=1&b=2",
     },
-    "yours": {"MakeEnvironment": "false", "VpcCidr": "10.9.0.0/16", "YourExecutionRoleName": "your-execution-role"},
-    "ses": {"PinpointApplicationId": "", "SesContactList": "players", "SesTopic": "Cohorts"},
+    "yours": {
+        "MakeEnvironment": "false",
+        "VpcCidr": "10.9.0.0/16",
+        "YourExecutionRoleName": "your-execution-role",
+        "SesContactList": "players",
+        "SesTopic": "Cohorts",
+        "ProfilesDomain": "players",
+    },
+    "ses": {
+        "PinpointApplicationId": "",
+        "SesContactList": "players",
+        "SesTopic": "Cohorts",
+        "CampaignSender": "*@studio.example",
+    },
 }
 
 
@@ -90,7 +101,8 @@ def test_every_suppression_says_why() -> None:
 def test_cloudformation_takes_it_as_it_is() -> None:
     text = stack.TEMPLATE.read_text(encoding="utf-8")
     assert len(local_stack.sent().encode()) <= 51_200  # [CloudFormation quotas] a template's body in a request
-    assert cfn_yaml.loads(local_stack.sent()) == cfn_yaml.load(str(stack.TEMPLATE))
+    whole = cfn_yaml.load(str(stack.TEMPLATE))
+    assert cfn_yaml.loads(local_stack.sent()) == {name: part for name, part in whole.items() if name != "Metadata"}
     assert not re.search(r"(^|[-:] )[&*]\w+$", text, re.MULTILINE)  # [CloudFormation: formats] no YAML aliases
 
 
@@ -99,6 +111,9 @@ POLICIES = {
     "pinpoint": ("PinpointPolicy", "PolicyDocument"),
     "ses": ("SesPolicy", "PolicyDocument"),
     "customer_profiles": ("ProfilesPolicy", "PolicyDocument"),
+    "campaign": ("CampaignPolicy", "PolicyDocument"),
+    "ses_campaign": ("SesCampaignPolicy", "PolicyDocument"),
+    "connect_campaign": ("ConnectCampaignPolicy", "PolicyDocument"),
     "neptune": ("NeptunePolicy", "PolicyDocument"),
     "environment": ("EnvironmentPolicy", "PolicyDocument"),
     "environment-trust": ("ExecutionRole", "AssumeRolePolicyDocument"),
@@ -304,125 +319,36 @@ def test_ses_reads_its_import_files_for_this_account_and_nothing_else(deployed: 
     assert not policy("nat")[1]["Statement"]
 
 
-Asks = Callable[[str, str, dict[str, Any]], set[tuple[str, str]]]
-#: What IAM was asked, an action and a resource, and the call that it was asked of.
-Asked = dict[tuple[str, str], str]
-
-#: An upload in parts that breaks off takes them back, by the code whose call test_iam.py has for the extract's.
-BROKEN_UPLOAD = "s3 AbortMultipartUpload, as of BrokenUploadsLeaveNoParts"
-
-
-def _noted(monkeypatch: pytest.MonkeyPatch, asks: Asks) -> Asked:
-    """What IAM is asked from here on: `asks` gives it for a service, an operation and its params."""
-    asked, call = Asked(), BaseClient._make_api_call
-
-    def noted(client: Any, operation: str, given: dict[str, Any]) -> Any:
-        service = client.meta.service_model.service_name
-        for request in asks(service, operation, given):
-            asked[request] = min(f"{service} {operation}", asked.get(request, "~"))
-        return call(client, operation, given)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", noted)
-    return asked
-
-
-def _judge(name: str, asked: Asked, **resources: str) -> None:
-    """A policy of include/iam allows all that was asked, and no part of it is needless: docs/iam.md has the table."""
-    names = {"AWS::Partition": "aws", "AWS::Region": stack.REGION, "AWS::AccountId": stack.ACCOUNT} | resources
-    policy = json.loads(stack.substituted(json.dumps(stack.policy(name)), names))
-    requests = [(Request(*each), asked[each]) for each in sorted(asked)]
-    assert [str(one) for one, _ in requests if not allows([policy], one)] == []
-    written, rows = as_written(name, policy), []
-    for each in each_removed(policy):
-        calls = [call for one, call in requests if not allows([each.document], one)]
-        why = min(calls) if calls else BROKEN_UPLOAD if each.lacks == "s3:AbortMultipartUpload" else ""
-        assert why, f"{name}: {each.statement}: no call needs {each.kind} {each.lacks}"
-        if each.kind != "statement":
-            rows.append((name, each.statement, written[each.lacks], why))
-    assert_is_kept(f"tests/deploy/test_template.py, {name}", rows)
-
-
-def test_a_run_with_ses_needs_each_part_of_its_policy_and_no_more(
-    airflow_env: Any, servers: Any, fresh_config: Any, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The calls of a run and an erasure, held against include/iam as test_iam.py does it for the whole pipeline."""
-    from cohort_flywheel.destinations import ses
-
-    account = Account(servers, fresh_config)
-    region = f"arn:aws:ses:{stack.REGION}:{stack.ACCOUNT}"
-
-    def asks(service: str, operation: str, given: dict[str, Any]) -> set[tuple[str, str]]:
-        # [service authorization reference: SES v2] whether an action knows a resource, and of which kind
-        match service, given:
-            case "sesv2", {"ContactListName": name}:
-                return {(f"ses:{operation}", f"{region}:contact-list/{name}")}
-            case "sesv2", {"JobId": job}:
-                return {(f"ses:{operation}", f"{region}:import-job/{job}")}
-            case "sesv2", _:
-                return {(f"ses:{operation}", "*")}
-            case "s3", {"Bucket": fresh_config.import_bucket, "Key": key} if key.startswith("contacts/"):
-                return {(f"s3:{operation.replace('Head', 'Get')}", f"arn:aws:s3:::{given['Bucket']}/{key}")}
-            case "s3", {"Bucket": bucket} if operation == "GetBucketPolicy":
-                return {(f"s3:{operation}", f"arn:aws:s3:::{bucket}")}
-        return set()
-
-    segment = account.segment("one", ["ann@example.com"])  # before anything is noted
-    asked = _noted(monkeypatch, asks)
-    settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC, "import_bucket": fresh_config.import_bucket}
-    ses.check(settings, "aws_default", logging.getLogger(__name__))
-    account.run(segment, context())
-    ses.under_way(settings, "aws_default")
-    ses.erase(settings, ["ann"], {("ann", "ann@example.com")}, False, "aws_default")
-    monkeypatch.undo()
-    account.control(reset=True)
-
-    _judge("ses", asked, ImportBucket=fresh_config.import_bucket, SesContactList=CONTACT_LIST)
-
-
-def test_runs_with_customer_profiles_need_each_part_of_their_policy_and_no_more(
-    airflow_env: Any, servers: Any, fresh_config: Any, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same; one upload breaks off before its start, so that the next run stops it."""
-    from cohort_flywheel.destinations import customer_profiles
-
-    domain = Domain(servers, fresh_config)
-    place = f"arn:aws:profile:{stack.REGION}:{stack.ACCOUNT}:domains/{PROFILES_DOMAIN}"
-
-    def asks(service: str, operation: str, given: dict[str, Any]) -> set[tuple[str, str]]:
-        # [service authorization reference: Customer Profiles] a segment's definition is a resource beside its domain
-        match service, given:
-            case "customer-profiles", {"SegmentDefinitionName": name}:
-                return {
-                    (f"profile:{operation}", f"{place}/segment-definitions/{name}"),
-                    (f"profile:{operation}", place),
-                }
-            case "customer-profiles", _:
-                return {(f"profile:{operation}", place)}
-            case "s3", {"Key": key} if key.startswith("memberships/"):
-                return {(f"s3:{operation.replace('Head', 'Get')}", f"arn:aws:s3:::{given['Bucket']}/{key}")}
-        return set()
-
-    settings = {"customer_profiles_domain": PROFILES_DOMAIN, "customer_profiles_data_expiry_days": "90"}
-    one, two = domain.segment("one", ["ann"]), domain.segment("two", ["bob"])
-    asked = _noted(monkeypatch, asks)
-    customer_profiles.check(settings, "aws_default", logging.getLogger(__name__))
-    domain.control(refuse={"code": "SlowDown", "status": 503, "operations": ["StartUploadJob"]})
-    with pytest.raises(AirflowException, match="StartUploadJob with SlowDown"):
-        domain.create(one, context(run_id="one"), name="one")
-    domain.control(refuse=None)
-    domain.run(two, context(run_id="two"), name="two")
-    customer_profiles.under_way(settings, "aws_default")
-    customer_profiles.erase(settings, ["bob"], set(), False, "aws_default")
-    monkeypatch.undo()
-    assert domain.attribute("bob", "ann") == {"bob": None, "ann": "out"}
-
-    _judge("customer_profiles", asked, StateBucket=fresh_config.state_bucket, ProfilesDomain=PROFILES_DOMAIN)
-
-
 def test_the_page_has_rows_of_each_policy_of_the_execution_role() -> None:
     roles = {"pinpoint-import-role", "pinpoint-import-role-trust", "environment-trust"}  # of others
     rows = re.findall(r"^\| ([\w-]+) \| \w+ \| `", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(rows) == {*stack.policy_names()} - roles
+
+
+@pytest.mark.parametrize(("variant", "mails"), [("nat", False), ("private", True), ("yours", False), ("ses", True)])
+def test_only_who_asks_for_campaigns_may_mail(variant: str, mails: bool, deployed: Callable[[str], Deployed]) -> None:
+    """`yours` has both of the destinations that could."""
+    here = deployed(variant)
+    policies = [each for each in here.resources.values() if each["Type"] == "AWS::IAM::ManagedPolicy"]
+    actions = [
+        action
+        for each in policies
+        for statement in statements(each["Properties"]["PolicyDocument"])
+        for action in (statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]])
+    ]
+    mailing = {"ses:SendEmail", "connect-campaigns:CreateCampaign", "connect-campaigns:StartCampaign"}
+    assert bool(mailing & {*actions}) == mails
+    assert ("connect-campaigns:StartCampaign" in actions) == (variant == "private")
+
+
+def test_connect_is_refused_without_all_that_it_needs() -> None:
+    """By a rule, before anything is made; the four are what its tasks ask for."""
+    rule = stack.template()["Rules"]["ConnectHasAllItNeeds"]
+    assert rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "ConnectInstanceId"}, ""]}]}
+    (assertion,) = rule["Assertions"]
+    named = ("ProfilesDomain", "KnowledgeBaseId", "UnsubscribeUrl", "CampaignSender")
+    assert assertion["Assert"]["Fn::And"] == [{"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]} for name in named]
+    assert all(name in assertion["AssertDescription"] for name in named)
 
 
 @pytest.mark.parametrize("variant", ["nat", "ses"])
@@ -453,6 +379,8 @@ def test_no_rule_removes_the_history(variant: str, kept: bool, deployed: Callabl
         "claims/a",
         "reports/a",
         "memberships/a",
+        "sends/a",
+        "launches/a",
         "do_not_contact.txt",
         *(["snapshots/a"] if kept else []),
     ]
@@ -533,7 +461,8 @@ def test_a_private_network_has_no_way_to_the_internet(deployed: Callable[[str], 
     services = {each["ServiceName"] for each in here.ec2.describe_vpc_endpoints(Filters=filters)["VpcEndpoints"]}
     # https://docs.aws.amazon.com/mwaa/latest/userguide/vpc-vpe-create-access.html, and what the pipeline calls
     mwaa = "s3 monitoring ecr.dkr ecr.api logs sqs kms airflow.api airflow.env airflow.ops".split()
-    assert services == {f"com.amazonaws.us-east-1.{name}" for name in [*mwaa, "dynamodb", "ssm", "pinpoint", "profile"]}
+    ours = "dynamodb ssm pinpoint profile connect-campaigns wisdom".split()
+    assert services == {f"com.amazonaws.us-east-1.{name}" for name in [*mwaa, *ours]}
 
 
 @pytest.mark.parametrize(("variant", "handle"), [("nat", "NatIsThere"), ("private", "EndpointsAreThere")])
@@ -547,7 +476,8 @@ def test_the_environment_waits_for_its_way_out(variant: str, handle: str, deploy
     else:
         kinds = {name: each for name, each in here.resources.items() if each["Type"] == "AWS::EC2::VPCEndpoint"}
         interfaces = {name for name, each in kinds.items() if each["Properties"]["VpcEndpointType"] == "Interface"}
-        assert set(awaited) == interfaces - {"PinpointEndpoint", "ProfilesEndpoint"}  # not always there; tasks ask them
+        not_always_there = {"PinpointEndpoint", "ProfilesEndpoint", "CampaignsEndpoint", "TemplatesEndpoint"}
+        assert set(awaited) == interfaces - not_always_there  # tasks alone ask them
 
 
 def test_the_settings_are_what_the_pipeline_asks_for(deployed: Callable[[str], Deployed]) -> None:
@@ -572,9 +502,10 @@ def test_the_settings_are_what_the_pipeline_asks_for(deployed: Callable[[str], D
     }  # fmt: skip
     names, neptune = settings("private")
     required = {name for name in customer_profiles.SETTINGS if "=" not in name}  # others have a default
-    assert names == {*SETTINGS, *pinpoint.SETTINGS, *required}
+    assert names == {*SETTINGS, *pinpoint.SETTINGS, *required, *customer_profiles.CAMPAIGN_SETTINGS}
     assert neptune["extra"]["iam"] is True
-    assert settings("ses")[0] == {*SETTINGS, *ses.SETTINGS}
+    assert settings("ses")[0] == {*SETTINGS, *ses.SETTINGS, *ses.CAMPAIGN_SETTINGS}
+    assert settings("yours")[0] == {*SETTINGS, *pinpoint.SETTINGS, *ses.SETTINGS, *required}
 
 
 def test_a_run_that_is_missing_and_one_that_failed_raise_an_alarm(deployed: Callable[[str], Deployed]) -> None:
