@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,6 +24,8 @@ from tests.faults import transport
 TELLING = (
     "Bucket", "Key", "CopySource", "Prefix", "Delimiter", "IfMatch", "IfNoneMatch", "TableName", "RequestItems",
     "VersionId", "ApplicationId", "JobId", "SegmentId", "EndpointId", "ImportJobRequest", "RoleName", "Name",
+    "ContactListName", "EmailIdentity", "TemplateName", "FromEmailAddress", "DomainName", "SegmentDefinitionName",
+    "knowledgeBaseId", "messageTemplateId", "id", "tags",
 )  # fmt: skip
 
 
@@ -110,7 +113,8 @@ class Recorder:
 
 def _telling(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """What is worth noting, before the SDK rewrites it; the keys that a lookup asks for are players, and left out."""
-    telling = {name: value for name, value in parameters.items() if name in TELLING}
+    mail = parameters.get("Content", {}).get("Template", {})  # what is in it beside its template's name is a player's
+    telling = {name: value for name, value in (mail | parameters).items() if name in TELLING}
     if "RequestItems" in telling:
         telling["RequestItems"] = sorted(telling["RequestItems"])
     return telling
@@ -201,6 +205,59 @@ def _role(call: Call, where: str) -> list[Request]:
     return [Request("iam:GetRole", f"arn:aws:iam::{ACCOUNT}:role/{call.parameters['RoleName']}")]
 
 
+def _ses(call: Call, where: str) -> list[Request]:
+    # [Amazon Simple Email Service v2] whether an action knows a resource, and of which kind
+    kinds = {"ContactListName": "contact-list", "JobId": "import-job", "EmailIdentity": "identity"}
+    kinds |= {"TemplateName": "template"}
+    given = [f"arn:aws:ses:{where}:{kind}/{call.parameters[name]}" for name, kind in kinds.items()
+             if name in call.parameters]  # fmt: skip
+    return [Request(f"ses:{call.operation}", resource) for resource in given or ["*"]]
+
+
+def _mail(call: Call, where: str) -> list[Request]:
+    # [the same page, SendEmail] the sender's identity, which is the verified domain, and the template where there is
+    # one; no contact list. [SES: identity and access management] ses:FromAddress is the address without a name
+    address = parseaddr(call.parameters["FromEmailAddress"])[1]
+    things = [f"identity/{address.rpartition('@')[2]}"]
+    if "TemplateName" in call.parameters:
+        things.append(f"template/{call.parameters['TemplateName']}")
+    return [Request("ses:SendEmail", f"arn:aws:ses:{where}:{each}", {"ses:FromAddress": address}) for each in things]
+
+
+def _profiles(call: Call, where: str) -> list[Request]:
+    # [Customer Profiles] a segment's definition is a resource beside its domain
+    domain = f"arn:aws:profile:{where}:domains/{call.parameters['DomainName']}"
+    resources = [domain]
+    if "SegmentDefinitionName" in call.parameters:
+        resources.append(f"{domain}/segment-definitions/{call.parameters['SegmentDefinitionName']}")
+    return [Request(f"profile:{call.operation}", resource) for resource in resources]
+
+
+def _campaigns(call: Call, where: str) -> list[Request]:
+    # [Amazon Connect Outbound Campaigns] an instance is no resource
+    return [Request(f"connect-campaigns:{call.operation}", "*")]
+
+
+def _campaign(call: Call, where: str) -> list[Request]:
+    # [the same page, CreateCampaign] it authorizes TagResource too, here as there are tags; it has no id yet
+    resource = f"arn:aws:connect-campaigns:{where}:campaign/{call.parameters.get('id', 'new')}"
+    actions = [call.operation, *(["TagResource"] if "tags" in call.parameters else [])]
+    return [Request(f"connect-campaigns:{action}", resource) for action in actions]
+
+
+def _message_template(call: Call, where: str) -> list[Request]:
+    # [Amazon Q in Connect, whose prefix is wisdom] what names a template is asked of its knowledge base too
+    base = call.parameters["knowledgeBaseId"]
+    things = [f"knowledge-base/{base}"]
+    if "messageTemplateId" in call.parameters:
+        things.append(f"message-template/{base}/{call.parameters['messageTemplateId']}")
+    return [Request(f"wisdom:{call.operation}", f"arn:aws:wisdom:{where}:{each}") for each in things]
+
+
+def _bucket_policy(call: Call, where: str) -> list[Request]:
+    return [Request("s3:GetBucketPolicy", f"arn:aws:s3:::{call.parameters['Bucket']}")]
+
+
 def _parameter(call: Call, where: str) -> list[Request]:
     # [Systems Manager: restricting access to parameters] the name's own slash is the one behind `parameter`
     return [Request("ssm:GetParameter", f"arn:aws:ssm:{where}:parameter{call.parameters['Name']}")]
@@ -236,4 +293,42 @@ _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("pinpoint", "DeleteEndpoint"): _pinpoint("/endpoints/{EndpointId}"),
     ("iam", "GetRole"): _role,
     ("ssm", "GetParameter"): _parameter,
+    ("s3", "GetBucketPolicy"): _bucket_policy,
+    ("sesv2", "GetAccount"): _ses,
+    ("sesv2", "GetContactList"): _ses,
+    ("sesv2", "ListContacts"): _ses,
+    ("sesv2", "GetContact"): _ses,
+    ("sesv2", "DeleteContact"): _ses,
+    ("sesv2", "ListImportJobs"): _ses,
+    ("sesv2", "CreateImportJob"): _ses,
+    ("sesv2", "GetImportJob"): _ses,
+    ("sesv2", "GetEmailIdentity"): _ses,
+    ("sesv2", "GetEmailTemplate"): _ses,
+    ("sesv2", "CreateEmailTemplate"): _ses,
+    ("sesv2", "SendEmail"): _mail,
+    ("customer-profiles", "GetDomain"): _profiles,
+    ("customer-profiles", "ListUploadJobs"): _profiles,
+    ("customer-profiles", "CreateUploadJob"): _profiles,
+    ("customer-profiles", "GetUploadJobPath"): _profiles,
+    ("customer-profiles", "StartUploadJob"): _profiles,
+    ("customer-profiles", "StopUploadJob"): _profiles,
+    ("customer-profiles", "GetUploadJob"): _profiles,
+    ("customer-profiles", "CreateSegmentEstimate"): _profiles,
+    ("customer-profiles", "GetSegmentEstimate"): _profiles,
+    ("customer-profiles", "GetSegmentDefinition"): _profiles,
+    ("customer-profiles", "CreateSegmentDefinition"): _profiles,
+    ("customer-profiles", "SearchProfiles"): _profiles,
+    ("customer-profiles", "DeleteProfile"): _profiles,
+    ("connectcampaignsv2", "GetConnectInstanceConfig"): _campaigns,
+    ("connectcampaignsv2", "ListCampaigns"): _campaigns,
+    ("connectcampaignsv2", "CreateCampaign"): _campaign,
+    ("connectcampaignsv2", "DescribeCampaign"): _campaign,
+    ("connectcampaignsv2", "GetCampaignState"): _campaign,
+    ("connectcampaignsv2", "StartCampaign"): _campaign,
+    ("qconnect", "ListMessageTemplates"): _message_template,
+    ("qconnect", "GetMessageTemplate"): _message_template,
+    ("qconnect", "CreateMessageTemplate"): _message_template,
+    ("qconnect", "UpdateMessageTemplate"): _message_template,
+    ("qconnect", "CreateMessageTemplateVersion"): _message_template,
+    ("qconnect", "RenderMessageTemplate"): _message_template,
 }

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 Document = Mapping[str, Any]
@@ -77,6 +78,7 @@ def _names(statement: Mapping[str, Any], element: str, matches: Callable[[str], 
     return not any(matches(pattern) for pattern in _listed(statement[f"Not{element}"]))
 
 
+@cache
 def _like(pattern: str, value: str) -> bool:
     """[policy elements: Resource] * is any run of characters, : and / among them, and ? is one."""
     expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
