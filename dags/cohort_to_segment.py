@@ -61,7 +61,8 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         schedule=CronDataIntervalTimetable(registry.schedule, timezone="UTC"),
         start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
         catchup=False,
-        max_active_runs=16,  # one that waits for an approval is active, and keeps nobody from running
+        # one that waits for an approval is active, and shall keep no other from running
+        max_active_runs=16 if has_campaigns(registry.destination) else 2,
         is_paused_upon_creation=True,
         tags=["cohort-flywheel", registry.destination],
         params=params(registry, default, choice),
@@ -112,12 +113,20 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
                 task_id="approve_campaign",
                 plan=plan,
                 checked=checked,
+                verified=result.output,
                 sources=sources,
                 hours=registry.approval.hours,
                 notify=registry.notify,
-                retries=0,  # a question is asked once; whoever clears it asks again
             )
-            prepare, ended = where.mail_segment(plan, checked, result.output, REGISTRY_PATH.parent / "email", approve)
+            prepare, ended = where.mail_segment(
+                plan,
+                checked,
+                result.output,
+                templates=REGISTRY_PATH.parent / "email",
+                approval=registry.approval,
+                approve=approve,
+                before=claim_name,
+            )
             result.set_downstream(prepare)
         # Airflow judges a run by its leaves: with the report as the only one, a failed run would end as a success
         chain(ended, [report, EmptyOperator(task_id="end")])

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
+from cohort_flywheel.approval import may_approve
 from cohort_flywheel.cohorts import Cohort
 from cohort_flywheel.email_template import EmailTemplate, check_template, placeholders, template_digest
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.registry import Approval
 
 NONE: dict[str, Any] = {"mode": "none"}
-
-
-class Approval(Protocol):
-    """What a registry says of approvals."""
-
-    @property
-    def approvers(self) -> list[str]: ...
-    @property
-    def own_runs(self) -> bool: ...
 
 
 def why_none(params: Mapping[str, Any], run_type: str, as_of: datetime, newest: datetime) -> str | None:
@@ -44,7 +37,7 @@ def choose_campaign(
 
     The registry's word counts where the param is empty, and is none for a run that never has a campaign. Raises
     FlywheelError for a campaign that the param demands and the run cannot have, and for what a mode lacks.
-    `approvers` are those who may approve this run: whoever triggered it is none of them, unless `own_runs` says so.
+    `approvers` are those who may approve this run, to be shown; a launch holds the answer against the registry.
     """
     asked, ours = params.get("campaign"), cohort.campaign
     if asked not in (None, "none") and why_none:
@@ -64,12 +57,12 @@ def choose_campaign(
             f"campaign=test mails samples, and the campaign of cohort {cohort.name} has no test_addresses in the"
             " registry: add them"
         )
-    approvers = [name for name in approval.approvers if approval.own_runs or name != user]
     if mode == "launch" and ours.not_again_days is None:
         raise FlywheelError(
             f"campaign=launch needs not_again_days in the campaign of cohort {cohort.name}: write in the registry for"
             " how many days nobody gets this mail again"
         )
+    approvers = may_approve(approval, user)
     if mode == "launch" and not approvers:
         mine = f", but for {user}, who triggered it and may not approve it" if approval.approvers else ""
         raise FlywheelError(
@@ -97,5 +90,5 @@ def check_same_mail(campaign: Mapping[str, Any], template: EmailTemplate) -> Non
     if template_digest(template) != campaign["template_digest"]:
         raise FlywheelError(
             f"template {template.name} has changed since the run was planned, and its rows were chosen by the earlier"
-            " one: clear plan and what follows it"
+            " one: trigger a new run, or clear plan and what follows it if nobody was asked yet"
         )

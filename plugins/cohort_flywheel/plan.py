@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cohort_flywheel import names
@@ -67,8 +67,8 @@ def make_plan(
         "attributes": cohort.attributes,
         "score_column": cohort.property if cohort.include_score else None,
         "consent": None if cohort.consent == "none" else cohort.consent.model_dump(),
-        "holdout_percent": cohort.holdout_percent,
         "campaign": dict(campaign),
+        "withhold": _withhold(cohort, campaign, as_of),
         "layout": layout,
         "extract_bucket": buckets["state" if dry_run or extract_uri else "export"],
         "extract_key": (
@@ -104,6 +104,17 @@ def check_extract(params: Mapping[str, Any], run_type: str) -> None:
         raise FlywheelError(
             "a backfill cannot begin with extract_uri, as one extract is not many days: trigger one run with it"
         )
+
+
+def _withhold(cohort: Cohort, campaign: Mapping[str, Any], as_of: datetime) -> dict[str, Any]:
+    """What keeps a contact out of the segment, for `contacts.withheld`."""
+    days = campaign.get("not_again_days")
+    return {
+        "holdout_percent": cohort.holdout_percent,
+        "placeholders": campaign.get("placeholders", {}),
+        "template": campaign["template"] if days else None,
+        "since": (as_of - timedelta(days=days)).isoformat() if days else None,
+    }
 
 
 def _threshold_from(cohort: Cohort, as_of: datetime) -> str:

@@ -13,7 +13,7 @@ VERSION = 4
 
 _PLAN = (
     "cohort", "property", "direction", "threshold", "threshold_from", "as_of", "dry_run", "source", "extract_only",
-    "extract_uri", "require", "holdout_percent", "limits",
+    "extract_uri", "require", "limits",
 )  # fmt: skip
 _READ = ("vertices_read", "vertices_not_beyond", "vertices_not_as_required")
 _GRAPH = ("vertices", "merged", "vertices_without_playerId", "members")
@@ -42,7 +42,7 @@ def make_report(
         "run": dict(run),
         "outcome": outcome(tasks, plan, extract, segment, judged, imported, campaign),
         "tasks": dict(tasks),
-        "plan": {key: plan[key] for key in _PLAN} | {"campaign": plan["campaign"]["mode"]} if plan else None,
+        "plan": _planned(plan) if plan else None,
         "extract": (
             _place(extract)
             | {key: extract[key] for key in (*_SOURCE, *_READ, *_GRAPH)}
@@ -61,6 +61,11 @@ def make_report(
         "campaign": _campaign(campaign),
         "faults": faults(extract, segment, imported, campaign),
     }
+
+
+def _planned(plan: Mapping[str, Any]) -> dict[str, Any]:
+    about = {"holdout_percent": plan["withhold"]["holdout_percent"], "campaign": plan["campaign"]["mode"]}
+    return {key: plan[key] for key in _PLAN} | about
 
 
 def outcome(
@@ -84,7 +89,9 @@ def outcome(
         return "failed"
     if campaign and campaign["launched"]:
         return "launched"
-    if campaign and (answer := campaign["answer"]) and not answer["approved"]:
+    if campaign and (answer := campaign["answer"]):
+        if answer["approved"]:  # and not launched: the newest as-of was another one by then
+            return "approved too late"
         return "not approved in time" if answer["timed_out"] else "not approved"
     if imported:
         return "imported"
@@ -129,9 +136,9 @@ def faults(extract: Part, segment: Part, imported: Part, campaign: Part = None) 
 
 
 def _sum_of(launched: Mapping[str, Any]) -> int:
-    """What became of each row of a launch by SES."""
+    """What became of each row of a launch by SES; of one that stopped, those who are left too."""
     apart = sum(launched["withdrawn"].values()) + sum(launched["refused"].values())
-    return int(launched["sent"] + launched["in_doubt"] + apart)
+    return int(launched["sent"] + launched["in_doubt"] + apart + launched.get("left", 0))
 
 
 def table(report: Mapping[str, Any]) -> str:

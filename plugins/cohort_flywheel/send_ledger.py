@@ -40,6 +40,16 @@ def ledger_key(template: str, name: str) -> str:
 
 def write_ledger(path: Path, header: Header, player_ids: Iterable[str]) -> None:
     """Write a ledger; raises FlywheelError where its players are not as many as its header says."""
+    number = write_lines(path, header, player_ids)
+    if number != header.players:
+        raise FlywheelError(
+            f"{number:,} players are to be mailed, and {header.players:,} were counted before: the segment file has"
+            " changed since; clear check_limits with downstream"
+        )
+
+
+def write_lines(path: Path, header: Header, player_ids: Iterable[str]) -> int:
+    """Write a header and these players; returns their number."""
     number = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         about = header._asdict() | {"launched_at": header.launched_at.isoformat()}
@@ -47,11 +57,7 @@ def write_ledger(path: Path, header: Header, player_ids: Iterable[str]) -> None:
         for player_id in player_ids:
             file.write(f"{player_id}\n")
             number += 1
-    if number != header.players:
-        raise FlywheelError(
-            f"{number:,} players are to be mailed, and {header.players:,} were counted before: the segment file has"
-            " changed since; clear check_limits with downstream"
-        )
+    return number
 
 
 def read_header(line: bytes, place: str) -> Header:

@@ -10,13 +10,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cohort_flywheel.approval import approval_digest
+from cohort_flywheel.hooks.connect_campaigns import ConnectCampaignsHook
 from cohort_flywheel.layouts.customer_profiles import player_key
-from cohort_flywheel.operators.connect_campaign import ConnectLaunchCampaignOperator, ConnectPrepareCampaignOperator
+from cohort_flywheel.operators.connect_campaign import (
+    Campaigns,
+    ConnectLaunchCampaignOperator,
+    ConnectPrepareCampaignOperator,
+)
 from local import seed
 from local.config import PROFILES_DOMAIN, Config
 from local.servers import Servers
-from tests.cohort_flywheel.campaigns import planned
+from tests.cohort_flywheel.campaigns import APPROVAL, approved, planned, record
 from tests.cohort_flywheel.profiles_domain import HEADER, Domain, address
 
 #: A campaign's schedule is held against the machine's clock, so its runs are of today.
@@ -46,6 +50,7 @@ class Connect(Domain):
         self.instance = seed.client("connect", servers, config).create_instance(
             IdentityManagementType="CONNECT_MANAGED", InboundCallsEnabled=True, OutboundCallsEnabled=True
         )["Id"]
+        seed.make_sender(servers, config)
         self.campaign_control(reset=True, campaign_seconds=0)
         self.template_control(reset=True)
         self.base = self._knowledge_base()
@@ -141,19 +146,25 @@ class Connect(Domain):
         arn = f"arn:aws:profile:us-east-1:123456789012:domains/{PROFILES_DOMAIN}/segment-definitions/ea_atrisk_2"
         return ConnectPrepareCampaignOperator(
             task_id="prepare_campaign", plan=planned(plan, self.templates), segment=segment, segment_id=arn,
-            instance_id=self.instance,
-            knowledge_base_id=self.base, unsubscribe_url=NO_MORE, templates=self.templates, clock=lambda: NOW,
+            knowledge_base_id=self.base, unsubscribe_url=NO_MORE, templates=self.templates,
         ).execute(context)  # fmt: skip
 
     def launch(
         self, plan: dict[str, Any], segment: dict[str, Any], prepared: dict[str, Any], context: Any, **changes: Any
     ) -> dict[str, Any]:
         """Ann has approved, unless told otherwise."""
-        arguments: dict[str, Any] = {"approval": approved(prepared), "clock": lambda: NOW} | changes
+        answer = changes.pop("answer", approved(prepared))
+        record(self.s3, self.config.state_bucket, plan["name"], prepared, answer)
+        arguments: dict[str, Any] = {"approval": APPROVAL, "clock": lambda: NOW} | changes
         return ConnectLaunchCampaignOperator(
             task_id="launch_campaign", plan=plan, segment=segment, prepared=prepared, domain=PROFILES_DOMAIN,
             instance_id=self.instance, **arguments,
         ).execute(context)  # fmt: skip
+
+    def made_before(self, plan: dict[str, Any], prepared: dict[str, Any]) -> str:
+        """The id of a campaign of this run that a try before has made, and not started."""
+        hook = ConnectCampaignsHook()
+        return Campaigns(hook, plan, self.instance, prepared, lambda: NOW).found_or_created([])
 
     def ledger(self, name: str = "ea_atrisk_2_today", template: str = "at_risk") -> list[str] | None:
         """Whom the send ledger of a launch names, or None where there is none."""
@@ -166,10 +177,6 @@ class Connect(Domain):
     def do_not_contact(self, *entries: str) -> None:
         body = "".join(f"{entry}\n" for entry in entries).encode()
         self.s3.put_object(Bucket=self.config.state_bucket, Key="do_not_contact.txt", Body=body)
-
-
-def approved(prepared: dict[str, Any], by: str = "ann") -> dict[str, Any]:
-    return {"approved": True, "by": by, "digest": approval_digest(prepared)}
 
 
 def keys_of(players: Iterable[str]) -> list[str]:

@@ -84,6 +84,7 @@ class Domain:
             "schedule": "0 0 * * *",
             "state_bucket": self.config.state_bucket,
             "claim_key": f"claims/{name}.json",
+            "report_folder": f"reports/{name}/",
         }
 
     def segment(self, name: str, *parts: list[str], header: list[str] = HEADER) -> dict[str, Any]:

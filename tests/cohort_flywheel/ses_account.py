@@ -71,6 +71,7 @@ class Account:
             "schedule": "0 0 * * *",
             "state_bucket": self.config.state_bucket,
             "claim_key": f"claims/{name}.json",
+            "report_folder": f"reports/{name}/",
         }
 
     def segment(self, name: str, *parts: list[str]) -> dict[str, Any]:

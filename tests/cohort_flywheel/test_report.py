@@ -13,7 +13,8 @@ PLAN = {
     "cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above", "threshold": 2, "threshold_from": "registry",
     "as_of": "2026-11-22T00:00:00+00:00", "dry_run": False, "source": "auto", "extract_only": False,
     "extract_uri": None, "require": {"status": ["Active"]}, "limits": {"min_members": 0, "max_members": 9_999},
-    "name": "n", "attributes": {"Level": "level"}, "holdout_percent": 5, "campaign": {"mode": "none"},
+    "name": "n", "attributes": {"Level": "level"}, "withhold": {"holdout_percent": 5},
+    "campaign": {"mode": "none"},
 }  # fmt: skip
 EXTRACT = {
     "vertices_read": 1_400, "vertices_not_beyond": 50, "vertices_not_as_required": 1,
@@ -142,6 +143,7 @@ def test_what_a_run_did_not_reach_is_no_fault(extract: Any, segment: Any, import
         ("launched", {"campaign": campaign()}),
         ("not approved", {"campaign": campaign(answer=NO, launched=None)}),
         ("not approved in time", {"campaign": campaign(answer=LATE, launched=None)}),
+        ("approved too late", {"campaign": campaign(launched=None)}),
         ("imported", {"campaign": campaign(answer=None, launched=None)}),
         ("imported", {"campaign": campaign(prepared=None, answer=None, launched=None)}),
         ("failed", {"campaign": campaign(launched=None), "tasks": TASKS | {"launch_campaign": "failed"}}),
@@ -161,6 +163,8 @@ def test_how_a_run_ended(word: str, parts: dict[str, Any]) -> None:
 def test_a_launch_accounts_for_every_row() -> None:
     assert faults(EXTRACT, SEGMENT, IMPORTED, campaign()) == []
     assert faults(EXTRACT, SEGMENT, IMPORTED, campaign(launched=STARTED)) == []
+    stopped = SENT | {"sent": 1_000, "left": 330}
+    assert faults(EXTRACT, SEGMENT, IMPORTED, campaign(launched=stopped)) == []
     short = "the launch accounts for 1340 players, and the segment file has 1341 rows"
     for launched in (SENT | {"in_doubt": 5}, SENT | {"withdrawn": {"opted_out": 3}}, STARTED | {"players": 1_340}):
         assert faults(EXTRACT, SEGMENT, IMPORTED, campaign(launched=launched)) == [short]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +12,12 @@ from airflow.sdk import BaseOperator, chain
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.cleanup import Left
+from cohort_flywheel.email_template import EmailTemplate
 from cohort_flywheel.erasure import Addresses
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.customer_profiles import CustomerProfilesHook
 from cohort_flywheel.layouts.customer_profiles import player_key, upload_of
+from cohort_flywheel.message_template import message_template
 from cohort_flywheel.operators import connect_campaign
 from cohort_flywheel.operators.connect_campaign import (
     ConnectLaunchCampaignOperator,
@@ -25,6 +27,7 @@ from cohort_flywheel.operators.customer_profiles import (
     CustomerProfilesCreateUploadJobsOperator,
     CustomerProfilesVerifySegmentOperator,
 )
+from cohort_flywheel.registry import Approval
 from cohort_flywheel.sensors.connect_campaign import ConnectCampaignSensor
 from cohort_flywheel.sensors.customer_profiles import CustomerProfilesUploadJobsSensor
 
@@ -138,44 +141,58 @@ def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -
     return create, verify
 
 
-def check_campaign(campaign: Mapping[str, Any], settings: Mapping[str, str], aws_conn_id: str | None) -> None:
-    """Raise FlywheelError unless the sender may send, and the instance and the knowledge base are there."""
+def check_campaign(
+    campaign: Mapping[str, Any],
+    template: EmailTemplate,
+    columns: Sequence[str],
+    settings: Mapping[str, str],
+    aws_conn_id: str | None,
+) -> None:
+    """Raise FlywheelError unless Connect can send the mail, and the sender, instance and templates are there."""
+    message_template(template, columns, settings["unsubscribe_url"])
     connect_campaign.check_sender(campaign, aws_conn_id)
     connect_campaign.check_places(settings, aws_conn_id)
 
 
 def mail_segment(
-    plan: Any, checked: Any, verified: Any, templates: Path, approve: Callable[..., BaseOperator]
+    plan: Any,
+    checked: Any,
+    verified: Any,
+    templates: Path,
+    approval: Approval,
+    approve: Callable[..., BaseOperator],
+    before: Callable[[Context], None],
 ) -> tuple[BaseOperator, BaseOperator]:
     """The tasks from the verified segment to a campaign that has ended; returns the first and the last.
 
-    `approve` makes the task that asks a person, of what was `prepared`.
+    `approve` makes the task that asks a person, of what was `prepared`; the launch holds the answer against `approval`,
+    the registry's. `before` is called before anything is launched.
     """
     prepare = ConnectPrepareCampaignOperator(
         task_id="prepare_campaign",
         plan=plan,
         segment=checked["segment"],
         segment_id=verified["segment_id"],
-        instance_id=plan["connect_instance_id"],
         knowledge_base_id=plan["qconnect_knowledge_base_id"],
         unsubscribe_url=plan["unsubscribe_url"],
         templates=templates,
     )
-    approval = approve(prepared=prepare.output)
+    asked = approve(prepared=prepare.output)
     launch = ConnectLaunchCampaignOperator(
         task_id="launch_campaign",
         plan=plan,
         segment=checked["segment"],
         prepared=prepare.output,
-        approval=approval.output["answer"],  # type: ignore[index]  # XComArg's type does not say so
+        approval=approval,
         domain=plan["customer_profiles_domain"],
         instance_id=plan["connect_instance_id"],
+        pre_execute=before,
         retries=10,  # another run may be launching the same template, or changing the membership
         max_retry_delay=timedelta(minutes=30),
     )
-    campaign_id: Any = launch.output["campaign_id"]  # type: ignore[index]  # as above
+    campaign_id: Any = launch.output["campaign_id"]  # type: ignore[index]  # XComArg's type does not say so
     follow = ConnectCampaignSensor(task_id="follow_campaign", campaign_id=campaign_id, deferrable=True)
-    chain(prepare, approval, launch, follow)
+    chain(prepare, asked, launch, follow)
     return prepare, follow
 
 

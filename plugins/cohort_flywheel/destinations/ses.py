@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.cleanup import Left
 from cohort_flywheel.contacts import plain_address
+from cohort_flywheel.email_template import EmailTemplate
 from cohort_flywheel.erasure import Addresses
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.sesv2 import SesV2Hook
@@ -25,7 +26,9 @@ from cohort_flywheel.operators.ses_campaign import (
     SesLaunchCampaignOperator,
     SesPrepareCampaignOperator,
     check_sender,
+    check_unsubscribe,
 )
+from cohort_flywheel.registry import Approval
 from cohort_flywheel.sensors.ses import SesImportJobsSensor
 
 if TYPE_CHECKING:
@@ -133,18 +136,35 @@ def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -
     return create, verify
 
 
-def check_campaign(campaign: Mapping[str, Any], settings: Mapping[str, str], aws_conn_id: str | None) -> None:
-    """Raise FlywheelError unless SES has verified the sender; `check` has seen to it that the account may send."""
+def check_campaign(
+    campaign: Mapping[str, Any],
+    template: EmailTemplate,
+    columns: Sequence[str],
+    settings: Mapping[str, str],
+    aws_conn_id: str | None,
+) -> None:
+    """Raise FlywheelError unless SES can send the mail, and has verified the sender.
+
+    `check` has seen to it that the account may send at all.
+    """
+    check_unsubscribe(template)
     with _granted("ses:GetEmailIdentity"):
         check_sender(campaign, aws_conn_id)
 
 
 def mail_segment(
-    plan: Any, checked: Any, verified: Any, templates: Path, approve: Callable[..., BaseOperator]
+    plan: Any,
+    checked: Any,
+    verified: Any,
+    templates: Path,
+    approval: Approval,
+    approve: Callable[..., BaseOperator],
+    before: Callable[[Context], None],
 ) -> tuple[BaseOperator, BaseOperator]:
     """The tasks from the verified segment to its mails; returns the first and the last.
 
-    `approve` makes the task that asks a person, of what was `prepared`.
+    `approve` makes the task that asks a person, of what was `prepared`; the launch holds the answer against `approval`,
+    the registry's. `before` is called before anything is launched.
     """
     prepare = SesPrepareCampaignOperator(
         task_id="prepare_campaign",
@@ -153,20 +173,21 @@ def mail_segment(
         segment_id=verified["segment_id"],
         templates=templates,
     )
-    approval = approve(prepared=prepare.output)
+    asked = approve(prepared=prepare.output)
     launch = SesLaunchCampaignOperator(
         task_id="launch_campaign",
         plan=plan,
         segment=checked["segment"],
         prepared=prepare.output,
-        approval=approval.output["answer"],  # type: ignore[index]  # XComArg's type does not say so
+        approval=approval,
         contact_list=plan["ses_contact_list"],
         topic=plan["ses_topic"],
         execution_timeout=timedelta(hours=24),  # as long as the quota lasts for which the rows were held against it
+        pre_execute=before,
         retries=10,  # the account's quota may end, or another run may be launching the same template
         max_retry_delay=timedelta(minutes=30),
     )
-    chain(prepare, approval, launch)
+    chain(prepare, asked, launch)
     return prepare, launch
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.compat.sdk import conf
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
@@ -13,9 +14,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from cohort_flywheel.approval import approval_digest, approval_text
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.operators.launch import put_approval
 from cohort_flywheel.operators.notify import tell
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.report import ReportSources, write_report
+from cohort_flywheel.operators.schedule import Clock, next_instant, utc_now
 from cohort_flywheel.registry import Notify
 
 if TYPE_CHECKING:
@@ -39,19 +42,22 @@ class CampaignApprovalOperator(ApprovalOperator):
 
     Shows how many are mailed, from whom, the mail as a made-up player gets it, the change since last time, and where
     the report of the run so far lies. The answer, a no as well, is an XCom of its own, `answer`, and bound to the
-    digest of what was shown. A refusal, by whomever, and the end of the time are a no. A yes of somebody who is no
-    approver fails the task, and so does a yes to what is not prepared any more. Only a launch is asked about: with any
-    other mode the task is skipped.
+    digest of what was shown; a yes is recorded in the state bucket, where the launch looks for it. A refusal, by
+    whomever, and the end of the time are a no. A yes of somebody who is no approver fails the task, and so does a yes
+    to what is not prepared any more. Only a launch is asked about: with any other mode the task is skipped.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param checked: the output of CohortLimitsOperator. (templated)
     :param prepared: the output of the destination's operator that has made the mail ready. (templated)
     :param sources: where the facts of the report are from.
-    :param hours: how long the question waits.
+    :param verified: the output of CohortResultOperator. (templated)
+    :param hours: how long the question waits; never beyond the next as-of, whose run launches instead.
     :param notify: who is told that it waits (`approvers`).
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    :param clock: gives the time, with its zone.
     """
 
-    template_fields = (*ApprovalOperator.template_fields, "plan", "checked", "prepared")
+    template_fields = (*ApprovalOperator.template_fields, "plan", "checked", "prepared", "verified")
     ui_color = "#f7d9a8"
 
     def __init__(
@@ -60,25 +66,34 @@ class CampaignApprovalOperator(ApprovalOperator):
         plan: Any,
         checked: Any,
         prepared: Any,
+        verified: Any,
         sources: ReportSources,
         hours: float,
         notify: Notify | None = None,
+        aws_conn_id: str | None = "aws_default",
+        clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             subject="May this campaign be launched?", defaults=self.REJECT, response_timeout=timedelta(hours=hours),
             multiple_outputs=True, **kwargs,
         )  # fmt: skip
-        self.plan, self.checked, self.prepared = plan, checked, prepared
+        self.plan, self.checked, self.prepared, self.verified = plan, checked, prepared, verified
         self.sources, self.hours, self.notify = sources, hours, notify or Notify()
+        self.aws_conn_id, self.clock = aws_conn_id, clock
 
     def execute(self, context: Context) -> Any:
         with outside(_CLEARING):
             if self.prepared["mode"] != "launch":
                 raise AirflowSkipException(f"campaign={self.prepared['mode']} needs no approval")
-            _, report_url = write_report(self, context, self.sources)
+            _, report_url = write_report(self, context, self.sources, self.clock, self.aws_conn_id)
+            now = self.clock()
+            until = min(now + timedelta(hours=self.hours), next_instant(self.plan["schedule"], now))
+            self.response_timeout = min(self.response_timeout or until - now, until - now)
             self.subject = f"May {self.plan['name']} be launched, to {self.prepared['rows']:,} players?"
-            self.body = approval_text(self.plan, self.checked, self.prepared, report_url, self.hours)
+            self.body = approval_text(
+                self.plan, self.checked, self.prepared, report_url, until, self.verified.get("unsubscribed", 0)
+            )
             digest = approval_digest(self.prepared)
             self.params = ParamsDict({SHOWN: Param(digest, type="string", const=digest)})
             base_url = conf.get("api", "base_url", fallback="/")  # without one the link is a path
@@ -88,7 +103,7 @@ class CampaignApprovalOperator(ApprovalOperator):
                 self.notify.approvers,
                 context,
                 subject=f"Cohort Flywheel: waits for an approval: {self.plan['name']}",
-                message=f"{self.subject}\n\n{self.body}\n\nAnswer, within {self.hours:g} hours: {link}",
+                message=f"{self.subject}\n\n{self.body}\n\nAnswer, until {until:%Y-%m-%d %H:%M} UTC: {link}",
             )
         return super().execute(context)
 
@@ -116,6 +131,7 @@ class CampaignApprovalOperator(ApprovalOperator):
                 if answer["digest"] != approval_digest(self.prepared):
                     raise FlywheelError(f"{by} has said yes to {_ANOTHER}")
                 answer["approved"] = True
+                put_approval(S3Hook(aws_conn_id=self.aws_conn_id), self.plan, answer)
                 ti.xcom_push(key=ANSWER, value=answer)
             said = "nobody answered in time" if answer["timed_out"] else f"{by} said {'yes' if yes else 'no'}"
             self.log.info("%s: %s", self.plan["name"], said)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from email.utils import formataddr, parseaddr
+from email.utils import formataddr
 from functools import cached_property
 from itertools import batched
 from pathlib import Path
@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.campaign import check_same_mail
 from cohort_flywheel.cohorts import Consent
-from cohort_flywheel.contacts import Reject, judge, projection
+from cohort_flywheel.contacts import projection
 from cohort_flywheel.email_template import (
     EmailTemplate,
     check_template,
@@ -43,7 +43,6 @@ from cohort_flywheel.hooks.qconnect import QConnectHook
 from cohort_flywheel.hooks.s3 import get_json, put_json
 from cohort_flywheel.hooks.sesv2 import SesV2Hook
 from cohort_flywheel.layouts import customer_profiles as layout
-from cohort_flywheel.membership import Member
 from cohort_flywheel.message_template import (
     message_template,
     message_template_attributes,
@@ -52,16 +51,27 @@ from cohort_flywheel.message_template import (
 )
 from cohort_flywheel.operators.claim import this_run
 from cohort_flywheel.operators.customer_profiles import Membership, content_of, segment_rows
-from cohort_flywheel.operators.launch import alone, check_approved, check_its_day, end_alone
-from cohort_flywheel.operators.ledger import find_ledger, load_recently_mailed, put_ledger
-from cohort_flywheel.operators.listed import ENTRIES, is_listed, load_do_not_contact
+from cohort_flywheel.operators.launch import (
+    Rows,
+    alone,
+    check_approved,
+    check_its_day,
+    check_not_launched,
+    end_alone,
+    launch_folder,
+    put_sample,
+    sender_of,
+    why_no_more,
+)
+from cohort_flywheel.operators.ledger import LASTS, find_ledger, load_recently_mailed, put_ledger
+from cohort_flywheel.operators.listed import is_listed, load_do_not_contact
 from cohort_flywheel.operators.newest import skip_unless_newest
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.progress import Progress
 from cohort_flywheel.operators.schedule import Clock, last_instant, utc_now
-from cohort_flywheel.operators.ses_sends import Rows, launch_folder
 from cohort_flywheel.operators.state import State
 from cohort_flywheel.operators.temporary import TemporaryFolderMixin
+from cohort_flywheel.registry import Approval
 from cohort_flywheel.send_ledger import Header, ledger_key
 
 if TYPE_CHECKING:
@@ -69,9 +79,11 @@ if TYPE_CHECKING:
 
 SETTINGS = ("connect_instance_id", "qconnect_knowledge_base_id", "unsubscribe_url")
 
+_DESTINATION = "customer_profiles"
+
 #: A campaign's schedule ends so long after it was made. The sensor waits longer.
-RUNS_FOR = timedelta(hours=24)
-#: A campaign that was made as a draft is started while so much of its schedule is left.
+RUNS_FOR = LASTS
+#: A campaign that an earlier try has made is started while so much of its schedule is left.
 _ENOUGH_LEFT = timedelta(hours=12)
 
 #: Addresses of Connect's own domains, from which nothing but Connect sends [Connect guide: set up email].
@@ -84,7 +96,7 @@ def check_sender(campaign: Mapping[str, Any], aws_conn_id: str | None) -> None:
     Connect takes an address of a domain that SES has verified in the same account and region, or one of its own. That
     it was added to the instance as well is not asked here: CreateCampaign refuses it.
     """
-    address = _sender(campaign)[1]
+    address = sender_of(campaign)[1]
     if address.lower().endswith(_OF_CONNECT):
         if campaign["mode"] == "test":
             raise FlywheelError(
@@ -92,7 +104,13 @@ def check_sender(campaign: Mapping[str, Any], aws_conn_id: str | None) -> None:
                 " test is mailed by SES: use an address of a domain of yours that SES has verified, or campaign=draft"
             )
         return
-    if not SesV2Hook(aws_conn_id=aws_conn_id).is_verified(address):
+    ses = SesV2Hook(aws_conn_id=aws_conn_id)
+    if not ses.account().get("ProductionAccessEnabled"):
+        raise FlywheelError(
+            "the SES account is in the sandbox, where it mails only verified addresses: ask for production access (SES"
+            " console, Account dashboard), in the region of the AWS connection"
+        )
+    if not ses.is_verified(address):
         raise FlywheelError(
             f"the sender {address} is not verified: verify {address.rpartition('@')[2]} in Amazon SES, in the region of"
             " the AWS connection, and add the address to the Connect instance (Channels, Email addresses), or correct"
@@ -135,27 +153,24 @@ class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):
     """Put a campaign's mail where Connect takes it from, and show what it looks like; nobody of the segment is mailed.
 
     The template, checked against the columns that the profiles carry, becomes a version of a message template in Amazon
-    Q in Connect, by its content. With `draft` the campaign is made too, and not started; with `test` SES mails three
-    samples of made-up players to the test addresses, as nobody but Connect's own service may send a mail by Connect
-    [connect: SendOutboundEmail]. An empty segment is skipped. Returns (each also an XCom of its own) `mode`,
-    `template`, `template_digest`, `template_arn` (of the version), `from`, `rows`, `segment_id`, `segment_sha256`,
-    `message` (subject and text for a made-up player), and `campaign_id`, None unless it is a draft.
+    Q in Connect, by its content. No campaign is made, of which somebody could start one in Connect's console, without
+    an approval and past the send ledger. With `test` SES mails three samples of made-up players to the test addresses,
+    as nobody but Connect's own service may send a mail by Connect [connect: SendOutboundEmail]. An empty segment is
+    skipped. Returns (each also an XCom of its own) `mode`, `template`, `template_digest`, `template_arn` (of the
+    version), `from`, `rows`, `segment_id`, `segment_sha256`, and `message` (subject, text and the address of the HTML
+    for a made-up player).
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
     :param segment_id: the segment's ARN. (templated)
-    :param instance_id: the Connect instance. (templated)
     :param knowledge_base_id: the knowledge base of message templates. (templated)
     :param unsubscribe_url: where a player unsubscribes: what SES would fill in stands for it. (templated)
     :param templates: the folder of the templates, include/email, read when the task runs.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
-    :param clock: gives the time, with its zone.
     """
 
     aws_hook_class = ConnectCampaignsHook
-    template_fields = aws_template_fields(
-        "plan", "segment", "segment_id", "instance_id", "knowledge_base_id", "unsubscribe_url"
-    )
+    template_fields = aws_template_fields("plan", "segment", "segment_id", "knowledge_base_id", "unsubscribe_url")
     ui_color = "#d5c7f2"
 
     def __init__(
@@ -164,17 +179,14 @@ class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):
         plan: Any,
         segment: Any,
         segment_id: Any,
-        instance_id: Any,
         knowledge_base_id: Any,
         unsubscribe_url: Any,
         templates: Path,
-        clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.plan, self.segment, self.segment_id = plan, segment, segment_id
-        self.instance_id, self.knowledge_base_id = instance_id, knowledge_base_id
-        self.unsubscribe_url, self.templates, self.clock = unsubscribe_url, templates, clock
+        self.knowledge_base_id, self.unsubscribe_url, self.templates = knowledge_base_id, unsubscribe_url, templates
 
     def execute(self, context: Context) -> dict[str, Any]:
         campaign = self.plan["campaign"]
@@ -189,6 +201,7 @@ class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):
             template = read_template(self.templates, campaign["template"])
             check_same_mail(campaign, template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+            check_not_launched(s3, self.plan, self.segment, _DESTINATION)
             _, _player_id, *columns = next(segment_rows(s3, self.segment))
             check_template(template, columns)
             arn = self._version(template, columns, done)
@@ -197,13 +210,13 @@ class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):
                 "mode": campaign["mode"], "template": template.name, "template_digest": template_digest(template),
                 "template_arn": arn, "from": campaign["from"], "rows": self.segment["rows"],
                 "segment_id": self.segment_id, "segment_sha256": self.segment["sha256"],
-                "message": {"subject": mails[0]["subject"], "text": mails[0]["plainText"]}, "campaign_id": None,
+                "message": {
+                    "subject": mails[0]["subject"], "text": mails[0]["plainText"],
+                    "html_url": put_sample(s3, self.plan, mails[0]["html"]),
+                },
             }  # fmt: skip
             if campaign["mode"] == "test":
                 self._mail_samples(mails, done)
-            if campaign["mode"] == "draft":
-                campaigns = Campaigns(self.hook, self.plan, self.instance_id, prepared, self.clock)
-                prepared["campaign_id"] = campaigns.found_or_created(done)
         self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(done))
         return prepared
 
@@ -241,7 +254,7 @@ class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):
         for number, mail in enumerate(mails, start=1):
             subject, html, text = ({"Data": mail[part]} for part in ("subject", "html", "plainText"))
             ses.send_email(
-                FromEmailAddress=formataddr(_sender(self.plan["campaign"])),
+                FromEmailAddress=formataddr(sender_of(self.plan["campaign"])),
                 Destination={"ToAddresses": addresses},
                 Content={"Simple": {"Subject": subject, "Body": {"Html": html, "Text": text}}},
             )
@@ -264,7 +277,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
     :param prepared: the output of ConnectPrepareCampaignOperator. (templated)
-    :param approval: the recorded answer: `approved`, `by` and `digest`, or None. (templated)
+    :param approval: the registry's: who may have approved it.
     :param domain: the domain of Customer Profiles. (templated)
     :param instance_id: the Connect instance. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -272,7 +285,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     """
 
     aws_hook_class = ConnectCampaignsHook
-    template_fields = aws_template_fields("plan", "segment", "prepared", "approval", "domain", "instance_id")
+    template_fields = aws_template_fields("plan", "segment", "prepared", "domain", "instance_id")
     ui_color = "#d5c7f2"
 
     def __init__(
@@ -281,7 +294,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         plan: Any,
         segment: Any,
         prepared: Any,
-        approval: Any,
+        approval: Approval,
         domain: Any,
         instance_id: Any,
         clock: Clock = utc_now,
@@ -294,8 +307,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def execute(self, context: Context) -> dict[str, Any]:
         clearing = "Clearing this task is safe: a campaign that may have been started is not started again."
         with outside(clearing) as done, self.temporary_folder() as folder:
-            check_approved(self.plan, self.segment, self.prepared, self.approval)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+            check_approved(s3, self.plan, self.segment, self.prepared, self.approval, context)
             campaign_id = self._launched(s3, done)
             state = self._state(campaign_id) if campaign_id else INITIALIZED
             if state == INITIALIZED:
@@ -309,6 +322,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                     state = self._started(campaign_id, done)
             else:
                 self._end_claims(s3, context)
+            State(s3, self.plan["state_bucket"]).end_claim(self.plan["claim_key"], this_run(context))
         players = self.segment["rows"]
         self.log.info("campaign %s of %s players is %s", campaign_id, f"{players:,}", state)
         return {
@@ -345,15 +359,15 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         if record is None or not record.same_verified(content_of(self.plan, self.segment)):
             raise FlywheelError(
                 f"the segment {membership.name} is not this run's verified one any more, as another run has changed it"
-                " since: clear create_import_job and what follows it, which asks again"
+                " since: trigger a new run, which makes it anew and asks about it"
             )
         profiles = CustomerProfilesHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         size = profiles.estimate(self.domain, layout.segment_groups(membership.name))
         if size != self.segment["rows"]:
             raise FlywheelError(
                 f"segment {membership.name} has {size:,} profiles by now, but {self.segment['rows']:,} were approved:"
-                " profiles were merged, deleted or changed by somebody else; clear create_import_job and what follows"
-                " it, which asks again"
+                " profiles were merged, deleted or changed by somebody else; trigger a new run,"
+                " which makes the segment anew and asks about it"
             )
 
     def _check_people(self, s3: S3Hook, rows: Rows, folder: Path) -> None:
@@ -366,8 +380,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         why = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
         first = f"{begun}; then " if (begun := self._begun(s3)) else ""
         raise FlywheelError(
-            f"{reasons.total():,} of {self.segment['rows']:,} rows may not be mailed any more ({why}): {first}clear"
-            " extract and what follows it, which makes a new segment and asks again"
+            f"{reasons.total():,} of {self.segment['rows']:,} rows may not be mailed any more ({why}): {first}trigger"
+            " a new run, which makes a new segment and asks about it"
         )
 
     def _load_lists(self, s3: S3Hook, listed: sqlite3.Connection) -> None:
@@ -389,16 +403,10 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             key=lambda row: row.player_id,
         ):  # fmt: skip
             for row in batch:
-                now = judge(
-                    Member(row.player_id, 0), found.get(row.player_id), attributes={}, score_column=None,
-                    consent=consent, do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed),
-                )  # fmt: skip
                 if is_listed("mailed", row.player_id, listed):
                     yield "recently_mailed"
-                elif isinstance(now, Reject):
-                    yield now.reason
-                elif now.address != row.address:  # the profile has the one that was approved
-                    yield "other_address"
+                elif reason := why_no_more(row, found.get(row.player_id), consent, listed):
+                    yield reason  # another address as well: the profile has the one that was approved
             progress.add(len(batch))
 
     # --- what is done
@@ -406,7 +414,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def _put_ledger(self, s3: S3Hook, rows: Rows, folder: Path, done: list[str]) -> None:
         template, name, bucket = self.prepared["template"], self.plan["name"], self.plan["state_bucket"]
         sha256, players = self.segment["sha256"], self.segment["rows"]
-        header = Header(name, template, sha256, "customer_profiles", self.clock(), players)
+        header = Header(name, template, sha256, _DESTINATION, self.clock(), players)
         put_ledger(s3, bucket, header, (row.player_id for row in rows), folder)
         done.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name)}")
 
@@ -561,7 +569,7 @@ class Campaigns:
 
     def _request(self) -> dict[str, Any]:
         """CreateCampaign's; a holdout and a refresh are left unset, as whom it mails is our file's to say."""
-        name, address = _sender(self._plan["campaign"])
+        name, address = sender_of(self._plan["campaign"])
         email = {"connectSourceEmailAddress": address, "wisdomTemplateArn": self._prepared["template_arn"]}
         starts = self._clock().astimezone(UTC).replace(microsecond=0)
         segment_arn = self._prepared["segment_id"]
@@ -585,11 +593,3 @@ class Campaigns:
 def launch_key(name: str) -> str:
     """Where the one campaign of a result is recorded, which no lifecycle may remove."""
     return f"{launch_folder(name)}launch.json"
-
-
-def _sender(campaign: Mapping[str, Any]) -> tuple[str, str]:
-    """The display name and the address of a plan's campaign; raises FlywheelError for what has no address."""
-    name, address = parseaddr(campaign["from"])
-    if "@" not in address:
-        raise FlywheelError(f"from is {campaign['from']!r}: write an address, as in Studio <play@studio.example>")
-    return name, address

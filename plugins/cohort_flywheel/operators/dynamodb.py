@@ -6,7 +6,7 @@ import importlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,6 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
-from cohort_flywheel.campaign import NONE
 from cohort_flywheel.cohorts import Consent
 from cohort_flywheel.contacts import (
     NAME_ATTRIBUTES,
@@ -64,10 +63,9 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     :param consent: a Consent as a dict, or None for no question of consent. (templated)
     :param do_not_contact_key: the list in the rejects' bucket that binds the file, or None. (templated)
     :param layout: a module of `cohort_flywheel.layouts`. (templated)
-    :param holdout_percent: of the players that would be rows, how many are written to by no campaign. (templated)
-    :param campaign: that of CohortPlanOperator's output, whose mail must have its values and may not be had again too
-        soon, or None. (templated)
-    :param as_of: the run's as-of, ISO 8601: from when on a mail is too recent. (templated)
+    :param withhold: what keeps a contact out of the file, as CohortPlanOperator returns it: `holdout_percent`, the
+        `placeholders` that must have values, and the `template` that nobody may have been mailed `since`; or None.
+        (templated)
     :param shard: the part of the extract that this task does (`membership.write_extract`), or None for all of it. The
         files of a shard lie in folders named as the whole ones would be. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -77,7 +75,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     template_fields = aws_template_fields(
         "extract_bucket", "extract_key", "property", "table_name", "segment_bucket", "segment_folder", "name",
         "rejects_bucket", "rejects_key", "attributes", "score_column", "consent", "do_not_contact_key", "layout",
-        "holdout_percent", "campaign", "as_of", "shard",
+        "withhold", "shard",
     )  # fmt: skip
     ui_color = "#f0dcb7"
 
@@ -98,9 +96,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         consent: Any = None,
         do_not_contact_key: Any = None,
         layout: str = "pinpoint",
-        holdout_percent: Any = 0,
-        campaign: Any = None,
-        as_of: Any = None,
+        withhold: Any = None,
         shard: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -110,8 +106,8 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         self.segment_bucket, self.segment_folder = segment_bucket, segment_folder
         self.rejects_bucket, self.rejects_key = rejects_bucket, rejects_key
         self.attributes, self.score_column, self.consent = attributes, score_column, consent
-        self.do_not_contact_key, self.layout, self.shard = do_not_contact_key, layout, shard
-        self.holdout_percent, self.campaign, self.as_of = holdout_percent, campaign, as_of
+        self.do_not_contact_key, self.layout = do_not_contact_key, layout
+        self.withhold, self.shard = withhold, shard
 
     def execute(self, context: Context) -> dict[str, Any]:
         clearing = "Clearing this task is safe: it makes the same files from the same extract and records."
@@ -162,17 +158,18 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
 
     def _withheld(self, s3: S3Hook, listed: sqlite3.Connection) -> Callable[[Contact], Reject | None] | None:
         """What keeps a contact out of the segment; None, which costs nothing, where nothing does."""
-        campaign = self.campaign or NONE
-        if campaign["mode"] == "none" and not self.holdout_percent:
+        asked = self.withhold or {}
+        template, placeholders = asked.get("template"), asked.get("placeholders", {})
+        if not (template or placeholders or asked.get("holdout_percent")):
             return None
-        if days := campaign.get("not_again_days"):
-            since = datetime.fromisoformat(self.as_of) - timedelta(days=days)
-            load_recently_mailed(s3, self.rejects_bucket, campaign["template"], since, self.name, listed)
+        if template:
+            since = datetime.fromisoformat(asked["since"])
+            load_recently_mailed(s3, self.rejects_bucket, template, since, self.name, listed)
         return partial(
             withheld,
-            asked=campaign.get("placeholders", {}),
-            recently_mailed=partial(is_listed, "mailed", listed=listed) if days else lambda _: False,
-            holdout_percent=self.holdout_percent,
+            asked=placeholders,
+            recently_mailed=partial(is_listed, "mailed", listed=listed) if template else lambda _: False,
+            holdout_percent=asked.get("holdout_percent", 0),
         )
 
     def _judged(self, members: Iterable[Member], listed: sqlite3.Connection) -> Iterator[Contact | Reject]:
@@ -216,6 +213,6 @@ def enrich_arguments(plan: Any, extract: Any) -> dict[str, Any]:
         name: plan[name]
         for name in (
             "property", "attributes", "score_column", "consent", "do_not_contact_key", "name", "rejects_key", "layout",
-            "holdout_percent", "campaign", "as_of",
+            "withhold",
         )
     }  # fmt: skip

@@ -2,40 +2,142 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from email.utils import parseaddr
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowException
 
-from cohort_flywheel.approval import check_approval
+from cohort_flywheel.approval import approval_digest, check_approval, may_approve
+from cohort_flywheel.cohorts import Consent
+from cohort_flywheel.contacts import Reject, judge
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import get_json, put_json
+from cohort_flywheel.membership import Member
 from cohort_flywheel.names import claim_key
 from cohort_flywheel.operators.claim import hold, this_run, word
+from cohort_flywheel.operators.ledger import check_same_launch, find_ledger
+from cohort_flywheel.operators.listed import ENTRIES, is_listed
 from cohort_flywheel.operators.state import State
+from cohort_flywheel.registry import Approval
+from cohort_flywheel.segment_file import digest
+from cohort_flywheel.send_ledger import Header, ledger_key
 from cohort_flywheel.source import is_the_days
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
+#: The XCom of what a launch had reached as it stopped.
+REACHED = "reached"
+
+
+def launch_folder(name: str) -> str:
+    """Of a result's one launch: who approved it, what it is, its batches. No lifecycle may remove it."""
+    return f"launches/{name}/"
+
+
+class Row(NamedTuple):
+    address: str
+    player_id: str
+    attributes: dict[str, str]
+
+
+class Rows:
+    """The rows of a segment file, which was fetched: they are the ones that were approved, byte by byte."""
+
+    def __init__(self, s3: S3Hook, segment: Mapping[str, Any], folder: Path) -> None:
+        self._paths = []
+        for index, part in enumerate(segment["parts"]):
+            path = folder / f"{index:04d}.csv"
+            s3.get_conn().download_file(segment["s3_bucket"], part["s3_key"], str(path))
+            self._paths.append(path)
+        digests = [digest(path) for path in self._paths]
+        whole = hashlib.sha256("".join(f"{each}\n" for each in digests).encode()).hexdigest()  # as segment_file.combine
+        if whole != segment["sha256"]:
+            raise FlywheelError(
+                f"{segment['s3_url']} has changed since it was approved: clear check_limits with downstream, which asks"
+                " again"
+            )
+
+    def __iter__(self) -> Iterator[Row]:
+        for path in self._paths:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = csv.reader(file)
+                _address, _player_id, *columns = next(rows)
+                for address, player_id, *values in rows:
+                    yield Row(address, player_id, dict(zip(columns, values, strict=True)))
+
+
+def put_sample(s3: S3Hook, plan: Mapping[str, Any], html: str) -> str:
+    """Keep a mail's HTML as a made-up player gets it beside the run's report; returns its S3 address."""
+    bucket, name = plan["state_bucket"], f"mail_{hashlib.sha256(html.encode()).hexdigest()[:16]}.html"
+    key = plan["report_folder"] + name
+    s3.get_conn().put_object(Bucket=bucket, Key=key, Body=html.encode(), ContentType="text/html; charset=utf-8")
+    return f"s3://{bucket}/{key}"
+
+
+def sender_of(campaign: Mapping[str, Any]) -> tuple[str, str]:
+    """The display name and the address of a plan's campaign; raises FlywheelError for what has no address."""
+    name, address = parseaddr(campaign["from"])
+    if "@" not in address:
+        raise FlywheelError(f"from is {campaign['from']!r}: write an address, as in Studio <play@studio.example>")
+    return name, address
+
+
+# --- the approval
+
+
+def put_approval(s3: S3Hook, plan: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    """Record an approver's yes where nobody writes who may only use Airflow: an XCom can be set by hand."""
+    put_json(s3, plan["state_bucket"], _approval_key(plan["name"], answer["digest"]), answer)
+
+
 def check_approved(
-    plan: Mapping[str, Any], segment: Mapping[str, Any], prepared: Mapping[str, Any], approval: object
+    s3: S3Hook,
+    plan: Mapping[str, Any],
+    segment: Mapping[str, Any],
+    prepared: Mapping[str, Any],
+    approval: Approval,
+    context: Context,
 ) -> None:
     """Raise FlywheelError unless this run's segment and campaign were prepared, and exactly that was approved.
 
-    The recorded answer counts, and no task's state.
+    The recorded answer counts, and no task's state; `approval` is the registry's, by which its giver may approve.
     """
     campaign = plan["campaign"]
     asked = {name: prepared[name] for name in ("mode", "template", "from", "rows", "segment_sha256")}
     ours = {name: campaign[name] for name in ("mode", "template", "from")}
     if asked != ours | {"rows": segment["rows"], "segment_sha256": segment["sha256"]}:
         raise FlywheelError(
-            "what was prepared is not this run's segment and campaign: clear prepare_campaign and what follows it"
+            "what was prepared is not this run's segment and campaign: trigger a new run, which asks about its own"
         )
     if prepared["mode"] != "launch":
         raise FlywheelError(f"the campaign of this run is {prepared['mode']}: only campaign=launch mails players")
-    check_approval(prepared, approval, campaign["approvers"])
+    found = get_json(s3, plan["state_bucket"], _approval_key(plan["name"], approval_digest(prepared)))
+    approvers = may_approve(approval, getattr(context["dag_run"], "triggering_user_name", None))
+    check_approval(prepared, found[0] if found else None, approvers)
+
+
+def _approval_key(name: str, of: str) -> str:
+    return f"{launch_folder(name)}approval_{of[:16]}.json"
+
+
+# --- the run
+
+
+def check_not_launched(s3: S3Hook, plan: Mapping[str, Any], segment: Mapping[str, Any], destination: str) -> None:
+    """Raise FlywheelError where the result was launched already, with another segment: nobody need be asked."""
+    bucket, name, template = plan["state_bucket"], plan["name"], plan["campaign"]["template"]
+    if found := find_ledger(s3, bucket, template, name):
+        header = Header(name, template, segment["sha256"], destination, found.launched_at, found.players)
+        check_same_launch(found, header, f"s3://{bucket}/{ledger_key(template, name)}")
 
 
 def check_its_day(plan: Mapping[str, Any], context: Context) -> None:
@@ -68,3 +170,19 @@ def end_alone(state: State, template: str, context: Context) -> None:
 
 def _claim_key(template: str) -> str:
     return claim_key(f"campaign_{template}")
+
+
+# --- the players
+
+
+def why_no_more(
+    row: Row, record: Mapping[str, Any] | None, consent: Consent | None, listed: sqlite3.Connection
+) -> str | None:
+    """Why a player who was a row may not be mailed any more, by the record and the do-not-contact list as they are."""
+    now = judge(
+        Member(row.player_id, 0), record, attributes={}, score_column=None, consent=consent,
+        do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed),
+    )  # fmt: skip
+    if isinstance(now, Reject):
+        return now.reason
+    return None if now.address == row.address else "other_address"

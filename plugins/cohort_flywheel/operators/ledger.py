@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,12 +13,22 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import lines
-from cohort_flywheel.operators.listed import add_to_list, make_list
-from cohort_flywheel.send_ledger import Header, ledger_folder, ledger_key, read_header, read_ledger, write_ledger
+from cohort_flywheel.operators.listed import add_to_list, is_listed, make_list
+from cohort_flywheel.send_ledger import (
+    Header,
+    ledger_folder,
+    ledger_key,
+    read_header,
+    read_ledger,
+    write_ledger,
+    write_lines,
+)
 
 #: By how much S3's clock and a worker's may differ, generously: it only makes us open some ledgers more.
 _CLOCKS = timedelta(hours=1)
 _MAX_HEADER_BYTES = 64 * 1024
+#: So long after it began a launch may still mail: the quota of SES is for a day, and so is a campaign's schedule.
+LASTS = timedelta(hours=24)
 
 
 def put_ledger(s3: S3Hook, bucket: str, header: Header, player_ids: Iterable[str], folder: Path) -> Header:
@@ -41,6 +52,20 @@ def put_ledger(s3: S3Hook, bucket: str, header: Header, player_ids: Iterable[str
     if found is None:
         raise RuntimeError  # it was there, or was put, a moment ago
     return check_same_launch(found, header, f"s3://{bucket}/{key}")
+
+
+def take_out(s3: S3Hook, bucket: str, template: str, name: str, player_ids: Iterable[str], folder: Path) -> None:
+    """Put a launch's ledger without those whom it has never tried to mail, so that another launch may.
+
+    :param folder: where the file and a list may lie meanwhile.
+    """
+    key, path = ledger_key(template, name), folder / "ledger_without.jsonl"
+    with closing(sqlite3.connect(folder / "never.sqlite")) as listed:
+        make_list(listed, "never")
+        add_to_list(listed, "never", player_ids)
+        header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
+        write_lines(path, header, (player for player in players if not is_listed("never", player, listed)))
+    s3.get_conn().upload_file(str(path), bucket, key)
 
 
 def check_same_launch(found: Header, header: Header, place: str) -> Header:
@@ -76,17 +101,20 @@ def load_recently_mailed(
 ) -> int:
     """Make the list `mailed` of the players of a template's launches at or after an instant; returns how many.
 
-    Of every cohort, threshold, as-of and destination, but of `own_name`: who
-    is tried again was not mailed by another. The lists may be longer than a worker's memory.
+    Of every cohort, threshold, as-of and destination, but of `own_name`: who is tried again was not mailed by another.
+    A launch may go on for a day (LASTS), so that many later than it began its last mail may have been sent. The lists
+    may be longer than a worker's memory.
     """
     make_list(listed, "mailed")
     pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=ledger_folder(template))
     own, number = ledger_key(template, own_name), 0
     for item in (item for page in pages for item in page.get("Contents", ())):
         key = item["Key"]
-        if key == own or item["LastModified"] < since - _CLOCKS:  # put as its launch began, or later by an erasure
+        if (
+            key == own or item["LastModified"] < since - LASTS - _CLOCKS
+        ):  # put as its launch began, or later by an erasure
             continue
         header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
-        if header.launched_at >= since:
+        if header.launched_at >= since - LASTS:
             number += add_to_list(listed, "mailed", players)
     return number

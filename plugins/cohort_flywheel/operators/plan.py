@@ -111,7 +111,8 @@ class CohortPlanOperator(BaseOperator):
                     self._check_opt_outs(plan)
                 where.check(settings, self.aws_conn_id, self.log)
             if mails:
-                where.check_campaign(campaign, settings, self.aws_conn_id)
+                template = read_template(self.templates, campaign["template"])
+                where.check_campaign(campaign, template, cohort.columns(), settings, self.aws_conn_id)
         self.log.info(
             "%s: %s %s %s (%s) at %s, from %s; campaign: %s",
             plan["name"],

@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.names import report_file_name, report_folder
 from cohort_flywheel.operators.claim import word
+from cohort_flywheel.operators.launch import REACHED
 from cohort_flywheel.operators.notify import tell_of_the_untold
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.schedule import Clock, utc_now
@@ -110,8 +111,8 @@ def write_report(
     campaign = {
         "prepared": output(sources.prepared),
         "answer": output(sources.approval, "answer", ("success", "failed")),
-        "launched": output(sources.launched),
-        "followed": output(sources.followed),
+        "launched": output(sources.launched) or output(sources.launched, REACHED, ("failed",)),
+        "followed": output(sources.followed) or output(sources.followed, REACHED, ("failed",)),
     }
     report = make_report(
         run, tasks, plan=plan, extract=extract, judged=judged or None, imported=imported, campaign=campaign

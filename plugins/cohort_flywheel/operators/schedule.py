@@ -7,12 +7,19 @@ from datetime import UTC, datetime
 
 import pendulum
 from airflow.timetables.interval import CronDataIntervalTimetable
+from croniter import croniter
 
 Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def next_instant(schedule: str, moment: datetime) -> datetime:
+    """The first instant of a cron, in UTC, after a moment."""
+    found: datetime = croniter(schedule, moment.astimezone(UTC)).get_next(datetime)
+    return found
 
 
 def last_instant(schedule: str, moment: datetime) -> datetime:

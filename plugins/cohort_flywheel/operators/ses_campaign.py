@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
-from email.utils import formataddr, parseaddr
+from email.utils import formataddr
 from functools import cached_property
 from itertools import batched, count
 from pathlib import Path
@@ -43,13 +43,27 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import get_json, lines, put_json
 from cohort_flywheel.hooks.sesv2 import SesV2Hook
-from cohort_flywheel.operators.launch import alone, check_approved, check_its_day, end_alone
+from cohort_flywheel.operators.claim import this_run
+from cohort_flywheel.operators.launch import (
+    REACHED,
+    Row,
+    Rows,
+    alone,
+    check_approved,
+    check_its_day,
+    check_not_launched,
+    end_alone,
+    launch_folder,
+    put_sample,
+    sender_of,
+)
 from cohort_flywheel.operators.ledger import (
     check_same_launch,
     find_ledger,
     load_ledger,
     load_recently_mailed,
     put_ledger,
+    take_out,
 )
 from cohort_flywheel.operators.listed import is_listed
 from cohort_flywheel.operators.newest import skip_unless_newest
@@ -58,18 +72,17 @@ from cohort_flywheel.operators.progress import Progress
 from cohort_flywheel.operators.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.operators.ses_sends import (
     BATCH,
+    OLDER_AS_OF,
     Batches,
     Outcome,
-    Row,
-    Rows,
     Sends,
     Tally,
     Withdrawals,
     by_reason,
-    launch_folder,
 )
 from cohort_flywheel.operators.state import State
 from cohort_flywheel.operators.temporary import TemporaryFolderMixin
+from cohort_flywheel.registry import Approval
 from cohort_flywheel.send_ledger import Header, ledger_key
 
 if TYPE_CHECKING:
@@ -152,20 +165,23 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
                 raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is nobody to mail")
             template = read_template(self.templates, campaign["template"])
             check_same_mail(campaign, template)
+            s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+            check_not_launched(s3, self.plan, self.segment, _DESTINATION)
             check_template(template, self._columns())
-            _check_unsubscribe(template)
+            check_unsubscribe(template)
             _check_account(self.hook.account(), self.segment["rows"])
             _check_sender(self.hook, campaign)
             stored, asked = self._stored(template, done), placeholders(template)
             if campaign["mode"] == "test":
                 self._mail_samples(stored, asked, done)
-        sample = render(template, samples(asked)[0])
+            sample = render(template, samples(asked)[0])
+            html_url = put_sample(s3, self.plan, sample.html)
         self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(done))
         return {
             "mode": campaign["mode"], "template": template.name, "template_digest": template_digest(template),
             "ses_template": stored, "placeholders": asked, "from": campaign["from"], "rows": self.segment["rows"],
             "segment_id": self.segment_id, "segment_sha256": self.segment["sha256"],
-            "message": {"subject": sample.subject, "text": sample.text},
+            "message": {"subject": sample.subject, "text": sample.text, "html_url": html_url},
         }  # fmt: skip
 
     def _columns(self) -> list[str]:
@@ -190,7 +206,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
         for number, values in enumerate(made_up, start=1):
             data = template_data(asked, values) | {UNSUBSCRIBE: _NO_LINK}
             self.hook.send_email(
-                FromEmailAddress=_sender(campaign),
+                FromEmailAddress=formataddr(sender_of(campaign)),
                 Destination={"ToAddresses": campaign["test_addresses"]},
                 Content={"Template": {"TemplateName": stored, "TemplateData": json.dumps(data)}},
             )
@@ -216,7 +232,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
     :param prepared: the output of SesPrepareCampaignOperator. (templated)
-    :param approval: the recorded answer: `approved`, `by` and `digest`, or None. (templated)
+    :param approval: the registry's: who may have approved it.
     :param contact_list: the contact list's name. (templated)
     :param topic: the topic of the mail. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -224,7 +240,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     """
 
     aws_hook_class = SesV2Hook
-    template_fields = aws_template_fields("plan", "segment", "prepared", "approval", "contact_list", "topic")
+    template_fields = aws_template_fields("plan", "segment", "prepared", "contact_list", "topic")
     ui_color = "#d5c7f2"
 
     def __init__(
@@ -233,7 +249,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         plan: Any,
         segment: Any,
         prepared: Any,
-        approval: Any,
+        approval: Approval,
         contact_list: Any,
         topic: Any,
         clock: Clock = utc_now,
@@ -246,19 +262,22 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def execute(self, context: Context) -> dict[str, Any]:
         clearing = "Clearing this task is safe: nobody whose mail may have gone out is mailed again."
         with outside(clearing) as done, self.temporary_folder() as folder:
-            check_approved(self.plan, self.segment, self.prepared, self.approval)
+            s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+            check_approved(s3, self.plan, self.segment, self.prepared, self.approval, context)
             check_its_day(self.plan, context)
             _check_stored(self.hook, self.prepared["template"], self.prepared["ses_template"])
             with closing(sqlite3.connect(folder / "players.sqlite")) as players:
-                output = self._launch(context, folder, players, done)
+                output = self._launch(s3, context, folder, players, done)
+            State(s3, self.plan["state_bucket"]).end_claim(self.plan["claim_key"], this_run(context))
         self.log.info("%s is launched: %s", self.plan["name"], output)
         return output
 
-    def _launch(self, context: Context, folder: Path, players: sqlite3.Connection, done: list[str]) -> dict[str, Any]:
-        s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+    def _launch(
+        self, s3: S3Hook, context: Context, folder: Path, players: sqlite3.Connection, done: list[str]
+    ) -> dict[str, Any]:
         rows = Rows(s3, self.segment, folder)
         self._begin(s3, context, rows, folder, players, done)
-        withdrawals = self._withdrawals(s3, players)
+        withdrawals = self._withdrawals(s3, players, rows)
         batches, tally = Batches(s3, self.plan["state_bucket"], self.plan["name"]), Tally(folder)
         progress = Progress(self.log, "rows dealt with", self.segment["rows"])
         done.append("")
@@ -276,8 +295,17 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             if url:
                 done.append(f"{tally.in_doubt:,} players are in doubt, and are not mailed again ({url})")
                 self.log.warning(done[-1])
+            counts = tally.counts() | {"in_doubt_list": url}
+            # a launch that has stopped has no other output
+            context["ti"].xcom_push(key=REACHED, value=counts | {"left": self.segment["rows"] - counts["rows"]})
             sends.raise_why()
-        return tally.counts() | {"in_doubt_list": url}
+        if never := tally.withdrawn[OLDER_AS_OF]:
+            take_out(s3, self.plan["state_bucket"], self.prepared["template"], self.plan["name"], tally.never(), folder)
+            self.log.warning(
+                "%s players were not mailed before the newest as-of was another one: its run may mail them",
+                f"{never:,}",
+            )
+        return counts
 
     # --- what must hold
 
@@ -362,15 +390,15 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             batches.put_intents(number, attempt, [row.player_id for row in mailed], withdrawn)
         return sends.outcome(mailed)._replace(withdrawn=withdrawn)
 
-    def _withdrawals(self, s3: S3Hook, players: sqlite3.Connection) -> Withdrawals:
+    def _withdrawals(self, s3: S3Hook, players: sqlite3.Connection, rows: Rows) -> Withdrawals:
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         if not self._is_newest:
             self.log.warning("%s is not the newest as-of's any more: who is left is not mailed", self.plan["name"])
-        return Withdrawals(s3, records, self.plan, self.prepared["placeholders"], players, self._is_newest)
+        return Withdrawals(s3, records, self.plan, self.prepared["placeholders"], players, self._is_newest, rows)
 
     def _sends(self) -> Sends:
         base = {
-            "FromEmailAddress": _sender(self.plan["campaign"]),
+            "FromEmailAddress": formataddr(sender_of(self.plan["campaign"])),
             "ListManagementOptions": {"ContactListName": self.contact_list, "TopicName": self.topic},
         }
 
@@ -382,7 +410,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         return Sends(self.hook, request, self.hook.account()["SendQuota"]["MaxSendRate"])
 
 
-def _check_unsubscribe(template: EmailTemplate) -> None:
+def check_unsubscribe(template: EmailTemplate) -> None:
     place = f"{{{{{UNSUBSCRIBE}}}}}"
     for file, part in (("body.html", template.html), ("body.txt", template.text)):
         if part.count(place) != 1:
@@ -413,7 +441,7 @@ def _check_account(account: Mapping[str, Any], rows: int) -> None:
 
 
 def _check_sender(hook: SesV2Hook, campaign: Mapping[str, Any]) -> None:
-    address = parseaddr(_sender(campaign))[1]
+    address = sender_of(campaign)[1]
     if not hook.is_verified(address):
         raise FlywheelError(
             f"the sender {address} is not verified: verify {address.rpartition('@')[2]} in Amazon SES, in the region of"
@@ -426,15 +454,7 @@ def _check_stored(hook: SesV2Hook, template: str, name: str) -> None:
     found = hook.email_template(name)
     if found is None or ses_template_name(template, found) != name:
         what = "is gone" if found is None else "was changed by somebody: delete it (aws sesv2 delete-email-template)"
-        raise FlywheelError(f"SES template {name} {what}; then clear prepare_campaign and what follows it")
-
-
-def _sender(campaign: Mapping[str, Any]) -> str:
-    """The sender as a header has it; raises FlywheelError for what has no address."""
-    name, address = parseaddr(campaign["from"])
-    if "@" not in address:
-        raise FlywheelError(f"from is {campaign['from']!r}: write an address, as in Studio <play@studio.example>")
-    return formataddr((name, address))
+        raise FlywheelError(f"SES template {name} {what}; then clear prepare_campaign with downstream")
 
 
 def _bare(content: Mapping[str, str]) -> dict[str, str]:

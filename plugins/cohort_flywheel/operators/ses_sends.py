@@ -5,8 +5,6 @@ All that is recorded lies in the state bucket, as it names players.
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import sqlite3
 import threading
@@ -14,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import batched
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -32,14 +31,14 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from cohort_flywheel.cohorts import Consent
-from cohort_flywheel.contacts import Reject, judge, projection
+from cohort_flywheel.contacts import fold, projection
 from cohort_flywheel.email_template import lacks
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import get_json, keys, put_json, put_unless_equal
 from cohort_flywheel.hooks.sesv2 import SENDS_IN_FLIGHT, SesV2Hook
-from cohort_flywheel.membership import Member
-from cohort_flywheel.operators.listed import ENTRIES, is_listed, load_do_not_contact, make_list
+from cohort_flywheel.operators.launch import Row, launch_folder, why_no_more
+from cohort_flywheel.operators.listed import ENTRIES, add_to_list, is_listed, load_do_not_contact, make_list
 from cohort_flywheel.segment_file import digest
 
 #: Whose mails are intended, sent and answered for together.
@@ -58,45 +57,11 @@ _NOT_SENT = (
     ConnectTimeoutError, CredentialRetrievalError, EndpointConnectionError, NoCredentialsError, ProxyConnectionError,
 )  # fmt: skip
 
+#: Of whoever was not mailed before the newest as-of was another one: a run of that one may mail them.
+OLDER_AS_OF = "older_as_of"
+
 #: What became of one mail, beside a refusal, which is told by its code.
 _SENT, _IN_DOUBT, _LEFT = "sent", "in_doubt", "left"
-
-
-def launch_folder(name: str) -> str:
-    """Of a result's one launch by SES: what it is, its batches, and who is in doubt. No lifecycle may remove it."""
-    return f"launches/{name}/"
-
-
-class Row(NamedTuple):
-    address: str
-    player_id: str
-    attributes: dict[str, str]
-
-
-class Rows:
-    """The rows of a segment file, which was fetched: they are the ones that were approved, byte by byte."""
-
-    def __init__(self, s3: S3Hook, segment: Mapping[str, Any], folder: Path) -> None:
-        self._paths = []
-        for index, part in enumerate(segment["parts"]):
-            path = folder / f"{index:04d}.csv"
-            s3.get_conn().download_file(segment["s3_bucket"], part["s3_key"], str(path))
-            self._paths.append(path)
-        digests = [digest(path) for path in self._paths]
-        whole = hashlib.sha256("".join(f"{each}\n" for each in digests).encode()).hexdigest()  # as segment_file.combine
-        if whole != segment["sha256"]:
-            raise FlywheelError(
-                f"{segment['s3_url']} has changed since it was approved: clear check_limits with downstream, which asks"
-                " again"
-            )
-
-    def __iter__(self) -> Iterator[Row]:
-        for path in self._paths:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = csv.reader(file)
-                _address, _player_id, *columns = next(rows)
-                for address, player_id, *values in rows:
-                    yield Row(address, player_id, dict(zip(columns, values, strict=True)))
 
 
 class Outcome(NamedTuple):
@@ -164,7 +129,7 @@ class Tally:
     def __init__(self, folder: Path) -> None:
         self.sent = self.in_doubt = self.batches = 0
         self.withdrawn, self.refused = Counter[str](), Counter[str]()
-        self.in_doubt_path = folder / "in_doubt.txt"
+        self.in_doubt_path, self.never_path = folder / "in_doubt.txt", folder / "never.txt"
 
     def add(self, outcome: Outcome) -> None:
         self.batches += 1
@@ -172,8 +137,15 @@ class Tally:
         self.in_doubt += len(outcome.in_doubt)
         for counter, players in ((self.withdrawn, outcome.withdrawn), (self.refused, outcome.refused)):
             counter.update({reason: len(ids) for reason, ids in players.items()})
-        with self.in_doubt_path.open("a", encoding="utf-8", newline="") as file:
-            file.writelines(f"{player_id}\n" for player_id in outcome.in_doubt)
+        never = outcome.withdrawn.get(OLDER_AS_OF, ())
+        for path, player_ids in ((self.in_doubt_path, outcome.in_doubt), (self.never_path, never)):
+            with path.open("a", encoding="utf-8", newline="") as file:
+                file.writelines(f"{player_id}\n" for player_id in player_ids)
+
+    def never(self) -> Iterator[str]:
+        """Who was not mailed before the newest as-of was another one."""
+        with self.never_path.open(encoding="utf-8", newline="") as file:
+            yield from (line.removesuffix("\n") for line in file)
 
     def counts(self) -> dict[str, Any]:
         return {
@@ -197,17 +169,19 @@ class Withdrawals:
         asked: Mapping[str, str | None],
         players: sqlite3.Connection,
         is_newest: bool,
+        rows: Iterable[Row],
     ) -> None:
         self._s3, self._records, self._plan, self._asked = s3, records, plan, asked
         self._players, self._is_newest = players, is_newest
         self._consent = Consent.model_validate(plan["consent"]) if plan["consent"] else None
         self._etag: str | None = None
         make_list(players, ENTRIES)
+        self._list_first_of_each_address(rows)
 
     def of(self, rows: Sequence[Row]) -> dict[str, str]:
         """The reason of each player who is not to be mailed."""
         if not self._is_newest:
-            return {row.player_id: "older_as_of" for row in rows}
+            return {row.player_id: OLDER_AS_OF for row in rows}
         self._load_do_not_contact()
         wanted, ids = projection({}, self._consent), [row.player_id for row in rows]
         records = self._records.get_items(self._plan["contacts_table"], "playerId", ids, wanted)
@@ -217,15 +191,19 @@ class Withdrawals:
     def _reason(self, row: Row, record: Mapping[str, Any] | None) -> str | None:
         if not is_listed("launched", row.player_id, self._players):
             return "recently_mailed"
-        now = judge(
-            Member(row.player_id, 0), record, attributes={}, score_column=None, consent=self._consent,
-            do_not_contact=lambda entry: is_listed(ENTRIES, entry, self._players),
-        )  # fmt: skip
-        if isinstance(now, Reject):
-            return now.reason
-        if now.address != row.address:
-            return "other_address"
+        if reason := why_no_more(row, record, self._consent, self._players):
+            return reason
+        if not is_listed("first", row.player_id, self._players):
+            return "same_address"
         return "missing_value" if lacks(self._asked, row.attributes) else None
+
+    def _list_first_of_each_address(self, rows: Iterable[Row]) -> None:
+        """Two players with one address are one person, who gets one mail: that of the first of them, if any."""
+        for table in ("address", "first"):
+            make_list(self._players, table)
+        firsts = (row.player_id for row in rows if add_to_list(self._players, "address", [fold(row.address)]))
+        for some in batched(firsts, 1000):
+            add_to_list(self._players, "first", some)
 
     def _load_do_not_contact(self) -> None:
         """Copy the list into its table, as often as it has changed."""

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.connect_campaigns import ConnectCampaignsHook
+from cohort_flywheel.operators.launch import REACHED
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.triggers.connect_campaign import ConnectCampaignTrigger
 
@@ -61,7 +62,7 @@ class ConnectCampaignSensor(AwsBaseSensor[ConnectCampaignsHook]):
     def execute(self, context: Context) -> Any:
         if not self.deferrable:
             return super().execute(context)
-        if (ended := self._ended()) is None:
+        if (ended := self._ended(context)) is None:
             self._defer()
         return ended
 
@@ -84,7 +85,7 @@ class ConnectCampaignSensor(AwsBaseSensor[ConnectCampaignsHook]):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, str]:
         """Judge the campaign once the triggerer has seen its end, or has given up."""
-        if ended := self._ended():
+        if ended := self._ended(context):
             return ended
         with outside(_CLEARING):
             if "max attempts" not in str((event or {}).get("message")):
@@ -96,16 +97,18 @@ class ConnectCampaignSensor(AwsBaseSensor[ConnectCampaignsHook]):
             )
 
     def poke(self, context: Context) -> PokeReturnValue:
-        ended = self._ended()
+        ended = self._ended(context)
         return PokeReturnValue(is_done=ended is not None, xcom_value=ended)
 
-    def _ended(self) -> dict[str, str] | None:
+    def _ended(self, context: Context) -> dict[str, str] | None:
         """What is returned of a campaign that is Completed, None of one that goes on; raises for any other."""
         with outside(_CLEARING) as done:
             done.append(f"campaign {self.campaign_id} was started, and may have mailed players")
             state = self.hook.state(self.campaign_id)
             self.log.info("campaign %s is %s", self.campaign_id, state or "gone")
             if state in _ENDED_BADLY:
+                reached = {"campaign_id": self.campaign_id, "campaign_state": state or "gone"}
+                context["ti"].xcom_push(key=REACHED, value=reached)
                 raise FlywheelError(
                     f"campaign {self.campaign_id} {_ENDED_BADLY[state]} before it was Completed: whom it has mailed is"
                     " in Connect alone (its campaign analytics), and nobody is mailed again: its players stay in the"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,7 +21,8 @@ from cohort_flywheel.registry import Notify
 
 PLAN: dict[str, Any] = {
     "name": "ea_atrisk_1_2026-11-22", "cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above",
-    "threshold": 1, "as_of": "2026-11-22T00:00:00+00:00", "holdout_percent": 5,
+    "threshold": 1, "as_of": "2026-11-22T00:00:00+00:00", "withhold": {"holdout_percent": 5}, "schedule": "0 0 * * *",
+    "state_bucket": "state",
     "campaign": {"mode": "launch", "approvers": ["ann", "bo"], "not_again_days": 30},
 }  # fmt: skip
 CHECKED: dict[str, Any] = {
@@ -31,7 +32,8 @@ CHECKED: dict[str, Any] = {
 PREPARED: dict[str, Any] = {
     "mode": "launch", "template": "at_risk", "template_digest": "f" * 64, "rows": 1200,
     "from": "Studio <play@studio.example>", "segment_id": "s3://import/segments/it", "segment_sha256": "d" * 64,
-    "message": {"subject": "We miss you, Sam", "text": "Hello Sam,\n\n1. play\n* win *\n\n  Your <studio>"},
+    "message": {"subject": "We miss you, Sam", "text": "Hello Sam,\n\n1. play\n* win *\n\n  Your <studio>",
+                "html_url": "s3://state/reports/mail.html"},
 }  # fmt: skip
 REPORT = "s3://state/reports/ea_atrisk_1/the_run.json"
 AT = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
@@ -46,7 +48,9 @@ class Question:
 
     def __init__(self, context: Any) -> None:
         self.context, self.plan, self.prepared = context(task_id="approve_campaign"), PLAN, PREPARED
+        self.now = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
         self.shown: dict[str, Any] = {}
+        self.put: list[tuple[str, Mapping[str, Any]]] = []
         self.told: list[tuple[Any, str, str]] = []
 
     def operator(self) -> CampaignApprovalOperator:
@@ -54,6 +58,7 @@ class Question:
         with DAG("cohort_to_segment", schedule=None):
             made = CampaignApprovalOperator(
                 task_id="approve_campaign", plan=self.plan, checked=CHECKED, prepared=self.prepared, hours=12,
+                verified={"unsubscribed": 2}, clock=lambda: self.now,
                 sources=ReportSources("plan", "extract", "checked", "imported"),
                 notify=Notify(approvers=[{"notifier": "studio.Chat"}]),
             )  # fmt: skip
@@ -63,8 +68,9 @@ class Question:
 
     def ask(self) -> None:
         self.context["ti"].id = "the-id"
+        self.asked = self.operator()
         with pytest.raises(WaitsError):
-            self.operator().execute(self.context)
+            self.asked.execute(self.context)
 
     def answer(self, option: str, by: str | None = "ann", **event: Any) -> Any:
         """What comes of an answer to what was shown."""
@@ -97,6 +103,7 @@ def question(context: Any, monkeypatch: pytest.MonkeyPatch) -> Question:
     monkeypatch.setattr(hitl, "upsert_hitl_detail", show)
     monkeypatch.setattr(approve, "tell", tell)
     monkeypatch.setattr(approve, "write_report", lambda *_: ({}, REPORT))
+    monkeypatch.setattr(approve, "put_approval", lambda _, plan, answer: made.put.append((plan["name"], answer)))
     return made
 
 
@@ -108,14 +115,16 @@ def test_it_shows_what_is_sent_to_how_many_from_whom_and_what_is_new(question: Q
     assert question.shown["subject"] == "May ea_atrisk_1_2026-11-22 be launched, to 1,200 players?"
     body = question.shown["body"]
     assert "**1,200 players** of ea_atrisk (ea_atrisk above 1, as of 2026-11-22T00:00:00+00:00)" in body
+    assert "get one mail each, but for 2 who have unsubscribed." in body
+    assert "([its HTML](https://console.aws.amazon.com/s3/object/state?prefix=reports/mail.html))" in body
     assert r"- from Studio \<play@studio.example\>" in body
     assert "members 1,234; no row: 30 opted_out, 4 holdout" in body
     assert "change since last time: 1,000 rows then, 1,200 now" in body
     assert "again for 30 days; held out: 5 %" in body
     assert f"segment s3://import/segments/it, content {'d' * 16}; template at_risk, content {'f' * 16}" in body
     assert f"{REPORT} ([S3 console](https://console.aws.amazon.com/s3/object/state?prefix=reports/ea_" in body
-    assert body.endswith("ann or bo may approve it, within 12 hours. A no, and no answer in time, end the run with"
-                         " nothing sent.")  # fmt: skip
+    assert body.endswith("ann or bo may approve it until 2026-11-22 21:00 UTC. A no, and no answer in time, end the run"
+                         " with nothing sent.")  # fmt: skip
 
 
 def test_it_shows_the_mail_line_by_line_and_no_mark_of_it_as_markdown(question: Question) -> None:
@@ -136,7 +145,14 @@ def test_it_shows_the_mail_line_by_line_and_no_mark_of_it_as_markdown(question: 
 def test_who_waits_too_long_has_said_no(question: Question) -> None:
     question.ask()
     assert question.shown["defaults"] == ["Reject"]
-    assert question.operator().response_timeout.total_seconds() == 12 * 60 * 60  # type: ignore[union-attr]  # is set
+    assert question.asked.response_timeout == timedelta(hours=12)
+
+
+def test_nobody_is_asked_beyond_the_next_day_whose_run_launches_instead(question: Question) -> None:
+    question.now = datetime(2026, 11, 22, 18, 30, tzinfo=UTC)
+    question.ask()
+    assert question.asked.response_timeout == timedelta(hours=5.5)
+    assert "may approve it until 2026-11-23 00:00 UTC" in question.shown["body"]
 
 
 @pytest.mark.parametrize("base_url", ["https://airflow.studio.example", ""], ids=["base_url", "no base_url"])
@@ -151,7 +167,7 @@ def test_the_approvers_are_told_of_it_with_the_link_to_answer(
     assert subject == "Cohort Flywheel: waits for an approval: ea_atrisk_1_2026-11-22"
     assert question.shown["body"] in message
     run = "/dags/cohort_to_segment/runs/manual__2026-11-22/tasks/approve_campaign/required_actions"
-    assert f"Answer, within 12 hours: {base_url}{run}" in message
+    assert f"Answer, until 2026-11-22 21:00 UTC: {base_url}{run}" in message
 
 
 @pytest.mark.parametrize("mode", ["draft", "test"])
@@ -170,6 +186,7 @@ def test_an_approvers_yes_is_what_the_launch_asks_for(question: Question) -> Non
         "approved": True, "by": "ann", "at": AT.isoformat(), "timed_out": False, "digest": approval_digest(PREPARED),
     }  # fmt: skip
     assert question.answer("Approve") == question.recorded == answer
+    assert question.put == [("ea_atrisk_1_2026-11-22", answer)]
     check_approval(PREPARED, question.recorded, ["ann", "bo"])
 
 
@@ -180,6 +197,7 @@ def test_a_no_of_anybody_skips_the_launch_and_is_recorded(question: Question, by
         question.answer("Reject", by)
     assert (question.recorded["approved"], question.recorded["by"]) == (False, by)
     assert question.recorded["timed_out"] is (by is None)
+    assert question.put == []
     refused(question)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from botocore.exceptions import ClientError, HTTPClientError
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks import connect_campaigns as campaigns_hook
@@ -17,7 +18,8 @@ from cohort_flywheel.layouts.customer_profiles import player_key
 from cohort_flywheel.operators import connect_campaign as module
 from cohort_flywheel.operators.connect_campaign import check_sender, launch_key
 from local.config import PROFILES_DOMAIN
-from tests.cohort_flywheel.connect_account import NO_MORE, SENDER, TODAY, Connect, approved, keys_of, later
+from tests.cohort_flywheel.campaigns import approved
+from tests.cohort_flywheel.connect_account import NO_MORE, SENDER, TODAY, Connect, keys_of, later
 from tests.cohort_flywheel.profiles_domain import HEADER, address
 
 PLAYERS = ("ann", "bob", "cat")
@@ -66,8 +68,8 @@ def test_the_mail_becomes_a_version_of_a_message_template_and_nobody_is_mailed(c
         "message": {
             "subject": "We miss you, Sam",
             "text": prepared["message"]["text"],
+            "html_url": prepared["message"]["html_url"],
         },
-        "campaign_id": None,
     }
     assert prepared["message"]["text"] == f"Dear Sam Sample, play Healer again!\nNo more: {NO_MORE}\n"
     assert template["name"] == "cohort_flywheel_at_risk"
@@ -216,23 +218,34 @@ def test_an_empty_segment_and_no_campaign_are_skipped(connect: Connect, context:
 # --- draft and test --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lost", [None, "CreateCampaign"])
-@pytest.mark.parametrize("lose_by", ["drop", "error"])
-def test_a_draft_is_one_campaign_that_nobody_started(
-    connect: Connect, context: Any, lost: str | None, lose_by: str
-) -> None:
+def test_a_draft_is_a_mail_and_no_campaign(connect: Connect, context: Any) -> None:
+    """One that somebody could start in Connect would be past the approval and the send ledger."""
     plan, run = connect.launch_plan("draft"), context()
     segment = connect.imported(plan, run, *PLAYERS)
-    if lost:
-        connect.campaign_control(lose_next_answers=20, lose_operations=[lost], lose_by=lose_by)
-        with pytest.raises(AirflowException, match="a campaign named ea_atrisk_2_today may have been created"):
-            connect.prepare(plan, segment, run)
-        connect.campaign_control(lose_next_answers=0)
     prepared = connect.prepare(plan, segment, run)
     assert connect.prepare(plan, segment, run) == prepared
+    assert [each["name"] for each in connect.message_templates] == ["cohort_flywheel_at_risk"]
+    assert (connect.made, connect.ledger()) == ([], None)
+    with pytest.raises(AirflowFailException, match="the campaign of this run is draft"):
+        connect.launch(plan, segment, prepared, run)
+
+
+@pytest.mark.parametrize("lost", [None, "CreateCampaign"])
+@pytest.mark.parametrize("lose_by", ["drop", "error"])
+def test_a_campaign_is_made_once_and_says_whom_it_mails_what(
+    connect: Connect, ready: Any, lost: str | None, lose_by: str
+) -> None:
+    plan, _, prepared, _ = ready
+    if lost:
+        connect.campaign_control(lose_next_answers=20, lose_operations=[lost], lose_by=lose_by)
+        with pytest.raises((ClientError, HTTPClientError)):
+            connect.made_before(plan, prepared)
+        connect.campaign_control(lose_next_answers=0)
+    campaign_id = connect.made_before(plan, prepared)
+    assert connect.made_before(plan, prepared) == campaign_id
     (made,) = connect.made
     assert (made["id"], made["name"], made["state"], made["mails"]) == (
-        prepared["campaign_id"], "ea_atrisk_2_today", "Initialized", [],
+        campaign_id, "ea_atrisk_2_today", "Initialized", [],
     )  # fmt: skip
     config = made["channelSubtypeConfig"]["email"]["defaultOutboundConfig"]
     assert config == {
@@ -244,28 +257,23 @@ def test_a_draft_is_one_campaign_that_nobody_started(
     assert set(made["schedule"]) == {"startTime", "endTime"}, "nobody who joins the segment later is mailed"
     assert made["tags"] == {"owner": f"arn:aws:connect:us-east-1:123456789012:instance/{connect.instance}"}
     assert connect.campaign_control()["calls"].get("StartCampaign", 0) == 0
-    with pytest.raises(AirflowFailException, match="the campaign of this run is draft"):
-        connect.launch(plan, segment, prepared, run)
 
 
-def test_a_draft_of_another_mail_is_not_replaced(connect: Connect, context: Any) -> None:
-    plan, run = connect.launch_plan("draft"), context()
-    segment = connect.imported(plan, run, *PLAYERS)
-    campaign_id = connect.prepare(plan, segment, run)["campaign_id"]
+def test_a_campaign_of_another_mail_is_not_replaced(connect: Connect, ready: Any) -> None:
+    plan, segment, prepared, run = ready
+    campaign_id = connect.made_before(plan, prepared)
     connect.write_template(subject_txt="Other")
+    other = connect.prepare(plan, segment, run)
     with pytest.raises(AirflowFailException, match=f"delete it .*delete-campaign --id {campaign_id}"):
-        connect.prepare(plan, segment, run)
+        connect.launch(plan, segment, other, run)
     connect.campaigns.delete_campaign(id=campaign_id)
-    assert connect.prepare(plan, segment, run)["campaign_id"] != campaign_id
-    assert connect.states == ["Initialized"]
+    assert connect.launch(plan, segment, other, run)["campaign_id"] != campaign_id
 
 
-def test_a_campaign_that_connect_refuses_is_a_sentence(connect: Connect, context: Any) -> None:
-    plan, run = connect.launch_plan("draft"), context()
-    segment = connect.imported(plan, run, *PLAYERS)
+def test_a_campaign_that_connect_refuses_is_a_sentence(connect: Connect, ready: Any) -> None:
     connect.campaign_control(refuse={"code": "ValidationException", "status": 400, "operations": ["CreateCampaign"]})
     with pytest.raises(AirflowFailException, match="refuses the campaign .* the sender was added to it") as raised:
-        connect.prepare(plan, segment, run)
+        connect.launch(*ready)
     assert "may have been created" not in str(raised.value)
 
 
@@ -277,8 +285,6 @@ def test_a_sender_that_is_not_verified_is_refused_before_anything_is_made(connec
 
 
 def test_a_test_mails_three_samples_to_the_test_addresses_alone(connect: Connect, context: Any) -> None:
-    connect.ses.create_email_identity(EmailIdentity="studio.example")
-    _ses(connect, verify=["studio.example"])
     plan = connect.launch_plan("test", **{"from": "Studio <play@studio.example>"})
     run = context()
     segment = connect.imported(plan, run, *PLAYERS)
@@ -289,7 +295,7 @@ def test_a_test_mails_three_samples_to_the_test_addresses_alone(connect: Connect
         "We miss you, Sam", "We miss you, friend", "We miss you, Sam <&> Åsa",
     ]  # fmt: skip
     assert "Sam &lt;&amp;&gt; Åsa" in mails[2]["html"] and "Sam <&> Åsa" in mails[2]["text"]
-    assert (connect.made, prepared["campaign_id"]) == ([], None)
+    assert connect.made == []
     with pytest.raises(AirflowFailException, match="the campaign of this run is test"):
         connect.launch(plan, segment, prepared, run)
 
@@ -301,11 +307,8 @@ def _kept_mails(connect: Connect) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("sender", ["play@studio.example", "Studio <PLAY@mail.studio.example>"])
 def test_a_sender_is_verified_by_its_domain_or_one_above(connect: Connect, sender: str) -> None:
     campaign = connect.launch_plan(**{"from": sender})["campaign"]
-    with pytest.raises(FlywheelError, match=r"the sender .* is not verified: verify (mail\.)?studio.example in Amazon"):
-        check_sender(campaign, "aws_default")
-    connect.ses.create_email_identity(EmailIdentity="studio.example")
     _ses(connect, unverify=["studio.example"])
-    with pytest.raises(FlywheelError, match="is not verified"):
+    with pytest.raises(FlywheelError, match=r"the sender .* is not verified: verify (mail\.)?studio.example in Amazon"):
         check_sender(campaign, "aws_default")
     _ses(connect, verify=["studio.example"])
     check_sender(campaign, "aws_default")
@@ -447,27 +450,26 @@ def test_the_campaign_is_found_on_whichever_page(connect: Connect, ready: Any, m
     plan, segment, prepared, run = ready
     monkeypatch.setattr(campaigns_hook, "CAMPAIGNS_A_PAGE", 2)
     for number in range(5):
-        other = plan | {"name": f"other_{number}"}
-        connect.prepare(other | {"campaign": plan["campaign"] | {"mode": "draft"}}, segment, run)
-    draft = connect.prepare(plan | {"campaign": plan["campaign"] | {"mode": "draft"}}, segment, run)
-    assert connect.launch(plan, segment, prepared, run)["campaign_id"] == draft["campaign_id"]
+        connect.made_before(plan | {"name": f"other_{number}"}, prepared)
+    made = connect.made_before(plan, prepared)
+    assert connect.launch(plan, segment, prepared, run)["campaign_id"] == made
     assert connect.mailed == keys_of(PLAYERS)
     assert connect.states.count("Initialized") == 5
 
 
-def test_a_draft_that_somebody_started_in_connect_is_not_launched_beside(connect: Connect, ready: Any) -> None:
+def test_a_campaign_that_somebody_started_in_connect_is_not_launched_beside(connect: Connect, ready: Any) -> None:
     plan, segment, prepared, run = ready
-    draft = connect.prepare(plan | {"campaign": plan["campaign"] | {"mode": "draft"}}, segment, run)["campaign_id"]
-    connect.campaigns.start_campaign(id=draft)
-    with pytest.raises(AirflowFailException, match=f"campaign {draft}.* no launch has started it: somebody else has"):
+    made = connect.made_before(plan, prepared)
+    connect.campaigns.start_campaign(id=made)
+    with pytest.raises(AirflowFailException, match=f"campaign {made}.* no launch has started it: somebody else has"):
         connect.launch(plan, segment, prepared, run)
     assert connect.mailed == keys_of(PLAYERS)
     assert connect.ledger() == sorted(PLAYERS), "so that nobody else mails them either"
 
 
-def test_a_draft_whose_time_is_nearly_over_is_not_started(connect: Connect, ready: Any) -> None:
+def test_a_campaign_whose_time_is_nearly_over_is_not_started(connect: Connect, ready: Any) -> None:
     plan, segment, prepared, run = ready
-    connect.prepare(plan | {"campaign": plan["campaign"] | {"mode": "draft"}}, segment, run)
+    connect.made_before(plan, prepared)
     monthly = plan | {"schedule": "0 0 1 1 *"}  # so that this as-of is the newest for long
     with pytest.raises(AirflowFailException, match="the schedule of campaign .* ends too soon"):
         connect.launch(monthly, segment, prepared, run, clock=later(0.6))
@@ -495,9 +497,8 @@ def test_another_segment_of_the_name_is_refused_by_the_send_ledger(connect: Conn
         connect.launch(plan, segment, prepared, run)
     connect.campaign_control(refuse=None)
     other = connect.imported(plan, run, "ann", "dan")
-    prepared = connect.prepare(plan, other, run)
     with pytest.raises(AirflowFailException, match="launched already"):
-        connect.launch(plan, other, prepared, run)
+        connect.prepare(plan, other, run)
     assert (connect.mailed, connect.made) == ([], [])
     assert connect.ledger() == sorted(PLAYERS)
 
@@ -525,16 +526,16 @@ def test_without_an_approvers_yes_to_this_very_mail_nobody_is_mailed(
 ) -> None:
     plan, segment, prepared, run = ready
     with pytest.raises(AirflowFailException, match="there is no answer by which an approver has approved exactly this"):
-        connect.launch(plan, segment, prepared, run, approval=forge(approved(prepared)))
+        connect.launch(plan, segment, prepared, run, answer=forge(approved(prepared)))
     assert (connect.made, connect.ledger()) == ([], None)
 
 
 @pytest.mark.parametrize("name", ["template_arn", "template_digest", "segment_id", "message"])
 def test_any_change_after_the_approval_asks_again(connect: Connect, ready: Any, name: str) -> None:
     plan, segment, prepared, run = ready
-    approval = approved(prepared)
+    answer = approved(prepared)
     with pytest.raises(AirflowFailException, match="exactly this segment and mail"):
-        connect.launch(plan, segment, prepared | {name: "other"}, run, approval=approval)
+        connect.launch(plan, segment, prepared | {name: "other"}, run, answer=answer)
     assert connect.made == []
 
 
@@ -587,7 +588,7 @@ def test_who_has_withdrawn_since_stops_the_launch(
     plan, segment, prepared, run = ready
     withdraw(connect)
     with pytest.raises(
-        AirflowFailException, match=rf"1 of 3 rows may not be mailed any more \({reason}\): clear extract"
+        AirflowFailException, match=rf"1 of 3 rows may not be mailed any more \({reason}\): trigger a new run"
     ) as raised:
         connect.launch(plan, segment, prepared, run)
     assert "bob" not in str(raised.value) and "@" not in str(raised.value)
@@ -611,7 +612,7 @@ def test_who_withdraws_between_two_tries_is_not_mailed_and_the_rest_can_be(conne
     connect.contacts("bob", marketing="no")
     ledger, record = f"sends/at_risk/{plan['name']}.jsonl", f"launches/{plan['name']}/launch.json"
     with pytest.raises(
-        AirflowFailException, match=f"opted_out 1.*: delete s3://.*{ledger} and .*{record}.*; then clear"
+        AirflowFailException, match=f"opted_out 1.*: delete s3://.*{ledger} and .*{record}.*; then trigger"
     ):
         connect.launch(*ready)
     assert connect.mailed == []

@@ -179,8 +179,7 @@ def test_output_is_fit_for_an_xcom_and_holds_nobody(airflow_env: Any, config: An
 
 # --- who is no row all the same --------------------------------------------------------------------------
 
-CAMPAIGN = {"mode": "launch", "template": "back", "not_again_days": 30, "placeholders": {"FirstName": None}}
-AS_OF = "2026-11-22T00:00:00+00:00"
+NOT_SINCE = {"template": "back", "since": "2026-10-23T00:00:00+00:00", "placeholders": {"FirstName": None}}
 
 
 def put_ledger(aws: Any, config: Any, name: str, launched_at: str, *players: str, template: str = "back") -> str:
@@ -199,19 +198,17 @@ def test_whoever_another_launch_has_mailed_is_no_row_again(airflow_env: Any, aws
     """Of another cohort, threshold, day and destination, within not_again_days; not by this run, or another mail."""
     key, ours = extract(config, 2, "enrich_mailed"), "enrich_mailed"
     keys = [
-        put_ledger(aws, config, "ea_malice_0_2026-10-24_00-00-00", "2026-10-24T01:00:00+00:00", "wayne96"),
-        put_ledger(aws, config, "ea_atrisk_0_2026-10-22_00-00-00", "2026-10-22T23:00:00+00:00", "msmith"),
+        put_ledger(aws, config, "ea_malice_0_2026-10-22_00-00-00", "2026-10-22T01:00:00+00:00", "wayne96"),
+        put_ledger(aws, config, "ea_atrisk_0_2026-10-21_00-00-00", "2026-10-21T23:00:00+00:00", "msmith"),
         put_ledger(aws, config, ours, "2026-11-22T01:00:00+00:00", "xortiz"),
         put_ledger(aws, config, "other", "2026-11-21T01:00:00+00:00", "msmith", template="hello"),
     ]
     try:
-        about = {"campaign": CAMPAIGN, "as_of": AS_OF, "name": ours}
-        output = enrich(config, key, **about).execute({})
+        output = enrich(config, key, withhold=NOT_SINCE, name=ours).execute({})
         assert (output["rows"], output["rejects"]) == (2, {"recently_mailed": 1})
         rejects = text(aws, config.state_bucket, "rejects/enrich_mailed.csv").splitlines()
         assert rejects[1:] == ["wayne96,recently_mailed,"]
-        nobody = {"mode": "none"}
-        assert enrich(config, key, campaign=nobody, as_of=AS_OF, name=ours).execute({})["rows"] == 3
+        assert enrich(config, key, name=ours).execute({})["rows"] == 3
     finally:
         for each in keys:
             aws("s3").delete_object(Bucket=config.state_bucket, Key=each)
@@ -221,19 +218,18 @@ def test_a_mail_that_needs_a_value_keeps_out_who_has_none(airflow_env: Any, aws:
     key = extract(config, 0, "enrich_lacking")
     carried = {"attributes": {"Guild": "guild"}}  # which no record of the sample has
     plain = enrich(config, key, **carried).execute({})
-    lacking = enrich(
-        config, key, **carried, campaign=CAMPAIGN | {"placeholders": {"Guild": None}}, as_of=AS_OF
-    ).execute({})
+    lacking = enrich(config, key, **carried, withhold={"placeholders": {"Guild": None}}).execute({})
     assert lacking["rejects"] == plain["rejects"] | {"missing_value": plain["rows"]}
     assert "missing_value,Guild" in text(aws, config.state_bucket, "rejects/enrich_lacking.csv")
-    with_default = CAMPAIGN | {"placeholders": {"Guild": "no guild"}}
-    assert enrich(config, key, **carried, campaign=with_default, as_of=AS_OF).execute({})["rows"] == plain["rows"]
+    with_default = {"placeholders": {"Guild": "no guild"}}
+    assert enrich(config, key, **carried, withhold=with_default).execute({})["rows"] == plain["rows"]
 
 
 def test_the_holdout_is_in_the_file_of_whichever_layout(airflow_env: Any, aws: Any, config: Any) -> None:
     key, held = extract(config, 0, "enrich_held"), {}
     for layout in ("pinpoint", "ses", "customer_profiles"):
-        output = enrich(config, key, holdout_percent=20, layout=layout, rejects_key=f"rejects/{layout}.csv").execute({})
+        about = {"layout": layout, "rejects_key": f"rejects/{layout}.csv"}
+        output = enrich(config, key, withhold={"holdout_percent": 20}, **about).execute({})
         assert output["members"] == 348 == output["rows"] + sum(output["rejects"].values())
         lines = text(aws, config.state_bucket, f"rejects/{layout}.csv").splitlines()
         held[layout] = {line.partition(",")[0] for line in lines if ",holdout," in line}

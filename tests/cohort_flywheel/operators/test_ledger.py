@@ -14,7 +14,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.operators.ledger import find_ledger, load_ledger, load_recently_mailed, put_ledger
+from cohort_flywheel.operators.ledger import LASTS, find_ledger, load_ledger, load_recently_mailed, put_ledger
 from cohort_flywheel.send_ledger import Header, ledger_key
 
 NOON = datetime.now(UTC).replace(microsecond=0)  # S3 tells when an object was put by its own clock
@@ -122,8 +122,9 @@ def test_players_of_all_other_launches_of_the_template(ledgers: Ledgers) -> None
 
 
 def test_a_launch_counts_from_its_instant_on(ledgers: Ledgers) -> None:
-    ledgers.put("before", "wayne96", launched_at=NOON - timedelta(seconds=1))
-    ledgers.put("at", "xortiz", launched_at=NOON)
+    """And a day on: its last mail may have been sent so much later."""
+    ledgers.put("before", "wayne96", launched_at=NOON - LASTS - timedelta(seconds=1))
+    ledgers.put("at", "xortiz", launched_at=NOON - LASTS)
     assert ledgers.mailed(NOON) == ["xortiz"]
 
 
@@ -136,7 +137,7 @@ def test_a_ledger_that_was_put_long_before_is_not_opened(ledgers: Ledgers, monke
         return iter(())
 
     monkeypatch.setattr("cohort_flywheel.operators.ledger.lines", nothing)
-    assert ledgers.mailed(NOON + timedelta(days=1)) == []
+    assert ledgers.mailed(NOON + timedelta(days=2)) == []
     assert opened == []
     with pytest.raises(FlywheelError, match="is no send ledger"):
         ledgers.mailed(NOON - timedelta(days=1))

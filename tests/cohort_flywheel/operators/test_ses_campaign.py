@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from cohort_flywheel.approval import approval_digest
 from cohort_flywheel.email_template import read_template
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import put_json
@@ -23,11 +22,12 @@ from cohort_flywheel.hooks.sesv2 import SesV2Hook
 from cohort_flywheel.operators import ses_campaign as module
 from cohort_flywheel.operators import ses_sends
 from cohort_flywheel.operators.claim import hold
+from cohort_flywheel.operators.launch import REACHED
 from cohort_flywheel.operators.ses_campaign import SesLaunchCampaignOperator, SesPrepareCampaignOperator
 from cohort_flywheel.operators.state import State
 from local import seed
 from local.config import CONTACT_LIST, TOPIC
-from tests.cohort_flywheel.campaigns import planned
+from tests.cohort_flywheel.campaigns import APPROVAL, approved, planned, record
 from tests.cohort_flywheel.ses_account import NEWEST, Account
 
 SENDER, UNSUBSCRIBE = "Studio <play@studio.example>", "{{amazonSESUnsubscribeUrl}}"
@@ -72,7 +72,8 @@ class Campaign(Account):
 
     def state_keys(self, prefix: str = "launches/") -> list[str]:
         found = self.s3.list_objects_v2(Bucket=self.config.state_bucket, Prefix=prefix)
-        return [item["Key"].rpartition("/")[2] for item in found.get("Contents", ())]
+        names = [item["Key"].rpartition("/")[2] for item in found.get("Contents", ())]
+        return [name for name in names if not name.startswith("approval_")]
 
     def read(self, key: str) -> str:
         return str(self.s3.get_object(Bucket=self.config.state_bucket, Key=key)["Body"].read().decode())
@@ -142,15 +143,12 @@ class Campaign(Account):
         **changes: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """Ann has approved, unless told otherwise."""
-        arguments: dict[str, Any] = {"approval": approved(prepared)} | changes
+        answer = changes.pop("answer", approved(prepared))
+        record(self.s3, self.config.state_bucket, plan["name"], prepared, answer)
         return SesLaunchCampaignOperator(
             task_id="launch_campaign", plan=plan, segment=segment, prepared=prepared, contact_list=CONTACT_LIST,
-            topic=TOPIC, clock=lambda: NEWEST + timedelta(hours=hours), **arguments,
+            topic=TOPIC, clock=lambda: NEWEST + timedelta(hours=hours), **({"approval": APPROVAL} | changes),
         ).execute(context)  # fmt: skip
-
-
-def approved(prepared: dict[str, Any], by: str = "ann") -> dict[str, Any]:
-    return {"approved": True, "by": by, "digest": approval_digest(prepared)}
 
 
 def total(counts: dict[str, Any]) -> int:
@@ -208,8 +206,14 @@ def test_the_mail_is_stored_by_its_content_and_shown_for_a_made_up_player(accoun
         "rows": 3,
         "segment_id": segment["s3_url"],
         "segment_sha256": segment["sha256"],
-        "message": {"subject": "We miss you, Sam", "text": f"Dear Sam Sample. Stop: {UNSUBSCRIBE}"},
+        "message": {
+            "subject": "We miss you, Sam",
+            "text": f"Dear Sam Sample. Stop: {UNSUBSCRIBE}",
+            "html_url": prepared["message"]["html_url"],
+        },
     }
+    sample = account.read(prepared["message"]["html_url"].removeprefix(f"s3://{account.config.state_bucket}/"))
+    assert sample.startswith("<p>Dear Sam Sample</p>")
     stored = account.client.get_email_template(TemplateName=name)["TemplateContent"]
     assert stored["Subject"] == "We miss you, {{FirstName}}"
     assert stored["Html"].startswith("<p>Dear {{_html_FirstName}} {{_html_LastName}}</p>")
@@ -483,10 +487,11 @@ def test_a_later_launch_that_shares_players_does_not_take_them_from_one_that_bro
     assert account.mailed == Counter(launch.names)
 
 
-@pytest.mark.parametrize(("days", "sent"), [(1, 0), (0, 25)])
-def test_not_again_days_end(launch: Launch, context: Any, days: int, sent: int) -> None:
+@pytest.mark.parametrize(("days", "hours", "sent"), [(1, -47.5, 0), (1, -48.5, 25), (0, -23.5, 0)])
+def test_not_again_days_end(launch: Launch, context: Any, days: int, hours: float, sent: int) -> None:
+    """A day later than they say, as a launch may mail for a day."""
     account = launch.account
-    launch.run(hours=-0.5)
+    launch.run(hours=hours)
     plan = account.launch_plan(name="toxic", not_again_days=days)
     segment = account.released("toxic", launch.names)
     assert account.launch(plan, segment, account.prepare(plan, segment, context()), context())["sent"] == sent
@@ -502,7 +507,7 @@ def test_without_an_approvers_answer_for_exactly_this_nobody_is_mailed(launch: L
     ]  # fmt: skip
     for answer in (None, {}, "approved", *(whole | change for change in changes)):
         with pytest.raises(AirflowFailException, match="no answer by which an approver has approved exactly this"):
-            launch.run(approval=answer)
+            launch.run(answer=answer)
     assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
 
 
@@ -511,7 +516,7 @@ def test_an_approval_is_of_every_part_of_what_was_prepared(launch: Launch) -> No
     for part in prepared:
         launch.prepared = prepared | {part: "another"}
         with pytest.raises(AirflowFailException):
-            launch.run(approval=answer)
+            launch.run(answer=answer)
     assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
 
 
@@ -579,11 +584,12 @@ def test_a_result_is_launched_once_whatever_its_segment_or_mail_is_later(launch:
     launch.run()
     segment, prepared = launch.segment, launch.prepared
     launch.segment = account.released("cohort", launch.names[:5])
-    launch.prepared = account.prepare(launch.plan, launch.segment, launch.context())
-    with pytest.raises(
-        AirflowFailException, match="cohort was launched already, at .* its segment file is another one"
-    ):
+    launch.prepared = prepared | {"rows": 5, "segment_sha256": launch.segment["sha256"]}
+    another = "cohort was launched already, at .* its segment file is another one"
+    with pytest.raises(AirflowFailException, match=another):
         launch.run()
+    with pytest.raises(AirflowFailException, match=another):  # so that nobody is asked in vain
+        account.prepare(launch.plan, launch.segment, launch.context())
     launch.segment = account.released("cohort", launch.names[:13], launch.names[13:])
     assert launch.segment == segment
     account.write_template(subject_txt="Please come back")
@@ -753,6 +759,49 @@ def test_a_launch_that_broke_off_yesterday_mails_nobody_more_and_says_so(
     assert (counts["sent"], counts["in_doubt"], counts["withdrawn"]) == (10, 10, {"older_as_of": 5})
     assert launch.account.mailed == before
     assert "cohort is not the newest as-of's any more: who is left is not mailed" in capsys.readouterr().out
+    # whom no try has come to is free for the newer day's run; whoever may have the mail is not
+    header, *listed = launch.account.read("sends/at_risk/cohort.jsonl").splitlines()
+    assert (json.loads(header)["players"], set(launch.names) - set(listed)) == (25, set(launch.names[20:]))
+    assert launch.run(hours=24) == counts
+
+
+def test_two_players_with_one_address_get_one_mail(launch: Launch) -> None:
+    account, names = launch.account, launch.names
+    account.records(names[3], email=f"{names[20].upper()}@example.com")
+    segment = account.released("cohort", names)
+    (part,) = segment["parts"]
+    place = {"Bucket": account.config.import_bucket, "Key": part["s3_key"]}
+    body = account.s3.get_object(**place)["Body"].read()
+    body = body.replace(f"{names[3]}@example.com".encode(), f"{names[20].upper()}@example.com".encode())
+    account.s3.put_object(**place, Body=body)
+    part["sha256"] = hashlib.sha256(body).hexdigest()
+    segment["sha256"] = hashlib.sha256(f"{part['sha256']}\n".encode()).hexdigest()
+    launch.segment = segment
+    launch.prepared = account.prepare(launch.plan, segment, launch.context())
+    counts = launch.run()
+    assert (counts["sent"], counts["withdrawn"]) == (24, {"same_address": 1})
+    assert sum(number for name, number in account.mailed.items() if name.lower() == names[20]) == 1
+
+
+def test_a_launch_that_stops_says_what_it_had_reached(launch: Launch) -> None:
+    run = launch.context()
+    launch.context = lambda: run
+    refusal = {"code": "AccountSuspendedException", "status": 400, "operations": ["SendEmail"]}
+    launch.account.control(refuse=refusal | {"after": 0})
+    with pytest.raises(AirflowFailException, match="SES answers SendEmail with AccountSuspendedException"):
+        launch.run()
+    reached = run["ti"].xcoms[run["ti"].task_id, REACHED]
+    assert (total(reached) + reached["left"], reached["left"]) == (25, 25)
+
+
+def test_a_launch_ends_the_claim_of_its_name(launch: Launch) -> None:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    state, run = State(S3Hook(), launch.account.config.state_bucket), launch.context()
+    launch.context = lambda: run
+    hold(state, launch.plan["claim_key"], "cohort", run)  # as its pre_execute does
+    launch.run()
+    assert state.claim(launch.plan["claim_key"]) is None
 
 
 # --- what SES answers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,10 @@ from cohort_flywheel.operators.connect_campaign import RUNS_FOR
 from cohort_flywheel.sensors.connect_campaign import ConnectCampaignSensor
 from cohort_flywheel.triggers.connect_campaign import ConnectCampaignTrigger
 from tests.cohort_flywheel.connect_account import Connect
+
+#: What the task tells of a campaign that ended badly.
+TOLD: dict[str, Any] = {}
+CONTEXT: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: TOLD.update({key: value}))}
 
 
 @pytest.fixture
@@ -61,19 +66,19 @@ def fired(trigger: Any) -> dict[str, Any]:
 
 def test_defers_until_the_campaign_is_completed(sensor: Any, connect: Connect) -> None:
     waiting = sensor(3600)
-    begun = deferred(waiting.execute, {})
+    begun = deferred(waiting.execute, CONTEXT)
     assert begun.timeout == timedelta(seconds=2 * 30 + 600)  # no wait is without end; ours ends first
     connect.campaign_control(clock_ahead_seconds=3601)
     event = fired(begun.trigger)
     assert event == {"status": "success", "campaign_id": waiting.campaign_id}
     ended = {"campaign_id": waiting.campaign_id, "campaign_state": "Completed"}
-    assert waiting.execute_complete({}, event) == ended
-    assert waiting.execute({}) == ended, "what has ended is not waited for"
+    assert waiting.execute_complete(CONTEXT, event) == ended
+    assert waiting.execute(CONTEXT) == ended, "what has ended is not waited for"
 
 
 def test_waits_on_a_worker_too(sensor: Any) -> None:
     waiting = sensor(0, deferrable=False)
-    assert waiting.execute({}) == {"campaign_id": waiting.campaign_id, "campaign_state": "Completed"}
+    assert waiting.execute(CONTEXT) == {"campaign_id": waiting.campaign_id, "campaign_state": "Completed"}
 
 
 @pytest.mark.parametrize(
@@ -96,9 +101,9 @@ def test_a_campaign_that_mailed_not_everybody_fails(
         assert fired(waiting_trigger(waiting))["status"] == "error"
     told = f"campaign {waiting.campaign_id} {sentence} before it was Completed.*was started, and may have mailed"
     with pytest.raises(AirflowFailException, match=told):
-        waiting.execute({})
+        waiting.execute(CONTEXT)
     with pytest.raises(AirflowFailException, match=told):
-        waiting.execute_complete({}, {"status": "error", "message": "the campaign failed"})
+        waiting.execute_complete(CONTEXT, {"status": "error", "message": "the campaign failed"})
 
 
 def waiting_trigger(waiting: ConnectCampaignSensor) -> ConnectCampaignTrigger:
@@ -107,16 +112,16 @@ def waiting_trigger(waiting: ConnectCampaignSensor) -> ConnectCampaignTrigger:
 
 def test_attempts_that_are_used_up_end_the_wait_with_a_sentence(sensor: Any) -> None:
     waiting = sensor(3600, max_attempts=1)
-    event = fired(deferred(waiting.execute, {}).trigger)
+    event = fired(deferred(waiting.execute, CONTEXT).trigger)
     assert event["status"] == "error"
     with pytest.raises(AirflowFailException, match="has not ended after 1 s: look at it in the console"):
-        waiting.execute_complete({}, event)
+        waiting.execute_complete(CONTEXT, event)
 
 
 def test_a_wait_that_broke_off_is_tried_again(sensor: Any) -> None:
     waiting = sensor(3600)
     with pytest.raises(AirflowException, match="broke off: a later try waits on") as raised:
-        waiting.execute_complete({}, {"status": "error", "message": "connection refused"})
+        waiting.execute_complete(CONTEXT, {"status": "error", "message": "connection refused"})
     assert not isinstance(raised.value, AirflowFailException)
 
 
