@@ -14,7 +14,7 @@ from unittest import mock
 
 from aiobotocore.client import AioBaseClient
 from botocore.client import BaseClient
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from tests.deploy.iam_checker import Request
 from tests.deploy.stack import ACCOUNT
@@ -44,7 +44,10 @@ class Call:
 
 
 class Recorder:
-    """Notes the calls of every process of a played run in a file, and may break the first upload to each place."""
+    """Notes the calls of every process of a played run in a file, and may break the first upload to each place.
+
+    The answer to the first CreateCampaign is lost, so that a later try finds what was made.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._file = folder, folder / "calls.jsonl"
@@ -78,6 +81,8 @@ class Recorder:
                 self._note(task, client, operation, telling, error.response["Error"]["Code"])
                 raise
             self._note(task, client, operation, telling)
+            if operation == "CreateCampaign" and self._is_first(operation):
+                raise ReadTimeoutError(endpoint_url="lost by the test")
             return answer
 
         async def noted_async(client: Any, operation: str, parameters: Any) -> Any:
@@ -95,12 +100,16 @@ class Recorder:
         folder = parameters["Key"].partition("/")[0]
         if folder == "reports":  # which are some kB, and uploaded in parts only because parts are so small here
             return
-        place = f"{parameters['Bucket']}.{folder}"
+        if self._is_first(f"{parameters['Bucket']}.{folder}"):
+            raise ClientError({"Error": {"Code": "BrokenByTheTest", "Message": ""}}, operation)
+
+    def _is_first(self, what: str) -> bool:
+        """Whether no process has met it yet."""
         try:
-            (self._folder / place).touch(exist_ok=False)
+            (self._folder / what).touch(exist_ok=False)
         except FileExistsError:
-            return
-        raise ClientError({"Error": {"Code": "BrokenByTheTest", "Message": ""}}, operation)
+            return False
+        return True
 
     def _note(self, task: str, client: Any, operation: str, telling: Mapping[str, Any], error: str = "") -> None:
         service = client.meta.service_model.service_name
