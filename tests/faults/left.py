@@ -28,7 +28,7 @@ class Left:
     @property
     def report(self) -> dict[str, Any]:
         """The report of the run; a run that its plan refused has another, filed under the DAG."""
-        keys = ((bucket, key) for bucket, key in self.objects if key.startswith("reports/"))
+        keys = ((bucket, key) for bucket, key in self.objects if key.startswith("reports/") and key.endswith(".json"))
         reports = [json.loads(self.objects[place]) for place in keys if not place[1].startswith(OF_A_REFUSED_RUN)]
         return reports[0] if len(reports) == 1 else {"faults": [f"there are {len(reports)}"]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -24,16 +25,18 @@ UNSUBSCRIBED = "success+reyesyuki@simulator.amazonses.com"
 HOLDOUT_PERCENT = 60
 DANGEROUS = (
     "create_import_job: sesv2 CreateImportJob #1 × killed after",
-    "launch_campaign: s3 PutObject #3 × killed after",  # the send ledger
-    "launch_campaign: s3 PutObject #4 × killed after",  # the first batch's intents
+    "launch_campaign: s3 PutObject #4 × killed after",  # the send ledger
+    "launch_campaign: s3 PutObject #5 × killed after",  # the first batch's intents
     "launch_campaign: sesv2 SendEmail #1 × killed after",
     "launch_campaign: sesv2 SendEmail #100 × answer lost, time-out",
-    "launch_campaign: s3 PutObject #5 × answer lost, time-out",  # its outcome
+    "launch_campaign: s3 PutObject #6 × answer lost, time-out",  # its outcome
 )
 
 #: How long an import job takes: it ends before the first look, or only after it, for a trigger to wait for.
 IMPORT_SECONDS, LONG_IMPORT_SECONDS = 0.1, 3.0
 _WITH_THE_JOB = ("create_import_job", "wait_for_import_job")
+OF_THE_BATCHES = re.compile(r"launches/.*/(\d+_\d+\.(intents|outcome)\.json|in_doubt\.txt)")
+TELLS_OF_THE_RUN = re.compile(r"(reports|results)/.*\.json")
 #: What is known of a mail, but for its number and its instant.
 _OF_A_MAIL = ("sender", "template", "contact_list", "topic", "subject", "delivered", "failure")
 
@@ -60,11 +63,10 @@ def comparable(objects: dict[Place, bytes], left: Left) -> dict[Place, bytes]:
     found = {}
     for place, body in objects.items():
         _, key = place
-        if key.startswith("launches/") and not key.endswith("/launch.json"):
-            continue
         if key.startswith(IMPORT_FOLDER) and _failed(left):
             continue  # who was imported after all is in no second file
-        found[place] = _without_what_may_differ(body) if key.startswith(("reports/", "results/")) else body
+        if not OF_THE_BATCHES.match(key):
+            found[place] = _without_what_may_differ(body) if TELLS_OF_THE_RUN.match(key) else body
     return found
 
 
