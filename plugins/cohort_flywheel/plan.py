@@ -108,12 +108,12 @@ def check_extract(params: Mapping[str, Any], run_type: str) -> None:
 
 def _withhold(cohort: Cohort, campaign: Mapping[str, Any], as_of: datetime) -> dict[str, Any]:
     """What keeps a contact out of the segment, for `contacts.withheld`."""
-    days = campaign.get("not_again_days")
+    days, plain = campaign.get("not_again_days"), datetime.fromisoformat(as_of.isoformat())  # pendulum's loses its zone
     return {
         "holdout_percent": cohort.holdout_percent,
         "placeholders": campaign.get("placeholders", {}),
         "template": campaign["template"] if days else None,
-        "since": (as_of - timedelta(days=days)).isoformat() if days else None,
+        "since": (plain - timedelta(days=days)).isoformat() if days else None,
     }
 
 

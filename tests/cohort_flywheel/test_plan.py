@@ -4,8 +4,10 @@ import json
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import pendulum
 import pytest
 
+from cohort_flywheel.campaign import NONE
 from cohort_flywheel.cohorts import Cohort, Consent, ThresholdFrom
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.plan import check_extract, make_plan
@@ -45,11 +47,12 @@ def plan(
     run_type: str = "manual",
     user: str | None = "ana",
     extract_sha256: str | None = None,
+    campaign: dict[str, Any] = NONE,
     **params: Any,
 ) -> dict[str, Any]:
     return make_plan(
         cohort, params=PARAMS | params, as_of=as_of, run_type=run_type, user=user, layout="pinpoint",
-        schedule="0 0 * * *", settings=settings, extract_sha256=extract_sha256,
+        schedule="0 0 * * *", settings=settings, extract_sha256=extract_sha256, campaign=campaign,
     )  # fmt: skip
 
 
@@ -96,6 +99,14 @@ def test_a_plan_goes_through_xcom_and_its_consent_comes_back() -> None:
     made = plan()
     assert json.loads(json.dumps(made)) == made
     assert Consent.model_validate(json.loads(json.dumps(made["consent"]))) == COHORT.consent
+
+
+def test_since_when_a_mail_is_too_recent_has_its_zone() -> None:
+    """An as-of comes from Airflow's timetables as pendulum's, which loses the zone in a subtraction."""
+    as_of = pendulum.datetime(2026, 11, 22, tz="UTC").astimezone(UTC)
+    assert (as_of - timedelta(days=1)).tzinfo is None
+    made = plan(as_of=as_of, campaign={"mode": "launch", "template": "back", "not_again_days": 30})
+    assert made["withhold"]["since"] == "2026-10-23T00:00:00+00:00"
 
 
 def test_the_threshold_of_a_person_wins_and_the_plan_says_so() -> None:
