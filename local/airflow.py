@@ -42,9 +42,13 @@ def environment(
     port: int = 8080,
     dags: Path = ROOT / "dags",
     database_url: str | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
-    """The environment variables of every Airflow process here; `servers` as `airflow_environment` gives them."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "AWS_"))}
+    """The environment variables of every Airflow process here; `servers` as `airflow_environment` gives them.
+
+    `AUTH_MANAGER` in `environ` is the class of another auth manager, by which users log in.
+    """
+    inherited = {key: value for key, value in environ.items() if not key.startswith(("AIRFLOW", "AWS_"))}
     inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # Airflow's own 1,400 files would be compiled in every process
     ours = {
         "AIRFLOW_HOME": str(home),
@@ -52,8 +56,6 @@ def environment(
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
-        # nobody but this machine's user reaches the port: no login
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
@@ -68,6 +70,10 @@ def environment(
         # macOS kills a forked worker that first touches its proxy settings
         "no_proxy": "127.0.0.1,localhost",
     }
+    if manager := environ.get("AUTH_MANAGER"):
+        ours["AIRFLOW__CORE__AUTH_MANAGER"] = manager
+    else:  # nobody but this machine's user reaches the port: no login
+        ours["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] = "True"
     if database_url:  # else SQLite in the home
         ours["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database_url
     return inherited | ours | dict(servers)
@@ -132,7 +138,7 @@ def wait_until_ready(
 
 
 def wait_until_listed(base_url: str, dag_id: str, log: Path, seconds: float = READY_SECONDS) -> None:
-    """Return when a DAG was parsed and can be triggered."""
+    """Return when a DAG was parsed and can be triggered; at once where one must log in to see that."""
     end = time.monotonic() + seconds
     while get_json(f"{base_url}/api/v2/dags/{dag_id}") is None:
         if time.monotonic() > end:
@@ -143,11 +149,13 @@ def wait_until_listed(base_url: str, dag_id: str, log: Path, seconds: float = RE
 
 
 def get_json(url: str) -> dict[str, Any] | None:
-    """The answer of our own API server, or None where there is none (yet)."""
+    """The answer of our own API server; empty where one must log in, None where there is none (yet)."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=10) as answer:
             return json.load(answer)
+    except urllib.error.HTTPError as error:
+        return {} if error.code == 401 else None
     except (OSError, urllib.error.URLError, ValueError):
         return None
 

@@ -44,6 +44,8 @@ class Up:
     output: str
     seconds: float
     database_url: str | None = None
+    #: Of a login, where Airflow asks for one.
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
     #: What was waited for in vain: nobody waits again on an Airflow that stands still.
     stuck: str = ""
 
@@ -70,7 +72,12 @@ class Up:
     def cli(self, *arguments: str) -> subprocess.Popen[str]:
         """Airflow's own command line, beside this Airflow."""
         environ = local_airflow.environment(
-            self.home, {}, port=self.config.airflow_port, dags=self.dags, database_url=self.database_url
+            self.home,
+            {},
+            port=self.config.airflow_port,
+            dags=self.dags,
+            database_url=self.database_url,
+            environ=self.environ,
         )
         return subprocess.Popen(
             [local_airflow.AIRFLOW, *arguments],
@@ -83,7 +90,15 @@ class Up:
     # --- REST
 
     def rest(self, method: str, path: str, body: Any = None, **query: Any) -> httpx.Response:
-        return httpx.request(method, f"{self.url}/api/v2{path}", json=body, params=query, timeout=60, trust_env=False)
+        url = f"{self.url}/api/v2{path}"
+        return httpx.request(method, url, json=body, params=query, headers=self.headers, timeout=60, trust_env=False)
+
+    def login(self, username: str, password: str) -> Up:
+        """The same Airflow for somebody who has logged in by FAB."""
+        who = {"username": username, "password": password}
+        answer = httpx.post(f"{self.url}/auth/token", json=who, timeout=60, trust_env=False)
+        assert answer.status_code == 201, answer.text
+        return dataclasses.replace(self, headers={"Authorization": f"Bearer {answer.json()['access_token']}"})
 
     def get(self, path: str, **query: Any) -> Any:
         answer = self.rest("GET", path, **query)
@@ -157,8 +172,12 @@ class Up:
 
     def pinpoint(self, **settings: Any) -> Any:
         """Tell the emulated Pinpoint what to do next; gives its state."""
+        return self.emulated("pinpoint", **settings)
+
+    def emulated(self, service: str, **settings: Any) -> Any:
+        """The same for another service."""
         body = json.dumps(settings).encode() if settings else None
-        request = urllib.request.Request(f"{self.servers.aws_url}/cohort-flywheel/pinpoint", data=body)  # noqa: S310 - ours
+        request = urllib.request.Request(f"{self.servers.aws_url}/cohort-flywheel/{service}", data=body)  # noqa: S310 - ours
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own server
             return json.load(answer)
 
@@ -223,8 +242,17 @@ def free_ports(number: int) -> list[int]:
 
 
 @contextmanager
-def running(folder: Path, *more_dags: Path, database_url: str | None = None) -> Iterator[Up]:
-    """`python -m local up` while the block runs; `down` follows, whatever happens to this process."""
+def running(
+    folder: Path,
+    *more_dags: Path,
+    database_url: str | None = None,
+    auth_manager: str | None = None,
+    before: Callable[[Path], None] = lambda folder: None,
+) -> Iterator[Up]:
+    """`python -m local up` while the block runs; `down` follows, whatever happens to this process.
+
+    `before` may change the folder's copies of the DAG files and of include/.
+    """
     shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     daily = folder / "dags" / "cohort_to_segment.py"
     text = daily.read_text(encoding="utf-8")
@@ -233,9 +261,10 @@ def running(folder: Path, *more_dags: Path, database_url: str | None = None) -> 
     for file in more_dags:
         shutil.copy(file, folder / "dags")
     shutil.copytree(ROOT / "include", folder / "include")
+    before(folder)
     names = ("GREMLIN_PORT", "DYNAMODB_PORT", "AWS_PORT", "AIRFLOW_PORT")
     ports = {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
-    environ = dict(os.environ) | ports
+    environ = dict(os.environ) | ports | ({"AUTH_MANAGER": auth_manager} if auth_manager else {})
     run_dir = ("--run-dir", str(folder / "run"))
     database = ("--database-url", database_url) if database_url else ()
     with ends_with_us([sys.executable, "-m", "local", "down", *run_dir], environ):

@@ -40,7 +40,7 @@ class Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path = PurePosixPath(nodeid.partition("::")[0])
-        return str(path.parent if path.parent.name in ("e2e", "backfill") else path)
+        return str(path.parent if path.parent.name in ("e2e", "approval", "backfill") else path)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
@@ -49,7 +49,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no worker is left alone with it."""
-    items.sort(key=lambda item: item.path.parent.name != "e2e")
+    items.sort(key=lambda item: {"e2e": 0, "approval": 1}.get(item.path.parent.name, 2))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,0 +1,235 @@
+"""A launch is answered by real users of a real Airflow, in its UI and by REST."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cohort_flywheel.cohorts import CAMPAIGN_MODES
+from tests.airflow_up import DAG_ID, Up, wait_until
+from tests.e2e.test_runs import Leaks, segment_rows
+
+from .conftest import ROLES, Runs, answer, asks, clear, question, task
+
+pytestmark = pytest.mark.airflow
+
+
+def mailed(up: Up) -> Counter[str]:
+    """How often each address was mailed, by what SES accepted."""
+    return Counter(mail["to"][0] for account in up.emulated("sesv2")["accounts"] for mail in account["mails"])
+
+
+def opened(page: Any, up: Up, user: str, path: str) -> Any:
+    """The page at a path, after the login that it leads to."""
+    page.goto(f"{up.url}{path}")
+    page.locator("input[name=username]").fill(user)
+    page.locator("input[name=password]").fill(user)
+    page.locator("input[type=submit]").click()
+    page.wait_for_url(f"{up.url}{path}")
+    return page
+
+
+def actions(run_id: str) -> str:
+    """Where the UI has the question of a run."""
+    return f"/dags/{DAG_ID}/runs/{run_id}/tasks/approve_campaign/required_actions"
+
+
+def has_answered(up: Up, run_id: str, page: Any) -> None:
+    wait_until(lambda: question(up, run_id)["response_received"], "the answer is there", up, seconds=60)
+    page.goto("about:blank")  # drawing the page over and over takes the run's time
+
+
+def picture(page: Any, folder: Path, name: str) -> None:
+    """For the documents: SCREENSHOTS=docs/images."""
+    page.get_by_text("launch_campaign").first.wait_for()
+    for each in [folder, *([Path(os.environ["SCREENSHOTS"])] if os.environ.get("SCREENSHOTS") else [])]:
+        page.screenshot(path=each / f"{name}.png")
+
+
+def nothing_was_sent(up: Up, run_id: str) -> dict[str, Any]:
+    """Its report, which says so, as does the state bucket: no launch has begun."""
+    report = up.report(run_id)
+    name = question(up, run_id)["subject"].split()[1]
+    assert report["campaign"]["launched"] is None
+    for folder in ("sends/at_risk/", "launches/"):
+        assert up.keys(up.config.state_bucket, folder + name) == []
+    return report
+
+
+def is_recent(answer: dict[str, Any]) -> bool:
+    return timedelta(0) <= datetime.now(UTC) - datetime.fromisoformat(answer["at"]) < timedelta(minutes=10)
+
+
+@pytest.mark.browser
+def test_an_approver_says_yes_in_the_ui_and_each_player_is_mailed_once(
+    up: Up, runs: Runs, page: Any, tmp_path: Path
+) -> None:
+    opened(page, up, "ann", actions(runs.approved)).get_by_role("button", name="Approve").wait_for()
+    text = page.locator("body").inner_text()
+    rows = up.report(runs.approved)["segment"]["rows"]  # the report of the run so far
+    assert re.search(rf"May ea_atrisk_1_.* be launched, to {rows} players\?", text)
+    assert "Studio <play@studio.example>" in text
+    assert "Hello Sam,\n" in text
+    assert "Subject: We would love to play with you again, Sam" in text
+    assert "ann may approve it until " in text
+    picture(page, tmp_path, "approval")
+    page.get_by_role("button", name="Approve").click()
+    has_answered(up, runs.approved, page)
+
+    up.end(runs.approved)
+    report = up.report(runs.approved)
+    answered = report["campaign"]["answer"]
+    assert (report["outcome"], report["campaign"]["launched"]["sent"]) == ("launched", rows)
+    assert (answered["approved"], answered["by"], is_recent(answered)) == (True, "ann", True)
+    assert mailed(up) == Counter(row["emailAddress"] for row in segment_rows(up, report))
+    assert max(mailed(up).values()) == 1
+
+
+def test_a_yes_to_a_mail_that_has_changed_since_sends_nothing_and_a_new_run_asks(
+    up: Up, users: dict[str, Up], runs: Runs, asked_anew: str
+) -> None:
+    said = "to another segment or mail than the one that is prepared now, .*: trigger a new run"
+    assert re.search(said, up.said(runs.changed, "approve_campaign"))
+    assert nothing_was_sent(up, runs.changed)["outcome"] == "failed"
+
+    clear(users["ana"], runs.changed, "approve_campaign", downstream=True)
+    asks(up, runs.changed)
+    assert "We would love to play with you again" in question(up, runs.changed)["body"], "as Airflow has shown it first"
+    answer(users["ann"], runs.changed, "Approve")
+    up.end(runs.changed, "failed")
+    assert re.search(said, up.said(runs.changed, "approve_campaign"))
+    assert nothing_was_sent(up, runs.changed)["outcome"] == "failed"
+
+    asks(up, asked_anew)
+    assert "Your place in the team is free, Sam" in question(up, asked_anew)["body"]
+
+
+# --- one run, which each of these tests has ask again
+
+
+@pytest.fixture
+def contested(up: Up, users: dict[str, Up], runs: Runs) -> str:
+    """A run that ana has triggered, and that waits for an answer."""
+    if up.run(runs.contested)["state"] == "failed":
+        clear(users["ana"], runs.contested, "approve_campaign", downstream=True)
+    asks(up, runs.contested)
+    return runs.contested
+
+
+@pytest.mark.parametrize("user", ["bob", "ana"])
+def test_a_yes_of_who_is_no_approver_or_has_triggered_the_run_fails_the_task(
+    up: Up, users: dict[str, Up], contested: str, user: str
+) -> None:
+    answer(users[user], contested, "Approve")
+    up.end(contested, "failed")
+    said = up.said(contested, "approve_campaign")
+    assert re.search(f"{user} has said yes, and may not approve this run: ann may; clear this task, which asks", said)
+    report = nothing_was_sent(up, contested)
+    assert report["outcome"] == "failed"
+    assert (report["campaign"]["answer"]["approved"], report["campaign"]["answer"]["by"]) == (False, user)
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["no answer", "an answer written by hand"])
+def test_a_task_that_was_marked_successful_is_no_answer(
+    up: Up, users: dict[str, Up], contested: str, written: bool
+) -> None:
+    """Nor is one that somebody has written who may write XComs, as Op may."""
+    if written:
+        digest = question(up, contested)["params"]["shown"]["value"]
+        yes = {"approved": True, "by": "ann", "at": f"{datetime.now(UTC)}", "timed_out": False, "digest": digest}
+        xcoms = f"{task(contested, 'approve_campaign')}/xcomEntries"
+        done = users["bob"].rest("POST", xcoms, {"key": "answer", "value": yes})
+        assert done.status_code == 201, done.text
+    marked = up.rest("PATCH", task(contested, "approve_campaign"), {"new_state": "success"})
+    assert marked.status_code == 200, marked.text
+    up.end(contested, "failed")
+    assert up.tasks(contested)["approve_campaign"] == "success"
+    assert "there is no answer by which an approver has approved" in up.said(contested, "launch_campaign")
+    assert nothing_was_sent(up, contested)["outcome"] == "failed"
+
+
+# --- the ends in which nothing is sent
+
+
+@pytest.mark.browser
+def test_an_approver_says_no_in_the_ui_and_the_run_ends_well(
+    up: Up, asked_anew: str, page: Any, tmp_path: Path
+) -> None:
+    asks(up, asked_anew)
+    opened(page, up, "ann", actions(asked_anew)).get_by_role("button", name="Reject").wait_for()
+    assert "Subject: Your place in the team is free, Sam" in page.locator("body").inner_text()
+    page.get_by_role("button", name="Reject").click()
+    has_answered(up, asked_anew, page)
+
+    up.end(asked_anew)
+    report = nothing_was_sent(up, asked_anew)
+    answered = report["campaign"]["answer"]
+    assert (report["outcome"], up.tasks(asked_anew)["launch_campaign"]) == ("not approved", "skipped")
+    assert (answered["approved"], answered["by"], answered["timed_out"]) == (False, "ann", False)
+    assert is_recent(answered)
+    page.goto(f"{up.url}{actions(asked_anew)}")
+    page.get_by_text(re.compile(r"Response received .* from ann")).wait_for()
+    picture(page, tmp_path, "approval-refused")
+
+
+def test_nobody_answers_in_time_and_the_run_ends_well(up: Up, runs: Runs) -> None:
+    run = up.end(runs.unanswered)
+    report = nothing_was_sent(up, runs.unanswered)
+    answered = report["campaign"]["answer"]
+    assert (report["outcome"], up.tasks(runs.unanswered)["launch_campaign"]) == ("not approved in time", "skipped")
+    assert (answered["approved"], answered["by"], answered["timed_out"]) == (False, None, True)
+    assert run["start_date"] < answered["at"] < run["end_date"]
+
+
+@pytest.mark.browser
+def test_the_ui_tells_that_nobody_answered(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
+    up.end(runs.unanswered)
+    opened(page, up, "ann", actions(runs.unanswered)).get_by_text("Response received").wait_for()
+    assert "from ann" not in page.locator("body").inner_text()
+    picture(page, tmp_path, "approval-timed-out")
+
+
+@pytest.mark.browser
+def test_the_form_says_what_a_campaign_may_be(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 1400, "height": 2100})
+    opened(page, up, "ann", f"/dags/{DAG_ID}").get_by_role("button", name="Trigger").first.click()
+    form = page.locator("[role=dialog][data-state=open]").filter(has_text="Trigger Dag")
+    form.locator("#element_campaign").wait_for()
+    text = form.inner_text()
+    assert [meaning for meaning in CAMPAIGN_MODES.values() if meaning not in text] == []
+    picture(page, tmp_path, "trigger-form")
+
+
+def test_no_player_is_in_a_log_or_in_anything_that_airflow_keeps(
+    up: Up, runs: Runs, asked_anew: str, players: list[dict[str, str]]
+) -> None:
+    """The question that a person was asked among it."""
+    leaks, rows, read = Leaks(players), {}, 0
+    for file in [*(up.home / "logs").rglob("*"), up.run_dir / "airflow.log"]:
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+            assert leaks(text) == set(), file
+            read += len(text)
+    with closing(sqlite3.connect(f"file:{up.home / 'airflow.db'}?mode=ro", uri=True)) as database:
+        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            found = [repr(row) for row in database.execute(f'SELECT * FROM "{table}"')]  # noqa: S608 - our own tables
+            rows[table] = len(found)
+            assert leaks("\n".join(found)) == set(), table
+    assert read > 100_000
+    assert rows["ab_user"] == len(ROLES)
+    assert rows["hitl_detail"] == len(up.runs())
+    assert rows["xcom"] > 20 * len(up.runs())
+
+
+def test_nothing_was_sent_but_what_was_approved(up: Up, runs: Runs) -> None:
+    """After everything above."""
+    launched = up.report(runs.approved)["campaign"]["launched"]
+    assert mailed(up).total() == (launched["sent"] if launched else 0)
