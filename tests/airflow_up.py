@@ -90,8 +90,16 @@ class Up:
     # --- REST
 
     def rest(self, method: str, path: str, body: Any = None, **query: Any) -> httpx.Response:
+        """The answer to a request, which is sent again where SQLite was locked, as on a busy machine."""
         url = f"{self.url}/api/v2{path}"
-        return httpx.request(method, url, json=body, params=query, headers=self.headers, timeout=60, trust_env=False)
+        for _ in range(5):
+            answer = httpx.request(
+                method, url, json=body, params=query, headers=self.headers, timeout=60, trust_env=False
+            )
+            if answer.status_code != 500 or "Database error" not in answer.text:
+                break
+            time.sleep(1)
+        return answer
 
     def login(self, username: str, password: str) -> Up:
         """The same Airflow for somebody who has logged in by FAB."""
