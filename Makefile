@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # an import of Airflow takes three times as long where Python may not keep what it compiled
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test backfills faults bench bench-full bench-width bench-small stack bundle bundle-321 deploy nightly lint up down servers servers-down clean
+.PHONY: help setup demo test approvals backfills faults bench bench-full bench-width bench-small stack bundle bundle-321 deploy nightly lint up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,9 +18,12 @@ setup:
 demo: setup ## one run of the daily DAG on local servers and sample players; DESTINATION=customer_profiles, ses or pinpoint
 	@$(PY) -m local demo
 
-test: setup ## all tests but the backfills, on servers that they start and stop themselves
+test: setup ## all tests but the backfills and approvals, on servers that they start and stop themselves
 	@$(PY) -m local test-needs
-	@$(PY) -m pytest --numprocesses=3 --ignore=tests/backfill -m "not bundle_321"
+	@$(PY) -m pytest --numprocesses=3 --ignore=tests/backfill --ignore=tests/approval -m "not bundle_321"
+
+approvals: setup ## a person's answers in a real UI, with the login of MWAA; needs chromium; five minutes
+	@$(PY) -m pytest tests/approval
 
 backfills: setup ## five days of snapshots, backfilled by a real scheduler on PostgreSQL; four minutes
 	@$(PY) -m pytest tests/backfill
