@@ -94,6 +94,8 @@ def test_rest_with_params_and_no_logical_date(up: Up, started: Started) -> None:
         "extract_uri": None,
         "require": {},
         "limits": {"min_members": 0, "max_members": 100000, "max_change_percent": 300, "max_reject_percent": 30},
+        "holdout_percent": 0,
+        "campaign": "none",
     }
     midnight = datetime.fromisoformat(run["run_after"]).replace(hour=0, minute=0, second=0, microsecond=0)
     assert as_of(report) == midnight

@@ -62,7 +62,7 @@ def test_what_a_template_cannot_fill_is_told(connect: Connect) -> None:
 def test_a_start_is_sent_once_whatever_happens_to_its_answer(connect: Connect, context: Any, lose_by: str) -> None:
     plan, run = connect.launch_plan("draft"), context()
     segment = connect.imported(plan, run, "ann")
-    campaign_id, hook = connect.prepare(plan, segment, run)["campaign_id"], ConnectCampaignsHook()
+    campaign_id, hook = connect.made_before(plan, connect.prepare(plan, segment, run)), ConnectCampaignsHook()
     assert hook.state(campaign_id) == "Initialized"
     connect.campaign_control(lose_next_answers=1, lose_operations=["StartCampaign"], lose_by=lose_by)
     with pytest.raises((ClientError, HTTPClientError)):
