@@ -83,9 +83,12 @@ def runs(up: Up, users: dict[str, Up]) -> Runs:
         for name, number in (("ea_atrisk", 1), ("ea_malice", 1), ("ea_reputation", -75))
     )
     wait_until(lambda: bool(up.runs(run_type="scheduled")), "the DAG, once switched on, has a scheduled run", up)
+    unanswered = up.runs(run_type="scheduled")[0]["dag_run_id"]
     for run_id in (approved, contested, changed):
         asks(up, run_id)
-    return Runs(approved, contested, changed, unanswered=up.runs(run_type="scheduled")[0]["dag_run_id"])
+    # before anybody changes the template
+    wait_until(lambda: up.tasks(unanswered).get("prepare_campaign") == "success", "its mail is prepared", up)
+    return Runs(approved, contested, changed, unanswered)
 
 
 @pytest.fixture(scope="package")
