@@ -152,9 +152,13 @@ def make_knowledge_base(servers: Servers, config: Config) -> str:
 def make_application(servers: Servers, config: Config) -> str:
     """The id of the Pinpoint application of the configured name, made unless it is there."""
     pinpoint = client("pinpoint", servers, config)
-    for application in pinpoint.get_apps()["ApplicationsResponse"]["Item"]:
-        if application["Name"] == config.application_name:
-            return str(application["Id"])
+    token: dict[str, str] | None = {}
+    while token is not None:
+        page = pinpoint.get_apps(**token)["ApplicationsResponse"]
+        for application in page["Item"]:
+            if application["Name"] == config.application_name:
+                return str(application["Id"])
+        token = {"Token": page["NextToken"]} if page.get("NextToken") else None
     made = pinpoint.create_app(CreateApplicationRequest={"Name": config.application_name})
     return str(made["ApplicationResponse"]["Id"])
 

@@ -72,3 +72,11 @@ def test_contacts_by_the_thousand(servers: Servers, fresh_config: Config) -> Non
     assert load_contacts(servers, fresh_config, records) == 1030
     dynamodb = client("dynamodb", servers, fresh_config)
     assert dynamodb.scan(TableName=fresh_config.contacts_table, Select="COUNT")["Count"] == 1030
+
+
+def test_an_application_on_a_later_page_is_found(servers: Servers, fresh_config: Config) -> None:
+    pinpoint = client("pinpoint", servers, fresh_config)
+    for _ in range(100):
+        pinpoint.create_app(CreateApplicationRequest={"Name": "another"})
+    made = make_application(servers, fresh_config)
+    assert make_application(servers, fresh_config) == made
