@@ -213,6 +213,7 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
                 title="Campaign",
                 description_md="What becomes of the segment. Empty: what the registry says for the cohort.\n\n"
                 + "\n".join(f"- **{name}**: {meaning}" for name, meaning in CAMPAIGN_MODES.items()),
+                values_display={"null": "what the registry says"},
             )
         }
         if has_campaigns(registry.destination)

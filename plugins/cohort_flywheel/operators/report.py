@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.names import report_file_name, report_folder
 from cohort_flywheel.operators.claim import word
-from cohort_flywheel.operators.launch import REACHED
+from cohort_flywheel.operators.launch import REACHED, believed
 from cohort_flywheel.operators.notify import tell_of_the_untold
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.schedule import Clock, utc_now
@@ -108,9 +108,11 @@ def write_report(
     judged = output(sources.checked, "judged", ("success", "failed"))
     if judged:
         extract = judged["extract"]
+    s3, prepared = S3Hook(aws_conn_id=aws_conn_id), output(sources.prepared)
+    answer = output(sources.approval, "answer", ("success", "failed"))
     campaign = {
-        "prepared": output(sources.prepared),
-        "answer": output(sources.approval, "answer", ("success", "failed")),
+        "prepared": prepared,
+        "answer": believed(answer, s3, plan, prepared) if plan and prepared else None,
         "launched": output(sources.launched) or output(sources.launched, REACHED, ("failed",)),
         "followed": output(sources.followed) or output(sources.followed, REACHED, ("failed",)),
     }
@@ -123,7 +125,7 @@ def write_report(
         bucket, folder = read_settings(["state_bucket"])["state_bucket"], report_folder(dag_run.dag_id)
     key = folder + report_file_name(dag_run.dag_id, dag_run.run_id)
     body = json.dumps(report, indent=2, sort_keys=True)
-    S3Hook(aws_conn_id=aws_conn_id).load_string(body, key, bucket, replace=True)
+    s3.load_string(body, key, bucket, replace=True)
     return report, f"s3://{bucket}/{key}"
 
 

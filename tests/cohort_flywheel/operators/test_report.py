@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pytest
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseNotifier
 from airflow.sdk.exceptions import AirflowFailException
 from jsonschema import Draft202012Validator
 
+from cohort_flywheel.approval import approval_digest
+from cohort_flywheel.operators.launch import put_approval
 from cohort_flywheel.operators.report import CohortReportOperator, ReportSources
 from cohort_flywheel.registry import Notify
 from local.config import ROOT
@@ -48,6 +51,10 @@ def verdicts(members: int, at_most: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+PREPARED = {
+    "mode": "launch", "template": "at_risk", "template_digest": "e" * 64, "from": "Studio <play@studio.example>",
+    "rows": 3, "segment_id": "s1", "segment_sha256": "b" * 64,
+}  # fmt: skip
 IMPORTED = {
     "result_key": "results/n.json", "job_id": "j1", "segment_id": "s1", "segment_version": 1, "segment_size": 3,
 }  # fmt: skip
@@ -171,6 +178,31 @@ def test_an_override_is_in_the_report(run: Run) -> None:
     run.ended("record_result", output=IMPORTED)
     assert run.report()["outcome"] == "imported"
     assert run.filed()["limits"]["override"] == override
+
+
+@pytest.mark.parametrize(
+    ("told", "recorded", "filed"),
+    [
+        pytest.param({}, None, None, id="a yes that was written by hand"),
+        pytest.param({"by": "bob"}, {}, {}, id="a yes, as it was recorded"),
+        pytest.param({"approved": False}, None, {"approved": False}, id="a no"),
+        pytest.param({"approved": False}, {}, {"approved": False}, id="a no, after another run's yes"),
+        pytest.param("yes", {}, None, id="what is no answer"),
+        pytest.param({"why": "because"}, {}, None, id="more than an answer has"),
+    ],
+)
+def test_a_yes_is_told_as_it_was_recorded(
+    run: Run, planned: Any, aws: Any, fresh_config: Any, told: Any, recorded: Any, filed: Any
+) -> None:
+    """Whoever may write XComs writes no approver into a report."""
+    yes = {"approved": True, "by": "ann", "at": f"{NOW}", "timed_out": False, "digest": approval_digest(PREPARED)}
+    passed(run)
+    run.ended("prepare_campaign", output=PREPARED)
+    run.ended("approve_campaign", answer=yes | told if isinstance(told, dict) else told)
+    if recorded is not None:
+        put_approval(S3Hook(), planned(), yes)
+    run.report()
+    assert run.filed()["campaign"]["answer"] == (None if filed is None else yes | filed)
 
 
 def test_what_an_earlier_try_left_is_not_this_runs(run: Run) -> None:
