@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import formataddr
 from functools import cached_property
-from itertools import batched
+from itertools import batched, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ from cohort_flywheel.message_template import (
 from cohort_flywheel.operators.claim import this_run
 from cohort_flywheel.operators.customer_profiles import Membership, content_of, segment_rows
 from cohort_flywheel.operators.launch import (
+    Row,
     Rows,
     alone,
     check_approved,
@@ -60,6 +61,7 @@ from cohort_flywheel.operators.launch import (
     end_alone,
     launch_folder,
     put_sample,
+    same_address,
     sender_of,
     why_no_more,
 )
@@ -149,16 +151,16 @@ def _found(what: str, setting: str, action: str) -> Iterator[None]:
         raise FlywheelError(f"the {what} {advice}") from None
 
 
-class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):
+class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[ConnectCampaignsHook]):
     """Put a campaign's mail where Connect takes it from, and show what it looks like; nobody of the segment is mailed.
 
     The template, checked against the columns that the profiles carry, becomes a version of a message template in Amazon
     Q in Connect, by its content. No campaign is made, of which somebody could start one in Connect's console, without
-    an approval and past the send ledger. With `test` SES mails three samples of made-up players to the test addresses,
-    as nobody but Connect's own service may send a mail by Connect [connect: SendOutboundEmail]. An empty segment is
-    skipped. Returns (each also an XCom of its own) `mode`, `template`, `template_digest`, `template_arn` (of the
-    version), `from`, `rows`, `segment_id`, `segment_sha256`, and `message` (subject, text and the address of the HTML
-    for a made-up player).
+    an approval and past the send ledger. A launch whose rows share an address is refused. With `test` SES mails three
+    samples of made-up players to the test addresses, as nobody but Connect's own service may send a mail by Connect
+    [connect: SendOutboundEmail]. An empty segment is skipped. Returns (each also an XCom of its own) `mode`,
+    `template`, `template_digest`, `template_arn` (of the version), `from`, `rows`, `segment_id`, `segment_sha256`, and
+    `message` (subject, text and the address of the HTML for a made-up player).
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
@@ -204,6 +206,8 @@ class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):
             check_not_launched(s3, self.plan, self.segment, _DESTINATION)
             _, _player_id, *columns = next(segment_rows(s3, self.segment))
             check_template(template, columns)
+            if campaign["mode"] == "launch":
+                self._check_addresses(s3)
             arn = self._version(template, columns, done)
             mails = [self._rendered(arn, columns, sample) for sample in samples(placeholders(template))]
             prepared = {
@@ -219,6 +223,25 @@ class ConnectPrepareCampaignOperator(AwsBaseOperator[ConnectCampaignsHook]):
                 self._mail_samples(mails, done)
         self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(done))
         return prepared
+
+    def _check_addresses(self, s3: S3Hook) -> None:
+        """Raise FlywheelError where rows share an address: Connect would mail each profile, and that person again."""
+        rows = (
+            Row(address, player_id, {}) for address, player_id, *_ in islice(segment_rows(s3, self.segment), 1, None)
+        )
+        with self.temporary_folder() as folder, closing(sqlite3.connect(folder / "addresses.sqlite")) as listed:
+            path = folder / "same_address.txt"
+            with path.open("w", encoding="utf-8", newline="") as file:
+                number = sum(bool(file.write(f"{player_id}\n")) for player_id in same_address(rows, listed))
+            if not number:
+                return
+            bucket, key = self.plan["state_bucket"], f"{launch_folder(self.plan['name'])}{path.name}"
+            s3.load_file(path, key, bucket, replace=True)
+        raise FlywheelError(
+            f"{number:,} of {self.segment['rows']:,} rows have the address of a row before them, and Connect would mail"
+            f" that person again: put those players (s3://{bucket}/{key}, a playerId a line) on the do-not-contact"
+            " list, or correct their records, and trigger a new run"
+        )
 
     def _version(self, template: EmailTemplate, columns: Sequence[str], done: list[str]) -> str:
         """The ARN of the version of the message template that has this very content."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parseaddr
 from pathlib import Path
@@ -16,14 +16,14 @@ from airflow.sdk.exceptions import AirflowException
 
 from cohort_flywheel.approval import approval_digest, check_approval, may_approve
 from cohort_flywheel.cohorts import Consent
-from cohort_flywheel.contacts import Reject, judge
+from cohort_flywheel.contacts import Reject, fold, judge
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import get_json, put_json
 from cohort_flywheel.membership import Member
 from cohort_flywheel.names import claim_key
 from cohort_flywheel.operators.claim import hold, this_run, word
 from cohort_flywheel.operators.ledger import check_same_launch, find_ledger
-from cohort_flywheel.operators.listed import ENTRIES, is_listed
+from cohort_flywheel.operators.listed import ENTRIES, add_to_list, is_listed, make_list
 from cohort_flywheel.operators.state import State
 from cohort_flywheel.registry import Approval
 from cohort_flywheel.segment_file import digest
@@ -186,6 +186,14 @@ def _claim_key(template: str) -> str:
 
 
 # --- the players
+
+
+def same_address(rows: Iterable[Row], listed: sqlite3.Connection) -> Iterator[str]:
+    """The players whose address a row before theirs has: they are one person."""
+    make_list(listed, "address")
+    for row in rows:
+        if not add_to_list(listed, "address", [fold(row.address)]):
+            yield row.player_id
 
 
 def why_no_more(

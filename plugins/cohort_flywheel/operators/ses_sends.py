@@ -31,13 +31,13 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from cohort_flywheel.cohorts import Consent
-from cohort_flywheel.contacts import fold, projection
+from cohort_flywheel.contacts import projection
 from cohort_flywheel.email_template import lacks
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import get_json, keys, put_json, put_unless_equal
 from cohort_flywheel.hooks.sesv2 import SENDS_IN_FLIGHT, SesV2Hook
-from cohort_flywheel.operators.launch import Row, launch_folder, why_no_more
+from cohort_flywheel.operators.launch import Row, launch_folder, same_address, why_no_more
 from cohort_flywheel.operators.listed import ENTRIES, add_to_list, is_listed, load_do_not_contact, make_list
 from cohort_flywheel.segment_file import digest
 
@@ -176,7 +176,9 @@ class Withdrawals:
         self._consent = Consent.model_validate(plan["consent"]) if plan["consent"] else None
         self._etag: str | None = None
         make_list(players, ENTRIES)
-        self._list_first_of_each_address(rows)
+        make_list(players, "another")
+        for some in batched(same_address(rows, players), 1000):  # who gets one mail: that of the first, if any
+            add_to_list(players, "another", some)
 
     def of(self, rows: Sequence[Row]) -> dict[str, str]:
         """The reason of each player who is not to be mailed."""
@@ -193,17 +195,9 @@ class Withdrawals:
             return "recently_mailed"
         if reason := why_no_more(row, record, self._consent, self._players):
             return reason
-        if not is_listed("first", row.player_id, self._players):
+        if is_listed("another", row.player_id, self._players):
             return "same_address"
         return "missing_value" if lacks(self._asked, row.attributes) else None
-
-    def _list_first_of_each_address(self, rows: Iterable[Row]) -> None:
-        """Two players with one address are one person, who gets one mail: that of the first of them, if any."""
-        for table in ("address", "first"):
-            make_list(self._players, table)
-        firsts = (row.player_id for row in rows if add_to_list(self._players, "address", [fold(row.address)]))
-        for some in batched(firsts, 1000):
-            add_to_list(self._players, "first", some)
 
     def _load_do_not_contact(self) -> None:
         """Copy the list into its table, as often as it has changed."""

@@ -18,6 +18,7 @@ from cohort_flywheel.layouts.customer_profiles import player_key
 from cohort_flywheel.operators import connect_campaign as module
 from cohort_flywheel.operators.connect_campaign import check_sender, launch_key
 from local.config import PROFILES_DOMAIN
+from tests.cohort_flywheel import profiles_domain
 from tests.cohort_flywheel.campaigns import approved
 from tests.cohort_flywheel.connect_account import NO_MORE, SENDER, TODAY, Connect, keys_of, later
 from tests.cohort_flywheel.profiles_domain import HEADER, address
@@ -192,6 +193,21 @@ def test_a_template_that_the_segment_or_connect_cannot_fill_is_refused(
     with pytest.raises(AirflowFailException, match=f"{sentence}.*Outside: nothing was changed"):
         connect.prepare(plan, segment, run)
     assert connect.message_templates == []
+
+
+def test_two_players_with_one_address_are_refused_at_a_launch(
+    connect: Connect, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connect mails each profile of the segment: none of them can be left out."""
+    monkeypatch.setattr(profiles_domain, "address", lambda player: f"{player}@example.com")
+    plan, segment = connect.launch_plan(), connect.segment("shared", ["ann", "bob"], ["cat", "ANN"])
+    with pytest.raises(AirflowFailException, match="1 of 4 rows have the address of a row before them") as raised:
+        connect.prepare(plan, segment, context())
+    assert "example.com" not in str(raised.value)
+    listed = connect.s3.get_object(Bucket=connect.config.state_bucket, Key=f"launches/{plan['name']}/same_address.txt")
+    assert listed["Body"].read() == b"ANN\n"
+    assert connect.message_templates == []
+    assert connect.prepare(connect.launch_plan("draft"), segment, context())["rows"] == 4
 
 
 def test_the_cohorts_own_attributes_are_placeholders_too(connect: Connect, context: Any) -> None:
