@@ -20,7 +20,7 @@ demo: setup ## one run of the daily DAG on local servers and sample players; DES
 
 test: setup ## all tests but the backfills and approvals, on servers that they start and stop themselves
 	@$(PY) -m local test-needs
-	@$(PY) -m pytest --numprocesses=3 --ignore=tests/backfill --ignore=tests/approval -m "not bundle_321"
+	@$(PY) -m pytest --numprocesses=4 --ignore=tests/backfill --ignore=tests/approval -m "not bundle_321"
 
 approvals: setup ## a person's answers in a real UI, with the login of MWAA; needs chromium; five minutes
 	@$(PY) -m pytest tests/approval

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -61,15 +63,19 @@ def seed(servers: Servers, config: Config, folder: Path | None = None) -> Seeded
 
 def client(service: str, servers: Servers, config: Config) -> Any:
     """A boto3 client that talks to the local servers and nobody else."""
-    # a session of its own: boto3's default one is not for several threads
-    return boto3.Session().client(
-        service,
-        endpoint_url=servers.dynamodb_url if service == "dynamodb" else servers.aws_url,
-        region_name=config.region,
-        aws_access_key_id=config.access_key_id,
-        aws_secret_access_key=config.secret_access_key,
-        config=BotoConfig(max_pool_connections=2 * WRITERS, proxies={}),
-    )
+    with _one_at_a_time:
+        return _session().client(
+            service,
+            endpoint_url=servers.dynamodb_url if service == "dynamodb" else servers.aws_url,
+            region_name=config.region,
+            aws_access_key_id=config.access_key_id,
+            aws_secret_access_key=config.secret_access_key,
+            config=BotoConfig(max_pool_connections=2 * WRITERS, proxies={}),
+        )
+
+
+#: To make one takes longer than to make a client; not for several threads, unlike a client.
+_session, _one_at_a_time = functools.cache(boto3.Session), threading.Lock()
 
 
 def make_buckets(servers: Servers, config: Config) -> None:

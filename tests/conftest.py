@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
-import functools
 import itertools
 import json
 import os
@@ -17,8 +16,6 @@ from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
-import botocore.loaders
-import botocore.session
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -27,6 +24,7 @@ from local import seed
 from local.config import Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment, running
+from tests.aws_once import no_look_for_the_caller, read_once
 
 # before anything imports Airflow: it would make a home in the user's
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-of-tests-")
@@ -69,9 +67,7 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
 
 @pytest.fixture(scope="session", autouse=True)
 def _models_are_read_once() -> Iterator[None]:
-    """Each of boto3's sessions reads the services' models anew, which would be half of what the tests take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader))
+    with read_once():
         yield
 
 
@@ -123,6 +119,7 @@ def fresh_seeded(servers: Servers, fresh_config: Config) -> Seeded:
 @pytest.fixture
 def airflow_env(servers: Any, config: Any, seeded: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The connections and variables of the seeded local servers, in the environment."""
+    no_look_for_the_caller(monkeypatch)
     variables = airflow_environment(servers, config, *seeded)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -26,6 +26,7 @@ from local import seed
 from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
+from tests.aws_once import no_look_for_the_caller
 from tests.faults.play import Run
 
 DAG_ID = "cohort_to_segment"
@@ -51,6 +52,7 @@ class Played:
     def __init__(
         self, name: str, servers: Servers, config: Config, seeded: Seeded, folder: Path, patch: pytest.MonkeyPatch
     ) -> None:
+        no_look_for_the_caller(patch)
         self.name, self.servers, self.config, self.folder = name, servers, config, folder / name
         self.s3 = seed.client("s3", servers, config)
         for each in ("dags", "include"):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import importlib
-import inspect
 import logging
 import os
 import re
@@ -25,13 +23,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import botocore.hooks
-import botocore.session
+import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from local import gremlin_server, neptune_csv, sample, seed
 from local.config import ROOT, Config
 from local.servers import Servers, _die_with_parent, airflow_environment, free_ports
+from tests.aws_once import no_look_for_the_caller, read_once
 from tests.faults.left import OF_A_REFUSED_RUN, Left
 from tests.faults.play import Run
 from tests.faults.sites import Case, Site, few_of_many
@@ -131,7 +129,6 @@ class World:
         for name in first.modules:  # what a child had to import, the next need not
             with suppress(ImportError):
                 importlib.import_module(name)
-        inspect.stack()  # which the amazon provider asks for with each client, and which is slow the first time
         gc.freeze()  # what is here stays, in every child: to look it through takes longer than an attempt
         second, again = self.run(None)
         for run in (first, second):
@@ -272,17 +269,15 @@ def a_world(
     servers: Servers, config: Config, folder: Path, destination: str = DESTINATIONS[0], beside: World | None = None
 ) -> Iterator[World]:
     """A seeded world while the block runs, with an AWS endpoint of its own."""
-    make_loader, accepts_kwargs = botocore.session.create_loader, botocore.hooks.accepts_kwargs
-    # one reader of the SDK's models for all its sessions, and for all children: to read them takes most of an attempt
-    botocore.session.create_loader = functools.cache(make_loader)
-    botocore.hooks.accepts_kwargs = functools.cache(accepts_kwargs)  # asked 128 times for each session
     process, port = _start_aws()
     try:
-        yield World(replace(servers, aws_port=port), config, folder, destination, beside)
+        # in all children, too: it takes most of an attempt
+        with read_once(), pytest.MonkeyPatch.context() as patch:
+            no_look_for_the_caller(patch)
+            yield World(replace(servers, aws_port=port), config, folder, destination, beside)
     finally:
         process.terminate()
         process.wait()
-        botocore.session.create_loader, botocore.hooks.accepts_kwargs = make_loader, accepts_kwargs
         gc.unfreeze()
 
 

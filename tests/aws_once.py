@@ -1,0 +1,34 @@
+"""What boto3 and the amazon provider do anew for each session, done once: it is most of what a test takes."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import botocore.endpoint
+import botocore.hooks
+import botocore.loaders
+import botocore.session
+import pytest
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """While the block runs, all sessions share a reader of the models, and what is known of botocore's handlers.
+
+    The SDK's own tries follow each other as ever, after a tenth of their waits.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader))
+        # asked 128 times for each session, by inspecting the handler
+        patch.setattr(botocore.hooks, "accepts_kwargs", functools.cache(botocore.hooks.accepts_kwargs))
+        patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10)))
+        yield
+
+
+def no_look_for_the_caller(patch: pytest.MonkeyPatch) -> None:
+    """The provider's hooks read the source of the whole stack for each client, for a word of the user agent."""
+    patch.setattr("airflow.providers.amazon.aws.hooks.base_aws.AwsGenericHook._get_caller", lambda *_, **__: "Test")
