@@ -17,6 +17,7 @@ from cohort_flywheel.hooks import qconnect as qconnect_hook
 from cohort_flywheel.layouts.customer_profiles import player_key
 from cohort_flywheel.operators import connect_campaign as module
 from cohort_flywheel.operators.connect_campaign import check_sender, launch_key
+from local import seed
 from local.config import PROFILES_DOMAIN
 from tests.cohort_flywheel import profiles_domain
 from tests.cohort_flywheel.campaigns import approved
@@ -37,6 +38,7 @@ def connect(airflow_env: Any, servers: Any, fresh_config: Any, tmp_path: Path) -
     _ses(made, reset=True)
     for identity in made.ses.list_email_identities()["EmailIdentities"]:
         made.ses.delete_email_identity(EmailIdentity=identity["IdentityName"])
+    seed.make_sender(servers, fresh_config)  # the one that all tests were given
 
 
 @pytest.fixture
