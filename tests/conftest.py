@@ -45,9 +45,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
     return Together(config, log)
 
 
+#: What takes longest: a real Airflow first.
+_LONGEST = ("tests/e2e/", "tests/approval/", "tests/faults/", "tests/local/test_demo.py", "tests/deploy/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no worker is left alone with it."""
-    items.sort(key=lambda item: {"e2e": 0, "approval": 1}.get(item.path.parent.name, 2))
+    items.sort(key=lambda item: [not item.nodeid.startswith(long) for long in _LONGEST])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

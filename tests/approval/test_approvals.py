@@ -157,6 +157,17 @@ def test_a_task_that_was_marked_successful_is_no_answer(
     assert (report["outcome"], report["campaign"]["answer"]) == ("failed", None)
 
 
+@pytest.mark.browser
+def test_the_form_says_what_an_empty_campaign_means(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
+    opened(page, up, "bob", f"/dags/{DAG_ID}")
+    page.get_by_role("button", name="Trigger").first.click()
+    form = page.locator("[role=dialog][data-state=open]").filter(has_text="Trigger Dag")
+    form.locator("#element_campaign input[role=combobox]").click()
+    page.get_by_role("option", name="launch").wait_for()
+    page.screenshot(path=tmp_path / "form.png")
+    assert page.get_by_role("option").all_inner_texts() == ["what the registry says", "none", "draft", "test", "launch"]
+
+
 # --- the ends in which nothing is sent
 
 
