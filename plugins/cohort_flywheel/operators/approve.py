@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from cohort_flywheel.approval import approval_digest, approval_text
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.operators.launch import put_approval
+from cohort_flywheel.operators.launch import put_approval, withdraw_approval
 from cohort_flywheel.operators.notify import tell
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.report import ReportSources, write_report
@@ -44,7 +44,8 @@ class CampaignApprovalOperator(ApprovalOperator):
     the report of the run so far lies. The answer, a no as well, is an XCom of its own, `answer`, and bound to the
     digest of what was shown; a yes is recorded in the state bucket, where the launch looks for it. A refusal, by
     whomever, and the end of the time are a no. A yes of somebody who is no approver fails the task, and so does a yes
-    to what is not prepared any more. Only a launch is asked about: with any other mode the task is skipped.
+    to what is not prepared any more. To ask takes an earlier yes to the same back. Only a launch is asked about: with
+    any other mode the task is skipped.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param checked: the output of CohortLimitsOperator. (templated)
@@ -86,6 +87,7 @@ class CampaignApprovalOperator(ApprovalOperator):
         with outside(_CLEARING):
             if self.prepared["mode"] != "launch":
                 raise AirflowSkipException(f"campaign={self.prepared['mode']} needs no approval")
+            withdraw_approval(S3Hook(aws_conn_id=self.aws_conn_id), self.plan, self.prepared)
             _, report_url = write_report(self, context, self.sources, self.clock, self.aws_conn_id)
             now = self.clock()
             until = min(now + timedelta(hours=self.hours), next_instant(self.plan["schedule"], now))

@@ -293,9 +293,9 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     Refuses unless an approver has approved exactly what was prepared; a run that is not the newest as-of's own; a
     segment that is not this run's any more; and a segment in which anybody has withdrawn since, or was mailed the same
-    template meanwhile. Then the send ledger is put, the campaign made (or the draft of its name taken), its id
-    recorded, and only the recorded one is ever started. A campaign that has been started is adopted. Returns (each also
-    an XCom of its own) `campaign_id`, `campaign_state`, `template` and `players`.
+    template meanwhile. Then the send ledger is put, the campaign made (or the one that a try before has made is taken),
+    its id recorded, and only the recorded one is ever started. A campaign that has been started is adopted. Returns
+    (each also an XCom of its own) `campaign_id`, `campaign_state`, `template` and `players`.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
@@ -337,7 +337,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             if state == INITIALIZED:
                 self._check_run(s3, context)
                 with self._alone(s3, context) as membership:
-                    self._check_segment(membership)
+                    self._check_segment(s3, membership)
                     rows = Rows(s3, self.segment, folder)
                     self._check_people(s3, rows, folder)
                     self._put_ledger(s3, rows, folder, done)
@@ -376,20 +376,23 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             f" players count as mailed, and a campaign named {name} (its state must be {INITIALIZED})"
         )
 
-    def _check_segment(self, membership: Membership) -> None:
+    def _first(self, s3: S3Hook) -> str:
+        return f"{begun}; then " if (begun := self._begun(s3)) else ""
+
+    def _check_segment(self, s3: S3Hook, membership: Membership) -> None:
         """Raise FlywheelError unless the segment is the one that was verified, and has its rows."""
         record = membership.read()
         if record is None or not record.same_verified(content_of(self.plan, self.segment)):
             raise FlywheelError(
                 f"the segment {membership.name} is not this run's verified one any more, as another run has changed it"
-                " since: trigger a new run, which makes it anew and asks about it"
+                f" since: {self._first(s3)}trigger a new run, which makes it anew and asks about it"
             )
         profiles = CustomerProfilesHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         size = profiles.estimate(self.domain, layout.segment_groups(membership.name))
         if size != self.segment["rows"]:
             raise FlywheelError(
                 f"segment {membership.name} has {size:,} profiles by now, but {self.segment['rows']:,} were approved:"
-                " profiles were merged, deleted or changed by somebody else; trigger a new run,"
+                f" profiles were merged, deleted or changed by somebody else; {self._first(s3)}trigger a new run,"
                 " which makes the segment anew and asks about it"
             )
 
@@ -401,10 +404,9 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         if not reasons:
             return
         why = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
-        first = f"{begun}; then " if (begun := self._begun(s3)) else ""
         raise FlywheelError(
-            f"{reasons.total():,} of {self.segment['rows']:,} rows may not be mailed any more ({why}): {first}trigger"
-            " a new run, which makes a new segment and asks about it"
+            f"{reasons.total():,} of {self.segment['rows']:,} rows may not be mailed any more ({why}):"
+            f" {self._first(s3)}trigger a new run, which makes a new segment and asks about it"
         )
 
     def _load_lists(self, s3: S3Hook, listed: sqlite3.Connection) -> None:

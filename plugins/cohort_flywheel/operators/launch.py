@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import ClientError
 
 from cohort_flywheel.approval import approval_digest, check_approval, may_approve
 from cohort_flywheel.cohorts import Consent
@@ -99,8 +100,14 @@ def put_approval(s3: S3Hook, plan: Mapping[str, Any], answer: Mapping[str, Any])
     put_json(s3, plan["state_bucket"], _approval_key(plan["name"], answer["digest"]), answer)
 
 
+def withdraw_approval(s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]) -> None:
+    """Have an earlier yes to the same count no more, as it is asked about again: the last word counts."""
+    if get_approval(s3, plan, prepared):
+        put_approval(s3, plan, {"approved": False, "digest": approval_digest(prepared)})
+
+
 def get_approval(s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]) -> Any:
-    """The recorded yes to what was prepared, or None."""
+    """The recorded answer to what was prepared, or None."""
     found = get_json(s3, plan["state_bucket"], _approval_key(plan["name"], approval_digest(prepared)))
     return found[0] if found else None
 
@@ -109,8 +116,15 @@ def believed(answer: Any, s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping
     """The answer that a report tells: a no as the task's XCom has it, and a yes only as it was recorded."""
     if not isinstance(answer, dict) or answer.keys() != {"approved", "by", "at", "timed_out", "digest"}:
         return None  # set by hand
-    recorded: dict[str, Any] | None = get_approval(s3, plan, prepared) if answer["approved"] else answer
-    return recorded
+    if not answer["approved"]:
+        return answer
+    try:
+        recorded = get_approval(s3, plan, prepared)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("AccessDenied", "403"):
+            raise
+        return None  # the role lost its rights to campaigns, which ends all mailing: the report is still to be written
+    return recorded if isinstance(recorded, dict) and recorded.get("approved") is True else None
 
 
 def check_approved(

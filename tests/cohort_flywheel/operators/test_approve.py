@@ -103,6 +103,7 @@ def question(context: Any, monkeypatch: pytest.MonkeyPatch) -> Question:
     monkeypatch.setattr(hitl, "upsert_hitl_detail", show)
     monkeypatch.setattr(approve, "tell", tell)
     monkeypatch.setattr(approve, "write_report", lambda *_: ({}, REPORT))
+    monkeypatch.setattr(approve, "withdraw_approval", lambda *_: made.put.clear())
     monkeypatch.setattr(approve, "put_approval", lambda _, plan, answer: made.put.append((plan["name"], answer)))
     return made
 
@@ -188,6 +189,12 @@ def test_an_approvers_yes_is_what_the_launch_asks_for(question: Question) -> Non
     assert question.answer("Approve") == question.recorded == answer
     assert question.put == [("ea_atrisk_1_2026-11-22", answer)]
     check_approval(PREPARED, question.recorded, ["ann", "bo"])
+
+
+def test_a_yes_counts_no_more_once_the_same_is_asked_again(question: Question) -> None:
+    question.answer("Approve")
+    question.ask()
+    assert question.put == []
 
 
 @pytest.mark.parametrize("by", ["ann", "bob", None])

@@ -10,10 +10,12 @@ import pytest
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseNotifier
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from botocore.exceptions import ClientError
 from jsonschema import Draft202012Validator
 
 from cohort_flywheel.approval import approval_digest
+from cohort_flywheel.operators import launch
 from cohort_flywheel.operators.launch import put_approval
 from cohort_flywheel.operators.report import CohortReportOperator, ReportSources
 from cohort_flywheel.registry import Notify
@@ -185,6 +187,7 @@ def test_an_override_is_in_the_report(run: Run) -> None:
     [
         pytest.param({}, None, None, id="a yes that was written by hand"),
         pytest.param({"by": "bob"}, {}, {}, id="a yes, as it was recorded"),
+        pytest.param({"by": "bob"}, {"approved": False}, None, id="a yes that was taken back since"),
         pytest.param({"approved": False}, None, {"approved": False}, id="a no"),
         pytest.param({"approved": False}, {}, {"approved": False}, id="a no, after another run's yes"),
         pytest.param("yes", {}, None, id="what is no answer"),
@@ -200,9 +203,27 @@ def test_a_yes_is_told_as_it_was_recorded(
     run.ended("prepare_campaign", output=PREPARED)
     run.ended("approve_campaign", answer=yes | told if isinstance(told, dict) else told)
     if recorded is not None:
-        put_approval(S3Hook(), planned(), yes)
+        put_approval(S3Hook(), planned(), yes | recorded)
     run.report()
     assert run.filed()["campaign"]["answer"] == (None if filed is None else yes | filed)
+
+
+def test_a_role_without_a_right_to_launches_still_reports(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever empties `CampaignSender` ends all mailing, and wants to know what was sent by then."""
+    passed(run)
+    run.ended("prepare_campaign", output=PREPARED)
+    yes = {"approved": True, "by": "ann", "at": f"{NOW}", "timed_out": False, "digest": approval_digest(PREPARED)}
+    run.ended("approve_campaign", answer=yes)
+    codes = iter(["AccessDenied", "InternalError"])
+
+    def refuse(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": next(codes)}}, "GetObject")
+
+    monkeypatch.setattr(launch, "get_json", refuse)
+    run.report()
+    assert run.filed()["campaign"]["answer"] is None
+    with pytest.raises(AirflowException, match="GetObject with InternalError"):
+        run.report()
 
 
 def test_what_an_earlier_try_left_is_not_this_runs(run: Run) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from cohort_flywheel.email_template import read_template
@@ -22,7 +23,7 @@ from cohort_flywheel.hooks.sesv2 import SesV2Hook
 from cohort_flywheel.operators import ses_campaign as module
 from cohort_flywheel.operators import ses_sends
 from cohort_flywheel.operators.claim import hold
-from cohort_flywheel.operators.launch import REACHED
+from cohort_flywheel.operators.launch import REACHED, get_approval, put_approval, withdraw_approval
 from cohort_flywheel.operators.ses_campaign import SesLaunchCampaignOperator, SesPrepareCampaignOperator
 from cohort_flywheel.operators.state import State
 from local import seed
@@ -509,6 +510,17 @@ def test_without_an_approvers_answer_for_exactly_this_nobody_is_mailed(launch: L
         with pytest.raises(AirflowFailException, match="no answer by which an approver has approved exactly this"):
             launch.run(answer=answer)
     assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
+
+
+def test_a_yes_that_was_taken_back_is_none(launch: Launch) -> None:
+    s3 = S3Hook()
+    withdraw_approval(s3, launch.plan, launch.prepared)
+    assert launch.account.state_keys("launches/") == [], "there was none"
+    put_approval(s3, launch.plan, approved(launch.prepared))
+    withdraw_approval(s3, launch.plan, launch.prepared)
+    with pytest.raises(AirflowFailException, match="no answer by which an approver has approved exactly this"):
+        launch.run(answer=get_approval(s3, launch.plan, launch.prepared))
+    assert launch.account.mails == []
 
 
 def test_an_approval_is_of_every_part_of_what_was_prepared(launch: Launch) -> None:
