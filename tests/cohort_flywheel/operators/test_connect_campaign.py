@@ -515,9 +515,7 @@ def test_another_segment_of_the_name_is_refused_by_the_send_ledger(connect: Conn
         connect.launch(plan, segment, prepared, run)
     connect.campaign_control(refuse=None)
     other = connect.imported(plan, run, "ann", "dan")
-    with pytest.raises(
-        AirflowFailException, match=r"has changed it since: delete s3://.*/sends/.*; then trigger"
-    ):
+    with pytest.raises(AirflowFailException, match=r"has changed it since: delete s3://.*/sends/.*; then trigger"):
         connect.launch(plan, segment, prepared, run)
     with pytest.raises(AirflowFailException, match="launched already"):
         connect.prepare(plan, other, run)
