@@ -17,16 +17,17 @@ import pytest
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """While the block runs, all sessions share a reader of the models, and what is known of botocore's handlers.
-
-    The SDK's own tries follow each other as ever, after a tenth of their waits.
-    """
+    """While the block runs, all sessions share a reader of the models, and what is known of botocore's handlers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader))
         # asked 128 times for each session, by inspecting the handler
         patch.setattr(botocore.hooks, "accepts_kwargs", functools.cache(botocore.hooks.accepts_kwargs))
-        patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10)))
         yield
+
+
+def wait_briefly(patch: pytest.MonkeyPatch) -> None:
+    """The SDK tries again as often as ever, after a tenth of its waits; no test is of their length."""
+    patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10)))
 
 
 def no_look_for_the_caller(patch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from local import seed
 from local.config import Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment, running
-from tests.aws_once import no_look_for_the_caller, read_once
+from tests.aws_once import no_look_for_the_caller, read_once, wait_briefly
 
 # before anything imports Airflow: it would make a home in the user's
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-of-tests-")
@@ -70,8 +70,9 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _models_are_read_once() -> Iterator[None]:
-    with read_once():
+def _quick_aws() -> Iterator[None]:
+    with read_once(), pytest.MonkeyPatch.context() as patch:
+        wait_briefly(patch)
         yield
 
 

@@ -230,9 +230,11 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             Row(address, player_id, {}) for address, player_id, *_ in islice(segment_rows(s3, self.segment), 1, None)
         )
         with self.temporary_folder() as folder, closing(sqlite3.connect(folder / "addresses.sqlite")) as listed:
-            path = folder / "same_address.txt"
+            path, number = folder / "same_address.txt", 0
             with path.open("w", encoding="utf-8", newline="") as file:
-                number = sum(bool(file.write(f"{player_id}\n")) for player_id in same_address(rows, listed))
+                for player_id in same_address(rows, listed):
+                    file.write(f"{player_id}\n")
+                    number += 1
             if not number:
                 return
             bucket, key = self.plan["state_bucket"], f"{launch_folder(self.plan['name'])}{path.name}"
