@@ -26,8 +26,13 @@ def read_once() -> Iterator[None]:
 
 
 def wait_briefly(patch: pytest.MonkeyPatch) -> None:
-    """The SDK tries again as often as ever, after a tenth of its waits; no test is of their length."""
+    """The SDK tries again as often as ever, after a tenth of its waits; a test of a service's clock takes them whole."""
     patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10)))
+
+
+def wait_fully(patch: pytest.MonkeyPatch) -> None:
+    """The SDK's own waits, for who meets a service that counts seconds: a tenth of them can be over too soon."""
+    patch.setattr(botocore.endpoint, "time", time)
 
 
 def no_look_for_the_caller(patch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.sesv2 import shapes
+from tests.aws_once import wait_fully
 from tests.local.pinpoint_service import REGION, code_of, process
 from tests.local.sesv2_service import HEADER, LIST, SENDER, TOPICS, Service, people
 
@@ -265,7 +266,8 @@ def test_templates_are_listed_by_pages(service: Service) -> None:
     assert refused(service.ses.list_email_templates, PageSize=101) == BAD_REQUEST
 
 
-def test_templates_are_called_for_once_a_second(service: Service) -> None:
+def test_templates_are_called_for_once_a_second(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait_fully(monkeypatch)
     assert service.control(reset=True)["settings"]["template_seconds"] == 1
     service.control(template_seconds=2)
     service.template()
