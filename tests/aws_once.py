@@ -26,7 +26,7 @@ def read_once() -> Iterator[None]:
 
 
 def wait_briefly(patch: pytest.MonkeyPatch) -> None:
-    """The SDK tries again as often as ever, after a tenth of its waits; a test of a service's clock takes them whole."""
+    """The SDK tries again as often as ever, after a tenth of its waits; `wait_fully` is for a service that counts."""
     patch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10)))
 
 
