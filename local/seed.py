@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import tempfile
 import threading
 import time
@@ -63,15 +64,22 @@ def seed(servers: Servers, config: Config, folder: Path | None = None) -> Seeded
 
 def client(service: str, servers: Servers, config: Config) -> Any:
     """A boto3 client that talks to the local servers and nobody else."""
+    url = servers.dynamodb_url if service == "dynamodb" else servers.aws_url
     with _one_at_a_time:
-        return _session().client(
-            service,
-            endpoint_url=servers.dynamodb_url if service == "dynamodb" else servers.aws_url,
-            region_name=config.region,
-            aws_access_key_id=config.access_key_id,
-            aws_secret_access_key=config.secret_access_key,
-            config=BotoConfig(max_pool_connections=2 * WRITERS, proxies={}),
-        )
+        return _client(service, url, config.region, config.access_key_id, config.secret_access_key, os.getpid())
+
+
+@functools.cache
+def _client(service: str, url: str, region: str, access_key_id: str, secret_access_key: str, process: int) -> Any:
+    """One a process, as a fork must not share its parent's connections."""
+    return _session().client(
+        service,
+        endpoint_url=url,
+        region_name=region,
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+        config=BotoConfig(max_pool_connections=2 * WRITERS, proxies={}),
+    )
 
 
 #: To make one takes longer than to make a client; not for several threads, unlike a client.

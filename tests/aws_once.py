@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import botocore.endpoint
@@ -13,15 +14,19 @@ import botocore.hooks
 import botocore.loaders
 import botocore.session
 import pytest
+from botocore.hooks import EventAliaser
 
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """While the block runs, all sessions share a reader of the models, and what is known of botocore's handlers."""
+    """While the block runs, all sessions share a reader of the models, and what is known of handlers and events."""
+    named = functools.cache(partial(EventAliaser._alias_event_name, EventAliaser(None)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader))
         # asked 128 times for each session, by inspecting the handler
         patch.setattr(botocore.hooks, "accepts_kwargs", functools.cache(botocore.hooks.accepts_kwargs))
+        # 112 names for each client, each held against 65 old ones
+        patch.setattr(EventAliaser, "_alias_event_name", lambda _, name: named(name))
         yield
 
 

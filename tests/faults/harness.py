@@ -23,6 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import boto3
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
@@ -32,7 +33,7 @@ from local.servers import Servers, _die_with_parent, airflow_environment, free_p
 from tests.aws_once import no_look_for_the_caller, read_once
 from tests.faults.left import OF_A_REFUSED_RUN, Left
 from tests.faults.play import Run
-from tests.faults.sites import Case, Site, few_of_many
+from tests.faults.sites import GRAPH, Case, Site, few_of_many
 
 DAG_ID = "cohort_to_segment"
 #: 348 members from 349 vertices: several frames, several batches, files in several parts.
@@ -129,6 +130,8 @@ class World:
         for name in first.modules:  # what a child had to import, the next need not
             with suppress(ImportError):
                 importlib.import_module(name)
+        for service in {site.service for site in first.sites} - {GRAPH}:  # nor need it read what the SDK knows of it
+            boto3.Session(region_name=self.config.region).client(service)
         gc.freeze()  # what is here stays, in every child: to look it through takes longer than an attempt
         second, again = self.run(None)
         for run in (first, second):
