@@ -22,7 +22,7 @@ test: setup ## all tests but the backfills and approvals, on servers that they s
 	@$(PY) -m local test-needs
 	@$(PY) -m pytest --numprocesses=4 --ignore=tests/backfill --ignore=tests/approval -m "not bundle_321"
 
-approvals: setup ## a person's answers in a real UI, with the login of MWAA; needs chromium; five minutes
+approvals: setup ## a person's answers in a real UI, with the login of MWAA; needs chromium; four minutes
 	@$(PY) -m pytest tests/approval
 
 backfills: setup ## five days of snapshots, backfilled by a real scheduler on PostgreSQL; four minutes
