@@ -65,7 +65,7 @@ def test_a_file_becomes_profiles_and_a_second_one_updates_them(service: Service)
 
 
 def test_a_job_says_what_it_does_over_time(service: Service) -> None:
-    service.control(job_seconds=1)
+    service.control(job_seconds=2)
     job_id = service.create(DataExpiry=7)
     created = service.job(job_id)
     assert (created["Status"], created["DataExpiry"], created["Fields"]) == ("CREATED", 7, FIELDS)

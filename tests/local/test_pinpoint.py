@@ -46,7 +46,7 @@ def test_a_file_becomes_a_segment_and_endpoints(service: Service) -> None:
 
 
 def test_statuses_come_in_order_and_the_file_is_read_late(service: Service) -> None:
-    service.control(import_seconds=2)
+    service.control(import_seconds=5)
     url = service.put("not yet a file of endpoints\n")
     job = service.create(url)
     assert job["JobStatus"] == "CREATED"
@@ -65,7 +65,7 @@ def test_statuses_come_in_order_and_the_file_is_read_late(service: Service) -> N
 
 
 def test_a_failing_job_says_so_before_it_has_failed(service: Service) -> None:
-    service.control(import_seconds=1)
+    service.control(import_seconds=3)
     job = service.create(service.put("Nonsense\n1\n"))
     seen = set()
     deadline = time.monotonic() + 20
@@ -77,7 +77,7 @@ def test_a_failing_job_says_so_before_it_has_failed(service: Service) -> None:
 
 
 def test_the_create_call_knows_no_segment_id(service: Service) -> None:
-    service.control(import_seconds=0.5)
+    service.control(import_seconds=2)
     job = service.create(service.put(people("ann")))
     assert "SegmentId" not in job["Definition"]
     assert "SegmentId" not in service.job(job["Id"])["Definition"]
@@ -202,7 +202,7 @@ def test_a_bad_page_size_or_token_is_refused(service: Service) -> None:
 
 
 def test_a_third_active_job_is_too_many(service: Service) -> None:
-    service.control(import_seconds=1)
+    service.control(import_seconds=3)
     url = service.put(people("ann"))
     running = [service.create(url), service.create(url)]
     assert refused(service, url) == ("TooManyRequestsException", 429)
@@ -284,7 +284,7 @@ def test_a_prefix_needs_the_right_to_list(service: Service) -> None:
 
 def test_rights_that_are_gone_when_the_job_reads_fail_it(service: Service) -> None:
     role = service.make_role("Brief", trust(), allow("s3:GetObject"))
-    service.control(import_seconds=0.5)
+    service.control(import_seconds=2)
     job = service.create(service.put(people("ann")), RoleArn=role)
     service.iam.delete_role_policy(RoleName="Brief", PolicyName="read")
     assert service.finish(job)["JobStatus"] == "FAILED"

@@ -48,7 +48,7 @@ def test_a_file_becomes_contacts(service: Service) -> None:
 
 
 def test_statuses_come_in_order_and_the_file_is_read_late(service: Service) -> None:
-    service.control(import_seconds=2)
+    service.control(import_seconds=5)
     job_id = service.create(service.put("not yet a file of contacts\n"))
     service.put(people("ann"))
     seen: list[str] = []
@@ -76,7 +76,7 @@ def test_a_put_overrides_the_whole_record_consent_included(service: Service) -> 
 
 def test_a_choice_made_while_the_job_runs_is_overridden_too(service: Service) -> None:
     service.add("ann")
-    service.control(import_seconds=1)
+    service.control(import_seconds=2)
     job_id = service.create(service.put(people("ann")))
     service.control(unsubscribe=[{"EmailAddress": "ann@example.com"}])
     service.finish(job_id)
@@ -319,7 +319,7 @@ def test_a_job_that_fails_by_order_leaves_half_or_nothing(service: Service, left
 
 
 def test_a_list_that_goes_while_the_job_runs_fails_it(service: Service) -> None:
-    service.control(import_seconds=1)
+    service.control(import_seconds=2)
     job_id = service.create(service.put(people("ann")))
     service.ses.delete_contact_list(ContactListName=LIST)
     try:

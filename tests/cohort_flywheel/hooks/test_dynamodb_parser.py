@@ -244,7 +244,10 @@ def test_no_more_is_asked_for_than_fits(monkeypatch: pytest.MonkeyPatch) -> None
     answers = many(50, taken, in_flight=4)
     for given_out in range(1, 6):
         next(answers)
-        time.sleep(0.1)
+        deadline = time.monotonic() + 10
+        while len(lookups.asked) < given_out + 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)  # for one too many
         assert len(taken) == given_out + 4
         assert len(lookups.asked) == given_out + 4
     answers.close()
