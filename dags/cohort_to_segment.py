@@ -38,7 +38,7 @@ from cohort_flywheel.cohorts import CAMPAIGN_MODES
 from cohort_flywheel.destinations import destination, has_campaigns
 from cohort_flywheel.include import include_folder
 from cohort_flywheel.operators.approve import CampaignApprovalOperator
-from cohort_flywheel.operators.claim import claim_name
+from cohort_flywheel.operators.claim import claim_file, claim_name
 from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator, enrich_arguments
 from cohort_flywheel.operators.extract import CohortExtractOperator
 from cohort_flywheel.operators.limits import CohortLimitsOperator
@@ -97,9 +97,9 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             shards=extract,
             parts=parts,
             check_nobody_stays=where.check_nobody_stays,
-            pre_execute=claim_name,
+            pre_execute=claim_file,
         ).output
-        first, last = where.import_segment(plan, checked, before=claim_name)
+        first, last = where.import_segment(plan, checked, before=claim_file)
         result = CohortResultOperator(task_id="record_result", plan=plan, checked=checked, imported=last.output)
         sources = ReportSources(plan="plan", extract="extract", checked="check_limits", imported="record_result")
         report = CohortReportOperator(task_id="report", sources=sources, notify=registry.notify)

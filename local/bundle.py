@@ -33,8 +33,15 @@ MWAA_PLUGINS = "/usr/local/airflow/plugins"
 #: What runs on MWAA's images: Amazon Linux 2023 on x86-64.
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 PYTHON = "3.12"
-#: In requirements.txt: what comes before it is another's.
+#: In requirements.txt: our lines are between these two, and what is before or behind them is another's.
 BEHIND = "# --- Cohort Flywheel\n"
+END = "# --- the end of Cohort Flywheel: the next merge makes these lines anew, and keeps what is below\n"
+#: Each line that earlier versions wrote behind BEHIND, when there was no END.
+BEFORE_END = frozenset({
+    "aiohttp", "apache-airflow-providers-amazon[aiobotocore]", "apache-airflow-providers-common-compat",
+    "apache-airflow-providers-standard", "boto3", "botocore", "croniter", "email-validator", "gremlinpython", "orjson",
+    "pendulum", "pydantic", "pyyaml", "tenacity",
+})  # fmt: skip
 #: The head of a requirements.txt whose wheels are in plugins.zip.
 WITH_WHEELS = f"--find-links {MWAA_PLUGINS}\n--no-index\n\n"
 IGNORE = "# nothing in include/ is a DAG file (read as a glob, and as a regular expression)\ninclude\n"
@@ -66,7 +73,7 @@ def build(
     if their_requirements:
         requirements = merge_requirements(text(read(their_requirements), their_requirements.name), requirements)
     else:
-        requirements = BEHIND + requirements
+        requirements = BEHIND + requirements + END
     ours = plugin_files(root)
     if wheels_for:
         ours |= wheels(requirements, wheels_for, root)
@@ -177,16 +184,21 @@ def unzipped(data: bytes, name: str) -> dict[str, Entry]:
 
 
 def merge_requirements(another: str, ours: str) -> str:
-    """Another's file as it is, and behind it each line of ours whose package it does not name."""
+    """Another's lines as they are, and behind them each line of ours whose package they do not name."""
     before = their_requirements_in(another).rstrip("\n")
     named = {distribution(line) for line in before.splitlines()}
     missing = [line for line in ours.splitlines() if distribution(line) and distribution(line) not in named]
-    return f"{before}\n\n{BEHIND}" + "".join(f"{line}\n" for line in missing)
+    return f"{before}\n\n{BEHIND}" + "".join(f"{line}\n" for line in missing) + END
 
 
 def their_requirements_in(requirements: str) -> str:
-    """What is not ours in a requirements.txt."""
-    return requirements.removeprefix(WITH_WHEELS).partition(BEHIND)[0]
+    """What is not ours in a requirements.txt: what is before our lines, and what was put behind them since."""
+    before, _, behind = requirements.removeprefix(WITH_WHEELS).partition(BEHIND)
+    ours, end, after = behind.partition(END)
+    if not end:
+        lines = [line for line in ours.splitlines() if not line.lstrip().startswith("#")]
+        after = "".join(f"{line}\n" for line in lines if line.strip() not in {"", *BEFORE_END})
+    return before + after
 
 
 def lost(name: str, before: bytes, now: bytes) -> str | None:

@@ -90,9 +90,10 @@ def deploy(
             put(place, key, data, before[key])
         for key in left_there(place, f"{dags}/{bundle.OURS}/", set(files)):
             print(f"Left there, though it is no longer part of the bundle; remove it by hand: {place.url(key)}")
-        # an update of the stack that has older ones would set the environment back
-        parameters = {f"{word}Version": versions[f"{place.prefix}{name}"] for name, word in VERSIONED.items()}
-        print("The template's parameters: " + " ".join(f"{name}={value}" for name, value in parameters.items()))
+        if not place.prefix:  # the template knows the two files at the bucket's root alone
+            # an update of the stack that has older ones would set the environment back
+            parameters = [f"{word}Version={versions[name]}" for name, word in VERSIONED.items()]
+            print("The template's parameters: " + " ".join(parameters))
 
 
 def check(folder: Path, root: Path) -> None:

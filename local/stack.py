@@ -16,9 +16,8 @@ import boto3
 from botocore.exceptions import ClientError
 from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types
 
-from local import bundle
 from local.config import ROOT, LocalError
-from local.deploy import said
+from local.deploy import VERSIONED, said
 
 TEMPLATE = ROOT / "include" / "cloudformation" / "cohort-flywheel.yaml"
 #: What the modeler's stack is asked for: its resources by their logical ids there, and our parameters.
@@ -72,6 +71,7 @@ def stack(
         if parameters["MakeEnvironment"] == "true":
             parameters |= subnets(parameters, given)
             if before:
+                check_routing(name, parameters, before)
                 parameters |= versions(client("mwaa"), parameters["EnvironmentName"], given)
         elif "VpcCidr" not in given and parameters["YourVpcId"]:
             parameters["VpcCidr"] = ranges(ec2, parameters["YourVpcId"])[0]
@@ -172,17 +172,40 @@ def subnets(parameters: Parameters, given: Mapping[str, str]) -> Parameters:
     return {name: str(each) for name, each in zip(SUBNETS, network.subnets(prefixlen_diff=8), strict=False)}
 
 
+def check_routing(name: str, parameters: Parameters, before: Mapping[str, str]) -> None:
+    """Raise LocalError where an environment that is there would get another way out.
+
+    It waits for that way by WayOut's Handle, and "updates aren't supported" there [AWS::CloudFormation::WaitCondition].
+    """
+    if before["MakeEnvironment"] == "true" and parameters["Routing"] != before["Routing"]:
+        raise LocalError(
+            f"The stack {name} was made with Routing={before['Routing']}, which is chosen once: CloudFormation cannot"
+            " change it. Make another stack, with a NAME, EnvironmentName, SettingsPrefix and VpcCidr of its own, or"
+            " add by hand what this one lacks: a NAT gateway, or an endpoint."
+        )
+
+
 def versions(mwaa: Any, environment: str, given: Mapping[str, str]) -> Parameters:
-    """The plugins and requirements that `make deploy` has given the environment since: an update must keep them."""
+    """The plugins and requirements that `make deploy` has given the environment since: an update must keep them.
+
+    Raises LocalError where it takes them from elsewhere than the template says, which an update would undo.
+    """
     try:
         now = mwaa.get_environment(Name=environment)["Environment"]
     except mwaa.exceptions.ResourceNotFoundException:
         return {}
-    return {
-        f"{word}Version": now[f"{word}S3ObjectVersion"]
-        for word, file in (("Plugins", bundle.PLUGINS), ("Requirements", bundle.REQUIREMENTS))
-        if f"{word}Version" not in given and now.get(f"{word}S3Path") == file
-    }
+    found = {}
+    for file, word in VERSIONED.items():
+        path = now.get(f"{word}S3Path")
+        if not path or f"{word}Version" in given:
+            continue
+        if path != file:
+            raise LocalError(
+                f"The environment {environment} takes {path}, and the stack would set it back to {file}, all that its"
+                " template knows: run `make deploy` without a PREFIX first, then update the stack."
+            )
+        found[f"{word}Version"] = now[f"{word}S3ObjectVersion"]
+    return found
 
 
 def check_network(ec2: Any, parameters: Parameters, our_peering: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,14 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", text)
 
 
+def runs(text: str) -> list[str]:
+    """Each three words in a row."""
+    ws = words(text)
+    return [" ".join(ws[i : i + 3]) for i in range(len(ws) - 2)]
+
+
 ALL = list(sentences())
+OFTEN = Counter(run for _, parts in ALL for run in {run for part in parts for run in runs(part)})
 RUNBOOK = " ".join(words((ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")))
 
 
@@ -41,7 +49,8 @@ def test_there_are_sentences() -> None:
 
 @pytest.mark.parametrize(("place", "parts"), ALL, ids=[place for place, _ in ALL])
 def test_the_runbook_knows_each_sentence(place: str, parts: list[str]) -> None:
-    """Three words in a row, of some part that has as many, or the whole of a text that has fewer."""
-    runs = [tuple(ws[i : i + 3]) for ws in map(words, parts) for i in range(len(ws) - 2)]
-    first = [" ".join(run) for run in runs][:4] or [" ".join(words(" ".join(parts)))]
-    assert any(run in RUNBOOK for run in first), f"docs/runbook.md has none of {first}"
+    """Three words in a row of its beginning that no other sentence has, or two such; all of a text that has fewer."""
+    first = [run for part in parts for run in runs(part)][:4] or [" ".join(words(" ".join(parts)))]
+    told = [run for run in first if run in RUNBOOK]
+    enough = len(told) > 1 or told == first or any(OFTEN[run] == 1 for run in told)
+    assert enough, f"docs/runbook.md has none of {first}, but {told}"

@@ -33,11 +33,17 @@ def facts(dag: Any) -> dict[str, Any]:
         "tags": sorted(dag.tags),
         "doc": dag.doc_md,
         "tasks": [task.task_id for task in dag.topological_sort()],
+        "before": {task.task_id: getattr(_before(task), "__name__", None) for task in dag.tasks},
         "params": {
             name: {"default": param.value, "description": param.description, **param.schema}
             for name, param in dag.params.items()
         },
     }
+
+
+def _before(task: Any) -> Any:
+    """The `pre_execute` that a task was given; a mapped one has it for its instances."""
+    return task.partial_kwargs.get("pre_execute") if task.is_mapped else task._pre_execute_hook
 
 
 def _dags(bag: Any) -> list[Any]:

@@ -125,6 +125,17 @@ def test_where_a_destination_mails_its_segments_the_dag_has_its_campaign(probed:
         assert dag["max_active_runs"] > 10
 
 
+def test_what_works_on_a_name_holds_it_first(probed: Any) -> None:
+    """And a segment file that is written is imported only while it is the newest of its name."""
+    for folder in probed["folders"]:
+        for dag_id, dag in folder["dags"].items():
+            if dag_id.startswith(DAILY):
+                of_name = {"extract", "enrich", "launch_campaign"} & {*dag["tasks"]}
+                wanted = dict.fromkeys(of_name, "claim_name")
+                wanted |= dict.fromkeys(["check_limits", "create_import_job"], "claim_file")
+                assert {task: name for task, name in dag["before"].items() if name} == wanted, dag_id
+
+
 def test_the_dags_are_these_and_no_others(found: Any) -> None:
     shipped, _ = found["folders"]
     assert shipped["import_errors"] == {}

@@ -251,12 +251,54 @@ def test_their_requirements_stay_as_they_are_and_ours_that_they_lack_follow(tmp_
     before, _, behind = merged.read_text(encoding="utf-8").partition(f"\n{bundle.BEHIND}")
     assert before == theirs.read_text(encoding="utf-8")
     ours = {line for line in bundle.lines_of(ROOT / "requirements.txt") if bundle.distribution(line)}
-    assert set(behind.splitlines()) == ours - {"pyyaml"}
+    assert behind.endswith(bundle.END)
+    assert set(behind.removesuffix(bundle.END).splitlines()) == ours - {"pyyaml"}
     again = bundle.merge_requirements(merged.read_text(encoding="utf-8"), "boto3\npandas\n")
-    assert again == f"{before}\n{bundle.BEHIND}boto3\n"  # ours of then is not theirs of now
+    assert again == f"{before}\n{bundle.BEHIND}boto3\n{bundle.END}"  # ours of then is not theirs of now
     theirs.write_bytes(b"\xff")
     with pytest.raises(LocalError, match="requirements.txt is not UTF-8: save it as that"):
         bundle.build(tmp_path / "build", their_requirements=theirs)
+
+
+OURS = "boto3\ngremlinpython\n"
+APPENDED = "# the warehouse\nsnowflake-connector-python\nboto3==1.40.0\n"
+
+
+def test_what_is_put_behind_our_requirements_is_theirs(built: Path) -> None:
+    plain = (built / "requirements.txt").read_text(encoding="utf-8")
+    merged = bundle.merge_requirements("pandas\n", OURS)
+    for before, theirs in ((plain, ""), (merged, "pandas\n\n"), (bundle.WITH_WHEELS + merged, "pandas\n\n")):
+        again = bundle.merge_requirements(before + APPENDED, OURS)
+        assert again == f"{theirs}{APPENDED}\n{bundle.BEHIND}gremlinpython\n{bundle.END}"
+        assert bundle.merge_requirements(again, OURS) == again
+        assert lost(before + APPENDED, again) is None
+        assert lost(before + APPENDED, before) == "snowflake-connector-python"
+
+
+def test_so_it_is_in_a_file_of_before_there_was_an_end(built: Path) -> None:
+    whole = (built / "requirements.txt").read_text(encoding="utf-8").removesuffix(bundle.END)
+    for ours in (whole, bundle.BEHIND + "boto3\norjson\n"):
+        assert lost(f"pandas\n\n{ours}", "pandas\n") is None
+        appended = f"pandas\n\n{ours}{APPENDED}"
+        again = bundle.merge_requirements(appended, OURS)
+        assert again == (
+            "pandas\n\nsnowflake-connector-python\nboto3==1.40.0\n\n" + f"{bundle.BEHIND}gremlinpython\n{bundle.END}"
+        )
+        assert lost(appended, again) is None
+        assert lost(appended, bundle.merge_requirements("pandas\n", OURS)) == "snowflake-connector-python"
+
+
+def test_an_older_pin_of_ours_never_stands_beside_the_new_line() -> None:
+    pinned = f"pandas\n\n{bundle.BEHIND}boto3\ngremlinpython==3.7.3\n"
+    merged = f"pandas\n\n{bundle.BEHIND}{OURS}{bundle.END}"
+    assert bundle.merge_requirements(pinned + bundle.END, OURS) == merged
+    # no version without an END wrote a pin, so it is somebody's, and stands instead of ours
+    assert bundle.merge_requirements(pinned, OURS).splitlines().count("gremlinpython==3.7.3") == 1
+    assert "gremlinpython\n" not in bundle.merge_requirements(pinned, OURS)
+
+
+def lost(before: str, now: str) -> str | None:
+    return bundle.lost("requirements.txt", before.encode(), now.encode())
 
 
 # --- for a web server without internet

@@ -122,8 +122,9 @@ def test_a_second_time_writes_nothing_and_an_edited_threshold_is_one_object(bund
     assert b"threshold: 3\n" in bundled.read(REGISTRY)
 
 
-def test_a_prefix_is_where_everything_lies(bundled: Bundled) -> None:
+def test_a_prefix_is_where_everything_lies(bundled: Bundled, capsys: pytest.CaptureFixture[str]) -> None:
     bundled.deploy(prefix="/a/folder/")
+    assert "The template's parameters" not in capsys.readouterr().out  # which are versions of the root's files
     assert {key for key in bundled.objects() if not key.startswith("a/folder/")} == set()
     assert {f"a/folder/{DAG}", "a/folder/plugins.zip"} <= set(bundled.objects())
 
@@ -338,6 +339,19 @@ def test_beside_others_the_merged_files_get_keys_of_their_own(bundled: Bundled, 
     bundled.build(into=bundled.save("cohort_flywheel/plugins.zip", tmp_path))
     with pytest.raises(LocalError, match="has 'pandas' of others in its requirements.txt"):
         environment.deploy(bundled, prefix="cohort_flywheel")
+
+
+def test_a_requirement_that_was_put_behind_ours_is_not_lost(bundled: Bundled, tmp_path: Path) -> None:
+    bundled.deploy()
+    appended = tmp_path / "requirements.txt"
+    appended.write_bytes(bundled.read("requirements.txt") + b"snowflake-connector-python\n")
+    version = bundled.put("their/requirements.txt", appended.read_bytes())
+    environment = Environment(RequirementsS3Path="their/requirements.txt", RequirementsS3ObjectVersion=version)
+    with pytest.raises(LocalError, match="has 'snowflake-connector-python' of others in its requirements.txt"):
+        environment.deploy(bundled)
+    bundled.build(their_requirements=appended)
+    assert environment.deploy(bundled, updates=True) == newest(bundled)
+    assert b"snowflake-connector-python\n" in bundled.read("requirements.txt")
 
 
 def shared(tmp_path: Path) -> tuple[Path, Path]:

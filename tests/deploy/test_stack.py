@@ -259,8 +259,29 @@ def test_an_update_keeps_what_was_given_and_what_make_deploy_gave_the_environmen
     changed = {"PluginsVersion": "v7", "RequirementsVersion": "v3", "RejectDays": "7"}
     assert account.make(RejectDays="7") == first | changed
     assert account.make(PluginsVersion="v6")["PluginsVersion"] == "v6"  # back to an earlier one
-    account.environment["PluginsS3Path"] = "theirs/plugins.zip"  # which is not ours to say
-    assert account.make()["PluginsVersion"] == "v6"
+
+
+@pytest.mark.parametrize(("word", "file"), [("Plugins", "plugins.zip"), ("Requirements", "requirements.txt")])
+def test_an_update_that_would_set_back_a_bundle_under_a_prefix_is_refused(
+    account: Account, word: str, file: str
+) -> None:
+    first = account.make()
+    account.environment = {f"{word}S3Path": f"a/{file}", f"{word}S3ObjectVersion": "v7"}
+    account.refused(
+        f"The environment {OURS} takes a/{file}, and the stack would set it back to {file}, .*"
+        " run `make deploy` without a PREFIX first",
+        RejectDays="7",
+    )
+    assert account.make(**{f"{word}Version": "v6"}) == first | {f"{word}Version": "v6"}  # who says so sets it back
+    account.environment[f"{word}S3Path"] = file
+    assert account.make()[f"{word}Version"] == "v7"
+
+
+def test_routing_is_chosen_once(account: Account) -> None:
+    assert account.make(Routing="private")["Routing"] == "private"
+    account.refused(f"The stack {OURS} was made with Routing=private, which is chosen once: .* another", Routing="nat")
+    assert account.make(RejectDays="7")["Routing"] == "private"  # an update that does not name it keeps it
+    assert account.make(Routing="private", RejectDays="8")["RejectDays"] == "8"
 
 
 # --- what moto never answers: botocore's model judges the answers

@@ -63,7 +63,7 @@ def test_after_a_job_that_failed_the_cleared_task_makes_another_into_the_same_se
     up.pinpoint(fail_next_jobs=1)
     run_id = up.trigger({"cohort": "ea_reputation", "threshold": -70})
     up.end(run_id, "failed")
-    assert "clear create_import_job and what follows" in up.said(run_id, "wait_for_import_job")
+    assert "clear enrich and what follows" in up.said(run_id, "wait_for_import_job")
     clear(up, run_id, "create_import_job")
     wait_until(lambda: up.run(run_id)["state"] not in ("success", "failed"), "the cleared run runs again", up, 60)
     up.end(run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -10,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.operators.outside import outside
 from cohort_flywheel.operators.state import State
+from cohort_flywheel.source import is_the_days
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,6 +28,27 @@ def claim_name(context: Context) -> None:
     plan = context["ti"].xcom_pull(task_ids="plan")
     with outside("Clearing this task is safe: it waits for nobody, and takes over once the other run has ended."):
         hold(State(S3Hook(), plan["state_bucket"]), plan["claim_key"], plan["name"], context)
+
+
+def claim_file(context: Context) -> None:
+    """Hold the name as `claim_name` does, for a segment file that is written; the `pre_execute` of what imports it.
+
+    Fails once another run has worked on the name since: who is in this file may have said no by then.
+    """
+    plan, mine = context["ti"].xcom_pull(task_ids="plan"), this_run(context)
+    with outside("Clearing this task is safe: it fails again until the file is written anew."):
+        state = State(S3Hook(), plan["state_bucket"])
+        found, result = state.claim(plan["claim_key"]), None
+        if not found and is_the_days(plan) and not plan["dry_run"]:
+            result = state.result(plan["cohort"], plan["threshold"], datetime.fromisoformat(plan["as_of"]))
+        last = found[0] if found else result and result["run"]
+        if last and last != mine and not (found and state_of(context["ti"], last) in AT_WORK):
+            raise FlywheelError(
+                f"run {last['run_id']} of DAG {last['dag_id']} has worked on {plan['name']} since this run's segment"
+                " file was written: use that run's segment, or clear enrich and what follows it, which asks for"
+                " consent and the do-not-contact list again"
+            )
+        hold(state, plan["claim_key"], plan["name"], context)
 
 
 def hold(state: State, key: str, name: str, context: Context) -> None:

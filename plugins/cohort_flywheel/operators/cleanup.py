@@ -138,6 +138,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         """What each report and each result tells."""
         bucket, progress = self.settings["state_bucket"], Progress(self.log, "reports and results read")
         for key in chain(keys(self.s3, bucket, "reports/"), keys(self.s3, bucket, f"{DRY_RUN}reports/")):
+            if not key.endswith(".json"):
+                continue  # a campaign's mail, kept beside its report
             found = get_json(self.s3, bucket, key)
             if found and (made := cleanup.of_report(key, found[0])):
                 yield made

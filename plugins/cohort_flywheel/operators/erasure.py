@@ -173,4 +173,5 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
 
     def _remove_list(self, bucket: str) -> None:
         for version in versions(self.s3, bucket, PLAYERS_KEY):
-            delete_version(self.s3, version)
+            if version.key == PLAYERS_KEY:  # a prefix alone: another file may begin so
+                delete_version(self.s3, version)

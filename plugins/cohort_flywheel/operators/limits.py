@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.hooks.s3 import copy_unless_equal
 from cohort_flywheel.limits import judge_limits, refusal
-from cohort_flywheel.membership import Members
+from cohort_flywheel.membership import Members, is_beyond
 from cohort_flywheel.names import segment_part_key
 from cohort_flywheel.operators.claim import this_run
 from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator, enrich_arguments
@@ -78,7 +78,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             state = State(s3, self.plan["state_bucket"])
             self.segment = self._combine(self.parts)
             judged = self._judge(state, folder, ti)
-            snapshot = self._make_final(state, context, judged)
+            snapshot = self._make_final(state, context, judged, done)
             if snapshot and snapshot != self.extract["snapshot_key"]:
                 self._make_again(folder, done, snapshot)
                 judged = self._judge(state, folder, ti)
@@ -154,22 +154,27 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             by, reason = judged["override"]["by"], judged["override"]["reason"]
             self.log.warning("%s lets this run through (%s): %s", by, reason, why)
             return None
-        as_of = datetime.fromisoformat(self.plan["as_of"])
-        same = " source=snapshot (which has these figures)," if self.extract["snapshot_key"] else ""
+        plan, as_of = self.plan, datetime.fromisoformat(self.plan["as_of"])
+        milder = is_beyond(plan["floor"], plan["direction"], plan["threshold"])
+        from_it = self.extract["snapshot_key"] and not milder
+        same = " source=snapshot (these figures, unless the graph was read again since)," if from_it else ""
         return (
-            f"{self.plan['name']} is outside the limits of its cohort: {why}; nothing is imported, and a snapshot of"
-            " its own stays pending. Look at the graph and at the contacts; if the figures are right, trigger a new run"
-            f" with{same} override_limits and override_reason, and, once a later day is complete, with the logical date"
+            f"{plan['name']} is outside the limits of its cohort: {why}; nothing is imported, and a snapshot of its own"
+            " stays pending. Look at the graph and at the contacts; if the figures are right, trigger a new run with"
+            f" cohort={plan['cohort']}, threshold={plan['threshold']},{same} override_limits and override_reason, and,"
+            " once a later day is complete, with the logical date"
             f" {as_of + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ} and no data interval (clearing this one keeps its"
             " params)"
         )
 
-    def _make_final(self, state: State, context: Context, judged: Mapping[str, Any]) -> str | None:
+    def _make_final(self, state: State, context: Context, judged: Mapping[str, Any], done: list[str]) -> str | None:
         plan, key = self.plan, self.extract["snapshot_key"]
         if key is None or plan["dry_run"]:
             return key
         by = this_run(context) | {"override": judged["override"]}
-        return state.make_final(plan["cohort"], datetime.fromisoformat(plan["as_of"]), key, by)
+        final = state.make_final(plan["cohort"], datetime.fromisoformat(plan["as_of"]), key, by)
+        done.append(f"the day's snapshot is {final}, for good")
+        return final
 
     def _make_again(self, folder: Path, done: list[str], snapshot: str) -> None:
         """Another run's read of the graph is the day's: this run's result comes from that one."""
@@ -195,11 +200,12 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         """From the state bucket to where the destination reads: only here can it be imported."""
         plan, sha256 = self.plan, self.segment["sha256"]
         bucket, parts = plan["segment_bucket"], []
+        done.append(f"parts of the segment file may lie in {bucket}")
         for index, part in enumerate(self.segment["parts"]):
             key = segment_part_key(plan["segment_folder"], plan["name"], sha256, index)
             copy_unless_equal(s3, (plan["state_bucket"], part["s3_key"]), (bucket, key), part["sha256"])
             parts.append(part | {"s3_key": key})
         key = parts[0]["s3_key"].rpartition("/")[0] + "/"
         url = f"s3://{bucket}/{key}"
-        done.append(f"the segment file was put at {url}")
+        done[-1] = f"the segment file was put at {url}"
         self.segment = self.segment | {"s3_bucket": bucket, "s3_key": key, "s3_url": url, "parts": parts}

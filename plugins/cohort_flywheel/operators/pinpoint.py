@@ -143,7 +143,7 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
                 raise FlywheelError(
                     f"import job {self.job_id} refused {failures} of {expected} rows and {pieces} pieces: do not send"
                     " to its segment; read the reasons with `aws pinpoint get-import-job`, mend the cause, delete the"
-                    " segment (`aws pinpoint delete-segment`), and clear create_import_job and what follows it"
+                    " segment (`aws pinpoint delete-segment`), and clear enrich and what follows it"
                 )
             segment_id = job["Definition"].get("SegmentId")
             if not segment_id:
@@ -154,7 +154,7 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
             if imported_from != job["Definition"]["S3Url"]:
                 raise FlywheelError(
                     f"segment {segment_id} was imported from {imported_from} since: another run has changed it; clear"
-                    " create_import_job and what follows it, if this run's file shall be the one"
+                    " enrich and what follows it, if this run's file shall be the one"
                 )
             if size != expected:
                 raise FlywheelError(

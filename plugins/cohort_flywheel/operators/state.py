@@ -107,6 +107,11 @@ class State:
         put_json(self._s3, self._bucket, key, result)
         return key
 
+    def result(self, cohort: str, threshold: int, as_of: datetime) -> dict[str, Any] | None:
+        """What the verified segment of an as-of came to, or None."""
+        found = get_json(self._s3, self._bucket, names.result_key(cohort, threshold, as_of))
+        return found[0] if found else None
+
     def previous_result(self, cohort: str, threshold: int, as_of: datetime) -> dict[str, Any] | None:
         """The result of the greatest earlier as-of, or None."""
         now = names.result_key(cohort, threshold, as_of)

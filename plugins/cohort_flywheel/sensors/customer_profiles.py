@@ -112,6 +112,6 @@ class CustomerProfilesUploadJobsSensor(AwsBaseSensor[CustomerProfilesHook]):
                         f"upload job {job_id} has ended as {job['Status']}{why}: {failed:,} rows refused, {created:,}"
                         f" profiles created, {updated:,} updated: do not send to the segment. Look at the job in the"
                         " console of Amazon Connect (Customer segments), correct the cause, then clear"
-                        " create_import_job and what follows it, which uploads all again"
+                        " enrich and what follows it, which uploads all again"
                     )
         return running

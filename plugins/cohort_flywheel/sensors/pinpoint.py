@@ -91,7 +91,7 @@ class PinpointImportJobSensor(AwsBaseSensor[PinpointHook]):
                     f"import job {self.job_id} FAILED: {job.get('TotalFailures', 0)} rows of"
                     f" {job.get('TotalProcessed', 0)}, {job.get('FailedPieces', 0)} pieces of"
                     f" {job.get('TotalPieces', 0)} ({reasons(job.get('Failures', []))}): correct the cause, then"
-                    " clear create_import_job and what follows it"
+                    " clear enrich and what follows it"
                 )
         self.log.info("import job %s is %s", self.job_id, job["JobStatus"])
         return bool(job["JobStatus"] == "COMPLETED")

@@ -25,8 +25,8 @@ _ADVICE = {
         " the do-not-contact list, and clear enrich and what follows it"
     ),
     False: (
-        "look at its FailureInfo (`aws sesv2 get-import-job`), correct the cause, then clear create_import_job and"
-        " what follows it, which imports who is not on the list yet"
+        "look at its FailureInfo (`aws sesv2 get-import-job`), correct the cause, then clear enrich and what"
+        " follows it, which imports who is not on the list yet"
     ),
 }
 

@@ -10,8 +10,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.operators.claim import claim_name, hold, this_run, word
+from cohort_flywheel.operators.claim import claim_file, claim_name, hold, this_run, word
 from cohort_flywheel.operators.state import State
+from tests.cohort_flywheel.operators.conftest import NEWEST
 
 KEY, NAME = "claims/n.json", "n"
 FIRST = {"dag_id": "cohort_to_segment", "run_id": "scheduled__1"}
@@ -192,3 +193,61 @@ def test_a_claim_that_cannot_be_judged_is_tried_again(
     with pytest.raises(AirflowException) as raised:
         claim_name(context)
     assert not isinstance(raised.value, AirflowFailException)
+
+
+# --- before a segment file is imported -------------------------------------------------------------------
+
+OF_THE_DAY = ("ea_atrisk", 2, NEWEST)
+
+
+def test_a_file_is_imported_by_the_run_that_holds_its_name(before_a_task: Any, state: State) -> None:
+    context, plan = before_a_task
+    claim_name(context)
+    state.put_result(*OF_THE_DAY, {"run": FIRST})  # of an earlier run, before this one began
+    claim_file(context)
+    found = state.claim(plan["claim_key"])
+    assert found and found[0] == this_run(context)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_file_is_stale_once_another_run_has_worked_on_the_name(
+    before_a_task: Any, state: State, verified: bool
+) -> None:
+    """Who is in it may have said no by the time at which the other file was written."""
+    context, plan = before_a_task
+    if verified:
+        state.put_result(*OF_THE_DAY, {"run": FIRST})
+    else:
+        state.take(plan["claim_key"], FIRST, None)
+    before = state.claim(plan["claim_key"])
+    for _ in range(2):  # a refusal takes nothing over
+        with pytest.raises(AirflowFailException) as raised:
+            claim_file(context)
+        text = str(raised.value)
+        assert "run scheduled__1 of DAG cohort_to_segment has worked on ea_atrisk_2_2026-11-22_00-00-00 since" in text
+        assert "clear enrich and what follows it" in text
+        assert state.claim(plan["claim_key"]) == before
+    claim_name(context)  # before enrich
+    claim_file(context)
+
+
+def test_a_run_that_is_at_work_is_waited_for_first(before_a_task: Any, state: State) -> None:
+    context, plan = before_a_task
+    state.take(plan["claim_key"], FIRST, None)
+    context["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
+    with pytest.raises(AirflowFailException, match="is running and makes the same result"):
+        claim_file(context)
+
+
+def test_a_finished_run_may_be_cleared_from_its_import_on(before_a_task: Any, state: State) -> None:
+    context, _ = before_a_task
+    state.put_result(*OF_THE_DAY, {"run": this_run(context)})
+    claim_file(context)
+
+
+@pytest.mark.parametrize("other", [{"source": "live"}, {"dry_run": True}])
+def test_what_is_not_the_days_has_no_result_of_the_day(before_a_task: Any, state: State, other: dict[str, Any]) -> None:
+    context, plan = before_a_task
+    context["ti"].xcoms["plan", "return_value"] = plan | other
+    state.put_result(*OF_THE_DAY, {"run": FIRST})
+    claim_file(context)

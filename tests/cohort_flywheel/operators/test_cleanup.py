@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.destinations import pinpoint as destination
@@ -18,6 +19,7 @@ from cohort_flywheel.names import endpoint_id
 from cohort_flywheel.operators import cleanup as module
 from cohort_flywheel.operators.claim import hold
 from cohort_flywheel.operators.cleanup import CohortCleanupOperator
+from cohort_flywheel.operators.launch import put_sample
 from local.config import ROOT
 from tests.cohort_flywheel.operators.conftest import NEWEST
 from tests.cohort_flywheel.whole_runs import Runs
@@ -90,6 +92,14 @@ def test_an_old_run_goes_and_the_newest_stays(runs: Runs, clean_up: CleanUp, cap
     again = clean_up(dry_run=False)
     assert (again["segments"], again["recipients"], again["objects"], again["bytes"]) == (0, 0, 0, 0)
     assert of(runs, staying) == {"export", "segments", "staged", "rejects"}
+
+
+def test_a_campaigns_mail_beside_a_report_is_no_report(runs: Runs, clean_up: CleanUp) -> None:
+    old = runs.run(OLD, {ANN: 3})
+    runs.run(LATER, {BOB: 3})
+    assert put_sample(S3Hook(), old["plan"], "<p>Hi</p>").endswith(".html")
+    found = clean_up()
+    assert (found["past_keep_by"], found["kept"]) == (1, 1)
 
 
 def test_every_version_of_a_file_goes_and_its_delete_markers(runs: Runs, clean_up: CleanUp) -> None:

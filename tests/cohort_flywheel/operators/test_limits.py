@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -132,9 +133,11 @@ def test_a_staged_file_that_is_gone_is_a_sentence(
     with pytest.raises(
         AirflowFailException,
         match="is gone or has changed since it was made: clear the task that makes it, with downstream",
-    ):
+    ) as raised:
         door.check(task)
     assert imports() == {}
+    told = str(raised.value).partition("Outside: ")[2]
+    assert re.match(r"the day's snapshot is snapshots/\S+, for good; parts of the segment file may lie in", told)
 
 
 def keys(output: dict[str, Any]) -> list[str]:
@@ -213,7 +216,8 @@ def test_each_limit_refuses(door: Door, kept: Any, imports: Any, limit: str) -> 
     assert text.startswith("ea_atrisk_2_2026-11-22_00-00-00 is outside the limits of its cohort: ")
     assert sentence in text
     assert (
-        "trigger a new run with source=snapshot (which has these figures), override_limits and override_reason" in text
+        "trigger a new run with cohort=ea_atrisk, threshold=2, source=snapshot (these figures, unless the graph was"
+        " read again since), override_limits and override_reason" in text
     )
     assert "the logical date 2026-11-22T00:01:00Z and no data interval" in text
     assert "Outside: nothing was changed." in text
@@ -223,6 +227,14 @@ def test_each_limit_refuses(door: Door, kept: Any, imports: Any, limit: str) -> 
     judged = door.ti.xcoms["check_limits", "judged"]
     assert [v["limit"] for v in judged["limits"] if not v["holds"]] == [limit]
     assert ("check_limits", "return_value") not in door.ti.xcoms
+
+
+def test_what_is_milder_than_the_floor_is_in_no_snapshot(door: Door, kept: Any) -> None:
+    kept(DAY, THREE)
+    task = door.run({"max_members": 2})
+    task.plan = task.plan | {"floor": 3}
+    with pytest.raises(StoppedByLimitError, match="with cohort=ea_atrisk, threshold=2, override_limits and override_r"):
+        door.check(task)
 
 
 @pytest.mark.parametrize("limit", EACH)
@@ -362,7 +374,7 @@ def test_where_an_earlier_segment_still_has_players_the_run_fails(door: Door, ke
         raise AirflowFailException("segment s1 still has players")
 
     task.check_nobody_stays = somebody_stays
-    with pytest.raises(AirflowFailException, match="segment s1 still has players"):
+    with pytest.raises(AirflowFailException, match="segment s1 still has players.* snapshot is snapshots/.*for good"):
         door.check(task)
 
 

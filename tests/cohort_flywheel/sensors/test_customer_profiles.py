@@ -106,7 +106,7 @@ def test_a_job_that_ended_badly_fails_with_its_counts(
     assert event["status"] == "error"
     with pytest.raises(AirflowFailException, match=f"has ended as {told}: do not send to the segment") as raised:
         waiting.execute_complete({}, event)
-    assert "clear create_import_job and what follows it" in str(raised.value)
+    assert "clear enrich and what follows it" in str(raised.value)
 
 
 def test_a_job_that_was_stopped_fails(sensor: Any, domain: Domain) -> None:
