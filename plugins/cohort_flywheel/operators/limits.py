@@ -37,6 +37,7 @@ class StoppedByLimitError(AirflowFailException):
 class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     """Stop a run that is outside its limits; else make its snapshot final, and release its segment file.
 
+    A read of the graph that found nobody at all stays pending: a later run of the day reads again.
     The parts of the segment file are put together first. Where another run of the day was faster with a snapshot of
     its own, the extract and the segment file are made again, here, from that one. A dry run ends here, and an empty
     cohort unless the destination takes it: what follows directly is skipped. Returns (each also an XCom of its own)
@@ -171,8 +172,14 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         plan, key = self.plan, self.extract["snapshot_key"]
         if key is None or plan["dry_run"]:
             return key
+        as_of = datetime.fromisoformat(plan["as_of"])
+        nothing = not self.extract["vertices_read"] and not judged["override"]
+        if nothing and not state.final_snapshot(plan["cohort"], as_of):
+            # good news, or a graph that was not loaded yet, which must not be that day for ever
+            self.log.warning("the graph had nobody beyond the floor: its read stays pending, as %s", key)
+            return str(key)
         by = this_run(context) | {"override": judged["override"]}
-        final = state.make_final(plan["cohort"], datetime.fromisoformat(plan["as_of"]), key, by)
+        final = state.make_final(plan["cohort"], as_of, key, by)
         done.append(f"the day's snapshot is {final}, for good")
         return final
 

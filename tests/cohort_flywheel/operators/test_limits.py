@@ -366,8 +366,30 @@ def test_an_empty_cohort_goes_on_where_the_destination_takes_it(door: Door, kept
     assert body.count("\n") == 1
 
 
+@pytest.mark.parametrize("override", [False, True])
+def test_a_read_that_found_nobody_at_all_is_not_that_day_for_ever(door: Door, kept: Any, override: bool) -> None:
+    """Unless a person says so: the graph may not have been loaded yet."""
+    nobody = kept(DAY, {})
+    with pytest.raises(DownstreamTasksSkipped):
+        door.check(door.run({"min_members": 1}, **OVERRIDE) if override else door.run())
+    assert door.ti.xcoms["check_limits", "return_value"]["snapshot"] == nobody
+    assert (door.state.final_snapshot("ea_atrisk", DAY) is not None) is override
+    if not override:
+        later = kept(DAY, THREE, minutes=60)
+        assert door.check(door.run())["snapshot"] == later
+        assert door.state.final_snapshot("ea_atrisk", DAY) is not None
+
+
+def test_a_read_that_found_nobody_gives_way_to_the_days(door: Door, kept: Any) -> None:
+    kept(DAY, {}, minutes=60)
+    task = door.run()
+    winners = kept(DAY, THREE, final=True)
+    output = door.check(task)
+    assert (output["snapshot"], output["rows"]) == (winners, 3)
+
+
 def test_where_an_earlier_segment_still_has_players_the_run_fails(door: Door, kept: Any) -> None:
-    kept(DAY, {})
+    kept(DAY, {"ann": 2})
     task = door.run()
 
     def somebody_stays(plan: Any) -> None:
