@@ -42,7 +42,7 @@ def claim_file(context: Context) -> None:
         if not found and is_the_days(plan) and not plan["dry_run"]:
             result = state.result(plan["cohort"], plan["threshold"], datetime.fromisoformat(plan["as_of"]))
         last = found[0] if found else result and result["run"]
-        if last and last != mine and not (found and state_of(context["ti"], last) in AT_WORK):
+        if last and last != mine:
             raise FlywheelError(
                 f"run {last['run_id']} of DAG {last['dag_id']} has worked on {plan['name']} since this run's segment"
                 " file was written: use that run's segment, or clear enrich and what follows it, which asks for"

@@ -231,12 +231,15 @@ def test_a_file_is_stale_once_another_run_has_worked_on_the_name(
     claim_file(context)
 
 
-def test_a_run_that_is_at_work_is_waited_for_first(before_a_task: Any, state: State) -> None:
+def test_a_file_is_stale_too_while_the_other_run_is_at_work(before_a_task: Any, state: State) -> None:
+    """To wait for its end would not help: what helps is refused until then."""
     context, plan = before_a_task
     state.take(plan["claim_key"], FIRST, None)
     context["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
-    with pytest.raises(AirflowFailException, match="is running and makes the same result"):
+    with pytest.raises(AirflowFailException, match="scheduled__1 .* has worked on .* since.*clear enrich and"):
         claim_file(context)
+    with pytest.raises(AirflowFailException, match="is running and makes the same result"):
+        claim_name(context)  # before enrich
 
 
 def test_a_finished_run_may_be_cleared_from_its_import_on(before_a_task: Any, state: State) -> None:
