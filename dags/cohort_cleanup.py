@@ -18,9 +18,9 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Param
 
-from cohort_flywheel.include import include_folder
-from cohort_flywheel.operators.cleanup import CohortCleanupOperator
-from cohort_flywheel.registry import Registry, read_registry
+from cohort_flywheel.config.include import include_folder
+from cohort_flywheel.config.registry import Registry, read_registry
+from cohort_flywheel.governance.cleanup_operator import CohortCleanupOperator
 
 REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
 

@@ -34,20 +34,20 @@ import pendulum
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
 
-from cohort_flywheel.cohorts import CAMPAIGN_MODES
+from cohort_flywheel.campaign.operators import CampaignApprovalOperator
+from cohort_flywheel.config.cohorts import CAMPAIGN_MODES
+from cohort_flywheel.config.include import include_folder
+from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.destinations import destination, has_campaigns
-from cohort_flywheel.include import include_folder
-from cohort_flywheel.operators.approve import CampaignApprovalOperator
-from cohort_flywheel.operators.claim import claim_file, claim_name
-from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator, enrich_arguments
-from cohort_flywheel.operators.extract import CohortExtractOperator
-from cohort_flywheel.operators.limits import CohortLimitsOperator
-from cohort_flywheel.operators.notify import on_failure
-from cohort_flywheel.operators.plan import CohortPlanOperator
-from cohort_flywheel.operators.report import CohortReportOperator, ReportSources
-from cohort_flywheel.operators.result import CohortResultOperator
-from cohort_flywheel.registry import Registry, read_registry
-from cohort_flywheel.source import SOURCES
+from cohort_flywheel.runs.lock_store import claim_file, claim_name
+from cohort_flywheel.runs.notifications import on_failure
+from cohort_flywheel.runs.plan_operator import CohortPlanOperator
+from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
+from cohort_flywheel.runs.result_operator import CohortResultOperator
+from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
+from cohort_flywheel.segment.extract_operator import CohortExtractOperator
+from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
+from cohort_flywheel.segment.source import SOURCES
 
 REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
 

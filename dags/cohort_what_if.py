@@ -20,10 +20,10 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Param
 
-from cohort_flywheel.include import include_folder
-from cohort_flywheel.operators.what_if import CohortWhatIfOperator
-from cohort_flywheel.registry import Registry, read_registry
-from cohort_flywheel.what_if import DEFAULT_DAYS
+from cohort_flywheel.config.include import include_folder
+from cohort_flywheel.config.registry import Registry, read_registry
+from cohort_flywheel.what_if.counts import DEFAULT_DAYS
+from cohort_flywheel.what_if.operators import CohortWhatIfOperator
 
 REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
 

@@ -104,8 +104,8 @@ def check(folder: Path, root: Path) -> None:
         raise LocalError(f"{changed} is not as it was when the bundle was built: run `make bundle` again, as before.")
     if str(ROOT / "plugins") not in sys.path:
         sys.path.insert(0, str(ROOT / "plugins"))
+    from cohort_flywheel.config.registry import read_registry
     from cohort_flywheel.errors import FlywheelError
-    from cohort_flywheel.registry import read_registry
 
     try:
         registry = read_registry(folder / bundle.DAGS / bundle.OURS / "include" / "cohorts.yaml")

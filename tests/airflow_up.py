@@ -204,7 +204,7 @@ class Up:
         found = [report for report in reports if report["run"]["dag_id"] == dag_id]
         assert len(found) == 1, f"{len(found)} reports of {run_id}:\n{self.told(run_id, dag_id)}"
         validate(
-            found[0], json.loads((ROOT / "plugins/cohort_flywheel/report.schema.json").read_text(encoding="utf-8"))
+            found[0], json.loads((ROOT / "plugins/cohort_flywheel/runs/report.schema.json").read_text(encoding="utf-8"))
         )
         return found[0]
 

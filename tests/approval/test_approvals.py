@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.cohorts import CAMPAIGN_MODES
+from cohort_flywheel.config.cohorts import CAMPAIGN_MODES
 from tests.airflow_up import DAG_ID, Up, wait_until
 from tests.e2e.test_runs import Leaks, segment_rows
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator, enrich_arguments
-from cohort_flywheel.operators.extract import CohortExtractOperator
-from cohort_flywheel.operators.limits import CohortLimitsOperator
-from cohort_flywheel.operators.plan import CohortPlanOperator
+from cohort_flywheel.runs.plan_operator import CohortPlanOperator
+from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
+from cohort_flywheel.segment.extract_operator import CohortExtractOperator
+from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
 from local import sample, seed
 from local.servers import airflow_environment
 from tests.airflow_up import DAG_ID, Up, wait_until

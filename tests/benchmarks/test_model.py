@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel import membership
+from cohort_flywheel.segment import members as membership
 from tests.benchmarks import model, results
 
 #: What the model may miss the run of a million by, on the wall and in CPU: runs of one machine differ by a tenth.

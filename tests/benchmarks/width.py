@@ -91,8 +91,8 @@ def main() -> int:
 
 def cut(bench: rounds.Bench) -> dict[int, list[dict[str, Any]]]:
     """Put one extract of all players; by number, the shards that it is cut into."""
-    from cohort_flywheel.membership import Member, write_extract
-    from cohort_flywheel.segment_file import digest
+    from cohort_flywheel.segment.members import Member, write_extract
+    from cohort_flywheel.segment.segment_file import digest
 
     made, path = {}, bench.folder / "extract.json"
     for number in SHARDS:
@@ -108,7 +108,7 @@ def cut(bench: rounds.Bench) -> dict[int, list[dict[str, Any]]]:
 
 def enrich_names(bench: rounds.Bench) -> dict[str, Any]:
     """The operator's arguments but the shard; each run has files of its own."""
-    from cohort_flywheel.operators.dynamodb import enrich_arguments
+    from cohort_flywheel.segment.enrich_operator import enrich_arguments
     from tests.benchmarks.peers.ours import _plan
 
     extract = {"s3_bucket": bench.config.export_bucket, "s3_key": "width.json"}
@@ -233,7 +233,7 @@ def side_by_side(bench: rounds.Bench, kind: str, work: list[list[Any]], names: d
 def part(job: dict[str, Any]) -> int:
     """In a process of `side_by_side`: ready, go, work, end."""
     if job["kind"] == "plain":
-        from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator
+        from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator
 
     print("ready", flush=True)
     sys.stdin.readline()

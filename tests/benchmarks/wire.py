@@ -26,7 +26,7 @@ def graph_request(job: dict[str, Any]) -> bytes:
     from gremlin_python.driver.request import RequestMessage
     from gremlin_python.driver.serializer import GraphSONSerializersV3d0
 
-    from cohort_flywheel.operators.gremlin import _traversal
+    from cohort_flywheel.segment.gremlin_to_s3_operator import _traversal
 
     bytecode = _traversal("player", job["property"], "above", 2, []).bytecode
     message = RequestMessage("traversal", "bytecode", {"gremlin": bytecode, "aliases": {"g": "g"}, "batchSize": 2048})

@@ -18,10 +18,10 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-from cohort_flywheel.membership import Vertex
-from cohort_flywheel.operators.state import State
-from cohort_flywheel.segment_file import digest
-from cohort_flywheel.snapshot import Header, SnapshotFile
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.members import Vertex
+from cohort_flywheel.segment.segment_file import digest
+from cohort_flywheel.segment.snapshot import Header, SnapshotFile
 from local import seed
 from local.config import ROOT, Config
 from local.seed import Seeded

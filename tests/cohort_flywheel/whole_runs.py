@@ -14,14 +14,17 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import DownstreamTasksSkipped
 from botocore.exceptions import ClientError
 
+from cohort_flywheel.destinations.pinpoint.operators import (
+    PinpointCreateImportJobOperator,
+    PinpointVerifySegmentOperator,
+)
+from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
 from cohort_flywheel.hooks.s3 import Version, delete_version, versions
-from cohort_flywheel.operators.claim import hold
-from cohort_flywheel.operators.limits import CohortLimitsOperator
-from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
-from cohort_flywheel.operators.report import CohortReportOperator, ReportSources
-from cohort_flywheel.operators.result import CohortResultOperator
-from cohort_flywheel.operators.state import State
-from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
+from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
+from cohort_flywheel.runs.result_operator import CohortResultOperator
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
 
 #: Without a limit that a handful of players breaks.
 LIMITS = {"min_members": 0, "max_members": 1000, "max_change_percent": 100_000, "max_reject_percent": 100}

@@ -143,7 +143,7 @@ def test_a_change_makes_the_bundle_stale(built: Path, tmp_path: Path) -> None:
     assert bundle.stale(built, copy) is None
     for name, known_as in {
         "include/cohorts.yaml": "dags/cohort_flywheel/include/cohorts.yaml",
-        "plugins/cohort_flywheel/names.py": "cohort_flywheel/names.py",
+        "plugins/cohort_flywheel/runs/names.py": "cohort_flywheel/runs/names.py",
         "requirements.txt": "requirements.txt",
     }.items():
         before = (copy / name).read_text(encoding="utf-8")
@@ -192,7 +192,7 @@ def test_an_earlier_version_of_ours_is_replaced_and_what_we_dropped_goes(built: 
     for name in ("dags", "include", "plugins"):
         shutil.copytree(ROOT / name, copy / name)
     shutil.copy(ROOT / "requirements.txt", copy)
-    (copy / "plugins/cohort_flywheel/names.py").write_text("OLD = True\n", encoding="utf-8")
+    (copy / "plugins/cohort_flywheel/runs/names.py").write_text("OLD = True\n", encoding="utf-8")
     (copy / "plugins/cohort_flywheel/dropped.py").write_text("OLD = True\n", encoding="utf-8")
     theirs = zip_of(tmp_path / "theirs.zip", THEIR_PLUGINS)
     bundle.build(tmp_path / "old", into=theirs, root=copy)
@@ -202,9 +202,9 @@ def test_an_earlier_version_of_ours_is_replaced_and_what_we_dropped_goes(built: 
 
 
 def test_a_name_of_ours_with_bytes_that_were_never_ours_is_refused(tmp_path: Path) -> None:
-    theirs = zip_of(tmp_path / "theirs.zip", {**THEIR_PLUGINS, "cohort_flywheel/names.py": "MINE = 1\n"})
+    theirs = zip_of(tmp_path / "theirs.zip", {**THEIR_PLUGINS, "cohort_flywheel/runs/names.py": "MINE = 1\n"})
     with pytest.raises(
-        LocalError, match=r"theirs.zip has a cohort_flywheel/names.py that is neither .* rename it there"
+        LocalError, match=r"theirs.zip has a cohort_flywheel/runs/names.py that is neither .* rename it there"
     ):
         bundle.build(tmp_path / "build", into=theirs)
     assert not (tmp_path / "build").exists()
@@ -213,7 +213,7 @@ def test_a_name_of_ours_with_bytes_that_were_never_ours_is_refused(tmp_path: Pat
 def test_an_earlier_version_that_was_edited_there_is_refused(tmp_path: Path) -> None:
     bundle.build(tmp_path / "old")
     files = {name: data.decode() for name, data in entries(tmp_path / "old/plugins.zip").items()}
-    theirs = zip_of(tmp_path / "theirs.zip", files | {"cohort_flywheel/names.py": "EDITED = 1\n"})
+    theirs = zip_of(tmp_path / "theirs.zip", files | {"cohort_flywheel/runs/names.py": "EDITED = 1\n"})
     with pytest.raises(LocalError, match="neither this version of ours nor an earlier one"):
         bundle.build(tmp_path / "build", into=theirs)
 
@@ -235,12 +235,12 @@ def test_what_is_no_zip_file_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_file_of_ours_that_they_have_too_to_the_byte_stays_theirs(tmp_path: Path) -> None:
-    names = (ROOT / "plugins/cohort_flywheel/names.py").read_text(encoding="utf-8")
-    theirs = zip_of(tmp_path / "theirs.zip", {"cohort_flywheel/names.py": names})
+    names = (ROOT / "plugins/cohort_flywheel/runs/names.py").read_text(encoding="utf-8")
+    theirs = zip_of(tmp_path / "theirs.zip", {"cohort_flywheel/runs/names.py": names})
     bundle.build(tmp_path / "build", into=theirs)
     assert bundle.stale(tmp_path / "build") is None
     packed = bundle.unzipped((tmp_path / "build/plugins.zip").read_bytes(), "plugins.zip")
-    assert list(bundle.theirs(packed)) == ["cohort_flywheel/names.py"]
+    assert list(bundle.theirs(packed)) == ["cohort_flywheel/runs/names.py"]
 
 
 def test_their_requirements_stay_as_they_are_and_ours_that_they_lack_follow(tmp_path: Path) -> None:
@@ -462,7 +462,7 @@ def test_it_runs_where_mwaa_unpacks_it_beside_somebody_elses_plugin_and_dag(
         "cohort_erasure": ours,
         "their_dag": home / "dags/theirs",
     }
-    assert str(home / "plugins/cohort_flywheel/registry.py") in found["files"]
+    assert str(home / "plugins/cohort_flywheel/config/registry.py") in found["files"]
     outside = (sys.prefix, str(python.parents[1]), str(home))
     assert not [file for file in found["files"] if file.startswith(f"{ROOT}/") and not file.startswith(outside)]
     assert not {str(ROOT), str(ROOT / "plugins")} & set(found["path"])

@@ -285,7 +285,7 @@ def test_an_environment_is_told_of_what_changed_and_of_nothing_else(bundled: Bun
     environment.deploy(bundled)  # a sync is enough
     assert b"threshold: 3\n" in bundled.read(REGISTRY)
 
-    bundled.edit("plugins/cohort_flywheel/names.py", '"""', '"""Edited. ')
+    bundled.edit("plugins/cohort_flywheel/runs/names.py", '"""', '"""Edited. ')
     bundled.build()
     told = environment.deploy(bundled, updates=True)
     assert told == {name: value for name, value in newest(bundled).items() if name.startswith("Plugins")}

@@ -26,8 +26,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.erasure import PLAYERS_KEY
-from cohort_flywheel.layouts.customer_profiles import upload_job_name
+from cohort_flywheel.destinations.customer_profiles.layout import upload_job_name
+from cohort_flywheel.governance.erasure import PLAYERS_KEY
 from local import seed
 from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, SENDER_DOMAIN, TOPIC, UNSUBSCRIBE_URL, Config
 from local.servers import Servers, _die_with_parent, airflow_environment

@@ -353,8 +353,8 @@ def test_connect_is_refused_without_all_that_it_needs() -> None:
 
 @pytest.mark.parametrize("variant", ["nat", "ses"])
 def test_no_player_lies_in_the_buckets_for_others_for_ever(variant: str, deployed: Callable[[str], Deployed]) -> None:
-    from cohort_flywheel.layouts.ses import IMPORT_FOLDER
-    from cohort_flywheel.names import DROPPED_FOLDER, SEGMENT_FOLDER
+    from cohort_flywheel.destinations.ses.layout import IMPORT_FOLDER
+    from cohort_flywheel.runs.names import DROPPED_FOLDER, SEGMENT_FOLDER
 
     here = deployed(variant)
     for bucket, folders in (
@@ -410,8 +410,8 @@ def test_the_threat_model_has_every_place_of_a_player_and_every_dag() -> None:
     """Wherever an erasure looks, and what it leaves behind."""
     from airflow.dag_processing.dagbag import DagBag
 
-    from cohort_flywheel.erasure import PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER
-    from cohort_flywheel.operators.erasure import FOLDERS
+    from cohort_flywheel.governance.erasure import PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER
+    from cohort_flywheel.governance.erasure_operator import FOLDERS
 
     page = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
     rows = page.partition("## Where players rest")[2].partition("\n## ")[0].splitlines()
@@ -481,8 +481,10 @@ def test_the_environment_waits_for_its_way_out(variant: str, handle: str, deploy
 
 
 def test_the_settings_are_what_the_pipeline_asks_for(deployed: Callable[[str], Deployed]) -> None:
-    from cohort_flywheel.destinations import customer_profiles, pinpoint, ses
-    from cohort_flywheel.operators.settings import PREFIX, SETTINGS
+    from cohort_flywheel.config.variables import PREFIX, SETTINGS
+    from cohort_flywheel.destinations.customer_profiles import destination as customer_profiles
+    from cohort_flywheel.destinations.pinpoint import destination as pinpoint
+    from cohort_flywheel.destinations.ses import destination as ses
 
     def settings(variant: str) -> tuple[set[str], dict[str, Any]]:
         pages = deployed(variant).client("ssm").get_paginator("get_parameters_by_path")
@@ -525,7 +527,7 @@ def test_a_run_is_missing_until_one_has_verified_a_segment(deployed: Callable[[s
     from airflow.dag_processing.dagbag import DagBag
     from airflow.sdk import TaskInstanceState
 
-    from cohort_flywheel.operators.result import CohortResultOperator
+    from cohort_flywheel.runs.result_operator import CohortResultOperator
 
     alarm = deployed("nat").resources["MissingRunAlarm"]["Properties"]
     asked = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}

@@ -34,8 +34,8 @@ from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.serde import deserialize, serialize
 from asgiref.sync import ThreadSensitiveContext
 
-from cohort_flywheel import membership
-from cohort_flywheel.operators import ses_sends
+from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
+from cohort_flywheel.segment import members as membership
 from tests.faults import graph, transport
 from tests.faults.sites import CLEARED, Case, Site, Watch
 

@@ -24,7 +24,7 @@ def test_a_run_survives_a_part_of_the_faults(world: World, survive: Any) -> None
 
 
 def test_a_create_that_does_not_look_first_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator
+    from cohort_flywheel.destinations.pinpoint.operators import PinpointCreateImportJobOperator
 
     monkeypatch.setattr(PinpointCreateImportJobOperator, "_look", lambda self: (None, None))
     wrong = survived("create_import_job: pinpoint CreateImportJob #1 × answer lost, time-out")
@@ -34,9 +34,9 @@ def test_a_create_that_does_not_look_first_is_found_out(survived: Any, monkeypat
 
 def test_a_put_of_final_that_believes_a_refusal_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's second try is refused, as its first took effect: who does not read what is there fails for ever."""
-    from cohort_flywheel import names
     from cohort_flywheel.hooks.s3 import put_json
-    from cohort_flywheel.operators.state import State
+    from cohort_flywheel.runs import names
+    from cohort_flywheel.runs.state_store import State
 
     def believes(self: Any, cohort: str, as_of: datetime, snapshot_key: str, by: Mapping[str, Any]) -> str:
         key = names.snapshot_folder(cohort, as_of) + names.FINAL_FILE_NAME
@@ -50,7 +50,7 @@ def test_a_put_of_final_that_believes_a_refusal_is_found_out(survived: Any, monk
 
 
 def test_a_claim_that_nobody_ends_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cohort_flywheel.operators.state import State
+    from cohort_flywheel.runs.state_store import State
 
     monkeypatch.setattr(State, "end_claim", lambda self, key, run: None)
     wrong = survived("verify_segment: pinpoint GetSegment #1 × killed before")

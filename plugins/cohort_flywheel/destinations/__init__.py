@@ -11,10 +11,10 @@ from cohort_flywheel.errors import FlywheelError
 
 def destination(name: str) -> ModuleType:
     """Return the module of a destination; raise FlywheelError for one that is not there."""
-    known = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    known = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
     if name not in known:
         raise FlywheelError(f"there is no destination {name!r}: write one of {', '.join(known)} in the registry")
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(f"{__name__}.{name}.destination")
 
 
 def has_campaigns(name: str) -> bool:

@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.parsers import JSONParser, ResponseParserFactory
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from cohort_flywheel.collector import seldom_collecting
+from cohort_flywheel.common.collector import seldom_collecting
 
 T = TypeVar("T")
 

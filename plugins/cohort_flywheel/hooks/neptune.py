@@ -18,7 +18,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from cohort_flywheel.collector import seldom_collecting
+from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.errors import FlywheelError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ def graph(job: dict[str, Any]) -> Iterator[Any]:
     for module in ("driver.client", "driver.aiohttp.transport", "driver.serializer", "process.graph_traversal"):
         importlib.import_module(f"gremlin_python.{module}")  # nobody's imports are measured
 
-    from cohort_flywheel.operators.extract import CohortExtractOperator
+    from cohort_flywheel.segment.extract_operator import CohortExtractOperator
 
     plan = _plan(job)
     operator = CohortExtractOperator(task_id="extract", plan=plan, clock=lambda: AS_OF + timedelta(hours=1))
@@ -32,7 +32,7 @@ def graph(job: dict[str, Any]) -> Iterator[Any]:
 
 def enrich(job: dict[str, Any]) -> Iterator[Any]:
     """Each shard in turn, as one worker does them, whose every task is a process of its own: nothing is left of it."""
-    from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator, enrich_arguments
+    from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
 
     before = _kept(job, "graph")
     arguments = enrich_arguments(before["plan"], before["facts"])
@@ -51,7 +51,7 @@ def release(job: dict[str, Any]) -> Iterator[Any]:
     """The parts are put together and copied to where they are imported."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    from cohort_flywheel.operators.limits import CohortLimitsOperator
+    from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
 
     before, parts = _kept(job, "graph"), _kept(job, "enrich")["parts"]
     operator = CohortLimitsOperator(
@@ -67,8 +67,8 @@ def release(job: dict[str, Any]) -> Iterator[Any]:
 
 def _plan(job: dict[str, Any]) -> dict[str, Any]:
     """A run of the shipped cohort, on the benchmark's property, buckets and table."""
-    from cohort_flywheel.plan import make_plan
-    from cohort_flywheel.registry import read_registry
+    from cohort_flywheel.config.registry import read_registry
+    from cohort_flywheel.runs.plan import make_plan
 
     cohort = read_registry(Path(__file__).parents[3] / "include" / "cohorts.yaml").cohort("ea_atrisk")
     params = {"threshold": 2, "source": "auto", "dry_run": False, "override_limits": False, "override_reason": None}

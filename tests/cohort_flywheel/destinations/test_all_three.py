@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.contacts import is_held_out
-from cohort_flywheel.layouts.pinpoint import CHANNEL
-from cohort_flywheel.names import endpoint_id
+from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
+from cohort_flywheel.runs.names import endpoint_id
+from cohort_flywheel.segment.contacts import is_held_out
 from local import seed
 from local.servers import Servers
+from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import Domain
+from tests.cohort_flywheel.destinations.ses.ses_account import Account
 from tests.cohort_flywheel.played import TODAY, YESTERDAY, Played
-from tests.cohort_flywheel.profiles_domain import Domain
-from tests.cohort_flywheel.ses_account import Account
 
 NAMES = ("customer_profiles", "ses", "pinpoint")
 PLAYERS = [f"player-{number:02d}" for number in range(40)]

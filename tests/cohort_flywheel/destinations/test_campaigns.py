@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.contacts import is_held_out
-from cohort_flywheel.layouts.customer_profiles import player_key
-from tests.cohort_flywheel.connect_account import Connect
+from cohort_flywheel.destinations.customer_profiles.layout import player_key
+from cohort_flywheel.segment.contacts import is_held_out
+from tests.cohort_flywheel.destinations.customer_profiles.connect_account import Connect
+from tests.cohort_flywheel.destinations.ses.ses_account import Account
 from tests.cohort_flywheel.played import TODAY, YESTERDAY, Played
-from tests.cohort_flywheel.ses_account import Account
 
 NAMES = ("ses", "customer_profiles")
 PLAYERS = [f"player-{number:02d}" for number in range(12)]

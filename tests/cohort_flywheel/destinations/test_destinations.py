@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.destinations import destination
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.registry import read_registry
 from local.config import ROOT
 
 

@@ -22,9 +22,9 @@ from botocore.serialize import JSONSerializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohort_flywheel.contacts import as_text
 from cohort_flywheel.hooks import dynamodb
 from cohort_flywheel.hooks.dynamodb import BatchGetParser, BatchGetParserFactory, DynamoDBBatchGetHook
+from cohort_flywheel.segment.contacts import as_text
 
 MODEL = boto3.client("dynamodb", region_name="eu-west-1").meta.service_model
 SHAPE = MODEL.operation_model("BatchGetItem").output_shape

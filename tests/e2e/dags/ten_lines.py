@@ -2,10 +2,13 @@
 
 from airflow.sdk import DAG
 
-from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator
-from cohort_flywheel.operators.gremlin import GremlinToS3Operator
-from cohort_flywheel.operators.pinpoint import PinpointCreateImportJobOperator, PinpointVerifySegmentOperator
-from cohort_flywheel.sensors.pinpoint import PinpointImportJobSensor
+from cohort_flywheel.destinations.pinpoint.operators import (
+    PinpointCreateImportJobOperator,
+    PinpointVerifySegmentOperator,
+)
+from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
+from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator
+from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator
 
 APP, ROLE = "{{ var.value.cohort_flywheel_pinpoint_application_id }}", "{{ params.role }}"
 

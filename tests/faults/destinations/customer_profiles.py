@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from cohort_flywheel.layouts import customer_profiles as layout
-from cohort_flywheel.layouts.customer_profiles import player_key
-from cohort_flywheel.operators.customer_profiles import Record
+from cohort_flywheel.destinations.customer_profiles import layout
+from cohort_flywheel.destinations.customer_profiles.layout import player_key
+from cohort_flywheel.destinations.customer_profiles.operators import Record
 from local import seed
 from local.config import PROFILES_DOMAIN, Config
 from local.seed import Seeded

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from cohort_flywheel.layouts.ses import IMPORT_FOLDER
-from cohort_flywheel.operators.ses_sends import BATCH
+from cohort_flywheel.destinations.ses.campaign.sends_store import BATCH
+from cohort_flywheel.destinations.ses.layout import IMPORT_FOLDER
 from local import seed
 from local.config import CONTACT_LIST, Config
 from local.seed import Seeded

@@ -20,7 +20,7 @@ def test_a_launch_survives_the_dangerous_faults(world: World, survive: Any) -> N
 
 
 def test_a_create_that_does_not_look_first_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cohort_flywheel.hooks.connect_campaigns import ConnectCampaignsHook
+    from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 
     monkeypatch.setattr(ConnectCampaignsHook, "campaigns", lambda self, instance_id, name: iter(()))
     wrong = survived("launch_campaign: connectcampaignsv2 CreateCampaign #1 × answer lost, time-out")
@@ -28,7 +28,7 @@ def test_a_create_that_does_not_look_first_is_found_out(survived: Any, monkeypat
 
 
 def test_a_campaign_without_a_send_ledger_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cohort_flywheel.operators.connect_campaign import ConnectLaunchCampaignOperator
+    from cohort_flywheel.destinations.customer_profiles.campaign.operators import ConnectLaunchCampaignOperator
 
     monkeypatch.setattr(ConnectLaunchCampaignOperator, "_put_ledger", lambda *_: None)
     wrong = survived("launch_campaign: connectcampaignsv2 StartCampaign #1 × killed after")

@@ -20,7 +20,7 @@ def test_a_launch_survives_the_dangerous_faults(world: World, survive: Any) -> N
 
 
 def test_a_launch_that_notes_no_intents_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cohort_flywheel.operators.ses_sends import Batches
+    from cohort_flywheel.destinations.ses.campaign.sends_store import Batches
 
     monkeypatch.setattr(Batches, "put_intents", lambda *_: None)
     wrong = survived("launch_campaign: sesv2 SendEmail #50 × killed after")
@@ -28,7 +28,7 @@ def test_a_launch_that_notes_no_intents_is_found_out(survived: Any, monkeypatch:
 
 
 def test_a_launch_that_forgets_who_is_in_doubt_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cohort_flywheel.operators.ses_sends import Outcome, Sends
+    from cohort_flywheel.destinations.ses.campaign.sends_store import Outcome, Sends
 
     outcome = Sends.outcome
     monkeypatch.setattr(Sends, "outcome", lambda self, rows: Outcome(sent=outcome(self, rows).sent))

@@ -1,0 +1,1 @@
+"""Campaigns: settings, e-mail template, approval and send ledger."""

@@ -1,0 +1,85 @@
+"""An approval is of exactly what was prepared: any change asks again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.errors import FlywheelError
+
+
+def approval_digest(prepared: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, of all that prepare_campaign returned."""
+    return hashlib.sha256(json.dumps(prepared, sort_keys=True).encode()).hexdigest()
+
+
+def approval_text(
+    plan: Mapping[str, Any],
+    checked: Mapping[str, Any],
+    prepared: Mapping[str, Any],
+    report_url: str,
+    until: datetime,
+    unsubscribed: int = 0,
+) -> str:
+    """What an approver is shown, as Markdown: counts, the mail of a made-up player, and no player of the segment."""
+    segment, message = checked["segment"], prepared["message"]
+    rejects = ", ".join(f"{number:,} {reason}" for reason, number in segment["rejects"].items()) or "none"
+    change = next((v for v in checked["limits"] if v["limit"] == "max_change_percent"), None)
+    mail = [f"Subject: {message['subject']}", "", *message["text"].splitlines()]
+    return (
+        f"**{prepared['rows']:,} players** of {plan['cohort']} ({plan['property']} {plan['direction']}"
+        f" {plan['threshold']}, as of {plan['as_of']}) get one mail each"
+        f"{f', but for {unsubscribed:,} who have unsubscribed' if unsubscribed else ''}.\n\n"
+        f"- from {_plain(prepared['from'])}\n"
+        f"- members {segment['members']:,}; no row: {rejects}\n"
+        f"- change since last time: {change['sentence'] if change else 'not known'}\n"
+        f"- nobody gets this template again for {plan['campaign']['not_again_days']} days;"
+        f" held out: {plan['withhold']['holdout_percent']} %\n"
+        f"- segment {prepared['segment_id']}, content {prepared['segment_sha256'][:16]}; template"
+        f" {prepared['template']}, content {prepared['template_digest'][:16]}\n"
+        f"- the report of the run so far: {report_url} ([S3 console]({_console(report_url)}))\n\n"
+        f"The mail, as a made-up player gets it, in text ([its HTML]({_console(message['html_url'])})):\n\n"
+        f"{''.join(map(_quoted, mail))}\n"
+        f"{' or '.join(plan['campaign']['approvers'])} may approve it until {until:%Y-%m-%d %H:%M} UTC. A no, and no"
+        " answer in time, end the run with nothing sent."
+    )
+
+
+def _quoted(line: str) -> str:
+    """A line of a quotation, as it is: Airflow's page puts all lines of a code block into one."""
+    plain = re.sub(r"^(\d*)([-#+=.)])", r"\1\\\2", _plain(line.strip()))  # no list and no heading
+    return f"> {plain}  \n" if plain else "> \xa0  \n"
+
+
+def _plain(text: str) -> str:
+    """Without a mark that Markdown knows."""
+    return re.sub(r"[\\`*_\[\]<>&~|]", r"\\\g<0>", text)
+
+
+def _console(url: str) -> str:
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return f"https://console.aws.amazon.com/s3/object/{bucket}?prefix={key}"
+
+
+def may_approve(approval: Approval, user: str | None) -> list[str]:
+    """The approvers of a run that this user triggered, who is none of them unless `own_runs` says so."""
+    return [name for name in approval.approvers if approval.own_runs or name != user]
+
+
+def check_approval(prepared: Mapping[str, Any], approval: object, approvers: Sequence[str]) -> None:
+    """Raise FlywheelError unless the recorded answer is an approver's yes to this very digest.
+
+    Nothing else is trusted: whoever may clear tasks can mark one successful.
+    """
+    answer = approval if isinstance(approval, Mapping) else {}
+    is_of_this = answer.get("digest") == approval_digest(prepared)
+    if answer.get("approved") is not True or answer.get("by") not in approvers or not is_of_this:
+        raise FlywheelError(
+            "there is no answer by which an approver has approved exactly this segment and mail: nobody is mailed,"
+            " whatever state the task approve_campaign is in; trigger a new run, which asks"
+        )

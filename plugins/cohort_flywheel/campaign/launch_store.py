@@ -1,0 +1,223 @@
+"""What holds for every launch of a campaign, whichever the destination."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parseaddr
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.campaign.approval import approval_digest, check_approval, may_approve
+from cohort_flywheel.campaign.send_ledger import Header, ledger_key
+from cohort_flywheel.campaign.send_ledger_store import check_same_launch, find_ledger
+from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import get_json, put_json
+from cohort_flywheel.runs.lock_store import hold, this_run, word
+from cohort_flywheel.runs.names import claim_key
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.contacts import Reject, fold, judge
+from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, make_list
+from cohort_flywheel.segment.members import Member
+from cohort_flywheel.segment.segment_file import digest
+from cohort_flywheel.segment.source import is_the_days
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+#: The XCom of what a launch had reached as it stopped.
+REACHED = "reached"
+
+
+def launch_folder(name: str) -> str:
+    """Of a result's one launch: who approved it, what it is, its batches. No lifecycle may remove it."""
+    return f"launches/{name}/"
+
+
+class Row(NamedTuple):
+    address: str
+    player_id: str
+    attributes: dict[str, str]
+
+
+class Rows:
+    """The rows of a segment file, which was fetched: they are the ones that were approved, byte by byte."""
+
+    def __init__(self, s3: S3Hook, segment: Mapping[str, Any], folder: Path) -> None:
+        self._paths = []
+        for index, part in enumerate(segment["parts"]):
+            path = folder / f"{index:04d}.csv"
+            s3.get_conn().download_file(segment["s3_bucket"], part["s3_key"], str(path))
+            self._paths.append(path)
+        digests = [digest(path) for path in self._paths]
+        whole = hashlib.sha256("".join(f"{each}\n" for each in digests).encode()).hexdigest()  # as segment_file.combine
+        if whole != segment["sha256"]:
+            raise FlywheelError(
+                f"{segment['s3_url']} has changed since it was approved: clear check_limits with downstream, which asks"
+                " again"
+            )
+
+    def __iter__(self) -> Iterator[Row]:
+        for path in self._paths:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = csv.reader(file)
+                _address, _player_id, *columns = next(rows)
+                for address, player_id, *values in rows:
+                    yield Row(address, player_id, dict(zip(columns, values, strict=True)))
+
+
+def put_sample(s3: S3Hook, plan: Mapping[str, Any], html: str) -> str:
+    """Keep a mail's HTML as a made-up player gets it beside the run's report; returns its S3 address."""
+    bucket, name = plan["state_bucket"], f"mail_{hashlib.sha256(html.encode()).hexdigest()[:16]}.html"
+    key = plan["report_folder"] + name
+    s3.get_conn().put_object(Bucket=bucket, Key=key, Body=html.encode(), ContentType="text/html; charset=utf-8")
+    return f"s3://{bucket}/{key}"
+
+
+def sender_of(campaign: Mapping[str, Any]) -> tuple[str, str]:
+    """The display name and the address of a plan's campaign; raises FlywheelError for what has no address."""
+    name, address = parseaddr(campaign["from"])
+    if "@" not in address:
+        raise FlywheelError(f"from is {campaign['from']!r}: write an address, as in Studio <play@studio.example>")
+    return name, address
+
+
+# --- the approval
+
+
+def put_approval(s3: S3Hook, plan: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    """Record an approver's yes where nobody writes who may only use Airflow: an XCom can be set by hand."""
+    put_json(s3, plan["state_bucket"], _approval_key(plan["name"], answer["digest"]), answer)
+
+
+def withdraw_approval(s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]) -> None:
+    """Have an earlier yes to the same count no more, as it is asked about again: the last word counts."""
+    if get_approval(s3, plan, prepared):
+        put_approval(s3, plan, {"approved": False, "digest": approval_digest(prepared)})
+
+
+def get_approval(s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]) -> Any:
+    """The recorded answer to what was prepared, or None."""
+    found = get_json(s3, plan["state_bucket"], _approval_key(plan["name"], approval_digest(prepared)))
+    return found[0] if found else None
+
+
+def believed(answer: Any, s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The answer that a report tells: a no as the task's XCom has it, and a yes only as it was recorded."""
+    if not isinstance(answer, dict) or answer.keys() != {"approved", "by", "at", "timed_out", "digest"}:
+        return None  # set by hand
+    if not answer["approved"]:
+        return answer
+    try:
+        recorded = get_approval(s3, plan, prepared)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("AccessDenied", "403"):
+            raise
+        return None  # the role lost its rights to campaigns, which ends all mailing: the report is still to be written
+    return recorded if isinstance(recorded, dict) and recorded.get("approved") is True else None
+
+
+def check_approved(
+    s3: S3Hook,
+    plan: Mapping[str, Any],
+    segment: Mapping[str, Any],
+    prepared: Mapping[str, Any],
+    approval: Approval,
+    context: Context,
+) -> None:
+    """Raise FlywheelError unless this run's segment and campaign were prepared, and exactly that was approved.
+
+    The recorded answer counts, and no task's state; `approval` is the registry's, by which its giver may approve.
+    """
+    campaign = plan["campaign"]
+    asked = {name: prepared[name] for name in ("mode", "template", "from", "rows", "segment_sha256")}
+    ours = {name: campaign[name] for name in ("mode", "template", "from")}
+    if asked != ours | {"rows": segment["rows"], "segment_sha256": segment["sha256"]}:
+        raise FlywheelError(
+            "what was prepared is not this run's segment and campaign: trigger a new run, which asks about its own"
+        )
+    if prepared["mode"] != "launch":
+        raise FlywheelError(f"the campaign of this run is {prepared['mode']}: only campaign=launch mails players")
+    approvers = may_approve(approval, getattr(context["dag_run"], "triggering_user_name", None))
+    check_approval(prepared, get_approval(s3, plan, prepared), approvers)
+
+
+def _approval_key(name: str, of: str) -> str:
+    return f"{launch_folder(name)}approval_{of[:16]}.json"
+
+
+# --- the run
+
+
+def check_not_launched(s3: S3Hook, plan: Mapping[str, Any], segment: Mapping[str, Any], destination: str) -> None:
+    """Raise FlywheelError where the result was launched already, with another segment: nobody need be asked."""
+    bucket, name, template = plan["state_bucket"], plan["name"], plan["campaign"]["template"]
+    if found := find_ledger(s3, bucket, template, name):
+        header = Header(name, template, segment["sha256"], destination, found.launched_at, found.players)
+        check_same_launch(found, header, f"s3://{bucket}/{ledger_key(template, name)}")
+
+
+def check_its_day(plan: Mapping[str, Any], context: Context) -> None:
+    """Raise FlywheelError for a backfill, and for what does not stand for its day: they never launch."""
+    if word(context["dag_run"].run_type) == "backfill":
+        raise FlywheelError("a backfill never launches a campaign: the newest as-of's own run does")
+    if plan["dry_run"] or not is_the_days(plan):
+        raise FlywheelError(f"{plan['name']} does not stand for its day (dry run, live, extract_uri): it mails nobody")
+
+
+@contextmanager
+def alone(state: State, template: str, context: Context) -> Iterator[None]:
+    """While no other run launches a campaign of the same template, whichever its destination."""
+    try:
+        hold(state, _claim_key(template), f"template {template}", context)
+    except FlywheelError:
+        raise AirflowException(
+            f"another run is launching a campaign of template {template}: a later try sees whom it mails"
+        ) from None
+    try:
+        yield
+    finally:
+        end_alone(state, template, context)
+
+
+def end_alone(state: State, template: str, context: Context) -> None:
+    """Also for the try that follows one which was killed, and finds nothing left to do alone."""
+    state.end_claim(_claim_key(template), this_run(context))
+
+
+def _claim_key(template: str) -> str:
+    return claim_key(f"campaign_{template}")
+
+
+# --- the players
+
+
+def same_address(rows: Iterable[Row], listed: sqlite3.Connection) -> Iterator[str]:
+    """The players whose address a row before theirs has: they are one person."""
+    make_list(listed, "address")
+    for row in rows:
+        if not add_to_list(listed, "address", [fold(row.address)]):
+            yield row.player_id
+
+
+def why_no_more(
+    row: Row, record: Mapping[str, Any] | None, consent: Consent | None, listed: sqlite3.Connection
+) -> str | None:
+    """Why a player who was a row may not be mailed any more, by the record and the do-not-contact list as they are."""
+    now = judge(
+        Member(row.player_id, 0), record, attributes={}, score_column=None, consent=consent,
+        do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed),
+    )  # fmt: skip
+    if isinstance(now, Reject):
+        return now.reason
+    return None if now.address == row.address else "other_address"

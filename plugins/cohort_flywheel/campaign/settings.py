@@ -1,0 +1,94 @@
+"""What a run's campaign is, decided as the run is planned: whose mail, by whom, to whom not again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from cohort_flywheel.campaign.approval import may_approve
+from cohort_flywheel.campaign.email_template import EmailTemplate, check_template, placeholders, template_digest
+from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.errors import FlywheelError
+
+NONE: dict[str, Any] = {"mode": "none"}
+
+
+def why_none(params: Mapping[str, Any], run_type: str, as_of: datetime, newest: datetime) -> str | None:
+    """What a run is that never has a campaign, whatever the registry says; None for the newest day's own run."""
+    if run_type == "backfill":
+        return "a backfill"
+    if params["dry_run"]:
+        return "a dry run"
+    if params.get("extract_only"):
+        return "a run that ends at its extract"
+    if params.get("extract_uri"):
+        return "a run of a dropped extract"
+    if params["source"] == "live":
+        return "a run of today's graph under another day's name"
+    return f"a run of an older day than {newest.isoformat()}" if as_of < newest else None
+
+
+def choose_campaign(
+    cohort: Cohort, params: Mapping[str, Any], *, approval: Approval, user: str | None, why_none: str | None
+) -> dict[str, Any]:
+    """Return the `mode`, and unless that is none all that a campaign needs but its mail, as JSON.
+
+    The registry's word counts where the param is empty, and is none for a run that never has a campaign. Raises
+    FlywheelError for a campaign that the param demands and the run cannot have, and for what a mode lacks.
+    `approvers` are those who may approve this run, to be shown; a launch holds the answer against the registry.
+    """
+    asked, ours = params.get("campaign"), cohort.campaign
+    if asked not in (None, "none") and why_none:
+        raise FlywheelError(
+            f"campaign={asked} is for the newest day's own run, and this is {why_none}: leave campaign empty"
+        )
+    mode = asked or (ours.mode if ours and not why_none else "none")
+    if mode == "none":
+        return dict(NONE)
+    if ours is None:
+        raise FlywheelError(
+            f"campaign={mode}, but cohort {cohort.name} has no `campaign` in the registry: add it, with template and"
+            " from, as the file's head shows"
+        )
+    if mode == "test" and not ours.test_addresses:
+        raise FlywheelError(
+            f"campaign=test mails samples, and the campaign of cohort {cohort.name} has no test_addresses in the"
+            " registry: add them"
+        )
+    if mode == "launch" and ours.not_again_days is None:
+        raise FlywheelError(
+            f"campaign=launch needs not_again_days in the campaign of cohort {cohort.name}: write in the registry for"
+            " how many days nobody gets this mail again"
+        )
+    approvers = may_approve(approval, user)
+    if mode == "launch" and not approvers:
+        mine = f", but for {user}, who triggered it and may not approve it" if approval.approvers else ""
+        raise FlywheelError(
+            f"campaign=launch waits for an approver, and nobody may approve this run{mine}: write names into"
+            " approval.approvers of the registry"
+        )
+    return {
+        "mode": mode,
+        "template": ours.template,
+        "from": ours.sender,
+        "not_again_days": ours.not_again_days,
+        "test_addresses": ours.test_addresses,
+        "approvers": approvers,
+    }
+
+
+def with_mail(campaign: Mapping[str, Any], template: EmailTemplate, columns: Iterable[str]) -> dict[str, Any]:
+    """A campaign with what its mail asks of each row; raises FlywheelError for a placeholder that is no column."""
+    check_template(template, columns)
+    return {**campaign, "placeholders": placeholders(template), "template_digest": template_digest(template)}
+
+
+def check_same_mail(campaign: Mapping[str, Any], template: EmailTemplate) -> None:
+    """Raise FlywheelError unless a template is still the one by which the run was planned."""
+    if template_digest(template) != campaign["template_digest"]:
+        raise FlywheelError(
+            f"template {template.name} has changed since the run was planned, and its rows were chosen by the earlier"
+            " one: trigger a new run, or clear plan and what follows it if nobody was asked yet"
+        )

@@ -1,0 +1,1 @@
+"""Configuration: the models of cohorts.yaml, its loader, and the Airflow Variables."""

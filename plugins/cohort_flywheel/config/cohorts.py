@@ -1,0 +1,277 @@
+"""A cohort: which players, beyond which threshold, and what may be said of them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    StrictInt,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from cohort_flywheel.campaign.email_template import TEMPLATE_NAME
+from cohort_flywheel.errors import FlywheelError
+
+Direction = Literal["above", "below"]
+
+#: Names that are safe in a DAG id, an S3 key, a segment name and as a Gremlin property key. A Pinpoint
+#: attribute name has at most 50 characters [Amazon Pinpoint quotas], and the score's is the property's.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=50)]
+AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
+#: In every segment file.
+NAME_COLUMNS = ("FirstName", "LastName", "FavoriteRole")
+#: What a record may say of consent; an empty text is no answer, but silence.
+Answer = Annotated[str, Field(min_length=1)] | bool | int
+
+
+class Strict(BaseModel):
+    """A part of the registry: a key that is not known is a fault."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Consent(Strict):
+    """Which attribute of a player's record holds the consent, and what its values mean.
+
+    A value in neither list is taken for a no. `silence` says what a record without the attribute means.
+    """
+
+    attribute: AttributeName
+    opted_in: list[Answer] = Field(min_length=1)
+    opted_out: list[Answer] = Field(min_length=1)
+    silence: Literal["opted_in", "opted_out"]
+
+    @model_validator(mode="after")
+    def _no_value_means_both(self) -> Consent:
+        if both := {_answer(v) for v in self.opted_in} & {_answer(v) for v in self.opted_out}:
+            raise ValueError(f"{sorted(both)} stand under both opted_in and opted_out: leave each in one")
+        return self
+
+
+def _answer(value: str | bool | int) -> str:
+    """As contacts.as_text compares: true and "true" are one answer."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _form_of_consent(value: object) -> str:
+    return "<mapping>" if isinstance(value, dict | Consent) else "<word>"
+
+
+def _form_of_threshold(value: object) -> str:
+    return "<history>" if isinstance(value, list) else "<number>"
+
+
+class ThresholdRange(Strict):
+    """The whole numbers that a person may type as a threshold, both ends included."""
+
+    min: StrictInt
+    max: StrictInt
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ThresholdRange:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: swap them")
+        return self
+
+
+class ThresholdFrom(Strict):
+    """One entry of a threshold's history: in force from the first as-of at or after midnight (UTC) of its date."""
+
+    first: Annotated[date, Field(alias="from", strict=True)]
+    threshold: StrictInt
+
+
+class Limits(Strict):
+    """What the members of a run must keep to before anything is imported; both ends included.
+
+    `max_change_percent` is of the members of the previous result or of this run, whichever are fewer;
+    `max_reject_percent` of this run's, and counts faults of the data only.
+    """
+
+    min_members: NonNegativeInt
+    max_members: NonNegativeInt
+    max_change_percent: NonNegativeInt
+    max_reject_percent: Annotated[NonNegativeInt, Field(le=100)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Limits:
+        if self.min_members > self.max_members:
+            raise ValueError(f"min_members {self.min_members} is above max_members {self.max_members}: swap them")
+        return self
+
+
+#: What becomes of a verified segment; the param `campaign`, and the registry's word for the runs that leave it empty.
+CAMPAIGN_MODES = {
+    "none": "nobody is mailed",
+    "draft": "the mail is made ready at the destination, for a person to look at; nobody is mailed",
+    "test": "three samples, of made-up players, are mailed to the test addresses",
+    "launch": "the segment is mailed, a player once, after an approver has agreed to exactly this segment and mail",
+}
+
+
+class Campaign(Strict):
+    """How a cohort's segment is mailed.
+
+    `not_again_days` keeps whoever was mailed this template so recently out of the segment, whatever the cohort, the
+    threshold and the destination; a launch needs it.
+    """
+
+    mode: Literal["none", "draft", "test", "launch"] = "none"
+    template: Annotated[str, Field(pattern=f"^{TEMPLATE_NAME}$")]
+    sender: Annotated[str, Field(alias="from")]
+    not_again_days: Annotated[StrictInt, Field(ge=1)] | None = None
+    test_addresses: list[str] = Field(default_factory=list)
+
+    @field_validator("sender")
+    @classmethod
+    def _has_an_address(cls, sender: str) -> str:
+        if not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+|[^<>@\r\n]+ <[^\s<>@]+@[^\s<>@]+>", sender):
+            raise ValueError(f"{sender!r} is no sender: write an address, as in Studio <play@studio.example>")
+        return sender
+
+    @field_validator("test_addresses")
+    @classmethod
+    def _are_addresses(cls, addresses: list[str]) -> list[str]:
+        if wrong := [each for each in addresses if not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+", each)]:
+            raise ValueError(f"{wrong[0]!r} is no address: write it without a name, as in qa@studio.example")
+        return addresses
+
+
+def mildest(thresholds: list[int], direction: Direction) -> int:
+    """The threshold that the others' members are beyond as well."""
+    return min(thresholds) if direction == "above" else max(thresholds)
+
+
+class Cohort(Strict):
+    """One cohort as the registry defines it. Membership is strict: above means > threshold, below means <."""
+
+    name: Name
+    description: str = Field(min_length=1)
+    property: Name
+    direction: Direction
+    threshold_range: ThresholdRange  # before the threshold, which it judges
+    threshold: Annotated[
+        Annotated[StrictInt, Tag("<number>")] | Annotated[list[ThresholdFrom], Field(min_length=1), Tag("<history>")],
+        Discriminator(_form_of_threshold),
+    ]
+    floor: StrictInt | None = None
+    require: dict[Name, Annotated[list[Answer], Field(min_length=1)]] = Field(default_factory=dict)
+    limits: Limits
+    daily: bool
+    attributes: dict[Name, AttributeName]
+    include_score: bool
+    holdout_percent: Annotated[StrictInt, Field(ge=0, le=99)] = 0
+    campaign: Campaign | None = None
+    consent: Annotated[
+        Annotated[Consent, Tag("<mapping>")] | Annotated[Literal["none"], Tag("<word>")],
+        Discriminator(_form_of_consent),
+    ]
+
+    @field_validator("attributes")
+    @classmethod
+    def _not_ours(cls, attributes: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(set(NAME_COLUMNS) & set(attributes)):
+            raise ValueError(f"{taken} are in every segment file already: leave them out")
+        return attributes
+
+    @field_validator("require", mode="before")
+    @classmethod
+    def _one_value_is_a_list_of_one(cls, require: object) -> object:
+        if not isinstance(require, dict):
+            return require
+        return {name: value if isinstance(value, list) else [value] for name, value in require.items()}
+
+    @field_validator("threshold")
+    @classmethod
+    def _within_its_range(cls, threshold: int | list[ThresholdFrom], info: ValidationInfo) -> int | list[ThresholdFrom]:
+        for entry in threshold if isinstance(threshold, list) else []:
+            _check_range(entry.threshold, info)
+        if isinstance(threshold, int):
+            _check_range(threshold, info)
+        elif [e.first for e in threshold] != sorted({e.first for e in threshold}):
+            raise ValueError("the entries must be in the order of their dates, a date once: sort them by `from`")
+        return threshold
+
+    @field_validator("floor")
+    @classmethod
+    def _floor_is_the_mildest(cls, floor: int | None, info: ValidationInfo) -> int | None:
+        history = info.data.get("threshold")
+        if floor is None or history is None:
+            return floor
+        _check_range(floor, info)
+        numbers = [entry.threshold for entry in history] if isinstance(history, list) else [history]
+        mild = mildest(numbers, info.data["direction"])
+        if mildest([floor, mild], info.data["direction"]) != floor:
+            raise ValueError(
+                f"{floor} is stricter than the threshold {mild}, whose members a snapshot must hold:"
+                f" write {mild} or a milder number, or leave it out"
+            )
+        return floor
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Cohort:
+        if self.include_score and self.property in self.attributes:
+            raise ValueError(f"{self.property} is both an attribute and the score: rename the attribute")
+        if clash := {"playerId", self.property} & set(self.require):
+            raise ValueError(f"require names {sorted(clash)}, which is the id or the score: leave it out")
+        return self
+
+    def columns(self) -> list[str]:
+        """What a row of the segment file says of a player, beside who it is."""
+        return [*NAME_COLUMNS, *self.attributes, *([self.property] if self.include_score else [])]
+
+    def thresholds(self) -> list[int]:
+        """Every threshold of the history, the latest last."""
+        return [self.threshold] if isinstance(self.threshold, int) else [e.threshold for e in self.threshold]
+
+    def snapshot_floor(self) -> int:
+        """How mild a threshold a snapshot serves: the registry's floor, or the mildest of the history."""
+        return mildest(self.thresholds(), self.direction) if self.floor is None else self.floor
+
+    def threshold_at(self, as_of: datetime) -> int:
+        """Return the threshold in force at an as-of; raise FlywheelError where the history begins later."""
+        if isinstance(self.threshold, int):
+            return self.threshold
+        in_force = [e for e in self.threshold if datetime.combine(e.first, time(), UTC) <= as_of]
+        if not in_force:
+            raise FlywheelError(
+                f"cohort {self.name} has no threshold in force at {as_of:%Y-%m-%d %H:%M} UTC, as its history in the"
+                f" registry begins on {self.threshold[0].first}: give the param threshold, or add an earlier entry"
+            )
+        return in_force[-1].threshold
+
+    def check_threshold(self, threshold: object) -> int:
+        """Return the threshold as an int; raise FlywheelError unless it is a whole number within the range."""
+        # NaN and the infinities leave NaN as their rest
+        if not isinstance(threshold, int | float) or isinstance(threshold, bool) or threshold % 1 != 0:
+            raise FlywheelError(
+                f"threshold {threshold!r} is no whole number: give one from {self.threshold_range.min}"
+                f" to {self.threshold_range.max}, or leave it empty for the registry's"
+            )
+        number = int(threshold)
+        if not self.threshold_range.min <= number <= self.threshold_range.max:
+            raise FlywheelError(
+                f"threshold {number} is outside the range of cohort {self.name}, which looks {self.direction}"
+                f" its threshold: give a whole number from {self.threshold_range.min} to"
+                f" {self.threshold_range.max}, or widen threshold_range in the registry"
+            )
+        return number
+
+
+def _check_range(threshold: int, info: ValidationInfo) -> None:
+    allowed = info.data.get("threshold_range")  # None where it has a fault of its own
+    if allowed and not allowed.min <= threshold <= allowed.max:
+        raise ValueError(
+            f"{threshold} is outside threshold_range: write a whole number from {allowed.min} to {allowed.max},"
+            " or widen the range"
+        )

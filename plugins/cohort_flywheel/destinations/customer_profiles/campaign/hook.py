@@ -1,0 +1,76 @@
+"""Outbound campaigns of Amazon Connect (connectcampaignsv2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.config import Config
+
+#: Of a page, the greatest that the model takes.
+CAMPAIGNS_A_PAGE = 50
+
+#: What GetCampaignState says of a campaign that was made and never started.
+INITIALIZED = "Initialized"
+
+
+class ConnectCampaignsHook(AwsBaseHook):
+    """Thin wrapper around boto3's `connectcampaignsv2` client, with this package's waiters.
+
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["client_type"] = "connectcampaignsv2"
+        super().__init__(*args, **kwargs)
+
+    @cached_property
+    def waiter_path(self) -> Path:  # the provider looks beside its own hooks alone
+        return Path(__file__).with_name("waiters.json")
+
+    @cached_property
+    def _patient(self) -> Any:
+        return self.get_client_type(config=Config(retries={"mode": "standard", "total_max_attempts": 5}))
+
+    @cached_property
+    def _once(self) -> Any:
+        # what creates or starts has no client token, so no retry of the SDK's may follow
+        return self.get_client_type(config=Config(retries={"total_max_attempts": 1}))
+
+    def check_instance(self, instance_id: str) -> None:
+        """Raise ClientError (ResourceNotFoundException) unless the instance is there and has outbound campaigns."""
+        self._patient.get_connect_instance_config(connectInstanceId=instance_id)
+
+    def campaigns(self, instance_id: str, name: str) -> Iterator[dict[str, Any]]:
+        """The campaigns of a name in a Connect instance (CampaignSummary); several may have one name."""
+        of_instance = {"instanceIdFilter": {"value": instance_id, "operator": "Eq"}}
+        token: dict[str, str] = {}
+        while True:
+            page = self._patient.list_campaigns(filters=of_instance, maxResults=CAMPAIGNS_A_PAGE, **token)
+            for campaign in page.get("campaignSummaryList", ()):
+                if campaign["name"] == name:
+                    yield campaign
+            if not page.get("nextToken"):
+                return
+            token = {"nextToken": page["nextToken"]}
+
+    def campaign(self, campaign_id: str) -> dict[str, Any]:
+        return dict(self._patient.describe_campaign(id=campaign_id)["campaign"])
+
+    def create_campaign(self, request: Mapping[str, Any]) -> str:
+        """Send CreateCampaign exactly once; returns the id."""
+        return str(self._once.create_campaign(**request)["id"])
+
+    def start_campaign(self, campaign_id: str) -> None:
+        """Send StartCampaign exactly once: a second one of a campaign that has started is refused."""
+        self._once.start_campaign(id=campaign_id)
+
+    def state(self, campaign_id: str) -> str | None:
+        """The state of a campaign, or None where it is gone."""
+        try:
+            return str(self._patient.get_campaign_state(id=campaign_id)["state"])
+        except self._patient.exceptions.ResourceNotFoundException:
+            return None

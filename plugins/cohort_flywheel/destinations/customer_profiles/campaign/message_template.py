@@ -1,0 +1,84 @@
+"""A mail template as a message template of Amazon Q in Connect, whose variables are what a profile holds.
+
+Source of the variables' names: the Amazon Connect administrator guide, "Personalize message templates"; of all else
+botocore's model of `qconnect`.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cohort_flywheel.campaign.email_template import UNSUBSCRIBE, EmailTemplate, placeholders, render
+from cohort_flywheel.destinations.customer_profiles import layout
+from cohort_flywheel.errors import FlywheelError
+
+
+def message_template_name(template: str) -> str:
+    """In a knowledge base in which people have templates of their own."""
+    return f"cohort_flywheel_{template}"
+
+
+def message_template(template: EmailTemplate, columns: Sequence[str], unsubscribe_url: str) -> dict[str, Any]:
+    """The content and the defaults of a message template.
+
+    A placeholder becomes the variable of a profile's attribute: `{{FirstName|there}}` is
+    `{{Attributes.Customer.FirstName}}` with a default beside the text. SES's placeholder of the link to unsubscribe
+    becomes the address of a page. Raises FlywheelError for a default that there cannot be, for an address that is none
+    of the web, and where a body has no such link.
+    """
+    link = f"{{{{{UNSUBSCRIBE}}}}}"
+    if without := [name for name, part in (("html", template.html), ("txt", template.text)) if link not in part]:
+        raise FlywheelError(
+            f"{template.name}/body.{without[0]} has no {link}: write it where the link to unsubscribe belongs"
+        )
+    if not re.fullmatch(r"https://[^\s{}<>\"]+", unsubscribe_url):
+        raise FlywheelError(
+            "cohort_flywheel_unsubscribe_url is no address of the web: write that of the page on which a player"
+            " unsubscribes, as in https://studio.example/unsubscribe"
+        )
+    defaults = {name: default for name, default in placeholders(template).items() if default is not None}
+    if empty := sorted(name for name, default in defaults.items() if not default):
+        raise FlywheelError(
+            f"the placeholder {empty[0]} of template {template.name} has an empty default, which a message template of"
+            " Amazon Q in Connect cannot have: write a word"
+        )
+    variables = {column: f"{{{{Attributes.Customer.{target}}}}}" for column, target in _targets(columns).items()}
+    mail = render(template, variables)
+    body = {
+        "html": {"content": mail.html.replace(link, html.escape(unsubscribe_url))},
+        "plainText": {"content": mail.text.replace(link, unsubscribe_url)},
+    }
+    return {
+        "content": {"email": {"subject": mail.subject, "body": body}},
+        # also where there is none: an update keeps what it is not told
+        "defaultAttributes": message_template_attributes(defaults, columns),
+    }
+
+
+def _targets(columns: Sequence[str]) -> dict[str, str]:
+    """Where a profile holds each column: `FirstName`, `Attributes.Level`."""
+    return {column: field["Target"].removeprefix("_profile.") for column, field in layout.fields(columns).items()}
+
+
+def message_template_attributes(values: Mapping[str, str], columns: Sequence[str]) -> dict[str, Any]:
+    """Values by column as MessageTemplateAttributes [qconnect]."""
+    attributes: dict[str, Any] = {}
+    for column, target in _targets(columns).items():
+        if value := values.get(column):
+            if custom := target.removeprefix("Attributes.") if target.startswith("Attributes.") else "":
+                attributes.setdefault("custom", {})[custom] = value
+            else:
+                attributes[target[0].lower() + target[1:]] = value
+    return {"customerProfileAttributes": attributes} if attributes else {}
+
+
+def same_mail(latest: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    email, ours = latest["content"]["email"], wanted["content"]["email"]
+    return (
+        (email.get("subject"), email.get("body")) == (ours["subject"], ours["body"])
+        and latest.get("defaultAttributes", {}) == wanted["defaultAttributes"]
+        and not email.get("headers")
+    )

@@ -1,0 +1,157 @@
+"""Amazon Connect Customer Profiles: upload jobs, segment definitions and their estimates."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.sdk.exceptions import AirflowException
+from botocore.config import Config
+
+from cohort_flywheel.errors import FlywheelError
+
+#: Of a page, the greatest that the model takes.
+JOBS_A_PAGE = 500
+
+#: The longest silence of Amazon S3 while it takes a file, and for how long an estimate is asked for.
+UPLOAD_SECONDS, ESTIMATE_SECONDS = 120, 600
+
+_SSE_C = "x-amz-server-side-encryption-customer-"
+
+
+class CustomerProfilesHook(AwsBaseHook):
+    """Thin wrapper around boto3's `customer-profiles` client, with this package's waiters.
+
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["client_type"] = "customer-profiles"
+        super().__init__(*args, **kwargs)
+
+    @cached_property
+    def waiter_path(self) -> Path:  # the provider looks beside its own hooks alone
+        return Path(__file__).with_name("waiters.json")
+
+    @cached_property
+    def _patient(self) -> Any:
+        return self.get_client_type(config=Config(retries={"mode": "standard", "total_max_attempts": 10}))
+
+    @cached_property
+    def _once(self) -> Any:
+        # what creates or starts has no client token, so no retry of the SDK's may follow
+        return self.get_client_type(config=Config(retries={"total_max_attempts": 1}))
+
+    # --- upload jobs
+
+    def upload_jobs(self, domain: str) -> Iterator[dict[str, Any]]:
+        """Every upload job of a domain, page by page (UploadJobItem)."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._patient.list_upload_jobs(DomainName=domain, MaxResults=JOBS_A_PAGE, **token)
+            yield from page["Items"]
+            if not page.get("NextToken"):
+                return
+            token = {"NextToken": page["NextToken"]}
+
+    def create_upload_job(self, domain: str, request: Mapping[str, Any]) -> str:
+        """Send CreateUploadJob exactly once; returns the JobId."""
+        return str(self._once.create_upload_job(DomainName=domain, **request)["JobId"])
+
+    def put_upload(self, domain: str, job_id: str, path: Path) -> None:
+        """Push a file to a job's presigned address, streamed; raises AirflowException, and FlywheelError if refused.
+
+        The address and its key are secrets: neither they nor an error that may quote them leave this method.
+        """
+        where = self._patient.get_upload_job_path(DomainName=domain, JobId=job_id)
+        if not where["Url"].startswith(("https://", "http://")):
+            raise AirflowException(f"the address of upload job {job_id} is none of the web: a later try gets another")
+        with path.open("rb") as file:
+            headers = {"Content-Type": "text/csv", "Content-Length": str(path.stat().st_size)}
+            request = urllib.request.Request(  # noqa: S310 - the service's own address, of the web only
+                where["Url"], data=file, method="PUT", headers=headers | _sse_c_headers(where.get("ClientToken", ""))
+            )
+            try:
+                urllib.request.urlopen(request, timeout=UPLOAD_SECONDS).close()  # noqa: S310 - as above
+            except urllib.error.HTTPError as error:
+                code = re.search(rb"<Code>(\w+)</Code>", error.read(10_000))
+                told = f"{error.code}{f' {code[1].decode()}' if code else ''}"
+                refused = error.code == HTTPStatus.FORBIDDEN and not _has_expired(where)
+            except (OSError, HTTPException) as error:
+                told, refused = type(error).__name__, False
+            else:
+                return
+        if refused:
+            raise FlywheelError(
+                f"Amazon S3 refuses the file of upload job {job_id} ({told}), at an address that the service has just"
+                " given: let the workers put to other accounts' buckets (the policies of the VPC's S3 endpoint and of"
+                " the organization), then clear this task"
+            )
+        raise AirflowException(f"the file of upload job {job_id} was not taken ({told}): a later try pushes it again")
+
+    def start_upload_job(self, domain: str, job_id: str) -> None:
+        """Send StartUploadJob exactly once: a second one of a job that has started is refused."""
+        self._once.start_upload_job(DomainName=domain, JobId=job_id)
+
+    def stop_upload_job(self, domain: str, job_id: str) -> None:
+        self._patient.stop_upload_job(DomainName=domain, JobId=job_id)
+
+    def get_upload_job(self, domain: str, job_id: str) -> dict[str, Any]:
+        return dict(self._patient.get_upload_job(DomainName=domain, JobId=job_id))
+
+    # --- segments
+
+    def segment_definition(self, domain: str, name: str) -> dict[str, Any] | None:
+        """A definition (GetSegmentDefinitionResponse), or None where there is none of the name."""
+        try:
+            return dict(self._patient.get_segment_definition(DomainName=domain, SegmentDefinitionName=name))
+        except self._patient.exceptions.ResourceNotFoundException:
+            return None
+
+    def create_segment_definition(self, domain: str, name: str, groups: Mapping[str, Any]) -> str:
+        """Send CreateSegmentDefinition exactly once; returns the ARN."""
+        made = self._once.create_segment_definition(
+            DomainName=domain, SegmentDefinitionName=name, DisplayName=name, SegmentGroups=groups
+        )
+        return str(made["SegmentDefinitionArn"])
+
+    def estimate(self, domain: str, groups: Mapping[str, Any]) -> int:
+        """How many profiles are in a segment now; raises AirflowException where no estimate comes."""
+        made = self._patient.create_segment_estimate(DomainName=domain, SegmentQuery=groups)
+        until = time.monotonic() + ESTIMATE_SECONDS
+        while True:
+            found = self._patient.get_segment_estimate(DomainName=domain, EstimateId=made["EstimateId"])
+            if found["Status"] == "SUCCEEDED":
+                return int(found["Estimate"])
+            if found["Status"] == "FAILED" or time.monotonic() > until:
+                raise AirflowException(
+                    f"the estimate of the segment is {found['Status']} after all: a later try asks for another"
+                )
+            time.sleep(1)
+
+
+def _has_expired(where: Mapping[str, Any]) -> bool:
+    """Whether an address is past its time, which S3 refuses with the same code; a later try gets another."""
+    return "ValidUntil" in where and bool(where["ValidUntil"] <= datetime.now(UTC))
+
+
+def _sse_c_headers(key: str) -> dict[str, str]:
+    """The headers of a PUT under a data key of base64 [Customer Profiles: GetUploadJobPath, ClientToken]."""
+    digest = hashlib.md5(base64.b64decode(key), usedforsecurity=False).digest()
+    return {
+        f"{_SSE_C}algorithm": "AES256",
+        f"{_SSE_C}key": key,
+        f"{_SSE_C}key-MD5": base64.b64encode(digest).decode(),
+    }

@@ -1,0 +1,137 @@
+"""The segment file where segments live in Amazon Connect Customer Profiles, and the files of its upload jobs.
+
+The segment file is that of `destinations/ses/layout.py`: it has the playerIds, by which a later run finds the players
+who left. A file of an upload job has its rows without the playerId, and with `in` as the value of the cohort's own
+attribute. Players who go `out` are in a file of two columns: what an empty cell does to a value that a profile holds is
+not documented.
+
+Source of the rules: the Amazon Connect administrator guide, "Create segments from imported files".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
+from cohort_flywheel.destinations.ses import layout as ses
+from cohort_flywheel.destinations.ses.layout import MAX_BYTES, refused_column, row
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.names import endpoint_id, instant
+
+__all__ = ["MAX_BYTES", "header", "refused_column", "row"]  # of the segment file, as `Layout` has them
+
+#: "Under 1GB in size": 10^9 bytes [strict].
+MAX_UPLOAD_BYTES = 1_000_000_000 - 1
+#: "You can map up to 25 attributes."
+MAX_COLUMNS = 25
+
+#: By which a profile is found again. It tells nobody who the player is.
+UNIQUE_KEY = "playerKey"
+IN, OUT = "in", "out"
+
+#: Where a column goes in a profile; any other is an attribute of its own name.
+_TARGETS = {
+    UNIQUE_KEY: ("AccountNumber", "STRING"),
+    "emailAddress": ("EmailAddress", "EMAIL_ADDRESS"),
+    "FirstName": ("FirstName", "NAME"),
+    "LastName": ("LastName", "NAME"),
+}
+
+
+def header(columns: list[str]) -> list[str]:
+    """The header of the segment file; raises FlywheelError for attributes that no upload job could carry."""
+    # as many as an upload's: that lacks the playerId, and has the cohort's own attribute
+    names = [UNIQUE_KEY, *ses.header(columns)]
+    if len(names) > MAX_COLUMNS:
+        raise FlywheelError(
+            f"an upload job has {MAX_COLUMNS} columns, and this cohort needs {len(names)}: carry fewer attributes"
+        )
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise FlywheelError(f"the column {twice[0]} is in every upload already: rename the attribute of that name")
+    return names[1:]
+
+
+def upload_header(segment_header: Sequence[str], attribute: str) -> list[str]:
+    """The first line of a file of who is in; raises FlywheelError where the cohort's attribute is a column already."""
+    address, _player_id, *columns = segment_header
+    if attribute in columns:
+        raise FlywheelError(
+            f"the attribute {attribute} says who is in the segment, and the cohort carries another of that name:"
+            " rename that one"
+        )
+    return [UNIQUE_KEY, address, *columns, attribute]
+
+
+def upload_row(segment_row: Sequence[str]) -> list[str]:
+    """A row of the segment file as one of who is in."""
+    address, player_id, *cells = segment_row
+    return [player_key(player_id), address, *cells, IN]
+
+
+def out_header(attribute: str) -> list[str]:
+    """The first line of a file of who goes out."""
+    return [UNIQUE_KEY, attribute]
+
+
+def out_row(player_id: str) -> list[str]:
+    return [player_key(player_id), OUT]
+
+
+def player_key(player_id: str) -> str:
+    """What a profile is found by: as Pinpoint's endpoint Id, stable and nobody's name."""
+    return endpoint_id(CHANNEL, player_id)
+
+
+def fields(upload_header: Sequence[str]) -> dict[str, dict[str, str]]:
+    """CreateUploadJob's Fields: which column goes where in a profile."""
+    targets = {column: _TARGETS.get(column, (f"Attributes.{column}", "STRING")) for column in upload_header}
+    return {
+        column: {"Source": f"_source.{column}", "Target": f"_profile.{target}", "ContentType": content}
+        for column, (target, content) in targets.items()
+    }
+
+
+def upload_job_name(membership: str, as_of: datetime, upload: int, kind: str, index: int, digest: str) -> str:
+    """The DisplayName of an upload job: of one file of a membership's `upload`th upload."""
+    return f"{membership}.{instant(as_of)}.{upload}.{kind}_{index:04d}_{digest[:16]}.csv"
+
+
+def upload_of(job_name: str, membership: str) -> int | None:
+    """Which upload of a membership a job is of, by its DisplayName; None for a job that is none of its."""
+    found = re.fullmatch(rf"{re.escape(membership)}\.[\d_-]+\.(\d+)\.(?:in|out)_\d+_[0-9a-f]+\.csv", job_name)
+    return int(found[1]) if found else None
+
+
+def membership_key(domain: str, membership: str) -> str:
+    """Where the record of who may be `in` lies, which no lifecycle may remove."""
+    return f"memberships/customer_profiles/{domain}/{membership}.txt"
+
+
+def membership_name(cohort: str, threshold: int) -> str:
+    """The name of the segment, and of the attribute that says who is in it: one a cohort and threshold."""
+    return f"{cohort}_{threshold}"
+
+
+def segment_groups(attribute: str) -> dict[str, Any]:
+    """CreateSegmentDefinition's SegmentGroups: every profile whose attribute is `in`."""
+    condition = {"DimensionType": "INCLUSIVE", "Values": [IN]}
+    dimension = {"ProfileAttributes": {"Attributes": {attribute: condition}}}
+    return {"Groups": [{"Dimensions": [dimension], "Type": "ALL"}], "Include": "ALL"}
+
+
+def is_same_segment(groups: object, others: object) -> bool:
+    """Whether two SegmentGroups ask the same; ALL is taken for what a service says that was told nothing [strict]."""
+    return _bare(groups) == _bare(others)
+
+
+def _bare(value: object) -> object:
+    if isinstance(value, dict):
+        said = {key: _bare(each) for key, each in value.items()}
+        return {key: each for key, each in said.items() if each and (key, each) not in _DEFAULTS}
+    return [_bare(each) for each in value] if isinstance(value, list) else value
+
+
+_DEFAULTS = [("Include", "ALL"), ("Type", "ALL"), ("SourceType", "ALL")]

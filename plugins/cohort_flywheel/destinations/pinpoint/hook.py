@@ -1,0 +1,91 @@
+"""Amazon Pinpoint: import jobs and segments.
+
+Pinpoint's segments and campaigns reached their end of support on 2026-10-30 [AWS]: this serves accounts and
+emulations that still answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+
+class PinpointHook(AwsBaseHook):
+    """Thin wrapper around boto3's `pinpoint` client, with this package's waiters.
+
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["client_type"] = "pinpoint"
+        super().__init__(*args, **kwargs)
+
+    @cached_property
+    def waiter_path(self) -> Path:  # the provider looks beside its own hooks alone
+        return Path(__file__).with_name("waiters.json")
+
+    def import_jobs(self, application_id: str) -> Iterator[dict[str, Any]]:
+        """Every import job of the app, page by page (ImportJobResponse)."""
+        token: dict[str, str] = {}
+        while True:
+            page = self.conn.get_import_jobs(ApplicationId=application_id, PageSize="100", **token)
+            yield from page["ImportJobsResponse"]["Item"]
+            if not page["ImportJobsResponse"].get("NextToken"):
+                return
+            token = {"Token": page["ImportJobsResponse"]["NextToken"]}
+
+    def create_import_job(self, application_id: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Send CreateImportJob exactly once: it has no idempotency token, so no retry of the SDK's may follow."""
+        once = self.get_client_type(config=Config(retries={"total_max_attempts": 1}))
+        answer = once.create_import_job(ApplicationId=application_id, ImportJobRequest=request)
+        return dict(answer["ImportJobResponse"])
+
+    def get_import_job(self, application_id: str, job_id: str) -> dict[str, Any]:
+        answer = self.conn.get_import_job(ApplicationId=application_id, JobId=job_id)
+        return dict(answer["ImportJobResponse"])
+
+    def has_segment(self, application_id: str, segment_id: str) -> bool:
+        try:
+            self.get_segment(application_id, segment_id)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NotFoundException":
+                raise
+            return False
+        return True
+
+    def get_segment(self, application_id: str, segment_id: str) -> dict[str, Any]:
+        answer = self.conn.get_segment(ApplicationId=application_id, SegmentId=segment_id)
+        return dict(answer["SegmentResponse"])
+
+    def delete_segment(self, application_id: str, segment_id: str) -> None:
+        """Delete a segment, if it is there. Its endpoints stay."""
+        try:
+            self.conn.delete_segment(ApplicationId=application_id, SegmentId=segment_id)
+        except ClientError as error:
+            _pass_over_not_found(error)
+
+    def get_endpoint(self, application_id: str, endpoint_id: str) -> dict[str, Any] | None:
+        try:
+            answer = self.conn.get_endpoint(ApplicationId=application_id, EndpointId=endpoint_id)
+        except ClientError as error:
+            _pass_over_not_found(error)
+            return None
+        return dict(answer["EndpointResponse"])
+
+    def delete_endpoint(self, application_id: str, endpoint_id: str) -> None:
+        """Delete an endpoint, if it is there, and whatever it has opted out of."""
+        try:
+            self.conn.delete_endpoint(ApplicationId=application_id, EndpointId=endpoint_id)
+        except ClientError as error:
+            _pass_over_not_found(error)
+
+
+def _pass_over_not_found(error: ClientError) -> None:
+    if error.response["Error"]["Code"] != "NotFoundException":
+        raise error

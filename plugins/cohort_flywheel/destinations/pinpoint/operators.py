@@ -1,0 +1,168 @@
+"""A segment file becomes a segment of Amazon Pinpoint, verified."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
+from cohort_flywheel.errors import FlywheelError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
+    """Create the import job of one S3 address, or adopt the one that is there.
+
+    Pinpoint's create call has no idempotency token, so the operator looks first: a job of exactly this address that
+    has not FAILED, and is the segment's latest, is adopted. Without one, an earlier job of the same segment name lends
+    its segment, which is updated; so there is always one segment of a name. Returns (each also an XCom of its own)
+    `job_id` and `adopted`.
+
+    :param application_id: the Pinpoint app. (templated)
+    :param s3_url: the file, `s3://bucket/key`; its name should carry a digest of its bytes. (templated)
+    :param role_arn: the role with which Pinpoint reads the file. (templated)
+    :param segment_name: the segment's name. (templated)
+    :param format: `CSV` or `JSON`.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    aws_hook_class = PinpointHook
+    template_fields = aws_template_fields("application_id", "s3_url", "role_arn", "segment_name")
+    ui_color = "#d5c7f2"
+
+    def __init__(
+        self,
+        *,
+        application_id: Any,
+        s3_url: Any,
+        role_arn: Any,
+        segment_name: Any,
+        format: str = "CSV",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.application_id, self.s3_url, self.role_arn = application_id, s3_url, role_arn
+        self.segment_name, self.format = segment_name, format
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        clearing = "Clearing this task is safe: it looks for the job of this file before it creates one."
+        with outside(clearing) as done:
+            adopted, segment_id = self._look()
+            if adopted:
+                self.log.info("adopted import job %s, which imports the same file", adopted)
+                return {"job_id": adopted, "adopted": True}
+            request = {
+                "Format": self.format,
+                "RoleArn": self.role_arn,
+                "S3Url": self.s3_url,
+                "DefineSegment": True,
+                "RegisterEndpoints": True,
+                "SegmentName": self.segment_name,
+            }
+            if segment_id:
+                request["SegmentId"] = segment_id
+            job_id = self._create(request, done)
+            self.log.info("created import job %s %s", job_id, f"of segment {segment_id}" if segment_id else "")
+            return {"job_id": job_id, "adopted": False}
+
+    def _create(self, request: dict[str, Any], done: list[str]) -> str:
+        done.append(f"an import job of {self.s3_url} may have been created")
+        try:
+            return str(self.hook.create_import_job(self.application_id, request)["Id"])
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
+                done.clear()
+            raise
+
+    def _look(self) -> tuple[str | None, str | None]:
+        """The job to adopt, and the segment to update where there is none.
+
+        A job of this file is adopted only while no later one of the same segment has imported another file: the
+        content may have changed and changed back.
+        """
+        jobs = sorted(
+            (job for job in self.hook.import_jobs(self.application_id) if self._is_ours(job["Definition"])),
+            key=lambda job: str(job["CreationDate"]),
+            reverse=True,
+        )
+        segments = {job["Definition"]["SegmentId"]: None for job in jobs if job["Definition"].get("SegmentId")}
+        segment_id = next((s for s in segments if self.hook.has_segment(self.application_id, s)), None)
+        newest = next((job for job in jobs if job["JobStatus"] not in ("FAILING", "FAILED")), None)
+        if newest:
+            has_ended = newest["JobStatus"] == "COMPLETED"
+            if newest["Definition"]["S3Url"] == self.s3_url and (segment_id or not has_ended):
+                return newest["Id"], None
+            if not has_ended:
+                raise AirflowException(
+                    f"import job {newest['Id']} of segment {self.segment_name} is still under way with another file:"
+                    " a later try updates the segment that it makes"
+                )
+        return None, segment_id
+
+    def _is_ours(self, definition: dict[str, Any]) -> bool:
+        return bool(definition.get("SegmentName") == self.segment_name or definition.get("S3Url") == self.s3_url)
+
+
+class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
+    """Fail unless an import job took every row and its segment has the size of the file.
+
+    A COMPLETED job can still carry bad rows [Amazon Pinpoint: GetImportJob]. Returns (each also an XCom of its
+    own) `job_id`, `segment_id`, `segment_version`, `segment_size`.
+
+    :param application_id: the Pinpoint app. (templated)
+    :param job_id: the import job. (templated)
+    :param expected_size: the rows of the segment file. (templated)
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    aws_hook_class = PinpointHook
+    template_fields = aws_template_fields("application_id", "job_id", "expected_size")
+    ui_color = "#d5c7f2"
+
+    def __init__(self, *, application_id: Any, job_id: Any, expected_size: Any, **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.application_id, self.job_id, self.expected_size = application_id, job_id, expected_size
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with outside("Clearing this task is safe: it only reads.") as done:
+            done.append(f"import job {self.job_id} has ended")
+            job = self.hook.get_import_job(self.application_id, self.job_id)
+            expected, failures, pieces = (
+                int(self.expected_size),
+                job.get("TotalFailures", 0),
+                job.get("FailedPieces", 0),
+            )
+            if failures or pieces:
+                raise FlywheelError(
+                    f"import job {self.job_id} refused {failures} of {expected} rows and {pieces} pieces: do not send"
+                    " to its segment; read the reasons with `aws pinpoint get-import-job`, mend the cause, delete the"
+                    " segment (`aws pinpoint delete-segment`), and clear enrich and what follows it"
+                )
+            segment_id = job["Definition"].get("SegmentId")
+            if not segment_id:
+                raise FlywheelError(f"import job {self.job_id} ended without a segment: look at the job in Pinpoint")
+            segment = self.hook.get_segment(self.application_id, segment_id)
+            size = segment.get("ImportDefinition", {}).get("Size")
+            imported_from = segment.get("ImportDefinition", {}).get("S3Url")
+            if imported_from != job["Definition"]["S3Url"]:
+                raise FlywheelError(
+                    f"segment {segment_id} was imported from {imported_from} since: another run has changed it; clear"
+                    " enrich and what follows it, if this run's file shall be the one"
+                )
+            if size != expected:
+                raise FlywheelError(
+                    f"segment {segment_id} has {size} endpoints, but the file has {expected} rows: do not send to"
+                    " it; an update that adds to a segment, instead of replacing it, does this"
+                )
+        self.log.info("segment %s has the %d endpoints of the file", segment_id, size)
+        return {
+            "job_id": self.job_id, "segment_id": segment_id, "segment_version": segment.get("Version"),
+            "segment_size": size,
+        }  # fmt: skip

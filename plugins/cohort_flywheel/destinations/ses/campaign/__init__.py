@@ -1,0 +1,1 @@
+"""Campaigns by Amazon SES."""

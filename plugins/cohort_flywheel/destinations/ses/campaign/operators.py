@@ -1,0 +1,467 @@
+"""A segment is mailed by Amazon SES, a mail a player, once, after a person agreed.
+
+What is sent is a template stored in SES, named by its content: the samples that a person looked at come from the very
+text that the players get. SES escapes no value, so each placeholder of the HTML part is one of its own, filled with the
+escaped value.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import html
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta
+from email.utils import formataddr
+from functools import cached_property
+from itertools import batched, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+from airflow.sdk.exceptions import AirflowSkipException
+
+from cohort_flywheel.campaign.email_template import (
+    UNSUBSCRIBE,
+    EmailTemplate,
+    check_template,
+    filled,
+    placeholders,
+    read_template,
+    render,
+    samples,
+    template_digest,
+)
+from cohort_flywheel.campaign.launch_store import (
+    REACHED,
+    Row,
+    Rows,
+    alone,
+    check_approved,
+    check_its_day,
+    check_not_launched,
+    end_alone,
+    launch_folder,
+    put_sample,
+    sender_of,
+)
+from cohort_flywheel.campaign.send_ledger import Header, ledger_key
+from cohort_flywheel.campaign.send_ledger_store import (
+    check_same_launch,
+    find_ledger,
+    load_ledger,
+    load_recently_mailed,
+    put_ledger,
+    take_out,
+)
+from cohort_flywheel.campaign.settings import check_same_mail
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.destinations.ses.campaign.sends_store import (
+    BATCH,
+    OLDER_AS_OF,
+    Batches,
+    Outcome,
+    Sends,
+    Tally,
+    Withdrawals,
+    by_reason,
+)
+from cohort_flywheel.destinations.ses.hook import SesV2Hook
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
+from cohort_flywheel.hooks.s3 import get_json, lines, put_json
+from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.newest_store import skip_unless_newest
+from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.do_not_contact_store import is_listed
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Where a sample, which is mailed by no contact list, has its link to unsubscribe.
+_NO_LINK = "https://unsubscribe.example"
+
+_DESTINATION = "ses"
+
+
+def check_sender(campaign: Mapping[str, Any], aws_conn_id: str | None) -> None:
+    """Raise FlywheelError unless SES has verified the sender of a plan's campaign; for the plan to call."""
+    _check_sender(SesV2Hook(aws_conn_id=aws_conn_id), campaign)
+
+
+def ses_template(template: EmailTemplate) -> dict[str, str]:
+    """The content that SES stores: `{{FirstName|there}}` is `{{FirstName}}`, and `{{_html_FirstName}}` in HTML.
+
+    No column begins with an underscore. A default goes into the data of the player who needs it.
+    """
+    asked = placeholders(template)
+    plain = render(template, {name: f"{{{{{name}}}}}" for name in asked})
+    escaped = render(template, {name: f"{{{{_html_{name}}}}}" for name in asked})
+    return {"Subject": plain.subject, "Html": escaped.html, "Text": plain.text}
+
+
+def ses_template_name(template: str, content: Mapping[str, str]) -> str:
+    """Other content has another name, so that a mail under way never changes."""
+    text = json.dumps(_bare(content), sort_keys=True)
+    return f"{template}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def template_data(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
+    """The values of a stored template's placeholders; raises FlywheelError for one that lacks and has no default.
+
+    Braces become parentheses, in whatever value: nobody's name may take the place of SES's own placeholder, of which
+    SES replaces the first two.
+    """
+    data = {}
+    for name, value in filled(asked, attributes).items():
+        data[name] = value.translate({ord("{"): "(", ord("}"): ")"})
+        data[f"_html_{name}"] = html.escape(data[name])
+    return data
+
+
+class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
+    """Store a campaign's mail in SES, and show what it looks like; nobody of the segment is mailed.
+
+    The template is checked against the columns of the segment file and made by its content, under a name of its own,
+    unless it is there. Refuses an account in the sandbox, paused, or with less of its daily quota left than there are
+    rows, and a sender that is not verified. With `test` three samples of made-up players are mailed to the test
+    addresses, without the contact list. An empty segment is skipped. Returns (each also an XCom of its own) `mode`,
+    `template`, `template_digest`, `ses_template` (its name in SES), `placeholders` (with their defaults), `from`,
+    `rows`, `segment_id`, `segment_sha256`, and `message` (subject and text for a made-up player).
+
+    :param plan: the output of CohortPlanOperator. (templated)
+    :param segment: the segment file, as CohortLimitsOperator released it. (templated)
+    :param segment_id: what the verified segment is called. (templated)
+    :param templates: the folder of the templates, include/email, read when the task runs.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    aws_hook_class = SesV2Hook
+    template_fields = aws_template_fields("plan", "segment", "segment_id")
+    ui_color = "#d5c7f2"
+
+    def __init__(self, *, plan: Any, segment: Any, segment_id: Any, templates: Path, **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.plan, self.segment, self.segment_id, self.templates = plan, segment, segment_id, templates
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        campaign = self.plan["campaign"]
+        clearing = "Clearing this task is safe: it goes on with what is there"
+        clearing += ", and mails the samples again." if campaign["mode"] == "test" else "."
+        with outside(clearing) as done:
+            if campaign["mode"] == "none":
+                raise AirflowSkipException(f"{self.plan['name']} has no campaign")
+            if not self.segment["rows"]:
+                raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is nobody to mail")
+            template = read_template(self.templates, campaign["template"])
+            check_same_mail(campaign, template)
+            s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+            check_not_launched(s3, self.plan, self.segment, _DESTINATION)
+            check_template(template, self._columns())
+            check_unsubscribe(template)
+            _check_account(self.hook.account(), self.segment["rows"])
+            _check_sender(self.hook, campaign)
+            stored, asked = self._stored(template, done), placeholders(template)
+            if campaign["mode"] == "test":
+                self._mail_samples(stored, asked, done)
+            sample = render(template, samples(asked)[0])
+            html_url = put_sample(s3, self.plan, sample.html)
+        self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(done))
+        return {
+            "mode": campaign["mode"], "template": template.name, "template_digest": template_digest(template),
+            "ses_template": stored, "placeholders": asked, "from": campaign["from"], "rows": self.segment["rows"],
+            "segment_id": self.segment_id, "segment_sha256": self.segment["sha256"],
+            "message": {"subject": sample.subject, "text": sample.text, "html_url": html_url},
+        }  # fmt: skip
+
+    def _columns(self) -> list[str]:
+        s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+        first = next(lines(s3, self.segment["s3_bucket"], self.segment["parts"][0]["s3_key"]))
+        _address, _player_id, *columns = next(csv.reader([first.decode()]))
+        return columns
+
+    def _stored(self, template: EmailTemplate, done: list[str]) -> str:
+        """The name of the template in SES that has this very content."""
+        content = ses_template(template)
+        name = ses_template_name(template.name, content)
+        if self.hook.email_template(name) is None and self.hook.create_email_template(name, content):
+            done.append(f"SES template {name} was created")
+        else:
+            done.append(f"SES template {name} is there")
+        _check_stored(self.hook, template.name, name)
+        return name
+
+    def _mail_samples(self, stored: str, asked: Mapping[str, str | None], done: list[str]) -> None:
+        campaign, made_up = self.plan["campaign"], samples(asked)
+        for number, values in enumerate(made_up, start=1):
+            data = template_data(asked, values) | {UNSUBSCRIBE: _NO_LINK}
+            self.hook.send_email(
+                FromEmailAddress=formataddr(sender_of(campaign)),
+                Destination={"ToAddresses": campaign["test_addresses"]},
+                Content={"Template": {"TemplateName": stored, "TemplateData": json.dumps(data)}},
+            )
+            done.append(
+                f"sample {number} of {len(made_up)} was mailed to the {len(campaign['test_addresses'])} test addresses"
+            )
+
+
+class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]):
+    """Mail the players of an approved segment, each at most once, and say what became of every row.
+
+    Refuses unless an approver has approved exactly what was prepared, and for a run that is not the newest as-of's own.
+    The send ledger is put first. Then batch by batch: who has withdrawn since is left out (`withdrawn`, by reason), who
+    is to be mailed is written down, the mails are sent by the contact list, and what became of them is written down. A
+    batch that was broken off is `in_doubt` and never repeated; so is a mail whose answer was lost. A mail that SES
+    clearly did not take for its throttling is tried again, one that it refuses is `refused`, by its code.
+
+    Returns (each also an XCom of its own) the counts `rows = sent + withdrawn + in_doubt + refused`, `batches`, and
+    `in_doubt_list`, the address of the list of those in doubt, or None. `sent` are the mails that SES accepted: to a
+    contact who has unsubscribed it accepts a mail and delivers none, and the answer does not tell; how many those were
+    when the segment was verified, SesVerifyContactsOperator counts.
+
+    :param plan: the output of CohortPlanOperator. (templated)
+    :param segment: the segment file, as CohortLimitsOperator released it. (templated)
+    :param prepared: the output of SesPrepareCampaignOperator. (templated)
+    :param approval: the registry's: who may have approved it.
+    :param contact_list: the contact list's name. (templated)
+    :param topic: the topic of the mail. (templated)
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    :param clock: gives the time, with its zone.
+    """
+
+    aws_hook_class = SesV2Hook
+    template_fields = aws_template_fields("plan", "segment", "prepared", "contact_list", "topic")
+    ui_color = "#d5c7f2"
+
+    def __init__(
+        self,
+        *,
+        plan: Any,
+        segment: Any,
+        prepared: Any,
+        approval: Approval,
+        contact_list: Any,
+        topic: Any,
+        clock: Clock = utc_now,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.plan, self.segment, self.prepared, self.approval = plan, segment, prepared, approval
+        self.contact_list, self.topic, self.clock = contact_list, topic, clock
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        clearing = "Clearing this task is safe: nobody whose mail may have gone out is mailed again."
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+            check_approved(s3, self.plan, self.segment, self.prepared, self.approval, context)
+            check_its_day(self.plan, context)
+            _check_stored(self.hook, self.prepared["template"], self.prepared["ses_template"])
+            with closing(sqlite3.connect(folder / "players.sqlite")) as players:
+                output = self._launch(s3, context, folder, players, done)
+            State(s3, self.plan["state_bucket"]).end_claim(self.plan["claim_key"], this_run(context))
+        self.log.info("%s is launched: %s", self.plan["name"], output)
+        return output
+
+    def _launch(
+        self, s3: S3Hook, context: Context, folder: Path, players: sqlite3.Connection, done: list[str]
+    ) -> dict[str, Any]:
+        rows = Rows(s3, self.segment, folder)
+        self._begin(s3, context, rows, folder, players, done)
+        withdrawals = self._withdrawals(s3, players, rows)
+        batches, tally = Batches(s3, self.plan["state_bucket"], self.plan["name"]), Tally(folder)
+        progress = Progress(self.log, "rows dealt with", self.segment["rows"])
+        done.append("")
+        with closing(self._sends()) as sends:
+            for number, batch in enumerate(batched(rows, BATCH)):
+                done[-1] = f"{tally.sent:,} mails were sent, and perhaps some of one batch more ({batches.place})"
+                for outcome in self._outcomes(number, batch, batches, withdrawals, sends):
+                    tally.add(outcome)
+                    sends.any_sent = tally.sent > 0
+                if sends.why:
+                    break
+                progress.add(len(batch))
+            done[-1] = f"{tally.sent:,} mails were sent ({batches.place})"
+            url = batches.put_in_doubt(tally)
+            if url:
+                done.append(f"{tally.in_doubt:,} players are in doubt, and are not mailed again ({url})")
+                self.log.warning(done[-1])
+            counts = tally.counts() | {"in_doubt_list": url}
+            # a launch that has stopped has no other output
+            context["ti"].xcom_push(key=REACHED, value=counts | {"left": self.segment["rows"] - counts["rows"]})
+            sends.raise_why()
+        if never := tally.withdrawn[OLDER_AS_OF]:
+            take_out(s3, self.plan["state_bucket"], self.prepared["template"], self.plan["name"], tally.never(), folder)
+            self.log.warning(
+                "%s players were not mailed before the newest as-of was another one: its run may mail them",
+                f"{never:,}",
+            )
+        return counts
+
+    # --- what must hold
+
+    @cached_property
+    def _is_newest(self) -> bool:
+        """Asked once a try: a launch that began in time is not cut off by midnight."""
+        return datetime.fromisoformat(self.plan["as_of"]) >= last_instant(self.plan["schedule"], self.clock())
+
+    # --- the beginning
+
+    def _begin(
+        self, s3: S3Hook, context: Context, rows: Rows, folder: Path, players: sqlite3.Connection, done: list[str]
+    ) -> None:
+        """Put the send ledger, unless a try before this one has, and load its players."""
+        plan, template = self.plan, self.prepared["template"]
+        bucket, name = plan["state_bucket"], plan["name"]
+        place = f"s3://{bucket}/{ledger_key(template, name)}"
+        header = Header(name, template, self.segment["sha256"], _DESTINATION, self.clock(), 0)
+        state = State(s3, bucket)
+        if found := find_ledger(s3, bucket, template, name):
+            check_same_launch(found, header, place)
+            self._put_record(s3)
+            end_alone(state, template, context)
+        else:
+            skip_unless_newest(plan, state, context, self.clock, self.log)
+            _check_account(self.hook.account(), self.segment["rows"])
+            _check_sender(self.hook, plan["campaign"])
+            with alone(state, template, context):
+                since = datetime.fromisoformat(plan["as_of"]) - timedelta(days=plan["campaign"]["not_again_days"])
+                load_recently_mailed(s3, bucket, template, since, name, players)
+                header = header._replace(players=sum(1 for _ in _not_in("mailed", rows, players)))
+                self._put_record(s3)
+                put_ledger(s3, bucket, header, _not_in("mailed", rows, players), folder)
+        done.append(f"the send ledger was put at {place}")
+        load_ledger(s3, bucket, template, name, players)
+
+    def _put_record(self, s3: S3Hook) -> None:
+        """A result is launched once, with one mail; raises FlywheelError where it was with another."""
+        bucket, key = self.plan["state_bucket"], f"{launch_folder(self.plan['name'])}launch.json"
+        record = {name: self.prepared[name] for name in ("ses_template", "template_digest", "from", "segment_sha256")}
+        if not put_json(s3, bucket, key, record, IfNoneMatch="*"):
+            found = get_json(s3, bucket, key)
+            if found is None or found[0] != record:
+                raise FlywheelError(
+                    f"{self.plan['name']} was launched already, with another segment, mail or sender"
+                    f" (s3://{bucket}/{key}): it is not launched again"
+                )
+
+    # --- batch by batch
+
+    def _outcomes(
+        self, number: int, rows: Sequence[Row], batches: Batches, withdrawals: Withdrawals, sends: Sends
+    ) -> Iterator[Outcome]:
+        """What became of a batch, as it is recorded; then of who is left, as it becomes now."""
+        left = rows
+        for attempt in count(1):
+            outcome = batches.outcome(number, attempt)
+            if outcome is None:
+                outcome = self._outcome(number, attempt, left, batches, withdrawals, sends)
+                batches.put_outcome(number, attempt, outcome)
+            yield outcome
+            left = [row for row in left if row.player_id in outcome.left]
+            if not left or sends.why:
+                return
+
+    def _outcome(
+        self,
+        number: int,
+        attempt: int,
+        rows: Sequence[Row],
+        batches: Batches,
+        withdrawals: Withdrawals,
+        sends: Sends,
+    ) -> Outcome:
+        intents = batches.intents(number, attempt)
+        if intents is not None:  # broken off: whose mail went out nobody knows
+            return Outcome(withdrawn=intents["withdrawn"], in_doubt=intents["player_ids"])
+        why_not = withdrawals.of(rows)
+        withdrawn = by_reason(why_not.items())
+        mailed = [row for row in rows if row.player_id not in why_not]
+        if mailed:
+            batches.put_intents(number, attempt, [row.player_id for row in mailed], withdrawn)
+        return sends.outcome(mailed)._replace(withdrawn=withdrawn)
+
+    def _withdrawals(self, s3: S3Hook, players: sqlite3.Connection, rows: Rows) -> Withdrawals:
+        records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+        if not self._is_newest:
+            self.log.warning("%s is not the newest as-of's any more: who is left is not mailed", self.plan["name"])
+        return Withdrawals(s3, records, self.plan, self.prepared["placeholders"], players, self._is_newest, rows)
+
+    def _sends(self) -> Sends:
+        base = {
+            "FromEmailAddress": formataddr(sender_of(self.plan["campaign"])),
+            "ListManagementOptions": {"ContactListName": self.contact_list, "TopicName": self.topic},
+        }
+
+        def request(row: Row) -> dict[str, Any]:
+            data = template_data(self.prepared["placeholders"], row.attributes)
+            template = {"TemplateName": self.prepared["ses_template"], "TemplateData": json.dumps(data)}
+            return base | {"Destination": {"ToAddresses": [row.address]}, "Content": {"Template": template}}
+
+        return Sends(self.hook, request, self.hook.account()["SendQuota"]["MaxSendRate"])
+
+
+def check_unsubscribe(template: EmailTemplate) -> None:
+    place = f"{{{{{UNSUBSCRIBE}}}}}"
+    for file, part in (("body.html", template.html), ("body.txt", template.text)):
+        if part.count(place) != 1:
+            raise FlywheelError(
+                f"{template.name}/{file} has {place} {part.count(place)} times: write it once, where the link to"
+                " unsubscribe belongs; SES fills in the first two of a mail"
+            )
+
+
+def _check_account(account: Mapping[str, Any], rows: int) -> None:
+    """Raise FlywheelError unless the account may send so many mails today."""
+    if not account.get("ProductionAccessEnabled"):
+        raise FlywheelError(
+            "the SES account is in the sandbox, where it mails only verified addresses: ask for production access (SES"
+            " console, Account dashboard), in the region of the AWS connection"
+        )
+    if not account.get("SendingEnabled") or account.get("EnforcementStatus") == "SHUTDOWN":
+        raise FlywheelError(
+            "the sending of the SES account is paused: look at its status (aws sesv2 get-account), and resume it"
+        )
+    quota = account["SendQuota"]
+    left = math.floor(quota["Max24HourSend"] - quota["SentLast24Hours"])
+    if quota["Max24HourSend"] >= 0 and left < rows:  # below 0 it is unlimited [SES: SendQuota]
+        raise FlywheelError(
+            f"the SES account may send {left:,} more mails within 24 hours, and the segment has {rows:,} rows: ask for"
+            " a higher quota (Service Quotas), or choose a stricter threshold"
+        )
+
+
+def _check_sender(hook: SesV2Hook, campaign: Mapping[str, Any]) -> None:
+    address = sender_of(campaign)[1]
+    if not hook.is_verified(address):
+        raise FlywheelError(
+            f"the sender {address} is not verified: verify {address.rpartition('@')[2]} in Amazon SES, in the region of"
+            " the AWS connection, or correct `from` in the registry"
+        )
+
+
+def _check_stored(hook: SesV2Hook, template: str, name: str) -> None:
+    """Raise FlywheelError unless the template in SES has the content that its name tells."""
+    found = hook.email_template(name)
+    if found is None or ses_template_name(template, found) != name:
+        what = "is gone" if found is None else "was changed by somebody: delete it (aws sesv2 delete-email-template)"
+        raise FlywheelError(f"SES template {name} {what}; then clear prepare_campaign with downstream")
+
+
+def _bare(content: Mapping[str, str]) -> dict[str, str]:
+    """Without what a service may change as it stores a text: its line ends, and blanks around it."""
+    return {part: "\n".join(text.strip().splitlines()) for part, text in content.items()}
+
+
+def _not_in(table: str, rows: Iterable[Row], players: sqlite3.Connection) -> Iterator[str]:
+    """The playerIds that a table does not have."""
+    return (row.player_id for row in rows if not is_listed(table, row.player_id, players))

@@ -1,0 +1,131 @@
+"""Amazon SES (API v2): the contact list and its import jobs, the account, templates and sends."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.config import Config
+
+#: Of a page; where the model has no maximum, the greatest that its other listings take.
+CONTACTS_A_PAGE, JOBS_A_PAGE = 1000, 100
+#: How many calls of `send_email` may be under way at once.
+SENDS_IN_FLIGHT = 8
+
+
+class SesV2Hook(AwsBaseHook):
+    """Thin wrapper around boto3's `sesv2` client, with this package's waiters.
+
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["client_type"] = "sesv2"
+        super().__init__(*args, **kwargs)
+
+    @cached_property
+    def waiter_path(self) -> Path:  # the provider looks beside its own hooks alone
+        return Path(__file__).with_name("waiters.json")
+
+    @cached_property
+    def _patient(self) -> Any:
+        # SES throttles all calls but the sends at about one a second: a listing of many pages waits its turn
+        return self.get_client_type(config=Config(retries={"mode": "standard", "total_max_attempts": 10}))
+
+    @cached_property
+    def _once(self) -> Any:
+        # no create and no send has an idempotency token: a retry of the SDK's could repeat what was done
+        ours = Config(retries={"total_max_attempts": 1}, max_pool_connections=SENDS_IN_FLIGHT)
+        return self.get_client_type(config=ours)
+
+    def contacts(self, contact_list: str) -> Iterator[dict[str, Any]]:
+        """Every contact of a list, page by page (Contact). A page may be empty and be followed by others."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._patient.list_contacts(ContactListName=contact_list, PageSize=CONTACTS_A_PAGE, **token)
+            yield from page["Contacts"]
+            if not page.get("NextToken"):
+                return
+            token = {"NextToken": page["NextToken"]}
+
+    def import_jobs(self, contact_list: str) -> Iterator[dict[str, Any]]:
+        """Every import job of a contact list, page by page (ImportJobSummary, which lacks the S3 address)."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._patient.list_import_jobs(ImportDestinationType="CONTACT_LIST", PageSize=JOBS_A_PAGE, **token)
+            for job in page["ImportJobs"]:
+                if job["ImportDestination"]["ContactListDestination"]["ContactListName"] == contact_list:
+                    yield job
+            if not page.get("NextToken"):
+                return
+            token = {"NextToken": page["NextToken"]}
+
+    def create_import_job(self, contact_list: str, s3_url: str) -> str:
+        """Send CreateImportJob exactly once: it has no idempotency token, so no retry of the SDK's may follow."""
+        into = {"ContactListName": contact_list, "ContactListImportAction": "PUT"}
+        answer = self._once.create_import_job(
+            ImportDestination={"ContactListDestination": into},
+            ImportDataSource={"S3Url": s3_url, "DataFormat": "CSV"},
+        )
+        return str(answer["JobId"])
+
+    def get_import_job(self, job_id: str) -> dict[str, Any]:
+        return dict(self._patient.get_import_job(JobId=job_id))
+
+    def count_failed_records(self, url: str) -> int:
+        """The lines of a job's file of failed records (FailureInfo.FailedRecordsS3Url); raises OSError.
+
+        They quote the contacts, so nothing but their number leaves this method.
+        """
+        if not url.startswith(("https://", "http://")):
+            raise OSError
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - SES's own address, of the web only
+            return sum(1 for line in answer if line.strip())
+
+    def account(self) -> dict[str, Any]:
+        """What the account may do now, its SendQuota with it (GetAccount)."""
+        return dict(self._patient.get_account())
+
+    def is_verified(self, address: str) -> bool:
+        """Whether SES sends from an address: it is verified, or its domain, or a domain above that.
+
+        [SES developer guide: verified identities]
+        """
+        labels = address.rpartition("@")[2].lower().split(".")
+        for identity in [address, *(".".join(labels[first:]) for first in range(len(labels) - 1))]:
+            try:
+                if self._patient.get_email_identity(EmailIdentity=identity).get("VerifiedForSendingStatus"):
+                    return True
+            except self._patient.exceptions.NotFoundException:
+                continue
+        return False
+
+    def email_template(self, name: str) -> dict[str, str] | None:
+        """The content of a template (Subject, Html, Text), or None where there is none."""
+        try:
+            return dict(self._patient.get_email_template(TemplateName=name)["TemplateContent"])
+        except self._patient.exceptions.NotFoundException:
+            return None
+
+    def create_email_template(self, name: str, content: Mapping[str, str]) -> bool:
+        """Create a template; False where one of that name is there, perhaps by a try whose answer was lost."""
+        try:
+            self._patient.create_email_template(TemplateName=name, TemplateContent=content)
+        except self._patient.exceptions.AlreadyExistsException:
+            return False
+        return True
+
+    def send_email(self, **request: Any) -> None:
+        """Send SendEmail exactly once: an answer that was lost leaves in doubt whether the mail was.
+
+        It may be called from threads once it was prepared (`prepare_sends`).
+        """
+        self._once.send_email(**request)
+
+    def prepare_sends(self) -> None:
+        """Make the client that `send_email` uses: threads may not ask Airflow for its connection."""
+        self._once  # noqa: B018 - made here, and kept

@@ -1,0 +1,342 @@
+"""Whom a segment file names comes onto the contact list of Amazon SES, where they are not on it yet."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.destinations.ses.hook import SesV2Hook
+from cohort_flywheel.destinations.ses.layout import import_file_name, import_folder, import_header, import_row
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import keys, lines, put_unless_equal
+from cohort_flywheel.runs.lock_store import hold, this_run
+from cohort_flywheel.runs.names import claim_key
+from cohort_flywheel.runs.newest_store import skip_unless_newest
+from cohort_flywheel.runs.schedule import Clock, utc_now
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.contacts import fold
+from cohort_flywheel.segment.segment_file import digest
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Contacts of one import job, at most [Amazon SES developer guide: "Using list management"].
+MAX_CONTACTS = 1_000_000
+
+#: By how much S3's clock and SES's may differ, generously: it only makes us look at some jobs more.
+_CLOCKS = timedelta(hours=1)
+_ENDED = ("COMPLETED", "FAILED", "CANCELLED")
+
+
+class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]):
+    """Create the import jobs of the rows that are not on the contact list, or adopt those that are there.
+
+    An import overrides a contact's record, consent included, so nobody who is on the list is ever in a file of an
+    import; the list is read first. The jobs of this segment file that run are adopted, and their contacts are in no
+    second one; so is a job of exactly the same file, unless it FAILED or refused contacts. One run at a time imports
+    into a list. An older as-of's run is skipped here. Returns (each also an XCom of its own) `job_ids`, and the rows
+    that were `on_list`, `new`, and `under_way` (in a job that runs, or an earlier row's address).
+
+    :param plan: the output of CohortPlanOperator. (templated)
+    :param segment: the segment file, as CohortLimitsOperator released it. (templated)
+    :param contact_list: the contact list's name. (templated)
+    :param topic: the topic to which new contacts are subscribed. (templated)
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    :param clock: gives the time, with its zone.
+    """
+
+    aws_hook_class = SesV2Hook
+    template_fields = aws_template_fields("plan", "segment", "contact_list", "topic")
+    ui_color = "#d5c7f2"
+
+    def __init__(
+        self, *, plan: Any, segment: Any, contact_list: Any, topic: Any, clock: Clock = utc_now, **kwargs: Any
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.plan, self.segment, self.contact_list, self.topic = plan, segment, contact_list, topic
+        self.clock = clock
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        clearing = "Clearing this task is safe: it imports only who is neither on the list nor in a job that runs."
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+            state = State(s3, self.plan["state_bucket"])
+            skip_unless_newest(self.plan, state, context, self.clock, self.log)
+            key = claim_key(f"ses_contact_list_{self.contact_list}")
+            self._hold_list(state, key, context)
+            output = self._import(s3, folder, done)
+            state.end_claim(key, this_run(context))  # from here on its jobs are seen by who comes next
+        return output
+
+    def _hold_list(self, state: State, key: str, context: Context) -> None:
+        """Between our look at the list and our job no other run's job may begin."""
+        try:
+            hold(state, key, f"contact list {self.contact_list}", context)
+        except FlywheelError:
+            raise AirflowException(
+                f"another run is importing into contact list {self.contact_list}: a later try follows it"
+            ) from None
+
+    def _import(self, s3: S3Hook, folder: Path, done: list[str]) -> dict[str, Any]:
+        bucket, prefix = self.segment["s3_bucket"], import_folder(self.segment["s3_key"])
+        jobs = self._jobs(s3, bucket, prefix)
+        running = [job for job in jobs if job["JobStatus"] not in _ENDED]
+        # of exactly these files; what a job refused is not on the list, and may be tried again
+        ended = {_url(job): job["JobId"] for job in jobs if job["JobStatus"] in _ENDED and not _refused(job)}
+        with closing(_Addresses(folder)) as addresses:
+            for job in running:
+                addresses.add_imported(_import_addresses(s3, bucket, _url(job).removeprefix(f"s3://{bucket}/")))
+            addresses.add_contacts(_contacts(self.hook, self.contact_list, self.topic, self.log))
+            files = _Files(folder, self.topic)
+            with closing(files):
+                counts = {"on_list": 0, "under_way": 0, "new": 0}
+                for address in segment_addresses(s3, self.segment):
+                    found = addresses.find(address)
+                    if found is None:
+                        addresses.add_imported([address])  # another row may have it in other letters
+                        files.add(address)
+                    counts["new" if found is None else "on_list" if found.on_list else "under_way"] += 1
+        job_ids = [job["JobId"] for job in running]
+        for job_id in job_ids:
+            done.append(f"import job {job_id} of this segment file runs")
+        for index, path in enumerate(files.paths):
+            job_ids.append(
+                self._import_file(s3, bucket, prefix + import_file_name(index, digest(path)), path, ended, done)
+            )
+        self.log.info(
+            "of %s rows %s are on contact list %s, %s are on their way already, %s are new: import jobs %s",
+            f"{sum(counts.values()):,}", f"{counts['on_list']:,}", self.contact_list, f"{counts['under_way']:,}",
+            f"{counts['new']:,}", ", ".join(job_ids) or "none",
+        )  # fmt: skip
+        return {"job_ids": job_ids, **counts}
+
+    def _import_file(
+        self, s3: S3Hook, bucket: str, key: str, path: Path, ended: Mapping[str, str], done: list[str]
+    ) -> str:
+        url = f"s3://{bucket}/{key}"
+        if url in ended:
+            self.log.info("adopted import job %s, which has imported the same file", ended[url])
+            return ended[url]
+        put_unless_equal(s3, path, bucket, key, digest(path))
+        done.append(f"an import job of {url} may have been created")
+        try:
+            job_id = self.hook.create_import_job(self.contact_list, url)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
+                done.pop()
+            raise
+        done[-1] = f"import job {job_id} was created"
+        return job_id
+
+    def _jobs(self, s3: S3Hook, bucket: str, prefix: str) -> list[dict[str, Any]]:
+        """The jobs of this segment file that have not failed; raises AirflowException while any other job runs.
+
+        A listing lacks the S3 address, so each job that may be ours is looked at: none is older than our first file.
+        """
+        pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        put = [item["LastModified"] for page in pages for item in page.get("Contents", ())]
+        since: datetime | None = min(put) - _CLOCKS if put else None
+        ours = []
+        for summary in self.hook.import_jobs(self.contact_list):
+            if summary["JobStatus"] in _ENDED and (since is None or summary["CreatedTimestamp"] < since):
+                continue
+            job = self.hook.get_import_job(summary["JobId"])
+            if _url(job).startswith(f"s3://{bucket}/{prefix}"):
+                if job["JobStatus"] not in ("FAILED", "CANCELLED"):
+                    ours.append(job)
+            elif summary["JobStatus"] not in _ENDED:
+                raise AirflowException(
+                    f"import job {job['JobId']} into contact list {self.contact_list} is under way with another file:"
+                    " a later try sees whom it has added"
+                )
+        return ours
+
+
+class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]):
+    """Fail unless every row of a segment file is on the contact list now.
+
+    Who has unsubscribed is on it too, and stays so: SES mails them nothing by the list. Returns (each also an XCom of
+    its own) `job_ids`, `contact_list`, `topic`, `segment_id` (the segment file's address), `segment_size` (its rows
+    on the list), and of these how many this segment file's imports brought (`new_contacts`), how many were
+    there before (`already_on_list`), and how many are `unsubscribed`, by whichever way they came.
+
+    :param segment: the segment file, as CohortLimitsOperator released it. (templated)
+    :param contact_list: the contact list's name. (templated)
+    :param topic: the topic that the mail will be about. (templated)
+    :param job_ids: the import jobs. (templated)
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    aws_hook_class = SesV2Hook
+    template_fields = aws_template_fields("segment", "contact_list", "topic", "job_ids")
+    ui_color = "#d5c7f2"
+
+    def __init__(self, *, segment: Any, contact_list: Any, topic: Any, job_ids: Any, **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.segment, self.contact_list, self.topic, self.job_ids = segment, contact_list, topic, job_ids
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with (
+            outside("Clearing this task is safe: it only reads.") as done,
+            self.temporary_folder() as folder,
+            closing(_Addresses(folder)) as addresses,
+        ):
+            done.append(f"import jobs {', '.join(self.job_ids) or '(none was needed)'} have ended")
+            s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+            counts = self._count(s3, addresses)
+            rows, url = sum(counts[n] for n in ("new_contacts", "already_on_list", "missing")), self.segment["s3_url"]
+            if rows != self.segment["rows"]:
+                raise FlywheelError(
+                    f"{url} has {rows:,} rows, but {self.segment['rows']:,} were released: it has changed since; clear"
+                    " check_limits with downstream"
+                )
+            if missing := counts.pop("missing"):
+                raise FlywheelError(
+                    f"{missing:,} of {rows:,} rows of {url} are not on contact list {self.contact_list}, although the"
+                    " import jobs ended well: do not send by it. If the list is only behind, clear this task after a"
+                    " while; whoever was deleted from it since belongs on the do-not-contact list, or is imported"
+                    " again by the next as-of's run"
+                )
+        self.log.info(
+            "all %s rows are on contact list %s: %s", f"{rows:,}", self.contact_list,
+            ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in counts.items()),
+        )  # fmt: skip
+        return {
+            "job_ids": list(self.job_ids), "contact_list": self.contact_list, "topic": self.topic,
+            "segment_id": url, "segment_size": rows, **counts,
+        }  # fmt: skip
+
+    def _count(self, s3: S3Hook, addresses: _Addresses) -> dict[str, int]:
+        bucket = self.segment["s3_bucket"]
+        for key in keys(s3, bucket, import_folder(self.segment["s3_key"])):
+            addresses.add_imported(_import_addresses(s3, bucket, key))
+        addresses.add_contacts(_contacts(self.hook, self.contact_list, self.topic, self.log))
+        counts = {"new_contacts": 0, "already_on_list": 0, "unsubscribed": 0, "missing": 0}
+        for address in segment_addresses(s3, self.segment):
+            found = addresses.find(address)
+            if found is None or not found.on_list:
+                counts["missing"] += 1
+                continue
+            counts["new_contacts" if found.imported else "already_on_list"] += 1
+            counts["unsubscribed"] += found.unsubscribed
+        return counts
+
+
+def segment_addresses(s3: S3Hook, segment: Mapping[str, Any]) -> Iterator[str]:
+    """The address of each row of a segment file, in its order, streamed."""
+    for part in segment["parts"]:
+        yield from _import_addresses(s3, segment["s3_bucket"], part["s3_key"])
+
+
+def is_unsubscribed(contact: Mapping[str, Any], topic: str) -> bool:
+    """Whether SES mails a contact nothing about a topic [SES: Contact]: a topic without a choice has its default."""
+    choices = (*contact.get("TopicDefaultPreferences", ()), *contact.get("TopicPreferences", ()))
+    chosen = {choice["TopicName"]: choice["SubscriptionStatus"] for choice in choices}
+    return bool(contact.get("UnsubscribeAll", False) or chosen.get(topic) == "OPT_OUT")
+
+
+def _import_addresses(s3: S3Hook, bucket: str, key: str) -> Iterator[str]:
+    """The first column of a file of ours, which is the address in each; a row is a line there."""
+    rows = csv.reader(line.decode() for line in lines(s3, bucket, key))
+    next(rows, None)
+    return (row[0] for row in rows)
+
+
+def _contacts(hook: SesV2Hook, contact_list: str, topic: str, log: Any) -> Iterator[tuple[str, bool]]:
+    progress = Progress(log, "contacts of the list read")
+    for contact in hook.contacts(contact_list):
+        yield contact["EmailAddress"], is_unsubscribed(contact, topic)
+        progress.add(1)
+
+
+def _url(job: Mapping[str, Any]) -> str:
+    return str(job["ImportDataSource"]["S3Url"])
+
+
+def _refused(job: Mapping[str, Any]) -> bool:
+    return bool(job.get("FailedRecordsCount") or job.get("FailureInfo"))
+
+
+class _Found(NamedTuple):
+    """What is known of one address, as 0 or 1."""
+
+    on_list: int
+    unsubscribed: int
+    imported: int
+
+
+class _Addresses:
+    """What is known of addresses, on disk: a list may be longer than a worker's memory.
+
+    Two that differ in case alone are taken for one [strict: SES does not say]: if they are one contact, to import the
+    second would override the choice of the first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._db = sqlite3.connect(folder / "addresses.sqlite")
+        self._db.execute(
+            "CREATE TABLE address (text TEXT PRIMARY KEY, on_list INT DEFAULT 0, unsubscribed INT DEFAULT 0,"
+            " imported INT DEFAULT 0) WITHOUT ROWID"
+        )
+
+    def close(self) -> None:
+        self._db.close()
+
+    def add_contacts(self, contacts: Iterable[tuple[str, bool]]) -> None:
+        """Each with whether it is unsubscribed."""
+        self._db.executemany(
+            "INSERT INTO address (text, on_list, unsubscribed) VALUES (?, 1, ?) ON CONFLICT DO UPDATE SET on_list = 1,"
+            " unsubscribed = max(unsubscribed, excluded.unsubscribed)",
+            ((fold(address), unsubscribed) for address, unsubscribed in contacts),
+        )
+
+    def add_imported(self, addresses: Iterable[str]) -> None:
+        self._db.executemany(
+            "INSERT INTO address (text, imported) VALUES (?, 1) ON CONFLICT DO UPDATE SET imported = 1",
+            ((fold(address),) for address in addresses),
+        )
+
+    def find(self, address: str) -> _Found | None:
+        row = self._db.execute(
+            "SELECT on_list, unsubscribed, imported FROM address WHERE text = ?", (fold(address),)
+        ).fetchone()
+        return _Found(*row) if row else None
+
+
+class _Files:
+    """The files of imports, each with as many contacts as a job takes."""
+
+    def __init__(self, folder: Path, topic: str) -> None:
+        self._folder, self._topic = folder, topic
+        self.paths: list[Path] = []
+        self._file: Any = None
+        self._rows = 0
+
+    def add(self, address: str) -> None:
+        if self._file is None or self._rows == MAX_CONTACTS:
+            self.close()
+            self.paths.append(self._folder / f"contacts_{len(self.paths):04d}.csv")
+            self._file, self._rows = self.paths[-1].open("w", encoding="utf-8", newline=""), 0
+            self._writer = csv.writer(self._file, lineterminator="\n")
+            self._writer.writerow(import_header(self._topic))
+        self._writer.writerow(import_row(address))
+        self._rows += 1
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

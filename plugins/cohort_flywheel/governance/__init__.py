@@ -1,0 +1,1 @@
+"""Cleanup of old artifacts, and erasure of players."""

@@ -1,0 +1,150 @@
+"""What runs left behind, told by their own reports and results, and which of it is past its keep-by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.runs.names import run_name
+
+#: What a dry run's keys begin with, and so its name here.
+DRY_RUN = "dry_run/"
+
+_KEY = re.compile(
+    rf"({DRY_RUN})?(?:"
+    r"(?P<extract>export)/(?P<a>[^/]+)\.json"
+    r"|(?P<segment_file>segments)/(?P<b>[^/]+)_[0-9a-f]{16}/.+"
+    r"|(?P<import_file>contacts)/(?P<c>[^/]+)_[0-9a-f]{16}/.+"
+    r"|(?P<staged_file>staged)/(?P<d>[^/]+)/.+"
+    r"|(?P<staged_extract>staged)/(?P<e>[^/]+)\.json"
+    r"|(?P<rejects>rejects)/(?P<f>[^/]+)/.+"
+    r")"
+)
+
+
+class Made(NamedTuple):
+    """What the runs of one name made: one cohort, threshold and as-of, or a `_live` or a dry run of them.
+
+    `last` is when the last of them was reported; `verified` whether it is a result; `imported` what the destination
+    told of each segment; `snapshots` the keys that they read or kept.
+    """
+
+    name: str
+    cohort: str
+    threshold: int
+    as_of: datetime
+    last: datetime
+    verified: bool = False
+    imported: tuple[Mapping[str, Any], ...] = ()
+    snapshots: frozenset[str] = frozenset()
+    direction: Direction | None = None
+
+
+class Left(NamedTuple):
+    """A line of the list: so many things of one kind at one place, which go or stay; `why` they stay, if they do."""
+
+    what: str
+    place: str
+    number: int
+    bytes: int = 0
+    why: str = ""
+
+
+def of_report(key: str, report: Mapping[str, Any]) -> Made | None:
+    """What a run's report tells; None for a run that its plan refused, which made nothing."""
+    plan, extract = report["plan"], report["extract"]
+    if not plan:
+        return None
+    name = key.rpartition("/")[0].replace("reports/", "", 1)
+    return Made(
+        name,
+        plan["cohort"],
+        plan["threshold"],
+        datetime.fromisoformat(plan["as_of"]),
+        datetime.fromisoformat(report["run"]["reported"]),
+        imported=(report["imported"],) if report["imported"] else (),
+        snapshots=_named(extract["snapshot_key"] if extract else None),
+        direction=plan["direction"],
+    )
+
+
+def of_result(cohort: str, threshold: int, result: Mapping[str, Any]) -> Made:
+    """What a result tells; its run may have died before its report."""
+    as_of = datetime.fromisoformat(result["as_of"])
+    name = run_name(cohort, threshold, as_of)
+    return Made(name, cohort, threshold, as_of, as_of, True, (result["imported"],), _named(result["snapshot"]))
+
+
+def _named(snapshot: str | None) -> frozenset[str]:
+    return frozenset([snapshot] if snapshot else [])
+
+
+def by_name(made: Iterable[Made]) -> list[Made]:
+    """Put together what was told of each name; in the order of the names."""
+    found: dict[str, Made] = {}
+    for one in made:
+        other = found.get(one.name, one)
+        segments = {each.get("segment_id"): each for each in (*other.imported, *one.imported)}
+        found[one.name] = one._replace(
+            last=max(one.last, other.last),
+            verified=one.verified or other.verified,
+            imported=tuple(segments.values()),
+            snapshots=one.snapshots | other.snapshots,
+            direction=one.direction or other.direction,
+        )
+    return [found[name] for name in sorted(found)]
+
+
+def past_keep_by(made: Sequence[Made], keep_by: datetime, cohort: str | None = None) -> list[Made]:
+    """What was last reported before `keep_by`; of each cohort and threshold never the newest verified as-of.
+
+    `cohort` None means all of them.
+    """
+    newest: dict[tuple[str, int], datetime] = {}
+    for one in made:
+        if one.verified:
+            which = (one.cohort, one.threshold)
+            newest[which] = max(one.as_of, newest.get(which, one.as_of))
+    return [
+        one
+        for one in made
+        if one.last < keep_by
+        and cohort in (None, one.cohort)
+        and not (one.verified and one.as_of == newest[one.cohort, one.threshold])
+    ]
+
+
+def read_key(key: str) -> tuple[str, str] | None:
+    """What an object is (`segment file`, …), and of which name; None for one that cleanup has no business with."""
+    found = _KEY.fullmatch(key)
+    if not found:
+        return None
+    (what, _), (_, name) = [(group, text) for group, text in found.groupdict().items() if text]
+    return what.replace("_", " "), (found[1] or "") + name
+
+
+def table(lines: Sequence[Left]) -> str:
+    """The list as a table for a log."""
+    cells = [("what", "where", "things", "bytes", "stays, because")]
+    cells += [(line.what, line.place, f"{line.number:,}", f"{line.bytes:,}", line.why) for line in lines]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:>{width}}" if i in (2, 3) else f"{cell:<{width}}"
+                  for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in cells
+    )  # fmt: skip
+
+
+def sums(lines: Sequence[Left]) -> dict[str, int]:
+    """How much of the list goes."""
+    going = [line for line in lines if not line.why]
+    files = [line for line in going if line.what not in ("segment", "recipients")]
+    return {
+        "segments": sum(line.number for line in going if line.what == "segment"),
+        "recipients": sum(line.number for line in going if line.what == "recipients"),
+        "objects": sum(line.number for line in files),
+        "bytes": sum(line.bytes for line in files),
+    }

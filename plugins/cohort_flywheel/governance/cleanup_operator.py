@@ -1,0 +1,300 @@
+"""What is past its keep-by goes: segments, recipients and files that our own reports name, and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException
+
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.params import refuse_unknown_params
+from cohort_flywheel.config.variables import SETTINGS, read_settings
+from cohort_flywheel.destinations import destination
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.governance import cleanup
+from cohort_flywheel.governance.cleanup import DRY_RUN, Left, Made
+from cohort_flywheel.hooks.s3 import Version, delete_version, folders, get_json, keys, lines, versions
+from cohort_flywheel.runs import names
+from cohort_flywheel.runs.lock_store import AT_WORK, hold, state_of, this_run
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.members import is_beyond
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Where the files of runs lie: the setting of the bucket, and the folder.
+PLACES = (
+    ("export_bucket", "export/"), ("import_bucket", names.SEGMENT_FOLDER), ("import_bucket", "contacts/"),
+    ("state_bucket", "staged/"), ("state_bucket", "rejects/"), ("state_bucket", f"{DRY_RUN}export/"),
+    ("state_bucket", f"{DRY_RUN}staged/"), ("state_bucket", f"{DRY_RUN}rejects/"),
+)  # fmt: skip
+
+#: Recipients that are removed between two looks whether a run has begun, which takes longer to come to its import.
+BATCH = 100
+
+Files = Mapping[str, Mapping[str, Sequence[Version]]]
+
+
+class Leavings(Protocol):
+    """What a destination keeps of its own, beside files: the class `Leavings` of its module, where it keeps any.
+
+    A recipient is what a row of the segment file became there (an endpoint), under an id derived from the playerId.
+    """
+
+    #: the settings that it needs
+    SETTINGS: tuple[str, ...]
+    #: the column of the segment file with a recipient's id
+    COLUMN: str
+
+    def __init__(self, settings: Mapping[str, str], aws_conn_id: str | None) -> None: ...
+
+    def has_segment(self, imported: Mapping[str, Any]) -> bool:
+        """Whether what `record_result` noted is a segment of this destination, and still there."""
+
+    def remove_segment(self, imported: Mapping[str, Any]) -> None: ...
+
+    def recipient(self, player_id: str) -> str: ...
+
+    def may_go(self, recipient: str) -> bool | None:
+        """None: it is not there. False: it says no to mail, and one that is made anew would not."""
+
+    def remove_recipient(self, recipient: str) -> None: ...
+
+
+class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
+    """Remove, or in a dry run only list, what runs left behind that were last reported `keep_days` before this one.
+
+    Removes nothing that no report or result names, nothing of a cohort's and threshold's newest verified as-of, and no
+    snapshot, result or report. Params: `keep_days`, `cohort` (None: all), `dry_run`. Returns (each also an XCom of its
+    own) `past_keep_by` and `kept` (names of runs), and what goes: `segments`, `recipients`, `objects` (every version
+    is one) and `bytes`.
+
+    :param destination: a module of `cohort_flywheel.destinations`.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    ui_color = "#e3d9c6"
+
+    def __init__(self, *, destination: str, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.destination, self.aws_conn_id = destination, aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        clearing = "Clearing this task is safe: it looks again at what is there, and goes on."
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            refuse_unknown_params(context)
+            params: Any = context["params"]
+            kind: type[Leavings] | None = getattr(destination(self.destination), "Leavings", None)
+            self.settings = read_settings((*SETTINGS, *(kind.SETTINGS if kind else ())))
+            self.s3 = S3Hook(aws_conn_id=self.aws_conn_id)
+            leavings = kind(self.settings, self.aws_conn_id) if kind else None
+            if not params["dry_run"]:
+                refuse_at_work(self.s3, self.settings["state_bucket"], context)
+            made = cleanup.by_name(self._told())
+            keep_by = context["dag_run"].run_after - timedelta(days=params["keep_days"])
+            due = cleanup.past_keep_by(made, keep_by, params["cohort"])
+            files = self._files()
+            segments = [(one, each) for one in due for each in one.imported if leavings and leavings.has_segment(each)]
+            with closing(_Recipients(folder)) as recipients:
+                list_ = [Left("segment", f"{one.name} ({each['segment_id']})", 1) for one, each in segments]
+                list_ += _listed(due, files)
+                with_segment = {one.name for one, _ in segments}
+                if leavings:
+                    list_ += self._find(recipients, leavings, made, due, with_segment, files)
+                self.log.info(
+                    "of %s names of runs %s were last reported before %s. %s\n%s", f"{len(made):,}", f"{len(due):,}",
+                    f"{keep_by:%Y-%m-%d %H:%M} UTC", "This would go:" if params["dry_run"] else "This goes:",
+                    cleanup.table(list_),
+                )  # fmt: skip
+                if not params["dry_run"]:
+                    going = [one.name for one in due if one.name in files or one.name in with_segment]
+                    for name in going:
+                        hold(self._state(), _claim_key(name), name, context)
+                    if leavings:
+                        self._remove_recipients(recipients, leavings, files, context, done)
+                        for _, each in segments:
+                            leavings.remove_segment(each)
+                            done.append(f"segment {each['segment_id']} was removed")
+                    self._remove_files(going, files, context, done)
+        return {"past_keep_by": len(due), "kept": len(made) - len(due), **cleanup.sums(list_)}
+
+    def _state(self) -> State:
+        return State(self.s3, self.settings["state_bucket"])
+
+    # --- what there is
+
+    def _told(self) -> Iterator[Made]:
+        """What each report and each result tells."""
+        bucket, progress = self.settings["state_bucket"], Progress(self.log, "reports and results read")
+        for key in chain(keys(self.s3, bucket, "reports/"), keys(self.s3, bucket, f"{DRY_RUN}reports/")):
+            if not key.endswith(".json"):
+                continue  # a campaign's mail, kept beside its report
+            found = get_json(self.s3, bucket, key)
+            if found and (made := cleanup.of_report(key, found[0])):
+                yield made
+            progress.add(1)
+        for cohort in folders(self.s3, bucket, "results/"):
+            for threshold in map(int, folders(self.s3, bucket, f"results/{cohort}/")):
+                for key in keys(self.s3, bucket, names.results_folder(cohort, threshold)):
+                    if found := get_json(self.s3, bucket, key):
+                        yield cleanup.of_result(cohort, threshold, found[0])
+                    progress.add(1)
+
+    def _files(self) -> Files:
+        """Every version of every file of a run: of its name, of each kind."""
+        found: dict[str, dict[str, list[Version]]] = defaultdict(lambda: defaultdict(list))
+        for setting, folder in PLACES:
+            for version in versions(self.s3, self.settings[setting], folder):
+                if read := cleanup.read_key(version.key):
+                    found[read[1]][read[0]].append(version)
+        return found
+
+    # --- recipients: each may be in the segments of many runs
+
+    def _find(
+        self, recipients: _Recipients, leavings: Leavings, made: Iterable[Made], due: Iterable[Made],
+        with_segment: Iterable[str], files: Files,
+    ) -> list[Left]:  # fmt: skip
+        """Those of what goes that are in no segment which stays. Where that cannot be said, there are none."""
+        told, where = {one.name: one for one in made}, "in no segment that stays"
+        going = {one.name for one in due}
+        for name in going.intersection(chain(with_segment, (n for n in files if "segment file" in files[n]))):
+            recipients.add(self._of(name, told[name], leavings, files) or ())
+        if not recipients:
+            return []
+        for name in sorted((told.keys() | files.keys()) - going):
+            one = told.get(name)
+            its = None if name.startswith(DRY_RUN) else self._of(name, one, leavings, files)
+            if its is None and one and any(leavings.has_segment(each) for each in one.imported):
+                why = f"neither a file nor a snapshot says who is in the segment of {name}, which stays"
+                recipients.clear()
+                return [Left("recipients", where, 0, why=why)]
+            recipients.remove(its or ())
+        saying_no = 0
+        for batch in recipients.batches():
+            answers = [(each, leavings.may_go(each)) for each in batch]
+            recipients.remove(each for each, may_go in answers if not may_go)
+            saying_no += sum(may_go is False for _, may_go in answers)
+        found = [Left("recipients", where, len(recipients))] if recipients else []
+        return found + ([Left("recipients", where, saying_no, why="they have opted out")] if saying_no else [])
+
+    def _of(self, name: str, one: Made | None, leavings: Leavings, files: Files) -> Iterator[str] | None:
+        """The recipients of a name, some twice, and those who may be; None where nothing says who they are.
+
+        A part of the file may have expired before the others: a snapshot has everybody.
+        """
+        parts = [v for v in files.get(name, {}).get("segment file", ()) if v.is_latest and not v.is_marker]
+        bucket = self.settings["state_bucket"]
+        snapshots = [key for key in sorted(one.snapshots if one else ()) if self.s3.check_for_key(key, bucket)]
+        if not parts and not snapshots:
+            return None
+        return chain(
+            chain.from_iterable(self._in_file(part, leavings.COLUMN) for part in parts),
+            (leavings.recipient(player) for key in snapshots for player in self._in_snapshot(key, one)),
+        )
+
+    def _in_file(self, part: Version, column: str) -> Iterator[str]:
+        rows = csv.reader(line.decode() for line in lines(self.s3, part.bucket, part.key))
+        header = next(rows, [])
+        if column in header:
+            yield from (row[header.index(column)] for row in rows)
+
+    def _in_snapshot(self, key: str, one: Any) -> Iterator[str]:
+        for vertex in self._state().vertices(key):
+            if vertex.player_id and (not one.direction or is_beyond(vertex.score, one.direction, one.threshold)):
+                yield vertex.player_id
+
+    # --- and off it goes
+
+    def _remove_recipients(
+        self, recipients: _Recipients, leavings: Leavings, files: Files, context: Context, done: list[str]
+    ) -> None:
+        removed, seen = 0, {each.key for kinds in files.values() for each in kinds.get("segment file", ())}
+        for batch in recipients.batches():
+            refuse_at_work(self.s3, self.settings["state_bucket"], context)
+            now = keys(self.s3, self.settings["import_bucket"], names.SEGMENT_FOLDER)
+            if any(key not in seen and cleanup.read_key(key) for key in now):  # it began and ended since the look
+                raise AirflowException("a run has put a segment file meanwhile: a later try looks at whom it has")
+            for each in batch:
+                if leavings.may_go(each):  # they may have opted out since the look
+                    leavings.remove_recipient(each)
+                    removed += 1
+            done[:] = [f"{removed:,} recipients were removed"]
+
+    def _remove_files(self, going: Iterable[str], files: Files, context: Context, done: list[str]) -> None:
+        """A name is free again once all of its files are gone."""
+        state = self._state()
+        for name in going:
+            for version in chain.from_iterable(files.get(name, {}).values()):
+                delete_version(self.s3, version)
+            done.append(f"the files of {name} were removed")
+            state.end_claim(_claim_key(name), this_run(context))
+
+
+def refuse_at_work(s3: S3Hook, bucket: str, context: Context) -> None:
+    """Raise FlywheelError while another run holds a claim: it may import anybody at this moment."""
+    for key in chain(keys(s3, bucket, "claims/"), keys(s3, bucket, f"{DRY_RUN}claims/")):
+        claim = get_json(s3, bucket, key)
+        if claim and claim[0] != this_run(context) and (state := state_of(context["ti"], claim[0])) in AT_WORK:
+            raise FlywheelError(
+                f"run {claim[0]['run_id']} of DAG {claim[0]['dag_id']} is {state}, and nothing is removed while a run"
+                " is at work: wait for its end, then clear this task"
+            )
+
+
+def _listed(due: Iterable[Made], files: Files) -> list[Left]:
+    """A line for each kind of file of each name."""
+    return [
+        Left(what, one.name, len(found), sum(version.bytes for version in found))
+        for one in due
+        for what, found in files.get(one.name, {}).items()
+    ]
+
+
+def _claim_key(name: str) -> str:
+    return DRY_RUN * name.startswith(DRY_RUN) + names.claim_key(name.removeprefix(DRY_RUN))
+
+
+class _Recipients:
+    """Ids on disk: there may be more of them than a worker's memory holds."""
+
+    def __init__(self, folder: Path) -> None:
+        self._db = sqlite3.connect(folder / "recipients.sqlite")
+        self._db.execute("CREATE TABLE recipient (id TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM recipient").fetchone()[0])
+
+    def add(self, ids: Iterable[str]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO recipient VALUES (?)", ((each,) for each in ids))
+
+    def remove(self, ids: Iterable[str]) -> None:
+        self._db.executemany("DELETE FROM recipient WHERE id = ?", ((each,) for each in ids))
+
+    def clear(self) -> None:
+        self._db.execute("DELETE FROM recipient")
+
+    def batches(self) -> Iterator[list[str]]:
+        """All of them, in their order; a batch may be removed while it is at hand."""
+        last = ""
+        while batch := [
+            row[0]
+            for row in self._db.execute("SELECT id FROM recipient WHERE id > ? ORDER BY id LIMIT ?", (last, BATCH))
+        ]:
+            yield batch
+            last = batch[-1]

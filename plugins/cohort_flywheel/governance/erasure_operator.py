@@ -1,0 +1,177 @@
+"""A player is erased: from every version of every file, and from the destination, and known to the runs that follow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException
+
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.params import refuse_unknown_params
+from cohort_flywheel.config.variables import SETTINGS, read_settings
+from cohort_flywheel.destinations import destination
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.governance.cleanup import Left, table
+from cohort_flywheel.governance.cleanup_operator import refuse_at_work
+from cohort_flywheel.governance.erasure import PLAYERS_KEY, Addresses, Found, kind_of, look, read_players
+from cohort_flywheel.governance.tombstones_store import put_tombstones
+from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
+from cohort_flywheel.hooks.s3 import Version, delete_version, fetch, lines, put_instead, versions
+from cohort_flywheel.runs.names import DO_NOT_CONTACT_KEY
+from cohort_flywheel.segment.contacts import ADDRESS_ATTRIBUTE, fold, plain_address, read_do_not_contact
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Whether there is a player in them cannot be said of objects whose kind is not known: these folders have no other.
+FOLDERS = (
+    ("export_bucket", "export/"), ("export_bucket", "dropped/"), ("state_bucket", "snapshots/"),
+    ("state_bucket", "staged/"), ("state_bucket", "rejects/"), ("state_bucket", "dry_run/"),
+    ("state_bucket", "memberships/"), ("state_bucket", "sends/"), ("state_bucket", "launches/"),
+    ("import_bucket", "segments/"),
+    ("import_bucket", "contacts/"),  # last: it has addresses alone, which the files before tell
+)  # fmt: skip
+
+
+class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
+    """Erase the players of a list in the state bucket, or in a dry run only list where they are.
+
+    The list is `erasure/players.txt`, a playerId a line, so that no param, XCom or log names anybody; it goes with
+    them. First each has a tombstone, by which later runs leave them out. While a run is at work, or a job of the
+    destination (its `under_way`) has not ended, nothing is removed. Then comes the destination's own `erase`; and
+    snapshots, segment files, rejects, memberships, and what is recorded of sends, lose their lines; earlier versions,
+    and extracts, go whole. Then everything is looked at again. Returns (each also an XCom of its own) `players`,
+    `objects` (versions in which one of them is), `at_destination`, and `stays`.
+
+    :param destination: a module of `cohort_flywheel.destinations`.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    ui_color = "#e3d9c6"
+
+    def __init__(self, *, destination: str, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.destination, self.aws_conn_id = destination, aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        clearing = "Clearing this task is safe: it goes on with who is still there, as long as the list is."
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            refuse_unknown_params(context)
+            params: Any = context["params"]
+            dry_run, where = params["dry_run"], destination(self.destination)
+            self.settings = read_settings((*SETTINGS, *where.SETTINGS))
+            self.s3, state = S3Hook(aws_conn_id=self.aws_conn_id), self.settings["state_bucket"]
+            players = read_players(lines(self.s3, state, PLAYERS_KEY))
+            if not dry_run:
+                put_tombstones(self.s3, state, players)
+                done.append(f"{len(players):,} tombstones were put")
+                self._refuse_at_work(where, context)
+            addresses = self._addresses(players)
+            # all addresses are known, and what only they find is gone, before a row that tells one is
+            list_ = self._go_through(folder, players, addresses, done, remove=False)
+            at_destination = self._at_destination(where, players, addresses, dry_run)
+            stays = [*self._under_way(where), *self._on_the_list(players, addresses)]
+            self.log.info("%s players\n%s", f"{len(players):,}", table([*list_, *at_destination, *stays]))
+            if not dry_run:
+                self._go_through(folder, players, addresses, done, remove=True)
+                self._refuse_at_work(where, context)  # one that began since may have read what was there
+                again = self._at_destination(where, players, addresses, True)
+                left = self._go_through(folder, players, addresses, done, remove=False)
+                if left or any(not line.why for line in again):
+                    raise AirflowException("a file that names them was put meanwhile: a later try takes them out of it")
+                self._remove_list(state)
+                done.append("the list was removed")
+        return {
+            "players": len(players),
+            "objects": sum(line.number for line in list_),
+            "at_destination": sum(line.number for line in at_destination if not line.why),
+            "stays": sum(line.number for line in [*at_destination, *stays] if line.why),
+        }
+
+    def _refuse_at_work(self, where: Any, context: Context) -> None:
+        """Raise FlywheelError while a run may import, or a job does, which goes on when its run has failed."""
+        refuse_at_work(self.s3, self.settings["state_bucket"], context)
+        for job in self._under_way(where):
+            raise FlywheelError(
+                f"{job.what} {job.place} has not ended, and may bring back whom this removes: wait for its end, then"
+                " clear this task"
+            )
+
+    def _under_way(self, where: Any) -> list[Left]:
+        found = where.under_way(self.settings, self.aws_conn_id) if hasattr(where, "under_way") else []
+        return [each._replace(why="it has not ended: nothing is erased before") for each in found]
+
+    def _addresses(self, players: list[str]) -> set[tuple[str, str]]:
+        """What the contacts table knows of them; their files tell more."""
+        hook = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id)
+        table, size = self.settings["contacts_table"], MAX_BATCH_KEYS
+        batches = [players[first : first + size] for first in range(0, len(players), size)]
+        answers = hook.get_many(table, "playerId", batches, [ADDRESS_ATTRIBUTE], key=lambda player: player)
+        records = [record for _, found in answers for record in found.values()]
+        told = {(record["playerId"], record.get(ADDRESS_ATTRIBUTE)) for record in records}
+        texts = {(player, text) for player, text in told if isinstance(text, str) and text}
+        # as a destination has it
+        return texts | {(player, plain) for player, text in texts if (plain := plain_address(text))}
+
+    def _go_through(
+        self, folder: Path, players: Collection[str], addresses: set[tuple[str, str]], done: list[str], *, remove: bool
+    ) -> list[Left]:
+        """Look at every version of every file; give a line for each object in which they are."""
+        bytes_, number = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        progress, path, rest = Progress(self.log, "versions of files read"), folder / "version", folder / "rest"
+        for setting, prefix in reversed(FOLDERS) if remove else FOLDERS:
+            for version in versions(self.s3, self.settings[setting], prefix):
+                kind = kind_of(version.key)
+                if version.is_marker or not kind:
+                    continue
+                fetch(self.s3, version, path)
+                found: Found = look(kind, path, players, addresses, rest)
+                progress.add(1)
+                addresses |= found.addresses
+                if not found.lines:
+                    continue
+                line = (kind, f"s3://{version.bucket}/{version.key}")
+                bytes_[line] += version.bytes
+                number[line] += 1
+                if remove:
+                    self._take_out(kind, version, rest)
+                    done[1:] = [f"they were taken out of {sum(number.values()):,} versions of files"]
+        return [Left(kind, place, number[kind, place], bytes_[kind, place]) for kind, place in number]
+
+    def _take_out(self, kind: str, version: Version, rest: Path) -> None:
+        """The latest version loses their lines; an earlier one, which only undoes, goes, and so does an extract.
+
+        An extract is made again by clearing its task; to put one into the export bucket may start a Lambda.
+        """
+        if version.is_latest and kind != "extract":
+            put_instead(self.s3, version, rest)
+        else:
+            delete_version(self.s3, version)
+
+    def _at_destination(self, where: Any, players: Collection[str], addresses: Addresses, dry_run: bool) -> list[Left]:
+        if not hasattr(where, "erase"):
+            return [
+                Left("recipient", self.destination, len(players), why=f"{self.destination} has no erase: do it there")
+            ]
+        found: list[Left] = where.erase(self.settings, players, addresses, dry_run, self.aws_conn_id)
+        return found
+
+    def _on_the_list(self, players: Collection[str], addresses: Addresses) -> list[Left]:
+        """The do-not-contact list is the studio's to edit: no run may take a no out of it."""
+        bucket = self.settings["state_bucket"]
+        entries = read_do_not_contact(list(lines(self.s3, bucket, DO_NOT_CONTACT_KEY)))
+        number = len({*entries} & {*players, *(fold(address) for _, address in addresses)})
+        place = f"s3://{bucket}/{DO_NOT_CONTACT_KEY}"
+        return [Left("entry", place, number, why="yours to take out: the tombstone is enough")] if number else []
+
+    def _remove_list(self, bucket: str) -> None:
+        for version in versions(self.s3, bucket, PLAYERS_KEY):
+            if version.key == PLAYERS_KEY:  # a prefix alone: another file may begin so
+                delete_version(self.s3, version)

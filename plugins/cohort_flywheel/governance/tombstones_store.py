@@ -1,0 +1,36 @@
+"""Who was erased, for the runs that follow."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.governance.erasure import SALT_KEY, TOMBSTONES_FOLDER, Tombstones, tombstone
+from cohort_flywheel.hooks.s3 import get_json, keys, put_json
+
+
+def read_tombstones(s3: S3Hook, bucket: str) -> Tombstones | None:
+    """Those of a state bucket; None, after one call, where nobody was ever erased."""
+    hashes = [key.removeprefix(TOMBSTONES_FOLDER) for key in keys(s3, bucket, TOMBSTONES_FOLDER)]
+    return Tombstones(_salt(s3, bucket), hashes) if hashes else None
+
+
+def put_tombstones(s3: S3Hook, bucket: str, players: Iterable[str]) -> None:
+    """Have each player known again; from here on no run takes them in."""
+    put_json(s3, bucket, SALT_KEY, {"salt": secrets.token_hex(32)}, IfNoneMatch="*")
+    salt = _salt(s3, bucket)
+    for player in players:
+        s3.get_conn().put_object(Bucket=bucket, Key=TOMBSTONES_FOLDER + tombstone(salt, player), Body=b"")
+
+
+def _salt(s3: S3Hook, bucket: str) -> bytes:
+    found = get_json(s3, bucket, SALT_KEY)
+    if found is None:
+        raise FlywheelError(
+            f"s3://{bucket}/{SALT_KEY} is gone, and without it nobody can say who was erased: restore its earlier"
+            " version"
+        )
+    return bytes.fromhex(found[0]["salt"])

@@ -1,1 +1,0 @@
-"""Airflow glue: templates, context, deferral, XCom. Thin."""

@@ -1,0 +1,1 @@
+"""One run: its as-of, plan, names, lock, state, result and report."""

@@ -1,0 +1,91 @@
+"""Somebody is told of a run that failed, or that a limit stopped, by the Airflow notifiers that the registry names."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
+
+from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.segment.limits_operator import StoppedByLimitError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+Targets = Sequence[dict[str, Any]]
+
+#: What SNS takes [SNS API: Publish, "less than 100 characters long"].
+MAX_SUBJECT = 99
+
+#: The XCom of a failed task of which somebody was told.
+TOLD = "told"
+
+
+def on_failure(notify: Notify) -> Callable[[Context], None]:
+    """The `on_failure_callback` of every task: a limit's stop goes to the producers, any other failure to on-call."""
+    return partial(tell_of_failure, notify)
+
+
+def tell_of_failure(notify: Notify, context: Context) -> None:
+    """Say which run ended where, its last line, which has the next step, and the link to its log."""
+    ti: Any = context["ti"]
+    error = context.get("exception")
+    stopped = isinstance(error, StoppedByLimitError)
+    run = f"{ti.dag_id}, run {ti.run_id}"
+    # our own errors hold no player's data; the text of another's may
+    ours = isinstance(error, AirflowException | AirflowTaskTimeout)
+    why = str(error) if ours else f"{type(error).__name__}: read the log"
+    tell(
+        notify.producers if stopped else notify.on_call,
+        context,
+        subject=f"Cohort Flywheel: {'stopped by limits' if stopped else 'failed'}: {ti.dag_id}, {ti.task_id}",
+        message=f"{run} {'was stopped by its limits' if stopped else 'failed'} in {ti.task_id}.\n\n{why}\n\n"
+        f"Log: {getattr(ti, 'log_url', None)}\nWhat to do: docs/runbook.md",
+    )
+    ti.xcom_push(key=TOLD, value=True)
+
+
+def tell_of_the_untold(notify: Notify, context: Context, tasks: Mapping[str, str]) -> None:
+    """Say which failed tasks nobody was told of: Airflow calls nobody back for a worker that was killed."""
+    ti: Any = context["ti"]
+    untold = [
+        task for task, state in tasks.items() if state == "failed" and not _was_told(ti, task, context["dag"].task_ids)
+    ]
+    if untold:
+        tell(
+            notify.on_call,
+            context,
+            subject=f"Cohort Flywheel: failed: {ti.dag_id}, {untold[0]}",
+            message=f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(untold)}, and nobody was told why: its worker"
+            " was killed, somebody marked it failed, or whoever should be told could not be. Look at that task's log,"
+            " and clear it with downstream.\n\n"
+            f"Log of the report: {getattr(ti, 'log_url', None)}\nWhat to do: docs/runbook.md",
+        )
+
+
+def tell(targets: Targets, context: Context, *, subject: str, message: str) -> None:
+    """Send to each target; `{{ alert.subject }}` and `{{ alert.message }}` in its arguments are these.
+
+    Raises, after all were tried, what the last one raised that could not be told.
+    """
+    alert, failed = {"subject": subject[:MAX_SUBJECT], "message": message}, None
+    for target in targets:
+        arguments = {name: value for name, value in target.items() if name != "notifier"}
+        try:
+            module, _, name = target["notifier"].rpartition(".")
+            notifier = getattr(importlib.import_module(module), name)
+            notifier(**arguments)({**context, "alert": alert})
+        except Exception as error:  # noqa: BLE001 - raised below: one target that is down must not silence the others
+            failed = error
+    if failed:
+        raise failed
+
+
+def _was_told(ti: Any, task: str, task_ids: Iterable[str]) -> bool:
+    # Airflow lists the states of a mapped task as enrich_0, enrich_1, …
+    base, _, index = task.rpartition("_")
+    where = {"task_ids": task} if task in task_ids else {"task_ids": base, "map_indexes": int(index)}
+    return bool(ti.xcom_pull(key=TOLD, **where))

@@ -1,0 +1,217 @@
+"""The first task of a run: everything is decided, and checked, before anything outside is touched."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseOperator
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.campaign.email_template import read_template
+from cohort_flywheel.campaign.settings import NONE, choose_campaign, why_none, with_mail
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.params import refuse_unknown_params
+from cohort_flywheel.config.registry import Registry, read_registry
+from cohort_flywheel.config.variables import PREFIX, SETTINGS, read_settings
+from cohort_flywheel.destinations import destination, has_campaigns
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import lines
+from cohort_flywheel.runs.as_of import RunDates, as_of
+from cohort_flywheel.runs.lock_store import word
+from cohort_flywheel.runs.plan import check_extract, make_plan
+from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.contacts import read_do_not_contact
+from cohort_flywheel.segment.extract_operator import find_source
+from cohort_flywheel.segment.uploaded_extract_store import take_dropped
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class CohortPlanOperator(BaseOperator):
+    """Freeze a run's cohort, threshold, as-of and names; refuse, with a sentence, what must not run.
+
+    Returns the plan (`plan.make_plan`) and the settings, each entry also an XCom of its own. Changes nothing
+    outside.
+
+    :param registry: the path of cohorts.yaml, read when the task runs.
+    :param schedule: the DAG's cron, in UTC.
+    :param destination: a module of `cohort_flywheel.destinations`.
+    :param templates: the folder of the mails' templates; left out, `email` beside the registry.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    :param clock: gives the time, with its zone.
+    """
+
+    ui_color = "#c9e8c4"
+
+    def __init__(
+        self,
+        *,
+        registry: Path,
+        schedule: str,
+        destination: str,
+        templates: Path | None = None,
+        aws_conn_id: str | None = "aws_default",
+        clock: Clock = utc_now,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.registry, self.schedule, self.destination = registry, schedule, destination
+        self.templates = templates or registry.parent / "email"
+        self.aws_conn_id, self.clock = aws_conn_id, clock
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with outside("Correct it and clear this task, or start a new run: this task only reads."):
+            params = context["params"]
+            refuse_unknown_params(context)
+            registry = read_registry(self.registry)
+            cohort = registry.cohort(params["cohort"])
+            where = destination(self.destination)
+            run = context["dag_run"]
+            check_extract(params, word(run.run_type))
+            # what hands nothing over needs nothing of the destination
+            hands_over = not params["dry_run"] and not params.get("extract_only")
+            moment = self._as_of(context)
+            campaign = self._campaign(registry, cohort, context, moment)
+            mails = campaign["mode"] != "none"
+            settings = read_settings(
+                (
+                    *SETTINGS,
+                    *(where.SETTINGS if hands_over else ()),
+                    *(where.CAMPAIGN_SETTINGS if mails else ()),
+                )
+            )
+            plan = make_plan(
+                cohort,
+                params=params,
+                as_of=moment,
+                run_type=word(run.run_type),
+                user=getattr(run, "triggering_user_name", None),
+                layout=where.LAYOUT,
+                schedule=self.schedule,
+                settings=settings,
+                extract_sha256=self._check_dropped(params.get("extract_uri"), cohort, settings["export_bucket"]),
+                campaign=campaign,
+            )
+            self._check_aws(settings, plan)
+            snapshot = find_source(
+                State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"]), plan, self.clock()
+            )
+            if hands_over:
+                if where.NEVER_KNEW_OPT_OUTS and registry.opt_outs is None:
+                    self._check_opt_outs(plan)
+                where.check(settings, self.aws_conn_id, self.log)
+            if mails:
+                template = read_template(self.templates, campaign["template"])
+                where.check_campaign(campaign, template, cohort.columns(), settings, self.aws_conn_id)
+        self.log.info(
+            "%s: %s %s %s (%s) at %s, from %s; campaign: %s",
+            plan["name"],
+            plan["property"],
+            plan["direction"],
+            plan["threshold"],
+            plan["threshold_from"],
+            plan["as_of"],
+            snapshot.key if snapshot else plan["extract_uri"] or "the graph",
+            campaign["mode"],
+        )
+        return plan | settings
+
+    def _campaign(self, registry: Registry, cohort: Cohort, context: Context, moment: datetime) -> dict[str, Any]:
+        """The campaign, and what its mail asks of each row."""
+        run = context["dag_run"]
+        newest = last_instant(self.schedule, self.clock())
+        never = why_none(context["params"], word(run.run_type), moment, newest)
+        campaign = choose_campaign(
+            cohort, context["params"], approval=registry.approval, why_none=never,
+            user=getattr(run, "triggering_user_name", None),
+        )  # fmt: skip
+        if campaign["mode"] == "none":
+            if never and cohort.campaign and cohort.campaign.mode != "none":
+                self.log.info("no campaign, as this is %s", never)
+            return dict(NONE)
+        if not has_campaigns(self.destination):
+            raise FlywheelError(
+                f"campaign={campaign['mode']}, but there are no campaigns at {self.destination}: set the campaign of"
+                f" cohort {cohort.name} to `mode: none` in the registry, or choose another destination"
+            )
+        return with_mail(campaign, read_template(self.templates, campaign["template"]), cohort.columns())
+
+    def _check_opt_outs(self, plan: Mapping[str, Any]) -> None:
+        """Refuse an empty do-not-contact list: those who opted out elsewhere would be written to again."""
+        bucket, key = plan["state_bucket"], plan["do_not_contact_key"]
+        found = lines(S3Hook(aws_conn_id=self.aws_conn_id), bucket, key)
+        if not any(read_do_not_contact([line]) for line in found):
+            raise FlywheelError(
+                f"the do-not-contact list s3://{bucket}/{key} is empty, and {self.destination} never knew who has opted"
+                " out where players were written to before: fill the list from there, as with Pinpoint's endpoints that"
+                " opted out, or write `opt_outs: none` into the registry if there is nobody"
+            )
+
+    def _check_dropped(self, uri: str | None, cohort: Cohort, export_bucket: str) -> str | None:
+        """Read a dropped extract to its end; return the digest of its bytes."""
+        if not uri:
+            return None
+        dropped = take_dropped(
+            S3Hook(aws_conn_id=self.aws_conn_id), uri, export_bucket, lambda vertices: deque(vertices, maxlen=0),
+            property=cohort.property, direction=cohort.direction, required=list(cohort.require),
+        )  # fmt: skip
+        return dropped.sha256
+
+    def _as_of(self, context: Context) -> datetime:
+        run = context["dag_run"]
+        dates = RunDates(
+            logical_date=run.logical_date,
+            data_interval_end=run.data_interval_end,
+            run_after=run.run_after,
+            automatic=word(run.run_type) in ("scheduled", "backfill"),
+        )
+        return as_of(dates, last_instant=lambda moment: last_instant(self.schedule, moment), now=self.clock())
+
+    def _check_aws(self, settings: Mapping[str, str], plan: Mapping[str, Any]) -> None:
+        s3 = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="s3").conn
+        for role in ("export", "import", "state"):
+            bucket = settings[f"{role}_bucket"]
+            with _named(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
+                s3.head_bucket(Bucket=bucket)
+        do_not_contact = f"s3://{plan['state_bucket']}/{plan['do_not_contact_key']}"
+        with _named(
+            f"the do-not-contact list {do_not_contact}",
+            "state_bucket",
+            "s3:GetObject",
+            "put it (an empty file, if nobody is on it)",
+        ):
+            s3.head_object(Bucket=plan["state_bucket"], Key=plan["do_not_contact_key"])
+        dynamodb = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="dynamodb").conn
+        table = settings["contacts_table"]
+        with _named(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
+            keys = dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]
+        if [(key["AttributeName"], key["KeyType"]) for key in keys] != [("playerId", "HASH")]:
+            raise FlywheelError(
+                f"table {table} must have playerId as its partition key and no sort key: correct {PREFIX}contacts_table"
+            )
+
+
+@contextmanager
+def _named(what: str, setting: str, action: str, create: str = "create it") -> Iterator[None]:
+    """Turn AWS's refusal into a sentence that names the thing, the setting and the right that is needed."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in ("404", "NoSuchBucket", "ResourceNotFoundException"):
+            advice = f"is not there: {create}, or correct {PREFIX}{setting}"
+        elif code in ("403", "AccessDenied", "AccessDeniedException"):
+            advice = f"is refused ({code}): grant the execution role {action} on it, or correct {PREFIX}{setting}"
+        else:
+            raise
+        raise FlywheelError(f"{what} {advice}") from None

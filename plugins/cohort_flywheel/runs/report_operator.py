@@ -1,0 +1,135 @@
+"""The last task of a run, whatever happened before it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseOperator
+
+from cohort_flywheel.campaign.launch_store import REACHED, believed
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.config.variables import read_settings
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.lock_store import word
+from cohort_flywheel.runs.names import report_file_name, report_folder
+from cohort_flywheel.runs.notifications import tell_of_the_untold
+from cohort_flywheel.runs.report import make_report, table
+from cohort_flywheel.runs.schedule import Clock, utc_now
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class ReportSources(NamedTuple):
+    """The tasks of a run from whose outputs its report is put together, by their ids."""
+
+    plan: str
+    extract: str
+    checked: str
+    imported: str
+    prepared: str = "prepare_campaign"
+    approval: str = "approve_campaign"
+    launched: str = "launch_campaign"
+    followed: str = "follow_campaign"
+
+
+class CohortReportOperator(BaseOperator):
+    """Write what the run reached to the state bucket as JSON, and as a table to the log.
+
+    Meant as a teardown, so that it runs after failures and skips, and a failed run stays failed. Fails when the
+    sums do not hold. Takes the output of a task only where the task succeeded in this run: after a clear, one that
+    is skipped still has its earlier output. Returns (each also an XCom of its own) `report_url` and `outcome`.
+
+    :param sources: where the facts are from. A task of a campaign that the DAG does not have gives none.
+    :param aws_conn_id: the Airflow connection used for AWS credentials. (templated)
+    :param notify: who is told of a task that failed without a last word.
+    :param clock: gives the time, with its zone.
+    """
+
+    template_fields = ("aws_conn_id",)
+    ui_color = "#c9e8c4"
+
+    def __init__(
+        self,
+        *,
+        sources: ReportSources,
+        aws_conn_id: str | None = "aws_default",
+        notify: Notify | None = None,
+        clock: Clock = utc_now,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.sources, self.aws_conn_id = sources, aws_conn_id
+        self.notify, self.clock = notify or Notify(), clock
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with outside("Clearing this task is safe: it writes the same report again.") as done:
+            report, url = write_report(self, context, self.sources, self.clock, self.aws_conn_id)
+            self.log.info("\n%s", table(report))
+            done.append(f"the report was put at {url}")
+            if report["faults"]:
+                raise FlywheelError(
+                    f"the figures do not add up: {'; '.join(report['faults'])}; send to nobody, and ask for help"
+                )
+            tell_of_the_untold(self.notify, context, report["tasks"])
+        self.log.info("the report is at %s", url)
+        return {"report_url": url, "outcome": report["outcome"]}
+
+
+def write_report(
+    task: BaseOperator,
+    context: Context,
+    sources: ReportSources,
+    clock: Clock = utc_now,
+    aws_conn_id: str | None = "aws_default",
+) -> tuple[dict[str, Any], str]:
+    """Put the report of a run so far, of the tasks before this one; returns it and its S3 address."""
+    dag_run, ti = context["dag_run"], context["ti"]
+    states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
+    later = _not_before(task)
+    tasks = {name: word(state) for name, state in states.items() if name not in later}
+    run = {
+        "dag_id": dag_run.dag_id,
+        "run_id": dag_run.run_id,
+        "run_type": word(dag_run.run_type),
+        "started": dag_run.start_date.isoformat() if dag_run.start_date else None,
+        "reported": clock().isoformat(),
+        "triggered_by": getattr(dag_run, "triggering_user_name", None),
+    }
+
+    def output(name: str, key: str = "return_value", states: tuple[str, ...] = ("success",)) -> Any:
+        return ti.xcom_pull(task_ids=name, key=key) if tasks.get(name) in states else None
+
+    plan, extract, imported = output(sources.plan), output(sources.extract, "facts"), output(sources.imported)
+    # the segment as it was put together, and the extract, which another run's snapshot may have changed
+    judged = output(sources.checked, "judged", ("success", "failed"))
+    if judged:
+        extract = judged["extract"]
+    s3, prepared = S3Hook(aws_conn_id=aws_conn_id), output(sources.prepared)
+    answer = output(sources.approval, "answer", ("success", "failed"))
+    campaign = {
+        "prepared": prepared,
+        "answer": believed(answer, s3, plan, prepared) if plan and prepared else None,
+        "launched": output(sources.launched) or output(sources.launched, REACHED, ("failed",)),
+        "followed": output(sources.followed) or output(sources.followed, REACHED, ("failed",)),
+    }
+    report = make_report(
+        run, tasks, plan=plan, extract=extract, judged=judged or None, imported=imported, campaign=campaign
+    )
+    if plan:
+        bucket, folder = plan["state_bucket"], plan["report_folder"]
+    else:  # the plan refused the run, so there is no name to file it under but the run's own
+        bucket, folder = read_settings(["state_bucket"])["state_bucket"], report_folder(dag_run.dag_id)
+    key = folder + report_file_name(dag_run.dag_id, dag_run.run_id)
+    body = json.dumps(report, indent=2, sort_keys=True)
+    s3.load_string(body, key, bucket, replace=True)
+    return report, f"s3://{bucket}/{key}"
+
+
+def _not_before(task: BaseOperator) -> set[str]:
+    """This task, and those that do not come before it: whether they have run yet is chance."""
+    dag = task.get_dag()
+    return set(dag.task_ids) - task.get_flat_relative_ids(upstream=True) if dag else {task.task_id}

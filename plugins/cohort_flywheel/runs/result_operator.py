@@ -1,0 +1,62 @@
+"""The verified segment is noted as its day's, and the next run may work on the name."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseOperator
+
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.source import is_the_days
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class CohortResultOperator(BaseOperator):
+    """Keep a verified segment as the result of its cohort, threshold and as-of, and end the claim of its name.
+
+    What does not stand for its day (`source.is_the_days`) is nobody's result: the next run's change is not held
+    against it. Returns (each also an XCom of its own) `result_key` (None of such a run) and what the destination's
+    last task returned.
+
+    :param plan: the output of CohortPlanOperator. (templated)
+    :param checked: the output of CohortLimitsOperator. (templated)
+    :param imported: the output of the destination's last task. (templated)
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    template_fields = ("plan", "checked", "imported")
+    ui_color = "#c9e8c4"
+
+    def __init__(
+        self, *, plan: Any, checked: Any, imported: Any, aws_conn_id: str | None = "aws_default", **kwargs: Any
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.plan, self.checked, self.imported, self.aws_conn_id = plan, checked, imported, aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        plan, segment, run = self.plan, self.checked["segment"], this_run(context)
+        with outside("Clearing this task is safe: it writes the same again.") as done:
+            state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"])
+            key = None
+            if is_the_days(plan):
+                result = {
+                    "as_of": plan["as_of"],
+                    "members": segment["members"],
+                    "rows": segment["rows"],
+                    "s3_url": segment["s3_url"],
+                    "snapshot": self.checked["snapshot"],
+                    "imported": self.imported,
+                    "run": run,
+                }
+                as_of = datetime.fromisoformat(plan["as_of"])
+                key = state.put_result(plan["cohort"], plan["threshold"], as_of, result)
+                done.append(f"the result was put at {key}")
+            state.end_claim(plan["claim_key"], run)
+        self.log.info("%s is verified; its name is free again", plan["name"])
+        return {"result_key": key, **self.imported}

@@ -1,0 +1,218 @@
+"""A member's record becomes a contact, or a reject with its reason. Nobody is dropped in silence."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import email_validator
+from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
+
+from cohort_flywheel.campaign.email_template import lacks
+from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment.members import Member
+
+#: The attributes of a player's record in the contacts table, as the seeds name them.
+ADDRESS_ATTRIBUTE = "email"
+NAME_ATTRIBUTES = {"FirstName": "firstName", "LastName": "lastName", "FavoriteRole": "favoriteRole"}
+
+#: Why a member is no row of the segment file; `column` names the attribute at fault where there is one.
+REASONS = {
+    "do_not_contact": "the playerId or the address is on the do-not-contact list",
+    "no_record": "the contacts table has no record of the player",
+    "opted_out": "the record says no, or nothing where silence is a no",
+    "no_address": "the record has no address",
+    "bad_address": "the address cannot be written to",
+    "bad_value": "the destination refuses a value of the record",
+    "missing_value": "the campaign's mail needs a value that the record has not",
+    "recently_mailed": "the campaign's mail was sent to the player within not_again_days",
+    "holdout": "the player is of the share that is written to by no campaign",
+}
+
+#: The reasons that are faults of the data; the others are somebody's wish, or nobody's fault.
+DATA_FAULTS = ("no_record", "no_address", "bad_address", "bad_value", "missing_value")
+
+
+#: The addresses that need no library, which takes longer over one than all else that is done for a player. Hyphens
+#: stand inside a label and never two together: Punycode (`xn--`), as all that is not plain, is the library's to judge.
+_PLAIN = re.compile(
+    r"(?=[^@]{1,64}@)([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)"
+    r"@(?![^.]{64})((?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.(?![^.]{64}))+[A-Za-z]{2,})"
+)
+#: What is plain by its letters only: names of which the library changes the case, domains that it refuses.
+_ROLES = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)
+_SPECIAL_USE = tuple(f".{name}" for name in email_validator.SPECIAL_USE_DOMAIN_NAMES)
+
+
+class Contact(NamedTuple):
+    """A member who may be written to. `attributes` by column name, as text; empty where the record has none."""
+
+    player_id: str
+    address: str
+    attributes: dict[str, str]
+
+
+class Reject(NamedTuple):
+    """A member who is no row, and why. Never holds the value at fault."""
+
+    player_id: str
+    reason: str
+    column: str = ""
+
+
+def projection(attributes: Mapping[str, str], consent: Consent | None) -> list[str]:
+    """The attributes of a record that a run reads, and no others."""
+    names = [ADDRESS_ATTRIBUTE, *NAME_ATTRIBUTES.values(), *attributes.values()]
+    return list(dict.fromkeys(names + ([consent.attribute] if consent else [])))
+
+
+def judge(
+    member: Member,
+    record: Mapping[str, Any] | None,
+    *,
+    attributes: Mapping[str, str],
+    score_column: str | None,
+    consent: Consent | None,
+    do_not_contact: Callable[[str], bool],
+) -> Contact | Reject:
+    """Turn one member and the record found (or None) into exactly one contact or one reject.
+
+    `do_not_contact` says whether a playerId or a folded address is on the list. `consent` None is the
+    registry's `none`.
+    """
+    player_id = member.player_id
+    if do_not_contact(player_id):
+        return Reject(player_id, "do_not_contact")
+    if record is None:
+        return Reject(player_id, "no_record")
+    if consent and not _has_consented(record.get(consent.attribute), consent):
+        return Reject(player_id, "opted_out", consent.attribute)
+    raw = record.get(ADDRESS_ATTRIBUTE)
+    if raw is None or raw == "":
+        return Reject(player_id, "no_address", ADDRESS_ATTRIBUTE)
+    address = plain_address(raw)
+    if address is None:
+        return Reject(player_id, "bad_address", ADDRESS_ATTRIBUTE)
+    folded = fold(address)
+    if do_not_contact(folded) or (raw != address and do_not_contact(fold(raw))):
+        return Reject(player_id, "do_not_contact", ADDRESS_ATTRIBUTE)
+    values: dict[str, str] = {}
+    for column, attribute in (*NAME_ATTRIBUTES.items(), *attributes.items()):
+        value = record.get(attribute)
+        text = value if type(value) is str else as_text(value)  # nearly every value is one
+        if text is None:
+            return Reject(player_id, "bad_value", column)
+        values[column] = text
+    if score_column:
+        values[score_column] = str(member.score)
+    return Contact(player_id, address, values)
+
+
+def withheld(
+    contact: Contact,
+    *,
+    asked: Mapping[str, str | None],
+    recently_mailed: Callable[[str], bool],
+    holdout_percent: int,
+) -> Reject | None:
+    """Why a contact, who may be written to, is no row all the same; None for one who is.
+
+    `asked` are the placeholders of the campaign's mail with their defaults, none where there is no campaign. The
+    holdout comes last: it is a share of whoever would be mailed.
+    """
+    if column := lacks(asked, contact.attributes):
+        return Reject(contact.player_id, "missing_value", column)
+    if recently_mailed(contact.player_id):
+        return Reject(contact.player_id, "recently_mailed")
+    if is_held_out(contact.player_id, holdout_percent):
+        return Reject(contact.player_id, "holdout")
+    return None
+
+
+def is_held_out(player_id: str, percent: int) -> bool:
+    """Whether a player is of the holdout: by the playerId alone, so the same of any cohort, day and destination.
+
+    Whoever is held out at a percentage is so at every higher one.
+    """
+    number = int.from_bytes(hashlib.sha256(f"cohort-flywheel holdout\0{player_id}".encode()).digest()[:8], "big")
+    return number % 10_000 < percent * 100
+
+
+def plain_address(raw: object) -> str | None:
+    """The address in the one form that every mail service takes, or None.
+
+    The local part is ASCII and the domain is in Punycode [Amazon SES: SMTPUTF8 is not supported].
+    """
+    if not isinstance(raw, str):
+        return None
+    if len(raw) <= 254 and (plain := _PLAIN.fullmatch(raw)):
+        local, domain = plain[1], plain[2].lower()
+        if local.lower() not in _ROLES and not f".{domain}".endswith(_SPECIAL_USE):
+            return f"{local}@{domain}"
+    try:
+        return email_validator.validate_email(
+            raw, check_deliverability=False, allow_smtputf8=False, strict=True
+        ).ascii_email
+    except email_validator.EmailNotValidError:
+        return None
+
+
+def fold(entry: str) -> str:
+    """Addresses on the do-not-contact list are compared without regard to case."""
+    return entry.strip().casefold()
+
+
+def as_text(value: object) -> str | None:
+    """A DynamoDB value as the text of one cell, or None for a list, a map, a set or bytes."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return value
+        case int() | float() | Decimal():
+            return f"{value:f}" if isinstance(value, Decimal) else str(value)
+        case _:
+            return None
+
+
+def read_do_not_contact(lines: list[bytes], first_line: int = 1) -> list[str]:
+    """The entries of some lines of the do-not-contact list, each as it stands and folded.
+
+    Raises FlywheelError, with the line's number, for one that is no UTF-8 or that wraps an address (`Jo <j@x.com>`):
+    a list that is read wrongly would let somebody through.
+    """
+    entries: list[str] = []
+    for number, line in enumerate(lines, start=first_line):
+        try:
+            text = line.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            raise FlywheelError(
+                f"the do-not-contact list is not UTF-8 on line {number}: save it as UTF-8, an address or a playerId"
+                " a line"
+            ) from None
+        wrapped = "@" in text and re.search(r"[\s<>()|,;:\"]", text) and plain_address(text) is None
+        if wrapped or re.search(r"[\x00-\x1f]", text):
+            raise FlywheelError(
+                f"line {number} of the do-not-contact list is more than an address or a playerId: write each"
+                " alone on a line, without a name, quotes or brackets"
+            )
+        if text:
+            entries.append(text)
+        if "@" in text:  # also in the forms in which judge() asks
+            entries += {fold(text), fold(plain_address(text) or text)}
+    return entries
+
+
+def _has_consented(value: object, consent: Consent) -> bool:
+    if value and type(value) is str and value in consent.opted_in:  # nearly every answer
+        return True
+    text = as_text(value)
+    if text == "":
+        return consent.silence == "opted_in"
+    return text is not None and text in map(as_text, consent.opted_in)

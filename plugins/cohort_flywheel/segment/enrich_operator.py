@@ -1,0 +1,211 @@
+"""An extract and a table of contacts become a segment file."""
+
+from __future__ import annotations
+
+import importlib
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+
+from cohort_flywheel.campaign.send_ledger_store import load_recently_mailed
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
+from cohort_flywheel.hooks.s3 import lines, put_unless_equal
+from cohort_flywheel.runs.names import part_file_name, part_key, segment_file_name
+from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact, Reject, judge, projection, withheld
+from cohort_flywheel.segment.do_not_contact_store import ENTRIES, is_listed, load_do_not_contact
+from cohort_flywheel.segment.members import Member, read_extract, read_shard
+from cohort_flywheel.segment.segment_file import digest, write_segment
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+T = TypeVar("T")
+
+
+class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatchGetHook]):
+    """Look the members of an extract up in a table, and write the segment file and the rejects.
+
+    The file's name ends in a digest of its bytes. Nothing holds the cohort in memory. Returns (each also an
+    XCom of its own) `s3_bucket`, `s3_key`, `s3_url`, `bytes`, `sha256`, `rejects_key`, `do_not_contact`
+    (entries of the list), and the counts `members = rows + rejects`, `rejects` by reason.
+
+    :param extract_bucket: the bucket of the extract. (templated)
+    :param extract_key: its key. (templated)
+    :param property: the property that holds the score in the extract. (templated)
+    :param table_name: the table of contacts, with `playerId` as its only key. (templated)
+    :param segment_bucket: where the segment file goes. (templated)
+    :param segment_folder: the prefix of its key. (templated)
+    :param name: the beginning of its file name. (templated)
+    :param rejects_bucket: where the rejects go. (templated)
+    :param rejects_key: their key. (templated)
+    :param attributes: column of the file to attribute of the table, beside the names and the role. (templated)
+    :param score_column: the attribute as which the score rides along, or None. (templated)
+    :param consent: a Consent as a dict, or None for no question of consent. (templated)
+    :param do_not_contact_key: the list in the rejects' bucket that binds the file, or None. (templated)
+    :param layout: a module of `cohort_flywheel.layouts`. (templated)
+    :param withhold: what keeps a contact out of the file, as CohortPlanOperator returns it: `holdout_percent`, the
+        `placeholders` that must have values, and the `template` that nobody may have been mailed `since`; or None.
+        (templated)
+    :param shard: the part of the extract that this task does (`membership.write_extract`), or None for all of it. The
+        files of a shard lie in folders named as the whole ones would be. (templated)
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    aws_hook_class = DynamoDBBatchGetHook
+    template_fields = aws_template_fields(
+        "extract_bucket", "extract_key", "property", "table_name", "segment_bucket", "segment_folder", "name",
+        "rejects_bucket", "rejects_key", "attributes", "score_column", "consent", "do_not_contact_key", "layout",
+        "withhold", "shard",
+    )  # fmt: skip
+    ui_color = "#f0dcb7"
+
+    def __init__(
+        self,
+        *,
+        extract_bucket: Any,
+        extract_key: Any,
+        property: Any,
+        table_name: Any,
+        segment_bucket: Any,
+        name: Any,
+        rejects_bucket: Any,
+        rejects_key: Any,
+        segment_folder: Any = "",
+        attributes: Any = None,
+        score_column: Any = None,
+        consent: Any = None,
+        do_not_contact_key: Any = None,
+        layout: str = "pinpoint",
+        withhold: Any = None,
+        shard: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.extract_bucket, self.extract_key, self.property = extract_bucket, extract_key, property
+        self.table_name, self.name = table_name, name
+        self.segment_bucket, self.segment_folder = segment_bucket, segment_folder
+        self.rejects_bucket, self.rejects_key = rejects_bucket, rejects_key
+        self.attributes, self.score_column, self.consent = attributes, score_column, consent
+        self.do_not_contact_key, self.layout = do_not_contact_key, layout
+        self.withhold, self.shard = withhold, shard
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        clearing = "Clearing this task is safe: it makes the same files from the same extract and records."
+        if self.shard:  # what the UI calls this task among its like
+            first = self.shard["index"] * self.shard["size"] + 1
+            context["shard_label"] = f"members {first:,} to {first + self.shard['members'] - 1:,}"  # type: ignore[typeddict-unknown-key]  # what map_index_template reads
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            return self.make(folder, done)
+
+    def make(self, folder: Path, done: list[str]) -> dict[str, Any]:
+        """Write both files; `done` is told what was put."""
+        s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+        layout: Any = importlib.import_module(f"cohort_flywheel.destinations.{self.layout}.layout")
+        columns = [
+            *NAME_ATTRIBUTES,
+            *(self.attributes or {}),
+            *([self.score_column] if self.score_column else []),
+        ]
+        rows_path, rejects_path = folder / "segment.csv", folder / "rejects.csv"
+        with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
+            entries = load_do_not_contact(s3, self.rejects_bucket, self.do_not_contact_key, listed)
+            judged = self._judged(self._members(s3), listed)
+            counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._withheld(s3, listed))
+        rejects_key = part_key(self.rejects_key, self.shard["index"]) if self.shard else self.rejects_key
+        put_unless_equal(s3, rejects_path, self.rejects_bucket, rejects_key, digest(rejects_path))
+        done.append(f"the rejects were put at s3://{self.rejects_bucket}/{rejects_key}")
+        sha256, size = digest(rows_path), rows_path.stat().st_size
+        file_name = (
+            part_file_name(self.name, self.shard["index"], sha256)
+            if self.shard
+            else segment_file_name(self.name, sha256)
+        )
+        key = self.segment_folder + file_name
+        url = f"s3://{self.segment_bucket}/{key}"
+        put_unless_equal(s3, rows_path, self.segment_bucket, key, sha256)
+        done.append(f"the segment file was put at {url}")
+        self.log.info("%s: %s rows of %s members", done[-1], f"{counts['rows']:,}", f"{counts['members']:,}")
+        return {
+            "s3_bucket": self.segment_bucket, "s3_key": key, "s3_url": url, "bytes": size, "sha256": sha256,
+            "rejects_key": rejects_key, "do_not_contact": entries, **counts,
+        } | ({"index": self.shard["index"], "of": self.shard["of"]} if self.shard else {})  # fmt: skip
+
+    def _members(self, s3: S3Hook) -> Iterator[Member]:
+        found = lines(s3, self.extract_bucket, self.extract_key, self.shard)
+        if self.shard:
+            return read_shard(found, self.property, self.shard["members"])
+        return read_extract(found, self.property)
+
+    def _withheld(self, s3: S3Hook, listed: sqlite3.Connection) -> Callable[[Contact], Reject | None] | None:
+        """What keeps a contact out of the segment; None, which costs nothing, where nothing does."""
+        asked = self.withhold or {}
+        template, placeholders = asked.get("template"), asked.get("placeholders", {})
+        if not (template or placeholders or asked.get("holdout_percent")):
+            return None
+        if template:
+            since = datetime.fromisoformat(asked["since"])
+            load_recently_mailed(s3, self.rejects_bucket, template, since, self.name, listed)
+        return partial(
+            withheld,
+            asked=placeholders,
+            recently_mailed=partial(is_listed, "mailed", listed=listed) if template else lambda _: False,
+            holdout_percent=asked.get("holdout_percent", 0),
+        )
+
+    def _judged(self, members: Iterable[Member], listed: sqlite3.Connection) -> Iterator[Contact | Reject]:
+        nobody = listed.execute(f"SELECT 1 FROM {ENTRIES}").fetchone() is None  # noqa: S608 - a name of ours
+
+        def do_not_contact(entry: str) -> bool:
+            return not nobody and is_listed(ENTRIES, entry, listed)
+
+        attributes = dict(self.attributes or {})
+        consent = Consent.model_validate(self.consent) if self.consent else None
+        wanted = projection(attributes, consent)
+        progress = Progress(self.log, "members looked up", self.shard["members"] if self.shard else None)
+        lookups = self.hook.get_many(
+            self.table_name, "playerId", _batches(members, MAX_BATCH_KEYS), wanted, key=lambda member: member.player_id
+        )
+        for batch, records in lookups:
+            for member in batch:
+                yield judge(
+                    member, records.get(member.player_id), attributes=attributes, consent=consent,
+                    score_column=self.score_column, do_not_contact=do_not_contact,
+                )  # fmt: skip
+            progress.add(len(batch))
+
+
+def _batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(things)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def enrich_arguments(plan: Any, extract: Any) -> dict[str, Any]:
+    """The arguments but the shard, by a plan and its extract, either as values or as the tasks' outputs (XComArg)."""
+    return {
+        "extract_bucket": extract["s3_bucket"],
+        "extract_key": extract["s3_key"],
+        "table_name": plan["contacts_table"],
+        "segment_bucket": plan["state_bucket"],
+        "segment_folder": plan["staged_folder"],
+        "rejects_bucket": plan["state_bucket"],
+    } | {
+        name: plan[name]
+        for name in (
+            "property", "attributes", "score_column", "consent", "do_not_contact_key", "name", "rejects_key", "layout",
+            "withhold",
+        )
+    }  # fmt: skip

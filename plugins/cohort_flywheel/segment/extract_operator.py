@@ -1,0 +1,187 @@
+"""The members of a run, to a file in S3: from the graph, leaving a snapshot of the day, or from what was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseOperator
+
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.cohorts import mildest
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.governance.erasure import WithoutErased
+from cohort_flywheel.governance.tombstones_store import read_tombstones
+from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
+from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.gremlin_to_s3_operator import VertexTaker, put_extract, read_graph
+from cohort_flywheel.segment.members import Members
+from cohort_flywheel.segment.segment_file import digest
+from cohort_flywheel.segment.snapshot import Header, Snapshot, SnapshotFile
+from cohort_flywheel.segment.source import EXTRACT, choose_source, is_the_days
+from cohort_flywheel.segment.uploaded_extract_store import take_dropped
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
+    """Write the extract of a plan's run; where the graph is read for the day, keep that read as a snapshot.
+
+    The source is chosen as the task runs, not as it was planned: a task cleared days later never reads the graph
+    for its day. Returns the shards, to map over; none in a run that ends here, so that what follows is skipped. Has its
+    facts as the XCom `facts`: what GremlinToS3Operator returns, and `source` (`graph`, `snapshot`, or `extract` where
+    somebody dropped one), `read_at` (the graph, or when the extract was dropped), `snapshot_key` (None after `live`, of
+    an extract and in a dry run) and `snapshot` (`pending`, `final` or None). `s3_bucket` and `s3_key` are XComs of
+    their own.
+
+    :param plan: the output of CohortPlanOperator. (templated)
+    :param neptune_conn_id: the Airflow connection of the graph.
+    :param aws_conn_id: the Airflow connection for S3 and for signing.
+    :param clock: gives the time, with its zone.
+    """
+
+    template_fields = ("plan",)
+    ui_color = "#b7d7f0"
+
+    def __init__(
+        self,
+        *,
+        plan: Any,
+        neptune_conn_id: str = NeptuneGremlinHook.default_conn_name,
+        aws_conn_id: str | None = "aws_default",
+        clock: Clock = utc_now,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.plan, self.neptune_conn_id, self.aws_conn_id, self.clock = plan, neptune_conn_id, aws_conn_id, clock
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        clearing = (
+            "Clearing this task is safe: it reads the graph only for the newest day, else the day's snapshot; a dropped"
+            " extract it reads again."
+        )
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            facts, shards = self.make(folder, done)
+            if self.plan["extract_only"]:  # the run ends here: nobody is looked up, and its name is free again
+                State(S3Hook(aws_conn_id=self.aws_conn_id), self.plan["state_bucket"]).end_claim(
+                    self.plan["claim_key"], this_run(context)
+                )
+                shards = []
+        ti: Any = context["ti"]
+        for key, value in {"facts": facts, "s3_bucket": facts["s3_bucket"], "s3_key": facts["s3_key"]}.items():
+            ti.xcom_push(key=key, value=value)
+        return shards  # Airflow maps over what a task returns, and over no other XCom
+
+    def make(self, folder: Path, done: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Choose the source and write the extract; return facts and shards. `done` is told what was put."""
+        plan, s3 = self.plan, S3Hook(aws_conn_id=self.aws_conn_id)
+        state = State(s3, plan["state_bucket"])
+        now = self.clock()
+        snapshot = find_source(state, plan, now)
+        with Members(
+            folder, direction=plan["direction"], threshold=plan["threshold"], required=plan["require"]
+        ) as taken:
+            members = WithoutErased(taken, read_tombstones(s3, plan["state_bucket"]))
+            if plan["extract_uri"]:
+                facts = self._read_dropped(s3, members)
+            elif snapshot:
+                facts = self._read_snapshot(state, snapshot, members)
+            else:
+                facts = self._read_graph(state, now, members, folder, done)
+            output = put_extract(s3, taken, plan["property"], folder, plan["extract_bucket"], plan["extract_key"], done)
+        output["vertices_read"] += members.left_out
+        output["vertices_erased"] = members.left_out
+        shards = output.pop("shards")
+        return output | facts, shards
+
+    def _read_dropped(self, s3: S3Hook, members: WithoutErased) -> dict[str, Any]:
+        plan = self.plan
+        dropped = take_dropped(
+            s3, plan["extract_uri"], plan["export_bucket"], members.add,
+            property=plan["property"], direction=plan["direction"], required=list(plan["require"]),
+        )  # fmt: skip
+        if dropped.sha256 != plan["extract_sha256"]:
+            raise FlywheelError(
+                f"{plan['extract_uri']} has changed since this run was planned, and its names have the digest of what"
+                " it was: trigger a new run"
+            )
+        return {"source": EXTRACT, "read_at": dropped.dropped_at, "snapshot_key": None, "snapshot": None}
+
+    def _read_snapshot(self, state: State, snapshot: Snapshot, members: WithoutErased) -> dict[str, Any]:
+        self.log.info("taking the members from the snapshot %s", snapshot.key)
+        members.add(state.vertices(snapshot.key))
+        return {
+            "source": "snapshot",
+            "read_at": snapshot.header.read_at.isoformat(),
+            "snapshot_key": snapshot.key,
+            "snapshot": "final" if snapshot.final else "pending",
+        }
+
+    def _read_graph(
+        self, state: State, now: datetime, members: WithoutErased, folder: Path, done: list[str]
+    ) -> dict[str, Any]:
+        plan = self.plan
+        as_of = datetime.fromisoformat(plan["as_of"])
+        # a dry run leaves nothing that another run would use, and a live one read another day than its name's
+        keeps = is_the_days(plan) and not plan["dry_run"]
+        header = Header(
+            cohort=plan["cohort"],
+            as_of=as_of,
+            property=plan["property"],
+            direction=plan["direction"],
+            floor=plan["floor"],
+            required=list(plan["require"]),
+            read_at=now,
+        )
+        path = folder / "snapshot.jsonl"
+        file = SnapshotFile(path, header) if keeps else None
+        takers: list[VertexTaker] = [members, WithoutErased(file, members.tombstones)] if file else [members]
+        read_graph(
+            NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id),
+            takers,
+            property=plan["property"],
+            direction=plan["direction"],
+            threshold=mildest([plan["floor"], plan["threshold"]], plan["direction"]) if keeps else plan["threshold"],
+            required=header.required,
+        )
+        if keeps and last_instant(plan["schedule"], self.clock()) > as_of:
+            raise FlywheelError(
+                f"the day after {as_of:%Y-%m-%d %H:%M} UTC was complete before the graph had been read to its end, so"
+                " what was read is not kept as that day's: use the day's earlier snapshot, or source=live"
+            )
+        key = None
+        if file:
+            file.close()
+            key = state.put_snapshot(path, plan["cohort"], as_of, digest(path))
+            done.append(f"a snapshot was kept at {key}")
+        return {
+            "source": "graph",
+            "read_at": now.isoformat(),
+            "snapshot_key": key,
+            "snapshot": "pending" if key else None,
+        }
+
+
+def find_source(state: State, plan: Mapping[str, Any], now: datetime) -> Snapshot | None:
+    """Return the snapshot that a run reads, or None for the graph or an extract; raise FlywheelError where none is."""
+    as_of, newest = datetime.fromisoformat(plan["as_of"]), last_instant(plan["schedule"], now)
+    if not is_the_days(plan):
+        snapshots = []
+    elif plan["source"] == "auto" and as_of >= newest:  # a pending one counts for nothing, broken or not
+        final = state.final_snapshot(plan["cohort"], as_of)
+        snapshots = [final] if final else []
+    else:
+        snapshots = state.snapshots(plan["cohort"], as_of)
+    return choose_source(
+        plan,
+        newest=newest,
+        snapshots=snapshots,
+        days=lambda: state.snapshot_days(plan["cohort"]),
+    )

@@ -1,0 +1,149 @@
+"""The players beyond a threshold, from the graph to a file in S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseOperator
+
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
+from cohort_flywheel.hooks.s3 import put_unless_equal
+from cohort_flywheel.segment.members import Members, Vertex, shard_size, to_vertex, write_extract
+from cohort_flywheel.segment.segment_file import digest
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from gremlin_python.process.traversal import Traversal
+
+
+class VertexTaker(Protocol):
+    """What a read of the graph goes into."""
+
+    def clear(self) -> None: ...
+    def add(self, vertices: Iterable[Vertex]) -> None: ...
+
+
+class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
+    """Write the vertices whose property lies beyond a threshold to S3, one playerId a line, sorted.
+
+    The file is the Cohort Modeler's extract, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`. The query is
+    bytecode; the property reaches it as an argument of a step, never as text. Nothing holds the result in
+    memory. Returns (each also an XCom of its own) `s3_bucket`, `s3_key`, `bytes`, `sha256`, `put` (false: the
+    same bytes were there), the counts `vertices = members + merged + vertices_without_playerId`, and `shards`.
+
+    :param property: the numeric property that is compared. (templated)
+    :param direction: `above` (score > threshold) or `below` (score < threshold). (templated)
+    :param threshold: a whole number. (templated)
+    :param s3_bucket: where the file goes. (templated)
+    :param s3_key: its key. (templated)
+    :param require: property to the list of values that a vertex may have of it; others are left out. (templated)
+    :param vertex_label: the label of the vertices. (templated)
+    :param neptune_conn_id: the Airflow connection of the graph. (templated)
+    :param aws_conn_id: the Airflow connection for S3 and for signing. (templated)
+    """
+
+    template_fields = (
+        "property", "direction", "threshold", "s3_bucket", "s3_key", "require", "vertex_label", "neptune_conn_id",
+        "aws_conn_id",
+    )  # fmt: skip
+    ui_color = "#b7d7f0"
+
+    def __init__(
+        self,
+        *,
+        property: Any,
+        direction: Any,
+        threshold: Any,
+        s3_bucket: Any,
+        s3_key: Any,
+        require: Any = None,
+        vertex_label: str = "player",
+        neptune_conn_id: str = NeptuneGremlinHook.default_conn_name,
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.property, self.direction, self.threshold = property, direction, threshold
+        self.s3_bucket, self.s3_key = s3_bucket, s3_key
+        self.require, self.vertex_label = require, vertex_label
+        self.neptune_conn_id, self.aws_conn_id = neptune_conn_id, aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        clearing = "Clearing this task is safe: it reads the graph again and puts the file under the same name."
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            threshold, require = int(self.threshold), dict(self.require or {})
+            with Members(folder, direction=self.direction, threshold=threshold, required=require) as members:
+                read_graph(
+                    NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id),
+                    [members],
+                    property=self.property,
+                    direction=self.direction,
+                    threshold=threshold,
+                    required=list(require),
+                    label=self.vertex_label,
+                )
+                s3 = S3Hook(aws_conn_id=self.aws_conn_id)
+                return put_extract(s3, members, self.property, folder, self.s3_bucket, self.s3_key, done)
+
+
+def read_graph(
+    hook: NeptuneGremlinHook,
+    takers: Sequence[VertexTaker],
+    *,
+    property: str,
+    direction: Direction,
+    threshold: int,
+    required: list[str],
+    label: str = "player",
+) -> None:
+    """Give every vertex beyond the threshold to each taker, from the start again where a read broke."""
+    traversal = _traversal(label, property, direction, threshold, required)
+    for attempt in hook.retrying():
+        with attempt:
+            for taker in takers:
+                taker.clear()
+            progress = Progress(hook.log, "vertices read")
+            for batch in hook.stream(traversal):
+                vertices = [
+                    to_vertex(row, property=property, direction=direction, threshold=threshold, required=required)
+                    for row in batch
+                ]
+                for taker in takers:
+                    taker.add(vertices)
+                progress.add(len(batch))
+
+
+def put_extract(
+    s3: S3Hook, members: Members, property: str, folder: Path, bucket: str, key: str, done: list[str]
+) -> dict[str, Any]:
+    """Write the extract and put it unless the same bytes are there; return where it is, and the counts."""
+    path, counts = folder / "extract.json", members.counts()
+    size = shard_size(counts["members"])
+    with path.open("wb") as file:
+        shards = write_extract(members, property, file, size)
+    sha256 = digest(path)
+    put = put_unless_equal(s3, path, bucket, key, sha256)
+    place = f"s3://{bucket}/{key}"
+    done.append(f"the extract was put at {place}" if put else f"the same extract was at {place} already")
+    s3.log.info("%s: %s", done[-1], ", ".join(f"{name} {number:,}" for name, number in counts.items()))
+    where = {"s3_bucket": bucket, "s3_key": key}
+    cut = {"shards": [shard | {"size": size, "of": sha256} for shard in shards]}
+    return where | {"bytes": path.stat().st_size, "sha256": sha256, "put": put} | counts | cut
+
+
+def _traversal(label: str, property: str, direction: Direction, threshold: int, required: list[str]) -> Traversal:
+    """`valueMap` gives every value of a property, as Neptune's set cardinality may hold several."""
+    from gremlin_python.process.graph_traversal import GraphTraversalSource  # heavy: not for a DAG's parse
+    from gremlin_python.process.traversal import P, TraversalStrategies
+    from gremlin_python.structure.graph import Graph
+
+    beyond = P.gt(threshold) if direction == "above" else P.lt(threshold)
+    g = GraphTraversalSource(Graph(), TraversalStrategies())
+    return g.V().has_label(label).has(property, beyond).value_map("playerId", property, *required)

@@ -1,0 +1,55 @@
+"""The limits before the door: a run outside them stops before anything is imported, unless a person says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cohort_flywheel.segment.contacts import DATA_FAULTS
+
+
+def judge_limits(
+    limits: Mapping[str, int], *, members: int, rejects: Mapping[str, int], previous: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Return a verdict a limit: `limit`, `allowed`, `found` (None where it could not be asked), `holds`, `sentence`.
+
+    `previous` has the `members` before and `what` they were, or is None; with none, or none in it, the change
+    cannot be asked. It is a share of the fewer of the two: half as many is as much of a change as twice as many, 100 %.
+    Whether there may be nobody at all is `min_members`' to say.
+    """
+    faults = sum(number for reason, number in rejects.items() if reason in DATA_FAULTS)
+    rejected = 100 * faults / members if members else 0.0
+    before = previous["members"] if previous else 0
+    change = 100 * abs(members - before) / min(members, before) if members and before else None
+    asked: list[tuple[str, float | None, bool, str]] = [
+        ("min_members", members, members >= limits["min_members"], f"{members:,} members"),
+        ("max_members", members, members <= limits["max_members"], f"{members:,} members"),
+        (
+            "max_change_percent",
+            change,
+            change is None or change <= limits["max_change_percent"],
+            f"{members:,} members after {before:,} ({previous['what']})" if previous else "nothing to compare with",
+        ),
+        (
+            "max_reject_percent",
+            rejected,
+            rejected <= limits["max_reject_percent"],
+            f"{faults:,} of {members:,} members rejected for faults of their data",
+        ),
+    ]
+    return [
+        {
+            "limit": name,
+            "allowed": limits[name],
+            "found": None if found is None else round(found, 1),
+            "holds": holds,
+            "sentence": sentence,
+        }
+        for name, found, holds, sentence in asked
+    ]
+
+
+def refusal(verdicts: list[dict[str, Any]]) -> str | None:
+    """The limits that do not hold, as half a sentence, or None."""
+    broken = [v for v in verdicts if not v["holds"]]
+    return "; ".join(f"{v['limit']} is {v['allowed']:,}, and there are {v['sentence']}" for v in broken) or None

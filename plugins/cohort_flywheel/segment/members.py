@@ -1,0 +1,258 @@
+"""Vertices in, members out: merged, sorted by playerId, in memory that does not grow with the cohort."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple, Self
+
+import orjson
+
+from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.errors import FlywheelError
+
+Score = int | float
+
+
+class Member(NamedTuple):
+    """A player beyond the threshold, with the most extreme of the player's scores."""
+
+    player_id: str
+    score: Score
+
+
+class Vertex(NamedTuple):
+    """A player vertex as the graph has it: its one usable playerId or None, its most extreme score, and all values
+    of each property that the registry requires."""
+
+    player_id: str | None
+    score: Score
+    properties: Mapping[str, list[Any]] = {}
+
+
+def is_beyond(score: Score, direction: Direction, threshold: int) -> bool:
+    """Membership is strict: above means > threshold, below means < threshold."""
+    return score > threshold if direction == "above" else score < threshold
+
+
+def to_vertex(
+    row: Mapping[str, list[Any]], *, property: str, direction: Direction, threshold: int, required: Iterable[str] = ()
+) -> Vertex:
+    """Turn a row of `valueMap` (Neptune's set cardinality: lists) into a vertex.
+
+    Raises FlywheelError for a score that is no finite number or is not beyond the threshold: the graph was asked
+    for these alone, so it must not be believed in the rest.
+    """
+    scores = row.get(property, [])
+    numbers = [s for s in scores if is_score(s)]
+    if not numbers or len(numbers) < len(scores):
+        raise FlywheelError(
+            f"property {property} of a vertex is no finite number: name a numeric property in the registry,"
+            " or correct the graph"
+        )
+    score: Score = max(numbers) if direction == "above" else min(numbers)
+    if not is_beyond(score, direction, threshold):
+        raise FlywheelError(
+            f"the graph gave a vertex that is not {direction} {threshold}: this is a fault of"
+            " the query or of the graph database, so nothing was written"
+        )
+    return Vertex(usable_player_id(row.get("playerId", [])), score, {name: row.get(name, []) for name in required})
+
+
+def is_as_required(properties: Mapping[str, list[Any]], required: Mapping[str, Sequence[object]]) -> bool:
+    """Whether a vertex has each required property, with allowed values alone: where a re-load left two, both count."""
+    return all(
+        properties.get(name) and {_text(value) for value in properties[name]} <= {_text(value) for value in allowed}
+        for name, allowed in required.items()
+    )
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_MERGE: dict[Direction, str] = {
+    "above": "INSERT INTO member VALUES (?, ?)"
+    " ON CONFLICT (player_id) DO UPDATE SET score = max(score, excluded.score)",
+    "below": "INSERT INTO member VALUES (?, ?)"
+    " ON CONFLICT (player_id) DO UPDATE SET score = min(score, excluded.score)",
+}
+
+
+class Members:
+    """Collects vertices and gives members; a temporary SQLite file sorts and merges them.
+
+    Always: `vertices_read = vertices + vertices_not_beyond + vertices_not_as_required`, and
+    `vertices = members + merged + vertices_without_playerId`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        direction: Direction,
+        threshold: int,
+        required: Mapping[str, Sequence[object]] | None = None,
+    ) -> None:
+        self._direction, self._threshold, self._required = direction, threshold, required or {}
+        self._database = sqlite3.connect(folder / "members.sqlite", isolation_level=None)
+        # a crash loses the temporary file anyway: no journal, no sync
+        self._database.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            "DROP TABLE IF EXISTS member;"
+            "CREATE TABLE member (player_id TEXT PRIMARY KEY, score NUMERIC) WITHOUT ROWID"
+        )
+        self._merge = _MERGE[direction]
+        self.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._database.close()
+
+    def clear(self) -> None:
+        """Forget every vertex: a read of the graph that broke begins again."""
+        self._database.execute("DELETE FROM member")
+        self.vertices_read = self.vertices_not_beyond = self.vertices_not_as_required = 0
+        self.vertices_without_player_id = 0
+
+    def add(self, vertices: Iterable[Vertex]) -> None:
+        """Add vertices, one by one; those that are not beyond the threshold, or not as required, are counted only."""
+        self._database.execute("BEGIN")
+        self._database.executemany(self._merge, self._rows(vertices))
+        self._database.execute("COMMIT")
+
+    def _rows(self, vertices: Iterable[Vertex]) -> Iterator[tuple[str, Score]]:
+        for vertex in vertices:
+            self.vertices_read += 1
+            if not is_beyond(vertex.score, self._direction, self._threshold):
+                self.vertices_not_beyond += 1
+            elif self._required and not is_as_required(vertex.properties, self._required):
+                self.vertices_not_as_required += 1
+            elif vertex.player_id is None:
+                self.vertices_without_player_id += 1
+            else:
+                yield vertex.player_id, vertex.score
+
+    def counts(self) -> dict[str, int]:
+        """The first two sums of every report."""
+        members = self._database.execute("SELECT count(*) FROM member").fetchone()[0]
+        vertices = self.vertices_read - self.vertices_not_beyond - self.vertices_not_as_required
+        return {
+            "vertices_read": self.vertices_read,
+            "vertices_not_beyond": self.vertices_not_beyond,
+            "vertices_not_as_required": self.vertices_not_as_required,
+            "vertices": vertices,
+            "members": members,
+            "merged": vertices - self.vertices_without_player_id - members,
+            "vertices_without_playerId": self.vertices_without_player_id,
+        }
+
+    def __iter__(self) -> Iterator[Member]:
+        """Every member, sorted by playerId (by code point)."""
+        for player_id, score in self._database.execute("SELECT player_id, score FROM member ORDER BY player_id"):
+            yield Member(player_id, score)
+
+
+def is_score(value: object) -> bool:
+    """Whether a value can be compared and kept: a finite number, within 64 bits where it is whole."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63  # SQLite's and Gremlin's long
+
+
+def usable_player_id(values: list[Any]) -> str | None:
+    """The one playerId of a vertex, or None.
+
+    A vertex made through the modeler's own API has none. One with two different ids cannot be told apart from
+    either player, and mailing the wrong one is the failure that matters: it counts as having none.
+    """
+    plain = len(values) == 1 and type(values[0]) is str  # of nearly every vertex
+    if not plain and (None in values or len(set(map(str, values))) != 1):
+        return None
+    player_id = str(values[0])
+    try:
+        player_id.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: neither S3 nor DynamoDB can hold it
+        return None
+    return player_id or None
+
+
+#: How many members a shard has: the work of a minute or so. More where there would be more shards than Airflow maps.
+SHARD_MEMBERS = 50_000
+#: Airflow's `max_map_length`, which MWAA does not raise.
+MAX_SHARDS = 1024
+
+
+def shard_size(members: int) -> int:
+    return max(SHARD_MEMBERS, -(-members // MAX_SHARDS))
+
+
+def write_extract(
+    members: Iterable[Member], property: str, file: BinaryIO, size: int = SHARD_MEMBERS
+) -> list[dict[str, int]]:
+    """Write the seed's shape, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`: valid JSON, a record a line.
+
+    Returns the shards, each `index`, `first` (byte), `bytes` and `members`: `size` members, the last one fewer. Every
+    member is in exactly one; an empty cohort is one empty shard.
+    """
+    shards: list[dict[str, int]] = []
+    separator, end = b"[\n", 0
+    for number, member in enumerate(members):
+        record = orjson.dumps({"playerId": [member.player_id], property: [member.score]})
+        file.write(separator + record)
+        if number % size == 0:
+            shards.append({"index": len(shards), "first": end + len(separator), "bytes": -len(separator), "members": 0})
+        shards[-1]["bytes"] += len(separator) + len(record)
+        shards[-1]["members"] += 1
+        end += len(separator) + len(record)
+        separator = b",\n"
+    file.write(b"\n]\n" if shards else b"[]\n")
+    return shards or [{"index": 0, "first": 0, "bytes": 0, "members": 0}]
+
+
+def read_shard(lines: Iterable[bytes], property: str, members: int) -> Iterator[Member]:
+    """Read the lines of one shard; raises FlywheelError as read_extract does, and for another number of members."""
+    number = 0
+    for member in read_extract(chain([b"["], lines, [b"]"]), property):
+        number += 1
+        yield member
+    if number != members:
+        raise FlywheelError(f"the shard has {number} members and not {members}: write the extract again, whole")
+
+
+def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
+    """Read an extract line by line.
+
+    Raises FlywheelError, with the number of the line and never its text, for anything but our own shape: a
+    record a line, sorted by playerId, nobody twice, and the bracket that shows that the end is the end.
+    """
+    last, number, text = "", 0, b""
+    for number, line in enumerate(lines, start=1):
+        text = line.strip().rstrip(b",") or text
+        if not line.strip() or text in (b"[", b"]", b"[]"):
+            continue
+        try:
+            record = orjson.loads(text)
+            (player_id,), (score,) = record["playerId"], record[property]
+            ours = isinstance(record["playerId"], list) and isinstance(record[property], list) and is_score(score)
+            if not ours or not player_id.encode():
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise FlywheelError(
+                f"line {number} of the extract is not a record with one playerId and one {property}:"
+                " write one record a line, as this package does"
+            ) from None
+        if player_id <= last:
+            raise FlywheelError(
+                f"line {number} of the extract does not come after the one before: sort it by playerId, each once"
+            )
+        last = player_id
+        yield Member(player_id, score)
+    if text not in (b"]", b"[]"):
+        raise FlywheelError(f"the extract breaks off after line {number}: write it again, whole")

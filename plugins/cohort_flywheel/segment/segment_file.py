@@ -1,0 +1,98 @@
+"""Contacts in, a segment file and a rejects file out; both stream, and both are the same for the same players."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment.contacts import Contact, Reject
+
+
+class Layout(Protocol):
+    """What a module of `layouts` offers."""
+
+    MAX_BYTES: int
+
+    def header(self, columns: list[str]) -> list[str]: ...
+    def row(self, contact: Contact) -> list[str]: ...
+    def refused_column(self, contact: Contact) -> str | None: ...
+
+
+def write_segment(
+    judged: Iterable[Contact | Reject],
+    columns: list[str],
+    layout: Layout,
+    rows_path: Path,
+    rejects_path: Path,
+    withheld: Callable[[Contact], Reject | None] | None = None,
+) -> dict[str, int | dict[str, int]]:
+    """Write both files; return the last sum of every report, `members = rows + rejects`, with the reasons.
+
+    `withheld` is asked of whoever would be a row.
+    """
+    rows, reasons = 0, Counter[str]()
+    with _csv(rows_path) as rows_file, _csv(rejects_path) as rejects_file:
+        segment = csv.writer(rows_file, lineterminator="\n")
+        # up to Python 3.12 a lone carriage return is quoted only where the line's end has one
+        rejects = csv.writer(rejects_file, lineterminator="\r\n")
+        segment.writerow(layout.header(columns))
+        rejects.writerow(("playerId", "reason", "column"))
+        for outcome in judged:
+            if isinstance(outcome, Contact) and (column := layout.refused_column(outcome)):
+                outcome = Reject(outcome.player_id, "bad_value", column)
+            elif withheld and isinstance(outcome, Contact):
+                outcome = withheld(outcome) or outcome
+            if isinstance(outcome, Contact):
+                segment.writerow(layout.row(outcome))
+                rows += 1
+            else:
+                rejects.writerow(outcome)
+                reasons[outcome.reason] += 1
+    return {"members": rows + reasons.total(), "rows": rows, "rejects": dict(sorted(reasons.items()))}
+
+
+def combine(parts: Sequence[Mapping[str, Any]], shards: Sequence[Mapping[str, Any]], max_bytes: int) -> dict[str, Any]:
+    """Put together what was made of each shard: sums, and a digest over the digests.
+
+    Raises FlywheelError unless there is exactly one part a shard, of the same extract, with all of its members; and
+    for a segment that the destination would refuse for its size.
+    """
+    mine = sorted((part for part in parts if part["index"] < len(shards)), key=lambda part: part["index"])
+    expected = [(shard["index"], shard["of"], shard["members"]) for shard in shards]
+    if [(part["index"], part["of"], part["members"]) for part in mine] != expected:
+        raise FlywheelError(
+            f"the {len(mine)} parts are not those of the {len(shards)} shards of the extract: clear enrich with"
+            " downstream"
+        )
+    rejects = sum((Counter(part["rejects"]) for part in mine), Counter[str]())
+    size = sum(part["bytes"] for part in mine)
+    if size > max_bytes:
+        raise FlywheelError(
+            f"the segment has {size:,} bytes, and the destination takes {max_bytes:,} in one import: choose a stricter"
+            " threshold, or carry fewer attributes"
+        )
+    return {
+        "members": sum(part["members"] for part in mine),
+        "rows": sum(part["rows"] for part in mine),
+        "rejects": dict(sorted(rejects.items())),
+        "bytes": size,
+        "sha256": hashlib.sha256("".join(f"{part['sha256']}\n" for part in mine).encode()).hexdigest(),
+        "do_not_contact": max(part["do_not_contact"] for part in mine),
+        "parts": [{"s3_key": part["s3_key"], "sha256": part["sha256"]} for part in mine],
+    }
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _csv(path: Path) -> IO[str]:
+    # newline="": csv.writer's own line endings are kept on every system
+    return path.open("w", encoding="utf-8", newline="")

@@ -1,0 +1,140 @@
+"""A snapshot: one read of the graph, kept for its as-of, since the graph itself cannot say what it was.
+
+A file of JSON lines: the header, a line a vertex (`["wayne96", 3, ["Active"]]`: playerId or null, score, and the
+values of each required property in the header's order), and the number of vertices, which shows that the end is the
+end. Vertices are merged into members on reading.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import orjson
+from pydantic import Field, ValidationError
+
+from cohort_flywheel.config.cohorts import Direction, Strict
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment.members import Vertex, is_beyond, is_score
+
+#: The version of the file's shape.
+VERSION: Literal[1] = 1
+
+#: What a header takes at most: the first bytes of a file that must be read to know it.
+MAX_HEADER_BYTES = 8192
+
+
+class Header(Strict):
+    """What a snapshot holds: the vertices whose property is beyond the floor, as they were when it was read."""
+
+    version: Literal[1] = VERSION
+    cohort: str
+    as_of: datetime
+    property: str
+    direction: Direction
+    floor: int
+    required: list[str] = Field(default_factory=list)
+    read_at: datetime
+
+    def serves(self, *, property: str, direction: str, threshold: int, required: Iterable[str]) -> str | None:
+        """None if a run can take its members from this snapshot, else why it cannot, as half a sentence."""
+        if (self.property, self.direction) != (property, direction):
+            return f"holds {self.property} {self.direction} a floor, and the registry now says {property} {direction}"
+        if is_beyond(self.floor, self.direction, threshold):
+            return f"has the floor {self.floor}, and the threshold {threshold} is milder"
+        if missing := sorted(set(required) - set(self.required)):
+            return f"was made before {', '.join(missing)} was required"
+        return None
+
+
+class Snapshot(NamedTuple):
+    """One that is kept: where, what, and whether it is the day's for good."""
+
+    key: str
+    header: Header
+    final: bool
+
+
+def of_the_day(snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """The one that a run of a past day takes: the final one, else the latest read; None where there is none."""
+    return max(snapshots, key=lambda s: (s.final, s.header.read_at, s.key), default=None)
+
+
+class SnapshotFile:
+    """Writes a snapshot; vertices that are not beyond its floor are left out."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self._path, self._header = path, header
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin again: a read of the graph broke."""
+        self._vertices = 0
+        self._path.write_text(self._header.model_dump_json() + "\n", encoding="utf-8")
+
+    def add(self, vertices: Iterable[Vertex]) -> None:
+        header = self._header
+        with self._path.open("ab") as file:
+            for vertex in vertices:
+                if is_beyond(vertex.score, header.direction, header.floor):
+                    file.write(_line(vertex, header.required))
+                    self._vertices += 1
+
+    def close(self) -> None:
+        """Write the end."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"vertices": self._vertices}) + "\n")
+
+
+def _line(vertex: Vertex, required: list[str]) -> bytes:
+    if not required:
+        return orjson.dumps([vertex.player_id, vertex.score], option=orjson.OPT_APPEND_NEWLINE)
+    # a required property may hold anything: half of a surrogate pair, which orjson refuses, and whole numbers beyond 64
+    # bits, which it rounds
+    properties = [vertex.properties.get(name, []) for name in required]
+    return json.dumps([vertex.player_id, vertex.score, *properties], default=str).encode() + b"\n"
+
+
+def read_header(line: bytes, place: str) -> Header:
+    """Return the header; raise FlywheelError for a file that is no snapshot of this version."""
+    try:
+        return Header.model_validate_json(line)
+    except ValidationError:
+        raise FlywheelError(f"{place} is no snapshot that this version reads: move it away") from None
+
+
+def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
+    """Read the vertices line by line; raise FlywheelError, without the text, for a line that is none or a lost end."""
+    iterator = iter(lines)
+    header = read_header(next(iterator, b""), place)
+    loads = json.loads if header.required else orjson.loads
+    number, end = 0, None
+    for line in iterator:
+        try:
+            entry: Any = loads(line)
+            if isinstance(entry, dict):
+                end = entry["vertices"]
+                continue
+            player_id, score, *properties = _checked(entry)
+            vertex = Vertex(player_id, score, dict(zip(header.required, properties, strict=True)))
+        except (ValueError, KeyError, TypeError):
+            raise FlywheelError(f"line {number + 2} of {place} is no vertex: restore the file as it was") from None
+        number += 1
+        yield vertex
+    if end != number:
+        raise FlywheelError(f"{place} breaks off after {number} vertices: restore the file as it was")
+
+
+def _checked(entry: Any) -> list[Any]:
+    player_id, score, *properties = entry
+    if not (
+        isinstance(entry, list)
+        and (player_id is None or isinstance(player_id, str))
+        and is_score(score)
+        and all(isinstance(values, list) for values in properties)
+    ):
+        raise TypeError
+    return entry

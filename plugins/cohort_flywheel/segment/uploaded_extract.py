@@ -1,0 +1,119 @@
+"""An extract that somebody dropped: read record by record, and believed in nothing."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.names import DROPPED_FOLDER
+from cohort_flywheel.segment.members import Vertex, is_score, usable_player_id
+
+#: The largest file; some twenty million records.
+MAX_BYTES = 2**30
+#: The longest record: what is held in memory before a record is given up.
+MAX_RECORD_CHARACTERS = 2**16
+#: Of a table's key, in bytes [DynamoDB: constraints, partition key length].
+MAX_PLAYER_ID_BYTES = 2048
+
+# S3's safe characters, which mean the same in an event, in a URL and in a log [S3: naming objects]
+_URI = re.compile(r"s3://([^/]+)/([A-Za-z0-9!_.*'()/-]+)")
+_BLANK = re.compile(r"[ \t\r\n]*")
+
+
+def dropped_key(uri: str, export_bucket: str) -> str:
+    """Return the key of `s3://<export bucket>/dropped/<key>`; raise FlywheelError for any other address."""
+    found = _URI.fullmatch(uri)
+    if not found or found[1] != export_bucket or not found[2].startswith(DROPPED_FOLDER) or found[2].endswith("/"):
+        raise FlywheelError(
+            f"extract_uri is no file below s3://{export_bucket}/{DROPPED_FOLDER}: drop it there, where a run may read"
+            " it, under a name of letters, digits and !_.*'()/- alone, and give that address"
+        )
+    return found[2]
+
+
+def read_dropped(
+    chunks: Iterable[bytes], uri: str, *, property: str, direction: Direction, required: Iterable[str] = ()
+) -> Iterator[Vertex]:
+    """Read `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`, UTF-8, its line breaks anywhere; a record is a vertex.
+
+    A record may have several values and need have no playerId, as a vertex may. Raises FlywheelError, with the number
+    of the record and its line and never their text, for anything else, and for an end that is not the end.
+    """
+    like = f'write each record like {{"playerId": ["…"], "{property}": [1]}}'
+    for number, line, record in _records(chunks, uri):
+        where = f"record {number} of {uri}, on line {line},"
+        players, scores = record.get("playerId", []), record.get(property)
+        if not isinstance(players, list) or not all(map(_is_player_id, players)):
+            raise FlywheelError(
+                f"{where} has a playerId that is not in a list, is no text, or is longer than {MAX_PLAYER_ID_BYTES:,}"
+                f" bytes: {like}"
+            )
+        if not isinstance(scores, list) or not scores or not all(map(is_score, scores)):
+            raise FlywheelError(f"{where} has no list of finite numbers as its {property}: {like}")
+        properties: dict[str, Any] = {name: record.get(name) for name in required}
+        if missing := [name for name, values in properties.items() if not isinstance(values, list)]:
+            raise FlywheelError(
+                f"{where} has no list as its {', '.join(missing)}, which the registry requires of the cohort: write"
+                " the values beside the score"
+            )
+        score = max(scores) if direction == "above" else min(scores)
+        yield Vertex(usable_player_id(players), score, properties)
+
+
+def _is_player_id(value: object) -> bool:
+    return isinstance(value, str) and len(value.encode(errors="replace")) <= MAX_PLAYER_ID_BYTES
+
+
+def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Number, line and value of each record of a JSON list, as they arrive."""
+    decode, parse = codecs.getincrementaldecoder("utf-8")().decode, json.JSONDecoder().raw_decode
+    text, line, number, may = "", 1, 0, "["  # `may`: what the next character may be
+    for chunk in chain(chunks, (None,)):
+        try:
+            text += decode(chunk or b"", final=chunk is None)
+        except UnicodeDecodeError:
+            raise FlywheelError(f"{uri} is not UTF-8 after line {line}: write plain JSON, not compressed") from None
+        at = 0
+        while True:
+            at, line = _skip_blank(text, at, line)
+            if at == len(text):
+                break
+            if text[at] not in may:
+                write = f"write {' or '.join(may)} there" if may else "nothing may follow its end"
+                raise FlywheelError(f"line {line} of {uri}, behind {number} records, is no list of records: {write}")
+            if text[at] != "{":
+                may = {"[": "{]", ",": "{", "]": ""}[text[at]]
+                at += 1
+                continue
+            try:
+                record, end = parse(text, at)
+            except (ValueError, RecursionError):
+                record, end = None, len(text)
+            is_too_long = end - at > MAX_RECORD_CHARACTERS
+            if record is None and chunk is not None and not is_too_long:
+                break  # its other half may come
+            if record is None or is_too_long:
+                raise FlywheelError(
+                    f"record {number + 1} of {uri}, on line {line}, is no JSON, breaks off, or is longer than"
+                    f" {MAX_RECORD_CHARACTERS:,} characters: write the file again, whole"
+                )
+            number += 1
+            yield number, line, record
+            line += text.count("\n", at, end)
+            at, may = end, ",]"
+        text = text[at:]
+    if may:
+        raise FlywheelError(f"{uri} breaks off behind {number} records: write it again, whole; nobody at all is []")
+
+
+def _skip_blank(text: str, at: int, line: int) -> tuple[int, int]:
+    """Behind what is blank, and on which line that is."""
+    blank = _BLANK.match(text, at)
+    end = blank.end() if blank else at
+    return end, line + text.count("\n", at, end)

@@ -1,0 +1,65 @@
+"""An extract that somebody dropped in the export bucket, from S3 to its vertices."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment.members import Vertex
+from cohort_flywheel.segment.uploaded_extract import MAX_BYTES, dropped_key, read_dropped
+
+
+class Dropped(NamedTuple):
+    """What was read: the digest of its bytes, and when it was put there."""
+
+    sha256: str
+    dropped_at: str
+
+
+def take_dropped(
+    s3: S3Hook,
+    uri: str,
+    export_bucket: str,
+    take: Callable[[Iterable[Vertex]], Any],
+    *,
+    property: str,
+    direction: Direction,
+    required: Iterable[str],
+) -> Dropped:
+    """Give the vertices of an extract to `take`, which reads them all; nothing holds the file in memory.
+
+    Raises FlywheelError where it is not there, may not be read, is too large, or is no extract.
+    """
+    key = dropped_key(uri, export_bucket)
+    try:
+        answer = s3.get_conn().get_object(Bucket=export_bucket, Key=key)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in ("NoSuchKey", "NoSuchBucket", "404"):
+            raise FlywheelError(f"there is no {uri}: drop the file there first, or correct extract_uri") from None
+        if code in ("AccessDenied", "403"):
+            raise FlywheelError(
+                f"{uri} is refused ({code}): grant the execution role s3:GetObject on it, and kms:Decrypt where whoever"
+                " dropped it encrypted it with a key of their own"
+            ) from None
+        raise
+    if answer["ContentLength"] > MAX_BYTES:
+        raise FlywheelError(
+            f"{uri} has {answer['ContentLength']:,} bytes, and a dropped extract may have {MAX_BYTES:,}: drop it in"
+            " parts"
+        )
+    digest, body = hashlib.sha256(), answer["Body"]
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in body.iter_chunks(64 * 1024):
+            digest.update(chunk)
+            yield chunk
+
+    take(read_dropped(chunks(), uri, property=property, direction=direction, required=required))
+    return Dropped(digest.hexdigest(), answer["LastModified"].isoformat())

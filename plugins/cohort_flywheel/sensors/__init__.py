@@ -1,1 +1,0 @@
-"""Sensors of the jobs that a destination runs."""

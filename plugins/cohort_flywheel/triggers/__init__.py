@@ -1,1 +1,0 @@
-"""Triggers: the waiting half of the sensors."""

@@ -1,0 +1,1 @@
+"""Counts of members for other thresholds, from snapshots."""

@@ -1,0 +1,269 @@
+"""What a threshold would have given, day by day: the period, the figures, and how a person reads them."""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from html import escape
+from itertools import count, groupby, islice
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from croniter import croniter_range
+
+from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.errors import FlywheelError
+
+DEFAULT_DAYS = 30
+
+#: More rows than this are no table that a person reads, nor a picture.
+MAX_ROWS = 1000
+
+
+class Day(NamedTuple):
+    """What a threshold gives of one as-of. Where it was not counted, `members` is None and `note` says why.
+
+    `joined` and `left` are against the last counted day before it, and None for the first. `snapshot` is `final`,
+    `pending`, or empty.
+    """
+
+    as_of: datetime
+    threshold: int | None = None
+    snapshot: str = ""
+    members: int | None = None
+    joined: int | None = None
+    left: int | None = None
+    note: str = ""
+
+
+def period(params: Mapping[str, Any], newest: datetime) -> tuple[date, date]:
+    """Return the first and the last date of the params `from` and `to`, both included.
+
+    Raises FlywheelError for what is no date, is not in order, or lies beyond the newest as-of.
+    """
+    last = _date("to", params["to"]) or newest.date()
+    first = _date("from", params["from"]) or last - timedelta(days=DEFAULT_DAYS)
+    if last > newest.date():
+        raise FlywheelError(
+            f"to {last} is after the newest as-of, which is of {newest:%Y-%m-%d}: write that or an earlier date, or"
+            " leave it empty"
+        )
+    if first > last:
+        raise FlywheelError(f"from {first} is after to {last}: swap them, or leave one empty")
+    return first, last
+
+
+def _date(param: str, text: str | None) -> date | None:
+    if not text:
+        return None
+    try:
+        day = date.fromisoformat(text)
+        if day.year < 2000:  # a slip of the finger, and croniter is not at home in the first centuries
+            raise ValueError
+    except ValueError:
+        raise FlywheelError(
+            f"{param} {text!r} is no date of this century: write it as 2026-11-02, or leave it empty"
+        ) from None
+    return day
+
+
+def instants(schedule: str, first: date, last: date, newest: datetime) -> list[datetime]:
+    """The as-ofs of a schedule from one date to another, none after the newest; FlywheelError for more than a table."""
+    end = min(datetime.combine(last, time.max, UTC), newest.astimezone(UTC))
+    found = list(islice(croniter_range(datetime.combine(first, time(), UTC), end, schedule), MAX_ROWS + 1))
+    if len(found) > MAX_ROWS:
+        raise FlywheelError(
+            f"there are more than {MAX_ROWS:,} as-ofs from {first} to {last}: give dates that are nearer to one another"
+        )
+    return found
+
+
+def name(cohort: str, threshold: int | None, first: date, last: date) -> str:
+    """`ea_atrisk_2_2026-10-23_2026-11-22`; without a threshold of its own, `history` stands in its place."""
+    return f"{cohort}_{'history' if threshold is None else threshold}_{first}_{last}"
+
+
+def title(cohort: Cohort, threshold: int | None, first: date, last: date) -> str:
+    beyond = "the registry's threshold of each day" if threshold is None else threshold
+    return f"{cohort.name}: players {cohort.direction} {beyond}, {first} to {last}"
+
+
+def joined_and_left(before: Iterable[str], now: Iterable[str]) -> tuple[int, int]:
+    """How many are in the second alone, and in the first alone; both sorted, each with nobody twice."""
+    sides = heapq.merge(((player, "left") for player in before), ((player, "joined") for player in now))
+    alone = Counter[str]()
+    for _player, found in groupby(sides, key=itemgetter(0)):
+        (_, side), *other = found
+        if not other:
+            alone[side] += 1
+    return alone["joined"], alone["left"]
+
+
+def summary(days: Sequence[Day]) -> str:
+    """How many days were counted, and the lowest and the highest, as a sentence without its full stop."""
+    counted = f"{len(_counted(days)):,} of {len(days):,} days counted"
+    if not (ends := extremes(days)):
+        return counted
+    return f"{counted}: " + ", ".join(
+        f"{word} {day.members:,} on {day.as_of:%Y-%m-%d}" for word, day in zip(("lowest", "highest"), ends, strict=True)
+    )
+
+
+def extremes(days: Sequence[Day]) -> tuple[Day, Day] | None:
+    """The first days with the fewest and with the most members, or None where no day was counted."""
+    counted = _counted(days)
+    return (min(counted, key=_members), max(counted, key=_members)) if counted else None
+
+
+def _counted(days: Sequence[Day]) -> list[Day]:
+    return [day for day in days if day.members is not None]
+
+
+def _members(day: Day) -> int:
+    return day.members or 0
+
+
+def table(days: Sequence[Day]) -> str:
+    """A line a day for a log or a terminal."""
+    head = ("as-of", "threshold", "members", "joined", "left", "snapshot", "note")
+    rows = [
+        (
+            f"{day.as_of:%Y-%m-%d %H:%M}",
+            *("" if n is None else f"{n:,}" for n in (day.threshold, day.members, day.joined, day.left)),
+            day.snapshot,
+            day.note,
+        )
+        for day in days
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    aligned = "<>>>><<"
+    return "\n".join(
+        "  ".join(f"{cell:{way}{width}}" for cell, way, width in zip(row, aligned, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    )
+
+
+def csv_text(days: Sequence[Day]) -> str:
+    """The same for a spreadsheet: the fields of Day, the as-of in ISO 8601, and nothing where nothing is known."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(Day._fields)
+    writer.writerows((day.as_of.isoformat(), *day[1:]) for day in days)
+    return file.getvalue()
+
+
+# --- the picture: members as a line above, who joined and who left as bars below
+
+_SIZE = 'width="900" height="480"'
+_LEFT, _RIGHT = 75, 865
+_TOP, _BOTTOM = 125, 430
+_STYLE = (
+    "text{font:12px sans-serif;fill:#333}.title{font-size:16px;font-weight:bold}.number{text-anchor:end}"
+    ".date{text-anchor:middle}.grid{stroke:#ddd}.zero{stroke:#888}.line{fill:none;stroke:#1f5fa8;stroke-width:2}"
+    ".final{fill:#1f5fa8;stroke:#1f5fa8}.pending{fill:#fff;stroke:#1f5fa8;stroke-width:1.5}"
+    ".joined{fill:#2a8a5f}.left{fill:#d9722e}.change{stroke:#777;stroke-dasharray:4 3}"
+    ".not-counted{fill:#888;fill-opacity:.15}.counted{fill:transparent}"
+)
+
+
+class _Scale:
+    """Round whole numbers around two ends, and where each lies from top to bottom."""
+
+    def __init__(self, low: int, high: int, top: float, bottom: float) -> None:
+        step = next(s for e in count() for s in (10**e, 2 * 10**e, 5 * 10**e) if high - low <= 4 * s)
+        first, last = math.floor(low / step) * step, max(math.ceil(high / step), math.floor(low / step) + 1) * step
+        self.ticks = range(first, last + 1, step)
+        self._first, self._pixels, self.bottom = first, (bottom - top) / (last - first), bottom
+
+    def y(self, value: int) -> float:
+        return self.bottom - (value - self._first) * self._pixels
+
+
+def picture(title: str, days: Sequence[Day]) -> str:
+    """The same as an SVG: pointing at a day tells its figures. Needs a day at least; none need be counted."""
+    slot = (_RIGHT - _LEFT) / len(days)
+    counted = [(_LEFT + slot * (i + 0.5), day) for i, day in enumerate(days) if day.members is not None]
+    low, high = map(_members, extremes(days) or (days[0], days[0]))
+    # the way up to the line may be left out where it is long, which the numbers beside it show
+    upper = _Scale(low if high > low > high / 2 else 0, high, _TOP, 300)
+    lower = _Scale(-max(day.left or 0 for day in days), max(day.joined or 0 for day in days), 340, _BOTTOM)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 480" {_SIZE}>',
+        f'<style>{_STYLE}</style><rect {_SIZE} fill="#fff"/>',
+        _text(_LEFT, 28, title, "title"),
+        _text(_LEFT, 50, summary(days)),
+        *_legend(),
+        *_grid(upper, "members"),
+        *_grid(lower, "joined and left"),
+        f'<line class="zero" x1="{_LEFT}" x2="{_RIGHT}" y1="{lower.y(0):.1f}" y2="{lower.y(0):.1f}"/>',
+    ]
+    for i in range(len(days) - 1, -1, -math.ceil(len(days) / 8)):  # the newest day always has its date
+        parts.append(_text(_LEFT + slot * (i + 0.5), 455, f"{days[i].as_of:%Y-%m-%d}", "date"))
+    changes = [i for i in range(1, len(days)) if days[i].threshold != days[i - 1].threshold]
+    for i in (0, *changes) if changes else ():
+        x, threshold = _LEFT + slot * i, days[i].threshold
+        parts.append(_text(x + 4 * (i > 0), 98, "no threshold" if threshold is None else f"threshold {threshold}"))
+        if i:
+            parts.append(f'<line class="change" x1="{x:.1f}" x2="{x:.1f}" y1="88" y2="{_BOTTOM}"/>')
+    width = min(slot * 0.7, 30)
+    for x, day in counted:
+        for kind, top, bottom in (("joined", day.joined or 0, 0), ("left", 0, -(day.left or 0))):
+            parts.append(_rect(kind, x - width / 2, lower.y(top), width, lower.y(bottom) - lower.y(top)))
+    for is_counted, stretch in groupby(enumerate(days), key=lambda entry: entry[1].members is not None):
+        if is_counted:  # the line breaks where a day was not counted
+            points = " ".join(f"{_LEFT + slot * (i + 0.5):.1f},{upper.y(_members(day)):.1f}" for i, day in stretch)
+            parts.append(f'<polyline class="line" points="{points}"/>')
+    parts += [_dot(day.snapshot, x, upper.y(_members(day)), min(slot * 0.4, 4)) for x, day in counted]
+    for i, day in enumerate(days):
+        kind = "not-counted" if day.members is None else "counted"
+        parts.append(_rect(kind, _LEFT + slot * i, _TOP, slot, _BOTTOM - _TOP, _told(day)))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _told(day: Day) -> str:
+    if day.members is None:
+        return f"{day.as_of:%Y-%m-%d %H:%M}: not counted, {day.note}"
+    change = "" if day.joined is None else f", {day.joined:,} joined, {day.left:,} left"
+    return f"{day.as_of:%Y-%m-%d %H:%M}: {day.members:,} members{change} ({day.snapshot} snapshot)"
+
+
+def _legend() -> list[str]:
+    x, parts = float(_LEFT), []
+    for kind, word in (
+        ("final", "members"),
+        ("pending", "of a pending snapshot"),
+        ("joined", "joined"),
+        ("left", "left"),
+        ("not-counted", "not counted"),
+    ):
+        mark = _dot(kind, x + 5, 71, 4) if kind in ("final", "pending") else _rect(kind, x, 66, 10, 10)
+        parts += [mark, _text(x + 16, 75, word)]
+        x += 40 + 6.5 * len(word)
+    return parts
+
+
+def _grid(scale: _Scale, word: str) -> list[str]:
+    parts = [_text(_LEFT, scale.y(scale.ticks[-1]) - 8, word)]
+    for tick in scale.ticks:
+        y = scale.y(tick)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(_LEFT - 8, y + 4, f"{abs(tick):,}", "number"))
+    return parts
+
+
+def _text(x: float, y: float, text: str, kind: str = "plain") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+
+
+def _dot(kind: str, x: float, y: float, radius: float) -> str:
+    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
+
+
+def _rect(kind: str, x: float, y: float, width: float, height: float, told: str = "") -> str:
+    hint = f"<title>{escape(told)}</title>" if told else ""
+    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}">{hint}</rect>'

@@ -1,0 +1,132 @@
+"""What a threshold would have given, counted over the snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseOperator
+
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.params import refuse_unknown_params
+from cohort_flywheel.config.registry import read_registry
+from cohort_flywheel.config.variables import read_settings
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.schedule import last_instant
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.members import Members, read_extract, write_extract
+from cohort_flywheel.segment.snapshot import of_the_day
+from cohort_flywheel.what_if import counts as what_if
+from cohort_flywheel.what_if.counts import Day
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+FOLDER = "what_if/"
+
+
+class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
+    """Count a cohort's members by the run's params on each day that has a snapshot; put a CSV and an SVG, and log both.
+
+    Reads snapshots, and writes below `what_if/` of the state bucket only. Returns (each also an XCom of its own)
+    `csv_url`, `svg_url`, `days`, `counted`, and `lowest` and `highest` (members, or None where no day was counted).
+
+    :param registry: the path of cohorts.yaml, read when the task runs.
+    :param schedule: the cron of the daily runs, in UTC.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    ui_color = "#c9e8c4"
+
+    def __init__(
+        self, *, registry: Path, schedule: str, aws_conn_id: str | None = "aws_default", **kwargs: Any
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.registry, self.schedule, self.aws_conn_id = registry, schedule, aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        clearing = "Clearing this task is safe: it reads the snapshots again, and puts its two files again."
+        with outside(clearing) as done, self.temporary_folder() as folder:
+            refuse_unknown_params(context)
+            params = context["params"]
+            cohort = read_registry(self.registry).cohort(params["cohort"])
+            asked = params["threshold"]
+            threshold = None if asked is None else cohort.check_threshold(asked)
+            # by the run's own time, not the clock's: cleared on another day, it is still about the same days
+            newest = last_instant(self.schedule, context["dag_run"].run_after)
+            first, last = what_if.period(params, newest)
+            scheduled = what_if.instants(self.schedule, first, last, newest)
+            s3, bucket = S3Hook(aws_conn_id=self.aws_conn_id), read_settings(["state_bucket"])["state_bucket"]
+            state = State(s3, bucket)
+            kept = {as_of for as_of in state.snapshot_days(cohort.name) if first <= as_of.date() <= last}
+            as_ofs = sorted(kept.union(scheduled))
+            if not as_ofs:
+                raise FlywheelError(
+                    f"the schedule has no as-of from {first} to {last}: give dates that are further apart"
+                )
+            days = list(self._count(state, cohort, threshold, as_ofs, folder))
+            title = what_if.title(cohort, threshold, first, last)
+            self.log.info("%s\n%s\n%s", title, what_if.table(days), what_if.summary(days))
+            place = FOLDER + what_if.name(cohort.name, threshold, first, last)
+            for key, kind, text in (
+                (f"{place}.csv", "text/csv; charset=utf-8", what_if.csv_text(days)),
+                (f"{place}.svg", "image/svg+xml", what_if.picture(title, days)),  # a browser shows it by its type
+            ):
+                s3.get_conn().put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType=kind)
+                done.append(f"s3://{bucket}/{key} was put")
+        self.log.info("%s", "; ".join(done))
+        lowest, highest = (day.members for day in what_if.extremes(days) or (days[0], days[0]))
+        return {
+            "csv_url": f"s3://{bucket}/{place}.csv",
+            "svg_url": f"s3://{bucket}/{place}.svg",
+            "days": len(days),
+            "counted": sum(day.members is not None for day in days),
+            "lowest": lowest,
+            "highest": highest,
+        }
+
+    def _count(
+        self, state: State, cohort: Cohort, threshold: int | None, as_ofs: Iterable[datetime], folder: Path
+    ) -> Iterator[Day]:
+        before = folder / "before.json"  # the members of the last counted day
+        progress = Progress(self.log, "vertices read")
+        for as_of in as_ofs:
+            day = Day(as_of, threshold)
+            try:
+                number = cohort.threshold_at(as_of) if threshold is None else threshold
+                day = day._replace(threshold=number)
+                snapshot = of_the_day(state.snapshots(cohort.name, as_of))
+                if snapshot is None:
+                    raise FlywheelError("no snapshot")
+                day = day._replace(snapshot="final" if snapshot.final else "pending")
+                if why_not := snapshot.header.serves(
+                    property=cohort.property, direction=cohort.direction, threshold=number, required=cohort.require
+                ):
+                    raise FlywheelError(f"the snapshot {why_not}")
+                with Members(folder, direction=cohort.direction, threshold=number, required=cohort.require) as members:
+                    vertices = state.vertices(snapshot.key)
+                    while batch := list(islice(vertices, 10_000)):
+                        members.add(batch)
+                        progress.add(len(batch))
+                    yield _counted(day, members, before, cohort.property)
+            except FlywheelError as error:  # a day that cannot be counted says why, and the others are counted
+                yield day._replace(note=str(error))
+
+
+def _counted(day: Day, members: Members, before: Path, property: str) -> Day:
+    """The day with its figures; the file of the last counted day becomes this one's."""
+    if before.exists():
+        with before.open("rb") as file:
+            last = (member.player_id for member in read_extract(file, property))
+            joined, left = what_if.joined_and_left(last, (member.player_id for member in members))
+        day = day._replace(joined=joined, left=left)
+    with before.open("wb") as file:
+        write_extract(members, property, file)
+    return day._replace(members=members.counts()["members"])

@@ -1,0 +1,207 @@
+"""A mail's template: what is refused, what a player reads, and that nobody's name becomes markup."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cohort_flywheel.campaign.email_template import (
+    UNSUBSCRIBE,
+    EmailTemplate,
+    check_template,
+    filled,
+    lacks,
+    placeholders,
+    read_template,
+    render,
+    samples,
+    template_digest,
+)
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES
+
+SHIPPED = Path(__file__).parents[2] / "include" / "email"
+FILES = {"subject.txt": "Hi {{FirstName|there}}\n", "body.html": "<p>{{FirstName|there}}</p>", "body.txt": "{{Level}}"}
+
+
+def write(folder: Path, **files: str) -> Path:
+    (folder / "at_risk").mkdir(exist_ok=True)
+    for name, text in (FILES | {key.replace("_", "."): text for key, text in files.items()}).items():
+        (folder / "at_risk" / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def template(subject: str = "s", html: str = "h", text: str = "t") -> EmailTemplate:
+    return EmailTemplate("at_risk", subject, html, text)
+
+
+# --- reading
+
+
+def test_a_template_is_its_three_files(tmp_path: Path) -> None:
+    read = read_template(write(tmp_path), "at_risk")
+    assert read == ("at_risk", "Hi {{FirstName|there}}", "<p>{{FirstName|there}}</p>", "{{Level}}")
+    assert placeholders(read) == {"FirstName": "there", "Level": None}
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_mail(tmp_path: Path) -> None:
+    assert read_template(write(tmp_path, subject_txt="\ufeffHi"), "at_risk").subject == "Hi"
+
+
+@pytest.mark.parametrize("name", ["toxic", "../at_risk", "at_risk/", "", "a" * 41, "at risk"])
+def test_a_template_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        FlywheelError, match=rf"no mail template {re.escape(repr(name))} in include/email, but at_risk:"
+    ):
+        read_template(write(tmp_path), name)
+
+
+def test_where_there_is_no_template_at_all(tmp_path: Path) -> None:
+    with pytest.raises(FlywheelError, match="in include/email, but none"):
+        read_template(tmp_path, "at_risk")
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"subject_txt": "one\ntwo"}, "at_risk/subject.txt has several lines"),
+        ({"subject_txt": "one\u2028two"}, "at_risk/subject.txt has several lines"),
+        ({"body_html": " \n"}, "at_risk/body.html is empty"),
+        ({"body_txt": "{{ FirstName }}"}, "at_risk/body.txt has braces that are no placeholder"),
+        ({"body_txt": "{{FirstName"}, "at_risk/body.txt has braces"),
+        ({"body_txt": "FirstName}}"}, "at_risk/body.txt has braces"),
+        ({"body_html": "{{{FirstName}}}"}, "at_risk/body.html has braces"),
+        ({"body_html": "{{#if FirstName}}x{{/if}}"}, "at_risk/body.html has braces"),
+        ({"subject_txt": "{{contact.name}}"}, "at_risk/subject.txt has braces"),
+        ({"body_txt": "{{FirstName}}"}, "placeholder FirstName of template at_risk has two defaults, or one and none"),
+        ({"body_txt": "{{FirstName|you}}"}, "placeholder FirstName of template at_risk has two defaults"),
+        ({"body_txt": f"{{{{{UNSUBSCRIBE}|x}}}}"}, "leave its default out"),
+    ],
+)
+def test_a_file_that_is_wrong_is_named(tmp_path: Path, files: dict[str, str], sentence: str) -> None:
+    with pytest.raises(FlywheelError, match=sentence):
+        read_template(write(tmp_path, **files), "at_risk")
+
+
+def test_a_file_that_is_missing_or_no_utf_8_is_named(tmp_path: Path) -> None:
+    (write(tmp_path) / "at_risk" / "body.txt").write_bytes(b"\xff")
+    with pytest.raises(FlywheelError, match="at_risk/body.txt is not UTF-8"):
+        read_template(tmp_path, "at_risk")
+    (tmp_path / "at_risk" / "body.txt").unlink()
+    with pytest.raises(FlywheelError, match="mail template at_risk has no body.txt"):
+        read_template(tmp_path, "at_risk")
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+def test_other_content_has_another_digest(part: int) -> None:
+    parts = list(template())
+    parts[part] += "!"
+    assert template_digest(EmailTemplate(*parts)) != template_digest(template())
+    assert template_digest(template()._replace(name="toxic")) == template_digest(template()), "of the content alone"
+
+
+def test_no_part_passes_for_another() -> None:
+    assert template_digest(template("ab", "c")) != template_digest(template("a", "bc"))
+
+
+# --- against a segment
+
+
+def test_a_placeholder_that_the_segment_does_not_carry_is_refused() -> None:
+    asks = template(html="{{Level}} {{FirstName}} {{Rank|none}}")
+    check_template(asks, ["FirstName", "Level", "Rank", "other"])
+    with pytest.raises(FlywheelError, match="names Level, Rank, which the segment does not carry, but FirstName:"):
+        check_template(asks, ["FirstName"])
+
+
+def test_ses_own_placeholder_is_no_column() -> None:
+    check_template(template(html=f"{{{{{UNSUBSCRIBE}}}}}"), [])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "column"),
+    [({"Level": "3", "FirstName": ""}, None), ({"Level": ""}, "Level"), ({}, "Level"), ({"Level": "0"}, None)],
+)
+def test_who_lacks_a_value_without_a_default(attributes: dict[str, str], column: str | None) -> None:
+    asked = {"FirstName": "there", "Level": None}
+    assert lacks(asked, attributes) == column
+    if column:
+        with pytest.raises(FlywheelError, match="the mail needs a value of Level"):
+            filled(asked, attributes)
+    else:
+        assert filled(asked, attributes) == {"FirstName": "there", "Level": attributes["Level"]}
+
+
+# --- what a player reads
+
+
+def test_values_are_escaped_in_html_alone() -> None:
+    mail = render(template("{{A}}", "<b>{{A}}</b>", "{{A}}"), {"A": "<i>\"Tom\" & 'Jo'</i>", "B": "of no use"})
+    assert mail.subject == mail.text == "<i>\"Tom\" & 'Jo'</i>"
+    assert mail.html == "<b>&lt;i&gt;&quot;Tom&quot; &amp; &#x27;Jo&#x27;&lt;/i&gt;</b>"
+
+
+def test_an_empty_value_takes_the_default_which_may_be_empty() -> None:
+    assert render(template("{{A|x}}{{B|}}", "{{A|x}}", "{{A|x}}"), {"A": "", "B": ""}) == ("x", "x", "x")
+
+
+def test_a_subject_is_one_line_whatever_the_value() -> None:
+    assert render(template("Hi {{A}}"), {"A": "a\r\nBcc: b\u2028c"}).subject == "Hi a Bcc: b c"
+
+
+def test_a_value_is_not_read_as_a_template() -> None:
+    assert render(template(text="{{A}} {{B}}"), {"A": "{{B}}", "B": "b"}).text == "{{B}} b"
+
+
+def test_ses_own_placeholder_stays() -> None:
+    place = f"{{{{{UNSUBSCRIBE}}}}}"
+    assert render(template(html=place, text=place), {UNSUBSCRIBE: "x"})[1:] == (place, place)
+
+
+class _Seen(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = ""
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
+def test_no_value_becomes_markup(value: str) -> None:
+    seen = _Seen()
+    seen.feed(render(template(html="<p>{{A}}</p>"), {"A": value}).html)
+    seen.close()
+    assert (seen.text, seen.tags) == (value, ["p"])
+
+
+# --- the one that is shipped
+
+
+def test_the_shipped_mail_reads_well_for_everybody() -> None:
+    shipped = read_template(SHIPPED, "at_risk")
+    check_template(shipped, NAME_ATTRIBUTES)
+    assert lacks(placeholders(shipped), {}) is None, "nobody is a reject for it"
+    assert UNSUBSCRIBE in shipped.html
+    assert UNSUBSCRIBE in shipped.text
+    full, bare, odd = (render(shipped, values) for values in samples(placeholders(shipped)))
+    assert full.subject == "We would love to play with you again, Sam"
+    assert "Hello friend," in bare.text
+    assert "the role of your choice" in bare.text
+    assert "<strong>Healer &lt;&amp;&gt; Åsa</strong>" in odd.html
+
+
+def test_the_samples_show_every_default_and_every_value() -> None:
+    full, bare, odd = samples({"FirstName": "there", "Level": None})
+    assert full == {"FirstName": "Sam", "Level": "(Level)"}
+    assert bare == {"Level": "(Level)"}
+    assert all("<&>" in value for value in odd.values())

@@ -1,0 +1,258 @@
+"""What an approver is asked, and what counts as an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.standard.operators import hitl
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
+
+from cohort_flywheel.campaign import operators as approve
+from cohort_flywheel.campaign.approval import approval_digest, check_approval
+from cohort_flywheel.campaign.operators import ANSWER, SHOWN, CampaignApprovalOperator
+from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.report_operator import ReportSources
+
+PLAN: dict[str, Any] = {
+    "name": "ea_atrisk_1_2026-11-22", "cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above",
+    "threshold": 1, "as_of": "2026-11-22T00:00:00+00:00", "withhold": {"holdout_percent": 5}, "schedule": "0 0 * * *",
+    "state_bucket": "state",
+    "campaign": {"mode": "launch", "approvers": ["ann", "bo"], "not_again_days": 30},
+}  # fmt: skip
+CHECKED: dict[str, Any] = {
+    "segment": {"members": 1234, "rejects": {"opted_out": 30, "holdout": 4}},
+    "limits": [{"limit": "max_change_percent", "sentence": "1,000 rows then, 1,200 now"}],
+}
+PREPARED: dict[str, Any] = {
+    "mode": "launch", "template": "at_risk", "template_digest": "f" * 64, "rows": 1200,
+    "from": "Studio <play@studio.example>", "segment_id": "s3://import/segments/it", "segment_sha256": "d" * 64,
+    "message": {"subject": "We miss you, Sam", "text": "Hello Sam,\n\n1. play\n* win *\n\n  Your <studio>",
+                "html_url": "s3://state/reports/mail.html"},
+}  # fmt: skip
+REPORT = "s3://state/reports/ea_atrisk_1/the_run.json"
+AT = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
+
+
+class WaitsError(Exception):
+    """What the task raises to wait, whatever Airflow's own is."""
+
+
+class Question:
+    """One run's question: what Airflow was told to show, who was told of it, and the recorded answer."""
+
+    def __init__(self, context: Any) -> None:
+        self.context, self.plan, self.prepared = context(task_id="approve_campaign"), PLAN, PREPARED
+        self.now = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+        self.shown: dict[str, Any] = {}
+        self.put: list[tuple[str, Mapping[str, Any]]] = []
+        self.told: list[tuple[Any, str, str]] = []
+
+    def operator(self) -> CampaignApprovalOperator:
+        """As each process makes it anew."""
+        with DAG("cohort_to_segment", schedule=None):
+            made = CampaignApprovalOperator(
+                task_id="approve_campaign", plan=self.plan, checked=CHECKED, prepared=self.prepared, hours=12,
+                verified={"unsubscribed": 2}, clock=lambda: self.now,
+                sources=ReportSources("plan", "extract", "checked", "imported"),
+                notify=Notify(approvers=[{"notifier": "studio.Chat"}]),
+            )  # fmt: skip
+            made.set_downstream(EmptyOperator(task_id="launch_campaign"))
+        self.context |= {"task": made, "task_instance": self.context["ti"]}
+        return made
+
+    def ask(self) -> None:
+        self.context["ti"].id = "the-id"
+        self.asked = self.operator()
+        with pytest.raises(WaitsError):
+            self.asked.execute(self.context)
+
+    def answer(self, option: str, by: str | None = "ann", **event: Any) -> Any:
+        """What comes of an answer to what was shown."""
+        if not self.shown:
+            self.ask()
+        told = {
+            "chosen_options": [option], "params_input": {SHOWN: self.shown["params"][SHOWN]["value"]},
+            "responded_at": AT, "responded_by_user": {"id": "7", "name": by} if by else None, "timedout": by is None,
+        }  # fmt: skip
+        return self.operator().execute_complete(self.context, told | event)
+
+    @property
+    def recorded(self) -> Mapping[str, Any]:
+        """What the launch gets."""
+        found: Mapping[str, Any] = self.context["ti"].xcoms["approve_campaign", ANSWER]
+        return found
+
+
+@pytest.fixture
+def question(context: Any, monkeypatch: pytest.MonkeyPatch) -> Question:
+    made = Question(context)
+
+    def show(**shown: Any) -> None:
+        made.shown = shown
+        raise WaitsError
+
+    def tell(targets: Any, context: Any, *, subject: str, message: str) -> None:
+        made.told.append((targets, subject, message))
+
+    monkeypatch.setattr(hitl, "upsert_hitl_detail", show)
+    monkeypatch.setattr(approve, "tell", tell)
+    monkeypatch.setattr(approve, "write_report", lambda *_: ({}, REPORT))
+    monkeypatch.setattr(approve, "withdraw_approval", lambda *_: made.put.clear())
+    monkeypatch.setattr(approve, "put_approval", lambda _, plan, answer: made.put.append((plan["name"], answer)))
+    return made
+
+
+# --- the question
+
+
+def test_it_shows_what_is_sent_to_how_many_from_whom_and_what_is_new(question: Question) -> None:
+    question.ask()
+    assert question.shown["subject"] == "May ea_atrisk_1_2026-11-22 be launched, to 1,200 players?"
+    body = question.shown["body"]
+    assert "**1,200 players** of ea_atrisk (ea_atrisk above 1, as of 2026-11-22T00:00:00+00:00)" in body
+    assert "get one mail each, but for 2 who have unsubscribed." in body
+    assert "([its HTML](https://console.aws.amazon.com/s3/object/state?prefix=reports/mail.html))" in body
+    assert r"- from Studio \<play@studio.example\>" in body
+    assert "members 1,234; no row: 30 opted_out, 4 holdout" in body
+    assert "change since last time: 1,000 rows then, 1,200 now" in body
+    assert "again for 30 days; held out: 5 %" in body
+    assert f"segment s3://import/segments/it, content {'d' * 16}; template at_risk, content {'f' * 16}" in body
+    assert f"{REPORT} ([S3 console](https://console.aws.amazon.com/s3/object/state?prefix=reports/ea_" in body
+    assert body.endswith("ann or bo may approve it until 2026-11-22 21:00 UTC. A no, and no answer in time, end the run"
+                         " with nothing sent.")  # fmt: skip
+
+
+def test_it_shows_the_mail_line_by_line_and_no_mark_of_it_as_markdown(question: Question) -> None:
+    question.ask()
+    lines = [
+        "Subject: We miss you, Sam",
+        "\xa0",
+        "Hello Sam,",
+        "\xa0",
+        r"1\. play",
+        r"\* win \*",
+        "\xa0",
+        r"Your \<studio\>",
+    ]
+    assert "\n\n" + "".join(f"> {line}  \n" for line in lines) + "\n" in question.shown["body"]
+
+
+def test_who_waits_too_long_has_said_no(question: Question) -> None:
+    question.ask()
+    assert question.shown["defaults"] == ["Reject"]
+    assert question.asked.response_timeout == timedelta(hours=12)
+
+
+def test_nobody_is_asked_beyond_the_next_day_whose_run_launches_instead(question: Question) -> None:
+    question.now = datetime(2026, 11, 22, 18, 30, tzinfo=UTC)
+    question.ask()
+    assert question.asked.response_timeout == timedelta(hours=5.5)
+    assert "may approve it until 2026-11-23 00:00 UTC" in question.shown["body"]
+
+
+@pytest.mark.parametrize("base_url", ["https://airflow.studio.example", ""], ids=["base_url", "no base_url"])
+def test_the_approvers_are_told_of_it_with_the_link_to_answer(
+    question: Question, base_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if base_url:
+        monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+    question.ask()
+    ((targets, subject, message),) = question.told
+    assert targets == [{"notifier": "studio.Chat"}]
+    assert subject == "Cohort Flywheel: waits for an approval: ea_atrisk_1_2026-11-22"
+    assert question.shown["body"] in message
+    run = "/dags/cohort_to_segment/runs/manual__2026-11-22/tasks/approve_campaign/required_actions"
+    assert f"Answer, until 2026-11-22 21:00 UTC: {base_url}{run}" in message
+
+
+@pytest.mark.parametrize("mode", ["draft", "test"])
+def test_only_a_launch_is_asked_about(question: Question, mode: str) -> None:
+    question.prepared = PREPARED | {"mode": mode}
+    with pytest.raises(AirflowSkipException, match=f"campaign={mode} needs no approval"):
+        question.operator().execute(question.context)
+    assert (question.shown, question.told) == ({}, [])
+
+
+# --- the answer
+
+
+def test_an_approvers_yes_is_what_the_launch_asks_for(question: Question) -> None:
+    answer = {
+        "approved": True, "by": "ann", "at": AT.isoformat(), "timed_out": False, "digest": approval_digest(PREPARED),
+    }  # fmt: skip
+    assert question.answer("Approve") == question.recorded == answer
+    assert question.put == [("ea_atrisk_1_2026-11-22", answer)]
+    check_approval(PREPARED, question.recorded, ["ann", "bo"])
+
+
+def test_a_yes_counts_no_more_once_the_same_is_asked_again(question: Question) -> None:
+    question.answer("Approve")
+    question.ask()
+    assert question.put == []
+
+
+@pytest.mark.parametrize("by", ["ann", "bob", None])
+def test_a_no_of_anybody_skips_the_launch_and_is_recorded(question: Question, by: str | None) -> None:
+    """Nobody's is that of the time that ran out."""
+    with pytest.raises(DownstreamTasksSkipped):
+        question.answer("Reject", by)
+    assert (question.recorded["approved"], question.recorded["by"]) == (False, by)
+    assert question.recorded["timed_out"] is (by is None)
+    assert question.put == []
+    refused(question)
+
+
+@pytest.mark.parametrize("by", ["bob", "ana", "7", None])
+def test_a_yes_of_who_may_not_approve_fails_the_task(question: Question, by: str | None) -> None:
+    """Whoever triggered the run is no approver of its plan."""
+    with pytest.raises(AirflowFailException, match=f"{by} has said yes, and may not approve this run: ann or bo may"):
+        question.answer("Approve", by, timedout=False)
+    assert (question.recorded["approved"], question.recorded["by"]) == (False, by)
+    refused(question)
+
+
+@pytest.mark.parametrize("change", [{"segment_sha256": "e" * 64}, {"message": {"subject": "Buy", "text": "more"}}])
+def test_a_yes_to_what_was_prepared_before_fails_the_task(question: Question, change: dict[str, Any]) -> None:
+    question.ask()
+    question.prepared = PREPARED | change
+    with pytest.raises(AirflowFailException, match="ann has said yes to another segment or mail .*: trigger a new run"):
+        question.answer("Approve")
+    refused(question)
+
+
+def test_a_yes_to_what_airflow_still_shows_of_an_earlier_question_fails_the_task(question: Question) -> None:
+    question.ask()
+    first = question.shown
+    question.prepared = PREPARED | {"rows": 1300}
+    question.ask()
+    question.shown = first
+    with pytest.raises(AirflowFailException, match="ann has said yes to another segment or mail .*: trigger a new run"):
+        question.answer("Approve")
+    refused(question)
+
+
+@pytest.mark.parametrize("fields", [{}, None])
+def test_a_yes_that_does_not_say_to_what_fails_the_task(question: Question, fields: Any) -> None:
+    with pytest.raises(AirflowFailException, match="ann has said yes to another segment or mail"):
+        question.answer("Approve", params_input=fields)
+    refused(question)
+
+
+def test_an_answer_that_airflow_itself_does_not_take_fails_the_task(question: Question) -> None:
+    with pytest.raises(
+        AirflowFailException, match=r"not taken \(validation\), as it is to another .*: trigger a new run"
+    ):
+        question.operator().execute_complete(question.context, {"error": "a text", "error_type": "validation"})
+    assert question.context["ti"].xcoms == {}
+
+
+def refused(question: Question) -> None:
+    """The launch takes the recorded answer for none."""
+    with pytest.raises(FlywheelError, match="there is no answer"):
+        check_approval(question.prepared, question.recorded, ["ann", "bo"])

@@ -1,0 +1,58 @@
+"""The send ledger's file: what is written is what is read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cohort_flywheel.campaign.send_ledger import Header, ledger_folder, ledger_key, read_ledger, write_ledger
+from cohort_flywheel.errors import FlywheelError
+
+HEADER = Header("ea_atrisk_2_x", "at_risk", "ab" * 32, "ses", datetime(2026, 11, 22, 9, tzinfo=UTC), 3)
+PLAYERS = ["wayne96", "xortiz", '{"name": "msmith"} ü']
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    write_ledger(path, HEADER, iter(PLAYERS))
+    first, *rest = path.read_text(encoding="utf-8").splitlines()
+    assert rest == PLAYERS
+    assert '"launched_at": "2026-11-22T09:00:00+00:00"' in first
+    header, players = read_ledger(path.read_bytes().splitlines(), "s3://state/x")
+    assert (header, list(players)) == (HEADER, PLAYERS)
+
+
+def test_a_ledger_of_nobody(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger", HEADER._replace(players=0), [])
+    header, players = read_ledger((tmp_path / "ledger").read_bytes().splitlines(), "x")
+    assert (header.players, list(players)) == (0, [])
+
+
+def test_an_erasure_may_have_taken_somebody_out(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger", HEADER, PLAYERS)
+    first, _, *others = (tmp_path / "ledger").read_bytes().splitlines()
+    _, players = read_ledger([first, *others], "x")
+    assert list(players) == PLAYERS[1:]
+
+
+@pytest.mark.parametrize("players", [PLAYERS[:2], [*PLAYERS, "d"]])
+def test_other_players_than_were_counted_are_no_ledger(tmp_path: Path, players: list[str]) -> None:
+    with pytest.raises(FlywheelError, match="players are to be mailed, and 3 were counted before"):
+        write_ledger(tmp_path / "ledger", HEADER, players)
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"wayne96", b"[]", b"{}", b'{"launched_at": "yesterday"}', b"\xff", b'{"launched_at": 3}', b"3"]
+)
+def test_what_is_no_ledger_is_refused_by_its_place(line: bytes) -> None:
+    with pytest.raises(FlywheelError, match="s3://state/sends/at_risk/x.jsonl is no send ledger: restore it") as raised:
+        read_ledger([line], "s3://state/sends/at_risk/x.jsonl")
+    assert "wayne96" not in str(raised.value)
+
+
+def test_where_it_lies() -> None:
+    assert ledger_key("at_risk", "ea_atrisk_2_x") == "sends/at_risk/ea_atrisk_2_x.jsonl"
+    assert ledger_key("at_risk", "x").startswith(ledger_folder("at_risk"))
+    assert not ledger_key("at_risk_2", "x").startswith(ledger_folder("at_risk"))

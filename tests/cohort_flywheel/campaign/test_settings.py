@@ -1,0 +1,121 @@
+"""What a run's campaign is: by its param, else by the registry, and never for what is not the newest day's own run."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cohort_flywheel.campaign.email_template import EmailTemplate
+from cohort_flywheel.campaign.settings import NONE, check_same_mail, choose_campaign, why_none, with_mail
+from cohort_flywheel.config.cohorts import Campaign, Cohort
+from cohort_flywheel.config.registry import Approval, read_registry
+from cohort_flywheel.errors import FlywheelError
+from local.config import ROOT
+
+NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
+SHIPPED = read_registry(ROOT / "include" / "cohorts.yaml").cohort("ea_atrisk")
+MAIL = EmailTemplate("at_risk", "Hello", "<p>{{FirstName|you}} {{LastName}}</p>", "{{LastName}}")
+PARAMS = {"dry_run": False, "source": "auto"}
+
+
+def cohort(**changes: Any) -> Cohort:
+    campaign = {"template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30} | changes
+    return SHIPPED.model_copy(update={"campaign": Campaign.model_validate(campaign)})
+
+
+def chosen(asked: str | None, of: Cohort | None = None, **about: Any) -> dict[str, Any]:
+    defaults: dict[str, Any] = {"approval": Approval(approvers=["ann", "bo"]), "user": "ana", "why_none": None}
+    return choose_campaign(of or cohort(), PARAMS | {"campaign": asked}, **(defaults | about))
+
+
+@pytest.mark.parametrize("word", ["none", "draft", "launch"])
+def test_an_empty_param_is_the_registrys_word(word: str) -> None:
+    assert chosen(None, cohort(mode=word))["mode"] == word
+
+
+@pytest.mark.parametrize("asked", ["none", "draft", "launch"])
+def test_a_param_wins(asked: str) -> None:
+    assert chosen(asked, cohort(mode="launch"))["mode"] == asked
+
+
+def test_as_shipped_nobody_is_mailed() -> None:
+    registry = read_registry(ROOT / "include" / "cohorts.yaml")
+    assert chosen(None, SHIPPED) == NONE
+    assert registry.approval.approvers == []
+    with pytest.raises(FlywheelError, match=r"nobody may approve this run: write names into approval\.approvers"):
+        chosen("launch", SHIPPED, approval=registry.approval)
+
+
+def test_a_campaign_has_all_that_a_launch_needs() -> None:
+    assert chosen("launch") == {
+        "mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
+        "test_addresses": [], "approvers": ["ann", "bo"],
+    }  # fmt: skip
+
+
+RUNS: list[tuple[dict[str, Any], str, timedelta, str | None]] = [
+    ({}, "manual", timedelta(), None),
+    ({}, "scheduled", timedelta(), None),
+    ({"source": "snapshot"}, "manual", timedelta(), None),
+    ({}, "backfill", timedelta(), "a backfill"),
+    ({}, "manual", timedelta(days=1), "a run of an older day than 2026-11-22T00:00:00+00:00"),
+    ({"dry_run": True}, "manual", timedelta(), "a dry run"),
+    ({"source": "live"}, "manual", timedelta(), "a run of today's graph under another day's name"),
+    ({"extract_only": True}, "manual", timedelta(), "a run that ends at its extract"),
+    ({"extract_uri": "s3://e/dropped/x.json"}, "manual", timedelta(), "a run of a dropped extract"),
+]
+
+
+@pytest.mark.parametrize(("params", "run_type", "age", "why"), RUNS)
+def test_only_the_newest_days_own_run_has_a_campaign(
+    params: dict[str, Any], run_type: str, age: timedelta, why: str | None
+) -> None:
+    found = why_none(PARAMS | params, run_type, NEWEST - age, NEWEST)
+    assert found == why
+    daily = cohort(mode="launch")
+    assert chosen(None, daily, why_none=found)["mode"] == ("none" if why else "launch")
+    assert chosen("none", daily, why_none=found) == NONE
+    for asked in ("draft", "launch") if why else ():
+        with pytest.raises(
+            FlywheelError, match=f"campaign={asked} is for the newest day's own run, and this is {re.escape(why or '')}"
+        ):
+            chosen(asked, daily, why_none=found)
+
+
+def test_a_cohort_without_a_campaign_has_none() -> None:
+    bare = SHIPPED.model_copy(update={"campaign": None})
+    assert chosen(None, bare) == chosen("none", bare) == NONE
+    with pytest.raises(FlywheelError, match="cohort ea_atrisk has no `campaign` in the registry: add it"):
+        chosen("draft", bare)
+
+
+def test_a_test_needs_its_addresses_and_a_launch_its_days() -> None:
+    with pytest.raises(FlywheelError, match="has no test_addresses in the registry"):
+        chosen("test")
+    assert chosen("test", cohort(test_addresses=["qa@studio.example"]))["test_addresses"] == ["qa@studio.example"]
+    with pytest.raises(FlywheelError, match="campaign=launch needs not_again_days in the campaign of cohort ea_atrisk"):
+        chosen("launch", cohort(not_again_days=None))
+    assert chosen("draft", cohort(not_again_days=None))["mode"] == "draft"
+
+
+def test_whoever_triggered_a_run_may_not_approve_it() -> None:
+    assert chosen("launch", user="ann")["approvers"] == ["bo"]
+    assert chosen("launch", user=None)["approvers"] == ["ann", "bo"]
+    alone = Approval(approvers=["ann"])
+    with pytest.raises(FlywheelError, match="nobody may approve this run, but for ann, who triggered it"):
+        chosen("launch", user="ann", approval=alone)
+    ours = Approval(approvers=["ann"], own_runs=True)
+    assert chosen("launch", user="ann", approval=ours)["approvers"] == ["ann"]
+
+
+def test_a_campaign_knows_what_its_mail_asks_of_each_row() -> None:
+    made = with_mail({"mode": "draft"}, MAIL, SHIPPED.columns())
+    assert (made["mode"], made["placeholders"]) == ("draft", {"FirstName": "you", "LastName": None})
+    check_same_mail(made, MAIL)
+    with pytest.raises(FlywheelError, match="template at_risk has changed since the run was planned"):
+        check_same_mail(made, MAIL._replace(subject="Hello!"))
+    with pytest.raises(FlywheelError, match="names LastName, which the segment does not carry, but FirstName:"):
+        with_mail({"mode": "draft"}, MAIL, ["FirstName"])

@@ -1,0 +1,207 @@
+"""What Customer Profiles needs is refused with a sentence before anything is touched; and the real DAG keeps one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.config.variables import read_settings
+from cohort_flywheel.destinations import destination
+from cohort_flywheel.destinations.customer_profiles import destination as customer_profiles
+from cohort_flywheel.destinations.customer_profiles import layout
+from cohort_flywheel.destinations.customer_profiles.layout import player_key
+from cohort_flywheel.errors import FlywheelError
+from local import airflow, seed
+from local.config import PROFILES_DOMAIN, ROOT
+from local.servers import airflow_environment
+from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import Domain
+
+LOG = logging.getLogger(__name__)
+PREFIX = "AIRFLOW_VAR_COHORT_FLYWHEEL_"
+
+
+@pytest.fixture
+def domain(airflow_env: Any, servers: Any, fresh_config: Any) -> Any:
+    made = Domain(servers, fresh_config)
+    yield made
+    made.control(reset=True)
+
+
+@pytest.fixture
+def check(domain: Domain) -> Callable[..., None]:
+    """Checks the seeded settings, or others."""
+
+    def run(**settings: str) -> None:
+        right = {"customer_profiles_domain": PROFILES_DOMAIN, "customer_profiles_data_expiry_days": "90"}
+        customer_profiles.check(right | settings, "aws_default", LOG)
+
+    return run
+
+
+def test_the_registry_can_name_it() -> None:
+    assert destination("customer_profiles") is customer_profiles
+    assert customer_profiles.LAYOUT == "customer_profiles"
+
+
+def test_the_expiry_has_a_default_and_the_domain_has_none(airflow_env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(f"{PREFIX}CUSTOMER_PROFILES_DOMAIN", raising=False)
+    with pytest.raises(FlywheelError, match=r"not set: cohort_flywheel_customer_profiles_domain\. Set"):
+        read_settings(customer_profiles.SETTINGS)
+    monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DOMAIN", "players")
+    found = read_settings(customer_profiles.SETTINGS)
+    assert found == {"customer_profiles_domain": "players", "customer_profiles_data_expiry_days": "90"}
+    monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DATA_EXPIRY_DAYS", "7")
+    assert read_settings(customer_profiles.SETTINGS)["customer_profiles_data_expiry_days"] == "7"
+
+
+@pytest.mark.parametrize("days", ["1", "90", "1098"])
+def test_what_the_seed_makes_is_accepted(check: Any, days: str) -> None:
+    check(customer_profiles_data_expiry_days=days)
+
+
+@pytest.mark.parametrize("days", ["0", "1099", "-1", "14 days", "1.5", "٣"])
+def test_an_expiry_that_the_service_does_not_know(check: Any, domain: Domain, days: str) -> None:
+    with pytest.raises(FlywheelError, match=f"data_expiry_days is '{days}': write the days .* from 1 to 1098"):
+        check(customer_profiles_data_expiry_days=days)
+    assert "ListUploadJobs" not in domain.calls
+
+
+def test_a_domain_that_is_not_there(check: Any) -> None:
+    with pytest.raises(FlywheelError, match="there is no domain others in Customer Profiles: create it"):
+        check(customer_profiles_domain="others")
+
+
+@pytest.mark.parametrize("operation", ["GetDomain", "ListUploadJobs"])
+def test_a_right_that_is_missing(check: Any, domain: Domain, operation: str) -> None:
+    domain.control(refuse={"code": "AccessDeniedException", "status": 403, "operations": [operation]})
+    with pytest.raises(
+        FlywheelError, match=rf"is refused \(AccessDeniedException\): grant .* profile:{operation} on it"
+    ):
+        check()
+
+
+def test_an_erasure_deletes_the_profile_and_stops_the_job_that_could_make_it_anew(domain: Domain, context: Any) -> None:
+    settings = {"customer_profiles_domain": PROFILES_DOMAIN}
+    domain.run(domain.segment("one", ["ann", "bob"]), context())
+    domain.control(refuse={"code": "SlowDown", "status": 503, "operations": ["StartUploadJob"]})
+    with pytest.raises(AirflowException, match="StartUploadJob with SlowDown"):
+        domain.create(domain.segment("two", ["ann", "cyd"]), context(run_id="two"), name="two")
+    domain.control(refuse=None)
+    header = ["playerKey", "attribute"]
+    request = {"DisplayName": "theirs", "Fields": layout.fields(header), "UniqueKey": "playerKey"}
+    domain.client.create_upload_job(DomainName=PROFILES_DOMAIN, **request)
+    ours, theirs = domain.jobs[-2:]
+    assert (ours["Status"], theirs["Status"]) == ("CREATED", "CREATED")
+    assert customer_profiles.under_way(settings, "aws_default") == [], "to be waited for"
+
+    dry = customer_profiles.erase(settings, ["ann", "nobody"], set(), True, "aws_default")
+    assert [(line.what, line.number) for line in dry] == [("profile", 1)]
+    assert domain.statuses[-2:] == ["CREATED", "CREATED"]
+    assert customer_profiles.erase(settings, ["ann", "nobody"], set(), False, "aws_default") == dry
+    assert domain.attribute("ann", "bob") == {"ann": None, "bob": "in"}
+    assert domain.statuses[-2:] == ["STOPPED", "CREATED"]
+    with pytest.raises(ClientError, match="BadRequestException"):
+        domain.client.start_upload_job(DomainName=PROFILES_DOMAIN, JobId=ours["JobId"])
+
+
+def test_a_job_that_cannot_be_stopped_is_left(domain: Domain, context: Any) -> None:
+    segment = domain.segment("one", ["ann"])
+    domain.control(refuse={"code": "SlowDown", "status": 503, "operations": ["StartUploadJob"]})
+    with pytest.raises(AirflowException, match="StartUploadJob with SlowDown"):
+        domain.create(segment, context())
+    domain.control(refuse={"code": "BadRequestException", "status": 400, "operations": ["StopUploadJob"]})
+    settings = {"customer_profiles_domain": PROFILES_DOMAIN}
+    assert customer_profiles.erase(settings, ["ann"], set(), False, "aws_default") == []
+    assert domain.statuses == ["CREATED"]
+
+
+def test_an_empty_segment_file_goes_on() -> None:
+    assert customer_profiles.check_nobody_stays({"name": "cohort"})
+
+
+def test_seeding_twice_is_seeding_once(domain: Domain, servers: Any, config: Any) -> None:
+    seed.make_profiles_domain(servers, config)
+    domains = domain.client.list_domains()["Items"]
+    assert [each["DomainName"] for each in domains] == [PROFILES_DOMAIN]
+
+
+# --- end to end ------------------------------------------------------------------------------------------
+
+
+class Daily:
+    """The real DAG file beside a registry whose destination is Customer Profiles, run as the demo runs it."""
+
+    def __init__(self, domain: Domain, servers: Any, seeded: Any, config: Any, tmp_path: Path) -> None:
+        self.domain, self._tmp_path, self._runs = domain, tmp_path, 0
+        shutil.copytree(ROOT / "dags", tmp_path / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+        (tmp_path / "include").mkdir()
+        registry = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8")
+        registry, number = re.subn(
+            r"(?m)^destination: \w+$", "destination: customer_profiles\nopt_outs: none", registry
+        )
+        assert number == 1
+        (tmp_path / "include" / "cohorts.yaml").write_text(registry, encoding="utf-8")
+        self._environment = airflow_environment(servers, domain.config, *seeded) | {
+            f"{PREFIX}CONTACTS_TABLE": config.contacts_table,  # the seeded one
+            f"{PREFIX}CUSTOMER_PROFILES_DOMAIN": PROFILES_DOMAIN,
+        }
+
+    def run(self, conf: dict[str, Any]) -> dict[str, Any]:
+        """A run of its own metadata database; gives its report, and the log of it as `log`."""
+        self._runs += 1
+        program = "import sys; from pathlib import Path; import local.run_dag as r\n"
+        program += f"r.ROOT = Path({str(self._tmp_path)!r}); sys.exit(r.main())"
+        told = json.dumps({"conf": conf, "environment": self._environment}) + "\n"
+        done = subprocess.run(
+            [sys.executable, "-c", program, "cohort_to_segment"], cwd=ROOT, input=told, capture_output=True, text=True,
+            env=airflow.environment(self._tmp_path / f"airflow-{self._runs}", {}, dags=self._tmp_path / "dags"),
+            timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        bucket = self.domain.config.state_bucket
+        found = self.domain.s3.list_objects_v2(Bucket=bucket, Prefix="reports/")["Contents"]
+        newest = max(found, key=lambda item: item["LastModified"])
+        report: dict[str, Any] = json.loads(self.domain.s3.get_object(Bucket=bucket, Key=newest["Key"])["Body"].read())
+        return report | {"log": done.stdout + done.stderr}
+
+
+@pytest.fixture
+def daily(domain: Domain, servers: Any, seeded: Any, config: Any, tmp_path: Path) -> Daily:
+    domain.control(job_seconds=1)
+    return Daily(domain, servers, seeded, config, tmp_path)
+
+
+def test_the_real_dag_sets_the_cohort_in_and_an_empty_one_out(daily: Daily, domain: Domain) -> None:
+    players = ["msmith", "wayne96", "xortiz"]
+    report = daily.run({"cohort": "ea_atrisk"})
+    assert (report["outcome"], report["faults"]) == ("imported", [])
+    assert report["segment"]["rows"] == report["imported"]["segment_size"] == len(domain.members()) == 3
+    assert report["imported"]["segment_id"].endswith("/segment-definitions/ea_atrisk_2")
+    assert domain.attribute(*players) == dict.fromkeys(players, "in")
+    (job,) = domain.jobs
+    assert job["DataExpiry"] == 90
+    addresses = domain.members()
+
+    body = "".join(f"{player}\n" for player in players).encode()
+    domain.s3.put_object(Bucket=domain.config.state_bucket, Key=seed.DO_NOT_CONTACT, Body=body)
+    domain.control(job_seconds=0)
+    nobody = daily.run({"cohort": "ea_atrisk"})
+    assert (nobody["outcome"], nobody["faults"]) == ("imported", [])
+    assert nobody["segment"]["rejects"] == {"do_not_contact": 3}
+    assert (nobody["imported"]["segment_size"], nobody["imported"]["updated"], domain.members()) == (0, 3, set())
+    assert domain.attribute(*players) == dict.fromkeys(players, "out")
+    for secret in (*addresses, *map(player_key, players)):
+        assert secret not in report["log"] + nobody["log"]
+    claims = domain.s3.list_objects_v2(Bucket=domain.config.state_bucket, Prefix="claims/")
+    assert claims["KeyCount"] == 0

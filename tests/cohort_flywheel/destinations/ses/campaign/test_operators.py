@@ -1,0 +1,981 @@
+"""A launch by the emulated SES: nobody is mailed twice, and nobody is lost without a trace, wherever it breaks off."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from cohort_flywheel.campaign.email_template import read_template
+from cohort_flywheel.campaign.launch_store import REACHED, get_approval, put_approval, withdraw_approval
+from cohort_flywheel.destinations.ses.campaign import operators as module
+from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
+from cohort_flywheel.destinations.ses.campaign.operators import SesLaunchCampaignOperator, SesPrepareCampaignOperator
+from cohort_flywheel.destinations.ses.hook import SesV2Hook
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import put_json
+from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.state_store import State
+from local import seed
+from local.config import CONTACT_LIST, TOPIC
+from tests.cohort_flywheel.campaign.campaigns import APPROVAL, approved, planned, record
+from tests.cohort_flywheel.destinations.ses.ses_account import NEWEST, Account
+
+SENDER, UNSUBSCRIBE = "Studio <play@studio.example>", "{{amazonSESUnsubscribeUrl}}"
+FILES = {
+    "subject.txt": "We miss you, {{FirstName|friend}}",
+    "body.html": f"<p>Dear {{{{FirstName|friend}}}} {{{{LastName}}}}</p><a href='{UNSUBSCRIBE}'>stop</a>",
+    "body.txt": f"Dear {{{{FirstName|friend}}}} {{{{LastName}}}}. Stop: {UNSUBSCRIBE}",
+}
+CONSENT = {"attribute": "marketing", "opted_in": ["yes"], "opted_out": ["no"], "silence": "opted_out"}
+
+
+class Killed(BaseException):
+    """A worker that is gone: nothing in the house catches it."""
+
+
+class Campaign(Account):
+    """An account whose sender is verified, with contacts for whoever is in a segment file."""
+
+    def __init__(self, servers: Any, config: Any, folder: Path) -> None:
+        super().__init__(servers, config)
+        self.servers, self.templates = servers, folder
+        if "studio.example" not in self.state["identities"]:
+            self.client.create_email_identity(EmailIdentity="studio.example")
+        self.control(verify=["studio.example"], template_seconds=0, max_send_rate=100_000, max_24_hour_send=1_000_000)
+        self.write_template()
+
+    def write_template(self, name: str = "at_risk", **files: str) -> None:
+        (self.templates / name).mkdir(exist_ok=True)
+        for file, text in (FILES | {key.replace("_", "."): text for key, text in files.items()}).items():
+            (self.templates / name / file).write_text(text, encoding="utf-8")
+
+    # --- what there is
+
+    @property
+    def mails(self) -> list[dict[str, Any]]:
+        return list(self.state["mails"])
+
+    @property
+    def mailed(self) -> Counter[str]:
+        """How often each player was mailed, by what SES accepted."""
+        return Counter(mail["to"][0].partition("@")[0] for mail in self.mails)
+
+    def state_keys(self, prefix: str = "launches/") -> list[str]:
+        found = self.s3.list_objects_v2(Bucket=self.config.state_bucket, Prefix=prefix)
+        names = [item["Key"].rpartition("/")[2] for item in found.get("Contents", ())]
+        return [name for name in names if not name.startswith("approval_")]
+
+    def read(self, key: str) -> str:
+        return str(self.s3.get_object(Bucket=self.config.state_bucket, Key=key)["Body"].read().decode())
+
+    def do_not_contact(self, *entries: str) -> None:
+        body = "".join(f"{entry}\n" for entry in entries).encode()
+        self.s3.put_object(Bucket=self.config.state_bucket, Key="do_not_contact.txt", Body=body)
+
+    # --- a run
+
+    def players(self, number: int, **changes: Any) -> list[str]:
+        names = [f"p{each:03d}" for each in range(number)]
+        self.records(*names, **changes)
+        return names
+
+    def records(self, *names: str, **changes: Any) -> None:
+        """Contacts as they were when the segment file was made, but for the changes; "" is no attribute."""
+        defaults = {"firstName": "Jo", "lastName": "O'Neil", "marketing": "yes"}
+        records = [{"playerId": name, "email": f"{name}@example.com"} | defaults | changes for name in names]
+        seed.load_contacts(self.servers, self.config, [{k: v for k, v in each.items() if v} for each in records])
+
+    def forget(self, name: str) -> None:
+        dynamodb = seed.client("dynamodb", self.servers, self.config)
+        dynamodb.delete_item(TableName=self.config.contacts_table, Key={"playerId": {"S": name}})
+
+    def launch_plan(self, mode: str = "launch", **changes: Any) -> dict[str, Any]:
+        campaign = {
+            "mode": mode, "template": "at_risk", "from": SENDER, "not_again_days": 30,
+            "test_addresses": ["qa@studio.example", "boss@studio.example"], "approvers": ["ann"],
+            "self_approval": False,
+        }  # fmt: skip
+        ours = {name: changes.pop(name) for name in list(changes) if name in campaign}
+        kept = {name: changes.pop(name) for name in ("name", "as_of") if name in changes}
+        return self.plan(**kept) | {
+            "campaign": campaign | ours, "source": "auto", "dry_run": False, "consent": CONSENT,
+            "contacts_table": self.config.contacts_table, "do_not_contact_key": None,
+        } | changes  # fmt: skip
+
+    def released(
+        self, name: str, *parts: list[str], first_name: str = "Jo", last_name: str = "O'Neil"
+    ) -> dict[str, Any]:
+        """A segment file as CohortLimitsOperator released it."""
+        bucket, folder, made = self.config.import_bucket, f"segments/{name}/", []
+        for index, names in enumerate(parts):
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(["emailAddress", "playerId", "FirstName", "LastName", "FavoriteRole"])
+            writer.writerows([f"{each}@example.com", each, first_name, last_name, ""] for each in names)
+            body, key = text.getvalue().encode(), f"{folder}{index:04d}.csv"
+            self.s3.put_object(Bucket=bucket, Key=key, Body=body)
+            made.append({"s3_key": key, "sha256": hashlib.sha256(body).hexdigest()})
+        return {
+            "s3_bucket": bucket, "s3_key": folder, "s3_url": f"s3://{bucket}/{folder}", "parts": made,
+            "rows": sum(map(len, parts)),
+            "sha256": hashlib.sha256("".join(f"{part['sha256']}\n" for part in made).encode()).hexdigest(),
+        }  # fmt: skip
+
+    def prepare(self, plan: dict[str, Any], segment: dict[str, Any], context: Any) -> dict[str, Any]:
+        made = SesPrepareCampaignOperator(
+            task_id="prepare_campaign", plan=planned(plan, self.templates), segment=segment,
+            segment_id=segment["s3_url"], templates=self.templates,
+        ).execute(context)  # fmt: skip
+        return dict(json.loads(json.dumps(made)))  # as it comes back from the database
+
+    def launch(
+        self, plan: dict[str, Any], segment: dict[str, Any], prepared: dict[str, Any], context: Any, hours: float = 15,
+        **changes: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Ann has approved, unless told otherwise."""
+        answer = changes.pop("answer", approved(prepared))
+        record(self.s3, self.config.state_bucket, plan["name"], prepared, answer)
+        return SesLaunchCampaignOperator(
+            task_id="launch_campaign", plan=plan, segment=segment, prepared=prepared, contact_list=CONTACT_LIST,
+            topic=TOPIC, clock=lambda: NEWEST + timedelta(hours=hours), **({"approval": APPROVAL} | changes),
+        ).execute(context)  # fmt: skip
+
+
+def total(counts: dict[str, Any]) -> int:
+    """Everybody that a launch tells of."""
+    return int(
+        counts["sent"] + counts["in_doubt"] + sum(counts["withdrawn"].values()) + sum(counts["refused"].values())
+    )
+
+
+@pytest.fixture
+def account(
+    airflow_env: Any, servers: Any, fresh_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Campaign]:
+    monkeypatch.setattr(ses_sends, "_WAITS", (0.01, 0.02))
+    made = Campaign(servers, fresh_config, tmp_path)
+    yield made
+    made.control(reset=True)
+
+
+class Launch:
+    """A prepared and approved launch, of two parts and three batches of ten players."""
+
+    def __init__(self, account: Campaign, context: Any, number: int = 25, **plan: Any) -> None:
+        self.account, self.context = account, context
+        self.names = account.players(number)
+        self.plan = account.launch_plan(**plan)
+        self.segment = account.released(self.plan["name"], self.names[:13], self.names[13:])
+        self.prepared = account.prepare(self.plan, self.segment, context())
+
+    def run(self, **changes: Any) -> dict[str, Any]:
+        return self.account.launch(self.plan, self.segment, self.prepared, self.context(), **changes)
+
+
+@pytest.fixture
+def launch(account: Campaign, context: Any, monkeypatch: pytest.MonkeyPatch) -> Launch:
+    monkeypatch.setattr(module, "BATCH", 10)
+    monkeypatch.setattr(ses_sends, "BATCH", 10)
+    return Launch(account, context)
+
+
+# --- what is prepared
+
+
+def test_the_mail_is_stored_by_its_content_and_shown_for_a_made_up_player(account: Campaign, context: Any) -> None:
+    plan, segment = account.launch_plan(), account.released("cohort", account.players(3))
+    prepared = account.prepare(plan, segment, context())
+    (name,) = account.state["templates"]
+    assert prepared == {
+        "mode": "launch",
+        "template": "at_risk",
+        "template_digest": prepared["template_digest"],
+        "ses_template": name,
+        "placeholders": {"FirstName": "friend", "LastName": None},
+        "from": SENDER,
+        "rows": 3,
+        "segment_id": segment["s3_url"],
+        "segment_sha256": segment["sha256"],
+        "message": {
+            "subject": "We miss you, Sam",
+            "text": f"Dear Sam Sample. Stop: {UNSUBSCRIBE}",
+            "html_url": prepared["message"]["html_url"],
+        },
+    }
+    sample = account.read(prepared["message"]["html_url"].removeprefix(f"s3://{account.config.state_bucket}/"))
+    assert sample.startswith("<p>Dear Sam Sample</p>")
+    stored = account.client.get_email_template(TemplateName=name)["TemplateContent"]
+    assert stored["Subject"] == "We miss you, {{FirstName}}"
+    assert stored["Html"].startswith("<p>Dear {{_html_FirstName}} {{_html_LastName}}</p>")
+    assert name == module.ses_template_name("at_risk", stored)
+    assert account.mails == []
+
+
+def test_the_same_mail_is_stored_once_and_another_beside_it(account: Campaign, context: Any) -> None:
+    plan, segment = account.launch_plan("draft"), account.released("cohort", account.players(1))
+    first = account.prepare(plan, segment, context())
+    assert account.prepare(plan, segment, context()) == first
+    assert account.control()["calls"]["CreateEmailTemplate"] == 1
+    account.write_template(subject_txt="Please come back")
+    assert account.prepare(plan, segment, context())["ses_template"] != first["ses_template"]
+    assert len(account.state["templates"]) == 2
+    assert account.mails == []
+
+
+def test_a_template_whose_answer_was_lost_is_found(account: Campaign, context: Any) -> None:
+    plan, segment = account.launch_plan("draft"), account.released("cohort", account.players(1))
+    account.control(lose_next_answers=1, lose_operations=["CreateEmailTemplate"], lose_by="error")
+    account.prepare(plan, segment, context())
+    assert len(account.state["templates"]) == 1
+
+
+def test_a_template_that_somebody_changed_in_ses_is_refused(account: Campaign, context: Any) -> None:
+    plan, segment = account.launch_plan("draft"), account.released("cohort", account.players(1))
+    name = account.prepare(plan, segment, context())["ses_template"]
+    account.client.update_email_template(TemplateName=name, TemplateContent={"Subject": "Buy", "Text": "more"})
+    with pytest.raises(AirflowFailException, match=f"SES template {name} was changed by somebody: delete it"):
+        account.prepare(plan, segment, context())
+
+
+@pytest.mark.parametrize("mode", ["none", "launch"])
+def test_nobody_to_mail_is_a_skip(account: Campaign, context: Any, mode: str) -> None:
+    plan = account.launch_plan(mode) if mode == "launch" else account.plan() | {"campaign": {"mode": "none"}}
+    with pytest.raises(AirflowSkipException, match="is empty" if mode == "launch" else "has no campaign"):
+        account.prepare(plan, account.released("cohort", []), context())
+    assert account.state["templates"] == {}
+
+
+def test_an_account_that_may_not_mail_is_refused(account: Campaign, context: Any) -> None:
+    """Before anything is made, and again before anything is sent."""
+    plan, segment = account.launch_plan(), account.released("cohort", account.players(3))
+    wrong: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({"production_access": False}, {"production_access": True}, "in the sandbox"),
+        ({"sending_enabled": False}, {"sending_enabled": True}, "the sending of the SES account is paused"),
+        ({"max_24_hour_send": 2}, {"max_24_hour_send": 9}, "send 2 more mails within 24 hours, and the .* has 3 rows"),
+        (
+            {"unverify": ["studio.example"]},
+            {"verify": ["studio.example"]},
+            "sender play@studio.example is not verified",
+        ),
+    ]
+    for control, back, sentence in wrong:
+        account.control(**control)
+        with pytest.raises(AirflowFailException, match=sentence):
+            account.prepare(plan, segment, context())
+        account.control(**back)
+    assert account.state["templates"] == {}
+    prepared = account.prepare(plan, segment, context())
+    for control, back, sentence in wrong:
+        account.control(**control)
+        with pytest.raises(AirflowFailException, match=sentence):
+            account.launch(plan, segment, prepared, context())
+        account.control(**back)
+    assert (account.mails, account.state_keys(), account.state_keys("sends/")) == ([], [], [])
+
+
+def test_a_quota_that_is_just_enough_is_enough(account: Campaign, context: Any) -> None:
+    plan, segment = account.launch_plan(), account.released("cohort", account.players(3))
+    account.control(max_24_hour_send=3)
+    assert account.launch(plan, segment, account.prepare(plan, segment, context()), context())["sent"] == 3
+
+
+def test_a_mail_that_the_segment_cannot_fill_is_refused(account: Campaign, context: Any) -> None:
+    plan, segment = account.launch_plan(), account.released("cohort", account.players(1))
+    for files, sentence in [
+        ({"body_txt": f"{{{{Level}}}} {UNSUBSCRIBE}"}, "names Level, which the segment does not carry, but FirstName,"),
+        ({"body_txt": "no link"}, "body.txt has {{amazonSESUnsubscribeUrl}} 0 times"),
+        ({"body_html": UNSUBSCRIBE * 2}, "body.html has {{amazonSESUnsubscribeUrl}} 2 times"),
+    ]:
+        account.write_template(**files)
+        with pytest.raises(AirflowFailException, match=sentence):
+            account.prepare(plan, segment, context())
+    assert account.state["templates"] == {}
+
+
+def test_a_sender_without_an_address_is_refused_by_the_plan(account: Campaign) -> None:
+    with pytest.raises(FlywheelError, match="from is 'Studio': write an address"):
+        module.check_sender({"from": "Studio"}, "aws_default")
+    module.check_sender({"from": "play@mail.studio.example"}, "aws_default")  # below a domain that is verified
+
+
+def test_a_test_mails_three_samples_of_nobody(account: Campaign, context: Any) -> None:
+    plan, segment = account.launch_plan("test"), account.released("cohort", account.players(1), first_name="Real")
+    assert account.prepare(plan, segment, context())["mode"] == "test"
+    assert [mail["subject"] for mail in account.mails] == [
+        "We miss you, Sam",
+        "We miss you, friend",
+        "We miss you, Sam <&> Åsa",
+    ]
+    for mail in account.mails:
+        assert mail["to"] == mail["delivered"] == ["qa@studio.example", "boss@studio.example"]
+        assert (mail["contact_list"], mail["failure"], mail["sender"]) == (None, None, "play@studio.example")
+        assert "Real" not in mail["html"]
+        assert "href='https://unsubscribe.example'" in mail["html"]
+    assert "<p>Dear Sam &lt;&amp;&gt; Åsa Sample &lt;&amp;&gt; Åsa</p>" in account.mails[2]["html"]
+
+
+def test_what_ses_is_handed_is_what_the_house_renders(account: Campaign) -> None:
+    """The content of a template is told by its placeholders alone."""
+    read = read_template(account.templates, "at_risk")
+    assert module.ses_template(read)["Text"] == f"Dear {{{{FirstName}}}} {{{{LastName}}}}. Stop: {UNSUBSCRIBE}"
+    stored = {"Subject": "a", "Html": "b\n", "Text": "c\nd"}
+    same = {"Subject": "a", "Html": "b", "Text": "c\r\nd\r\n"}
+    assert module.ses_template_name("x", stored) == module.ses_template_name("x", same)
+    assert module.ses_template_name("x", stored) != module.ses_template_name("x", stored | {"Text": "c d"})
+    assert len(module.ses_template_name("x" * 40, stored)) <= 64, "the most that SES takes"
+    with pytest.raises(FlywheelError, match="the mail needs a value of LastName"):
+        module.template_data({"LastName": None}, {})
+
+
+# --- who is mailed what
+
+
+def test_everybody_who_was_approved_is_mailed_once(launch: Launch) -> None:
+    counts = launch.run()
+    assert counts == {
+        "rows": 25,
+        "sent": 25,
+        "withdrawn": {},
+        "in_doubt": 0,
+        "refused": {},
+        "batches": 3,
+        "in_doubt_list": None,
+    }
+    assert launch.account.mailed == Counter(launch.names)
+    mail = launch.account.mails[0]
+    assert (mail["subject"], mail["sender"]) == ("We miss you, Jo", "play@studio.example")
+    assert (mail["contact_list"], mail["topic"], mail["failure"]) == (CONTACT_LIST, TOPIC, None)
+    assert "<p>Dear Jo O&#x27;Neil</p>" in mail["html"]
+    assert mail["text"].startswith("Dear Jo O'Neil. Stop: https://")
+    assert {header["Name"] for header in mail["headers"]} == {"List-Unsubscribe", "List-Unsubscribe-Post"}
+    ledger = launch.account.read("sends/at_risk/cohort.jsonl").splitlines()
+    assert json.loads(ledger[0])["players"] == 25
+    assert ledger[1:] == launch.names
+
+
+def test_a_name_is_neither_markup_nor_ses_own_placeholder(account: Campaign, context: Any) -> None:
+    plan = account.launch_plan()
+    account.players(1)
+    segment = account.released("cohort", ["p000"], first_name=f"<b>{UNSUBSCRIBE}", last_name=UNSUBSCRIBE * 2)
+    account.launch(plan, segment, account.prepare(plan, segment, context()), context())
+    (mail,) = account.mails
+    assert "&lt;b&gt;((amazonSESUnsubscribeUrl)) ((amazon" in mail["html"]
+    assert "href='https://" in mail["html"]
+    assert "Stop: https://" in mail["text"]
+
+
+def test_who_has_no_value_takes_the_default(account: Campaign, context: Any) -> None:
+    plan = account.launch_plan()
+    account.players(1)
+    segment = account.released("cohort", ["p000"], first_name="")
+    account.launch(plan, segment, account.prepare(plan, segment, context()), context())
+    assert account.mails[0]["text"].startswith("Dear friend O'Neil.")
+
+
+def test_who_lacks_a_value_without_a_default_is_not_mailed(account: Campaign, context: Any) -> None:
+    """Such a row is a reject already; a file that has it all the same mails no half sentence."""
+    plan = account.launch_plan()
+    account.players(1)
+    segment = account.released("cohort", ["p000"], last_name="")
+    counts = account.launch(plan, segment, account.prepare(plan, segment, context()), context())
+    assert (counts["withdrawn"], account.mails) == ({"missing_value": 1}, [])
+
+
+def test_a_launch_that_is_cleared_mails_nobody_again(launch: Launch) -> None:
+    first = launch.run()
+    assert launch.run() == first
+    assert launch.account.mailed == Counter(launch.names)
+    assert launch.account.control()["calls"]["SendEmail"] == 25
+
+
+def test_mails_go_no_faster_than_the_account_may(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The emulated account refuses the mail that is one too many within any second."""
+    launch.account.control(max_send_rate=10)
+    monkeypatch.setattr(ses_sends, "_WAITS", (0.2,) * 20)
+    assert launch.run()["sent"] == 25
+    calls = launch.account.control()["calls"]["SendEmail"]
+    assert calls <= 50, f"{calls} calls for 25 mails: most were refused"
+    assert launch.account.mailed == Counter(launch.names)
+
+
+def test_who_has_unsubscribed_at_the_destination_gets_nothing(launch: Launch) -> None:
+    """SES answers as ever: the launch cannot tell."""
+    launch.account.add("p003@example.com")
+    launch.account.unsubscribe("p003@example.com")
+    assert launch.run()["sent"] == 25
+    delivered = [address for mail in launch.account.mails for address in mail["delivered"]]
+    assert len(delivered) == 24
+    assert "p003@example.com" not in delivered
+
+
+# --- who has withdrawn since
+
+
+def test_consent_and_the_do_not_contact_list_are_asked_once_more(launch: Launch) -> None:
+    account, launch.plan["do_not_contact_key"] = launch.account, "do_not_contact.txt"
+    account.records("p001", marketing="no")
+    account.records("p002", marketing="")
+    account.records("p003", email="other@example.com")
+    account.records("p004", email="no address")
+    account.records("p005", email="")
+    account.forget("p006")
+    account.do_not_contact("p007", "P008@EXAMPLE.com")
+    counts = launch.run()
+    assert counts["withdrawn"] == {
+        "bad_address": 1, "do_not_contact": 2, "no_address": 1, "no_record": 1, "opted_out": 2, "other_address": 1,
+    }  # fmt: skip
+    assert (counts["sent"], total(counts)) == (17, counts["rows"])
+    assert account.mailed == Counter(launch.names[:1] + launch.names[9:])
+
+
+def test_who_withdraws_while_the_launch_runs_is_left_out(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by a record, one by the list, which is read again once it has changed."""
+    account, launch.plan["do_not_contact_key"] = launch.account, "do_not_contact.txt"
+    account.do_not_contact("somebody-else")
+    put = ses_sends.Batches.put_outcome
+
+    def and_then(batches: Any, number: int, *rest: Any) -> None:
+        put(batches, number, *rest)
+        if number == 0:
+            account.records("p012", marketing="no")
+            account.do_not_contact("p003", "p023")
+
+    monkeypatch.setattr(ses_sends.Batches, "put_outcome", and_then)
+    counts = launch.run()
+    assert counts["withdrawn"] == {"do_not_contact": 1, "opted_out": 1}
+    assert {"p012", "p023"}.isdisjoint(account.mailed)
+    assert "p003" in account.mailed, "mailed before"
+
+
+def test_who_was_mailed_by_another_launch_is_not_mailed_again(launch: Launch, context: Any) -> None:
+    """Of another cohort, which was launched between this one's segment file and its approval."""
+    account = launch.account
+    other = account.launch_plan(name="toxic")
+    segment = account.released("toxic", launch.names[20:] + account.players(0))
+    account.launch(other, segment, account.prepare(other, segment, context()), context(), hours=14)
+    counts = launch.run()
+    assert (counts["withdrawn"], counts["sent"], total(counts)) == ({"recently_mailed": 5}, 20, 25)
+    assert account.mailed == Counter(launch.names)
+    assert launch.run() == counts, "also when it is cleared"
+    ledger = account.read("sends/at_risk/cohort.jsonl").splitlines()
+    assert (json.loads(ledger[0])["players"], ledger[1:]) == (20, launch.names[:20])
+
+
+def test_a_later_launch_that_shares_players_does_not_take_them_from_one_that_broke_off(
+    launch: Launch, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = launch.account
+    with monkeypatch.context() as broken:
+        broken.setattr(ses_sends.Batches, "put_intents", _kill)
+        with pytest.raises(Killed):
+            launch.run()
+    other = account.launch_plan(name="toxic")
+    segment = account.released("toxic", launch.names)
+    later = account.launch(other, segment, account.prepare(other, segment, context()), context())
+    assert later["withdrawn"] == {"recently_mailed": 25}
+    assert launch.run()["sent"] == 25
+    assert account.mailed == Counter(launch.names)
+
+
+@pytest.mark.parametrize(("days", "hours", "sent"), [(1, -47.5, 0), (1, -48.5, 25), (0, -23.5, 0)])
+def test_not_again_days_end(launch: Launch, context: Any, days: int, hours: float, sent: int) -> None:
+    """A day later than they say, as a launch may mail for a day."""
+    account = launch.account
+    launch.run(hours=hours)
+    plan = account.launch_plan(name="toxic", not_again_days=days)
+    segment = account.released("toxic", launch.names)
+    assert account.launch(plan, segment, account.prepare(plan, segment, context()), context())["sent"] == sent
+
+
+# --- who may launch
+
+
+def test_without_an_approvers_answer_for_exactly_this_nobody_is_mailed(launch: Launch) -> None:
+    whole = approved(launch.prepared)
+    changes: list[dict[str, Any]] = [
+        {"approved": False}, {"approved": "true"}, {"by": "bob"}, {"by": None}, {"digest": "0" * 64},
+    ]  # fmt: skip
+    for answer in (None, {}, "approved", *(whole | change for change in changes)):
+        with pytest.raises(AirflowFailException, match="no answer by which an approver has approved exactly this"):
+            launch.run(answer=answer)
+    assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
+
+
+def test_a_yes_that_was_taken_back_is_none(launch: Launch) -> None:
+    s3 = S3Hook()
+    withdraw_approval(s3, launch.plan, launch.prepared)
+    assert launch.account.state_keys("launches/") == [], "there was none"
+    put_approval(s3, launch.plan, approved(launch.prepared))
+    withdraw_approval(s3, launch.plan, launch.prepared)
+    with pytest.raises(AirflowFailException, match="no answer by which an approver has approved exactly this"):
+        launch.run(answer=get_approval(s3, launch.plan, launch.prepared))
+    assert launch.account.mails == []
+
+
+def test_an_approval_is_of_every_part_of_what_was_prepared(launch: Launch) -> None:
+    answer, prepared = approved(launch.prepared), launch.prepared
+    for part in prepared:
+        launch.prepared = prepared | {part: "another"}
+        with pytest.raises(AirflowFailException):
+            launch.run(answer=answer)
+    assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
+
+
+@pytest.mark.parametrize("mode", ["draft", "test"])
+def test_only_a_launch_mails(account: Campaign, context: Any, mode: str) -> None:
+    plan, segment = account.launch_plan(mode), account.released("cohort", account.players(1))
+    prepared = account.prepare(plan, segment, context())
+    with pytest.raises(AirflowFailException, match=f"the campaign of this run is {mode}: only campaign=launch mails"):
+        account.launch(plan, segment, prepared, context())
+    assert account.state_keys("sends/") == []
+
+
+def test_what_was_prepared_for_another_segment_is_refused(launch: Launch) -> None:
+    launch.segment = launch.account.released("cohort", launch.names[:3])
+    with pytest.raises(AirflowFailException, match="what was prepared is not this run's segment and campaign"):
+        launch.run()
+
+
+def test_a_segment_file_whose_bytes_have_changed_is_refused(launch: Launch) -> None:
+    """Somebody who may write into the bucket adds an address after the approval."""
+    part = launch.segment["parts"][1]["s3_key"]
+    place = {"Bucket": launch.account.config.import_bucket, "Key": part}
+    body = launch.account.s3.get_object(**place)["Body"].read()
+    launch.account.s3.put_object(**place, Body=body.replace(b"p020@", b"eve@"))
+    with pytest.raises(AirflowFailException, match="has changed since it was approved"):
+        launch.run()
+    assert launch.account.mails == []
+
+
+def test_a_template_that_changed_since_the_approval_is_refused(launch: Launch) -> None:
+    name = launch.prepared["ses_template"]
+    launch.account.client.update_email_template(TemplateName=name, TemplateContent={"Subject": "Buy", "Text": "more"})
+    with pytest.raises(AirflowFailException, match="was changed by somebody: delete it"):
+        launch.run()
+    launch.account.client.delete_email_template(TemplateName=name)
+    with pytest.raises(AirflowFailException, match="is gone"):
+        launch.run()
+    assert launch.account.mails == []
+
+
+def test_an_older_as_of_ends_without_a_mail(launch: Launch) -> None:
+    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: the newest as-of is 2026-11-23"):
+        launch.run(hours=24)
+    assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
+
+
+def test_a_backfill_never_launches(launch: Launch, context: Any) -> None:
+    launch.context = lambda: context(run_type="backfill")
+    with pytest.raises(AirflowFailException, match="a backfill never launches"):
+        launch.run()
+
+
+def test_what_does_not_stand_for_its_day_never_launches(launch: Launch) -> None:
+    plan = launch.plan
+    changes: list[dict[str, Any]] = [{"dry_run": True}, {"source": "live"}, {"source": "extract"}]
+    for change in changes:
+        launch.plan = plan | change
+        with pytest.raises(AirflowFailException, match="does not stand for its day"):
+            launch.run()
+    assert launch.account.state_keys("sends/") == []
+
+
+def test_a_result_is_launched_once_whatever_its_segment_or_mail_is_later(launch: Launch) -> None:
+    account = launch.account
+    launch.run()
+    segment, prepared = launch.segment, launch.prepared
+    launch.segment = account.released("cohort", launch.names[:5])
+    launch.prepared = prepared | {"rows": 5, "segment_sha256": launch.segment["sha256"]}
+    another = "cohort was launched already, at .* its segment file is another one"
+    with pytest.raises(AirflowFailException, match=another):
+        launch.run()
+    with pytest.raises(AirflowFailException, match=another):  # so that nobody is asked in vain
+        account.prepare(launch.plan, launch.segment, launch.context())
+    launch.segment = account.released("cohort", launch.names[:13], launch.names[13:])
+    assert launch.segment == segment
+    account.write_template(subject_txt="Please come back")
+    launch.prepared = account.prepare(launch.plan, segment, launch.context())
+    with pytest.raises(AirflowFailException, match="cohort was launched already, with another segment, mail or sender"):
+        launch.run()
+    launch.prepared = prepared
+    launch.run()
+    assert account.mailed == Counter(launch.names)
+
+
+def test_two_launches_of_one_template_do_not_begin_together(launch: Launch, context: Any) -> None:
+    """The second would not see whom the first is about to mail."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    state = State(S3Hook(), launch.account.config.state_bucket)
+    hold(state, "claims/campaign_at_risk.json", "template", context(run_id="manual__1"))
+    run = context(run_id="manual__2")
+    run["ti"].runs["cohort_to_segment", "manual__1"] = "running"
+    launch.context = lambda: run
+    with pytest.raises(AirflowException, match="another run is launching a campaign of template at_risk") as raised:
+        launch.run()
+    assert not isinstance(raised.value, AirflowFailException)
+    assert launch.account.state_keys("sends/") == []
+    run["ti"].runs["cohort_to_segment", "manual__1"] = "failed"
+    assert launch.run()["sent"] == 25
+    assert state.claim("claims/campaign_at_risk.json") is None
+
+
+def test_what_a_killed_try_held_is_free_once_its_send_ledger_is_found(launch: Launch, context: Any) -> None:
+    """Else other runs would wait for as long as the mails take."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    state, run = State(S3Hook(), launch.account.config.state_bucket), context()
+    counts = launch.run()
+    hold(state, "claims/campaign_at_risk.json", "template", run)
+    assert launch.run() == counts
+    assert state.claim("claims/campaign_at_risk.json") is None
+
+
+# --- wherever it breaks off
+
+
+def _kill(*_: Any, **__: Any) -> Any:
+    raise Killed
+
+
+def _at(number: int, before: Callable[..., Any] | None, after: bool) -> Callable[..., Any]:
+    """A function that is killed at its nth call, before it does anything or after it has done it."""
+    calls = iter(range(1, 1_000_000))
+
+    def maybe(*args: Any, **kwargs: Any) -> Any:
+        is_it = next(calls) == number
+        if is_it and not after:
+            raise Killed
+        answer = before(*args, **kwargs) if before else None
+        if is_it:
+            raise Killed
+        return answer
+
+    return maybe
+
+
+PLACES = {
+    "record": (module.SesLaunchCampaignOperator, "_put_record", 1, 0),
+    "ledger": (module, "put_ledger", 1, 0),
+    "first intents": (ses_sends.Batches, "put_intents", 1, 10),
+    "first mail": (SesV2Hook, "send_email", 1, 10),
+    "a mail in the middle": (SesV2Hook, "send_email", 15, 10),
+    "second intents": (ses_sends.Batches, "put_intents", 2, 10),
+    "first outcome": (ses_sends.Batches, "put_outcome", 1, 10),
+    "last mail": (SesV2Hook, "send_email", 25, 5),
+    "last outcome": (ses_sends.Batches, "put_outcome", 3, 5),
+}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("place", PLACES)
+def test_killed_anywhere_nobody_is_mailed_twice_or_lost(
+    launch: Launch, place: str, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, name, number, most = PLACES[place]
+    with monkeypatch.context() as broken:
+        broken.setattr(holder, name, _at(number, getattr(holder, name), after))
+        with pytest.raises(Killed):
+            launch.run()
+    counts = launch.run()
+    assert (counts["rows"], total(counts)) == (25, 25)
+    mailed = launch.account.mailed
+    assert max(mailed.values()) == 1, "somebody was mailed twice"
+    assert counts["in_doubt"] <= most
+    doubted = launch.account.read("launches/cohort/in_doubt.txt").split() if counts["in_doubt_list"] else []
+    assert len(doubted) == counts["in_doubt"]
+    assert set(launch.names) == set(mailed) | set(doubted), "nobody is lost without a trace"
+    assert counts["sent"] == len(set(launch.names) - set(doubted)), "who is in doubt is not counted as sent"
+    assert launch.run() == counts, "a third try finds it all as it is"
+    assert launch.account.mailed == mailed
+
+
+def test_killed_at_every_mail_of_a_launch(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A try gets a little further each time, and each costs a batch at most."""
+    tries = 0
+    while True:
+        tries += 1
+        with monkeypatch.context() as broken:
+            broken.setattr(SesV2Hook, "send_email", _at(3, SesV2Hook.send_email, True))
+            try:
+                counts = launch.run()
+            except Killed:
+                continue
+            break
+    assert tries == 4
+    assert (counts["in_doubt"], counts["sent"], total(counts)) == (25, 0, 25)
+    assert max(launch.account.mailed.values()) == 1
+
+
+def test_of_two_tries_at_work_at_the_same_time_one_stops(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that Airflow took for dead goes on: the second begins while the first is about to send."""
+    put, counts = ses_sends.Batches.put_intents, {}
+
+    def and_another(batches: Any, *rest: Any) -> None:
+        put(batches, *rest)
+        monkeypatch.setattr(ses_sends.Batches, "put_intents", put)
+        counts.update(launch.run())
+
+    monkeypatch.setattr(ses_sends.Batches, "put_intents", and_another)
+    with pytest.raises(AirflowException, match=r"another try of this launch is at work \(s3://\S+outcome.json\)"):
+        launch.run()
+    assert (counts["in_doubt"], counts["sent"]) == (10, 15)
+    assert launch.account.mailed == Counter(launch.names), "those in doubt were mailed by the first, and once"
+
+
+def test_a_try_that_is_beaten_to_a_batch_sends_nothing_of_it(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = ses_sends.Batches.put_intents
+
+    def and_another(batches: Any, *rest: Any) -> None:
+        monkeypatch.setattr(ses_sends.Batches, "put_intents", put)
+        launch.run()
+        put(batches, *rest)
+
+    monkeypatch.setattr(ses_sends.Batches, "put_intents", and_another)
+    with pytest.raises(AirflowException, match=r"another try of this launch is at work \(s3://\S+intents.json\)"):
+        launch.run()
+    assert launch.account.mailed == Counter(launch.names)
+
+
+def test_a_put_whose_answer_was_lost_is_not_another_try(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's second try of a conditional put meets the object of its first."""
+
+    def twice(*place: Any, **condition: Any) -> bool:
+        put_json(*place, **condition)
+        return put_json(*place, **condition)
+
+    monkeypatch.setattr(ses_sends, "put_json", twice)
+    assert launch.run()["sent"] == 25
+
+
+def test_a_launch_that_broke_off_yesterday_mails_nobody_more_and_says_so(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(SesV2Hook, "send_email", _at(15, SesV2Hook.send_email, False))
+        with pytest.raises(Killed):
+            launch.run()
+    before = launch.account.mailed
+    counts = launch.run(hours=24)
+    assert (counts["sent"], counts["in_doubt"], counts["withdrawn"]) == (10, 10, {"older_as_of": 5})
+    assert launch.account.mailed == before
+    assert "cohort is not the newest as-of's any more: who is left is not mailed" in capsys.readouterr().out
+    # whom no try has come to is free for the newer day's run; whoever may have the mail is not
+    header, *listed = launch.account.read("sends/at_risk/cohort.jsonl").splitlines()
+    assert (json.loads(header)["players"], set(launch.names) - set(listed)) == (25, set(launch.names[20:]))
+    assert launch.run(hours=24) == counts
+
+
+def test_two_players_with_one_address_get_one_mail(launch: Launch) -> None:
+    account, names = launch.account, launch.names
+    account.records(names[3], email=f"{names[20].upper()}@example.com")
+    segment = account.released("cohort", names)
+    (part,) = segment["parts"]
+    place = {"Bucket": account.config.import_bucket, "Key": part["s3_key"]}
+    body = account.s3.get_object(**place)["Body"].read()
+    body = body.replace(f"{names[3]}@example.com".encode(), f"{names[20].upper()}@example.com".encode())
+    account.s3.put_object(**place, Body=body)
+    part["sha256"] = hashlib.sha256(body).hexdigest()
+    segment["sha256"] = hashlib.sha256(f"{part['sha256']}\n".encode()).hexdigest()
+    launch.segment = segment
+    launch.prepared = account.prepare(launch.plan, segment, launch.context())
+    counts = launch.run()
+    assert (counts["sent"], counts["withdrawn"]) == (24, {"same_address": 1})
+    assert sum(number for name, number in account.mailed.items() if name.lower() == names[20]) == 1
+
+
+def test_a_launch_that_stops_says_what_it_had_reached(launch: Launch) -> None:
+    run = launch.context()
+    launch.context = lambda: run
+    refusal = {"code": "AccountSuspendedException", "status": 400, "operations": ["SendEmail"]}
+    launch.account.control(refuse=refusal | {"after": 0})
+    with pytest.raises(AirflowFailException, match="SES answers SendEmail with AccountSuspendedException"):
+        launch.run()
+    reached = run["ti"].xcoms[run["ti"].task_id, REACHED]
+    assert (total(reached) + reached["left"], reached["left"]) == (25, 25)
+
+
+def test_a_launch_ends_the_claim_of_its_name(launch: Launch) -> None:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    state, run = State(S3Hook(), launch.account.config.state_bucket), launch.context()
+    launch.context = lambda: run
+    hold(state, launch.plan["claim_key"], "cohort", run)  # as its pre_execute does
+    launch.run()
+    assert state.claim(launch.plan["claim_key"]) is None
+
+
+# --- what SES answers
+
+
+@pytest.mark.parametrize("lose_by", ["drop", "error"])
+def test_a_mail_whose_answer_was_lost_is_in_doubt_alone(launch: Launch, lose_by: str) -> None:
+    """The SDK sends it no second time; the others of its batch are sent."""
+    launch.account.control(lose_next_answers=2, lose_after=6, lose_operations=["SendEmail"], lose_by=lose_by)
+    counts = launch.run()
+    assert (counts["sent"], counts["in_doubt"], total(counts)) == (23, 2, 25)
+    assert launch.account.mailed == Counter(launch.names)
+    doubted = launch.account.read("launches/cohort/in_doubt.txt").split()
+    assert len(set(doubted) & set(launch.names)) == 2
+    assert counts["in_doubt_list"] == f"s3://{launch.account.config.state_bucket}/launches/cohort/in_doubt.txt"
+    assert launch.run() == counts
+
+
+def test_a_server_error_that_took_no_effect_is_in_doubt_too(launch: Launch) -> None:
+    """Its answer tells nobody whether it did."""
+    launch.account.control(
+        refuse={"code": "InternalServiceErrorException", "status": 500, "operations": ["SendEmail"], "times": 1}
+    )
+    counts = launch.run()
+    assert (counts["sent"], counts["in_doubt"]) == (24, 1)
+    doubted = launch.account.read("launches/cohort/in_doubt.txt").split()
+    assert set(launch.names) - set(launch.account.mailed) == set(doubted)
+
+
+def test_many_lost_answers_stop_the_launch_before_all_are_in_doubt(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ses_sends, "_MAX_IN_DOUBT", 2)
+    monkeypatch.setattr(ses_sends, "SENDS_IN_FLIGHT", 1)
+    launch.account.control(lose_next_answers=25, lose_operations=["SendEmail"], lose_by="error")
+    with pytest.raises(
+        AirflowException,
+        match=r"2 answers of SES were lost in one batch.*2 players are in doubt.*\(s3://\S+/in_doubt.txt\)",
+    ) as raised:
+        launch.run()
+    assert not isinstance(raised.value, AirflowFailException)
+    assert len(launch.account.mails) == 2
+    launch.account.control(lose_next_answers=0)
+    counts = launch.run()
+    assert (counts["sent"], counts["in_doubt"], counts["batches"]) == (23, 2, 4)
+    assert launch.account.mailed == Counter(launch.names)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_mail_that_was_throttled_is_sent_after_a_wait(launch: Launch, times: int) -> None:
+    launch.account.control(
+        refuse={"code": "TooManyRequestsException", "status": 429, "operations": ["SendEmail"], "times": times}
+    )
+    assert launch.run()["sent"] == 25
+    assert launch.account.mailed == Counter(launch.names)
+    assert launch.account.control()["calls"]["SendEmail"] == 25 + times
+
+
+def test_a_quota_that_ends_stops_the_launch_and_the_next_try_goes_on(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others send from the account too: it was enough at the beginning."""
+    account = launch.account
+    with monkeypatch.context() as changed:
+        changed.setattr(module, "_check_account", lambda *_: account.control(max_24_hour_send=14))
+        with pytest.raises(
+            AirflowException, match=r"SES throttles the mails \(TooManyRequestsException\).*14 mails were sent"
+        ) as raised:
+            launch.run()
+    assert not isinstance(raised.value, AirflowFailException)
+    assert len(account.mails) == 14
+    account.control(max_24_hour_send=1_000)
+    counts = launch.run()
+    assert (counts["sent"], counts["in_doubt"], total(counts)) == (25, 0, 25)
+    assert account.mailed == Counter(launch.names)
+
+
+@pytest.mark.parametrize("code", ["SendingPausedException", "AccountSuspendedException", "AccessDeniedException"])
+def test_what_a_person_must_mend_stops_the_launch_and_leaves_the_rest(launch: Launch, code: str) -> None:
+    refusal = {"code": code, "status": 400, "operations": ["SendEmail"], "after": 12}
+    launch.account.control(refuse=refusal)
+    with pytest.raises(AirflowFailException, match=f"SES answers SendEmail with {code}: mend the cause"):
+        launch.run()
+    assert len(launch.account.mails) == 12
+    launch.account.control(refuse=None)
+    counts = launch.run()
+    assert (counts["sent"], counts["in_doubt"], counts["refused"]) == (25, 0, {})
+    assert launch.account.mailed == Counter(launch.names)
+
+
+def test_a_mail_that_ses_refuses_is_counted_by_its_reason(launch: Launch) -> None:
+    launch.account.add("p003@example.com", unsubscribed=True)
+    launch.account.control(unsubscribed_answer="reject")
+    counts = launch.run()
+    assert (counts["sent"], counts["refused"], total(counts)) == (24, {"MessageRejected": 1}, 25)
+    assert "p003" not in launch.account.mailed
+    assert "p003" in launch.account.read("launches/cohort/000000_1.outcome.json")
+
+
+def test_where_ses_refuses_everybody_nobody_is_given_up(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that is not verified any more, for one: all of them are mailed once that is mended."""
+    with monkeypatch.context() as changed:
+        changed.setattr(module, "_check_sender", lambda *_: launch.account.control(unverify=["studio.example"]))
+        with pytest.raises(AirflowFailException, match=r"SES refuses every mail of a batch of 10 \(MessageRejected\)"):
+            launch.run()
+    assert launch.account.mails == []
+    launch.account.control(verify=["studio.example"])
+    counts = launch.run()
+    assert (counts["sent"], counts["refused"]) == (25, {})
+
+
+def test_a_few_who_are_refused_after_others_were_mailed_are_refused(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a try that has mailed nobody itself."""
+    for name in launch.names[20:]:
+        launch.account.add(f"{name}@example.com", unsubscribed=True)
+    launch.account.control(unsubscribed_answer="reject")
+    with monkeypatch.context() as broken:
+        broken.setattr(ses_sends.Batches, "put_intents", _at(3, ses_sends.Batches.put_intents, False))
+        with pytest.raises(Killed):
+            launch.run()
+    counts = launch.run()
+    assert (counts["sent"], counts["refused"]) == (20, {"MessageRejected": 5})
+
+
+def test_where_ses_cannot_be_reached_nobody_is_in_doubt(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has left this machine."""
+    from cohort_flywheel.destinations.ses import hook as sesv2
+
+    hook_once = sesv2.SesV2Hook._once.func  # type: ignore[attr-defined]
+
+    def nowhere(hook: Any) -> Any:
+        client = hook_once(hook)
+        client.meta.events.register_first(
+            "before-send.sesv2.SendEmail", lambda request, **_: setattr(request, "url", "http://127.0.0.1:9/v2")
+        )
+        return client
+
+    with monkeypatch.context() as broken:
+        broken.setattr(sesv2.SesV2Hook, "_once", property(nowhere))
+        with pytest.raises(AirflowException, match=r"SES cannot be reached \(EndpointConnectionError\)") as raised:
+            launch.run()
+    assert not isinstance(raised.value, AirflowFailException)
+    assert launch.run()["sent"] == 25
+
+
+# --- what it tells
+
+
+def test_what_is_returned_logged_and_raised_names_nobody(
+    launch: Launch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    launch.account.records("p001", marketing="no")
+    launch.account.control(lose_next_answers=1, lose_operations=["SendEmail"])
+    told = json.dumps([launch.prepared, launch.run()])
+    launch.account.control(refuse={"code": "MessageRejected", "status": 400, "operations": ["SendEmail"]})
+    launch.account.write_template("other")
+    other = Launch(launch.account, launch.context, name="toxic", template="other")
+    with pytest.raises(AirflowFailException, match="SES refuses every mail") as raised:
+        other.run()
+    told += capsys.readouterr().out + caplog.text + str(raised.value)
+    assert "p00" not in told
+    assert "example.com" not in told
+    assert "O'Neil" not in told

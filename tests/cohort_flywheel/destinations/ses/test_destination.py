@@ -1,0 +1,300 @@
+"""What SES needs is refused with a sentence before anything is touched; and the real DAG ends with an import."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.destinations import destination
+from cohort_flywheel.destinations.ses import destination as ses
+from cohort_flywheel.errors import FlywheelError
+from local import airflow
+from local.config import CONTACT_LIST, ROOT, TOPIC
+from local.servers import airflow_environment
+from tests.cohort_flywheel.destinations.ses.ses_account import Account
+
+LOG = logging.getLogger(__name__)
+
+
+@pytest.fixture
+def account(airflow_env: Any, servers: Any, fresh_config: Any) -> Any:
+    made = Account(servers, fresh_config)
+    yield made
+    made.control(reset=True)
+
+
+@pytest.fixture
+def check(account: Account) -> Callable[..., None]:
+    """Checks the seeded settings, or others."""
+
+    def run(**settings: str) -> None:
+        right = {
+            "ses_contact_list": CONTACT_LIST,
+            "ses_topic": TOPIC,
+            "import_bucket": account.config.import_bucket,
+        }
+        ses.check(right | settings, "aws_default", LOG)
+
+    return run
+
+
+def test_the_registry_can_name_it() -> None:
+    assert destination("ses") is ses
+    assert (ses.LAYOUT, ses.SETTINGS) == ("ses", ("ses_contact_list", "ses_topic"))
+
+
+def test_an_erasure_deletes_the_contact_but_never_a_no(account: Account) -> None:
+    settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC}
+    account.add("ann@example.com", "bob@example.com", "cyd@example.com", "dan@example.com")
+    account.unsubscribe("bob@example.com")
+    account.unsubscribe("cyd@example.com", TopicName=TOPIC)
+    its = {("ann", f"{name}@example.com") for name in ("ann", "bob", "cyd", "nobody")}
+    dry = ses.erase(settings, ["ann"], its, True, "aws_default")
+    assert [(line.what, line.number, bool(line.why)) for line in dry] == [("contact", 1, False), ("contact", 2, True)]
+    assert len(account.contacts) == 4
+    assert ses.erase(settings, ["ann"], its, False, "aws_default") == dry
+    assert account.contacts.keys() == {"bob@example.com", "cyd@example.com", "dan@example.com"}
+
+
+def test_an_erasure_says_of_whom_nothing_tells_an_address(account: Account) -> None:
+    """A contact has no playerId: it can only be found by its address."""
+    settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC}
+    account.add("ann@example.com", "bob@example.com")
+    found = ses.erase(
+        settings, ["ann", "bob", "cyd"], {("ann", "ann@example.com"), ("", "x@y.z")}, False, "aws_default"
+    )
+    assert [(line.what, line.number, line.why) for line in found] == [
+        ("contact", 1, ""),
+        ("contact, if any", 2, "no record and no file tells the address: ask them, look in SES"),
+    ]
+    assert account.contacts.keys() == {"bob@example.com"}
+
+
+def test_what_the_seed_makes_is_accepted(check: Any) -> None:
+    check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"ses_contact_list": "others"}, "there is no contact list others in SES: create it"),
+        ({"ses_topic": "News"}, "contact list players has no topic News, but Cohorts: add it"),
+    ],
+)
+def test_a_list_or_a_topic_that_is_not_there(check: Any, settings: dict[str, str], sentence: str) -> None:
+    with pytest.raises(FlywheelError, match=sentence):
+        check(**settings)
+
+
+@pytest.mark.parametrize(
+    ("control", "sentence"),
+    [
+        ({"production_access": False}, "the SES account is in the sandbox.*ask for production access"),
+        ({"sending_enabled": False}, "the sending of the SES account is paused.*put-account-sending-attributes"),
+    ],
+)
+def test_an_account_that_may_not_send(check: Any, account: Account, control: dict[str, bool], sentence: str) -> None:
+    account.control(**control)
+    with pytest.raises(FlywheelError, match=sentence):
+        check()
+
+
+@pytest.mark.parametrize("operation", ["GetAccount", "GetContactList"])
+def test_a_right_that_is_missing(check: Any, account: Account, operation: str) -> None:
+    account.control(refuse={"code": "AccessDeniedException", "status": 403, "operations": [operation]})
+    with pytest.raises(FlywheelError, match=rf"SES is refused \(AccessDeniedException\): grant .* ses:{operation}"):
+        check()
+
+
+STATEMENT = {
+    "Effect": "Allow",
+    "Principal": {"Service": "ses.amazonaws.com"},
+    "Action": "s3:GetObject",
+    "Resource": "arn:aws:s3:::BUCKET/*",
+}
+
+
+def put_policy(account: Account, *statements: dict[str, Any]) -> None:
+    bucket = account.config.import_bucket
+    policy = json.dumps({"Version": "2012-10-17", "Statement": list(statements)}).replace("BUCKET", bucket)
+    account.s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"Resource": ["arn:aws:s3:::other/*", "arn:aws:s3:::BUCKET/contacts/*"]},
+        {"Resource": "arn:aws-cn:s3:::BUCKET/*"},
+        {"Action": ["s3:ListBucket", "s3:get*"]},
+        {"Action": "s3:*"},
+        {"Principal": {"Service": ["pinpoint.amazonaws.com", "ses.amazonaws.com"]}},
+        {"Principal": "*"},
+    ],
+)
+def test_a_bucket_policy_that_admits_ses(check: Any, account: Account, change: dict[str, Any]) -> None:
+    put_policy(account, STATEMENT | {"Effect": "Deny", "Action": "s3:Put*"}, STATEMENT | change)
+    check()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Effect": "Deny"},
+        {"Resource": "arn:aws:s3:::BUCKET"},
+        {"Resource": "arn:aws:s3:::BUCKET/segments/*"},
+        {"Action": "s3:PutObject"},
+        {"Principal": {"Service": "pinpoint.amazonaws.com"}},
+        {"Principal": {"AWS": "arn:aws:iam::123456789012:root"}},
+    ],
+)
+def test_a_bucket_policy_that_does_not(check: Any, account: Account, change: dict[str, Any]) -> None:
+    put_policy(account, STATEMENT | change)
+    with pytest.raises(FlywheelError, match=r"does not admit ses.amazonaws.com: .*/contacts/\*"):
+        check()
+
+
+def test_a_bucket_without_a_policy(check: Any, account: Account) -> None:
+    account.s3.delete_bucket_policy(Bucket=account.config.import_bucket)
+    with pytest.raises(FlywheelError, match="does not admit ses.amazonaws.com"):
+        check()
+
+
+class _S3:
+    """Answers GetBucketPolicy with an error, which moto never does."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def get_bucket_policy(self, Bucket: str) -> Any:  # noqa: N803 - boto3's name
+        raise ClientError({"Error": {"Code": self.code}}, "GetBucketPolicy")
+
+
+def test_a_policy_that_may_not_be_read_is_only_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    ses._check_policy(_S3("AccessDenied"), "imports", LOG)
+    assert "GetBucketPolicy is refused, so it is not checked that SES may read bucket imports" in caplog.text
+    with pytest.raises(ClientError):
+        ses._check_policy(_S3("InternalError"), "imports", LOG)
+
+
+def test_nobody_stays_in_what_has_no_members(airflow_env: Any) -> None:
+    ses.check_nobody_stays({"name": "cohort"})
+
+
+# --- end to end ------------------------------------------------------------------------------------------
+
+
+class Daily:
+    """The real DAG file beside a registry whose destination is SES, run as the demo runs it."""
+
+    def __init__(self, account: Account, servers: Any, seeded: Any, config: Any, tmp_path: Path) -> None:
+        self.account, self._tmp_path, self._runs = account, tmp_path, 0
+        shutil.copytree(ROOT / "dags", tmp_path / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+        (tmp_path / "include").mkdir()
+        registry = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8")
+        assert registry.count("destination: pinpoint\n") == 1
+        registry = registry.replace("destination: pinpoint\n", "destination: ses\nopt_outs: none\n")
+        (tmp_path / "include" / "cohorts.yaml").write_text(registry, encoding="utf-8")
+        prefix = "AIRFLOW_VAR_COHORT_FLYWHEEL_"
+        self._environment = airflow_environment(servers, account.config, *seeded) | {
+            f"{prefix}CONTACTS_TABLE": config.contacts_table,  # the seeded one
+            f"{prefix}SES_CONTACT_LIST": CONTACT_LIST,
+            f"{prefix}SES_TOPIC": TOPIC,
+        }
+
+    def run(self, conf: dict[str, Any], code: int = 0, logical_date: str | None = None) -> dict[str, Any]:
+        """A run of its own metadata database, now unless told; gives its report, and the log of it as `log`."""
+        self._runs += 1
+        program = (
+            "import sys, pendulum; from pathlib import Path; from airflow.sdk import DAG; import local.run_dag as r\n"
+        )
+        if logical_date:
+            program += (
+                "test = DAG.test\n"
+                f"DAG.test = lambda dag, **more: test(dag, logical_date=pendulum.parse({logical_date!r}), **more)\n"
+            )
+        program += f"r.ROOT = Path({str(self._tmp_path)!r}); sys.exit(r.main())"
+        told = json.dumps({"conf": conf, "environment": self._environment}) + "\n"
+        done = subprocess.run(
+            [sys.executable, "-c", program, "cohort_to_segment"], cwd=ROOT, input=told, capture_output=True, text=True,
+            env=airflow.environment(self._tmp_path / f"airflow-{self._runs}", {}, dags=self._tmp_path / "dags"),
+            timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, (done.stdout + done.stderr)[-4000:]
+        bucket = self.account.config.state_bucket
+        found = self.account.s3.list_objects_v2(Bucket=bucket, Prefix="reports/")["Contents"]
+        newest = max(found, key=lambda item: item["LastModified"])
+        report: dict[str, Any] = json.loads(self.account.s3.get_object(Bucket=bucket, Key=newest["Key"])["Body"].read())
+        return report | {"log": done.stdout + done.stderr}
+
+
+@pytest.fixture
+def daily(account: Account, servers: Any, seeded: Any, config: Any, tmp_path: Path) -> Daily:
+    account.control(import_seconds=1)
+    return Daily(account, servers, seeded, config, tmp_path)
+
+
+def test_the_real_dag_brings_the_cohort_onto_the_list(daily: Daily, account: Account) -> None:
+    report = daily.run({"cohort": "ea_atrisk"})
+    assert (report["outcome"], report["faults"]) == ("imported", [])
+    assert report["segment"]["rows"] == report["imported"]["segment_size"] == len(account.contacts) == 3
+    assert report["imported"]["segment_id"] == report["segment"]["url"]
+    assert report["imported"]["new_contacts"] == 3
+    assert len(report["imported"]["job_ids"]) == len(account.jobs) == 1
+    someone = next(iter(account.contacts))
+    account.unsubscribe(someone)
+    account.control(import_seconds=0)
+
+    milder = daily.run({"cohort": "ea_atrisk", "threshold": 1})
+    rows = milder["segment"]["rows"]
+    assert (milder["outcome"], milder["imported"]["segment_size"], len(account.contacts)) == ("imported", rows, rows)
+    assert rows > 3
+    assert (milder["imported"]["already_on_list"], milder["imported"]["unsubscribed"]) == (3, 1)
+    assert account.contacts[someone] is True
+
+    # the segment file is the record: who is mailed, with what, in which order
+    (part,) = milder["segment"]["parts"]
+    bucket = account.config.import_bucket
+    file = account.s3.get_object(Bucket=bucket, Key=part["s3_key"])["Body"].read().decode().splitlines()
+    assert file[0] == "emailAddress,playerId,FirstName,LastName,FavoriteRole"
+    assert {line.partition(",")[0] for line in file[1:]} == set(account.contacts)
+    for line in file[1:]:
+        assert line.partition(",")[0] not in report["log"] + milder["log"]
+
+
+def test_an_empty_cohort_touches_no_list(daily: Daily, account: Account) -> None:
+    report = daily.run({"cohort": "ea_atrisk", "threshold": 90})
+    assert (report["outcome"], report["imported"], account.jobs) == ("empty cohort", None, [])
+    assert {t for t, state in report["tasks"].items() if state == "skipped"} >= {"create_import_job", "verify_segment"}
+
+
+def test_a_day_of_the_past_ends_at_its_segment_file(daily: Daily, account: Account) -> None:
+    report = daily.run({"cohort": "ea_atrisk", "source": "live"}, logical_date="2026-10-02T05:00:00+00:00")
+    assert (report["plan"]["as_of"], report["segment"]["rows"]) == ("2026-10-02T00:00:00+00:00", 3)
+    assert (report["outcome"], report["imported"], report["faults"]) == ("not imported", None, [])
+    skipped = {task for task, state in report["tasks"].items() if state == "skipped"}
+    assert skipped >= {"create_import_job", "wait_for_import_job", "verify_segment", "record_result"}
+    assert skipped >= {"prepare_campaign", "approve_campaign", "launch_campaign"}
+    assert "ea_atrisk_2_2026-10-02_00-00-00_live ends at its segment file: its players are not" in report["log"]
+    assert (account.jobs, account.contacts) == ([], {})
+    claims = account.s3.list_objects_v2(Bucket=account.config.state_bucket, Prefix="claims/")
+    assert "Contents" not in claims, "its name is free again"
+
+
+def test_the_plan_refuses_before_anything_is_touched(daily: Daily, account: Account) -> None:
+    account.control(production_access=False)
+    report = daily.run({"cohort": "ea_atrisk"}, code=1)
+    assert (report["outcome"], report["tasks"]["plan"]) == ("failed", "failed")
+    assert "the SES account is in the sandbox" in report["log"]
+    assert set(account.control()["calls"]) <= {"GetAccount", "ListContactLists"}
+    for bucket in (account.config.export_bucket, account.config.import_bucket):
+        assert "Contents" not in account.s3.list_objects_v2(Bucket=bucket)

@@ -1,0 +1,160 @@
+"""What is past its keep-by, by reports and results alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cohort_flywheel.governance.cleanup import (
+    Left,
+    Made,
+    by_name,
+    of_report,
+    of_result,
+    past_keep_by,
+    read_key,
+    sums,
+    table,
+)
+from cohort_flywheel.runs.names import (
+    extract_key,
+    part_file_name,
+    part_key,
+    rejects_key,
+    run_name,
+    segment_part_key,
+    snapshot_folder,
+)
+
+DAY = datetime(2026, 11, 22, tzinfo=UTC)
+NAME = run_name("ea_atrisk", 2, DAY)
+
+
+def made(days_ago: int, *, cohort: str = "ea_atrisk", threshold: int = 2, verified: bool = True, **more: Any) -> Made:
+    as_of = DAY - timedelta(days=days_ago)
+    return Made(
+        run_name(cohort, threshold, as_of), cohort, threshold, as_of, more.pop("last", as_of), verified=verified, **more
+    )
+
+
+def due(*all_of_them: Made, keep_days: int = 10, cohort: str | None = None) -> list[int]:
+    found = past_keep_by(all_of_them, DAY - timedelta(days=keep_days), cohort)
+    return [(DAY - one.as_of).days for one in found]
+
+
+def test_what_was_last_reported_before_the_keep_by_is_past_it() -> None:
+    assert due(made(0), made(10), made(11), made(30)) == [11, 30]
+
+
+def test_a_day_that_was_made_or_made_again_lately_is_kept() -> None:
+    assert due(made(0), made(30, last=DAY)) == []
+
+
+def test_the_newest_verified_day_of_each_cohort_and_threshold_stays() -> None:
+    assert due(made(40), made(50), made(45, threshold=1), made(60, cohort="ea_duty"), made(61, cohort="ea_duty")) == [
+        50, 61,
+    ]  # fmt: skip
+
+
+def test_a_later_day_that_is_not_verified_takes_the_place_of_none() -> None:
+    """A failed run, a `live` one and a dry run are nobody's result: what they made goes, the result stays."""
+    assert due(made(40), made(30, verified=False)) == [30]
+
+
+def test_of_one_cohort_alone() -> None:
+    assert due(made(0), made(40), made(0, cohort="ea_duty"), made(41, cohort="ea_duty"), cohort="ea_duty") == [41]
+
+
+REPORT: dict[str, Any] = {
+    "run": {"reported": "2026-11-23T01:00:00+00:00"},
+    "plan": {"cohort": "ea_atrisk", "threshold": 2, "as_of": DAY.isoformat(), "direction": "above"},
+    "extract": {"snapshot_key": "snapshots/one"},
+    "imported": {"segment_id": "s1"},
+}
+
+
+def test_a_report_tells_of_its_name() -> None:
+    found = of_report(f"reports/{NAME}/cohort_to_segment__manual__1.json", REPORT)
+    assert found == Made(
+        NAME, "ea_atrisk", 2, DAY, DAY + timedelta(hours=25), False, ({"segment_id": "s1"},),
+        frozenset(["snapshots/one"]), "above",
+    )  # fmt: skip
+    dry = of_report(f"dry_run/reports/{NAME}/d__1.json", REPORT | {"imported": None, "extract": None})
+    assert dry
+    assert (dry.name, dry.imported, dry.snapshots) == (f"dry_run/{NAME}", (), frozenset())
+
+
+def test_a_run_that_its_plan_refused_made_nothing() -> None:
+    assert of_report("reports/cohort_to_segment/d__1.json", REPORT | {"plan": None, "extract": None}) is None
+
+
+def test_a_name_is_what_all_its_reports_and_its_result_tell() -> None:
+    one = of_report(f"reports/{NAME}/d__1.json", REPORT)
+    again: dict[str, Any] = {"extract": {"snapshot_key": "snapshots/two"}, "imported": {"segment_id": "s2"}}
+    again["run"] = {"reported": "2026-11-25T00:00:00+00:00"}
+    two = of_report(f"reports/{NAME}/d__2.json", REPORT | again)
+    result = of_result(
+        "ea_atrisk", 2, {"as_of": DAY.isoformat(), "imported": {"segment_id": "s2"}, "snapshot": "snapshots/two"}
+    )
+    assert one
+    assert two
+    assert result.name == NAME
+    for order in ([one, two, result], [result, two, one]):
+        (found,) = by_name(order)
+        assert (found.last, found.verified, found.direction) == (DAY + timedelta(days=3), True, "above")
+        assert {each["segment_id"] for each in found.imported} == {"s1", "s2"}
+        assert found.snapshots == {"snapshots/one", "snapshots/two"}
+
+
+LIVE = run_name("ea_atrisk", 2, DAY, live=True)
+HEX = "0123456789abcdef"
+DROPPED = run_name("ea_atrisk", 2, DAY, extract_sha256=HEX)
+
+
+@pytest.mark.parametrize(
+    ("key", "read"),
+    [
+        (extract_key(NAME), ("extract", NAME)),
+        (extract_key(LIVE), ("extract", LIVE)),
+        (segment_part_key("segments/", NAME, HEX, 3), ("segment file", NAME)),
+        (segment_part_key("segments/", LIVE, HEX, 0), ("segment file", LIVE)),
+        (f"contacts/{NAME}_{HEX}/0000_{HEX}.csv", ("import file", NAME)),
+        ("staged/" + part_file_name(NAME, 0, HEX), ("staged file", NAME)),
+        (f"staged/{DROPPED}.json", ("staged extract", DROPPED)),
+        (part_key(rejects_key(NAME), 7), ("rejects", NAME)),
+        ("dry_run/" + extract_key(NAME), ("extract", f"dry_run/{NAME}")),
+        ("dry_run/" + part_key(rejects_key(NAME), 7), ("rejects", f"dry_run/{NAME}")),
+        (snapshot_folder("ea_atrisk", DAY) + f"{HEX}.jsonl", None),
+        (f"reports/{NAME}/d__1.json", None),
+        (f"results/ea_atrisk/2/{NAME}.json", None),
+        (f"claims/{NAME}.json", None),
+        ("do_not_contact.txt", None),
+        ("dropped/an-extract.json", None),
+        ("memberships/customer_profiles/domain/ea_atrisk_2.txt", None),
+        ("segments/somebody-elses.csv", None),
+        (f"old/{extract_key(NAME)}", None),
+    ],
+)
+def test_a_key_tells_what_it_is_and_of_which_name(key: str, read: tuple[str, str] | None) -> None:
+    assert read_key(key) == read
+
+
+def test_the_table_and_its_sums() -> None:
+    lines = [
+        Left("segment", "one", 1),
+        Left("segment file", "one", 3, 1200),
+        Left("extract", "one", 2, 900),
+        Left("recipients", "in no segment that stays", 5),
+        Left("recipients", "in no segment that stays", 2, why="they have opted out"),
+    ]
+    assert table(lines).splitlines() == [
+        "what          where                     things  bytes  stays, because",
+        "segment       one                            1      0",
+        "segment file  one                            3  1,200",
+        "extract       one                            2    900",
+        "recipients    in no segment that stays       5      0",
+        "recipients    in no segment that stays       2      0  they have opted out",
+    ]
+    assert sums(lines) == {"segments": 1, "recipients": 5, "objects": 5, "bytes": 2100}

@@ -1,0 +1,285 @@
+"""What goes and what stays, of whole runs on the emulated S3 and Pinpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk.exceptions import AirflowFailException
+
+from cohort_flywheel.campaign.launch_store import put_sample
+from cohort_flywheel.destinations.pinpoint import destination
+from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
+from cohort_flywheel.governance import cleanup_operator as module
+from cohort_flywheel.governance.cleanup_operator import CohortCleanupOperator
+from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.names import endpoint_id
+from local.config import ROOT
+from tests.cohort_flywheel.conftest import NEWEST
+from tests.cohort_flywheel.whole_runs import Runs
+
+ANN, BOB, CYD, DAN = "ann", "bob", "cyd", "dan"
+OLD, LATER = NEWEST - timedelta(days=100), NEWEST - timedelta(days=95)
+KNOWN = {"cohort": None, "keep_days": 90, "dry_run": True}
+
+CleanUp = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
+    made = Runs(request)
+    made.add_contacts(ANN, BOB, CYD, DAN)
+    yield made
+    made.remove_all()
+
+
+def its(context: Any, **params: Any) -> Any:
+    found = context(params, task_id="clean_up", dag_id="cohort_cleanup", run_id="manual__cleanup", run_after=NEWEST)
+    return found | {"params": KNOWN | params, "dag": SimpleNamespace(params=KNOWN)}
+
+
+@pytest.fixture
+def clean_up(runs: Runs, context: Any) -> CleanUp:
+    def run(destination: str = "pinpoint", **params: Any) -> dict[str, Any]:
+        return CohortCleanupOperator(task_id="clean_up", destination=destination).execute(its(context, **params))
+
+    return run
+
+
+def endpoint(runs: Runs, player: str) -> Any:
+    return runs.endpoint(endpoint_id(CHANNEL, player))
+
+
+def of(runs: Runs, name: str) -> set[str]:
+    """The folders that have files of a name, claims and reports aside."""
+    return {key.partition("/")[0] for key in runs.keys() if name in key} - {"claims", "reports"}  # noqa: SIM118 - a method of ours
+
+
+def test_an_old_run_goes_and_the_newest_stays(runs: Runs, clean_up: CleanUp, capfd: pytest.CaptureFixture[str]) -> None:
+    old, newest = runs.run(OLD, {ANN: 3, BOB: 3}), runs.run(LATER, {BOB: 3, CYD: 3})
+    name, staying = old["plan"]["name"], newest["plan"]["name"]
+    before = runs.keys()
+    assert of(runs, name) == of(runs, staying) == {"export", "segments", "staged", "rejects"}
+
+    dry = clean_up()
+    assert (dry["past_keep_by"], dry["kept"]) == (1, 1)
+    assert (dry["segments"], dry["recipients"], dry["objects"]) == (1, 1, 4)
+    assert dry["bytes"] > 0
+    log = capfd.readouterr().out
+    assert f"of 2 names of runs 1 were last reported before {NEWEST - timedelta(days=90):%Y-%m-%d %H:%M} UTC" in log
+    assert f"segment       {name} ({old['imported']['segment_id']})" in log
+    assert "This would go:" in log
+    assert f"rejects       {staying}" not in log
+    assert runs.keys() == before
+    assert runs.segments() == {name, staying}
+
+    assert clean_up(dry_run=False) == dry
+    assert runs.keys() == {key for key in before if name not in key or key.startswith(("reports/", "claims/"))}
+    assert of(runs, staying) == {"export", "segments", "staged", "rejects"}
+    assert runs.segments() == {staying}
+    assert endpoint(runs, ANN) is None
+    assert endpoint(runs, BOB)["User"]["UserId"] == BOB
+    assert endpoint(runs, CYD)
+    assert runs.claims() == {}
+    assert not [player for player in (ANN, BOB, CYD) if f"{player}@" in capfd.readouterr().out]
+
+    again = clean_up(dry_run=False)
+    assert (again["segments"], again["recipients"], again["objects"], again["bytes"]) == (0, 0, 0, 0)
+    assert of(runs, staying) == {"export", "segments", "staged", "rejects"}
+
+
+def test_a_campaigns_mail_beside_a_report_is_no_report(runs: Runs, clean_up: CleanUp) -> None:
+    old = runs.run(OLD, {ANN: 3})
+    runs.run(LATER, {BOB: 3})
+    assert put_sample(S3Hook(), old["plan"], "<p>Hi</p>").endswith(".html")
+    found = clean_up()
+    assert (found["past_keep_by"], found["kept"]) == (1, 1)
+
+
+def test_every_version_of_a_file_goes_and_its_delete_markers(runs: Runs, clean_up: CleanUp) -> None:
+    old = runs.run(OLD, {ANN: 3})
+    runs.run(LATER, {BOB: 3})
+    s3, key = runs.client("s3"), old["extract"]["s3_key"]
+    s3.put_object(Bucket=runs.config.export_bucket, Key=key, Body=b"another")
+    s3.delete_object(Bucket=runs.config.export_bucket, Key=key)
+    assert len([v for v in runs.versions() if v.key == key]) == 3
+    assert clean_up(dry_run=False)["objects"] == 6
+    assert key not in runs.keys()  # noqa: SIM118 - a method of ours
+    assert f'"{ANN}"'.encode() not in b"".join(
+        s3.get_object(Bucket=v.bucket, Key=v.key, VersionId=v.id)["Body"].read()
+        for v in runs.versions()
+        if not v.is_marker and "snapshots/" not in v.key
+    )
+
+
+def test_who_has_opted_out_stays_so(runs: Runs, clean_up: CleanUp, capfd: pytest.CaptureFixture[str]) -> None:
+    """An endpoint that an import makes anew would not know of it."""
+    runs.run(OLD, {ANN: 3, BOB: 3})
+    runs.run(LATER, {CYD: 3})
+    runs.opt_out(endpoint_id(CHANNEL, ANN))
+    assert clean_up(dry_run=False)["recipients"] == 1
+    assert "they have opted out" in capfd.readouterr().out
+    assert endpoint(runs, ANN)["OptOut"] == "ALL"
+    assert endpoint(runs, BOB) is None
+    runs.run(NEWEST, {ANN: 3})
+    assert endpoint(runs, ANN)["OptOut"] == "ALL"
+
+
+def test_where_files_have_expired_the_snapshots_say_who_was_in_a_segment(runs: Runs, clean_up: CleanUp) -> None:
+    runs.run(OLD, {ANN: 3, BOB: 3, DAN: 2})  # Dan is in the snapshot, and in no segment
+    runs.run(LATER, {BOB: 3})
+    runs.run(NEWEST, {DAN: 3})
+    s3 = runs.client("s3")
+    for version in runs.versions():
+        if version.key.startswith("segments/"):
+            s3.delete_object(Bucket=version.bucket, Key=version.key)
+    found = clean_up(dry_run=False, keep_days=1)
+    assert (found["segments"], found["recipients"]) == (2, 2)
+    assert endpoint(runs, ANN) is endpoint(runs, BOB) is None
+    assert endpoint(runs, DAN)
+
+
+def test_where_nothing_says_who_is_in_a_segment_that_stays_no_endpoint_goes(
+    runs: Runs, clean_up: CleanUp, capfd: pytest.CaptureFixture[str]
+) -> None:
+    old, newest = runs.run(OLD, {ANN: 3}), runs.run(LATER, {BOB: 3})
+    for version in runs.versions():
+        if newest["plan"]["name"] in version.key and version.key.startswith("segments/"):
+            runs.client("s3").delete_object(Bucket=version.bucket, Key=version.key)
+    runs.client("s3").delete_object(Bucket=runs.config.state_bucket, Key=newest["extract"]["snapshot_key"])
+    found = clean_up(dry_run=False)
+    assert (found["segments"], found["recipients"]) == (1, 0)
+    said = f"neither a file nor a snapshot says who is in the segment of {newest['plan']['name']}, which stays"
+    assert said in capfd.readouterr().out
+    assert endpoint(runs, ANN)
+    assert runs.segments() == {newest["plan"]["name"]}
+    assert of(runs, old["plan"]["name"]) == set()
+
+
+def test_a_segment_file_that_no_report_names_stays_and_so_do_its_players(runs: Runs, clean_up: CleanUp) -> None:
+    """Of a run that died before its report."""
+    old = runs.run(OLD, {ANN: 3, BOB: 3})
+    runs.run(LATER, {CYD: 3})
+    s3, bucket = runs.client("s3"), runs.config.import_bucket
+    (part,) = [v.key for v in runs.versions() if old["plan"]["name"] in v.key and v.key.startswith("segments/")]
+    unknown = part.replace("ea_atrisk_2", "ea_duty_6")
+    body = s3.get_object(Bucket=bucket, Key=part)["Body"].read().decode().splitlines(keepends=True)
+    s3.put_object(Bucket=bucket, Key=unknown, Body="".join(x for x in body if BOB not in x).encode())
+    s3.put_object(Bucket=bucket, Key="segments/somebody-elses.csv", Body=b"x")
+    clean_up(dry_run=False)
+    assert {unknown, "segments/somebody-elses.csv"} <= runs.keys()
+    assert endpoint(runs, ANN)
+    assert endpoint(runs, BOB) is None
+
+
+def test_a_dry_run_and_one_that_was_not_verified_go_too(runs: Runs, clean_up: CleanUp) -> None:
+    newest = runs.run(LATER, {ANN: 3})
+    dry = runs.run(OLD, {ANN: 3}, dry_run=True)
+    failed = runs.run(OLD + timedelta(days=1), {BOB: 3}, imports=False)
+    assert "dry_run" in of(runs, dry["plan"]["name"])
+    found = clean_up(dry_run=False)
+    assert (found["past_keep_by"], found["segments"], found["recipients"]) == (2, 0, 0)
+    assert of(runs, failed["plan"]["name"]) == set()
+    assert not [key for key in runs.keys() if key.startswith(("dry_run/export", "dry_run/staged", "dry_run/rejects"))]  # noqa: SIM118 - a method of ours
+    assert of(runs, newest["plan"]["name"]) == {"export", "segments", "staged", "rejects"}
+    assert endpoint(runs, ANN)
+
+
+def test_a_day_that_was_reported_lately_is_kept(runs: Runs, clean_up: CleanUp) -> None:
+    runs.run(OLD, {ANN: 3}, days=99)
+    runs.run(LATER, {BOB: 3})
+    assert clean_up()["past_keep_by"] == 0
+
+
+def test_nothing_is_removed_while_a_run_is_at_work(runs: Runs, clean_up: CleanUp, context: Any) -> None:
+    runs.run(OLD, {ANN: 3})
+    runs.run(LATER, {BOB: 3})
+    other = context(run_id="scheduled__1")
+    hold(runs.state, "claims/one.json", "one", other)
+    before = runs.keys()
+    me = its(context, dry_run=False)
+    me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
+    sentence = "run scheduled__1 of DAG cohort_to_segment is running, and nothing is removed while a run is at work"
+    with pytest.raises(AirflowFailException, match=sentence):
+        CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)
+    assert runs.keys() == before
+    assert clean_up()["objects"] == 4  # to look is allowed
+    me["ti"].runs["cohort_to_segment", "scheduled__1"] = "failed"
+    assert CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)["objects"] == 4
+
+
+def test_a_run_that_begins_meanwhile_keeps_the_endpoints_that_are_left(
+    runs: Runs, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.run(OLD, {ANN: 3, BOB: 3, CYD: 3})
+    runs.run(LATER, {DAN: 3})
+    me, remove = its(context, dry_run=False), destination.Leavings.remove_recipient
+
+    def and_a_run_begins(leavings: Any, recipient: str) -> None:
+        remove(leavings, recipient)
+        hold(runs.state, "claims/one.json", "one", context(run_id="scheduled__1"))
+        me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
+
+    monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr(destination.Leavings, "remove_recipient", and_a_run_begins)
+    with pytest.raises(AirflowFailException, match="scheduled__1 .* is running.*Outside: 2 recipients were removed"):
+        CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)
+    assert len([player for player in (ANN, BOB, CYD) if endpoint(runs, player)]) == 1
+    assert len(runs.segments()) == 2
+    me["ti"].runs["cohort_to_segment", "scheduled__1"] = "success"
+    assert CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)["recipients"] == 1
+
+
+def test_a_destination_that_keeps_nothing_of_a_run_has_files_only(
+    runs: Runs, clean_up: CleanUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SES: its contacts stay, since what they have said no to is known there."""
+    monkeypatch.delenv("AIRFLOW_VAR_COHORT_FLYWHEEL_PINPOINT_APPLICATION_ID")
+    old, _ = runs.run(OLD, {ANN: 3}), runs.run(LATER, {BOB: 3})
+    folder = old["checked"]["segment"]["s3_key"].replace("segments/", "contacts/")
+    runs.client("s3").put_object(Bucket=runs.config.import_bucket, Key=f"{folder}0000_0.csv", Body=b"emailAddress\n")
+    found = clean_up("ses", dry_run=False)
+    assert (found["segments"], found["recipients"], found["objects"]) == (0, 0, 5)
+    assert old["plan"]["name"] in runs.segments()
+    assert of(runs, old["plan"]["name"]) == set()
+
+
+def test_a_param_that_is_none_is_refused_before_anything_is_read(runs: Runs, clean_up: CleanUp) -> None:
+    with pytest.raises(AirflowFailException, match="this DAG has no param dry_rum"):
+        clean_up(dry_rum=False)
+
+
+def test_an_answer_of_pinpoint_that_is_no_not_found_stops_it(runs: Runs, clean_up: CleanUp, pinpoint: Any) -> None:
+    runs.run(OLD, {ANN: 3})
+    runs.run(LATER, {BOB: 3})
+    pinpoint(refuse={"code": "ForbiddenException", "status": 403, "operations": ["DeleteEndpoint"]})
+    with pytest.raises(AirflowFailException, match="AWS answered DeleteEndpoint with ForbiddenException"):
+        clean_up(dry_run=False)
+    pinpoint(refuse=None)
+    assert endpoint(runs, ANN)
+    assert clean_up(dry_run=False)["recipients"] == 1
+    assert endpoint(runs, ANN) is None
+    assert runs.claims() == {}
+
+
+def test_the_page_starts_the_two_dags_by_airflow_and_by_mwaa_alike(airflow_env: Any) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    page = (ROOT / "docs" / "cleanup.md").read_text(encoding="utf-8")
+    for name in ("cohort_cleanup", "cohort_erasure"):
+        params = DagBag(ROOT / "dags" / f"{name}.py").dags[name].params
+        by_airflow = re.findall(rf"airflow dags trigger {name}(?: --conf '(.+)')? +#", page)
+        by_mwaa = re.findall(rf"--path /dags/{name}/dagRuns (?:\\\n  )?--body '(.+)'", page)
+        confs = [json.loads(conf or "{}") for conf in by_airflow]
+        asked = [json.loads(body) for body in by_mwaa]
+        assert [body.get("conf", {}) for body in asked] == confs
+        assert [body["logical_date"] for body in asked] == [None, None]
+        assert all(conf.keys() <= params.keys() for conf in confs)
+        assert [(dict(params) | conf)["dry_run"] for conf in confs] == [True, False]
+        assert f"--method PATCH --path /dags/{name} --body '{{\"is_paused\": false}}'" in page

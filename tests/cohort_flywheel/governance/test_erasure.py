@@ -1,0 +1,256 @@
+"""A player found in a file, taken out of it, and known again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cohort_flywheel.destinations.pinpoint import layout as pinpoint
+from cohort_flywheel.destinations.ses import layout as ses
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.governance.erasure import (
+    MAX_PLAYERS,
+    Found,
+    Tombstones,
+    WithoutErased,
+    kind_of,
+    look,
+    read_players,
+    tombstone,
+)
+from cohort_flywheel.segment.contacts import Contact, Reject
+from cohort_flywheel.segment.members import Member, Members, Vertex, write_extract
+from cohort_flywheel.segment.segment_file import write_segment
+from cohort_flywheel.segment.snapshot import Header, SnapshotFile, read_vertices
+from tests.cohort_flywheel.conftest import NEWEST
+
+ANN, BOB, ZOË = "ann", 'bo"b, \\ Ⅷ', "Zoë"
+SALT = b"salt" * 8
+
+
+# --- the list
+
+
+def test_a_list_is_a_player_a_line() -> None:
+    assert read_players([b"\xef\xbb\xbfbob", b"", b"  ", "Zoë\r".encode(), b"bob", b"an n"]) == [ZOË, "an n", "bob"]
+
+
+def test_a_line_of_json_has_what_a_plain_one_cannot() -> None:
+    quoted = [b'" ann"', b'"ann\\u0020"', b'"a\\nb"', b'"\\"ann\\""']
+    assert read_players(quoted) == [" ann", '"ann"', "a\nb", "ann "]
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ([b"", b"  "], "erasure/players.txt names nobody: write a playerId a line into it"),
+        ([b'""'], "line 1 of erasure/players.txt begins with a quote and is no string of JSON"),
+        ([b"ann", b"\xff"], "line 2 of erasure/players.txt is not UTF-8"),
+        ([b"bob", b"ann "], "line 2 of erasure/players.txt has a blank at an end: take it out, or, where the playerId"),
+        ([b'"ann'], r'line 1 .* begins with a quote and is no string of JSON: write .* as "\\"…"$'),
+        ([b'"ann", "bob"'], "line 1 of erasure/players.txt begins with a quote and is no string of JSON"),
+        ([rb'"ann\ud800"'], "line 1 of erasure/players.txt begins with a quote and is no string of JSON"),
+        ([str(n).encode() for n in range(MAX_PLAYERS + 1)], "names 1,001 players, and 1,000 at most are erased"),
+    ],
+)  # fmt: skip
+def test_a_list_that_is_none_is_refused_without_its_text(lines: list[bytes], sentence: str) -> None:
+    with pytest.raises(FlywheelError, match=sentence) as raised:
+        read_players(lines)
+    assert "ann" not in str(raised.value)
+
+
+# --- tombstones
+
+
+def test_a_tombstone_is_known_by_its_salt_alone() -> None:
+    assert tombstone(SALT, ANN) == tombstone(SALT, ANN)
+    assert len({tombstone(SALT, ANN), tombstone(SALT, BOB), tombstone(b"other" * 6, ANN)}) == 3
+    erased = Tombstones(SALT, [tombstone(SALT, ANN)])
+    assert ANN in erased
+    assert BOB not in erased
+
+
+def test_an_erased_players_vertices_are_left_out_and_counted(tmp_path: Path) -> None:
+    with Members(tmp_path, direction="above", threshold=2) as members:
+        taker = WithoutErased(members, Tombstones(SALT, [tombstone(SALT, ANN)]))
+        taker.add([Vertex(ANN, 9)])
+        taker.clear()  # a read that broke begins again
+        assert taker.left_out == 0
+        taker.add(iter([Vertex(ANN, 3), Vertex(BOB, 3), Vertex(None, 3), Vertex(ANN, 0)]))
+        assert taker.left_out == 2
+        assert list(members) == [Member(BOB, 3)]
+        assert members.counts()["vertices_read"] == 2
+
+
+def test_where_nobody_was_erased_nobody_is_asked_for() -> None:
+    """The very vertices are handed on: it costs nothing a player."""
+    given: list[Any] = []
+
+    class Taker:
+        clear, add = given.clear, given.append
+
+    vertices = [Vertex(ANN, 3)]
+    WithoutErased(Taker(), None).add(vertices)
+    assert given[0] is vertices
+
+
+# --- files
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("snapshots/ea_atrisk/2026-11-22_00-00-00/0123.jsonl", "snapshot"),
+        ("snapshots/ea_atrisk/2026-11-22_00-00-00/final.json", None),
+        ("export/n.json", "extract"),
+        ("dry_run/export/n.json", "extract"),
+        ("dropped/team/any.json", "extract"),
+        ("staged/n.json", "extract"),
+        ("dry_run/staged/n.json", "extract"),
+        ("staged/n/0000_ab.csv", "file of rows"),
+        ("dry_run/staged/n/0000_ab.csv", "file of rows"),
+        ("segments/n_ab/0000.csv", "file of rows"),
+        ("rejects/n/0000.csv", "file of rows"),
+        ("dry_run/rejects/n/0000.csv", "file of rows"),
+        ("contacts/n_ab/0000_ab.csv", "import file"),
+        ("memberships/customer_profiles/domain/ea_atrisk_2.txt", "membership"),
+        ("sends/template/n.jsonl", "send ledger"),
+        ("launches/n/in_doubt.txt", "list of a launch"),
+        ("launches/n/000001_1.outcome.json", "batch of a launch"),
+        ("reports/n/d__1.json", None),
+        ("dry_run/reports/n/d__1.json", None),
+        ("results/ea_atrisk/2/x.json", None),
+        ("do_not_contact.txt", None),
+    ],
+)
+def test_a_key_tells_in_which_kind_of_file_a_player_may_be(key: str, kind: str | None) -> None:
+    assert kind_of(key) == kind
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> tuple[Path, Path]:
+    return tmp_path / "file", tmp_path / "rest"
+
+
+def snapshot(path: Path, vertices: list[Vertex], required: list[str]) -> bytes:
+    header = Header(
+        cohort="ea_atrisk", as_of=NEWEST, property="ea_atrisk", direction="above", floor=0, required=required,
+        read_at=NEWEST,
+    )  # fmt: skip
+    file = SnapshotFile(path, header)
+    file.add(vertices)
+    file.close()
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("required", [[], ["status"]])
+def test_a_snapshot_is_as_if_they_had_never_been_in_it(paths: tuple[Path, Path], required: list[str]) -> None:
+    path, rest = paths
+    everybody = [Vertex(name, 3, {"status": [ANN]}) for name in (ANN, "anna", BOB, None, ZOË, ANN)]
+    others = [vertex for vertex in everybody if vertex.player_id not in (ANN, ZOË)]
+    expected = snapshot(path, others, required)
+    snapshot(path, everybody, required)
+    assert look("snapshot", path, [ANN, ZOË], [], rest) == Found(3)
+    assert rest.read_bytes() == expected
+    assert [v.player_id for v in read_vertices(rest.read_bytes().splitlines(), "here")] == ["anna", BOB, None]
+    snapshot(path, everybody, required)
+    assert look("snapshot", path, [BOB], [], rest) == Found(1)
+
+
+def contact(player: str) -> Contact:
+    attributes = {"FirstName": 'Jo "J", Jr.', "LastName": "", "FavoriteRole": "Tank"}
+    return Contact(player, f"{player[:2]}@Example.com", attributes)
+
+
+@pytest.mark.parametrize("layout", [pinpoint, ses])
+def test_a_segment_file_and_rejects_lose_their_rows_and_no_other_byte(paths: tuple[Path, Path], layout: Any) -> None:
+    path, rest = paths
+    columns = list(contact(ANN).attributes)
+    rejected = [Reject(BOB, "no_record"), Reject("x\n\ry", "bad_value", "a")]
+    everybody = [contact(ANN), contact("anna"), contact(ZOË), *rejected]
+
+    def written(judged: list[Any]) -> tuple[bytes, bytes]:
+        rejects = path.with_name("rejects")
+        write_segment(judged, columns, layout, path, rejects)
+        return path.read_bytes(), rejects.read_bytes()
+
+    rows, _ = written([contact("anna"), contact(ZOË)])
+    _, rejects = written(rejected[1:])
+    written(everybody)
+    assert look("file of rows", path, [ANN, BOB], [], rest) == Found(1, frozenset([(ANN, "an@Example.com")]))
+    assert rest.read_bytes() == rows
+    assert look("file of rows", path.with_name("rejects"), [ANN, BOB], [], rest) == Found(1)
+    assert rest.read_bytes() == rejects
+    assert look("file of rows", path.with_name("rejects"), ["x\n\ry"], [], rest) == Found(1)
+
+
+def test_an_import_file_has_addresses_alone(paths: tuple[Path, Path]) -> None:
+    path, rest = paths
+    header, row = "emailAddress,unsubscribeAll\n", "{}@Example.com,false\n"
+    path.write_text(header + row.format("Ann") + row.format("bob"))
+    addresses = [(ANN, "aNN@example.com")]
+    assert look("import file", path, [ANN], addresses, rest) == Found(1, frozenset([("", "Ann@Example.com")]))
+    assert rest.read_text() == header + row.format("bob")
+
+
+def test_a_file_of_others_keeps_its_bytes_whatever_they_are(paths: tuple[Path, Path]) -> None:
+    path, rest = paths
+    for content in (b"", b"x", b"a,b\n\xff,2\n", b"playerId,a\nb\xff,1\n"):
+        path.write_bytes(content)
+        assert look("file of rows", path, [ANN], [(ANN, "a@b.c")], rest) == Found(0)
+
+
+def test_an_extract_names_players_whoever_wrote_it(paths: tuple[Path, Path]) -> None:
+    path, rest = paths
+    with path.open("wb") as file:
+        write_extract([Member("anna", 3), Member(BOB, 3), Member(ZOË, 3)], "ea_atrisk", file)
+    assert look("extract", path, [ANN], [], rest) == Found(0)
+    assert look("extract", path, [ANN, BOB, ZOË], [], rest) == Found(2)
+    path.write_text(json.dumps([{"playerId": [ZOË]}], indent=4))  # with \u00eb
+    assert look("extract", path, [ZOË], [], rest) == Found(1)
+    path.write_bytes(b"")
+    assert look("extract", path, [ZOË], [], rest) == Found(0)
+    assert not rest.exists()
+
+
+@pytest.mark.parametrize(
+    ("player", "written"),
+    [
+        (ANN, r"\u0061nn"),
+        (ANN, r"\u0061\u006E\u006e"),
+        ("a/n", r"a\/n"),
+        ("a/n", "a/n"),
+        (BOB, r"bo\u0022b, \u005c \u2167"),
+        ("😀", r"\ud83d\ude00"),
+        (" ann ", " ann "),
+        ("a\tn", r"a\tn"),
+        ("a\\", r"a\\"),
+    ],
+)
+def test_an_extract_names_players_by_whatever_escapes(paths: tuple[Path, Path], player: str, written: str) -> None:
+    path, rest = paths
+    record = f'[{{"playerId": ["{written}"], "ea_atrisk": [3]}}, {{"playerId": ["\\u0062", "joann"]}}]'
+    assert json.loads(record)[0]["playerId"] == [player]
+    for text in (record, f'a dropped file with a quote " of its own, {record[:-20]}', f"\\\\{record}"):
+        path.write_text(text, encoding="utf-8")
+        assert look("extract", path, [player, "nobody", "ann nn"], [], rest) == Found(1), text
+
+
+@pytest.mark.parametrize("kind", ["membership", "send ledger", "list of a launch"])
+def test_a_membership_and_a_send_ledger_are_a_player_a_line(paths: tuple[Path, Path], kind: str) -> None:
+    path, rest = paths
+    path.write_text('{"upload": 1}\nann\nanna\njoann\n')
+    assert look(kind, path, [ANN], [], rest) == Found(1)
+    assert rest.read_text() == '{"upload": 1}\nanna\njoann\n'
+
+
+def test_a_batch_of_a_launch_has_players_in_its_lists(paths: tuple[Path, Path]) -> None:
+    path, rest = paths
+    written = {"sent": 2, "try": ANN, "left": [ANN, "anna"], "refused": {"MessageRejected": ["joann", ANN]}}
+    path.write_text(json.dumps(written))
+    assert look("batch of a launch", path, [ANN], [], rest) == Found(2)
+    others = written | {"left": ["anna"], "refused": {"MessageRejected": ["joann"]}}
+    assert rest.read_text() == json.dumps(others, indent=2, sort_keys=True)  # as put_json has it

@@ -1,0 +1,343 @@
+"""After an erasure no byte of the player is in any version of any object, nor at the destination, nor comes back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
+from cohort_flywheel.destinations.pinpoint.operators import PinpointCreateImportJobOperator
+from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
+from cohort_flywheel.governance.erasure import PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER
+from cohort_flywheel.governance.erasure_operator import CohortErasureOperator
+from cohort_flywheel.hooks.s3 import put_instead
+from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.names import endpoint_id
+from local.sample import KNOWN
+from tests.cohort_flywheel.conftest import NEWEST
+from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import Domain
+from tests.cohort_flywheel.destinations.ses.ses_account import Account
+from tests.cohort_flywheel.whole_runs import Runs
+
+#: In no other name, digest or header: their bytes can be looked for.
+ANN, BOB, CYD = "Ann-4711", "Bob-4712", "Cyd-4713"
+MEMBERSHIP, LEDGER = "memberships/customer_profiles/domain/ea_atrisk_2.txt", "sends/template/n.jsonl"
+BATCH = "launches/n/000001_1.intents.json"
+YESTERDAY = NEWEST - timedelta(days=1)
+
+Erase = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
+    made = Runs(request)
+    made.add_contacts(ANN, BOB)
+    yield made
+    made.remove_all()
+
+
+def its(context: Any, **params: Any) -> Any:
+    known = {"dry_run": True}
+    found = context(params, task_id="erase", dag_id="cohort_erasure", run_id="manual__erasure")
+    return found | {"params": known | params, "dag": SimpleNamespace(params=known)}
+
+
+@pytest.fixture
+def erase(runs: Runs, context: Any) -> Erase:
+    """Runs the task: `erase(ANN, dry_run=False)`; without a player the list stays as it is."""
+
+    def run(*players: str, destination: str = "pinpoint", **params: Any) -> dict[str, Any]:
+        if players:
+            put(runs, PLAYERS_KEY, "".join(f"{player}\n" for player in players))
+        return CohortErasureOperator(task_id="erase", destination=destination).execute(its(context, **params))
+
+    return run
+
+
+def put(runs: Runs, key: str, text: str, bucket: str = "state_bucket") -> None:
+    runs.client("s3").put_object(Bucket=getattr(runs.config, bucket), Key=key, Body=text.encode())
+
+
+def read(runs: Runs, bucket: str, key: str) -> str:
+    return str(runs.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+
+
+def endpoint(runs: Runs, player: str) -> Any:
+    return runs.endpoint(endpoint_id(CHANNEL, player))
+
+
+def names(runs: Runs, player: str) -> bool:
+    return player.lower() in runs.bodies().decode().lower()
+
+
+@pytest.fixture
+def history(runs: Runs) -> dict[str, Any]:
+    """Two days with Ann and Bob, a dry run, an earlier read of the graph, earlier versions, and a deleted object."""
+    everybody = {ANN: 3, BOB: 3, CYD: 3}  # Cyd has no record, and so is a reject
+    runs.kept(YESTERDAY, everybody, minutes=1)
+    yesterday = runs.run(YESTERDAY, everybody)
+    newest = runs.run(NEWEST, everybody)
+    runs.run(NEWEST, everybody, dry_run=True, threshold=1)
+    s3, rejects = runs.client("s3"), newest["checked"]["segment"]["rejects_key"] + "0000.csv"
+    put(runs, rejects, read(runs, runs.config.state_bucket, rejects))
+    s3.delete_object(Bucket=runs.config.export_bucket, Key=yesterday["extract"]["s3_key"])
+    put(runs, "dropped/team/all.json", json.dumps([{"playerId": [ANN]}, {"playerId": [BOB]}]), "export_bucket")
+    put(runs, "contacts/n_0123456789abcdef/0000_0.csv", f"emailAddress\n{ANN}@Example.com\nx@y.z\n", "import_bucket")
+    for key in (MEMBERSHIP, LEDGER):
+        put(runs, key, f'{{"about": 1}}\n{ANN}\n{BOB}\n')
+    put(runs, BATCH, json.dumps({"player_ids": [ANN, BOB]}))
+    return newest
+
+
+def test_no_byte_of_an_erased_player_is_left_anywhere(
+    runs: Runs, erase: Erase, history: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    runs.opt_out(endpoint_id(CHANNEL, ANN))
+    before = {(version.key, version.id) for version in runs.versions()}
+    dry = erase(ANN)
+    said = capfd.readouterr().out
+    for kind in (
+        "snapshot",
+        "extract",
+        "file of rows",
+        "import file",
+        "membership",
+        "send ledger",
+        "batch of a launch",
+        "endpoint",
+    ):
+        assert f"\n{kind}  " in said, kind
+    assert (dry["players"], dry["at_destination"], dry["stays"]) == (1, 1, 0)
+    after = {(version.key, version.id) for version in runs.versions()}
+    assert {key for key, _ in after - before} == {PLAYERS_KEY}, "a dry run changes nothing"
+    assert endpoint(runs, ANN)
+
+    assert erase(dry_run=False) == dry
+    assert not names(runs, ANN)
+    assert endpoint(runs, ANN) is None
+    assert endpoint(runs, BOB)
+    assert PLAYERS_KEY not in runs.keys()  # noqa: SIM118 - a method of ours
+    assert not names_in_log(said + capfd.readouterr().out, ANN, BOB)
+
+    # and everybody else is where they were
+    state = runs.config.state_bucket
+    assert [v.player_id for v in runs.state.vertices(history["extract"]["snapshot_key"])] == [BOB, CYD]
+    (part,) = history["checked"]["segment"]["parts"]
+    rows = list(csv.DictReader(io.StringIO(read(runs, runs.config.import_bucket, part["s3_key"]))))
+    assert [row["User.UserId"] for row in rows] == [BOB]
+    rejects = read(runs, state, history["checked"]["segment"]["rejects_key"] + "0000.csv")
+    assert rejects == f"playerId,reason,column\r\n{CYD},no_record,\r\n"
+    assert json.loads(read(runs, state, BATCH)) == {"player_ids": [BOB]}
+    assert read(runs, state, MEMBERSHIP) == read(runs, state, LEDGER) == f'{{"about": 1}}\n{BOB}\n'
+    assert read(runs, runs.config.import_bucket, "contacts/n_0123456789abcdef/0000_0.csv") == "emailAddress\nx@y.z\n"
+    extracts = ("export/", "dropped/", "dry_run/export/")
+    assert not [v.key for v in runs.versions() if v.key.startswith(extracts) and not v.is_marker]
+
+
+def names_in_log(text: str, *players: str) -> list[str]:
+    return [player for player in players if player.lower() in text.lower()]
+
+
+def test_an_erased_player_never_comes_back(runs: Runs, erase: Erase, extracted: Any) -> None:
+    """The graph still has them, and so may a snapshot that somebody restored."""
+    runs.run(YESTERDAY, {ANN: 3, BOB: 3})
+    erase(ANN, dry_run=False)
+    again = runs.run(NEWEST, {ANN: 3, BOB: 3})
+    assert (again["extract"]["vertices_read"], again["extract"]["vertices_erased"]) == (2, 1)
+    assert (again["extract"]["vertices"], again["extract"]["members"]) == (1, 1)
+    assert endpoint(runs, ANN) is None
+    name = again["plan"]["name"]
+    (key,) = [key for key in runs.keys() if key.startswith(f"reports/{name}/")]  # noqa: SIM118 - a method of ours
+    report = json.loads(read(runs, runs.config.state_bucket, key))
+    assert (report["extract"]["vertices_erased"], report["faults"]) == (1, [])
+
+
+def test_a_read_of_the_graph_leaves_them_out_of_snapshot_and_extract(
+    runs: Runs, erase: Erase, planned: Any, extracted: Any
+) -> None:
+    before = extracted(planned())
+    assert before["vertices_erased"] == 0
+    erase(next(iter(KNOWN)), "msmith", dry_run=False)  # who is two vertices
+    runs.remove_snapshots()
+    after = extracted(planned())
+    assert (after["vertices_erased"], after["vertices_read"]) == (3, before["vertices_read"])
+    assert after["members"] == before["members"] - 2
+    assert after["snapshot_key"] != before["snapshot_key"]
+    text = runs.bodies()
+    assert b'"wayne96"' not in text
+    assert b'"msmith"' not in text
+    assert b'"xortiz"' in text
+
+
+def test_tombstones_tell_nobody_and_are_put_once(runs: Runs, erase: Erase) -> None:
+    erase(ANN, BOB, dry_run=False)
+    salt = read(runs, runs.config.state_bucket, SALT_KEY)
+    first = {key for key in runs.keys() if key.startswith(TOMBSTONES_FOLDER)}  # noqa: SIM118 - a method of ours
+    assert len(first) == 2
+    assert not names_in_log(" ".join(first) + salt, ANN, BOB)
+    erase(BOB, dry_run=False)
+    assert {key for key in runs.keys() if key.startswith(TOMBSTONES_FOLDER)} == first  # noqa: SIM118 - a method of ours
+    assert read(runs, runs.config.state_bucket, SALT_KEY) == salt
+
+
+def test_in_buckets_without_versions(runs: Runs, erase: Erase) -> None:
+    for bucket in runs.buckets:
+        runs.client("s3").put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+    newest = runs.run(NEWEST, {ANN: 3, BOB: 3})
+    erase(ANN, dry_run=False)
+    assert not names(runs, ANN)
+    assert [v.player_id for v in runs.state.vertices(newest["extract"]["snapshot_key"])] == [BOB]
+
+
+def test_the_do_not_contact_list_is_the_studios_to_edit(
+    runs: Runs, erase: Erase, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put(runs, "do_not_contact.txt", f"{ANN}\n{ANN}@EXAMPLE.com\nbob@example.com\n")
+    runs.run(NEWEST, {BOB: 3})
+    found = erase(ANN, dry_run=False)
+    assert found["stays"] == 2
+    assert "yours to take out: the tombstone is enough" in capfd.readouterr().out
+    assert ANN in read(runs, runs.config.state_bucket, "do_not_contact.txt")
+
+
+def test_while_a_run_is_at_work_nothing_is_taken_out_but_no_later_one_takes_them_in(
+    runs: Runs, context: Any, extracted: Any
+) -> None:
+    newest = runs.run(NEWEST, {ANN: 3, BOB: 3})
+    put(runs, PLAYERS_KEY, f"{ANN}\n")
+    hold(runs.state, "claims/one.json", "one", context(run_id="scheduled__1"))
+    me = its(context, dry_run=False)
+    me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
+    with pytest.raises(AirflowFailException, match="run scheduled__1 of DAG cohort_to_segment is running") as raised:
+        CohortErasureOperator(task_id="erase", destination="pinpoint").execute(me)
+    assert "Outside: 1 tombstones were put" in str(raised.value)
+    assert names(runs, ANN)
+    assert extracted(newest["plan"])["vertices_erased"] == 1
+    me["ti"].runs["cohort_to_segment", "scheduled__1"] = "success"
+    CohortErasureOperator(task_id="erase", destination="pinpoint").execute(me)
+    assert not names(runs, ANN)
+
+
+@pytest.fixture
+def begins(request: pytest.FixtureRequest, runs: Runs, context: Any) -> Iterator[Callable[..., str]]:
+    """Begins a job of a run that has failed since: `begins("ses", seconds=60)` gives its id."""
+    fixture = request.getfixturevalue
+    made: list[Any] = []
+
+    def pinpoint(seconds: float) -> str:
+        fixture("pinpoint")(import_seconds=seconds)
+        key, row = "segments/another/0000.csv", f"EMAIL,x@example.com,{endpoint_id(CHANNEL, ANN)}\n"
+        put(runs, key, f"ChannelType,Address,Id\n{row}", "import_bucket")
+        made = PinpointCreateImportJobOperator(
+            task_id="create", application_id=runs.seeded.application_id, role_arn=runs.seeded.role_arn,
+            s3_url=f"s3://{runs.config.import_bucket}/{key}", segment_name="another",
+        ).execute({})  # fmt: skip
+        return str(made["job_id"])
+
+    def ses(seconds: float) -> str:
+        made.append(Account(fixture("servers"), runs.config))
+        made[-1].control(import_seconds=seconds)
+        (job_id,) = made[-1].create(made[-1].segment("one", [f"{ANN}@example.com"]), context())["job_ids"]
+        return str(job_id)
+
+    def customer_profiles(seconds: float) -> str:
+        made.append(Domain(fixture("servers"), runs.config))
+        made[-1].control(job_seconds=seconds)
+        (job_id,) = made[-1].create(made[-1].segment("one", [ANN]), context())["job_ids"]
+        return str(job_id)
+
+    by_name = {"pinpoint": pinpoint, "ses": ses, "customer_profiles": customer_profiles}
+    yield lambda destination, seconds: by_name[destination](seconds)
+    for each in made:
+        each.control(reset=True)
+
+
+@pytest.mark.parametrize("destination", ["pinpoint", "ses", "customer_profiles"])
+def test_a_job_that_outlives_its_run_is_waited_for(
+    runs: Runs, erase: Erase, begins: Callable[..., str], destination: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its run is not at work any more; and it would bring the player back."""
+    runs.run(NEWEST, {ANN: 3, BOB: 3})
+    job_id = begins(destination, seconds=60)
+    before = {version for version in runs.versions() if not version.key.startswith("erasure/")}
+    assert erase(ANN, destination=destination)["stays"] == 1
+    assert re.search(rf"{job_id} .* it has not ended: nothing is erased before", capfd.readouterr().out)
+    with pytest.raises(
+        AirflowFailException, match=rf"(import|upload) job {job_id} .* has not ended, .*: wait"
+    ) as raised:
+        erase(destination=destination, dry_run=False)
+    assert "Outside: 1 tombstones were put. Clearing this task is safe" in str(raised.value)
+    assert before == {version for version in runs.versions() if not version.key.startswith("erasure/")}
+    assert not names_in_log(str(raised.value), ANN)
+
+
+def test_a_job_that_a_run_left_behind_meanwhile_is_waited_for_too(
+    runs: Runs, erase: Erase, begins: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.run(NEWEST, {ANN: 3, BOB: 3})
+
+    jobs: list[str] = []
+
+    def and_a_run_imports_and_dies(*arguments: Any) -> None:
+        put_instead(*arguments)
+        jobs.extend([begins("pinpoint", seconds=8)] if not jobs else ())
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cohort_flywheel.governance.erasure_operator.put_instead", and_a_run_imports_and_dies)
+        with pytest.raises(AirflowFailException, match="import job .* has not ended"):
+            erase(ANN, dry_run=False)
+    assert PLAYERS_KEY in runs.keys()  # noqa: SIM118 - a method of ours
+    PinpointImportJobSensor(
+        task_id="wait", application_id=runs.seeded.application_id, job_id=jobs[0], poke_interval=0.2,
+        max_attempts=300, deferrable=False,
+    ).execute({})  # fmt: skip
+    assert endpoint(runs, ANN), "the job has made it anew"
+    erase(dry_run=False)
+    assert endpoint(runs, ANN) is None
+
+
+def test_what_was_put_meanwhile_is_found_out_and_the_next_try_ends_it(
+    runs: Runs, erase: Erase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = runs.run(NEWEST, {ANN: 3, BOB: 3})
+    body = read(runs, runs.config.state_bucket, newest["extract"]["snapshot_key"])
+
+    def and_somebody_restores_another(*arguments: Any) -> None:
+        put_instead(*arguments)
+        put(runs, "snapshots/ea_atrisk/2026-01-01_00-00-00/0.jsonl", body)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cohort_flywheel.governance.erasure_operator.put_instead", and_somebody_restores_another)
+        with pytest.raises(AirflowException, match="a file that names them was put meanwhile: a later try"):
+            erase(ANN, dry_run=False)
+    assert names(runs, ANN)
+    erase(dry_run=False)
+    assert not names(runs, ANN)
+
+
+def test_a_destination_without_an_erase_says_so(runs: Runs, erase: Erase, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cohort_flywheel.destinations.pinpoint import destination as where
+
+    monkeypatch.delattr(where, "erase")
+    assert erase(ANN, CYD) == {"players": 2, "objects": 0, "at_destination": 0, "stays": 2}
+
+
+@pytest.mark.parametrize(
+    ("players", "sentence"),
+    [("", "erasure/players.txt names nobody"), (None, "there is no s3://.*/erasure/players.txt: put the file there")],
+)
+def test_without_a_list_nothing_is_done(runs: Runs, erase: Erase, players: str | None, sentence: str) -> None:
+    if players is not None:
+        put(runs, PLAYERS_KEY, players)
+    with pytest.raises(AirflowFailException, match=sentence) as raised:
+        erase(dry_run=False)
+    assert "Outside: nothing was changed" in str(raised.value)

@@ -1,0 +1,256 @@
+"""One run at a time works on a name: the second waits for the first's end, and a run that is gone blocks nobody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk.api.datamodels._generated import DagRunState
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.lock_store import claim_file, claim_name, hold, this_run, word
+from cohort_flywheel.runs.state_store import State
+from tests.cohort_flywheel.conftest import NEWEST
+
+KEY, NAME = "claims/n.json", "n"
+FIRST = {"dag_id": "cohort_to_segment", "run_id": "scheduled__1"}
+
+
+def holder(state: State) -> Any:
+    found = state.claim(KEY)
+    return found[0] if found else None
+
+
+@pytest.fixture
+def second(context: Any, state: State) -> Any:
+    """The context of a run that comes after FIRST took the name."""
+    state.take(KEY, FIRST, None)
+    return context(run_id="manual__2")
+
+
+def test_a_free_name_is_taken(state: State, context: Any) -> None:
+    hold(state, KEY, NAME, context(run_id="manual__2"))
+    assert holder(state) == {"dag_id": "cohort_to_segment", "run_id": "manual__2"}
+
+
+@pytest.mark.parametrize("at_work", ["queued", "running", DagRunState.QUEUED, DagRunState.RUNNING])
+def test_who_comes_second_stops_and_names_the_first(state: State, second: Any, at_work: str) -> None:
+    second["ti"].runs["cohort_to_segment", "scheduled__1"] = at_work
+    with pytest.raises(
+        FlywheelError, match=f"run scheduled__1 of DAG cohort_to_segment is {word(at_work)} and makes the"
+    ):
+        hold(state, KEY, NAME, second)
+    assert holder(state) == FIRST
+
+
+@pytest.mark.parametrize("ended", ["failed", "success", DagRunState.FAILED])
+def test_a_run_that_ended_blocks_nobody(state: State, second: Any, ended: str) -> None:
+    second["ti"].runs["cohort_to_segment", "scheduled__1"] = ended
+    hold(state, KEY, NAME, second)
+    assert holder(state) == this_run(second)
+
+
+def test_a_run_that_was_deleted_blocks_nobody(state: State, second: Any) -> None:
+    hold(state, KEY, NAME, second)
+    assert holder(state) == this_run(second)
+
+
+def test_a_run_keeps_its_own_claim_on_a_retry_and_asks_for_nobody(state: State, context: Any) -> None:
+    mine = context(run_id="manual__2")
+    mine["ti"].runs["cohort_to_segment", "manual__2"] = "running"
+    for _ in range(3):
+        hold(state, KEY, NAME, mine)
+    assert holder(state) == this_run(mine)
+
+
+def test_a_run_of_another_dag_of_ours_is_kept_apart_by_its_dag(state: State, context: Any) -> None:
+    """Two DAGs may well have runs of one id: the scheduler's have the same at the same midnight."""
+    state.take(KEY, FIRST, None)
+    own = context(dag_id="cohort_to_segment__ea_atrisk", run_id="scheduled__1")
+    own["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
+    with pytest.raises(FlywheelError, match="run scheduled__1 of DAG cohort_to_segment is running"):
+        hold(state, KEY, NAME, own)
+    own["ti"].runs = {("cohort_to_segment__ea_atrisk", "scheduled__1"): "running"}
+    hold(state, KEY, NAME, own)  # the other's run was deleted; its own being at work is no obstacle
+    assert holder(state) == {"dag_id": "cohort_to_segment__ea_atrisk", "run_id": "scheduled__1"}
+
+
+def test_of_two_that_take_over_at_once_one_tries_later(
+    state: State, second: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = {"dag_id": "cohort_to_segment", "run_id": "manual__3"}
+
+    def meanwhile(dag_id: str, run_id: str) -> str:
+        found = state.claim(KEY)
+        assert found is not None
+        assert state.take(KEY, third, found[1])
+        return "failed"
+
+    monkeypatch.setattr(second["ti"], "get_dagrun_state", meanwhile)
+    with pytest.raises(AirflowException, match="another run has just begun to work on n: a later try") as raised:
+        hold(state, KEY, NAME, second)
+    assert not isinstance(raised.value, AirflowFailException)
+    assert holder(state) == third
+
+
+def answer(error: ErrorType, **detail: Any) -> AirflowRuntimeError:
+    return AirflowRuntimeError(ErrorResponse(error=error, detail=detail))
+
+
+#: What the supervisor answers when the API server was not asked, or did not say that the run is not there.
+NOT_AN_ANSWER = {
+    "500": answer(
+        ErrorType.API_SERVER_ERROR, status_code=500, message="Server returned error", detail={"detail": "boom"}
+    ),
+    "no connection": answer(
+        ErrorType.API_SERVER_ERROR, status_code=None, message="[Errno 111] Connection refused",
+        exception_type="ConnectError",
+    ),
+    "refused": answer(ErrorType.PERMISSION_DENIED, status_code=403, message="Invalid auth token"),
+    "something else": answer(ErrorType.GENERIC_ERROR),
+}  # fmt: skip
+LOOKS_LIKE_ONE = {
+    # httpx's text where a proxy, and not the API server, answers (its body is no JSON)
+    "a proxy's 404": answer(
+        ErrorType.API_SERVER_ERROR, status_code=None, exception_type="HTTPStatusError",
+        message="Client error '404 Not Found' for url 'http://lb/execution/dag-runs/cohort_to_segment/scheduled__1/state'",
+    ),
+    "a 503 for a DAG of an unlucky name": answer(
+        ErrorType.API_SERVER_ERROR, status_code=None, exception_type="HTTPStatusError",
+        message="Server error '503 Service Unavailable' for url 'http://lb/execution/dag-runs/not_found/r/state'",
+    ),
+    "a connection of Airflow's that is not there": answer(ErrorType.CONNECTION_NOT_FOUND, conn_id="aws_default"),
+}  # fmt: skip
+
+
+#: FastAPI's own 404: this server does not know the question, so it says nothing of the run.
+NO_SUCH_ROUTE = answer(ErrorType.API_SERVER_ERROR, status_code=404, message="Not Found", detail={"detail": "Not Found"})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(pytest.param(error, id=name) for name, error in NOT_AN_ANSWER.items()),
+        *(pytest.param(error, id=name) for name, error in LOOKS_LIKE_ONE.items()),
+        pytest.param(NO_SUCH_ROUTE, id="an API server without the route"),
+    ],
+)
+def test_an_answer_that_does_not_say_that_the_run_is_gone_takes_nothing_over(
+    state: State, second: Any, monkeypatch: pytest.MonkeyPatch, error: AirflowRuntimeError
+) -> None:
+    def get_dagrun_state(dag_id: str, run_id: str) -> str:
+        raise error
+
+    monkeypatch.setattr(second["ti"], "get_dagrun_state", get_dagrun_state)
+    with pytest.raises(AirflowRuntimeError):
+        hold(state, KEY, NAME, second)
+    assert holder(state) == FIRST
+
+
+# --- before a task ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def before_a_task(context: Any, planned: Any, state: State) -> Any:
+    plan = planned()
+    made = context(run_id="manual__2")
+    made["ti"].xcoms["plan", "return_value"] = plan
+    return made, plan
+
+
+def test_the_claim_is_that_of_the_plans_name(before_a_task: Any, state: State) -> None:
+    context, plan = before_a_task
+    claim_name(context)
+    found = state.claim("claims/ea_atrisk_2_2026-11-22_00-00-00.json")
+    assert found is not None
+    assert found[0] == this_run(context)
+    assert plan["claim_key"] == "claims/ea_atrisk_2_2026-11-22_00-00-00.json"
+
+
+def test_a_task_that_may_not_begin_has_its_last_line_and_is_not_tried_again(before_a_task: Any, state: State) -> None:
+    context, plan = before_a_task
+    state.take(plan["claim_key"], FIRST, None)
+    context["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
+    with pytest.raises(AirflowFailException) as raised:
+        claim_name(context)
+    text = str(raised.value)
+    assert "run scheduled__1 of DAG cohort_to_segment is running and makes the same result, ea_atrisk_2_2026" in text
+    assert "Outside: nothing was changed. Clearing this task is safe" in text
+
+
+def test_a_claim_that_cannot_be_judged_is_tried_again(
+    before_a_task: Any, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, plan = before_a_task
+    state.take(plan["claim_key"], FIRST, None)
+
+    def get_dagrun_state(dag_id: str, run_id: str) -> str:
+        raise NOT_AN_ANSWER["no connection"]
+
+    monkeypatch.setattr(context["ti"], "get_dagrun_state", get_dagrun_state)
+    with pytest.raises(AirflowException) as raised:
+        claim_name(context)
+    assert not isinstance(raised.value, AirflowFailException)
+
+
+# --- before a segment file is imported -------------------------------------------------------------------
+
+OF_THE_DAY = ("ea_atrisk", 2, NEWEST)
+
+
+def test_a_file_is_imported_by_the_run_that_holds_its_name(before_a_task: Any, state: State) -> None:
+    context, plan = before_a_task
+    claim_name(context)
+    state.put_result(*OF_THE_DAY, {"run": FIRST})  # of an earlier run, before this one began
+    claim_file(context)
+    found = state.claim(plan["claim_key"])
+    assert found and found[0] == this_run(context)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_file_is_stale_once_another_run_has_worked_on_the_name(
+    before_a_task: Any, state: State, verified: bool
+) -> None:
+    """Who is in it may have said no by the time at which the other file was written."""
+    context, plan = before_a_task
+    if verified:
+        state.put_result(*OF_THE_DAY, {"run": FIRST})
+    else:
+        state.take(plan["claim_key"], FIRST, None)
+    before = state.claim(plan["claim_key"])
+    for _ in range(2):  # a refusal takes nothing over
+        with pytest.raises(AirflowFailException) as raised:
+            claim_file(context)
+        text = str(raised.value)
+        assert "run scheduled__1 of DAG cohort_to_segment has worked on ea_atrisk_2_2026-11-22_00-00-00 since" in text
+        assert "clear enrich and what follows it" in text
+        assert state.claim(plan["claim_key"]) == before
+    claim_name(context)  # before enrich
+    claim_file(context)
+
+
+def test_a_file_is_stale_too_while_the_other_run_is_at_work(before_a_task: Any, state: State) -> None:
+    """To wait for its end would not help: what helps is refused until then."""
+    context, plan = before_a_task
+    state.take(plan["claim_key"], FIRST, None)
+    context["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
+    with pytest.raises(AirflowFailException, match="scheduled__1 .* has worked on .* since.*clear enrich and"):
+        claim_file(context)
+    with pytest.raises(AirflowFailException, match="is running and makes the same result"):
+        claim_name(context)  # before enrich
+
+
+def test_a_finished_run_may_be_cleared_from_its_import_on(before_a_task: Any, state: State) -> None:
+    context, _ = before_a_task
+    state.put_result(*OF_THE_DAY, {"run": this_run(context)})
+    claim_file(context)
+
+
+@pytest.mark.parametrize("other", [{"source": "live"}, {"dry_run": True}])
+def test_what_is_not_the_days_has_no_result_of_the_day(before_a_task: Any, state: State, other: dict[str, Any]) -> None:
+    context, plan = before_a_task
+    context["ti"].xcoms["plan", "return_value"] = plan | other
+    state.put_result(*OF_THE_DAY, {"run": FIRST})
+    claim_file(context)

@@ -1,0 +1,209 @@
+"""Somebody is told: the producers of a limit's stop, on-call of any other failure, and nobody of a player."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+from airflow.sdk import DAG, BaseNotifier
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.runs.notifications import TOLD, on_failure, tell
+from cohort_flywheel.segment.limits_operator import StoppedByLimitError
+
+STOPPED = StoppedByLimitError("n is outside the limits: 3 members. Outside: nothing was changed. Clearing is safe.")
+FAILED = AirflowFailException("the name is wrong: correct it. Outside: nothing was changed. Clear this task.")
+
+
+class Recorder(BaseNotifier):
+    """Keeps what it was told, rendered."""
+
+    template_fields = ("subject", "message")
+    told: ClassVar[list[tuple[str, str, str]]] = []
+
+    def __init__(self, to: str, subject: str = "{{ alert.subject }}", message: str = "{{ alert.message }}") -> None:
+        super().__init__()
+        self.to, self.subject, self.message = to, subject, message
+
+    def notify(self, context: Any) -> None:
+        self.told.append((self.to, self.subject, self.message))
+
+
+class Down(Recorder):
+    """A service that cannot be reached."""
+
+    def notify(self, context: Any) -> None:
+        raise ConnectionError(self.to)
+
+
+def target(to: str, notifier: type = Recorder, **arguments: Any) -> dict[str, Any]:
+    return {"notifier": f"{__name__}.{notifier.__name__}", "to": to, **arguments}
+
+
+NOTIFY = Notify(on_call=[target("on-call")], producers=[target("producers")])
+
+
+@pytest.fixture
+def told() -> Iterator[list[tuple[str, str, str]]]:
+    Recorder.told.clear()
+    yield Recorder.told
+    Recorder.told.clear()
+
+
+@pytest.fixture
+def failed(context: Any) -> Any:
+    """The context of a task that failed with an error."""
+
+    def make(error: BaseException, task_id: str = "check_limits", **run: Any) -> Any:
+        return context(task_id=task_id, run_id="manual__7", **run) | {
+            "exception": error,
+            "dag": DAG("a_dag", schedule=None),
+        }
+
+    return make
+
+
+def test_a_limits_stop_is_for_the_producers(told: Any, failed: Any) -> None:
+    on_failure(NOTIFY)(failed(STOPPED))
+    assert told == [(
+        "producers",
+        "Cohort Flywheel: stopped by limits: cohort_to_segment, check_limits",
+        "cohort_to_segment, run manual__7 was stopped by its limits in check_limits.\n\n"
+        f"{STOPPED}\n\nLog: http://localhost:8080/the-log\nWhat to do: docs/runbook.md",
+    )]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [FAILED, AirflowException("AWS answered PutObject with SlowDown. Outside: …")])
+def test_any_other_failure_is_for_on_call(told: Any, failed: Any, error: Exception) -> None:
+    on_failure(NOTIFY)(failed(error, "enrich"))
+    ((to, subject, message),) = told
+    assert (to, subject) == ("on-call", "Cohort Flywheel: failed: cohort_to_segment, enrich")
+    assert message.startswith("cohort_to_segment, run manual__7 failed in enrich.\n\n")
+    assert str(error) in message
+    assert "Log: http://localhost:8080/the-log" in message
+    assert "docs/runbook.md" in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("wayne96"),
+        ClientError({"Error": {"Code": "SlowDown", "Message": "wayne96@example.com"}}, "PutObject"),
+        None,
+    ],
+)
+def test_the_text_of_an_error_that_is_not_ours_is_left_out(told: Any, failed: Any, error: Any) -> None:
+    on_failure(NOTIFY)(failed(error))
+    ((to, subject, message),) = told
+    assert to == "on-call"
+    assert f"\n\n{type(error).__name__}: read the log\n\n" in message
+    assert "wayne96" not in subject + message
+
+
+def test_what_a_task_that_took_too_long_had_reached_is_told(told: Any, failed: Any) -> None:
+    on_failure(NOTIFY)(failed(AirflowTaskTimeout("the task took longer. Outside: a file was put. Clearing is safe.")))
+    assert "Outside: a file was put" in told[0][2]
+
+
+def test_the_registrys_own_words_are_rendered_around_it(told: Any, failed: Any) -> None:
+    words: dict[str, Any] = {"subject": "!! {{ alert.subject }} of {{ dag_run.run_id }}", "message": "nothing of it"}
+    on_failure(Notify(on_call=[target("on-call", **words)]))(failed(FAILED))
+    assert told[0][1] == "!! Cohort Flywheel: failed: cohort_to_segment, check_limits of manual__7"
+    assert told[0][2] == "nothing of it"
+
+
+def test_a_sentence_with_braces_is_text_and_no_template(told: Any, failed: Any) -> None:
+    on_failure(NOTIFY)(failed(AirflowFailException("write {{ dag_run.run_id }} instead")))
+    assert "write {{ dag_run.run_id }} instead" in told[0][2]
+
+
+def test_of_whom_was_told_is_known_to_the_report(told: Any, failed: Any) -> None:
+    context = failed(FAILED)
+    on_failure(NOTIFY)(context)
+    assert context["ti"].xcoms["check_limits", TOLD] is True
+
+
+def test_where_nobody_is_named_nobody_is_told(told: Any, failed: Any) -> None:
+    on_failure(Notify())(failed(FAILED))
+    on_failure(Notify(producers=[target("producers")]))(failed(FAILED))
+    on_failure(Notify(on_call=[target("on-call")]))(failed(STOPPED))
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        (target("x", Down), ConnectionError),
+        ({"notifier": "no.such.module.Notifier"}, ModuleNotFoundError),
+        ({"notifier": f"{__name__}.Nobody"}, AttributeError),
+        (target("x", colour="red"), TypeError),
+    ],
+)
+def test_a_target_that_is_down_silences_nobody_and_is_not_swallowed(
+    told: Any, failed: Any, broken: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        on_failure(Notify(on_call=[target("first"), broken, target("last")]))(failed(FAILED))
+    assert [to for to, _, _ in told] == ["first", "last"]
+
+
+def test_one_targets_context_is_not_the_nexts(told: Any, failed: Any) -> None:
+    """A notifier puts its own arguments into the context that it is given."""
+    context = failed(FAILED)
+    before = set(context)
+    tell([target("one", subject="mine"), target("two")], context, subject="theirs", message="m")
+    assert [subject for _, subject, _ in told] == ["mine", "theirs"]
+    assert set(context) == before
+
+
+# --- a real notifier -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def topic(airflow_env: Any, aws: Any) -> Any:
+    """An SNS topic with a queue behind it: its ARN, and what has arrived."""
+    sns, sqs = aws("sns"), aws("sqs")
+    arn = sns.create_topic(Name="on-call")["TopicArn"]
+    queue = sqs.create_queue(QueueName="on-call")["QueueUrl"]
+    queue_arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=queue_arn)
+
+    def arrived() -> list[dict[str, Any]]:
+        found = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", ())
+        return [json.loads(message["Body"]) for message in found]
+
+    yield arn, arrived
+    sns.delete_topic(TopicArn=arn)
+    sqs.delete_queue(QueueUrl=queue)
+
+
+def sns_target(arn: str) -> dict[str, Any]:
+    return {
+        "notifier": "airflow.providers.amazon.aws.notifications.sns.SnsNotifier", "target_arn": arn,
+        "subject": "{{ alert.subject }}", "message": "{{ alert.message }}",
+    }  # fmt: skip
+
+
+def test_sns_gets_the_subject_and_the_message(topic: Any, failed: Any) -> None:
+    arn, arrived = topic
+    on_failure(Notify(on_call=[sns_target(arn)]))(failed(FAILED))
+    (message,) = arrived()
+    assert message["Subject"] == "Cohort Flywheel: failed: cohort_to_segment, check_limits"
+    assert str(FAILED) in message["Message"]
+
+
+def test_a_topic_that_is_not_there_silences_no_other(topic: Any, failed: Any) -> None:
+    arn, arrived = topic
+    with pytest.raises(ClientError, match="NotFound"):
+        on_failure(Notify(on_call=[sns_target(arn + "-that-is-not-there"), sns_target(arn)]))(failed(FAILED))
+    assert len(arrived()) == 1
+
+
+def test_a_subject_is_as_short_as_sns_wants_it(told: Any, failed: Any) -> None:
+    """[SNS, Publish: Subject: "must be less than 100 characters long"]."""
+    on_failure(NOTIFY)(failed(FAILED, dag_id="cohort_to_segment__" + "c" * 100))
+    assert len(told[0][1]) < 100

@@ -1,0 +1,284 @@
+"""The plan: all that later tasks need, and where a dry run writes."""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pendulum
+import pytest
+
+from cohort_flywheel.campaign.settings import NONE
+from cohort_flywheel.config.cohorts import Cohort, Consent, ThresholdFrom
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.plan import check_extract, make_plan
+
+COHORT = Cohort.model_validate(
+    {
+        "name": "grumpy",
+        "description": "Players of ill repute.",
+        "property": "ea_reputation",
+        "direction": "below",
+        "threshold": -75,
+        "threshold_range": {"min": -100, "max": 0},
+        "floor": -50,
+        "require": {"status": "Active"},
+        "limits": {"min_members": 1, "max_members": 9, "max_change_percent": 50, "max_reject_percent": 30},
+        "daily": False,
+        "attributes": {"Level": "level"},
+        "include_score": False,
+        "consent": {"attribute": "ok", "opted_in": ["yes", True], "opted_out": ["no"], "silence": "opted_out"},
+    }
+)
+AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
+SETTINGS = {"export_bucket": "exports", "import_bucket": "imports", "state_bucket": "state", "other": "x"}
+
+
+PARAMS = {
+    "cohort": "grumpy", "threshold": None, "source": "auto", "dry_run": False, "extract_only": False,
+    "extract_uri": None, "override_limits": False, "override_reason": None,
+}  # fmt: skip
+URI = "s3://exports/dropped/theirs.json"
+
+
+def plan(
+    cohort: Cohort = COHORT,
+    settings: dict[str, str] = SETTINGS,
+    as_of: datetime = AS_OF,
+    run_type: str = "manual",
+    user: str | None = "ana",
+    extract_sha256: str | None = None,
+    campaign: dict[str, Any] = NONE,
+    **params: Any,
+) -> dict[str, Any]:
+    return make_plan(
+        cohort, params=PARAMS | params, as_of=as_of, run_type=run_type, user=user, layout="pinpoint",
+        schedule="0 0 * * *", settings=settings, extract_sha256=extract_sha256, campaign=campaign,
+    )  # fmt: skip
+
+
+def test_a_plan_freezes_the_cohort_and_every_name() -> None:
+    name = "grumpy_-75_2026-11-22_00-00-00"
+    assert plan() == {
+        "name": name,
+        "as_of": "2026-11-22T00:00:00+00:00",
+        "schedule": "0 0 * * *",
+        "cohort": "grumpy",
+        "property": "ea_reputation",
+        "direction": "below",
+        "threshold": -75,
+        "threshold_from": "registry",
+        "floor": -50,
+        "require": {"status": ["Active"]},
+        "source": "auto",
+        "extract_only": False,
+        "extract_uri": None,
+        "extract_sha256": None,
+        "limits": {"min_members": 1, "max_members": 9, "max_change_percent": 50, "max_reject_percent": 30},
+        "override": None,
+        "dry_run": False,
+        "attributes": {"Level": "level"},
+        "score_column": None,
+        "consent": {"attribute": "ok", "opted_in": ["yes", True], "opted_out": ["no"], "silence": "opted_out"},
+        "campaign": {"mode": "none"},
+        "withhold": {"holdout_percent": 0, "placeholders": {}, "template": None, "since": None},
+        "layout": "pinpoint",
+        "extract_bucket": "exports",
+        "extract_key": f"export/{name}.json",
+        "state_bucket": "state",
+        "staged_folder": "staged/",
+        "segment_bucket": "imports",
+        "segment_folder": "segments/",
+        "rejects_key": f"rejects/{name}.csv",
+        "claim_key": f"claims/{name}.json",
+        "report_folder": f"reports/{name}/",
+        "do_not_contact_key": "do_not_contact.txt",
+    }
+
+
+def test_a_plan_goes_through_xcom_and_its_consent_comes_back() -> None:
+    made = plan()
+    assert json.loads(json.dumps(made)) == made
+    assert Consent.model_validate(json.loads(json.dumps(made["consent"]))) == COHORT.consent
+
+
+def test_since_when_a_mail_is_too_recent_has_its_zone() -> None:
+    """An as-of comes from Airflow's timetables as pendulum's, which loses the zone in a subtraction."""
+    as_of = pendulum.datetime(2026, 11, 22, tz="UTC").astimezone(UTC)
+    assert (as_of - timedelta(days=1)).tzinfo is None
+    made = plan(as_of=as_of, campaign={"mode": "launch", "template": "back", "not_again_days": 30})
+    assert made["withhold"]["since"] == "2026-10-23T00:00:00+00:00"
+
+
+def test_the_threshold_of_a_person_wins_and_the_plan_says_so() -> None:
+    made = plan(threshold=-80.0)
+    assert (made["threshold"], made["threshold_from"]) == (-80, "param")
+    assert type(made["threshold"]) is int
+    assert made["name"] == "grumpy_-80_2026-11-22_00-00-00"
+
+
+def test_a_threshold_of_zero_is_a_threshold() -> None:
+    assert (plan(threshold=0)["threshold"], plan(threshold=0)["threshold_from"]) == (0, "param")
+
+
+@pytest.mark.parametrize("threshold", [1, -101, -75.5, True])
+def test_a_threshold_that_may_not_be_typed_is_refused(threshold: float) -> None:
+    with pytest.raises(FlywheelError, match=r"^threshold "):
+        plan(threshold=threshold)
+
+
+HISTORY = COHORT.model_copy(
+    update={
+        "threshold": [
+            ThresholdFrom.model_validate({"from": date(2026, 6, 1), "threshold": -80}),
+            ThresholdFrom.model_validate({"from": date(2026, 11, 22), "threshold": -75}),
+        ],
+        "floor": None,
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "threshold", "said"),
+    [
+        (AS_OF, -75, "registry, from 2026-11-22"),
+        (AS_OF + timedelta(days=9), -75, "registry, from 2026-11-22"),
+        (AS_OF - timedelta(seconds=1), -80, "registry, from 2026-06-01"),
+    ],
+)
+def test_a_run_without_a_threshold_takes_the_one_in_force(as_of: datetime, threshold: int, said: str) -> None:
+    made = plan(HISTORY, as_of=as_of)
+    assert (made["threshold"], made["threshold_from"], made["floor"]) == (threshold, said, -75)
+    assert made["name"].startswith(f"grumpy_{threshold}_2026-")
+
+
+def test_before_the_history_only_a_person_has_a_threshold() -> None:
+    early = datetime(2026, 5, 31, tzinfo=UTC)
+    with pytest.raises(FlywheelError, match="no threshold in force at 2026-05-31"):
+        plan(HISTORY, as_of=early)
+    assert plan(HISTORY, as_of=early, threshold=-90)["threshold_from"] == "param"
+
+
+def test_a_dry_run_reads_and_writes_no_bucket_of_others() -> None:
+    made = plan(dry_run=True)
+    assert made["extract_bucket"] == made["state_bucket"] == "state"
+    assert made["dry_run"] is True
+
+
+def test_a_dry_run_takes_no_real_runs_place() -> None:
+    real, dry = plan(), plan(dry_run=True)
+    for key in ("extract_key", "staged_folder", "rejects_key", "claim_key", "report_folder"):
+        assert dry[key] == f"dry_run/{real[key]}"
+    assert dry["do_not_contact_key"] == real["do_not_contact_key"], "the one list binds every run"
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_todays_graph_under_a_past_date_takes_no_days_place(dry_run: bool) -> None:
+    day, live = plan(dry_run=dry_run), plan(dry_run=dry_run, source="live")
+    assert live["name"] == f"{day['name']}_live"
+    for key in ("extract_key", "rejects_key", "claim_key", "report_folder"):
+        assert live[key] == day[key].replace(day["name"], live["name"])
+        assert live[key] != day[key]
+
+
+# --- extracts --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_dropped_extract_takes_no_days_place_and_its_copy_starts_no_listener(dry_run: bool) -> None:
+    day, made = plan(dry_run=dry_run), plan(dry_run=dry_run, extract_uri=URI, extract_sha256="ab" * 32)
+    assert made["name"] == f"{day['name']}_extract_abababababababab"
+    assert (made["source"], made["extract_uri"], made["extract_sha256"]) == ("extract", URI, "ab" * 32)
+    for key in ("rejects_key", "claim_key", "report_folder"):
+        assert made[key] == day[key].replace(day["name"], made["name"])
+        assert made[key] != day[key]
+    place = f"{'dry_run/' if dry_run else ''}staged/{made['name']}.json"
+    assert (made["extract_bucket"], made["extract_key"]) == ("state", place)
+
+
+def test_other_bytes_have_other_names_and_the_same_bytes_elsewhere_the_same() -> None:
+    first, second = (plan(extract_uri=URI, extract_sha256=digest * 32)["name"] for digest in ("ab", "cd"))
+    assert first != second
+    assert plan(extract_uri=URI + "2", extract_sha256="ab" * 32)["name"] == first
+
+
+def test_the_threshold_of_a_dropped_extract_is_as_in_any_run() -> None:
+    made = plan(extract_uri=URI, extract_sha256="ab" * 32)
+    assert (made["threshold"], made["threshold_from"]) == (-75, "registry")
+    assert made["require"] == {"status": ["Active"]}
+
+
+def test_only_the_extract_is_the_days_own() -> None:
+    day, only = plan(), plan(extract_only=True)
+    assert only == day | {"extract_only": True}
+
+
+def test_a_field_of_the_form_that_was_emptied_is_empty() -> None:
+    assert plan(extract_uri="") == plan()
+
+
+@pytest.mark.parametrize(
+    ("params", "run_type", "sentence"),
+    [
+        ({"extract_only": True, "extract_uri": URI}, "manual", "leave one of them out"),
+        ({"extract_only": True, "override_limits": True}, "manual", "before its limits are asked: leave override_lim"),
+        ({"extract_uri": URI, "source": "live"}, "manual", "and so would be source=live: leave one of them out"),
+        ({"extract_uri": URI, "source": "snapshot"}, "manual", "and so would be source=snapshot: leave one of them"),
+        ({"extract_uri": URI}, "backfill", "a backfill cannot begin with extract_uri, as one extract is not many"),
+    ],
+)
+def test_params_of_an_extract_that_contradict_each_other(params: Any, run_type: str, sentence: str) -> None:
+    with pytest.raises(FlywheelError, match=sentence):
+        check_extract(PARAMS | params, run_type)
+
+
+@pytest.mark.parametrize(
+    ("params", "run_type"),
+    [
+        ({}, "backfill"),
+        ({"extract_only": True}, "scheduled"),
+        ({"extract_only": True}, "backfill"),
+        ({"extract_only": True, "source": "live", "dry_run": True}, "manual"),
+        ({"extract_uri": URI, "dry_run": True, "override_limits": True, "override_reason": "A raid."}, "manual"),
+    ],
+)
+def test_params_of_an_extract_that_go_together(params: Any, run_type: str) -> None:
+    check_extract(PARAMS | params, run_type)
+
+
+# --- overrides -------------------------------------------------------------------------------------------
+
+
+def test_an_override_keeps_who_and_why() -> None:
+    assert plan(override_limits=True, override_reason=" A raid. ")["override"] == {"by": "ana", "reason": "A raid."}
+    made = plan(override_limits=True, override_reason="A raid.", user=None)
+    assert made["override"] == {"by": "unknown", "reason": "A raid."}
+
+
+@pytest.mark.parametrize("reason", [None, "", "  \n"])
+@pytest.mark.parametrize("run_type", ["manual", "scheduled"])
+def test_an_override_needs_a_reason(reason: str | None, run_type: str) -> None:
+    with pytest.raises(FlywheelError, match="override_limits needs an override_reason: write why"):
+        plan(override_limits=True, override_reason=reason, run_type=run_type)
+
+
+def test_a_reason_without_an_override_is_a_misunderstanding() -> None:
+    with pytest.raises(FlywheelError, match="override_reason is given without override_limits: switch that on"):
+        plan(override_reason="A raid.")
+
+
+@pytest.mark.parametrize("reason", [None, "A raid."])
+def test_a_backfill_cannot_override(reason: str | None) -> None:
+    with pytest.raises(FlywheelError, match="a backfill cannot override the limits.*trigger the day's run by itself"):
+        plan(override_limits=True, override_reason=reason, run_type="backfill")
+    assert plan(run_type="backfill")["override"] is None
+
+
+@pytest.mark.parametrize("pair", [("export", "import"), ("import", "state"), ("export", "state")])
+def test_one_bucket_for_two_purposes_is_refused(pair: tuple[str, str]) -> None:
+    with pytest.raises(FlywheelError, match=r"export, import and state buckets must be three, not .*shared"):
+        plan(settings=SETTINGS | {f"{role}_bucket": "shared" for role in pair})
+
+
+def test_the_score_and_no_question_of_consent() -> None:
+    made = plan(cohort=COHORT.model_copy(update={"include_score": True, "consent": "none"}))
+    assert (made["score_column"], made["consent"]) == ("ea_reputation", None)

@@ -1,0 +1,60 @@
+"""A verified segment is its day's result, and its name is free again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cohort_flywheel.runs.lock_store import hold, this_run
+from cohort_flywheel.runs.result_operator import CohortResultOperator
+from cohort_flywheel.runs.state_store import State
+
+DAY = datetime(2026, 11, 22, tzinfo=UTC)
+IMPORTED = {"job_id": "j1", "segment_id": "s1", "segment_version": 2, "segment_size": 3}
+CHECKED = {
+    "snapshot": "snapshots/one",
+    "segment": {"members": 4, "rows": 3, "s3_url": "s3://imports/segments/n.csv", "rejects": {"no_record": 1}},
+}
+
+
+def record(plan: Any, context: Any) -> dict[str, Any]:
+    return CohortResultOperator(task_id="record_result", plan=plan, checked=CHECKED, imported=IMPORTED).execute(context)
+
+
+def test_a_result_is_kept_for_the_days_that_follow(planned: Any, context: Any, state: State) -> None:
+    run = context(run_id="manual__1")
+    output = record(planned(), run)
+    assert output == {"result_key": "results/ea_atrisk/2/2026-11-22_00-00-00.json", **IMPORTED}
+    assert state.previous_result("ea_atrisk", 2, DAY + timedelta(days=1)) == {
+        "as_of": "2026-11-22T00:00:00+00:00",
+        "members": 4,
+        "rows": 3,
+        "s3_url": "s3://imports/segments/n.csv",
+        "snapshot": "snapshots/one",
+        "imported": IMPORTED,
+        "run": this_run(run),
+    }
+
+
+def test_the_same_again_is_harmless(planned: Any, context: Any, state: State) -> None:
+    assert record(planned(), context()) == record(planned(), context())
+
+
+def test_a_live_run_is_nobodys_previous_and_its_name_is_free_again(planned: Any, context: Any, state: State) -> None:
+    plan, run = planned(source="live"), context()
+    hold(state, plan["claim_key"], plan["name"], run)
+    assert record(plan, run) == {"result_key": None, **IMPORTED}
+    assert state.previous_result("ea_atrisk", 2, DAY + timedelta(days=1)) is None
+    assert state.claim(plan["claim_key"]) is None
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_the_claim_ends_with_the_verified_segment_if_it_is_this_runs(
+    planned: Any, context: Any, state: State, mine: bool
+) -> None:
+    plan, run = planned(), context(run_id="manual__1")
+    hold(state, plan["claim_key"], plan["name"], run if mine else context(run_id="manual__2"))
+    record(plan, run)
+    assert (state.claim(plan["claim_key"]) is None) is mine

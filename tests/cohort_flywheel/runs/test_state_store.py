@@ -1,0 +1,189 @@
+"""What runs leave for one another, against moto's S3 and its conditional puts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import put_json
+from cohort_flywheel.runs import names
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.members import Vertex
+
+DAY = datetime(2026, 11, 22, tzinfo=UTC)
+MINE = {"dag_id": "cohort_to_segment", "run_id": "scheduled__1"}
+OTHERS = {"dag_id": "cohort_to_segment", "run_id": "manual__2"}
+KEY = "claims/n.json"
+
+# --- snapshots -------------------------------------------------------------------------------------------
+
+
+def test_a_bucket_without_snapshots(state: State) -> None:
+    assert state.snapshot_days("ea_atrisk") == []
+    assert state.snapshots("ea_atrisk", DAY) == []
+    assert state.final_snapshot("ea_atrisk", DAY) is None
+
+
+def test_each_read_of_a_day_lies_beside_the_earlier_ones_and_is_pending(state: State, kept: Any) -> None:
+    early, late = kept(DAY, {"a": 1}), kept(DAY, {"a": 1}, minutes=9)
+    assert early != late, "the same players at another time are another read"
+    assert kept(DAY, {"a": 1}) == early
+    found = state.snapshots("ea_atrisk", DAY)
+    assert {(s.key, s.final, s.header.read_at) for s in found} == {
+        (early, False, DAY + timedelta(minutes=3)),
+        (late, False, DAY + timedelta(minutes=9)),
+    }
+    assert state.final_snapshot("ea_atrisk", DAY) is None
+    assert list(state.vertices(early)) == [Vertex("a", 1)]
+
+
+def test_the_second_to_make_one_final_gets_the_firsts(state: State, kept: Any) -> None:
+    first, second = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
+    assert state.make_final("ea_atrisk", DAY, first, MINE) == first
+    assert state.make_final("ea_atrisk", DAY, second, OTHERS) == first
+    assert state.make_final("ea_atrisk", DAY, first, MINE) == first
+    assert {s.key: s.final for s in state.snapshots("ea_atrisk", DAY)} == {first: True, second: False}
+    final = state.final_snapshot("ea_atrisk", DAY)
+    assert final is not None
+    assert (final.key, final.final) == (first, True)
+
+
+def test_a_final_snapshot_that_is_gone_is_a_sentence_and_no_other_takes_its_place(
+    state: State, kept: Any, aws: Any
+) -> None:
+    first, _pending = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
+    state.make_final("ea_atrisk", DAY, first, MINE)
+    aws("s3").delete_object(Bucket=state._bucket, Key=first)
+    for ask in (state.final_snapshot, state.snapshots):
+        with pytest.raises(FlywheelError, match=f"the snapshot s3://.*/{first} is gone, and its day's final.json"):
+            ask("ea_atrisk", DAY)
+
+
+def test_final_json_says_which_and_by_whom_and_is_never_written_again(
+    state: State, kept: Any, aws: Any, fresh_config: Any
+) -> None:
+    first, second = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
+    key = names.snapshot_folder("ea_atrisk", DAY) + "final.json"
+    state.make_final("ea_atrisk", DAY, first, MINE)
+    before = aws("s3").get_object(Bucket=fresh_config.state_bucket, Key=key)
+    state.make_final("ea_atrisk", DAY, second, OTHERS)
+    after = aws("s3").get_object(Bucket=fresh_config.state_bucket, Key=key)
+    assert (before["ETag"], before["LastModified"]) == (after["ETag"], after["LastModified"])
+    body = before["Body"].read().decode()
+    assert first in body
+    assert "scheduled__1" in body
+
+
+def test_the_days_of_a_cohort_are_in_their_order_and_its_own(state: State, kept: Any) -> None:
+    days = [DAY - timedelta(days=n) for n in (0, 9, 3)]
+    for day in days:
+        kept(day, {"a": 1})
+    assert state.snapshot_days("ea_atrisk") == sorted(days)
+    assert state.snapshot_days("ea_at") == []
+    assert state.snapshots("ea_atrisk", DAY - timedelta(days=1)) == []
+
+
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+def test_a_claim_is_taken_once(state: State) -> None:
+    assert state.claim(KEY) is None
+    assert state.take(KEY, MINE, None)
+    assert not state.take(KEY, OTHERS, None)
+    found = state.claim(KEY)
+    assert found is not None
+    assert found[0] == MINE
+
+
+def test_a_claim_is_taken_over_with_its_etag_and_not_with_a_stale_one(state: State) -> None:
+    state.take(KEY, MINE, None)
+    found = state.claim(KEY)
+    assert found is not None
+    third = OTHERS | {"run_id": "manual__3"}
+    assert state.take(KEY, OTHERS, found[1])
+    assert not state.take(KEY, third, found[1])
+    now = state.claim(KEY)
+    assert now is not None
+    assert now[0] == OTHERS
+
+
+def test_a_claim_that_has_just_ended_is_not_taken_over(state: State) -> None:
+    """The next try finds none, and takes it."""
+    state.take(KEY, MINE, None)
+    found = state.claim(KEY)
+    assert found is not None
+    state.end_claim(KEY, MINE)
+    assert not state.take(KEY, OTHERS, found[1])
+    assert state.claim(KEY) is None
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_a_write_whose_answer_was_lost_counts_as_ours(state: State, taken_over: bool) -> None:
+    """The SDK's own second try meets the object of the first."""
+    etag = None
+    if taken_over:
+        state.take(KEY, OTHERS, None)
+        found = state.claim(KEY)
+        assert found is not None
+        etag = found[1]
+    assert state.take(KEY, MINE, etag)
+    assert state.take(KEY, MINE, etag), "the second try of the same call"
+
+
+def test_a_run_ends_its_own_claim_and_no_other(state: State) -> None:
+    state.end_claim(KEY, MINE)
+    state.take(KEY, OTHERS, None)
+    state.end_claim(KEY, MINE)
+    state.end_claim(KEY, OTHERS | {"dag_id": "another_dag"})
+    assert state.claim(KEY) is not None
+    state.end_claim(KEY, OTHERS)
+    assert state.claim(KEY) is None
+
+
+def test_a_refusal_that_is_no_lost_condition_is_raised(state: State, airflow_env: Any) -> None:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        put_json(S3Hook(), "no-such-bucket", "k", {}, IfNoneMatch="*")
+
+
+# --- results ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(state: State) -> Callable[..., None]:
+    def put(*days: int, threshold: int = 2, cohort: str = "ea_atrisk") -> None:
+        for day in days:
+            as_of = datetime(2026, 11, day, tzinfo=UTC)
+            state.put_result(cohort, threshold, as_of, {"day": day, "threshold": threshold, "cohort": cohort})
+
+    return put
+
+
+def test_the_previous_result_is_the_greatest_earlier_one(state: State, results: Any) -> None:
+    results(21, 3, 12, 22, 23)
+    assert state.previous_result("ea_atrisk", 2, DAY) == {"day": 21, "threshold": 2, "cohort": "ea_atrisk"}
+    assert state.previous_result("ea_atrisk", 2, DAY - timedelta(days=1)) == {
+        "day": 12, "threshold": 2, "cohort": "ea_atrisk",
+    }  # fmt: skip
+    assert state.previous_result("ea_atrisk", 2, datetime(2026, 11, 3, tzinfo=UTC)) is None
+
+
+def test_a_result_of_another_cohort_or_threshold_is_nobodys_previous(state: State, results: Any) -> None:
+    results(21, threshold=-2)
+    results(21, threshold=20)
+    results(21, cohort="ea_atrisk_more")
+    assert state.previous_result("ea_atrisk", 2, DAY) is None
+
+
+def test_a_days_result_is_written_over_by_the_same_days(state: State) -> None:
+    state.put_result("ea_atrisk", 2, DAY - timedelta(days=1), {"members": 1})
+    assert state.put_result("ea_atrisk", 2, DAY - timedelta(days=1), {"members": 2}) == (
+        "results/ea_atrisk/2/2026-11-21_00-00-00.json"
+    )
+    assert state.previous_result("ea_atrisk", 2, DAY) == {"members": 2}

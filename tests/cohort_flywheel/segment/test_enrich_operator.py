@@ -1,0 +1,238 @@
+"""Extract and contacts to a segment file, on DynamoDB Local and moto's S3 with the sample players."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator
+from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator
+
+HEADER = (
+    "ChannelType,Address,User.UserId,User.UserAttributes.FirstName,User.UserAttributes.LastName,"
+    "Id,User.UserAttributes.FavoriteRole"
+)
+CONSENT = {"attribute": "emailConsent", "opted_in": ["yes"], "opted_out": ["no"], "silence": "opted_out"}
+
+
+def extract(config: Any, threshold: int, name: str) -> str:
+    key = f"export/{name}.json"
+    GremlinToS3Operator(
+        task_id="query", property="ea_atrisk", direction="above", threshold=threshold,
+        s3_bucket=config.export_bucket, s3_key=key,
+    ).execute({})  # fmt: skip
+    return key
+
+
+def enrich(config: Any, key: str, **arguments: Any) -> DynamoDBEnrichOperator:
+    name = key.removeprefix("export/").removesuffix(".json")
+    defaults: dict[str, Any] = {
+        "extract_bucket": config.export_bucket, "extract_key": key, "property": "ea_atrisk",
+        "table_name": config.contacts_table, "segment_bucket": config.import_bucket, "segment_folder": "segments/",
+        "name": name, "rejects_bucket": config.state_bucket, "rejects_key": f"rejects/{name}.csv", "consent": CONSENT,
+        "do_not_contact_key": "do_not_contact.txt",
+    }  # fmt: skip
+    return DynamoDBEnrichOperator(task_id="enrich", **(defaults | arguments))
+
+
+def text(aws: Any, bucket: str, key: str) -> str:
+    return str(aws("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
+
+
+def test_the_segment_file_of_the_three(airflow_env: Any, aws: Any, config: Any) -> None:
+    output = enrich(config, extract(config, 2, "enrich_three")).execute({})
+    header, *rows = text(aws, output["s3_bucket"], output["s3_key"]).splitlines()
+    assert header == HEADER
+    assert [row.split(",")[2:5] for row in rows] == [
+        ["msmith", "Brett", "Ezell"], ["wayne96", "Wayne", "Johnson"], ["xortiz", "Tristan", "Nguyen"],
+    ]  # fmt: skip
+    assert output["s3_key"] == f"segments/enrich_three_{output['sha256'][:16]}.csv"
+    assert (output["members"], output["rows"], output["rejects"]) == (3, 3, {})
+
+
+def test_every_member_is_a_row_or_a_reject(airflow_env: Any, aws: Any, config: Any) -> None:
+    output = enrich(config, extract(config, 0, "enrich_all")).execute({})
+    assert output["members"] == 348 == output["rows"] + sum(output["rejects"].values())
+    assert {"no_record", "no_address", "bad_address", "opted_out", "bad_value"} <= set(output["rejects"])
+    rejects = list(csv.DictReader(io.StringIO(text(aws, config.state_bucket, "rejects/enrich_all.csv"))))
+    assert len(rejects) == sum(output["rejects"].values())
+    assert set(rejects[0]) == {"playerId", "reason", "column"}
+    rows = list(csv.DictReader(io.StringIO(text(aws, output["s3_bucket"], output["s3_key"]))))
+    players = [row["User.UserId"] for row in rows] + [row["playerId"] for row in rejects]
+    assert len(players) == len(set(players)) == 348
+    assert len({row["Id"] for row in rows}) == len(rows)
+    assert not any("\n" in value or len(value) > 100 for row in rows for value in row.values())
+
+
+def test_the_same_players_give_the_same_bytes(airflow_env: Any, config: Any) -> None:
+    operator = enrich(config, extract(config, 1, "enrich_again"))
+    assert operator.execute({}) == operator.execute({})
+
+
+def test_whoever_is_on_the_list_is_in_no_file(airflow_env: Any, aws: Any, config: Any) -> None:
+    """By playerId, and by address in another case; the list binds a file whatever the consent says."""
+    key = extract(config, 2, "enrich_listed")
+    row = next(csv.DictReader(io.StringIO(text(aws, config.import_bucket, enrich(config, key).execute({})["s3_key"]))))
+    assert row["User.UserId"] == "msmith"
+    body = f"\ufeffxortiz\r\n\r\n{row['Address'].upper()}\n"
+    aws("s3").put_object(Bucket=config.state_bucket, Key="listed.txt", Body=body.encode())
+    output = enrich(config, key, do_not_contact_key="listed.txt", consent=None).execute({})
+    assert (output["rows"], output["rejects"], output["do_not_contact"]) == (1, {"do_not_contact": 2}, 2)
+    assert "msmith" not in text(aws, config.import_bucket, output["s3_key"])
+
+
+def test_a_list_that_is_no_text_stops_everything(airflow_env: Any, aws: Any, config: Any) -> None:
+    aws("s3").put_object(Bucket=config.state_bucket, Key="bad.txt", Body=b"\xff\xfex\x00")
+    with pytest.raises(AirflowFailException, match="do-not-contact list is not UTF-8"):
+        enrich(config, extract(config, 2, "enrich_bad"), do_not_contact_key="bad.txt").execute({})
+
+
+def test_the_score_and_other_attributes_ride_along(airflow_env: Any, aws: Any, config: Any) -> None:
+    key = extract(config, 2, "enrich_more")
+    output = enrich(config, key, score_column="ea_atrisk", attributes={"Consent": "emailConsent"}).execute({})
+    header, first, *_ = text(aws, config.import_bucket, output["s3_key"]).splitlines()
+    assert header == HEADER + ",User.UserAttributes.Consent,User.UserAttributes.ea_atrisk"
+    assert first.endswith(",DPS,yes,3")
+
+
+def test_an_empty_cohort_has_a_header_and_no_rows(airflow_env: Any, aws: Any, config: Any) -> None:
+    output = enrich(config, extract(config, 99, "enrich_empty")).execute({})
+    assert (output["members"], output["rows"]) == (0, 0)
+    assert text(aws, config.import_bucket, output["s3_key"]) == HEADER + "\n"
+
+
+def test_the_parts_of_the_shards_are_the_whole_file(
+    airflow_env: Any, aws: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cohort_flywheel.segment.gremlin_to_s3_operator.shard_size", lambda members: 20)
+    output = GremlinToS3Operator(
+        task_id="query", property="ea_atrisk", direction="above", threshold=1,
+        s3_bucket=config.export_bucket, s3_key="export/enrich_shards.json",
+    ).execute({})  # fmt: skip
+    assert [shard["members"] for shard in output["shards"]] == [20, 20, 13]
+    whole = enrich(config, "export/enrich_shards.json").execute({})
+    context: Any = {}
+    parts = [
+        enrich(config, "export/enrich_shards.json", segment_folder="staged/", shard=shard).execute(context)
+        for shard in output["shards"]
+    ]
+    assert context["shard_label"] == "members 41 to 53"
+    for index, part in enumerate(parts):
+        assert part["s3_key"] == f"staged/enrich_shards/{index:04d}_{part['sha256'][:16]}.csv"
+        assert part["rejects_key"] == f"rejects/enrich_shards/{index:04d}.csv"
+    assert sum(part["rows"] for part in parts) == whole["rows"]
+    header, *rows = text(aws, config.import_bucket, whole["s3_key"]).splitlines()
+    in_parts = [text(aws, config.import_bucket, part["s3_key"]).splitlines() for part in parts]
+    assert [lines[0] for lines in in_parts] == [header] * 3
+    assert [row for lines in in_parts for row in lines[1:]] == rows
+    rejects = [text(aws, config.state_bucket, part["rejects_key"]).splitlines()[1:] for part in parts]
+    assert [line for lines in rejects for line in lines] == text(
+        aws, config.state_bucket, whole["rejects_key"]
+    ).splitlines()[1:]
+
+
+def test_a_shard_of_an_extract_that_was_made_again_is_refused(airflow_env: Any, config: Any) -> None:
+    key = extract(config, 2, "enrich_stale")
+    shard = {"index": 0, "first": 2, "bytes": 9, "members": 1, "size": 1, "of": "0" * 64}
+    with pytest.raises(AirflowFailException, match="has changed since it was cut into shards: clear the task"):
+        enrich(config, key, shard=shard).execute({})
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ('[\n{"playerId": ["b"], "ea_atrisk": [3]},\n{"playerId": ["a"], "ea_atrisk": [3]}\n]\n', "line 3 .* sort it"),
+        (
+            '[\n{"playerId": ["a"], "ea_atrisk": [3]},\n{"playerId": ["a"], "ea_atrisk": [3]}\n]\n',
+            "line 3 .* each once",
+        ),
+        ('[\n{"playerId": ["wayne96"]}\n]\n', "line 2 of the extract is not a record"),
+        ("<html>", "line 1 of the extract is not a record"),
+    ],
+)
+def test_an_extract_of_another_shape(lines: str, sentence: str, airflow_env: Any, aws: Any, config: Any) -> None:
+    aws("s3").put_object(Bucket=config.export_bucket, Key="export/odd.json", Body=lines.encode())
+    with pytest.raises(AirflowFailException, match=sentence) as raised:
+        enrich(config, "export/odd.json").execute({})
+    assert "wayne96" not in str(raised.value)
+
+
+def test_an_extract_that_is_not_there(airflow_env: Any, config: Any) -> None:
+    with pytest.raises(AirflowFailException, match="there is no s3://.*/export/nowhere.json"):
+        enrich(config, "export/nowhere.json").execute({})
+
+
+def test_a_table_that_is_not_there(airflow_env: Any, config: Any) -> None:
+    with pytest.raises(AirflowFailException, match="BatchGetItem with ResourceNotFoundException"):
+        enrich(config, extract(config, 2, "enrich_notable"), table_name="nowhere").execute({})
+
+
+def test_output_is_fit_for_an_xcom_and_holds_nobody(airflow_env: Any, config: Any) -> None:
+    output = json.dumps(enrich(config, extract(config, 2, "enrich_xcom")).execute({}))
+    assert not any(word in output for word in ("wayne96", "msmith", "xortiz", "@", "Johnson"))
+
+
+# --- who is no row all the same --------------------------------------------------------------------------
+
+NOT_SINCE = {"template": "back", "since": "2026-10-23T00:00:00+00:00", "placeholders": {"FirstName": None}}
+
+
+def put_ledger(aws: Any, config: Any, name: str, launched_at: str, *players: str, template: str = "back") -> str:
+    header = {
+        "name": name, "template": template, "segment_sha256": "ab", "destination": "ses", "launched_at": launched_at,
+        "players": len(players),
+    }  # fmt: skip
+    key = f"sends/{template}/{name}.jsonl"
+    aws("s3").put_object(
+        Bucket=config.state_bucket, Key=key, Body="\n".join([json.dumps(header), *players, ""]).encode()
+    )
+    return key
+
+
+def test_whoever_another_launch_has_mailed_is_no_row_again(airflow_env: Any, aws: Any, config: Any) -> None:
+    """Of another cohort, threshold, day and destination, within not_again_days; not by this run, or another mail."""
+    key, ours = extract(config, 2, "enrich_mailed"), "enrich_mailed"
+    keys = [
+        put_ledger(aws, config, "ea_malice_0_2026-10-22_00-00-00", "2026-10-22T01:00:00+00:00", "wayne96"),
+        put_ledger(aws, config, "ea_atrisk_0_2026-10-21_00-00-00", "2026-10-21T23:00:00+00:00", "msmith"),
+        put_ledger(aws, config, ours, "2026-11-22T01:00:00+00:00", "xortiz"),
+        put_ledger(aws, config, "other", "2026-11-21T01:00:00+00:00", "msmith", template="hello"),
+    ]
+    try:
+        output = enrich(config, key, withhold=NOT_SINCE, name=ours).execute({})
+        assert (output["rows"], output["rejects"]) == (2, {"recently_mailed": 1})
+        rejects = text(aws, config.state_bucket, "rejects/enrich_mailed.csv").splitlines()
+        assert rejects[1:] == ["wayne96,recently_mailed,"]
+        assert enrich(config, key, name=ours).execute({})["rows"] == 3
+    finally:
+        for each in keys:
+            aws("s3").delete_object(Bucket=config.state_bucket, Key=each)
+
+
+def test_a_mail_that_needs_a_value_keeps_out_who_has_none(airflow_env: Any, aws: Any, config: Any) -> None:
+    key = extract(config, 0, "enrich_lacking")
+    carried = {"attributes": {"Guild": "guild"}}  # which no record of the sample has
+    plain = enrich(config, key, **carried).execute({})
+    lacking = enrich(config, key, **carried, withhold={"placeholders": {"Guild": None}}).execute({})
+    assert lacking["rejects"] == plain["rejects"] | {"missing_value": plain["rows"]}
+    assert "missing_value,Guild" in text(aws, config.state_bucket, "rejects/enrich_lacking.csv")
+    with_default = {"placeholders": {"Guild": "no guild"}}
+    assert enrich(config, key, **carried, withhold=with_default).execute({})["rows"] == plain["rows"]
+
+
+def test_the_holdout_is_in_the_file_of_whichever_layout(airflow_env: Any, aws: Any, config: Any) -> None:
+    key, held = extract(config, 0, "enrich_held"), {}
+    for layout in ("pinpoint", "ses", "customer_profiles"):
+        about = {"layout": layout, "rejects_key": f"rejects/{layout}.csv"}
+        output = enrich(config, key, withhold={"holdout_percent": 20}, **about).execute({})
+        assert output["members"] == 348 == output["rows"] + sum(output["rejects"].values())
+        lines = text(aws, config.state_bucket, f"rejects/{layout}.csv").splitlines()
+        held[layout] = {line.partition(",")[0] for line in lines if ",holdout," in line}
+        assert len(held[layout]) == output["rejects"]["holdout"]
+    assert held["pinpoint"] == held["ses"] == held["customer_profiles"]
+    assert 40 < len(held["ses"]) < 90, "a fifth of 318"

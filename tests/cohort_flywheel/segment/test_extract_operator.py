@@ -1,0 +1,216 @@
+"""The members of a day: from the graph while the day is the newest, and from its snapshot ever after."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.extract_operator import CohortExtractOperator
+from local import sample
+
+NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
+#: Later than that the day is past.
+DAYS_LATER = 10 * 24
+
+
+def players(aws: Any, output: dict[str, Any]) -> list[str]:
+    body = aws("s3").get_object(Bucket=output["s3_bucket"], Key=output["s3_key"])["Body"].read()
+    return [record["playerId"][0] for record in json.loads(body)]
+
+
+def nothing_kept(state: State) -> bool:
+    return state.snapshot_days("ea_atrisk") == []
+
+
+# --- from the graph --------------------------------------------------------------------------------------
+
+
+def test_the_newest_day_is_read_at_the_floor_and_kept(planned: Any, extracted: Any, state: State, aws: Any) -> None:
+    output = extracted(planned(cohort={"floor": 1}))
+    assert players(aws, output) == ["msmith", "wayne96", "xortiz"]
+    assert (output["vertices_read"], output["vertices_not_beyond"], output["vertices"]) == (53, 50, 3)
+    (kept,) = state.snapshots("ea_atrisk", NEWEST)
+    assert (output["source"], output["snapshot"], output["snapshot_key"]) == ("graph", "pending", kept.key)
+    assert output["read_at"] == "2026-11-22T01:00:00+00:00" == kept.header.read_at.isoformat()
+    assert not kept.final
+    header = kept.header
+    assert (header.cohort, header.as_of, header.property, header.direction, header.floor, header.required) == (
+        "ea_atrisk", NEWEST, "ea_atrisk", "above", 1, [],
+    )  # fmt: skip
+    assert len(list(state.vertices(kept.key))) == 53
+    assert json.loads(json.dumps(output)) == output, "fit for an XCom"
+
+
+def test_a_read_that_ends_on_the_next_day_is_not_kept_as_the_days(planned: Any, context: Any, state: State) -> None:
+    moments = iter([NEWEST + timedelta(hours=23, minutes=59), NEWEST + timedelta(hours=24, minutes=2)])
+    extract = CohortExtractOperator(task_id="extract", plan=planned(), clock=lambda: next(moments))
+    with pytest.raises(AirflowFailException, match="the day after 2026-11-22 00:00 UTC was complete before the graph"):
+        extract.execute(context(task_id="extract"))
+    assert nothing_kept(state)
+
+
+def test_a_threshold_milder_than_the_floor_is_asked_for_and_the_snapshot_stays_at_the_floor(
+    planned: Any, extracted: Any, state: State
+) -> None:
+    output = extracted(planned(threshold=0, cohort={"floor": 1}))
+    assert (output["vertices_read"], output["vertices_not_beyond"], output["members"]) == (349, 0, 348)
+    vertices = list(state.vertices(output["snapshot_key"]))
+    assert len(vertices) == 53
+    assert min(vertex.score for vertex in vertices) == 2
+    assert state.snapshots("ea_atrisk", NEWEST)[0].header.floor == 1
+
+
+def test_a_pending_snapshot_of_the_newest_day_is_read_again_beside_it(
+    planned: Any, extracted: Any, state: State, kept: Any
+) -> None:
+    """A graph half loaded at midnight must not be that day for ever."""
+    half_loaded = kept(NEWEST, {"wayne96": 3})
+    output = extracted(planned())
+    assert (output["source"], output["members"]) == ("graph", 3)
+    assert {s.key for s in state.snapshots("ea_atrisk", NEWEST)} == {half_loaded, output["snapshot_key"]}
+
+
+@pytest.mark.parametrize("status", ["Active", "Inactive"])
+def test_only_players_as_required_are_members_and_the_snapshot_has_all(
+    planned: Any, extracted: Any, state: State, status: str
+) -> None:
+    at_risk = [p for p in sample.players() if int(p["ea_atrisk"]) > 0]
+    meant = [p for p in at_risk if p["status"] == status]
+    output = extracted(planned(threshold=0, cohort={"require": {"status": [status]}}))
+    assert output["vertices"] == len(meant) > 0
+    assert output["vertices_not_as_required"] == len(at_risk) - len(meant) > 0
+    assert output["vertices_read"] == len(at_risk)
+    (kept,) = state.snapshots("ea_atrisk", NEWEST)
+    assert kept.header.required == ["status"]
+    vertices = list(state.vertices(kept.key))
+    assert len(vertices) == len(at_risk)
+    assert sum(vertex.properties == {"status": [status]} for vertex in vertices) == len(meant)
+
+
+def test_the_snapshot_gives_the_same_extract_as_the_graph_did(planned: Any, extracted: Any, aws: Any) -> None:
+    plan = planned(threshold=1, cohort={"require": {"status": ["Active"]}})
+    graph, snapshot = extracted(plan), extracted(plan, DAYS_LATER)
+    assert (graph["source"], snapshot["source"]) == ("graph", "snapshot")
+    for key in ("sha256", "s3_key", "members", "merged", "vertices", "vertices_without_playerId"):
+        assert graph[key] == snapshot[key]
+    assert (graph["put"], snapshot["put"]) == (True, False)
+
+
+# --- from a snapshot: the graph is out of reach ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [1, DAYS_LATER])
+def test_a_final_snapshot_is_the_day_whatever_the_graph_is(
+    planned: Any, extracted: Any, kept: Any, aws: Any, no_graph: None, hours: int
+) -> None:
+    final = kept(NEWEST, {"ann": 3, "bob": 2}, final=True)
+    kept(NEWEST, {"cem": 3}, minutes=30)
+    output = extracted(planned(), hours)
+    assert players(aws, output) == ["ann"]
+    assert (output["source"], output["snapshot"], output["snapshot_key"]) == ("snapshot", "final", final)
+    assert output["read_at"] == "2026-11-22T00:03:00+00:00", "when the graph was read, not when the snapshot was"
+    assert (output["vertices_read"], output["vertices_not_beyond"]) == (2, 1)
+
+
+def test_a_past_day_takes_the_latest_pending_one_and_says_so(
+    planned: Any, extracted: Any, kept: Any, aws: Any, no_graph: None
+) -> None:
+    kept(NEWEST, {"ann": 3})
+    late = kept(NEWEST, {"bob": 3}, minutes=30)
+    output = extracted(planned(), DAYS_LATER)
+    assert players(aws, output) == ["bob"]
+    assert (output["source"], output["snapshot"], output["snapshot_key"]) == ("snapshot", "pending", late)
+
+
+def test_a_task_that_is_cleared_days_later_never_reads_the_graph(
+    planned: Any, extracted: Any, state: State, aws: Any, no_graph: None
+) -> None:
+    """The plan was made when the day was the newest; what counts is when the task runs."""
+    plan = planned()
+    with pytest.raises(AirflowException, match="cannot be reached"):
+        extracted(plan, hours=23.9)
+    with pytest.raises(AirflowFailException) as raised:
+        extracted(plan, hours=24)
+    text = str(raised.value)
+    assert "cohort ea_atrisk has no snapshot of 2026-11-22 00:00 UTC (there is none of another day)" in text
+    assert "run with source=live to accept today's graph" in text
+    assert (
+        "Outside: nothing was changed. Clearing this task is safe: it reads the graph only for the newest day" in text
+    )
+    assert nothing_kept(state)
+
+
+def test_a_past_day_without_a_snapshot_names_the_nearest_ones(
+    planned: Any, extracted: Any, kept: Any, no_graph: None
+) -> None:
+    for days in (-5, -2, 3):
+        kept(NEWEST + timedelta(days=days), {"ann": 3})
+    with pytest.raises(AirflowFailException, match="nearest others are of 2026-11-20 00:00 UTC and 2026-11-25 00:00"):
+        extracted(planned(), DAYS_LATER)
+
+
+def test_a_threshold_below_the_floor_of_a_past_day_is_refused(
+    planned: Any, extracted: Any, kept: Any, no_graph: None
+) -> None:
+    kept(NEWEST, {"ann": 3}, floor=2, final=True)
+    assert extracted(planned(threshold=2), DAYS_LATER)["members"] == 1
+    with pytest.raises(AirflowFailException, match="has the floor 2, and the threshold 1 is milder"):
+        extracted(planned(threshold=1), DAYS_LATER)
+
+
+def test_the_source_snapshot_never_reads_the_graph(planned: Any, extracted: Any, kept: Any, no_graph: None) -> None:
+    plan = planned(source="snapshot")
+    with pytest.raises(AirflowFailException, match="no snapshot of 2026-11-22"):
+        extracted(plan)
+    kept(NEWEST, {"ann": 3})
+    assert extracted(plan)["snapshot"] == "pending"
+
+
+# --- live, and dry ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [1, DAYS_LATER])
+def test_live_reads_the_graph_under_its_own_name_and_keeps_nothing(
+    planned: Any, extracted: Any, state: State, kept: Any, aws: Any, hours: int
+) -> None:
+    kept(NEWEST, {"ann": 3}, final=True)
+    output = extracted(planned(source="live"), hours)
+    assert players(aws, output) == ["msmith", "wayne96", "xortiz"]
+    assert output["s3_key"] == "export/ea_atrisk_2_2026-11-22_00-00-00_live.json"
+    assert output["read_at"] == (NEWEST + timedelta(hours=hours)).isoformat()
+    assert (output["source"], output["snapshot"], output["snapshot_key"]) == ("graph", None, None)
+    assert output["vertices_read"] == 3, "asked at its threshold: there is no snapshot that would want more"
+    assert len(state.snapshots("ea_atrisk", NEWEST)) == 1
+
+
+def test_a_dry_run_keeps_nothing_and_reads_what_is_kept(
+    planned: Any, extracted: Any, state: State, kept: Any, aws: Any, fresh_config: Any
+) -> None:
+    plan = planned(dry_run=True)
+    output = extracted(plan)
+    assert (output["source"], output["snapshot_key"], output["members"]) == ("graph", None, 3)
+    assert (output["s3_bucket"], output["s3_key"].split("/")[0]) == (fresh_config.state_bucket, "dry_run")
+    assert nothing_kept(state)
+    assert "Contents" not in aws("s3").list_objects_v2(Bucket=fresh_config.export_bucket)
+    key = kept(NEWEST, {"ann": 3})
+    assert extracted(plan, DAYS_LATER)["snapshot_key"] == key
+
+
+def test_a_graph_that_is_down_leaves_nothing(planned: Any, extracted: Any, state: State, no_graph: None) -> None:
+    with pytest.raises(AirflowException, match="cannot be reached.*Outside: nothing was changed") as raised:
+        extracted(planned())
+    assert not isinstance(raised.value, AirflowFailException)
+    assert nothing_kept(state)
+
+
+def test_no_line_of_the_log_and_no_output_holds_a_player(
+    planned: Any, extracted: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = planned()
+    text = json.dumps([extracted(plan), extracted(plan, DAYS_LATER)]) + caplog.text
+    assert not any(word in text for word in ("wayne96", "msmith", "xortiz"))

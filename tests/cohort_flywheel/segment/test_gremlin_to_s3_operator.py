@@ -1,0 +1,97 @@
+"""The graph to S3, on a real Gremlin Server with the sample players."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator
+
+
+def query(config: Any, key: str, **arguments: Any) -> GremlinToS3Operator:
+    defaults: dict[str, Any] = {"property": "ea_atrisk", "direction": "above", "threshold": 2}
+    return GremlinToS3Operator(task_id="query", s3_bucket=config.export_bucket, s3_key=key, **(defaults | arguments))
+
+
+def test_the_three_at_risk(airflow_env: Any, aws: Any, config: Any) -> None:
+    output = query(config, "export/three.json").execute({})
+    body = aws("s3").get_object(Bucket=config.export_bucket, Key="export/three.json")["Body"].read()
+    assert json.loads(body) == [
+        {"playerId": ["msmith"], "ea_atrisk": [3]},
+        {"playerId": ["wayne96"], "ea_atrisk": [3]},
+        {"playerId": ["xortiz"], "ea_atrisk": [3]},
+    ]
+    assert body.decode().splitlines()[1] == '{"playerId":["msmith"],"ea_atrisk":[3]},'  # a record a line
+    assert output["bytes"] == len(body)
+    assert output["put"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "members", "merged"),
+    [(2, 3, 0), (1, 53, 0), (0, 348, 1)],
+)
+def test_the_documented_counts(threshold: int, members: int, merged: int, airflow_env: Any, config: Any) -> None:
+    output = query(config, f"export/counts_{threshold}.json", threshold=threshold).execute({})
+    assert (output["members"], output["merged"], output["vertices_without_playerId"]) == (members, merged, 0)
+    assert output["vertices"] == members + merged
+
+
+def test_equal_bytes_are_not_put_again(airflow_env: Any, aws: Any, config: Any) -> None:
+    """In the seeds' world whatever is put into this bucket starts a Lambda."""
+    first = query(config, "export/again.json", threshold=1).execute({})
+    written = aws("s3").head_object(Bucket=config.export_bucket, Key="export/again.json")["LastModified"]
+    second = query(config, "export/again.json", threshold=1).execute({})
+    assert (first["put"], second["put"]) == (True, False)
+    assert first["sha256"] == second["sha256"]
+    assert aws("s3").head_object(Bucket=config.export_bucket, Key="export/again.json")["LastModified"] == written
+
+
+def test_an_empty_cohort_is_an_empty_list(airflow_env: Any, aws: Any, config: Any) -> None:
+    output = query(config, "export/empty.json", threshold=99).execute({})
+    assert output["vertices"] == output["members"] == 0
+    body = aws("s3").get_object(Bucket=config.export_bucket, Key="export/empty.json")["Body"].read()
+    assert json.loads(body) == []
+
+
+def test_a_cohort_made_of_gremlin_is_only_ever_a_property_name(airflow_env: Any, config: Any, graph_size: Any) -> None:
+    before = graph_size()
+    name = "ea_atrisk',gt(0)).drop().V().has('ea_atrisk"
+    assert query(config, "export/injected.json", property=name).execute({})["vertices"] == 0
+    assert graph_size() == before > 1_000
+
+
+def test_text_compares_with_no_number_so_nobody_is_a_member(airflow_env: Any, config: Any) -> None:
+    assert query(config, "export/text.json", property="status", threshold=0).execute({})["members"] == 0
+
+
+def test_a_graph_that_is_down_says_so_and_touches_nothing(
+    airflow_env: Any, aws: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_NEPTUNE_DEFAULT", '{"conn_type": "gremlin", "host": "127.0.0.1", "port": 9, "schema": "ws"}'
+    )
+    with pytest.raises(
+        AirflowException, match="cannot be reached.*nothing was changed. Clearing this task is safe"
+    ) as raised:
+        query(config, "export/down.json").execute({})
+    assert not isinstance(raised.value, AirflowFailException)  # Airflow may try again
+    assert "Contents" not in aws("s3").list_objects_v2(Bucket=config.export_bucket, Prefix="export/down.json")
+
+
+def test_a_bucket_that_is_not_there_is_final(airflow_env: Any, config: Any) -> None:
+    operator = query(config, "export/x.json")
+    operator.s3_bucket = "no-such-bucket"
+    with pytest.raises(AirflowFailException, match="does not exist"):
+        operator.execute({})
+
+
+def test_a_task_that_airflow_stops_leaves_no_file(config: Any) -> None:
+    """Airflow calls on_kill and then kills: no `with` block ends."""
+    operator = query(config, "export/killed.json")
+    with operator.temporary_folder() as folder:
+        (folder / "members.sqlite").write_text("wayne96")
+        operator.on_kill()
+        assert not folder.exists()

@@ -1,0 +1,128 @@
+"""The limits before the door: each refuses one beyond its edge, and passes at it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.registry import read_registry
+from cohort_flywheel.segment.contacts import DATA_FAULTS, REASONS
+from cohort_flywheel.segment.limits import judge_limits, refusal
+
+REGISTRY = Path(__file__).parents[2] / "include" / "cohorts.yaml"
+LIMITS = {"min_members": 10, "max_members": 1_000, "max_change_percent": 50, "max_reject_percent": 30}
+BEFORE = {"members": 100, "what": "the segment of 2026-11-21"}
+
+
+def judge(members: int = 100, previous: int | None = 100, **rejects: int) -> list[dict[str, Any]]:
+    before = None if previous is None else BEFORE | {"members": previous}
+    return judge_limits(LIMITS, members=members, rejects=rejects, previous=before)
+
+
+def broken(members: int = 100, previous: int | None = 100, **rejects: int) -> list[str]:
+    return [verdict["limit"] for verdict in judge(members, previous, **rejects) if not verdict["holds"]]
+
+
+def test_within_all_of_them_nothing_is_refused() -> None:
+    verdicts = judge(110, no_record=11)
+    assert refusal(verdicts) is None
+    assert [(v["limit"], v["allowed"], v["found"], v["holds"]) for v in verdicts] == [
+        ("min_members", 10, 110, True),
+        ("max_members", 1_000, 110, True),
+        ("max_change_percent", 50, 10.0, True),
+        ("max_reject_percent", 30, 10.0, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "at_the_edge", "beyond"),
+    [
+        ("min_members", {"members": 10, "previous": 10}, {"members": 9, "previous": 9}),
+        ("max_members", {"members": 1_000, "previous": 1_000}, {"members": 1_001, "previous": 1_001}),
+        ("max_change_percent", {"members": 150}, {"members": 151}),
+        ("max_change_percent", {"members": 67}, {"members": 66}),  # from 66 to 100 is more than half as many again
+        ("max_change_percent", {"members": 300, "previous": 200}, {"members": 301, "previous": 200}),
+        ("max_reject_percent", {"no_record": 30}, {"no_record": 31}),
+        ("max_reject_percent", dict.fromkeys(DATA_FAULTS, 6), dict.fromkeys(DATA_FAULTS, 7)),
+    ],
+)
+def test_a_limit_passes_at_its_edge_and_refuses_beyond_it(
+    limit: str, at_the_edge: dict[str, int], beyond: dict[str, int]
+) -> None:
+    assert broken(**at_the_edge) == []
+    assert broken(**beyond) == [limit]
+
+
+def test_a_hair_beyond_the_edge_is_beyond_it() -> None:
+    """What is shown is rounded; what is judged is not."""
+    (verdict,) = [v for v in judge_limits(
+        LIMITS | {"max_members": 10**7}, members=1_500_001, rejects={}, previous=BEFORE | {"members": 1_000_000}
+    ) if not v["holds"]]  # fmt: skip
+    assert (verdict["limit"], verdict["found"]) == ("max_change_percent", 50.0)
+
+
+def test_a_limit_of_zero_is_a_limit() -> None:
+    none = dict.fromkeys(LIMITS, 0)
+    assert refusal(judge_limits(none, members=0, rejects={}, previous=None)) is None
+    verdicts = judge_limits(none, members=100, rejects={"bad_value": 1}, previous=BEFORE | {"members": 101})
+    assert [v["limit"] for v in verdicts if not v["holds"]] == [
+        "max_members", "max_change_percent", "max_reject_percent",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("wish", ["opted_out", "do_not_contact"])
+def test_a_players_wish_is_no_fault_of_the_data(wish: str) -> None:
+    assert broken(**{wish: 100}) == []
+    assert broken(**{wish: 60, "bad_address": 30}) == []
+    assert broken(**{wish: 60, "bad_address": 31}) == ["max_reject_percent"]
+
+
+def test_every_reason_is_a_fault_or_a_wish() -> None:
+    assert set(REASONS) == {*DATA_FAULTS, "opted_out", "do_not_contact", "recently_mailed", "holdout"}
+
+
+@pytest.mark.parametrize("previous", [None, 0])
+def test_with_nothing_to_compare_with_the_change_is_not_asked(previous: int | None) -> None:
+    change = judge(1_000, previous)[2]
+    assert (change["holds"], change["found"]) == (True, None)
+    said = "nothing to compare with" if previous is None else "1,000 members after 0 (the segment of 2026-11-21)"
+    assert change["sentence"] == said
+
+
+def test_whether_there_may_be_nobody_is_for_min_members_to_say() -> None:
+    assert broken(0, previous=None) == ["min_members"]
+    assert broken(0) == ["min_members"]
+    assert [v["found"] for v in judge(0)] == [0, 0, None, 0.0]
+    assert refusal(judge_limits(LIMITS | {"min_members": 0}, members=0, rejects={}, previous=BEFORE)) is None
+
+
+@pytest.mark.parametrize("cohort", read_registry(REGISTRY).cohorts.values(), ids=lambda cohort: cohort.name)
+def test_a_graph_that_is_hardly_loaded_is_stopped_by_the_limits_as_shipped(cohort: Cohort) -> None:
+    verdicts = judge_limits(cohort.limits.model_dump(), members=5, rejects={}, previous={"members": 350, "what": ""})
+    assert refusal(verdicts)
+
+
+def test_the_refusal_has_the_figures_of_every_limit_that_does_not_hold() -> None:
+    assert refusal(judge(1_001, no_record=500, opted_out=1)) == (
+        "max_members is 1,000, and there are 1,001 members;"
+        " max_change_percent is 50, and there are 1,001 members after 100 (the segment of 2026-11-21);"
+        " max_reject_percent is 30, and there are 500 of 1,001 members rejected for faults of their data"
+    )
+
+
+counts = st.integers(0, 10**6)
+
+
+@given(counts, st.none() | counts, st.dictionaries(st.sampled_from(sorted(REASONS)), counts))
+def test_any_figures_are_judged_and_a_run_that_changed_nothing_is_not_refused_for_it(
+    members: int, previous: int | None, rejects: dict[str, int]
+) -> None:
+    verdicts = judge(members, previous, **rejects)
+    assert [v["limit"] for v in verdicts] == list(LIMITS)
+    assert (refusal(verdicts) is None) == all(v["holds"] for v in verdicts)
+    if members == previous:
+        assert verdicts[2]["holds"]
+    assert verdicts[0]["holds"] == (members >= 10)

@@ -1,0 +1,431 @@
+"""The door: each limit refuses and each override passes, once a day for good, and nothing is imported before."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
+
+from cohort_flywheel.config.cohorts import Limits
+from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.limits_operator import CohortLimitsOperator, StoppedByLimitError
+
+DAY = datetime(2026, 11, 22, tzinfo=UTC)
+YESTERDAY, THE_DAY_BEFORE = DAY - timedelta(days=1), DAY - timedelta(days=2)
+#: They have a record, an address and consent; msmith, wayne96 and xortiz of the sample.
+THREE = {"msmith": 3, "wayne96": 3, "xortiz": 3}
+WIDE = {"min_members": 0, "max_members": 100, "max_change_percent": 1_000, "max_reject_percent": 100}
+OVERRIDE: dict[str, Any] = {"override_limits": True, "override_reason": "A raid."}
+
+
+class Door:
+    """A run from its day's pending snapshot to the door; the graph is out of reach."""
+
+    def __init__(self, planned: Any, extracted: Any, enriched: Any, context: Any, state: State) -> None:
+        self._planned, self._extracted, self._enriched, self._context = planned, extracted, enriched, context
+        self.state = state
+        self.asked: list[Any] = []
+
+    def run(self, limits: dict[str, int] | None = None, hours: float = 240, **params: Any) -> CohortLimitsOperator:
+        plan = self._planned(cohort={"limits": Limits(**(WIDE | (limits or {})))}, **params)
+        extract = self._extracted(plan, hours)
+        parts = self._enriched(plan, extract)
+        shards = extract.pop("shards")
+        with DAG("a_dag", schedule=None) as dag:
+            door = CohortLimitsOperator(
+                task_id="check_limits", plan=plan, extract=extract, shards=shards, parts=parts,
+                check_nobody_stays=self.asked.append,
+            )  # fmt: skip
+            door >> [EmptyOperator(task_id="create"), EmptyOperator(task_id="report").as_teardown()]
+            dag.task_dict["create"] >> EmptyOperator(task_id="wait")
+        return door
+
+    def check(self, door: CohortLimitsOperator, run_id: str = "manual__1") -> dict[str, Any]:
+        self.context = self._context(task_id="check_limits", run_id=run_id) | {"task": door}
+        self.ti = self.context["ti"]
+        return door.execute(self.context)
+
+
+@pytest.fixture
+def door(planned: Any, extracted: Any, enriched: Any, context: Any, state: State, no_graph: None) -> Door:
+    return Door(planned, extracted, enriched, context, state)
+
+
+@pytest.fixture
+def imports(aws: Any, fresh_config: Any) -> Any:
+    """What lies in the import bucket: key to body."""
+
+    def look() -> dict[str, str]:
+        bucket = fresh_config.import_bucket
+        found = aws("s3").list_objects_v2(Bucket=bucket).get("Contents", ())
+        return {i["Key"]: aws("s3").get_object(Bucket=bucket, Key=i["Key"])["Body"].read().decode() for i in found}
+
+    return look
+
+
+# --- who passes ------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_passes_makes_its_snapshot_final_and_releases_its_file(
+    door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any
+) -> None:
+    key = kept(DAY, THREE)
+    task = door.run()
+    assert imports() == {}, "before the door nothing can be imported"
+    (part,) = task.parts
+    output = door.check(task)
+    final = door.state.final_snapshot("ea_atrisk", DAY)
+    assert final is not None
+    assert output["snapshot"] == final.key == key
+    ((name, body),) = imports().items()
+    assert part["s3_bucket"] == fresh_config.state_bucket
+    assert body == aws("s3").get_object(Bucket=part["s3_bucket"], Key=part["s3_key"])["Body"].read().decode()
+    head = aws("s3").head_object(Bucket=fresh_config.import_bucket, Key=name)
+    assert head["Metadata"] == {"sha256": part["sha256"]}
+    sha256, parts = output["segment"]["sha256"], keys(output)
+    assert parts == [name] == [f"segments/ea_atrisk_2_2026-11-22_00-00-00_{sha256[:16]}/0000.csv"]
+    assert output["s3_url"] == output["segment"]["s3_url"] == f"s3://{fresh_config.import_bucket}/{name[:-8]}"
+    assert (output["rows"], output["override"], output["previous"]) == (3, None, None)
+    assert output["extract"] == task.extract
+    assert [v["holds"] for v in output["limits"]] == [True] * 4
+    assert door.ti.xcoms["check_limits", "judged"]["limits"] == output["limits"]
+    assert json.loads(json.dumps(output)) == output, "fit for an XCom"
+    assert door.asked == []
+
+
+def test_the_same_run_again_changes_nothing(door: Door, kept: Any, aws: Any, fresh_config: Any) -> None:
+    kept(DAY, THREE)
+    first = door.check(door.run())
+    (name,) = keys(first)
+    written = aws("s3").head_object(Bucket=fresh_config.import_bucket, Key=name)["LastModified"]
+    again = door.run()
+    assert again.extract["snapshot"] == "final"
+    second = door.check(again)
+    assert {**second, "extract": None} == {**first, "extract": None}
+    head = aws("s3").head_object(Bucket=fresh_config.import_bucket, Key=name)
+    assert head["LastModified"] == written
+
+
+def test_a_live_run_passes_its_limits_and_makes_no_day_final(
+    planned: Any, extracted: Any, enriched: Any, context: Any, state: State, imports: Any
+) -> None:
+    door = Door(planned, extracted, enriched, context, state)
+    output = door.check(door.run(source="live"))
+    assert output["snapshot"] is None
+    assert state.snapshot_days("ea_atrisk") == []
+    (name,) = imports()
+    assert name.startswith("segments/ea_atrisk_2_2026-11-22_00-00-00_live_")
+
+
+def test_a_staged_file_that_is_gone_is_a_sentence(
+    door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any
+) -> None:
+    kept(DAY, THREE)
+    task = door.run()
+    aws("s3").delete_object(Bucket=fresh_config.state_bucket, Key=task.parts[0]["s3_key"])
+    with pytest.raises(
+        AirflowFailException,
+        match="is gone or has changed since it was made: clear the task that makes it, with downstream",
+    ) as raised:
+        door.check(task)
+    assert imports() == {}
+    told = str(raised.value).partition("Outside: ")[2]
+    assert re.match(r"the day's snapshot is snapshots/\S+, for good; parts of the segment file may lie in", told)
+
+
+def keys(output: dict[str, Any]) -> list[str]:
+    return [part["s3_key"] for part in output["segment"]["parts"]]
+
+
+@pytest.fixture
+def shards_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cohort_flywheel.segment.gremlin_to_s3_operator.shard_size", lambda members: 2)
+
+
+def test_the_parts_of_several_shards_are_one_segment(door: Door, kept: Any, imports: Any, shards_of_two: None) -> None:
+    kept(DAY, THREE | {"nobody_of_that_name": 9})
+    task = door.run()
+    assert [part["members"] for part in task.parts] == [2, 2]
+    output = door.check(task)
+    assert (output["rows"], output["segment"]["members"], output["segment"]["rejects"]) == (3, 4, {"no_record": 1})
+    assert list(imports()) == keys(output)
+    assert len({key.rpartition("/")[0] for key in imports()}) == 1
+    assert sum(body.count("@") for body in imports().values()) == 3
+
+
+@pytest.mark.parametrize("wrong", ["one is missing", "one twice", "of another extract"])
+def test_parts_that_are_not_those_of_the_shards_are_refused(
+    door: Door, kept: Any, imports: Any, shards_of_two: None, wrong: str
+) -> None:
+    kept(DAY, THREE)
+    task = door.run()
+    first, second = task.parts
+    task.parts = {
+        "one is missing": [first], "one twice": [first, first], "of another extract": [first, second | {"of": "0"}],
+    }[wrong]  # fmt: skip
+    with pytest.raises(AirflowFailException, match="are not those of the 2 shards of the extract: clear enrich"):
+        door.check(task)
+    assert imports() == {}
+
+
+def test_the_loser_of_two_reads_has_the_winners_shards(
+    door: Door, kept: Any, imports: Any, shards_of_two: None
+) -> None:
+    kept(DAY, {"wayne96": 3}, minutes=9)
+    task = door.run()
+    winners = kept(DAY, THREE)
+    door.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first"})
+    output = door.check(task)
+    assert (output["rows"], len(imports()), output["snapshot"]) == (3, 2, winners)
+
+
+# --- each limit refuses, each override passes ------------------------------------------------------------
+
+EACH = {
+    "min_members": ({"min_members": 4}, THREE, "min_members is 4, and there are 3 members"),
+    "max_members": ({"max_members": 2}, THREE, "max_members is 2, and there are 3 members"),
+    "max_change_percent": (
+        {"max_change_percent": 199}, THREE, "there are 3 members after 1 (the segment of 2026-11-21T00:00:00+00:00)",
+    ),
+    "max_reject_percent": (
+        {"max_reject_percent": 24}, THREE | {"nobody_of_that_name": 9},
+        "there are 1 of 4 members rejected for faults of their data",
+    ),
+}  # fmt: skip
+
+
+def a_result(state: State, as_of: datetime, members: int, threshold: int = 2) -> None:
+    state.put_result("ea_atrisk", threshold, as_of, {"as_of": as_of.isoformat(), "members": members})
+
+
+@pytest.mark.parametrize("limit", EACH)
+def test_each_limit_refuses(door: Door, kept: Any, imports: Any, limit: str) -> None:
+    limits, players, sentence = EACH[limit]
+    key = kept(DAY, players)
+    a_result(door.state, YESTERDAY, 1)
+    with pytest.raises(StoppedByLimitError) as raised:
+        door.check(door.run(limits))
+    text = str(raised.value)
+    assert text.startswith("ea_atrisk_2_2026-11-22_00-00-00 is outside the limits of its cohort: ")
+    assert sentence in text
+    assert (
+        "trigger a new run with cohort=ea_atrisk, threshold=2, source=snapshot (these figures, unless the graph was"
+        " read again since), override_limits and override_reason" in text
+    )
+    assert "the logical date 2026-11-22T00:01:00Z and no data interval" in text
+    assert "Outside: nothing was changed." in text
+    assert imports() == {}
+    (snapshot,) = door.state.snapshots("ea_atrisk", DAY)
+    assert (snapshot.key, snapshot.final) == (key, False)
+    judged = door.ti.xcoms["check_limits", "judged"]
+    assert [v["limit"] for v in judged["limits"] if not v["holds"]] == [limit]
+    assert ("check_limits", "return_value") not in door.ti.xcoms
+
+
+def test_what_is_milder_than_the_floor_is_in_no_snapshot(door: Door, kept: Any) -> None:
+    kept(DAY, THREE)
+    task = door.run({"max_members": 2})
+    task.plan = task.plan | {"floor": 3}
+    with pytest.raises(StoppedByLimitError, match="with cohort=ea_atrisk, threshold=2, override_limits and override_r"):
+        door.check(task)
+
+
+@pytest.mark.parametrize("limit", EACH)
+def test_each_override_passes_and_says_who_why_and_what(
+    door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any, limit: str
+) -> None:
+    limits, players, _ = EACH[limit]
+    key = kept(DAY, players)
+    a_result(door.state, YESTERDAY, 1)
+    output = door.check(door.run(limits, **OVERRIDE))
+    override = {"by": "ana", "reason": "A raid.", "limits": [limit]}
+    assert output["override"] == door.ti.xcoms["check_limits", "judged"]["override"] == override
+    assert len(imports()) == 1
+    assert output["snapshot"] == key
+    final_key = key.rpartition("/")[0] + "/final.json"
+    final = json.loads(aws("s3").get_object(Bucket=fresh_config.state_bucket, Key=final_key)["Body"].read())
+    assert final == {"key": key, "override": override, "dag_id": "cohort_to_segment", "run_id": "manual__1"}
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"min_members": 3}, {"max_members": 3}, {"max_change_percent": 200}, {"max_reject_percent": 0}],
+)
+def test_at_the_edge_a_run_passes(door: Door, kept: Any, limits: dict[str, int]) -> None:
+    kept(DAY, THREE)
+    a_result(door.state, YESTERDAY, 1)
+    assert door.check(door.run(limits))["rows"] == 3
+
+
+def test_an_override_that_was_not_needed_names_no_limit(door: Door, kept: Any) -> None:
+    kept(DAY, THREE)
+    assert door.check(door.run(**OVERRIDE))["override"] == {"by": "ana", "reason": "A raid.", "limits": []}
+
+
+# --- the previous ----------------------------------------------------------------------------------------
+
+
+def test_the_previous_is_the_last_verified_segment(door: Door, kept: Any) -> None:
+    kept(DAY, THREE)
+    kept(YESTERDAY, {"ann": 3}, final=True)
+    a_result(door.state, THE_DAY_BEFORE, 7)
+    a_result(door.state, YESTERDAY, 99, threshold=1)
+    a_result(door.state, DAY, 99)
+    output = door.check(door.run())
+    assert output["previous"] == {"members": 7, "what": "the segment of 2026-11-20T00:00:00+00:00"}
+    assert output["limits"][2]["found"] == 133.3
+
+
+def test_without_one_it_is_the_last_final_snapshot_at_this_threshold(door: Door, kept: Any) -> None:
+    kept(DAY, THREE)
+    kept(YESTERDAY, {"ann": 3})  # pending: no run has vouched for it
+    kept(THE_DAY_BEFORE, {"ann": 9, "bob": 9}, floor=3, final=True)  # it does not know who is above 2
+    kept(DAY - timedelta(days=3), {"ann": 3, "bob": 3, "cem": 2}, final=True)
+    kept(DAY - timedelta(days=4), dict.fromkeys("abcdefg", 3), final=True)
+    kept(DAY + timedelta(days=1), {"ann": 3}, final=True)
+    output = door.check(door.run())
+    assert output["previous"] == {"members": 2, "what": "the snapshot of 2026-11-19T00:00:00+00:00"}
+    assert output["limits"][2]["found"] == 50.0
+
+
+def test_with_none_at_all_the_verdict_says_so(door: Door, kept: Any) -> None:
+    kept(DAY, THREE)
+    output = door.check(door.run({"max_change_percent": 0}))
+    assert output["previous"] is None
+    assert (output["limits"][2]["holds"], output["limits"][2]["sentence"]) == (True, "nothing to compare with")
+
+
+# --- the second read of a day ----------------------------------------------------------------------------
+
+
+def test_the_loser_of_two_reads_is_made_again_from_the_winners(door: Door, kept: Any, imports: Any) -> None:
+    kept(DAY, THREE, minutes=9)
+    task = door.run()
+    assert task.parts[0]["rows"] == 3
+    winners = kept(DAY, {"wayne96": 3, "msmith": 2})
+    door.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first"})
+    output = door.check(task)
+    assert output["snapshot"] == winners == output["extract"]["snapshot_key"]
+    assert output["segment"] == door.ti.xcoms["check_limits", "judged"]["segment"] | {
+        key: output["segment"][key] for key in ("s3_bucket", "s3_key", "s3_url", "parts")
+    }
+    assert (output["extract"]["snapshot"], output["extract"]["members"]) == ("final", 1)
+    assert (output["segment"]["members"], output["rows"]) == (1, 1)
+    assert output["limits"][1]["found"] == 1 == door.ti.xcoms["check_limits", "judged"]["limits"][1]["found"]
+    ((name, body),) = imports().items()
+    assert "wayne96" in body
+    assert "msmith" not in body
+    assert keys(output) == [name]
+
+
+def test_the_loser_is_judged_by_the_winners_figures(door: Door, kept: Any, imports: Any) -> None:
+    kept(DAY, THREE, minutes=9)
+    task = door.run({"min_members": 2})
+    winners = kept(DAY, {"wayne96": 3})
+    door.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first", "override": {"by": "bo"}})
+    with pytest.raises(StoppedByLimitError, match="min_members is 2, and there are 1 members"):
+        door.check(task)
+    assert imports() == {}
+    assert door.ti.xcoms["check_limits", "judged"]["limits"][0]["holds"] is False
+
+
+# --- who ends here ---------------------------------------------------------------------------------------
+
+
+def test_an_empty_cohort_ends_here_as_a_success(door: Door, kept: Any, imports: Any) -> None:
+    key = kept(DAY, {"ann": 2})
+    task = door.run()
+    mine = {"dag_id": "cohort_to_segment", "run_id": "manual__1"}
+    door.state.take(task.plan["claim_key"], mine, None)
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        door.check(task)
+    assert list(skipped.value.tasks) == ["create"], "and not the teardown"
+    output = door.ti.xcoms["check_limits", "return_value"]
+    assert (output["rows"], output["snapshot"], output["segment"]["members"]) == (0, key, 0)
+    assert output["extract"] == task.extract
+    assert imports() == {}
+    assert door.asked == [task.plan], "an earlier run's segment may still have players"
+    assert door.state.final_snapshot("ea_atrisk", DAY) is not None
+    assert mine == this_run(door.context)
+    assert door.state.claim(task.plan["claim_key"]) is None
+
+
+def test_an_empty_cohort_goes_on_where_the_destination_takes_it(door: Door, kept: Any, imports: Any) -> None:
+    kept(DAY, {"ann": 2})
+    task = door.run()
+    task.check_nobody_stays = lambda plan: True
+    assert door.check(task)["rows"] == 0
+    (body,) = imports().values()
+    assert body.count("\n") == 1
+
+
+@pytest.mark.parametrize("override", [False, True])
+def test_a_read_that_found_nobody_at_all_is_not_that_day_for_ever(door: Door, kept: Any, override: bool) -> None:
+    """Unless a person says so: the graph may not have been loaded yet."""
+    nobody = kept(DAY, {})
+    with pytest.raises(DownstreamTasksSkipped):
+        door.check(door.run({"min_members": 1}, **OVERRIDE) if override else door.run())
+    assert door.ti.xcoms["check_limits", "return_value"]["snapshot"] == nobody
+    assert (door.state.final_snapshot("ea_atrisk", DAY) is not None) is override
+    if not override:
+        later = kept(DAY, THREE, minutes=60)
+        assert door.check(door.run())["snapshot"] == later
+        assert door.state.final_snapshot("ea_atrisk", DAY) is not None
+
+
+def test_a_read_that_found_nobody_gives_way_to_the_days(door: Door, kept: Any) -> None:
+    kept(DAY, {}, minutes=60)
+    task = door.run()
+    winners = kept(DAY, THREE, final=True)
+    output = door.check(task)
+    assert (output["snapshot"], output["rows"]) == (winners, 3)
+
+
+def test_where_an_earlier_segment_still_has_players_the_run_fails(door: Door, kept: Any) -> None:
+    kept(DAY, {"ann": 2})
+    task = door.run()
+
+    def somebody_stays(plan: Any) -> None:
+        raise AirflowFailException("segment s1 still has players")
+
+    task.check_nobody_stays = somebody_stays
+    with pytest.raises(AirflowFailException, match="segment s1 still has players.* snapshot is snapshots/.*for good"):
+        door.check(task)
+
+
+def test_members_who_are_all_rejected_end_here_too(door: Door, kept: Any, imports: Any) -> None:
+    kept(DAY, {"nobody_of_that_name": 3})
+    with pytest.raises(DownstreamTasksSkipped):
+        door.check(door.run())
+    assert door.ti.xcoms["check_limits", "return_value"]["segment"]["rejects"] == {"no_record": 1}
+    assert imports() == {}
+
+
+def test_a_dry_run_ends_here_and_decides_nothing_for_the_day(
+    door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any
+) -> None:
+    key = kept(DAY, THREE)
+    task = door.run(dry_run=True)
+    door.state.take(task.plan["claim_key"], {"dag_id": "cohort_to_segment", "run_id": "manual__1"}, None)
+    with pytest.raises(DownstreamTasksSkipped):
+        door.check(task)
+    output = door.ti.xcoms["check_limits", "return_value"]
+    assert (output["rows"], output["snapshot"]) == (3, key)
+    assert output["s3_url"].startswith(f"s3://{fresh_config.state_bucket}/dry_run/staged/")
+    assert imports() == {}
+    assert door.state.final_snapshot("ea_atrisk", DAY) is None
+    assert door.asked == []
+    assert door.state.claim(task.plan["claim_key"]) is None
+
+
+def test_a_dry_run_outside_its_limits_says_so(door: Door, kept: Any) -> None:
+    kept(DAY, THREE)
+    with pytest.raises(StoppedByLimitError, match="max_members is 2"):
+        door.check(door.run({"max_members": 2}, dry_run=True))

@@ -1,0 +1,276 @@
+"""A day's read of the graph, kept: what reads back is what was read, and a file that is not whole is not believed."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment.members import Members, Vertex, is_beyond
+from cohort_flywheel.segment.snapshot import MAX_HEADER_BYTES, Header, SnapshotFile, read_header, read_vertices
+
+HEADER = Header(
+    cohort="ea_atrisk",
+    as_of=datetime(2026, 11, 22, tzinfo=UTC),
+    property="ea_atrisk",
+    direction="above",
+    floor=0,
+    required=["status"],
+    read_at=datetime(2026, 11, 22, 0, 3, 7, 12, tzinfo=UTC),
+)
+BELOW = HEADER.model_copy(update={"direction": "below", "floor": -50})
+PLACE = "s3://state/snapshots/one.jsonl"
+VERTICES = [
+    Vertex("wayne96", 3, {"status": ["Active"]}),
+    Vertex(None, 2.5, {"status": []}),
+    Vertex("wayne96", 1, {"status": ["Active", "Inactive"]}),
+]
+
+
+def written(folder: Path, vertices: Iterable[Vertex], header: Header = HEADER) -> list[bytes]:
+    file = SnapshotFile(folder / "snapshot.jsonl", header)
+    file.add(vertices)
+    file.close()
+    return (folder / "snapshot.jsonl").read_bytes().splitlines(keepends=True)
+
+
+def read(lines: Iterable[bytes]) -> list[Vertex]:
+    return list(read_vertices(lines, PLACE))
+
+
+def refusal(lines: Iterable[bytes]) -> str:
+    with pytest.raises(FlywheelError) as error:
+        read(lines)
+    assert PLACE in str(error.value)
+    assert "wayne96" not in str(error.value)
+    assert error.value.__suppress_context__ or error.value.__context__ is None, "or what quotes the line is logged"
+    return str(error.value)
+
+
+# --- what is written reads back --------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_a_header_a_line_a_vertex_and_its_end(tmp_path: Path) -> None:
+    header, *lines = written(tmp_path, VERTICES)
+    assert read_header(header, PLACE) == HEADER
+    assert [json.loads(line) for line in lines] == [
+        ["wayne96", 3, ["Active"]],
+        [None, 2.5, []],
+        ["wayne96", 1, ["Active", "Inactive"]],
+        {"vertices": 3},
+    ]
+    assert read([header, *lines]) == VERTICES
+
+
+def test_a_snapshot_of_nobody_is_whole(tmp_path: Path) -> None:
+    lines = written(tmp_path, [])
+    assert len(lines) == 2
+    assert read(lines) == []
+
+
+@pytest.mark.parametrize(
+    ("header", "scores", "kept"),
+    [(HEADER, [0, 1, -1, 0.5, 0.0], [1, 0.5]), (BELOW, [-50, -51, -49, -50.5], [-51, -50.5])],
+)
+def test_what_is_not_beyond_the_floor_is_cut(
+    tmp_path: Path, header: Header, scores: list[float], kept: list[float]
+) -> None:
+    """A manual threshold milder than the floor read more than the snapshot says that it holds."""
+    lines = written(tmp_path, [Vertex("a", score, {"status": ["Active"]}) for score in scores], header)
+    assert [vertex.score for vertex in read(lines)] == kept
+
+
+def test_a_read_that_broke_begins_again(tmp_path: Path) -> None:
+    file = SnapshotFile(tmp_path / "snapshot.jsonl", HEADER)
+    file.add(VERTICES)
+    file.clear()
+    file.add(VERTICES[:1])
+    file.close()
+    assert read((tmp_path / "snapshot.jsonl").read_bytes().splitlines()) == VERTICES[:1]
+
+
+def test_a_property_that_a_vertex_does_not_have_is_an_empty_list(tmp_path: Path) -> None:
+    assert read(written(tmp_path, [Vertex("a", 3)])) == [Vertex("a", 3, {"status": []})]
+
+
+def test_the_header_of_a_cohort_with_the_longest_names_fits_where_it_is_looked_for(tmp_path: Path) -> None:
+    names = [f"{n:02}".replace("0", "x").ljust(50, "y") for n in range(50)]
+    header = HEADER.model_copy(update={"cohort": "c" * 50, "property": "p" * 50, "required": names})
+    assert len(written(tmp_path, [], header)[0]) < MAX_HEADER_BYTES
+
+
+awkward = st.text() | st.sampled_from(
+    ["🎮", '"', "'", "\\", "\n", "\r\n", "\u2028", "\x85", "\ud83c", "\udc00", "\0", ","]
+)
+values = awkward | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+player_ids = st.none() | st.text(min_size=1).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
+scores = st.integers(1 - 2**63, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+any_vertices = st.lists(
+    st.builds(
+        Vertex, player_ids, scores, st.fixed_dictionaries({"status": st.lists(values), "beta": st.lists(values)})
+    ),
+    max_size=20,
+)
+
+
+@example([Vertex("a", 1, {"status": ["\ud800"], "beta": [-(2**63) - 1]})], "above", 0, 0)  # what orjson does not keep
+@given(any_vertices, st.sampled_from(["above", "below"]), st.integers(-5, 5), st.integers(0, 20))
+def test_any_vertices_read_back_as_they_were(
+    vertices: list[Vertex], direction: Direction, floor: int, first: int
+) -> None:
+    header = HEADER.model_copy(update={"direction": direction, "floor": floor, "required": ["status", "beta"]})
+    with TemporaryDirectory() as name:
+        path = Path(name) / "snapshot.jsonl"
+        file = SnapshotFile(path, header)
+        file.add(vertices[:first])
+        file.add(iter(vertices[first:]))
+        file.close()
+        data = path.read_bytes()
+    found = read(data.split(b"\n")[:-1])
+    assert found == [vertex for vertex in vertices if is_beyond(vertex.score, direction, floor)]
+    assert [type(vertex.score) for vertex in found] == [
+        type(vertex.score) for vertex in vertices if is_beyond(vertex.score, direction, floor)
+    ]
+    assert data.count(b"\n") == len(found) + 2, "a line a vertex, whatever its values hold"
+
+
+@given(any_vertices, st.sampled_from(["above", "below"]), st.integers(0, 9))
+def test_the_members_of_a_snapshot_are_those_of_the_graph(
+    vertices: list[Vertex], direction: Direction, stricter: int
+) -> None:
+    """For every threshold that the snapshot serves, with the same first and second sum but for what the floor cut."""
+    header = HEADER.model_copy(update={"direction": direction, "floor": 0, "required": ["status", "beta"]})
+    threshold = stricter if direction == "above" else -stricter
+    assert header.serves(property="ea_atrisk", direction=direction, threshold=threshold, required=["status"]) is None
+    found: list[Any] = []
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        snapshot = written(folder, vertices, header)
+        for given_vertices in (vertices, read_vertices(snapshot, PLACE)):
+            with Members(
+                folder, direction=direction, threshold=threshold, required={"status": ["Active", 1]}
+            ) as members:
+                members.add(given_vertices)
+                sums = members.counts()
+                found.append((list(members), sums["vertices"], sums["merged"], sums["vertices_not_as_required"]))
+    assert found[0] == found[1]
+
+
+# --- what is not whole is not believed -------------------------------------------------------------------
+
+
+def test_a_file_that_breaks_off_is_refused(tmp_path: Path) -> None:
+    """Its missing players would be dropped in silence, for that day for ever."""
+    lines = written(tmp_path, VERTICES)
+    assert "breaks off after 3 vertices: restore the file" in refusal(lines[:-1])
+    assert "breaks off after 1 vertices" in refusal(lines[:2])
+    assert "breaks off after 0 vertices" in refusal(lines[:1])
+    assert "breaks off after 2 vertices" in refusal([*lines[:2], *lines[3:]])
+    assert "breaks off" in refusal([*lines, lines[1]])
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'["wayne96", 3, ["Acti',
+        b"wayne96",
+        b"",
+        b"96",
+        b"null",
+        b"[]",
+        b'["wayne96"]',
+        b'["wayne96", 3]',
+        b'["wayne96", 3, ["Active"], ["more"]]',
+        b'["wayne96\xff", 3, ["Active"]]',
+        b'{"playerId": "wayne96"}',
+    ],
+)
+def test_a_broken_line_is_told_by_its_number_and_never_by_its_text(tmp_path: Path, line: bytes, number: int) -> None:
+    lines = written(tmp_path, VERTICES)
+    lines[number - 1] = line + b"\n"
+    assert refusal(lines).startswith(f"line {number} of {PLACE} is no vertex: restore the file as it was")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'["wayne96", "3", ["Active"]]',
+        b'["wayne96", null, ["Active"]]',
+        b'["wayne96", true, ["Active"]]',
+        b'["wayne96", NaN, ["Active"]]',
+        b'[96, 3, ["Active"]]',
+        b'["wayne96", 3, "Active"]',
+        b'["wayne96", 3, null]',
+        b'"a96"',
+    ],
+)
+def test_a_line_of_another_kind_is_told_by_its_number(tmp_path: Path, line: bytes) -> None:
+    lines = written(tmp_path, VERTICES)
+    lines[1] = line + b"\n"
+    assert refusal(lines).startswith(f"line 2 of {PLACE} is no vertex")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"wayne96",
+        b'["wayne96", 3]',
+        b"{}",
+        b'{"version": 2}',
+        HEADER.model_dump_json().replace('"version":1', '"version":2').encode(),
+        HEADER.model_dump_json().replace('"floor":0', '"floor":"wayne96"').encode(),
+        HEADER.model_dump_json().replace('"floor":0', '"floor":0,"wayne96":1').encode(),
+        HEADER.model_dump_json()[:-9].encode(),
+        b"\xff\xfe",
+    ],
+)
+def test_a_header_that_is_none_is_a_sentence(line: bytes) -> None:
+    with pytest.raises(FlywheelError) as error:
+        read_header(line, PLACE)
+    assert str(error.value).startswith(f"{PLACE} is no snapshot that this version reads: move it away")
+    assert "wayne96" not in str(error.value)
+    assert error.value.__suppress_context__
+    assert "is no snapshot" in refusal([line + b"\n"])
+    assert "is no snapshot" in refusal([])
+
+
+# --- whom a snapshot serves ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "asked", "why_not"),
+    [
+        (HEADER, {}, None),
+        (HEADER, {"threshold": 0}, None),
+        (HEADER, {"threshold": 99}, None),
+        (HEADER, {"threshold": -1}, "has the floor 0, and the threshold -1 is milder"),
+        (BELOW, {"direction": "below", "threshold": -50}, None),
+        (BELOW, {"direction": "below", "threshold": -75}, None),
+        (BELOW, {"direction": "below", "threshold": -49}, "has the floor -50, and the threshold -49 is milder"),
+        (HEADER, {"required": []}, None),
+        (HEADER, {"required": ["status"]}, None),
+        (HEADER, {"required": ["tier", "status", "beta"]}, "was made before beta, tier was required"),
+        (
+            HEADER,
+            {"property": "risk"},
+            "holds ea_atrisk above a floor, and the registry now says risk above",
+        ),
+        (
+            HEADER,
+            {"direction": "below", "threshold": -9},
+            "holds ea_atrisk above a floor, and the registry now says ea_atrisk below",
+        ),
+    ],
+)
+def test_whom_a_snapshot_serves(header: Header, asked: dict[str, Any], why_not: str | None) -> None:
+    whole: dict[str, Any] = {"property": "ea_atrisk", "direction": "above", "threshold": 2, "required": []}
+    assert header.serves(**(whole | asked)) == why_not

@@ -1,0 +1,195 @@
+"""An extract that somebody dropped: what is one, what is none, and where it goes wrong."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment import uploaded_extract as dropped_extract
+from cohort_flywheel.segment.members import Member, Vertex, write_extract
+from cohort_flywheel.segment.uploaded_extract import dropped_key, read_dropped
+
+URI = "s3://exports/dropped/theirs.json"
+WAYNE = '{"playerId": ["wayne96"], "score": [3]}'
+
+
+def read(
+    text: str | bytes, size: int = 7, direction: Direction = "above", required: tuple[str, ...] = ()
+) -> list[Vertex]:
+    """Read in chunks of a few bytes: a record, and a letter, may lie in several."""
+    body = text.encode() if isinstance(text, str) else text
+    chunks = [body[first : first + size] for first in range(0, len(body), size)]
+    return list(read_dropped(chunks, URI, property="score", direction=direction, required=required))
+
+
+def refusal(text: str | bytes, **how: Any) -> str:
+    with pytest.raises(FlywheelError) as error:
+        read(text, **how)
+    return str(error.value)
+
+
+# --- what is one
+
+
+@pytest.mark.parametrize("size", [1, 7, 64 * 1024])
+def test_our_own_extract_and_the_posts_are_read(size: int) -> None:
+    members = [Member("Ñuñez", 3), Member("wayne96", 2.5), Member("xortiz", -1)]
+    file = BytesIO()
+    write_extract(members, "score", file)
+    ours = file.getvalue()
+    posts = json.dumps([{"playerId": [m.player_id], "score": [m.score]} for m in members]).encode()
+    assert b"\n" not in posts, "json.dumps writes one line"
+    assert read(ours, size) == read(posts, size) == [Vertex(m.player_id, m.score) for m in members]
+
+
+@pytest.mark.parametrize("text", ["[]", "[\n]\n", " [ ] \r\n\t"])
+def test_an_extract_of_nobody(text: str) -> None:
+    assert read(text) == []
+
+
+def test_a_record_is_a_vertex_with_all_that_one_may_have() -> None:
+    text = (
+        '[{"playerId": ["ann"], "score": [1, 3, 2], "status": ["Active"], "other": 5}, {"score": [3]},'
+        ' {"playerId": [], "score": [3]}, {"playerId": ["bob", "bo"], "score": [3]}, {"playerId": [""], "score": [3]},'
+        ' {"playerId": ["\\ud800"], "score": [3]}]'
+    )
+    assert read(text) == [Vertex("ann", 3)] + 5 * [Vertex(None, 3)]
+    assert read(text, direction="below")[0] == Vertex("ann", 1)
+
+
+def test_what_the_cohort_requires_comes_along() -> None:
+    text = '[{"playerId": ["ann"], "score": [3], "status": ["Active"]}]'
+    assert read(text, required=("status",)) == [Vertex("ann", 3, {"status": ["Active"]})]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8"), min_size=1), st.integers(-9, 9) | st.floats(-1e9, 1e9), st.booleans()
+        )
+    ),
+    st.sampled_from([None, 0, 2]),
+    st.integers(1, 99),
+)
+def test_however_it_is_laid_out(players: list[tuple[str, float, bool]], indent: int | None, size: int) -> None:
+    records = [{"playerId": [player], "score": [score]} for player, score, _ in players]
+    text = json.dumps(records, indent=indent, ensure_ascii=bool(players and players[0][2]))
+    assert read(text, size) == [Vertex(player, score) for player, score, _ in players]
+
+
+# --- what is none
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", f"{URI} breaks off behind 0 records: write it again, whole; nobody at all is []"),
+        (" \n", f"{URI} breaks off behind 0 records"),
+        ("[", f"{URI} breaks off behind 0 records"),
+        (f"[{WAYNE}", f"{URI} breaks off behind 1 records"),
+        (f"[{WAYNE},\n", f"{URI} breaks off behind 1 records"),
+        (WAYNE, f"line 1 of {URI}, behind 0 records, is no list of records: write [ there"),
+        (f"{WAYNE}\n{WAYNE}\n", f"line 1 of {URI}, behind 0 records, is no list of records: write [ there"),
+        ("[3]", "behind 0 records, is no list of records: write { or ] there"),
+        (f"[{WAYNE} {WAYNE}]", "behind 1 records, is no list of records: write , or ] there"),
+        (f"[{WAYNE},\n]", f"line 2 of {URI}, behind 1 records, is no list of records: write {{ there"),
+        (f"[{WAYNE}]\n\n{WAYNE}", f"line 3 of {URI}, behind 1 records, is no list of records: nothing may follow"),
+        (f"[\n{WAYNE},\n{WAYNE[:-1]}\n]", f"record 2 of {URI}, on line 3, is no JSON, breaks off, or is longer than"),
+        (f"[{WAYNE},\n\n{WAYNE[:9]}", f"record 2 of {URI}, on line 3, is no JSON, breaks off, or is longer than"),
+        ("playerId,score\nwayne96,3\n", f"line 1 of {URI}, behind 0 records, is no list of records: write [ there"),
+        ("\ufeff[]", f"line 1 of {URI}, behind 0 records, is no list of records: write [ there"),
+        (b"\x1f\x8b\x08\x00wayne96", f"{URI} is not UTF-8 after line 1: write plain JSON, not compressed"),
+        (f"[{WAYNE},\n".encode() + b'{"playerId": ["wayn\xe9"]', f"{URI} is not UTF-8 after line"),
+        (b"[]\xc3", f"{URI} is not UTF-8"),
+    ],
+)
+def test_what_is_no_list_of_records(text: str | bytes, sentence: str) -> None:
+    said = refusal(text)
+    assert sentence in said
+    assert "wayn" not in said, "never the text, which may be a player"
+
+
+@pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        ('{"playerId": "wayne96", "score": [3]}', "has a playerId that is not in a list"),
+        ('{"playerId": [96], "score": [3]}', "has a playerId that is not in a list, is no text"),
+        ('{"playerId": [null], "score": [3]}', "has a playerId that is not in a list, is no text"),
+        ('{"playerId": ["' + "é" * 1025 + '"], "score": [3]}', "or is longer than 2,048 bytes"),
+        ('{"playerId": ["wayne96"]}', "has no list of finite numbers as its score"),
+        ('{"playerId": ["wayne96"], "scores": [3]}', "has no list of finite numbers as its score"),
+        ('{"playerId": ["wayne96"], "score": 3}', "has no list of finite numbers as its score"),
+        ('{"playerId": ["wayne96"], "score": []}', "has no list of finite numbers as its score"),
+        ('{"playerId": ["wayne96"], "score": ["3"]}', "has no list of finite numbers as its score"),
+        ('{"playerId": ["wayne96"], "score": [true]}', "has no list of finite numbers as its score"),
+        ('{"playerId": ["wayne96"], "score": [NaN]}', "has no list of finite numbers as its score"),
+        ('{"playerId": ["wayne96"], "score": [1e999]}', "has no list of finite numbers as its score"),
+        ('{"playerId": ["wayne96"], "score": [9223372036854775808]}', "has no list of finite numbers as its score"),
+        ('{"playerId": ["wayne96"], "score": [' + "9" * 5000 + "]}", "is no JSON"),
+        ('{"playerId": ' + "[" * 50_000, "is no JSON"),
+        ("{" + f'"playerId": ["wayne96"], "pad": "{"x" * 70_000}"' + "}", "or is longer than 65,536 characters"),
+    ],
+)
+def test_a_record_that_is_none_has_its_number_and_its_line(record: str, sentence: str) -> None:
+    said = refusal(f"[{WAYNE},\n\n{record}, {WAYNE}]", size=64 * 1024)
+    assert said.startswith(f"record 2 of {URI}, on line 3,")
+    assert sentence in said
+    assert "wayne96" not in said
+
+
+def test_a_record_without_what_the_cohort_requires_is_refused_and_not_left_out() -> None:
+    said = refusal(f"[{WAYNE}]", required=("status", "realm"))
+    assert said == (
+        f"record 1 of {URI}, on line 1, has no list as its status, realm, which the registry requires of the cohort:"
+        " write the values beside the score"
+    )
+
+
+def test_a_record_that_never_ends_is_not_read_to_its_end() -> None:
+    def chunks() -> Any:
+        yield b'[{"playerId": ["'
+        for _ in range(3):
+            yield b"x" * dropped_extract.MAX_RECORD_CHARACTERS
+        raise AssertionError
+
+    with pytest.raises(FlywheelError, match="or is longer than 65,536 characters"):
+        list(read_dropped(chunks(), URI, property="score", direction="above"))
+
+
+# --- where it lies
+
+
+def test_it_lies_where_a_run_may_read() -> None:
+    assert dropped_key(URI, "exports") == "dropped/theirs.json"
+    assert dropped_key("s3://exports/dropped/team-a/2026_11.22/x(1).json", "exports").endswith("/x(1).json")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://exports/export/ea_atrisk_2_2026-11-22_00-00-00.json",
+        "s3://exports/dropped/",
+        "s3://exports/dropped/team/",
+        "s3://exports/xdropped/a.json",
+        "s3://others/dropped/a.json",
+        "s3://exports/dropped/a b.json",
+        "s3://exports/dropped/a%20b.json",
+        "s3://exports/dropped/ann@example.com.json",
+        "s3://exports/dropped/a.json\n",
+        "s3:/exports/dropped/a.json",
+        "https://exports.s3.amazonaws.com/dropped/a.json",
+        "dropped/a.json",
+    ],
+)
+def test_no_other_place_is_read(uri: str) -> None:
+    with pytest.raises(FlywheelError) as error:
+        dropped_key(uri, "exports")
+    assert str(error.value).startswith("extract_uri is no file below s3://exports/dropped/: drop it there")
+    assert "ann@" not in str(error.value)
