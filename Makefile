@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # an import of Airflow takes three times as long where Python may not keep what it compiled
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test approvals backfills faults bench bench-full bench-width bench-small stack bundle bundle-321 deploy nightly lint up down servers servers-down clean
+.PHONY: help setup demo test approvals backfills faults bench bench-full bench-width bench-small stack bundle bundle-321 deploy nightly lint counts up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ lint: setup ## ruff (AIR rules included), its formatting, and the types
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy plugins dags local tests
 	@.venv/bin/cfn-lint --include-checks I -- include/cloudformation/cohort-flywheel.yaml
+
+counts: setup ## how far the code is from plain English and typed data: lines and words by pattern
+	@$(PY) -m tests.counts
 
 up: setup ## the servers and a real Airflow with its UI, seeded; prints the address
 	@$(PY) -m local up

@@ -1,10 +1,18 @@
-"""The one error that a person is meant to read."""
+"""The error that a user can fix."""
 
 from __future__ import annotations
 
 
 class FlywheelError(ValueError):
-    """A sentence: what is wrong, where, and what to write instead. Trying again does not help.
+    """What is wrong, where, and what to write instead. A retry does not help.
 
-    Its text may be logged, so it never holds a playerId, an address or a name.
+    The text may be logged: it never holds a playerId, an address or a name.
+
+    :param message: the sentence.
+    :param code: the stable code of cause and remedy, as in `CF-PLAN-07`; the runbook (docs/runbook.md) is keyed by it,
+        and the text begins with it.
     """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(f"{code}: {message}" if code else message)
+        self.code = code
