@@ -16,6 +16,7 @@ pytest_socket.disable_socket()  # before Airflow is imported, so that nothing ca
 
 from airflow import plugins_manager  # noqa: E402 - after sockets are blocked
 from airflow.dag_processing.dagbag import DagBag  # noqa: E402 - as above
+from airflow.sdk import BaseSensorOperator  # noqa: E402 - as above
 
 
 def parse(folder: str) -> dict[str, Any]:
@@ -34,6 +35,11 @@ def facts(dag: Any) -> dict[str, Any]:
         "doc": dag.doc_md,
         "tasks": [task.task_id for task in dag.topological_sort()],
         "before": {task.task_id: getattr(_before(task), "__name__", None) for task in dag.tasks},
+        "sensors": {
+            task.task_id: {"timeout": task.timeout, "execution_timeout": task.execution_timeout.total_seconds()}
+            for task in dag.tasks
+            if isinstance(task, BaseSensorOperator)
+        },
         "params": {
             name: {"default": param.value, "description": param.description, **param.schema}
             for name, param in dag.params.items()

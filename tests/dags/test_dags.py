@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 DAILY, WHAT_IF = "cohort_to_segment", "cohort_what_if"
 CLEANUP, ERASURE = "cohort_cleanup", "cohort_erasure"
 TAGS = {"cohort-flywheel", "what-if", "cleanup"} | {
-    p.stem for p in (ROOT / "plugins/cohort_flywheel/destinations").glob("[a-z]*.py")
+    p.parent.name for p in (ROOT / "plugins/cohort_flywheel/destinations").glob("*/destination.py")
 }
 TASKS = [
     "plan",
@@ -123,6 +123,19 @@ def test_where_a_destination_mails_its_segments_the_dag_has_its_campaign(probed:
             assert f"**{task}**" in dag["doc"]
         # a run that waits for an approval is active, and must leave room for the others
         assert dag["max_active_runs"] > 10
+
+
+def test_no_sensor_waits_longer_than_its_execution_timeout(probed: Any) -> None:
+    """The default of the DAG is 6 hours, and a campaign may run for 24."""
+    followed = 0
+    for folder in probed["folders"]:
+        for dag_id, dag in folder["dags"].items():
+            if dag_id.startswith(DAILY):
+                assert "wait_for_import_job" in dag["sensors"], dag_id
+            followed += "follow_campaign" in dag["sensors"]
+            for task, limits in dag["sensors"].items():
+                assert 0 < limits["timeout"] <= limits["execution_timeout"], f"{dag_id}: {task}: {limits}"
+    assert followed == 1
 
 
 def test_what_works_on_a_name_holds_it_first(probed: Any) -> None:

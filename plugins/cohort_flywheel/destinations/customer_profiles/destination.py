@@ -19,7 +19,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.operators import (
     ConnectLaunchCampaignOperator,
     ConnectPrepareCampaignOperator,
 )
-from cohort_flywheel.destinations.customer_profiles.campaign.sensors import ConnectCampaignSensor
+from cohort_flywheel.destinations.customer_profiles.campaign.sensors import FOLLOWS_FOR, ConnectCampaignSensor
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
 from cohort_flywheel.destinations.customer_profiles.layout import player_key, upload_of
 from cohort_flywheel.destinations.customer_profiles.operators import (
@@ -191,7 +191,12 @@ def mail_segment(
         max_retry_delay=timedelta(minutes=30),
     )
     campaign_id: Any = launch.output["campaign_id"]  # type: ignore[index]  # XComArg's type does not say so
-    follow = ConnectCampaignSensor(task_id="follow_campaign", campaign_id=campaign_id, deferrable=True)
+    follow = ConnectCampaignSensor(
+        task_id="follow_campaign",
+        campaign_id=campaign_id,
+        deferrable=True,
+        execution_timeout=FOLLOWS_FOR,  # the DAG's own is 6 hours
+    )
     chain(prepare, asked, launch, follow)
     return prepare, follow
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _CLEARING = "Clearing this task is safe: it only reads."
 
+#: The execution_timeout of a task that follows a campaign. Airflow 3.3.1 applies it to each stay on a worker and not to
+#: the time in the triggerer [src: task_runner, _run_execute_callable]; without deferral it is all of the wait.
+FOLLOWS_FOR = timedelta(hours=30)
+
 #: Why a campaign that has ended has not mailed everybody, as far as its state tells.
 _ENDED_BADLY = {
     "Stopped": "was stopped in Connect",
@@ -80,7 +84,7 @@ class ConnectCampaignSensor(AwsBaseSensor[ConnectCampaignsHook]):
             method_name="execute_complete",
             # longer than the looks take: the waiter's own end comes first, with our sentence. It does not count
             # answers that throttle it, so it alone could wait without end.
-            timeout=timedelta(seconds=2 * self.timeout + 600),
+            timeout=timedelta(seconds=1.1 * self.timeout + 600),
         )
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, str]:

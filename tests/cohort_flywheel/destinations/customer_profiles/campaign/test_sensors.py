@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from cohort_flywheel.destinations.customer_profiles.campaign.operators import RUNS_FOR
-from cohort_flywheel.destinations.customer_profiles.campaign.sensors import ConnectCampaignSensor
+from cohort_flywheel.destinations.customer_profiles.campaign.sensors import FOLLOWS_FOR, ConnectCampaignSensor
 from cohort_flywheel.destinations.customer_profiles.campaign.triggers import ConnectCampaignTrigger
 from tests.cohort_flywheel.destinations.customer_profiles.connect_account import Connect
 
@@ -67,7 +67,7 @@ def fired(trigger: Any) -> dict[str, Any]:
 def test_defers_until_the_campaign_is_completed(sensor: Any, connect: Connect) -> None:
     waiting = sensor(3600)
     begun = deferred(waiting.execute, CONTEXT)
-    assert begun.timeout == timedelta(seconds=2 * 30 + 600)  # no wait is without end; ours ends first
+    assert begun.timeout == timedelta(seconds=1.1 * 30 + 600)  # no wait is without end; ours ends first
     connect.campaign_control(clock_ahead_seconds=3601)
     event = fired(begun.trigger)
     assert event == {"status": "success", "campaign_id": waiting.campaign_id}
@@ -125,7 +125,9 @@ def test_a_wait_that_broke_off_is_tried_again(sensor: Any) -> None:
     assert not isinstance(raised.value, AirflowFailException)
 
 
-def test_it_waits_longer_than_a_campaign_can_run(airflow_env: Any) -> None:
+def test_it_waits_longer_than_a_campaign_can_run_and_no_longer_than_its_task_may(airflow_env: Any) -> None:
     waiting = ConnectCampaignSensor(task_id="wait", campaign_id="any")
-    assert timedelta(seconds=waiting.timeout) > RUNS_FOR
+    in_triggerer = deferred(waiting._defer).timeout
+    assert in_triggerer is not None
+    assert RUNS_FOR < timedelta(seconds=waiting.timeout) < in_triggerer < FOLLOWS_FOR
     assert ConnectCampaignTrigger(campaign_id="any").attempts == waiting.max_attempts
