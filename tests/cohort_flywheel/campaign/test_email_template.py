@@ -25,7 +25,7 @@ from cohort_flywheel.campaign.email_template import (
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES
 
-SHIPPED = Path(__file__).parents[2] / "include" / "email"
+SHIPPED = Path(__file__).parents[3] / "include" / "email"
 FILES = {"subject.txt": "Hi {{FirstName|there}}\n", "body.html": "<p>{{FirstName|there}}</p>", "body.txt": "{{Level}}"}
 
 

@@ -12,7 +12,7 @@ from cohort_flywheel.config.registry import Registry, parse_registry, read_regis
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES
 
-SHIPPED = Path(__file__).parents[2] / "include" / "cohorts.yaml"
+SHIPPED = Path(__file__).parents[3] / "include" / "cohorts.yaml"
 PATH = Path("cohorts.yaml")
 
 #: A registry of two sound cohorts; the faults below replace one of its numbered lines.

@@ -12,7 +12,7 @@ from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.segment.contacts import DATA_FAULTS, REASONS
 from cohort_flywheel.segment.limits import judge_limits, refusal
 
-REGISTRY = Path(__file__).parents[2] / "include" / "cohorts.yaml"
+REGISTRY = Path(__file__).parents[3] / "include" / "cohorts.yaml"
 LIMITS = {"min_members": 10, "max_members": 1_000, "max_change_percent": 50, "max_reject_percent": 30}
 BEFORE = {"members": 100, "what": "the segment of 2026-11-21"}
 
