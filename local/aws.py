@@ -14,6 +14,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from local import bucket_policy
 from local.connect_campaigns.wsgi import with_connect_campaigns
 from local.customer_profiles.wsgi import with_customer_profiles
 from local.pinpoint import control_plane
@@ -26,6 +27,7 @@ from local.sesv2.control_plane import with_sesv2
 def application() -> Callable[..., Iterable[bytes]]:
     """moto's WSGI application, with the control plane in front of it."""
     install()
+    bucket_policy.install()
     moto = DomainDispatcherApplication(create_backend_app)
 
     def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

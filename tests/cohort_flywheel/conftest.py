@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from hypothesis import HealthCheck, settings
 
 from cohort_flywheel.config.registry import read_registry
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import make_plan
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Vertex
 from cohort_flywheel.segment.segment_file import digest

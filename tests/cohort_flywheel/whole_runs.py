@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import DownstreamTasksSkipped
@@ -19,7 +18,7 @@ from cohort_flywheel.destinations.pinpoint.operators import (
     PinpointVerifySegmentOperator,
 )
 from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
-from cohort_flywheel.hooks.s3 import Version, delete_version, versions
+from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, versions
 from cohort_flywheel.runs.lock_store import hold
 from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
 from cohort_flywheel.runs.result_operator import CohortResultOperator

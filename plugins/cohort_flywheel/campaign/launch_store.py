@@ -11,7 +11,6 @@ from email.utils import parseaddr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
@@ -21,7 +20,7 @@ from cohort_flywheel.campaign.send_ledger_store import check_same_launch, find_l
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import get_json, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.lock_store import hold, this_run, word
 from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.state_store import State

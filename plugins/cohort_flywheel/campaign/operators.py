@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.compat.sdk import conf
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
@@ -17,6 +16,7 @@ from cohort_flywheel.campaign.launch_store import put_approval, withdraw_approva
 from cohort_flywheel.common.failures import outside
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.notifications import tell
 from cohort_flywheel.runs.report_operator import ReportSources, write_report
 from cohort_flywheel.runs.schedule import Clock, next_instant, utc_now

@@ -8,7 +8,6 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.campaign.send_ledger import (
@@ -21,7 +20,7 @@ from cohort_flywheel.campaign.send_ledger import (
     write_lines,
 )
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import lines
+from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.segment.do_not_contact_store import add_to_list, is_listed, make_list
 
 #: By how much S3's clock and a worker's may differ, generously: it only makes us open some ledgers more.

@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
@@ -25,7 +24,7 @@ from cohort_flywheel.destinations import destination
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance import cleanup
 from cohort_flywheel.governance.cleanup import DRY_RUN, Left, Made
-from cohort_flywheel.hooks.s3 import Version, delete_version, folders, get_json, keys, lines, versions
+from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, folders, get_json, keys, lines, versions
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.lock_store import AT_WORK, hold, state_of, this_run
 from cohort_flywheel.runs.state_store import State

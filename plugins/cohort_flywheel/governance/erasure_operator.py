@@ -7,7 +7,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
@@ -23,7 +22,7 @@ from cohort_flywheel.governance.cleanup_operator import refuse_at_work
 from cohort_flywheel.governance.erasure import PLAYERS_KEY, Addresses, Found, kind_of, look, read_players
 from cohort_flywheel.governance.tombstones_store import put_tombstones
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
-from cohort_flywheel.hooks.s3 import Version, delete_version, fetch, lines, put_instead, versions
+from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, fetch, lines, put_instead, versions
 from cohort_flywheel.runs.names import DO_NOT_CONTACT_KEY
 from cohort_flywheel.segment.contacts import ADDRESS_ATTRIBUTE, fold, plain_address, read_do_not_contact
 

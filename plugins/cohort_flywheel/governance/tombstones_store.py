@@ -5,11 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance.erasure import SALT_KEY, TOMBSTONES_FOLDER, Tombstones, tombstone
-from cohort_flywheel.hooks.s3 import get_json, keys, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json
 
 
 def read_tombstones(s3: S3Hook, bucket: str) -> Tombstones | None:

@@ -4,15 +4,78 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.hooks import s3 as provider
+from airflow.sdk import Variable
 from boto3.exceptions import S3UploadFailedError
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from cohort_flywheel.config.variables import PREFIX
 from cohort_flywheel.errors import FlywheelError
+
+#: The operations that write an object [botocore: those of S3 whose request has `ServerSideEncryption`].
+WRITES = ("PutObject", "CopyObject", "CreateMultipartUpload")
+
+#: What `cohort_flywheel_s3_encryption` may be [S3: PutObject, x-amz-server-side-encryption]; empty sends no header.
+S3_ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
+#: An id, a multi-Region id, an alias, or the ARN of either [KMS: DescribeKey, KeyId].
+_KMS_KEY = re.compile(
+    r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:)?(key/)?(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+    r"|(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:)?alias/[A-Za-z0-9/_-]+"
+)
+
+
+class S3Hook(provider.S3Hook):
+    """The provider's hook; its clients send the encryption that the Variables name with each write.
+
+    A bucket whose policy demands the header refuses a write without it, also where the bucket's default encryption is
+    the same.
+    """
+
+    def get_client_type(
+        self, region_name: str | None = None, config: Config | None = None, deferrable: bool = False
+    ) -> Any:
+        client = super().get_client_type(region_name, config, deferrable)
+        if not deferrable and (encryption := _read_encryption()):
+
+            def encrypt(params: dict[str, Any], **_: Any) -> None:
+                for name, value in encryption.items():
+                    params.setdefault(name, value)
+
+            for operation in WRITES:
+                client.meta.events.register(f"before-parameter-build.s3.{operation}", encrypt)
+        return client
+
+
+def _read_encryption() -> dict[str, str]:
+    """Return the arguments that each write to S3 sends for its encryption; none unless `s3_encryption` is set.
+
+    Raises FlywheelError that names the Variable which S3 would refuse.
+    """
+    algorithm, key = (
+        (Variable.get(PREFIX + name, default="") or "").strip() for name in ("s3_encryption", "s3_kms_key_id")
+    )
+    if algorithm and algorithm not in S3_ENCRYPTIONS:
+        raise FlywheelError(
+            f"{PREFIX}s3_encryption is {algorithm!r}: set it to one of {', '.join(S3_ENCRYPTIONS)}, or delete it"
+        )
+    if key and not algorithm.startswith("aws:kms"):
+        raise FlywheelError(
+            f"{PREFIX}s3_kms_key_id is set, and {PREFIX}s3_encryption is {algorithm or 'not set'}: a key is used with"
+            " aws:kms and aws:kms:dsse only; set one of these, or delete the key"
+        )
+    if key and not _KMS_KEY.fullmatch(key):
+        raise FlywheelError(
+            f"{PREFIX}s3_kms_key_id is {key!r}: set the key's id, its alias (alias/…), or the ARN of either; the ARN"
+            " where the key is of another account"
+        )
+    arguments = {"ServerSideEncryption": algorithm, "SSEKMSKeyId": key}
+    return {name: value for name, value in arguments.items() if value}
 
 
 def put_unless_equal(s3: S3Hook, path: Path, bucket: str, key: str, sha256: str) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
 from botocore.exceptions import ClientError
 
@@ -23,7 +22,7 @@ from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.config.variables import PREFIX, SETTINGS, read_settings
 from cohort_flywheel.destinations import destination, has_campaigns
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import lines
+from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.runs.as_of import RunDates, as_of
 from cohort_flywheel.runs.lock_store import word
 from cohort_flywheel.runs.plan import check_extract, make_plan

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
 
 from cohort_flywheel.campaign.launch_store import REACHED, believed
@@ -13,6 +12,7 @@ from cohort_flywheel.common.failures import outside
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.config.variables import read_settings
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import word
 from cohort_flywheel.runs.names import report_file_name, report_folder
 from cohort_flywheel.runs.notifications import tell_of_the_untold

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import outside
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import this_run
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import is_the_days

@@ -7,10 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import folders, get_json, keys, lines, put_json, put_unless_equal
+from cohort_flywheel.hooks.s3 import S3Hook, folders, get_json, keys, lines, put_json, put_unless_equal
 from cohort_flywheel.runs import names
 from cohort_flywheel.segment.members import Vertex
 from cohort_flywheel.segment.snapshot import MAX_HEADER_BYTES, Snapshot, read_header, read_vertices

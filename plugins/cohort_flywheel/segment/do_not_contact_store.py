@@ -6,9 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from itertools import batched
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-from cohort_flywheel.hooks.s3 import lines
+from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.segment.contacts import read_do_not_contact
 
 #: The table of the do-not-contact list's entries.

@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
@@ -22,7 +21,7 @@ from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
-from cohort_flywheel.hooks.s3 import lines, put_unless_equal
+from cohort_flywheel.hooks.s3 import S3Hook, lines, put_unless_equal
 from cohort_flywheel.runs.names import part_file_name, part_key, segment_file_name
 from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact, Reject, judge, projection, withheld
 from cohort_flywheel.segment.do_not_contact_store import ENTRIES, is_listed, load_do_not_contact

@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import outside
@@ -17,6 +16,7 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance.erasure import WithoutErased
 from cohort_flywheel.governance.tombstones_store import read_tombstones
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import this_run
 from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.runs.state_store import State

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import outside
@@ -14,7 +13,7 @@ from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
-from cohort_flywheel.hooks.s3 import put_unless_equal
+from cohort_flywheel.hooks.s3 import S3Hook, put_unless_equal
 from cohort_flywheel.segment.members import Members, Vertex, shard_size, to_vertex, write_extract
 from cohort_flywheel.segment.segment_file import digest
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.standard.utils.skipmixin import SkipMixin
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.common.failures import outside
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
-from cohort_flywheel.hooks.s3 import copy_unless_equal
+from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
 from cohort_flywheel.runs.lock_store import this_run
 from cohort_flywheel.runs.names import segment_part_key
 from cohort_flywheel.runs.state_store import State

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.segment.members import Vertex
 from cohort_flywheel.segment.uploaded_extract import MAX_BYTES, dropped_key, read_dropped
 

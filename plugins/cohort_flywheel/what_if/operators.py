@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import outside
@@ -19,6 +18,7 @@ from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.config.variables import read_settings
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.schedule import last_instant
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Members, read_extract, write_extract

@@ -49,8 +49,7 @@ def enrich(job: dict[str, Any]) -> Iterator[Any]:
 
 def release(job: dict[str, Any]) -> Iterator[Any]:
     """The parts are put together and copied to where they are imported."""
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
+    from cohort_flywheel.hooks.s3 import S3Hook
     from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
 
     before, parts = _kept(job, "graph"), _kept(job, "enrich")["parts"]

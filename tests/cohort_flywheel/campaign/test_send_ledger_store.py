@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.campaign.send_ledger import Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import LASTS, find_ledger, load_ledger, load_recently_mailed, put_ledger
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import S3Hook
 
 NOON = datetime.now(UTC).replace(microsecond=0)  # S3 tells when an object was put by its own clock
 

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.campaign.launch_store import put_sample
@@ -18,6 +17,7 @@ from cohort_flywheel.destinations.pinpoint import destination
 from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
 from cohort_flywheel.governance import cleanup_operator as module
 from cohort_flywheel.governance.cleanup_operator import CohortCleanupOperator
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import hold
 from cohort_flywheel.runs.names import endpoint_id
 from local.config import ROOT

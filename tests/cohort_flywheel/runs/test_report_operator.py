@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pytest
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseNotifier
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -18,6 +17,7 @@ from cohort_flywheel.campaign import launch_store as launch
 from cohort_flywheel.campaign.approval import approval_digest
 from cohort_flywheel.campaign.launch_store import put_approval
 from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
 from local.config import ROOT
 

@@ -146,7 +146,7 @@ def test_a_run_ends_its_own_claim_and_no_other(state: State) -> None:
 
 
 def test_a_refusal_that_is_no_lost_condition_is_raised(state: State, airflow_env: Any) -> None:
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from cohort_flywheel.hooks.s3 import S3Hook
 
     with pytest.raises(ClientError, match="NoSuchBucket"):
         put_json(S3Hook(), "no-such-bucket", "k", {}, IfNoneMatch="*")

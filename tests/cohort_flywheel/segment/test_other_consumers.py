@@ -20,9 +20,9 @@ from typing import Any
 
 import boto3
 import pytest
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
 from cohort_flywheel.config.registry import read_registry
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import make_plan
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator

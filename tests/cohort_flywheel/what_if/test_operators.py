@@ -12,9 +12,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowFailException
 
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.names import snapshot_folder
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Vertex

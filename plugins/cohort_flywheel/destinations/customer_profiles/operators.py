@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowException
@@ -23,7 +22,7 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import keys, lines, put_unless_equal
+from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
 from cohort_flywheel.runs.lock_store import hold, this_run
 from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.newest_store import skip_unless_newest

@@ -10,7 +10,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseOperator, chain
 from botocore.exceptions import ClientError
 
@@ -33,6 +32,7 @@ from cohort_flywheel.destinations.ses.sensors import SesImportJobsSensor
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.segment.contacts import plain_address
 
 if TYPE_CHECKING:

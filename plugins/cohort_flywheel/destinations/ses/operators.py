@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowException
@@ -22,7 +21,7 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.layout import import_file_name, import_folder, import_header, import_row
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import keys, lines, put_unless_equal
+from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
 from cohort_flywheel.runs.lock_store import hold, this_run
 from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.newest_store import skip_unless_newest

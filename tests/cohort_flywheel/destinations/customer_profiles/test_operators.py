@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from cohort_flywheel.destinations.customer_profiles import hook as hook_module
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles import operators as module
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import hold
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import EXTRACT

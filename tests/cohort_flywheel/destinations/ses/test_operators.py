@@ -377,7 +377,7 @@ def test_what_is_returned_and_logged_names_nobody(
 
 
 def _state(account: Account) -> State:
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from cohort_flywheel.hooks.s3 import S3Hook
 
     return State(S3Hook(), account.config.state_bucket)
 

@@ -18,7 +18,6 @@ from itertools import batched, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowSkipException
@@ -68,7 +67,7 @@ from cohort_flywheel.destinations.customer_profiles.operators import Membership,
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
-from cohort_flywheel.hooks.s3 import get_json, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.lock_store import this_run
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now

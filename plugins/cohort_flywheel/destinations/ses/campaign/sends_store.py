@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import (
     BotoCoreError,
@@ -36,7 +35,7 @@ from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations.ses.hook import SENDS_IN_FLIGHT, SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
-from cohort_flywheel.hooks.s3 import get_json, keys, put_json, put_unless_equal
+from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json, put_unless_equal
 from cohort_flywheel.segment.contacts import projection
 from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, load_do_not_contact, make_list
 from cohort_flywheel.segment.segment_file import digest

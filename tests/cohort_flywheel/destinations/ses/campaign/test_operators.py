@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from cohort_flywheel.campaign.email_template import read_template
@@ -23,7 +22,7 @@ from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
 from cohort_flywheel.destinations.ses.campaign.operators import SesLaunchCampaignOperator, SesPrepareCampaignOperator
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import put_json
+from cohort_flywheel.hooks.s3 import S3Hook, put_json
 from cohort_flywheel.runs.lock_store import hold
 from cohort_flywheel.runs.state_store import State
 from local import seed
@@ -615,7 +614,7 @@ def test_a_result_is_launched_once_whatever_its_segment_or_mail_is_later(launch:
 
 def test_two_launches_of_one_template_do_not_begin_together(launch: Launch, context: Any) -> None:
     """The second would not see whom the first is about to mail."""
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from cohort_flywheel.hooks.s3 import S3Hook
 
     state = State(S3Hook(), launch.account.config.state_bucket)
     hold(state, "claims/campaign_at_risk.json", "template", context(run_id="manual__1"))
@@ -633,7 +632,7 @@ def test_two_launches_of_one_template_do_not_begin_together(launch: Launch, cont
 
 def test_what_a_killed_try_held_is_free_once_its_send_ledger_is_found(launch: Launch, context: Any) -> None:
     """Else other runs would wait for as long as the mails take."""
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from cohort_flywheel.hooks.s3 import S3Hook
 
     state, run = State(S3Hook(), launch.account.config.state_bucket), context()
     counts = launch.run()
@@ -807,7 +806,7 @@ def test_a_launch_that_stops_says_what_it_had_reached(launch: Launch) -> None:
 
 
 def test_a_launch_ends_the_claim_of_its_name(launch: Launch) -> None:
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from cohort_flywheel.hooks.s3 import S3Hook
 
     state, run = State(S3Hook(), launch.account.config.state_bucket), launch.context()
     launch.context = lambda: run

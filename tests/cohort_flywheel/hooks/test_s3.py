@@ -1,0 +1,166 @@
+"""Writes to S3: their encryption, and conditional puts that meet another request."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import (
+    S3Hook,
+    copy_unless_equal,
+    put_instead,
+    put_json,
+    put_unless_equal,
+    versions,
+)
+from cohort_flywheel.segment.segment_file import digest
+from local.config import ROOT, Config
+
+PACKAGE = ROOT / "plugins" / "cohort_flywheel"
+KEY_ID = "12345678-90ab-cdef-1234-567890abcdef"
+KEY_ARN = f"arn:aws:kms:eu-west-1:123456789012:key/{KEY_ID}"
+ENCRYPTION, KMS_KEY = "AIRFLOW_VAR_COHORT_FLYWHEEL_S3_ENCRYPTION", "AIRFLOW_VAR_COHORT_FLYWHEEL_S3_KMS_KEY_ID"
+
+
+# --- the encryption of writes
+
+
+def no_header(operator: str, **names: Any) -> dict[str, Any]:
+    return {operator: {f"s3:{name.replace('_', '-')}": value for name, value in names.items()}}
+
+
+#: Policies of AWS's documentation and of its Security Blog.
+DENIES = {
+    "null": no_header("Null", x_amz_server_side_encryption="true"),
+    "another algorithm": no_header("StringNotEquals", x_amz_server_side_encryption="aws:kms"),
+    "another key": no_header("StringNotEquals", x_amz_server_side_encryption_aws_kms_key_id=KEY_ARN),
+}
+
+
+@pytest.fixture
+def demand(aws: Any, fresh_config: Config) -> Callable[[str], str]:
+    """Gives the state bucket a policy that demands an encryption header; returns its name."""
+
+    def put(name: str) -> str:
+        bucket = fresh_config.state_bucket
+        denied = {
+            "Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*",
+            "Condition": DENIES[name],
+        }  # fmt: skip
+        aws("s3").put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [denied]}))
+        return bucket
+
+    return put
+
+
+def put_in_parts(s3: S3Hook, bucket: str, folder: Path) -> str:
+    path = folder / "large"
+    path.write_bytes(b"x" * (9 * 1024 * 1024))  # above boto3's multipart_threshold
+    put_unless_equal(s3, path, bucket, "large", digest(path))
+    assert s3.get_conn().head_object(Bucket=bucket, Key="large")["ETag"].endswith('-2"')
+    return "large"
+
+
+def put_by_the_provider(s3: S3Hook, bucket: str, folder: Path) -> str:
+    s3.load_string("x", "string", bucket, replace=True)
+    return "string"
+
+
+def put_small(s3: S3Hook, bucket: str, folder: Path) -> str:
+    assert put_json(s3, bucket, "small", {"a": 1}, IfNoneMatch="*")
+    return "small"
+
+
+WRITES = [put_small, put_in_parts, put_by_the_provider]
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("policy", DENIES)
+def test_a_bucket_that_demands_a_header_takes_each_write_that_has_it(
+    airflow_env: Any, demand: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, policy: str, write: Any
+) -> None:
+    bucket = demand(policy)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        write(S3Hook(), bucket, tmp_path)
+    monkeypatch.setenv(ENCRYPTION, "aws:kms")
+    monkeypatch.setenv(KMS_KEY, KEY_ARN)
+    s3 = S3Hook()
+    found = s3.get_conn().head_object(Bucket=bucket, Key=write(s3, bucket, tmp_path))
+    assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", KEY_ARN)
+
+
+def test_a_copy_and_a_replaced_version_have_the_header_too(
+    airflow_env: Any, demand: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bucket, path = demand("another algorithm"), tmp_path / "file"
+    path.write_bytes(b"a")
+    monkeypatch.setenv(ENCRYPTION, "aws:kms")
+    s3 = S3Hook()
+    put_unless_equal(s3, path, bucket, "a", digest(path))
+    copy_unless_equal(s3, (bucket, "a"), (bucket, "b"), digest(path))
+    [version] = versions(s3, bucket, "b")
+    path.write_bytes(b"b")
+    put_instead(s3, version, path)
+    [new] = versions(s3, bucket, "b")
+    for key in ("a", "b"):
+        assert s3.get_conn().head_object(Bucket=bucket, Key=key)["ServerSideEncryption"] == "aws:kms"
+    assert s3.get_conn().get_object(Bucket=bucket, Key="b", VersionId=new.id)["Body"].read() == b"b"
+    monkeypatch.delenv(ENCRYPTION)
+    sha256 = s3.get_conn().head_object(Bucket=bucket, Key="a")["Metadata"]["sha256"]
+    with pytest.raises(ClientError, match="AccessDenied.*CopyObject"):
+        copy_unless_equal(S3Hook(), (bucket, "a"), (bucket, "c"), sha256)
+
+
+@pytest.mark.parametrize("algorithm", ["AES256", "aws:kms", "aws:kms:dsse"])
+def test_the_algorithm_is_sent_as_it_is_set(
+    airflow_env: Any, fresh_config: Config, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    monkeypatch.setenv(ENCRYPTION, algorithm)
+    s3 = S3Hook()
+    put_json(s3, fresh_config.state_bucket, "k", {})
+    found = s3.get_conn().head_object(Bucket=fresh_config.state_bucket, Key="k")
+    assert found["ServerSideEncryption"] == algorithm
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key", "sentence"),
+    [
+        ("kms", "", "cohort_flywheel_s3_encryption.*aws:kms"),
+        ("SSE-KMS", KEY_ID, "cohort_flywheel_s3_encryption.*aws:kms"),
+        ("AES256", KEY_ID, "cohort_flywheel_s3_kms_key_id.*aws:kms"),
+        ("", KEY_ID, "cohort_flywheel_s3_kms_key_id.*aws:kms"),
+        ("aws:kms", "my-key", "cohort_flywheel_s3_kms_key_id.*my-key"),
+        ("aws:kms", "arn:aws:s3:::bucket", "cohort_flywheel_s3_kms_key_id"),
+    ],
+)
+def test_a_setting_that_s3_refuses_is_named_before_a_call(
+    airflow_env: Any, monkeypatch: pytest.MonkeyPatch, algorithm: str, key: str, sentence: str
+) -> None:
+    monkeypatch.setenv(ENCRYPTION, algorithm)
+    monkeypatch.setenv(KMS_KEY, key)
+    with pytest.raises(FlywheelError, match=sentence):
+        S3Hook().get_conn()
+
+
+@pytest.mark.parametrize(
+    "key", [KEY_ID, KEY_ARN, "alias/flywheel", f"mrk-{'0a' * 16}", KEY_ARN.replace("aws", "aws-cn", 1)]
+)
+def test_each_form_of_a_key_is_taken(airflow_env: Any, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv(ENCRYPTION, "aws:kms")
+    monkeypatch.setenv(KMS_KEY, key)
+    S3Hook().get_conn()
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_file_reaches_s3_without_this_hook(path: Path) -> None:
+    """Another client would write without the header."""
+    text = path.read_text(encoding="utf-8")
+    if path != PACKAGE / "hooks" / "s3.py":
+        assert not re.search(r"""aws\.hooks\.s3|aws\.operators\.s3|(client|resource)\(["']s3["']""", text)
