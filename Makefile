@@ -56,8 +56,8 @@ deploy: setup ## build/ to MWAA's bucket: BUCKET=…, and ENVIRONMENT=… to upd
 bundle-321: setup ## the bundle in an Airflow 3.2.1 of its own, and its wheels; three minutes
 	@$(PY) -m pytest -m bundle_321 tests/deploy/test_bundle.py
 
-nightly: setup ## the properties on 10,000 cases each; over half an hour
-	@HYPOTHESIS_PROFILE=nightly $(PY) -m pytest --numprocesses=2 --timeout=7200 -m hypothesis tests/cohort_flywheel
+nightly: setup ## everything that `make test` leaves out, each part by name, with a table; PARTS="faults bench" for some
+	@$(PY) -m tests.nightly $(PARTS)
 
 lint: setup ## ruff (AIR rules included), its formatting, and the types
 	@.venv/bin/ruff check .

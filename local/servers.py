@@ -188,7 +188,9 @@ def _commands(servers: Servers, run_dir: Path, config: Config) -> dict[str, list
         port = getattr(servers, f"{name}_port")
         if not is_free(port):
             raise LocalError(f"Port {port} is taken: stop what listens there, or set {key} in .env to another port.")
-    java.fetch(sorted({config.gremlin_jars, "gremlin-server", "dynamodb-local"}))  # DynamoDB Local runs Groovy of the second
+    java.fetch(
+        sorted({config.gremlin_jars, "gremlin-server", "dynamodb-local"})
+    )  # DynamoDB Local runs Groovy of the second
     run_dir.mkdir(parents=True, exist_ok=True)
     return {
         "gremlin": gremlin_server.command(HOST, servers.gremlin_port, run_dir, config),

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes .venv with all that the commands of the Makefile need, from a Python 3.12, 3.13 or 3.11 that really runs.
+# Makes .venv with all that the commands of the Makefile need, from a Python 3.12 or 3.13 that really runs
+# (PYTHON_VERSIONS="3.13" takes that one alone, PYTHON=… the one that it names).
 # AIRFLOW_VERSION names a set in constraints/. Does nothing where .venv is as the files here say already.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,16 +10,19 @@ stamp=.venv/made-from
 now=$(cat requirements.txt requirements-dev.txt "$constraints" local/setup.sh | cksum)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$now" ] && exit 0
 
+versions=${PYTHON_VERSIONS:-3.12 3.13}
 works() { # a pyenv shim may be on the PATH and still fail, so each candidate is tried
-    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+    found=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || return 1
+    case " $versions " in *" $found "*) return 0 ;; *) return 1 ;; esac
 }
 python=
-for candidate in "${PYTHON:-python3.12}" python3.12 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.12*/bin/python3 \
-    python3.13 python3.11 python3; do
+for candidate in ${PYTHON:-$(for v in $versions; do
+    echo "python$v" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$v"*/bin/python3
+done) python3}; do
     if works "$candidate"; then python=$candidate; break; fi
 done
 [ -n "$python" ] || {
-    echo "No Python 3.12 (or 3.13, 3.11) runs here: install one, e.g. apt-get install python3 python3-venv," >&2
+    echo "No Python $versions runs here: install one, e.g. apt-get install python3 python3-venv," >&2
     echo "or name yours: make PYTHON=/path/to/python3.12 …" >&2
     exit 1
 }

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from threading import RLock
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from .errors import ServiceError
 
@@ -31,7 +31,7 @@ class Settings:
 S = TypeVar("S", bound=Settings)
 
 
-class Control(Generic[S]):
+class Control[S: Settings]:
     """One for each service of the server. `lock` guards it and everything the service keeps."""
 
     def __init__(self, make_settings: Callable[[], S]) -> None:

@@ -178,6 +178,6 @@ class _WireDeserializer(TypeDeserializer):
 _plain = _WireDeserializer().deserialize
 
 
-def _first(waiting: deque[tuple[Sequence[T], Future[Records]]]) -> tuple[Sequence[T], Records]:
+def _first[T](waiting: deque[tuple[Sequence[T], Future[Records]]]) -> tuple[Sequence[T], Records]:
     batch, future = waiting.popleft()
     return batch, future.result()

@@ -186,7 +186,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             progress.add(len(batch))
 
 
-def _batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
+def _batches[T](things: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(things)
     while batch := list(islice(iterator, size)):
         yield batch
