@@ -81,8 +81,34 @@ def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dags"
 
 
+#: Cohorts that cannot be used, each in its own way, and a default cohort that the file does not have.
+UNUSABLE = """
+  "a b": {}
+  "a\\0b": {}
+  ? [a]
+  : {}
+  ea_copy: &consent {daily: true}
+  ea_huge: {threshold_range: {min: 0, max: 99999999999999999999}}
+  ea_nested: {floor: [[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]}
+  ea_day: {floor: 2026-02-30}
+"""
+
+
 @pytest.fixture(scope="module")
-def probed(edited: Path, mailing: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+def unusable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DAG files beside a registry in which one cohort alone is sound."""
+    folder = tmp_path_factory.mktemp("unusable")
+    shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "include").mkdir()
+    text = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8").partition("\n  ea_altruism:")[0]
+    text = text.replace("direction: above", "direction: under").replace("daily: false", "daily: true")
+    text = text.replace("default_cohort: ea_atrisk", "default_cohort: ea_at_risk")
+    (folder / "include" / "cohorts.yaml").write_text(text + UNUSABLE, encoding="utf-8")
+    return folder / "dags"
+
+
+@pytest.fixture(scope="module")
+def probed(edited: Path, mailing: list[Path], unusable: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What the probe saw of dags/, of the edited copy and of those that mail, in a process with sockets blocked."""
     home = tmp_path_factory.mktemp("airflow")
     environ = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")} | {
@@ -92,7 +118,7 @@ def probed(edited: Path, mailing: list[Path], tmp_path_factory: pytest.TempPathF
     }
     command = [sys.executable, str(Path(__file__).with_name("probe.py")), str(home / "found.json")]
     run = subprocess.run(
-        [*command, str(ROOT / "dags"), str(edited), *map(str, mailing)],
+        [*command, str(ROOT / "dags"), str(edited), *map(str, mailing), str(unusable)],
         env=environ,
         capture_output=True,
         text=True,
@@ -110,7 +136,7 @@ def found(probed: Any) -> Any:
 
 
 def test_where_a_destination_mails_its_segments_the_dag_has_its_campaign(probed: Any) -> None:
-    for (name, tasks), folder in zip(CAMPAIGNS.items(), probed["folders"][2:], strict=True):
+    for (name, tasks), folder in zip(CAMPAIGNS.items(), probed["folders"][2:-1], strict=True):
         assert folder["import_errors"] == {}
         dag = folder["dags"][DAILY]
         assert dag["tags"] == ["cohort-flywheel", name]
@@ -153,6 +179,18 @@ def test_the_dags_are_these_and_no_others(found: Any) -> None:
     shipped, _ = found["folders"]
     assert shipped["import_errors"] == {}
     assert list(shipped["dags"]) == [CLEANUP, ERASURE, DAILY, WHAT_IF]
+
+
+def test_whatever_is_wrong_in_other_cohorts_a_sound_cohort_has_its_dag(probed: Any) -> None:
+    folder = probed["folders"][-1]
+    assert folder["import_errors"] == {}
+    own = ["ea_atrisk", "ea_copy", "ea_day", "ea_huge", "ea_nested", "ea_reputation"]
+    assert list(folder["dags"]) == [CLEANUP, ERASURE, DAILY, *(f"{DAILY}__{name}" for name in own), WHAT_IF]
+    cohort = folder["dags"][DAILY]["params"]["cohort"]
+    assert cohort["default"] == "ea_at_risk"
+    assert "ea_reputation" in cohort["enum"]
+    assert r"'a\x00b'" in cohort["enum"]
+    assert folder["dags"][f"{DAILY}__ea_reputation"]["params"]["threshold"]["maximum"] == -50
 
 
 def test_a_daily_cohort_has_a_dag_of_its_own_even_if_it_is_written_wrongly(found: Any) -> None:

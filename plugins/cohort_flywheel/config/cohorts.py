@@ -7,11 +7,12 @@ from datetime import UTC, date, datetime, time
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
-    NonNegativeInt,
+    StrictBool,
     StrictInt,
     Tag,
     ValidationInfo,
@@ -30,8 +31,12 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=50)]
 AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
 #: In every segment file.
 NAME_COLUMNS = ("FirstName", "LastName", "FavoriteRole")
-#: What a record may say of consent; an empty text is no answer, but silence.
-Answer = Annotated[str, Field(min_length=1)] | bool | int
+#: Beyond it a double holds no whole number exactly, and Airflow's processes exchange 64 bits.
+MAX_INT = 2**53
+Int = Annotated[StrictInt, Field(ge=-MAX_INT, le=MAX_INT)]
+Count = Annotated[StrictInt, Field(ge=0, le=MAX_INT)]
+#: What a record may say of consent; an empty text is not an answer, but silence.
+Answer = Annotated[str, Field(min_length=1)] | StrictBool | Int
 
 
 class Strict(BaseModel):
@@ -74,8 +79,8 @@ def _form_of_threshold(value: object) -> str:
 class ThresholdRange(Strict):
     """The whole numbers that a person may type as a threshold, both ends included."""
 
-    min: StrictInt
-    max: StrictInt
+    min: Int
+    max: Int
 
     @model_validator(mode="after")
     def _ordered(self) -> ThresholdRange:
@@ -88,7 +93,7 @@ class ThresholdFrom(Strict):
     """One entry of a threshold's history: in force from the first as-of at or after midnight (UTC) of its date."""
 
     first: Annotated[date, Field(alias="from", strict=True)]
-    threshold: StrictInt
+    threshold: Int
 
 
 class Limits(Strict):
@@ -98,10 +103,10 @@ class Limits(Strict):
     `max_reject_percent` of this run's, and counts faults of the data only.
     """
 
-    min_members: NonNegativeInt
-    max_members: NonNegativeInt
-    max_change_percent: NonNegativeInt
-    max_reject_percent: Annotated[NonNegativeInt, Field(le=100)]
+    min_members: Count
+    max_members: Count
+    max_change_percent: Count
+    max_reject_percent: Annotated[Count, Field(le=100)]
 
     @model_validator(mode="after")
     def _ordered(self) -> Limits:
@@ -129,7 +134,7 @@ class Campaign(Strict):
     mode: Literal["none", "draft", "test", "launch"] = "none"
     template: Annotated[str, Field(pattern=f"^{TEMPLATE_NAME}$")]
     sender: Annotated[str, Field(alias="from")]
-    not_again_days: Annotated[StrictInt, Field(ge=1)] | None = None
+    not_again_days: Annotated[StrictInt, Field(ge=1, le=36_500)] | None = None
     test_addresses: list[str] = Field(default_factory=list)
 
     @field_validator("sender")
@@ -147,6 +152,13 @@ class Campaign(Strict):
         return addresses
 
 
+def _without_control_characters(text: str) -> str:
+    """A description is stored in Airflow's database, which refuses NUL, with the DAG that names all cohorts."""
+    if found := re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text):
+        raise ValueError(f"it has the control character {found[0]!a}: leave it out")
+    return text
+
+
 def mildest(thresholds: list[int], direction: Direction) -> int:
     """The threshold that the others' members are beyond as well."""
     return min(thresholds) if direction == "above" else max(thresholds)
@@ -156,20 +168,20 @@ class Cohort(Strict):
     """One cohort as the registry defines it. Membership is strict: above means > threshold, below means <."""
 
     name: Name
-    description: str = Field(min_length=1)
+    description: Annotated[str, Field(min_length=1), AfterValidator(_without_control_characters)]
     property: Name
     direction: Direction
     threshold_range: ThresholdRange  # before the threshold, which it judges
     threshold: Annotated[
-        Annotated[StrictInt, Tag("<number>")] | Annotated[list[ThresholdFrom], Field(min_length=1), Tag("<history>")],
+        Annotated[Int, Tag("<number>")] | Annotated[list[ThresholdFrom], Field(min_length=1), Tag("<history>")],
         Discriminator(_form_of_threshold),
     ]
-    floor: StrictInt | None = None
+    floor: Int | None = None
     require: dict[Name, Annotated[list[Answer], Field(min_length=1)]] = Field(default_factory=dict)
     limits: Limits
-    daily: bool
+    daily: StrictBool
     attributes: dict[Name, AttributeName]
-    include_score: bool
+    include_score: StrictBool
     holdout_percent: Annotated[StrictInt, Field(ge=0, le=99)] = 0
     campaign: Campaign | None = None
     consent: Annotated[
@@ -205,13 +217,13 @@ class Cohort(Strict):
     @field_validator("floor")
     @classmethod
     def _floor_is_the_mildest(cls, floor: int | None, info: ValidationInfo) -> int | None:
-        history = info.data.get("threshold")
-        if floor is None or history is None:
+        history, direction = info.data.get("threshold"), info.data.get("direction")
+        if floor is None or history is None or direction is None:  # absent where it has a fault of its own
             return floor
         _check_range(floor, info)
         numbers = [entry.threshold for entry in history] if isinstance(history, list) else [history]
-        mild = mildest(numbers, info.data["direction"])
-        if mildest([floor, mild], info.data["direction"]) != floor:
+        mild = mildest(numbers, direction)
+        if mildest([floor, mild], direction) != floor:
             raise ValueError(
                 f"{floor} is stricter than the threshold {mild}, whose members a snapshot must hold:"
                 f" write {mild} or a milder number, or leave it out"
@@ -269,7 +281,7 @@ class Cohort(Strict):
 
 
 def _check_range(threshold: int, info: ValidationInfo) -> None:
-    allowed = info.data.get("threshold_range")  # None where it has a fault of its own
+    allowed = info.data.get("threshold_range")  # absent where it has a fault of its own
     if allowed and not allowed.min <= threshold <= allowed.max:
         raise ValueError(
             f"{threshold} is outside threshold_range: write a whole number from {allowed.min} to {allowed.max},"

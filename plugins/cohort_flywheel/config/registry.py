@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from croniter import croniter
-from pydantic import BaseModel, Field, StrictInt, ValidationError, field_validator
+from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError, field_validator
 
+from cohort_flywheel.common.encoding import decode_text
 from cohort_flywheel.config.cohorts import (
     Campaign,
     Cohort,
@@ -23,6 +23,21 @@ from cohort_flywheel.config.cohorts import (
     ThresholdFrom,
     ThresholdRange,
 )
+from cohort_flywheel.config.yaml_nodes import (
+    Fault,
+    child,
+    compose,
+    construct,
+    duplicates,
+    faults,
+    flatten,
+    has_twice,
+    is_false,
+    key_line,
+    key_text,
+    line_of,
+    yaml_fault,
+)
 from cohort_flywheel.errors import FlywheelError
 
 
@@ -30,7 +45,7 @@ class Approval(Strict):
     """Who may approve a launch, by their names in Airflow, and how long it waits for one of them."""
 
     approvers: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
-    own_runs: bool = False
+    own_runs: StrictBool = False
     hours: Annotated[StrictInt, Field(ge=1, le=168)] = 12
 
 
@@ -50,6 +65,10 @@ class Notify(Strict):
                 " airflow.providers.amazon.aws.notifications.sns.SnsNotifier, and that class's arguments beside it"
             )
         return targets
+
+
+#: A name that a DAG id may end with [Airflow: a key has letters, digits, `_`, `-` and `.`, and 250 of them].
+_DAG_ID = re.compile(r"[\w-]{1,200}")
 
 
 @dataclass(frozen=True)
@@ -111,88 +130,138 @@ class _Head(Strict):
 def read_registry(path: Path) -> Registry:
     """Read the registry. One cohort's fault stays that cohort's; a fault of the file raises FlywheelError."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise FlywheelError(
-            f"the registry {path} cannot be read ({type(error).__name__}): put cohorts.yaml there, as UTF-8"
+            f"the registry {path} cannot be read ({type(error).__name__}): put cohorts.yaml there"
         ) from None
-    return parse_registry(text, path)
+    return parse_registry(decode_text(content, path.name), path)
 
 
 def parse_registry(text: str, path: Path) -> Registry:
     """The same for a text that was read already; `path` is for the sentences."""
     try:
-        root, data = _read_yaml(text)
+        root = compose(text)
     except yaml.YAMLError as error:
-        mark, position = getattr(error, "problem_mark", None), getattr(error, "position", 0)
-        line = mark.line + 1 if mark else text.count("\n", 0, position) + 1
-        problem = getattr(error, "problem", None) or "it does not parse"
-        raise FlywheelError(f"{path.name}, line {line}: this is no YAML ({problem}): correct the line") from None
-    if not isinstance(root, yaml.MappingNode):
-        raise FlywheelError(
-            f"{path.name}, line 1: the file must be a mapping with the keys {', '.join(_Head.model_fields)}"
-        )
-    cohorts_node = _child(root, "cohorts")
-    if faults := [f for f in _duplicates(root) if not _inside(f.node, cohorts_node)]:
-        raise FlywheelError(f"{path.name}, {faults[0].sentence}")
-    try:
-        head = _Head.model_validate(data)
-    except ValidationError as error:
-        raise FlywheelError(f"{path.name}, {_first_fault(error, root, _Head, _line(root))}") from None
+        line, problem = yaml_fault(error, text)
+        raise FlywheelError(f"{path.name}, line {line}: this is not YAML ({problem}): correct the line") from None
+    entries: dict[str, _Entry] = {}
+    head = _read_head(root, entries)
+    if isinstance(head, Fault):
+        raise FlywheelError(f"{path.name}, {head}")
 
     cohorts: dict[str, Cohort] = {}
     broken: dict[str, str] = {}
-    unclear: set[str] = set()
-    for name, raw in head.cohorts.items():
-        node = _child(cohorts_node, name)
-        place = f"cohort {name} in {path.name}"
-        twice = [f for f in _duplicates(cohorts_node) if f.key == name and f.parent is cohorts_node]
-        within = _duplicates(node)  # not by the place in the file: what an alias shares lies elsewhere
-        if twice or any(f.key == "daily" for f in within):
-            unclear.add(name)
-        if faults := twice + within:
-            broken[name] = f"{place}, {faults[0].sentence}"
-        elif not isinstance(raw, dict):
-            broken[name] = f"{place}, line {_line(node)}: a cohort is a mapping of keys: write its keys below it"
-        elif "name" in raw:
-            broken[name] = (
-                f"{place}, line {_key_line(node, 'name')}: name is no key that is known here: a cohort's name is"
-                " the key above its lines; remove this one"
-            )
+    daily: list[str] = []
+    for name, entry in entries.items():
+        found = _read_cohort(entry)
+        if isinstance(found, Cohort):
+            cohorts[name] = found
         else:
-            try:
-                cohorts[name] = Cohort.model_validate({"name": name, **raw})
-            except ValidationError as error:
-                broken[name] = f"{place}, {_first_fault(error, node, Cohort, _key_line(cohorts_node, name))}"
-    if head.default_cohort not in head.cohorts:
-        raise FlywheelError(
-            f"{path.name}, line {_line(_child(root, 'default_cohort'))}: default_cohort {head.default_cohort!r}"
-            f" is no cohort of the file{_did_you_mean(head.default_cohort, list(head.cohorts))}:"
-            f" write one of {', '.join(head.cohorts)}"
+            broken[name] = f"cohort {name} in {path.name}, {found}"
+        # a broken cohort keeps its daily DAG, unless it clearly says that it has none or its name cannot be in a DAG id
+        if found.daily if isinstance(found, Cohort) else entry.stays_daily and _DAG_ID.fullmatch(name):
+            daily.append(name)
+    default = _label(head.default_cohort)
+    if default not in entries:
+        broken[default] = (
+            f"{path.name}, line {line_of(child(root, 'default_cohort'))}: default_cohort {default!r} is not a cohort of"
+            f" the file{_did_you_mean(default, list(entries))}: write one of {', '.join(entries)}"
         )
-    daily = tuple(
-        name
-        for name, raw in head.cohorts.items()
-        # a broken cohort keeps its daily DAG unless its line clearly says that it has none
-        if (
-            cohorts[name].daily
-            if name in cohorts
-            else name in unclear or not isinstance(raw, dict) or raw.get("daily") is not False
-        )
-    )
     return Registry(
         path,
-        head.default_cohort,
+        default,
         head.schedule,
         head.destination,
         cohorts,
         broken,
-        daily,
+        tuple(daily),
         head.graph_pool,
         head.notify,
         head.opt_outs,
         head.approval,
     )
+
+
+class _Entry(NamedTuple):
+    """One cohort of the file, not yet judged."""
+
+    key: Any
+    node: Any
+    twice: Fault | None  # where its name stands a second time
+    stays_daily: bool
+
+
+def _read_head(root: Any, entries: dict[str, _Entry]) -> _Head | Fault:
+    """All but the cohorts, whose entries are put into `entries`."""
+    if not isinstance(root, yaml.MappingNode):
+        return Fault(1, f"the file must be a mapping with the keys {', '.join(_Head.model_fields)}")
+    cohorts = child(root, "cohorts")
+    rest = yaml.MappingNode(root.tag, [pair for pair in root.value if pair[1] is not cohorts], *_marks(root))
+    if found := sorted({*faults(rest), *duplicates(root).values()}):
+        return found[0]
+    try:
+        flatten(rest)
+        data = construct(rest)
+        if isinstance(cohorts, yaml.MappingNode):
+            entries |= _entries(cohorts)
+            data["cohorts"] = dict.fromkeys(entries)
+        elif cohorts is not None:
+            data["cohorts"] = construct(cohorts)
+        return _Head.model_validate(data)
+    except yaml.YAMLError as error:
+        return yaml_fault(error, "")
+    except ValidationError as error:
+        return _first_fault(error, root, _Head, line_of(root))
+
+
+def _marks(node: Any) -> tuple[Any, Any]:
+    return node.start_mark, node.end_mark
+
+
+def _entries(cohorts: Any) -> dict[str, _Entry]:
+    """The entries by name; raises YAMLError for a `<<` that names no mapping."""
+    twice = duplicates(cohorts)
+    flatten(cohorts)
+    found: dict[str, _Entry] = {}
+    for key, node in cohorts.value:
+        name = key_text(key)
+        stays_daily = name in twice or has_twice(node, "daily") or not is_false(child(node, "daily"))
+        label = f"of line {line_of(key)}" if name is None else _label(name)
+        found[label] = _Entry(key, node, twice.get(name or ""), stays_daily)
+    return found
+
+
+def _label(name: str) -> str:
+    """A name as it may be shown and stored: a database refuses NUL, and half a surrogate pair."""
+    return name if name and name.isprintable() else ascii(name)
+
+
+def _read_cohort(entry: _Entry) -> Cohort | Fault:
+    """The cohort, or its first fault."""
+    node, line = entry.node, line_of(entry.key)
+    if entry.twice:
+        return entry.twice
+    if found := [*faults(entry.key), *faults(node)]:
+        return found[0]
+    if not isinstance(node, yaml.MappingNode):
+        return Fault(line_of(node), "a cohort is a mapping of keys: write its keys below it")
+    try:
+        flatten(node)
+        raw = construct(node)
+    except yaml.YAMLError as error:
+        return yaml_fault(error, "")
+    if not isinstance(raw, dict):
+        return Fault(line_of(node), "a cohort is a mapping of keys: write its keys below it")
+    if "name" in raw:
+        return Fault(
+            key_line(node, "name"),
+            "name is not a key of a cohort, whose name is the key above its lines: remove this one",
+        )
+    try:
+        return Cohort.model_validate({"name": key_text(entry.key), **raw})
+    except ValidationError as error:
+        return _first_fault(error, node, Cohort, line)
 
 
 #: The keys that have keys of their own.
@@ -209,143 +278,49 @@ _INNER: dict[object, type[BaseModel]] = {
 #: Pydantic's marks for a choice of types, in the place of a fault.
 _MARKS = ("<mapping>", "<word>", "<number>", "<history>", "[key]")
 
-# --- where in the file, and in which words -------------------------------------------------------------
 
-
-def _read_yaml(text: str) -> tuple[Any, Any]:
-    """The nodes, which know their lines, and the data. A cohort's name is text, also where it reads `on` or 2024."""
-    loader = yaml.SafeLoader(text)
-    root = loader.get_single_node()
-    if root is None:
-        return None, None
-    cohorts = _child(root, "cohorts")
-    for key, _value in cohorts.value if _is_mapping(cohorts) else ():
-        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-            key.tag = "tag:yaml.org,2002:str"
-    try:
-        return root, loader.construct_document(root)
-    except ValueError:  # PyYAML lets Python's own through: no such day, no such number
-        for node in _nodes(root):
-            try:
-                yaml.SafeLoader("").construct_object(node)
-            except ValueError as error:
-                raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
-        raise
-
-
-def _is_mapping(node: Any) -> bool:
-    return isinstance(node, yaml.MappingNode)
-
-
-def _nodes(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
-    """The node and all below it, each once: an alias may lead back to a node."""
-    seen = set() if seen is None else seen
-    if node is None or id(node) in seen:
-        return
-    seen.add(id(node))
-    yield node
-    if isinstance(node, yaml.CollectionNode):
-        for child in node.value:
-            for part in child if isinstance(child, tuple) else (child,):
-                yield from _nodes(part, seen)
-
-
-@dataclass(frozen=True)
-class _Duplicate:
-    key: str
-    parent: Any
-    node: Any
-    sentence: str
-
-
-def _duplicates(node: Any) -> list[_Duplicate]:
-    """Every key that stands twice in one mapping at or below the node: YAML keeps the last one in silence."""
-    found: list[_Duplicate] = []
-    for mapping in filter(_is_mapping, _nodes(node)):
-        first: dict[str, int] = {}
-        for key, value in mapping.value:
-            name = str(key.value)
-            if name in first:
-                found.append(
-                    _Duplicate(
-                        name,
-                        mapping,
-                        value,
-                        f"line {_line(key)}: {name} stands a second time (first on line"
-                        f" {first[name]}): remove one of the two",
-                    )
-                )
-            first.setdefault(name, _line(key))
-    return found
-
-
-def _inside(node: Any, outer: Any) -> bool:
-    return outer is not None and (
-        outer.start_mark.index <= node.start_mark.index and node.end_mark.index <= outer.end_mark.index
-    )
-
-
-def _child(node: Any, key: object) -> Any:
-    if _is_mapping(node):
-        for name, value in node.value:
-            if name.value == str(key):
-                return value
-    if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-        return node.value[key]
-    return None
-
-
-def _line(node: Any) -> int:
-    return node.start_mark.line + 1 if node is not None else 1
-
-
-def _key_line(node: Any, key: object) -> int:
-    if isinstance(node, yaml.SequenceNode):
-        return _line(_child(node, key))
-    for name, _value in node.value if _is_mapping(node) else ():
-        if name.value == str(key):
-            return int(name.start_mark.line) + 1
-    return _line(node)
-
-
-def _first_fault(error: ValidationError, node: Any, model: type[BaseModel], line: int) -> str:
+def _first_fault(error: ValidationError, node: Any, model: type[BaseModel], line: int) -> Fault:
     """The first fault that pydantic found, with the line that holds it and what to write there.
 
-    `line` is for a fault of the whole. A key that nobody knows comes first: it is why another one is missing.
+    `line` is for a fault of the whole. An unknown key comes first: it is why another one is missing.
     """
-    faults = error.errors(include_url=False, include_input=False)
-    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-    path = []
+    errors = error.errors(include_url=False, include_input=False)
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    path: list[str] = []
     fields: Any = model.model_fields
-    for part in fault["loc"]:
-        child = _child(node, part)
-        if child is not None:
-            line = _key_line(node, part)
-            node = child
+    for part in first["loc"]:
+        inner = child(node, part)
+        if inner is not None:
+            line = key_line(node, part)
+            node = inner
             fields = _INNER[part].model_fields if part in _INNER else fields
         if part not in _MARKS:
-            path.append(str(part))
-    where, message = ".".join(path), fault["msg"].removeprefix("Value error, ")
-    match fault["type"]:
+            path.append(_label(str(part)))
+    keys = [f.alias or name for name, f in fields.items() if name != "name"]
+    message = first["msg"].removeprefix("Value error, ")
+    return Fault(line, _sentence(first["type"], ".".join(path), message, keys))
+
+
+def _sentence(kind: str, where: str, message: str, keys: list[str]) -> str:
+    match kind:
         case "extra_forbidden":
-            known = [field.alias or name for name, field in fields.items() if name != "name"]
             return (
-                f"line {line}: {where} is no key that is known here{_did_you_mean(path[-1], known)}:"
-                f" the keys are {', '.join(known)}"
+                f"{where} is not a known key{_did_you_mean(where.rpartition('.')[2], keys)}:"
+                f" the keys are {', '.join(keys)}"
             )
         case "literal_error" if where == "consent":
-            return f"line {line}: consent must be the word none, or have the keys {', '.join(Consent.model_fields)}"
+            return f"consent must be the word none, or have the keys {', '.join(Consent.model_fields)}"
         case "date_type" | "date_from_datetime_inexact":
-            return f"line {line}: {where} is no date: write it as 2026-11-02, without quotes and without a time"
+            return f"{where} is not a date: write it as 2026-11-02, without quotes and without a time"
         case "missing":
-            return f"line {line}: the key {where} is missing: add it"
+            return f"the key {where} is missing: add it"
         case "string_pattern_mismatch":
             return (
-                f"line {line}: {where} must begin with a letter and hold letters, digits and underscores only,"
+                f"{where} must begin with a letter and hold letters, digits and underscores only,"
                 " as it becomes a DAG id, an S3 key and a property name: rename it"
             )
         case _:
-            return f"line {line}: {where or 'the cohort'}: {message[:1].lower()}{message[1:]}"
+            return f"{where or 'the cohort'}: {message[:1].lower()}{message[1:]}"
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:

@@ -1,0 +1,217 @@
+"""YAML as nodes, which know their lines. A fault that leaves the rest readable is kept with its node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+from yaml import MappingNode, MarkedYAMLError, Node, ScalarNode, YAMLError
+from yaml.composer import Composer
+from yaml.constructor import ConstructorError, SafeConstructor
+from yaml.cyaml import CParser
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from yaml.nodes import CollectionNode
+from yaml.resolver import Resolver
+
+#: Deeper nesting is refused, as Python's stack is not endless. The registry needs six levels.
+MAX_DEPTH = 20
+
+_CORE = "tag:yaml.org,2002:"
+_TEXT, _INT, _MERGE = f"{_CORE}str", f"{_CORE}int", f"{_CORE}merge"
+#: Of a node that stands for what cannot be composed; its value is the sentence.
+_FAULT = "!fault"
+#: A whole number as people write it. YAML 1.1 also reads 010 as 8, 1:30 as 90 and 0b11 as 3; here these are text.
+_DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]*)$")
+
+
+class Fault(NamedTuple):
+    """What is wrong, and on which line."""
+
+    line: int
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.sentence}"
+
+
+class _Duplicate(NamedTuple):
+    key: str
+    fault: Fault
+
+
+class _Loader(Composer, CParser, SafeConstructor, Resolver):
+    """libyaml's parser, and nodes and values in Python. Every key is text, also one that reads `on` or 2024."""
+
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
+        first: [(tag, _DECIMAL if tag == _INT else pattern) for tag, pattern in resolvers]
+        for first, resolvers in Resolver.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str) -> None:
+        CParser.__init__(self, text)
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+        self.depth = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Any:
+        event: Any = self.peek_event()
+        known = self.anchors.get(event.anchor) if event.anchor else None
+        if isinstance(event, AliasEvent):
+            if known is None:
+                return self._fault(f"*{event.anchor} has no &{event.anchor} above it: correct the name, or add it")
+        elif known is not None:
+            return self._fault(
+                f"&{event.anchor} stands a second time (first on line {line_of(known)}): write *{event.anchor} here,"
+                " or give it another name"
+            )
+        elif self.depth == MAX_DEPTH:
+            return self._fault(f"this is nested more than {MAX_DEPTH} levels deep: remove what does not belong here")
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+    def _fault(self, sentence: str) -> ScalarNode:
+        """A node in the place of the next one, which is skipped."""
+        start, depth = self.peek_event().start_mark, 0
+        while True:
+            event = self.get_event()
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth == 0:
+                return ScalarNode(_FAULT, sentence, start, event.end_mark)
+
+    def compose_mapping_node(self, anchor: Any) -> MappingNode:
+        node = super().compose_mapping_node(anchor)
+        node.value = [(_as_text(key), value) for key, value in node.value]
+        return node
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        super().flatten_mapping(node)
+        # what `<<` brings stands first, and the last of a name counts
+        last = {_name(key): (key, value) for key, value in node.value}
+        node.value = list(last.values())
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        if node.tag == _FAULT:
+            raise ConstructorError(None, None, node.value, node.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, ValueError):  # PyYAML lets Python's own through
+            kind = node.tag.removeprefix(_CORE)
+            raise ConstructorError(None, None, f"this is not a valid {kind}", node.start_mark) from None
+
+
+def _as_text(key: Any) -> Any:
+    is_core = isinstance(key, ScalarNode) and key.tag.startswith(_CORE) and key.tag != _MERGE
+    return ScalarNode(_TEXT, key.value, key.start_mark, key.end_mark, key.style) if is_core else key
+
+
+def _name(key: Any) -> object:
+    return key.value if isinstance(key, ScalarNode) else id(key)
+
+
+def key_text(key: Any) -> str | None:
+    """The text of a key; None for one that is a list, a mapping or cannot be read."""
+    return str(key.value) if isinstance(key, ScalarNode) and key.tag == _TEXT else None
+
+
+def compose(text: str) -> Any:
+    """The node of the document, or None where there is none; raises YAMLError for what is not YAML."""
+    return _Loader(text).get_single_node()
+
+
+def yaml_fault(error: YAMLError, text: str) -> Fault:
+    """What PyYAML says, with the line."""
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    line = mark.line if mark else text.encode().count(b"\n", 0, getattr(error, "position", 0))
+    return Fault(line + 1, getattr(error, "problem", None) or "it has a character that YAML does not allow")
+
+
+def flatten(node: Any) -> None:
+    """Put what `<<` names into a mapping, as PyYAML does; raises YAMLError where that is not a mapping."""
+    if isinstance(node, MappingNode):
+        _Loader("").flatten_mapping(node)
+
+
+def construct(node: Any) -> Any:
+    """The value of a node; raises YAMLError."""
+    return _Loader("").construct_document(node)
+
+
+def faults(node: Any) -> list[Fault]:
+    """Every fault at or below a node, by line: what was not composed, and keys that stand twice in one mapping.
+
+    YAML itself keeps the last of two keys in silence. Look before `flatten`, which does so too.
+    """
+    found: list[Fault] = []
+    for each in _nodes(node):
+        if each.tag == _FAULT:
+            found.append(Fault(line_of(each), each.value))
+        elif isinstance(each, MappingNode):
+            found += [duplicate.fault for duplicate in _duplicates(each)]
+    return sorted(found)
+
+
+def duplicates(node: Any) -> dict[str, Fault]:
+    """The keys that stand twice in this very mapping."""
+    return dict(reversed(_duplicates(node)))
+
+
+def has_twice(node: Any, key: str) -> bool:
+    """Whether a key stands twice in a mapping at or below a node."""
+    return any(key in duplicates(each) for each in _nodes(node) if isinstance(each, MappingNode))
+
+
+def _duplicates(mapping: Any) -> list[_Duplicate]:
+    found: list[_Duplicate] = []
+    first: dict[str, int] = {}
+    for key, _value in mapping.value if isinstance(mapping, MappingNode) else ():
+        if isinstance(key, ScalarNode):
+            if (name := key.value) in first:
+                sentence = f"{name} stands a second time (first on line {first[name]}): remove one of the two"
+                found.append(_Duplicate(name, Fault(line_of(key), sentence)))
+            first.setdefault(name, line_of(key))
+    return found
+
+
+def _nodes(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """The node and all below it, each once: an alias may lead back to a node."""
+    seen = set() if seen is None else seen
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))
+    yield node
+    if isinstance(node, CollectionNode):
+        for child in node.value:
+            for part in child if isinstance(child, tuple) else (child,):
+                yield from _nodes(part, seen)
+
+
+def child(node: Any, key: object) -> Any:
+    """The value of a key, or the item of an index; None where there is none."""
+    if isinstance(node, MappingNode):
+        return next((value for name, value in reversed(node.value) if name.value == str(key)), None)
+    if isinstance(node, CollectionNode) and isinstance(key, int) and key < len(node.value):
+        return node.value[key]
+    return None
+
+
+def line_of(node: Any) -> int:
+    return int(node.start_mark.line) + 1 if node is not None else 1
+
+
+def key_line(node: Any, key: object) -> int:
+    """The line of a key, or of an item of a list; that of the node where it has no such key."""
+    if isinstance(node, MappingNode):
+        return next((line_of(name) for name, _ in reversed(node.value) if name.value == str(key)), line_of(node))
+    item = child(node, key)
+    return line_of(node if item is None else item)
+
+
+def is_false(node: Any) -> bool:
+    """Whether a node is YAML's false."""
+    words = ("no", "false", "off")
+    return isinstance(node, ScalarNode) and node.tag == f"{_CORE}bool" and node.value.lower() in words
