@@ -24,9 +24,9 @@ def nobody_else(up: Up) -> None:
     wait_until(lambda: not up.runs(state="running") and not up.runs(state="queued"), "no other run is there", up)
 
 
-def clear(up: Up, run_id: str, task_id: str) -> None:
+def clear(up: Up, run_id: str, *task_ids: str, downstream: bool = True) -> None:
     """What a person does in the UI: the task and what follows it."""
-    body = {"dag_run_id": run_id, "task_ids": [task_id], "include_downstream": True, "dry_run": False,
+    body = {"dag_run_id": run_id, "task_ids": task_ids, "include_downstream": downstream, "dry_run": False,
             "only_failed": False, "reset_dag_runs": True}  # fmt: skip
     answer = up.rest("POST", f"/dags/{DAG_ID}/clearTaskInstances", body)
     assert answer.status_code == 200, answer.text
@@ -171,3 +171,24 @@ def test_a_run_stopped_by_a_limit_is_let_through_by_a_person_in_a_new_trigger(up
     assert reason in str(report["limits"])
     adds_up(up, report)
     assert up.report(stopped)["imported"] is None
+
+
+@pytest.mark.parametrize(
+    ("params", "cleared"),
+    [
+        ({"cohort": "ea_malice", "dry_run": True}, ["create_import_job", "record_result"]),
+        ({"cohort": "ea_atrisk", "threshold": 90}, ["create_import_job"]),
+        ({"cohort": "ea_reputation", "threshold": -76, "extract_only": True}, ["enrich", "check_limits"]),
+    ],
+    ids=["dry run", "empty cohort", "extract only"],
+)
+def test_a_skipped_task_that_is_cleared_is_skipped_again(up: Up, params: dict[str, Any], cleared: list[str]) -> None:
+    run_id = up.trigger(params)
+    up.end(run_id)
+    before = up.tasks(run_id)
+    assert {before[task_id] for task_id in cleared} == {"skipped"}
+    for downstream in (False, True):
+        clear(up, run_id, *cleared, downstream=downstream)
+        wait_until(lambda: up.run(run_id)["state"] in ("success", "failed"), "the cleared run ends", up, 120)
+        assert up.tasks(run_id) == before
+    assert attempts(up, run_id, "create_import_job") == 0, "and it has never been started"

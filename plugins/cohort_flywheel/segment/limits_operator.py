@@ -54,6 +54,8 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
 
     template_fields = ("plan", "extract", "shards", "parts")
     ui_color = "#f7d9a8"
+    #: Has the scheduler skip a cleared task again, by this task's XCom [NotPreviouslySkippedDep].
+    inherits_from_skipmixin = True
 
     def __init__(
         self,

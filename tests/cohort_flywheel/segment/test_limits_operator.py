@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import re
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.ti_deps.deps.not_previously_skipped_dep import NotPreviouslySkippedDep
 
+import cohort_flywheel
 from cohort_flywheel.config.cohorts import Limits
 from cohort_flywheel.runs.lock_store import this_run
 from cohort_flywheel.runs.state_store import State
@@ -423,6 +430,43 @@ def test_a_dry_run_ends_here_and_decides_nothing_for_the_day(
     assert door.state.final_snapshot("ea_atrisk", DAY) is None
     assert door.asked == []
     assert door.state.claim(task.plan["claim_key"]) is None
+
+
+def test_a_cleared_task_is_skipped_again(door: Door, kept: Any) -> None:
+    """By the scheduler's own rule, which reads the serialized DAG and the XCom of this task."""
+    kept(DAY, THREE)
+    task = door.run(dry_run=True)
+    with pytest.raises(DownstreamTasksSkipped):
+        door.check(task)
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(task.dag))
+    asked = []
+
+    def xcom_pull(task_ids: str, key: str, map_indexes: int, **_: Any) -> Any:
+        asked.append((task_ids, map_indexes))
+        return door.ti.xcom_pull(task_ids, key)
+
+    for task_id, state in (("create", "skipped"), ("report", None)):
+        cleared = MagicMock(task=dag.get_task(task_id), task_id=task_id, map_index=-1, xcom_pull=xcom_pull)
+        rule = MagicMock(wait_for_past_depends_before_skipping=False)
+        rule.ensure_finished_tis.return_value = [SimpleNamespace(task_id="check_limits")]
+        statuses = list(NotPreviouslySkippedDep()._get_dep_statuses(cleared, rule, session=MagicMock()))
+        assert [status.passed for status in statuses] == [False] * bool(state)
+        assert [call.args[0] for call in cleared.set_state.call_args_list] == [state] * bool(state)
+    assert asked == [("check_limits", -1)] * 2
+
+
+def test_each_operator_that_skips_what_follows_is_known_to_the_scheduler() -> None:
+    for module in pkgutil.walk_packages(cohort_flywheel.__path__, "cohort_flywheel."):
+        if module.name.endswith(("operators", "_operator", "sensors")):
+            importlib.import_module(module.name)
+    classes: list[Any] = [BaseOperator]
+    for each in classes:  # which grows meanwhile
+        classes += each.__subclasses__()
+    ours = {each for each in classes if each.__module__.startswith("cohort_flywheel.")}
+    skipping = {each for each in ours if any(base.__name__ == "SkipMixin" for base in each.__mro__)}
+    assert all(each.inherits_from_skipmixin is True for each in skipping)
+    found = {each.__name__ for each in skipping}
+    assert found == {"CohortLimitsOperator", "CampaignApprovalOperator"}
 
 
 def test_a_dry_run_outside_its_limits_says_so(door: Door, kept: Any) -> None:
