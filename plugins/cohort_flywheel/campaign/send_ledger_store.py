@@ -8,8 +8,6 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from botocore.exceptions import ClientError
-
 from cohort_flywheel.campaign.send_ledger import (
     Header,
     ledger_folder,
@@ -20,7 +18,7 @@ from cohort_flywheel.campaign.send_ledger import (
     write_lines,
 )
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, lines
+from cohort_flywheel.hooks.s3 import S3Hook, lines, put_if
 from cohort_flywheel.segment.do_not_contact_store import add_to_list, is_listed, make_list
 
 #: By how much S3's clock and a worker's may differ, generously: it only makes us open some ledgers more.
@@ -41,12 +39,7 @@ def put_ledger(s3: S3Hook, bucket: str, header: Header, player_ids: Iterable[str
     key = ledger_key(header.template, header.name)
     path = folder / "ledger.jsonl"
     write_ledger(path, header, player_ids)
-    try:
-        with path.open("rb") as body:
-            s3.get_conn().put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("PreconditionFailed", "412"):
-            raise
+    put_if(s3, bucket, key, path, IfNoneMatch="*")
     found = find_ledger(s3, bucket, header.template, header.name)  # also where an answer was lost
     if found is None:
         raise RuntimeError  # it was there, or was put, a moment ago

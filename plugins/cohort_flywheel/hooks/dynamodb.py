@@ -30,7 +30,7 @@ Records = Mapping[str, dict[str, Any]]
 
 
 class UnprocessedKeysError(AirflowException):
-    """DynamoDB left keys unprocessed in successful answers until patience ended."""
+    """DynamoDB left keys unprocessed in successful answers, and took none of them in the last tries."""
 
 
 class DynamoDBBatchGetHook(AwsBaseHook):
@@ -65,8 +65,8 @@ class DynamoDBBatchGetHook(AwsBaseHook):
     def get_items(self, table_name: str, key_attribute: str, keys: Sequence[str], projection: Sequence[str]) -> Records:
         """Return the records found, by key; a missing one is absent. Needs 1 to 100 different keys.
 
-        A key that DynamoDB cannot hold has no record. Raises UnprocessedKeysError when keys stay
-        unprocessed: the SDK's own retries never see them, as they arrive in a successful answer.
+        A key that DynamoDB cannot hold has no record. Raises UnprocessedKeysError after twelve answers in a row
+        without a record: the SDK's own retries do not see unprocessed keys, as they arrive in a successful answer.
         """
         names = {f"#a{n}": name for n, name in enumerate(dict.fromkeys([key_attribute, *projection]))}
         request: dict[str, Any] = {
@@ -79,6 +79,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         found: dict[str, dict[str, Any]] = {}
         if not request[table_name]["Keys"]:
             return found
+        left = len(request[table_name]["Keys"])
         for attempt in Retrying(
             retry=retry_if_exception_type(UnprocessedKeysError),
             wait=wait_random_exponential(multiplier=0.1, max=10),
@@ -92,10 +93,12 @@ class DynamoDBBatchGetHook(AwsBaseHook):
                     found[record[key_attribute]] = record
                 request = answer.get("UnprocessedKeys") or {}
                 if request:
-                    left = len(request[table_name]["Keys"])
+                    before, left = left, len(request[table_name]["Keys"])
+                    if left < before:  # a try that made progress does not count
+                        attempt.retry_state.attempt_number = 0
                     raise UnprocessedKeysError(
-                        f"DynamoDB left {left} of {len(keys)} keys of table {table_name} unprocessed, twelve times:"
-                        " raise its read capacity, or run when it is quieter."
+                        f"DynamoDB left {left} of {len(keys)} keys of table {table_name} unprocessed, twelve times in"
+                        " a row: raise its read capacity, or run when it is quieter."
                     )
         return found
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ from airflow.providers.amazon.aws.hooks import s3 as provider
 from airflow.sdk import Variable
 from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from cohort_flywheel.config.variables import PREFIX
 from cohort_flywheel.errors import FlywheelError
@@ -28,6 +30,12 @@ _KMS_KEY = re.compile(
     r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:)?(key/)?(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"
     r"|(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:)?alias/[A-Za-z0-9/_-]+"
 )
+
+#: Answers of S3 after which the same write may pass [S3: error responses].
+_PASSING = (
+    "ConditionalRequestConflict", "OperationAborted", "SlowDown", "ServiceUnavailable", "InternalError",
+    "RequestTimeout", "409", "500", "503",
+)  # fmt: skip
 
 
 class S3Hook(provider.S3Hook):
@@ -160,20 +168,61 @@ def get_json(s3: S3Hook, bucket: str, key: str) -> tuple[dict[str, Any], str] | 
 
 
 def put_json(s3: S3Hook, bucket: str, key: str, value: Mapping[str, Any], **condition: str) -> bool:
-    """Put a small object of JSON; False where `IfNoneMatch="*"` or `IfMatch=etag` does not hold (any more).
-
-    After an answer that was lost, the SDK's own second try meets the object of the first: who gets False reads what
-    is there before believing that it is somebody else's.
-    """
+    """Put a small object of JSON, as `put_if` does."""
     body = json.dumps(value, indent=2, sort_keys=True).encode()
+    return put_if(s3, bucket, key, body, ContentType="application/json", **condition)
+
+
+def put_if(s3: S3Hook, bucket: str, key: str, body: bytes | Path, **arguments: str) -> bool:
+    """Put an object in one request; False where `IfNoneMatch="*"` or `IfMatch=etag` does not hold (any more).
+
+    After an answer that was lost, a further try meets the object of the first: a caller that gets False reads what is
+    there before it takes it for the object of another run.
+    """
+
+    def put() -> None:
+        with body.open("rb") if isinstance(body, Path) else BytesIO(body) as file:
+            s3.get_conn().put_object(Bucket=bucket, Key=key, Body=file, **arguments)
+
+    return _try_conditionally(put, arguments)
+
+
+def delete_if(s3: S3Hook, bucket: str, key: str, etag: str) -> bool:
+    """Delete the object that has this ETag; False where it is gone, or another one."""
+    return _try_conditionally(
+        lambda: s3.get_conn().delete_object(Bucket=bucket, Key=key, IfMatch=etag), {"IfMatch": etag}
+    )
+
+
+def _try_conditionally(write: Callable[[], Any], arguments: Mapping[str, str]) -> bool:
+    """Make a write, again where S3 asks for it; False where its condition does not hold.
+
+    A write that meets another request to the same key is refused with 409 and is to be made again [S3 user guide:
+    conditional writes], which the SDK does not do. The SDK's own tries of other answers end after some seconds: what
+    was mailed must not become unknown for the want of some more.
+    """
     try:
-        s3.get_conn().put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", **condition)
+        for attempt in Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_random_exponential(multiplier=0.2, max=15),
+            stop=stop_after_attempt(12),
+            reraise=True,
+        ):
+            with attempt:
+                write()
     except ClientError as error:
-        # 412: it does not hold; 404: what IfMatch names is gone [S3: PutObject]
-        if condition and error.response["Error"]["Code"] in ("PreconditionFailed", "412", "NoSuchKey", "404"):
+        # 412: it does not hold; 404: what IfMatch names is gone [S3: PutObject, DeleteObject]
+        conditional = arguments.keys() & {"IfMatch", "IfNoneMatch"}
+        if conditional and error.response["Error"]["Code"] in ("PreconditionFailed", "412", "NoSuchKey", "404"):
             return False
         raise
     return True
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"] in _PASSING
+    return isinstance(error, HTTPClientError)  # no answer, or a part of one
 
 
 def _digest_of(client: Any, bucket: str, key: str) -> str | None:

@@ -71,16 +71,40 @@ def test_keys_left_unprocessed_are_asked_again(airflow_env: Any, table: str, mon
     assert asked == [30, 10, 4, 2, 1]
 
 
+def test_a_try_that_made_progress_does_not_count(airflow_env: Any, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One key an answer, each after eleven answers without any: 30 keys take 360 tries, and are all found."""
+    hook, asked = DynamoDBBatchGetHook(), 0
+    real = hook.conn.batch_get_item
+
+    def one_in_twelve(RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        nonlocal asked
+        asked += 1
+        keys = RequestItems[table]["Keys"]
+        taken = 1 if asked % 12 == 0 else 0
+        answer = real(RequestItems={table: RequestItems[table] | {"Keys": keys[:1]}})
+        left = {"UnprocessedKeys": {table: RequestItems[table] | {"Keys": keys[taken:]}} if keys[taken:] else {}}
+        return answer | left | ({} if taken else {"Responses": {}})
+
+    monkeypatch.setattr(hook.conn, "batch_get_item", one_in_twelve)
+    monkeypatch.setattr(dynamodb, "wait_random_exponential", lambda **_: lambda _state: 0)
+    assert len(hook.get_items(table, "playerId", [f"p{n}" for n in range(30)], [])) == 30
+    assert asked == 360
+
+
 def test_keys_left_unprocessed_for_ever_are_a_sentence(
     airflow_env: Any, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hook = DynamoDBBatchGetHook()
-    monkeypatch.setattr(
-        hook.conn, "batch_get_item", lambda **request: {"Responses": {}, "UnprocessedKeys": request["RequestItems"]}
-    )
+    hook, asked = DynamoDBBatchGetHook(), []
+
+    def none(RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        asked.append(len(RequestItems[table]["Keys"]))
+        return {"Responses": {}, "UnprocessedKeys": RequestItems}
+
+    monkeypatch.setattr(hook.conn, "batch_get_item", none)
     monkeypatch.setattr(dynamodb, "wait_random_exponential", lambda **_: lambda _state: 0)
     with pytest.raises(UnprocessedKeysError, match="left 2 of 2 keys of table hook_test unprocessed"):
         hook.get_items(table, "playerId", ["p1", "p2"], [])
+    assert asked == [2] * 12
 
 
 def test_the_body_is_what_botocore_would_write(airflow_env: Any, table: str) -> None:

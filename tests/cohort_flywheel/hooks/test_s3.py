@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
+from botocore.httpsession import URLLib3Session
 
+from cohort_flywheel.campaign.send_ledger import Header
+from cohort_flywheel.campaign.send_ledger_store import put_ledger
+from cohort_flywheel.destinations.ses.campaign.sends_store import Batches, Outcome
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks import s3 as hook_module
 from cohort_flywheel.hooks.s3 import (
     S3Hook,
     copy_unless_equal,
@@ -20,6 +29,7 @@ from cohort_flywheel.hooks.s3 import (
     put_unless_equal,
     versions,
 )
+from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.segment_file import digest
 from local.config import ROOT, Config
 
@@ -164,3 +174,90 @@ def test_no_file_reaches_s3_without_this_hook(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     if path != PACKAGE / "hooks" / "s3.py":
         assert not re.search(r"""aws\.hooks\.s3|aws\.operators\.s3|(client|resource)\(["']s3["']""", text)
+
+
+# --- conditional writes
+
+
+class Answers:
+    """What S3 answers to the first tries of each conditional write: 409, or what is set."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.status, self.code, self.times, self.arrives = 409, "ConditionalRequestConflict", 2, False
+        self.tries = Counter[str]()
+        send = URLLib3Session.send
+
+        def sent(session: URLLib3Session, request: Any) -> Any:
+            if not {"If-Match", "If-None-Match"} & request.headers.keys():
+                return send(session, request)
+            self.tries[request.url] += 1
+            if self.tries[request.url] > self.times:
+                return send(session, request)
+            if self.arrives:
+                send(session, request)
+            body = BytesIO(f"<Error><Code>{self.code}</Code></Error>".encode())
+            body.stream = lambda *_, **__: [body.getvalue()]  # type: ignore[attr-defined]  # what botocore reads of urllib3's answer
+            return AWSResponse(request.url, self.status, {}, body)
+
+        patch.setattr(URLLib3Session, "send", sent)
+        patch.setattr(hook_module, "wait_random_exponential", lambda **_: lambda _state: 0)
+
+
+@pytest.fixture
+def answers(airflow_env: Any, monkeypatch: pytest.MonkeyPatch) -> Answers:
+    return Answers(monkeypatch)
+
+
+FAILURES = [
+    (409, "ConditionalRequestConflict", 2),
+    (409, "OperationAborted", 11),
+    (503, "SlowDown", 12),  # the SDK makes five tries each time
+    (500, "InternalError", 12),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "times"), FAILURES)
+@pytest.mark.parametrize("arrives", [False, True], ids=["refused", "answer lost"])
+def test_what_was_mailed_is_recorded_however_often_s3_asks_for_another_try(
+    answers: Answers, fresh_config: Config, status: int, code: str, times: int, arrives: bool
+) -> None:
+    """Else the next try of the launch would take all of the batch for in doubt."""
+    answers.status, answers.code, answers.times, answers.arrives = status, code, times, arrives
+    s3, outcome = S3Hook(), Outcome(sent=2, refused={"BadRequestException": ["p3"]}, in_doubt=[], left=[])
+    batches = Batches(s3, fresh_config.state_bucket, "a_name")
+    batches.put_intents(0, 1, ["p1", "p2", "p3"], {})
+    batches.put_outcome(0, 1, outcome)
+    assert set(answers.tries.values()) == {times + 1}
+    later = Batches(s3, fresh_config.state_bucket, "a_name")
+    assert later.outcome(0, 1) == outcome
+    assert [each["player_ids"] for each in [later.intents(0, 1)] if each] == [["p1", "p2", "p3"]]
+
+
+def test_a_lock_a_ledger_and_a_final_snapshot_are_put_after_a_conflict(
+    answers: Answers, state: State, fresh_config: Config, tmp_path: Path
+) -> None:
+    run, other, s3, bucket = {"dag_id": "d", "run_id": "1"}, {"dag_id": "d", "run_id": "2"}, S3Hook(), state._bucket
+    assert state.take("claims/n.json", run, None)
+    found = state.claim("claims/n.json")
+    assert found
+    assert state.take("claims/n.json", other, found[1])
+    assert not state.take("claims/n.json", run, found[1]), "it is the other's by now"
+    header = Header("n", "t", "0" * 64, "ses", datetime(2026, 11, 22, tzinfo=UTC), 1)
+    assert put_ledger(s3, bucket, header, ["p1"], tmp_path).players == 1
+    assert state.make_final("c", datetime(2026, 11, 22, tzinfo=UTC), "snapshots/a", {}) == "snapshots/a"
+    assert min(answers.tries.values()) > 2
+
+
+def test_a_condition_that_does_not_hold_is_not_tried_again(answers: Answers, fresh_config: Config) -> None:
+    answers.times, s3, bucket = 0, S3Hook(), fresh_config.state_bucket
+    assert put_json(s3, bucket, "k", {"a": 1}, IfNoneMatch="*")
+    assert not put_json(s3, bucket, "k", {"a": 2}, IfNoneMatch="*")
+    assert not put_json(s3, bucket, "gone", {}, IfMatch='"x"')
+    assert sum(answers.tries.values()) == 3
+
+
+def test_conflicts_without_an_end_are_an_error_after_twelve_tries(answers: Answers, fresh_config: Config) -> None:
+    answers.times = 1000
+    with pytest.raises(ClientError, match="ConditionalRequestConflict"):
+        put_json(S3Hook(), fresh_config.state_bucket, "k", {}, IfNoneMatch="*")
+    assert list(answers.tries.values()) == [12]
