@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from boto3.exceptions import Boto3Error, RetriesExceededError, S3UploadFailedError
+from botocore import exceptions as errors
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cohort_flywheel.common.aws_answers import Advice, advise
 from cohort_flywheel.errors import FlywheelError
 
 log = logging.getLogger(__name__)
-
-#: Answers of AWS that the same call gets again [botocore: error codes of the services that this package calls].
-_NO_USE_TO_RETRY = (
-    "AccessDenied", "AccessDeniedException", "BadRequestException", "ForbiddenException", "NoSuchBucket",
-    "NotFoundException", "ResourceNotFoundException", "ValidationException", "403", "404",
-)  # fmt: skip
 
 
 @contextmanager
@@ -37,13 +37,10 @@ def outside(clearing: str) -> Iterator[list[str]]:
         raise AirflowFailException(_last_line(str(error), done, clearing)) from None
     except AirflowFailException as error:
         raise type(error)(_last_line(str(error), done, clearing)) from None
-    except ClientError as error:
-        code, call = error.response["Error"]["Code"], error.operation_name
-        kind = AirflowFailException if code in _NO_USE_TO_RETRY else AirflowException
-        raise kind(_last_line(f"AWS answered {call} with {code}: {_advice(code, call)}", done, clearing)) from None
-    except BotoCoreError as error:
-        what = f"AWS cannot be reached or asked ({type(error).__name__}): look at the connection and its network"
-        raise AirflowException(_last_line(what, done, clearing)) from None
+    except (ClientError, BotoCoreError, Boto3Error) as error:
+        advice = describe_aws_error(error)
+        kind = AirflowException if advice.may_pass else AirflowFailException
+        raise kind(_last_line(advice.sentence, done, clearing)) from None
     except AirflowTaskTimeout:
         what = "the task took longer than its execution_timeout: look at its progress above, and clear it to try again"
         raise AirflowTaskTimeout(_last_line(what, done, clearing)) from None
@@ -61,13 +58,105 @@ def _last_line(what: str, done: list[str], clearing: str) -> str:
     return f"{what.rstrip('.')}. Outside: {'; '.join(done) or 'nothing was changed'}. {clearing}"
 
 
-def _advice(code: str, call: str) -> str:
-    match code:
-        case "AccessDenied" | "AccessDeniedException" | "ForbiddenException" | "403":
-            return f"grant the execution role the right to call {call} there"
-        case "NoSuchBucket" | "NotFoundException" | "ResourceNotFoundException" | "404":
-            return "what is named there does not exist; correct the setting or create it"
-        case "BadRequestException" | "ValidationException":
-            return "it refuses the request as it stands"
-        case _:
-            return "try again later"
+def describe_aws_error(error: BaseException) -> Advice:
+    """Say what an error of boto3 means, and whether another try can help; never its text, which may quote a player."""
+    if isinstance(error, S3UploadFailedError | RetriesExceededError):
+        cause = error.__context__ if isinstance(error, S3UploadFailedError) else error.last_exception
+        if isinstance(cause, ClientError | BotoCoreError):
+            return describe_aws_error(cause)
+        return Advice("a transfer to or from S3 broke off: try again later", may_pass=True)
+    if isinstance(error, ClientError):
+        found, call = error.response["Error"], error.operation_name
+        advice = advise(found["Code"], call, found.get("Message", ""))
+        address = f" ({found['Address']})" if "Address" in found else ""
+        return advice._replace(sentence=f"AWS answered {call} with {found['Code']}{address}: {advice.sentence}")
+    for kinds, advice in _NOT_ASKED:
+        if isinstance(error, kinds):
+            return advice._replace(sentence=advice.sentence.format(name=type(error).__name__, **_details(error)))
+    what = f"AWS cannot be reached or asked ({type(error).__name__}): look at the connection and its network"
+    return Advice(what, may_pass=True)
+
+
+def _details(error: Any) -> dict[str, str]:
+    """What of an error's arguments may be told: a host, a region, the names of parameters."""
+    kwargs = getattr(error, "kwargs", {})
+    report = str(kwargs.get("report", ""))
+    bucket = re.search(r'Invalid bucket name "([^"]*)"', report)
+    names = re.findall(r"parameter ([\w.]+)|Missing required parameter in [\w.]+: \"(\w+)\"", report)
+    parameters = ", ".join("".join(each) for each in names)
+    return {
+        "host": urlsplit(str(kwargs.get("endpoint_url", ""))).hostname or "the endpoint",
+        "region": str(kwargs.get("region_name", "")),
+        "parameters": f"the bucket name {bucket[1]!r}" if bucket else parameters or "its form",
+    }
+
+
+#: What the SDK raises before AWS has answered [botocore.exceptions]: the first that fits.
+_NOT_ASKED: list[tuple[tuple[type[BaseException], ...], Advice]] = [
+    (
+        (errors.NoCredentialsError, errors.NoAuthTokenError),
+        Advice("no AWS credentials were found: give the worker an execution role, or the AWS connection an access key"),
+    ),
+    (
+        (errors.PartialCredentialsError,),
+        Advice("the AWS credentials are not complete: give both the access key and its secret, or neither"),
+    ),
+    (
+        (errors.SSOError, errors.TokenRetrievalError, errors.RefreshWithMFAUnsupportedError),
+        Advice("the AWS credentials cannot be renewed by a task ({name}): log in again where they come from"),
+    ),
+    (
+        (errors.ProfileNotFound, errors.ConfigNotFound, errors.ConfigParseError, errors.InvalidConfigError),
+        Advice("the AWS configuration of the worker cannot be used ({name}): correct it, or the connection's profile"),
+    ),
+    (
+        (errors.CredentialRetrievalError, errors.MetadataRetrievalError),
+        Advice("the AWS credentials could not be fetched ({name}): try again later", may_pass=True),
+    ),
+    ((errors.NoRegionError,), Advice("no AWS region is set: write region_name into the extra of the AWS connection")),
+    (
+        (errors.InvalidRegionError, errors.UnknownRegionError, errors.ServiceNotInRegionError),
+        Advice("the AWS region {region!r} cannot be used: correct region_name of the AWS connection"),
+    ),
+    (
+        (
+            errors.ParamValidationError,
+            errors.ValidationError,
+            errors.MissingParametersError,
+            errors.InvalidDNSNameError,
+        ),
+        Advice(
+            "a request was refused before it was sent, for {parameters}: correct the setting or argument it is from"
+        ),
+    ),
+    (
+        (errors.EndpointConnectionError, errors.ConnectTimeoutError),
+        Advice(
+            "{host} cannot be connected to ({name}): look at the region of the AWS connection, the name servers, routes"
+            " and security groups of the workers",
+            may_pass=True,
+        ),
+    ),
+    ((errors.ReadTimeoutError,), Advice("{host} did not answer in time: try again later", may_pass=True)),
+    (
+        (errors.ProxyConnectionError, errors.InvalidProxiesConfigError),
+        Advice("the proxy of the worker cannot be used ({name}): look at it and its settings", may_pass=True),
+    ),
+    (
+        (errors.SSLError,),
+        Advice("the certificate of {host} is not trusted: look at what stands before it", may_pass=True),
+    ),
+    (
+        (errors.HTTPClientError, errors.IncompleteReadError, errors.ChecksumError, errors.FlexibleChecksumError),
+        Advice("the connection to AWS broke off ({name}): try again later", may_pass=True),
+    ),
+    (
+        (
+            errors.UnknownServiceError,
+            errors.DataNotFoundError,
+            errors.UnknownEndpointError,
+            errors.EndpointProviderError,
+        ),
+        Advice("the installed boto3 cannot ask this ({name}): look at the region and at the versions of boto3"),
+    ),
+]

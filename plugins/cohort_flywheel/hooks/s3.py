@@ -17,11 +17,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from cohort_flywheel.common.aws_answers import S3_WRITES
 from cohort_flywheel.config.variables import PREFIX
 from cohort_flywheel.errors import FlywheelError
-
-#: The operations that write an object [botocore: those of S3 whose request has `ServerSideEncryption`].
-WRITES = ("PutObject", "CopyObject", "CreateMultipartUpload")
 
 #: What `cohort_flywheel_s3_encryption` may be [S3: PutObject, x-amz-server-side-encryption]; empty sends no header.
 S3_ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
@@ -42,22 +40,35 @@ class S3Hook(provider.S3Hook):
     """The provider's hook; its clients send the encryption that the Variables name with each write.
 
     A bucket whose policy demands the header refuses a write without it, also where the bucket's default encryption is
-    the same.
+    the same. An error of its clients has the address that was asked, as `Address` beside its code.
     """
 
     def get_client_type(
         self, region_name: str | None = None, config: Config | None = None, deferrable: bool = False
     ) -> Any:
         client = super().get_client_type(region_name, config, deferrable)
-        if not deferrable and (encryption := _read_encryption()):
+        if deferrable:
+            return client
+        client.meta.events.register("before-parameter-build.s3", _note_address)
+        client.meta.events.register("after-call.s3", _tell_address)
+        if encryption := _read_encryption():
 
             def encrypt(params: dict[str, Any], **_: Any) -> None:
                 for name, value in encryption.items():
                     params.setdefault(name, value)
 
-            for operation in WRITES:
+            for operation in S3_WRITES:
                 client.meta.events.register(f"before-parameter-build.s3.{operation}", encrypt)
         return client
+
+
+def _note_address(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
+    context["address"] = f"s3://{params.get('Bucket', '')}/{params.get('Key', params.get('Prefix', ''))}"
+
+
+def _tell_address(parsed: Mapping[str, Any], context: Mapping[str, Any], **_: Any) -> None:
+    if "Error" in parsed:
+        parsed["Error"]["Address"] = context["address"]
 
 
 def _read_encryption() -> dict[str, str]:

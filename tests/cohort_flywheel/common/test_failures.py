@@ -6,6 +6,8 @@ import logging
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from boto3.exceptions import RetriesExceededError, S3UploadFailedError
+from botocore import exceptions as errors
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from cohort_flywheel.common.failures import outside
@@ -28,6 +30,126 @@ def test_says_when_nothing_was_done() -> None:
         raise FlywheelError("no")
 
 
+KMS_DENIED = (
+    "User: arn:aws:sts::123456789012:assumed-role/r/wayne96 is not authorized to perform: kms:GenerateDataKey on"
+    " resource: arn:aws:kms:eu-west-1:123456789012:key/k because no identity-based policy allows it"
+)
+BUCKET_DENIES = (
+    "User: arn:aws:sts::123456789012:assumed-role/r/wayne96 is not authorized to perform: s3:PutObject on resource:"
+    ' "arn:aws:s3:::b/wayne96" with an explicit deny in a resource-based policy'
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("ExpiredToken", "the temporary credentials have expired: renew those"),
+        ("ExpiredTokenException", "the temporary credentials have expired: renew those"),
+        ("InvalidToken", "AWS does not know these credentials"),
+        ("InvalidAccessKeyId", "AWS does not know these credentials"),
+        ("InvalidClientTokenId", "AWS does not know these credentials"),
+        ("UnrecognizedClientException", "AWS does not know these credentials"),
+        ("SignatureDoesNotMatch", "correct the secret access key"),
+        ("InvalidSignatureException", "correct the secret access key"),
+        ("KMS.DisabledException", "the KMS key is disabled: enable it"),
+        ("KMS.NotFoundException", "the KMS key does not exist: correct cohort_flywheel_s3_kms_key_id"),
+        ("KMS.KMSInvalidStateException", "the state of the KMS key does not allow its use"),
+        ("KMSInvalidStateException", "the state of the KMS key does not allow its use"),
+        ("KMS.InvalidKeyUsageException", "name a symmetric encryption key"),
+        ("KMS.AccessDeniedException", "grant the execution role kms:GenerateDataKey or kms:Decrypt on the KMS key"),
+        ("InvalidObjectState", "the object is archived and cannot be read: restore it"),
+        ("PermanentRedirect", "the bucket is in another region"),
+        ("IllegalLocationConstraintException", "the bucket is in another region"),
+        ("NoSuchBucket", "the bucket does not exist: correct the Variable"),
+        ("NoSuchKey", "the object does not exist: put it there"),
+        ("OptInRequired", "the AWS account may not use this"),
+        ("AccessDenied", "right to call PutObject there; where the bucket's policy demands an encryption header"),
+    ],
+)
+def test_a_cause_has_its_own_sentence_and_is_not_retried(code: str, sentence: str) -> None:
+    with pytest.raises(AirflowFailException, match=sentence) as raised, outside(""):
+        raise client_error(code)
+    assert "wayne96" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "sentence"),
+    [
+        ("AccessDenied", KMS_DENIED, "grant the execution role kms:GenerateDataKey on the KMS key"),
+        ("AccessDenied", BUCKET_DENIES, "a resource-based policy denies it explicitly.* set cohort_flywheel_s3_encr"),
+        ("AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong; expecting 'eu-west-1'", "another region"),
+        ("AuthorizationHeaderMalformed", "a non-empty Access Key must be provided", "does not know these credentials"),
+    ],
+)
+def test_the_message_tells_one_cause_from_another_and_is_not_told(code: str, message: str, sentence: str) -> None:
+    error = ClientError({"Error": {"Code": code, "Message": message}}, "PutObject")
+    with pytest.raises(AirflowFailException, match=sentence) as raised, outside(""):
+        raise error
+    assert "wayne96" not in str(raised.value)
+
+
+def test_a_read_that_is_denied_says_nothing_of_an_encryption_header() -> None:
+    error = ClientError({"Error": {"Code": "AccessDenied", "Message": "Access Denied"}}, "GetObject")
+    with pytest.raises(AirflowFailException, match="the right to call GetObject there") as raised, outside(""):
+        raise error
+    assert "encryption" not in str(raised.value)
+
+
+@pytest.mark.parametrize("code", ["RequestTimeTooSkewed", "KMS.KeyUnavailableException", "KMS.ThrottlingException",
+                                  "SlowDown", "ServiceQuotaExceededException", "InternalError"])  # fmt: skip
+def test_a_cause_that_may_pass_is_retried(code: str) -> None:
+    with pytest.raises(AirflowException) as raised, outside(""):
+        raise client_error(code)
+    assert not isinstance(raised.value, AirflowFailException)
+
+
+SENT_TO = "https://bucket.s3.eu-west-1.amazonaws.com/wayne96"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "retried"),
+    [
+        (errors.NoCredentialsError(), "no AWS credentials were found", False),
+        (errors.PartialCredentialsError(provider="env", cred_var="x"), "are not complete", False),
+        (errors.CredentialRetrievalError(provider="x", error_msg="wayne96"), "could not be fetched", True),
+        (errors.UnauthorizedSSOTokenError(), "log in again", False),
+        (errors.ProfileNotFound(profile="wayne96"), "configuration of the worker cannot be used", False),
+        (errors.NoRegionError(), "no AWS region is set: write region_name", False),
+        (errors.InvalidRegionError(region_name="eu_west"), "the AWS region 'eu_west' cannot be used", False),
+        (errors.ParamValidationError(report='Invalid bucket name "s3://name": Bucket name must match'),
+         "for the bucket name 's3://name'", False),
+        (errors.ParamValidationError(report="Invalid type for parameter Destination.ToAddresses, value: wayne96"),
+         "for Destination.ToAddresses: correct", False),
+        (errors.EndpointConnectionError(endpoint_url=SENT_TO),
+         "bucket.s3.eu-west-1.amazonaws.com cannot be connected to", True),
+        (errors.ConnectTimeoutError(endpoint_url=SENT_TO), "amazonaws.com cannot be connected to", True),
+        (errors.ReadTimeoutError(endpoint_url=SENT_TO), "amazonaws.com did not answer in time", True),
+        (errors.SSLError(endpoint_url=SENT_TO, error="x"), "the certificate of bucket.s3", True),
+        (errors.ProxyConnectionError(proxy_url="http://wayne96:pw@proxy"), "the proxy of the worker", True),
+        (errors.ConnectionClosedError(endpoint_url=SENT_TO), "broke off", True),
+        (errors.ResponseStreamingError(error="wayne96"), "broke off", True),
+        (RetriesExceededError(errors.ReadTimeoutError(endpoint_url=SENT_TO)), "did not answer in time", True),
+        (errors.WaiterError(name="wayne96", reason="x", last_response={}), "reached or asked .WaiterError", True),
+    ],
+)  # fmt: skip
+def test_what_the_sdk_raises_has_its_own_sentence(error: Exception, sentence: str, retried: bool) -> None:
+    with pytest.raises(AirflowException, match=sentence) as raised, outside(""):
+        raise error
+    assert isinstance(raised.value, AirflowFailException) is not retried
+    assert "wayne96" not in str(raised.value)
+
+
+def test_an_upload_that_failed_says_what_s3_said() -> None:
+    def upload() -> None:
+        try:
+            raise client_error("NoSuchBucket")
+        except ClientError as error:
+            raise S3UploadFailedError(f"Failed to upload: {error}")  # noqa: B904 - as boto3 raises it
+
+    with pytest.raises(AirflowFailException, match="AWS answered PutObject with NoSuchBucket"), outside(""):
+        upload()
+
+
 @pytest.mark.parametrize("code", ["AccessDenied", "NoSuchBucket", "ForbiddenException", "ResourceNotFoundException"])
 def test_no_retry_where_it_cannot_help(code: str) -> None:
     with pytest.raises(AirflowFailException, match=f"PutObject with {code}"), outside(""):
@@ -45,7 +167,7 @@ def test_nothing_of_an_unexpected_error_s_text_is_told(caplog: pytest.LogCapture
     with caplog.at_level(logging.DEBUG), pytest.raises(AirflowException) as raised, outside(""):
         dict[str, int]()["wayne96"]
     assert "KeyError" in str(raised.value)
-    assert "test_outside.py" in caplog.text  # where it happened is told
+    assert "test_failures.py" in caplog.text  # where it happened is told
     assert "wayne96" not in str(raised.value)
     assert raised.value.__suppress_context__
     assert "KeyError: " not in caplog.text

@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
 from cohort_flywheel.campaign.send_ledger import Header
 from cohort_flywheel.campaign.send_ledger_store import put_ledger
+from cohort_flywheel.common.failures import outside
 from cohort_flywheel.destinations.ses.campaign.sends_store import Batches, Outcome
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks import s3 as hook_module
 from cohort_flywheel.hooks.s3 import (
     S3Hook,
     copy_unless_equal,
+    keys,
     put_instead,
     put_json,
     put_unless_equal,
@@ -261,3 +264,22 @@ def test_conflicts_without_an_end_are_an_error_after_twelve_tries(answers: Answe
     with pytest.raises(ClientError, match="ConditionalRequestConflict"):
         put_json(S3Hook(), fresh_config.state_bucket, "k", {}, IfNoneMatch="*")
     assert list(answers.tries.values()) == [12]
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("ask", "address"),
+    [
+        (lambda s3, bucket: s3.get_conn().get_object(Bucket=bucket, Key="a/b.json"), "a/b.json"),
+        (lambda s3, bucket: s3.get_conn().upload_file(__file__, f"{bucket}-x", "k"), "-x/k"),
+        (lambda s3, bucket: list(keys(s3, f"{bucket}-x", "folder/")), "-x/folder/"),
+    ],
+)
+def test_an_error_says_which_object_was_asked_for(
+    airflow_env: Any, fresh_config: Config, ask: Callable[[S3Hook, str], Any], address: str
+) -> None:
+    with pytest.raises(AirflowFailException) as raised, outside(""):
+        ask(S3Hook(), fresh_config.state_bucket)
+    assert re.search(rf"with NoSuch\w+ \(s3://{fresh_config.state_bucket}/?{address}\): the ", str(raised.value))
