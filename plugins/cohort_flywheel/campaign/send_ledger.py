@@ -1,24 +1,29 @@
-"""The send ledger: whom each launch of a template may mail, so that nobody is mailed again too soon.
+"""The send ledger: the players that a launch of a template may mail, so that they are not mailed again too soon.
 
-A file a launch: a line of JSON (Header), then a playerId a line. A playerId with a line break is in no segment file.
-It holds personal data, and rests in the state bucket only.
+One file per launch, and one more each time it is continued: a line of JSON (Header), then one playerId per line. A
+segment file has no playerId with a line break. It holds personal data, and is kept in the state bucket only.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from cohort_flywheel.errors import FlywheelError
 
+#: A ledger is in force for so long at most: a later mail of its launch needs a ledger of its own.
+LASTS = timedelta(hours=24)
+
 
 class Header(NamedTuple):
-    """What a launch is: the result's name, and the digest of the segment file that was approved.
+    """A launch: the result's name, and the digest of the segment file that was approved.
 
-    `players` is how many the ledger named as it was put; an erasure leaves it so.
+    `players` is the number of players when the ledger was put; an erasure does not change it. No mail is sent by the
+    ledger after `mails_until`; a ledger of an earlier version of this package has no such field.
     """
 
     name: str
@@ -27,6 +32,12 @@ class Header(NamedTuple):
     destination: str
     launched_at: datetime
     players: int
+    mails_until: datetime | None = None
+
+    @property
+    def last_mail(self) -> datetime:
+        """The latest time at which a player of the ledger may have been mailed."""
+        return self.mails_until or self.launched_at + LASTS
 
 
 def ledger_folder(template: str) -> str:
@@ -34,8 +45,13 @@ def ledger_folder(template: str) -> str:
     return f"sends/{template}/"
 
 
-def ledger_key(template: str, name: str) -> str:
-    return f"{ledger_folder(template)}{name}.jsonl"
+def ledger_key(template: str, name: str, number: int = 1) -> str:
+    """Of a launch's first ledger, and with a number from 2 of one by which it was continued."""
+    return f"{ledger_folder(template)}{name}{f'.{number}' if number > 1 else ''}.jsonl"
+
+
+def is_ledger_of(key: str, template: str, name: str) -> bool:
+    return re.fullmatch(rf"{re.escape(ledger_folder(template) + name)}(\.\d+)?\.jsonl", key) is not None
 
 
 def write_ledger(path: Path, header: Header, player_ids: Iterable[str]) -> None:
@@ -52,7 +68,7 @@ def write_lines(path: Path, header: Header, player_ids: Iterable[str]) -> int:
     """Write a header and these players; returns their number."""
     number = 0
     with path.open("w", encoding="utf-8", newline="") as file:
-        about = header._asdict() | {"launched_at": header.launched_at.isoformat()}
+        about = {field: _plain(value) for field, value in header._asdict().items() if value is not None}
         file.write(f"{json.dumps(about, sort_keys=True)}\n")
         for player_id in player_ids:
             file.write(f"{player_id}\n")
@@ -60,12 +76,24 @@ def write_lines(path: Path, header: Header, player_ids: Iterable[str]) -> int:
     return number
 
 
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _instant(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError
+    return found
+
+
 def read_header(line: bytes, place: str) -> Header:
-    """The first line of a ledger; raises FlywheelError, with its place, for what is none."""
+    """The first line of a ledger; raises FlywheelError, with its place, if it is not one."""
     try:
         about = json.loads(line)
-        return Header(**about | {"launched_at": datetime.fromisoformat(about["launched_at"])})
-    except (ValueError, TypeError, KeyError):
+        times = {field: _instant(about[field]) for field in ("launched_at", "mails_until") if field in about}
+        return Header(**about | times)
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise FlywheelError(
             f"{place} is no send ledger: restore it (its earlier version, where the bucket is versioned), or take it"
             " out of the folder if it is not ours; without it somebody could be mailed again"

@@ -1,4 +1,4 @@
-"""The send ledger in the state bucket: put once as a launch begins, and read by everybody who might mail again."""
+"""The send ledgers in the state bucket: put before a mail is sent, and read before the next launch of a template."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cohort_flywheel.campaign.send_ledger import (
+    LASTS,
     Header,
+    is_ledger_of,
     ledger_folder,
     ledger_key,
     read_header,
@@ -18,45 +20,73 @@ from cohort_flywheel.campaign.send_ledger import (
     write_lines,
 )
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, lines, put_if
+from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_if
+from cohort_flywheel.runs.schedule import utc_now
 from cohort_flywheel.segment.do_not_contact_store import add_to_list, is_listed, make_list
 
-#: By how much S3's clock and a worker's may differ, generously: it only makes us open some ledgers more.
+#: By how much S3's clock and a worker's may differ, generously: a greater value only opens more ledgers.
 _CLOCKS = timedelta(hours=1)
 _MAX_HEADER_BYTES = 64 * 1024
-#: So long after it began a launch may still mail: the quota of SES is for a day, and so is a campaign's schedule.
-LASTS = timedelta(hours=24)
 
 
-def put_ledger(s3: S3Hook, bucket: str, header: Header, player_ids: Iterable[str], folder: Path) -> Header:
-    """Put the ledger of a launch, before anything is created or sent; returns the header that is in force.
+def put_ledger(
+    s3: S3Hook, bucket: str, header: Header, player_ids: Iterable[str], folder: Path, number: int = 1
+) -> Header:
+    """Put a ledger of a launch, before anything is created or sent; returns the header that is in force.
 
-    A launch that is tried again meets its own, and goes on. Raises FlywheelError where the result was launched
-    already, with another segment file or by another destination.
+    A ledger that is there already is kept. Raises FlywheelError where the result was launched already, with another
+    segment file or by another destination.
 
-    :param folder: where the file may lie meanwhile.
+    :param folder: a folder for temporary files.
+    :param number: 1 for a launch that begins, the next one each time it is continued.
     """
-    key = ledger_key(header.template, header.name)
+    key = ledger_key(header.template, header.name, number)
     path = folder / "ledger.jsonl"
     write_ledger(path, header, player_ids)
     put_if(s3, bucket, key, path, IfNoneMatch="*")
-    found = find_ledger(s3, bucket, header.template, header.name)  # also where an answer was lost
+    found = find_ledger(s3, bucket, header.template, header.name, number)  # also where an answer was lost
     if found is None:
         raise RuntimeError  # it was there, or was put, a moment ago
     return check_same_launch(found, header, f"s3://{bucket}/{key}")
 
 
-def take_out(s3: S3Hook, bucket: str, template: str, name: str, player_ids: Iterable[str], folder: Path) -> None:
-    """Put a launch's ledger without those whom it has never tried to mail, so that another launch may.
+def ledgers_of(s3: S3Hook, bucket: str, template: str, name: str) -> list[str]:
+    """The keys of a launch's ledgers."""
+    found = keys(s3, bucket, f"{ledger_folder(template)}{name}.")
+    return [key for key in found if is_ledger_of(key, template, name)]
 
-    :param folder: where the file and a list may lie meanwhile.
+
+def close_ledger(s3: S3Hook, bucket: str, key: str, mails_until: datetime, folder: Path) -> None:
+    """Note in a ledger that no mail is sent by it any more, where that is earlier than it was meant to be."""
+    header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
+    if mails_until < header.last_mail:
+        _put_again(s3, bucket, key, header._replace(mails_until=mails_until), players, folder)
+
+
+def extend_ledger(s3: S3Hook, bucket: str, key: str, mails_until: datetime, folder: Path) -> None:
+    """Note in a ledger that mails are sent by it until a later time, before they are."""
+    header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
+    if mails_until > header.last_mail:
+        _put_again(s3, bucket, key, header._replace(mails_until=mails_until), players, folder)
+
+
+def take_out(s3: S3Hook, bucket: str, template: str, name: str, player_ids: Iterable[str], folder: Path) -> None:
+    """Put a launch's ledgers without the players that it has never mailed, so that another launch may.
+
+    :param folder: a folder for temporary files.
     """
-    key, path = ledger_key(template, name), folder / "ledger_without.jsonl"
     with closing(sqlite3.connect(folder / "never.sqlite")) as listed:
         make_list(listed, "never")
         add_to_list(listed, "never", player_ids)
-        header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
-        write_lines(path, header, (player for player in players if not is_listed("never", player, listed)))
+        for key in ledgers_of(s3, bucket, template, name):
+            header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
+            others = (player for player in players if not is_listed("never", player, listed))
+            _put_again(s3, bucket, key, header, others, folder)
+
+
+def _put_again(s3: S3Hook, bucket: str, key: str, header: Header, players: Iterable[str], folder: Path) -> None:
+    path = folder / "ledger_again.jsonl"
+    write_lines(path, header, players)
     s3.get_conn().upload_file(str(path), bucket, key)
 
 
@@ -70,9 +100,9 @@ def check_same_launch(found: Header, header: Header, place: str) -> Header:
     return found
 
 
-def find_ledger(s3: S3Hook, bucket: str, template: str, name: str) -> Header | None:
+def find_ledger(s3: S3Hook, bucket: str, template: str, name: str, number: int = 1) -> Header | None:
     """The header of a launch's ledger, or None where it has not begun."""
-    key, client = ledger_key(template, name), s3.get_conn()
+    key, client = ledger_key(template, name, number), s3.get_conn()
     try:
         answer = client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{_MAX_HEADER_BYTES - 1}")
     except client.exceptions.NoSuchKey:
@@ -80,9 +110,9 @@ def find_ledger(s3: S3Hook, bucket: str, template: str, name: str) -> Header | N
     return read_header(answer["Body"].read().partition(b"\n")[0], f"s3://{bucket}/{key}")
 
 
-def load_ledger(s3: S3Hook, bucket: str, template: str, name: str, players: sqlite3.Connection) -> int:
-    """Make the list `launched` of the players of one launch; returns their number."""
-    key = ledger_key(template, name)
+def load_ledger(s3: S3Hook, bucket: str, template: str, name: str, players: sqlite3.Connection, number: int = 1) -> int:
+    """Make the list `launched` of the players of one ledger; returns their number."""
+    key = ledger_key(template, name, number)
     make_list(players, "launched")
     _, found = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
     return add_to_list(players, "launched", found)
@@ -91,22 +121,24 @@ def load_ledger(s3: S3Hook, bucket: str, template: str, name: str, players: sqli
 def load_recently_mailed(
     s3: S3Hook, bucket: str, template: str, since: datetime, own_name: str, listed: sqlite3.Connection
 ) -> int:
-    """Make the list `mailed` of the players of a template's launches at or after an instant; returns how many.
+    """Make the list `mailed` of the players that launches of a template may have mailed at or after an instant.
 
-    Of every cohort, threshold, as-of and destination, but of `own_name`: who is tried again was not mailed by another.
-    A launch may go on for a day (LASTS), so that many later than it began its last mail may have been sent. The lists
-    may be longer than a worker's memory.
+    Returns how many. Of every cohort, threshold, as-of and destination, but for the launch `own_name`. A player counts
+    as mailed at the latest time that the ledger allows (Header.last_mail); of a launch that was continued, each ledger
+    lists the players that were left. The lists may be longer than a worker's memory. Ledgers that were put long before
+    are not opened.
     """
     make_list(listed, "mailed")
+    # an instant that S3's clock has not reached tells nothing of what S3 dates
+    oldest = min(since, utc_now()) - LASTS - _CLOCKS
     pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=ledger_folder(template))
-    own, number = ledger_key(template, own_name), 0
+    number = 0
     for item in (item for page in pages for item in page.get("Contents", ())):
         key = item["Key"]
-        if (
-            key == own or item["LastModified"] < since - LASTS - _CLOCKS
-        ):  # put as its launch began, or later by an erasure
+        # put LASTS before its last mail at most, or later, by an erasure
+        if is_ledger_of(key, template, own_name) or item["LastModified"] < oldest:
             continue
         header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
-        if header.launched_at >= since - LASTS:
+        if header.last_mail >= since:
             number += add_to_list(listed, "mailed", players)
     return number

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from cohort_flywheel.campaign.send_ledger import Header, ledger_folder, ledger_key, read_ledger, write_ledger
+from cohort_flywheel.campaign.send_ledger import (
+    LASTS,
+    Header,
+    is_ledger_of,
+    ledger_folder,
+    ledger_key,
+    read_ledger,
+    write_ledger,
+)
 from cohort_flywheel.errors import FlywheelError
 
 HEADER = Header("ea_atrisk_2_x", "at_risk", "ab" * 32, "ses", datetime(2026, 11, 22, 9, tzinfo=UTC), 3)
@@ -44,7 +53,19 @@ def test_other_players_than_were_counted_are_no_ledger(tmp_path: Path, players: 
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"wayne96", b"[]", b"{}", b'{"launched_at": "yesterday"}', b"\xff", b'{"launched_at": 3}', b"3"]
+    "line",
+    [
+        b"",
+        b"wayne96",
+        b"[]",
+        b"{}",
+        b'{"launched_at": "yesterday"}',
+        b"\xff",
+        b'{"launched_at": 3}',
+        b"3",
+        b'{"name": "x", "template": "at_risk", "segment_sha256": "ab", "destination": "ses", "players": 1,'
+        b' "launched_at": "2026-11-22T09:00:00"}',
+    ],
 )
 def test_what_is_no_ledger_is_refused_by_its_place(line: bytes) -> None:
     with pytest.raises(FlywheelError, match="s3://state/sends/at_risk/x.jsonl is no send ledger: restore it") as raised:
@@ -56,3 +77,28 @@ def test_where_it_lies() -> None:
     assert ledger_key("at_risk", "ea_atrisk_2_x") == "sends/at_risk/ea_atrisk_2_x.jsonl"
     assert ledger_key("at_risk", "x").startswith(ledger_folder("at_risk"))
     assert not ledger_key("at_risk_2", "x").startswith(ledger_folder("at_risk"))
+
+
+def test_until_when_it_mails_is_read_back_and_a_day_where_it_does_not_say(tmp_path: Path) -> None:
+    until = HEADER.launched_at + timedelta(hours=2)
+    write_ledger(tmp_path / "ledger", HEADER._replace(mails_until=until), PLAYERS)
+    header, _ = read_ledger((tmp_path / "ledger").read_bytes().splitlines(), "x")
+    assert (header.mails_until, header.last_mail) == (until, until)
+    assert HEADER.last_mail == HEADER.launched_at + LASTS == datetime(2026, 11, 23, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("field", ["launched_at", "mails_until"])
+def test_a_time_without_a_zone_is_not_compared(field: str) -> None:
+    """It could be read as hours earlier, and a player mailed again by as much too soon."""
+    times = {"launched_at": "2026-11-22T09:00:00+00:00", field: "2026-11-22T09:00:00"}
+    about = HEADER._asdict() | {"mails_until": "2026-11-22T10:00:00+00:00"} | times
+    with pytest.raises(FlywheelError, match="x is no send ledger"):
+        read_ledger([json.dumps(about).encode()], "x")
+
+
+def test_the_ledgers_of_a_launch_are_told_from_others() -> None:
+    own = [ledger_key("at_risk", "ea_2.5_x", number) for number in (1, 2, 10)]
+    assert own == [f"sends/at_risk/ea_2.5_x{number}.jsonl" for number in ("", ".2", ".10")]
+    assert all(is_ledger_of(key, "at_risk", "ea_2.5_x") for key in own)
+    others = [ledger_key("at_risk", "ea_2.5_x2"), ledger_key("at_risk", "ea_2x5_x"), ledger_key("at", "ea_2.5_x")]
+    assert not any(is_ledger_of(key, "at_risk", "ea_2.5_x") for key in others)

@@ -12,8 +12,17 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.campaign.send_ledger import Header, ledger_key
-from cohort_flywheel.campaign.send_ledger_store import LASTS, find_ledger, load_ledger, load_recently_mailed, put_ledger
+from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
+from cohort_flywheel.campaign.send_ledger_store import (
+    close_ledger,
+    extend_ledger,
+    find_ledger,
+    ledgers_of,
+    load_ledger,
+    load_recently_mailed,
+    put_ledger,
+    take_out,
+)
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 
@@ -24,9 +33,9 @@ class Ledgers:
     def __init__(self, bucket: str, folder: Path) -> None:
         self.s3, self.bucket, self.folder = S3Hook(), bucket, folder
 
-    def put(self, name: str, *players: str, **changes: Any) -> Header:
+    def put(self, name: str, *players: str, number: int = 1, **changes: Any) -> Header:
         header = Header(name, "at_risk", "ab", "ses", NOON, len(players))._replace(**changes)
-        return put_ledger(self.s3, self.bucket, header, iter(players), self.folder)
+        return put_ledger(self.s3, self.bucket, header, iter(players), self.folder, number)
 
     def players(self, name: str, template: str = "at_risk") -> list[str]:
         with closing(sqlite3.connect(":memory:")) as found:
@@ -121,11 +130,51 @@ def test_players_of_all_other_launches_of_the_template(ledgers: Ledgers) -> None
     assert ledgers.mailed(NOON - timedelta(days=30), template="toxic") == []
 
 
-def test_a_launch_counts_from_its_instant_on(ledgers: Ledgers) -> None:
-    """And a day on: its last mail may have been sent so much later."""
+def test_a_launch_counts_up_to_the_last_mail_that_its_ledger_allows(ledgers: Ledgers) -> None:
+    """A day after it began where it does not say."""
     ledgers.put("before", "wayne96", launched_at=NOON - LASTS - timedelta(seconds=1))
     ledgers.put("at", "xortiz", launched_at=NOON - LASTS)
-    assert ledgers.mailed(NOON) == ["xortiz"]
+    ledgers.put("closed before", "ann", launched_at=NOON - LASTS, mails_until=NOON - timedelta(seconds=1))
+    ledgers.put("closed at", "msmith", launched_at=NOON - LASTS, mails_until=NOON)
+    assert ledgers.mailed(NOON) == ["msmith", "xortiz"]
+
+
+def test_a_launch_that_was_continued_counts_by_each_of_its_ledgers(ledgers: Ledgers) -> None:
+    """25 days later it may have mailed the players that were left; the others have had their mail for a month."""
+    began, later = NOON - timedelta(days=30), NOON - timedelta(days=5)
+    ledgers.put("one", "ann", "bob", "cat", launched_at=began, mails_until=began)
+    ledgers.put("one", "cat", number=2, launched_at=later, mails_until=later)
+    assert ledgers.mailed(NOON - timedelta(days=28)) == ["cat"]
+    assert ledgers.mailed(NOON - timedelta(days=30)) == ["ann", "bob", "cat"]
+    assert ledgers.mailed(NOON - timedelta(days=4)) == []
+    assert ledgers.mailed(NOON - timedelta(days=30), own_name="one") == []
+
+
+def test_a_ledger_is_closed_and_extended_and_keeps_its_players(ledgers: Ledgers) -> None:
+    hour, key = timedelta(hours=1), ledger_key("at_risk", "one")
+    ledgers.put("one", "ann", "bob", mails_until=NOON + hour)
+
+    def until(change: Any, instant: datetime) -> datetime:
+        change(ledgers.s3, ledgers.bucket, key, instant, ledgers.folder)
+        found = find_ledger(ledgers.s3, ledgers.bucket, "at_risk", "one")
+        assert found is not None
+        assert ledgers.players("one") == ["ann", "bob"]
+        return found.last_mail
+
+    assert until(close_ledger, NOON + 2 * hour) == NOON + hour, "never later by being closed"
+    assert until(close_ledger, NOON) == NOON
+    assert until(extend_ledger, NOON - hour) == NOON, "never earlier by being extended"
+    assert until(extend_ledger, NOON + 3 * hour) == NOON + 3 * hour
+
+
+def test_a_player_is_taken_out_of_all_ledgers_of_a_launch(ledgers: Ledgers) -> None:
+    ledgers.put("one", "ann", "bob", "cat")
+    ledgers.put("one", "bob", "cat", number=2)
+    ledgers.put("one_2", "cat")
+    assert len(ledgers_of(ledgers.s3, ledgers.bucket, "at_risk", "one")) == 2
+    take_out(ledgers.s3, ledgers.bucket, "at_risk", "one", ["cat"], ledgers.folder)
+    assert ledgers.mailed(NOON, own_name="one_2") == ["ann", "bob"]
+    assert ledgers.mailed(NOON, own_name="one") == ["cat"]
 
 
 def test_a_ledger_that_was_put_long_before_is_not_opened(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,11 +186,14 @@ def test_a_ledger_that_was_put_long_before_is_not_opened(ledgers: Ledgers, monke
         return iter(())
 
     monkeypatch.setattr("cohort_flywheel.campaign.send_ledger_store.lines", nothing)
-    assert ledgers.mailed(NOON + timedelta(days=2)) == []
-    assert opened == []
     with pytest.raises(FlywheelError, match="is no send ledger"):
         ledgers.mailed(NOON - timedelta(days=1))
-    assert opened == [ledger_key("at_risk", "old")]
+    with pytest.raises(FlywheelError, match="is no send ledger"):  # which S3's clock has not reached
+        ledgers.mailed(NOON + timedelta(days=9))
+    assert opened == [ledger_key("at_risk", "old")] * 2
+    monkeypatch.setattr("cohort_flywheel.campaign.send_ledger_store.LASTS", -timedelta(hours=3))  # two hours ago
+    assert ledgers.mailed(NOON - timedelta(hours=1)) == []
+    assert len(opened) == 2
 
 
 def test_what_is_no_ledger_stops_a_launch(ledgers: Ledgers) -> None:

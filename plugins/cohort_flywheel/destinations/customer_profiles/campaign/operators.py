@@ -45,8 +45,8 @@ from cohort_flywheel.campaign.launch_store import (
     sender_of,
     why_no_more,
 )
-from cohort_flywheel.campaign.send_ledger import Header, ledger_key
-from cohort_flywheel.campaign.send_ledger_store import LASTS, find_ledger, load_recently_mailed, put_ledger
+from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
+from cohort_flywheel.campaign.send_ledger_store import find_ledger, load_recently_mailed, put_ledger
 from cohort_flywheel.campaign.settings import check_same_mail
 from cohort_flywheel.common.failures import outside
 from cohort_flywheel.common.progress import Progress
