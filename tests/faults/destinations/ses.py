@@ -36,6 +36,8 @@ DANGEROUS = (
 IMPORT_SECONDS, LONG_IMPORT_SECONDS = 0.1, 3.0
 _WITH_THE_JOB = ("create_import_job", "wait_for_import_job")
 OF_THE_BATCHES = re.compile(r"launches/.*/(\d+_\d+\.(intents|outcome)\.json|in_doubt\.txt)")
+#: The send ledgers: a try that continues puts one more, and one that was killed has not closed its own.
+LEDGERS = re.compile(r"sends/.*\.jsonl")
 TELLS_OF_THE_RUN = re.compile(r"(reports|results)/.*\.json")
 #: What is known of a mail, but for its number and its instant.
 _OF_A_MAIL = ("sender", "template", "contact_list", "topic", "subject", "delivered", "failure")
@@ -59,13 +61,13 @@ def there(servers: Servers) -> dict[str, Any]:
 
 
 def comparable(objects: dict[Place, bytes], left: Left) -> dict[Place, bytes]:
-    """All but the records of the batches, which `differences` reads."""
+    """All but the records of the batches and the send ledgers, which `differences` reads."""
     found = {}
     for place, body in objects.items():
         _, key = place
         if key.startswith(IMPORT_FOLDER) and _failed(left):
             continue  # who was imported after all is in no second file
-        if not OF_THE_BATCHES.match(key):
+        if not OF_THE_BATCHES.match(key) and not LEDGERS.match(key):
             found[place] = _without_what_may_differ(body) if TELLS_OF_THE_RUN.match(key) else body
     return found
 
@@ -137,7 +139,9 @@ def _accounts(left: Left, case: Case | None) -> Iterator[str]:
     if apart:
         yield f"{len(apart)} players were refused or withdrawn"
     if not mailed <= {rows.get(player) for player in left.ledger}:
-        yield "the send ledger lacks somebody who was mailed"
+        yield "the send ledger lacks a player who was mailed"
+    if extra := len(left.ledger - set(rows)):
+        yield f"the send ledger has {extra} players who are no rows"
     if len(in_doubt) > _may_be_in_doubt(case):
         yield f"{len(in_doubt)} players are in doubt"
     listed = [body for (_, key), body in left.objects.items() if key.endswith("/in_doubt.txt")]

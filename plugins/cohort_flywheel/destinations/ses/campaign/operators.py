@@ -13,18 +13,19 @@ import html
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from datetime import datetime, timedelta
 from email.utils import formataddr
 from functools import cached_property
-from itertools import batched, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowSkipException
+from botocore.exceptions import BotoCoreError, ClientError
 
 from cohort_flywheel.campaign.email_template import (
     UNSUBSCRIBE,
@@ -50,10 +51,12 @@ from cohort_flywheel.campaign.launch_store import (
     put_sample,
     sender_of,
 )
-from cohort_flywheel.campaign.send_ledger import Header, ledger_key
+from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import (
     check_same_launch,
+    close_ledger,
     find_ledger,
+    ledgers_of,
     load_ledger,
     load_recently_mailed,
     put_ledger,
@@ -64,6 +67,7 @@ from cohort_flywheel.common.failures import outside
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.destinations.ses.campaign.left_store import Left, Refusals
 from cohort_flywheel.destinations.ses.campaign.sends_store import (
     BATCH,
     OLDER_AS_OF,
@@ -71,9 +75,10 @@ from cohort_flywheel.destinations.ses.campaign.sends_store import (
     Outcome,
     Sends,
     Tally,
-    Withdrawals,
     by_reason,
+    may_begin,
 )
+from cohort_flywheel.destinations.ses.campaign.withdrawals_store import Withdrawals
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
@@ -82,7 +87,7 @@ from cohort_flywheel.runs.lock_store import this_run
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.do_not_contact_store import is_listed
+from cohort_flywheel.segment.do_not_contact_store import make_list
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -215,13 +220,15 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
 
 
 class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]):
-    """Mail the players of an approved segment, each at most once, and say what became of every row.
+    """Mail the players of an approved segment, each at most once, and account for every row.
 
     Refuses unless an approver has approved exactly what was prepared, and for a run that is not the newest as-of's own.
-    The send ledger is put first. Then batch by batch: who has withdrawn since is left out (`withdrawn`, by reason), who
-    is to be mailed is written down, the mails are sent by the contact list, and what became of them is written down. A
-    batch that was broken off is `in_doubt` and never repeated; so is a mail whose answer was lost. A mail that SES
-    clearly did not take for its throttling is tried again, one that it refuses is `refused`, by its code.
+    First come the records of earlier tries. A try that has players left to mail puts a send ledger of them, without
+    those that another launch has mailed meanwhile. Then batch by batch: the players who have withdrawn since are left
+    out (`withdrawn`, by reason), the intents are recorded, the mails are sent by the contact list, and the outcome is
+    recorded. A batch that was broken off is `in_doubt` and never repeated; so is a mail whose answer was lost. A
+    throttled mail is tried again. A mail that SES refuses is `refused`, by its code, once SES has accepted a later one,
+    or at the end; until then it is left for another try, as the fault may be the sender's.
 
     Returns (each also an XCom of its own) the counts `rows = sent + withdrawn + in_doubt + refused`, `batches`, and
     `in_doubt_list`, the address of the list of those in doubt, or None. `sent` are the mails that SES accepted: to a
@@ -259,7 +266,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         self.contact_list, self.topic, self.clock = contact_list, topic, clock
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: nobody whose mail may have gone out is mailed again."
+        clearing = "Clearing this task is safe: a player whose mail may have been sent is not mailed again."
         with outside(clearing) as done, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             check_approved(s3, self.plan, self.segment, self.prepared, self.approval, context)
@@ -274,36 +281,41 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def _launch(
         self, s3: S3Hook, context: Context, folder: Path, players: sqlite3.Connection, done: list[str]
     ) -> dict[str, Any]:
-        rows = Rows(s3, self.segment, folder)
-        self._begin(s3, context, rows, folder, players, done)
-        withdrawals = self._withdrawals(s3, players, rows)
-        batches, tally = Batches(s3, self.plan["state_bucket"], self.plan["name"]), Tally(folder)
-        progress = Progress(self.log, "rows dealt with", self.segment["rows"])
-        done.append("")
-        with closing(self._sends()) as sends:
-            for number, batch in enumerate(batched(rows, BATCH)):
-                done[-1] = f"{tally.sent:,} mails were sent, and perhaps some of one batch more ({batches.place})"
-                for outcome in self._outcomes(number, batch, batches, withdrawals, sends):
-                    tally.add(outcome)
-                    sends.any_sent = tally.sent > 0
-                if sends.why:
-                    break
-                progress.add(len(batch))
-            done[-1] = f"{tally.sent:,} mails were sent ({batches.place})"
+        bucket, name, template = self.plan["state_bucket"], self.plan["name"], self.prepared["template"]
+        number = self._next_ledger(s3, context)
+        batches, tally, rows = Batches(s3, bucket, name), Tally(folder), Rows(s3, self.segment, folder)
+        left = Left(rows, BATCH, batches, tally)
+
+        def reached() -> dict[str, Any]:
+            """The counts, also as the XCom of a launch that has stopped, which has no other output."""
             url = batches.put_in_doubt(tally)
             if url:
                 done.append(f"{tally.in_doubt:,} players are in doubt, and are not mailed again ({url})")
                 self.log.warning(done[-1])
             counts = tally.counts() | {"in_doubt_list": url}
-            # a launch that has stopped has no other output
             context["ti"].xcom_push(key=REACHED, value=counts | {"left": self.segment["rows"] - counts["rows"]})
-            sends.raise_why()
+            return counts
+
+        until: datetime | None = None
+        if number == 1:
+            until = self._put_ledger(s3, context, left, number, folder, players, done)
+        try:
+            if number > 1:
+                done.append(f"{tally.sent:,} mails were sent ({batches.place})")
+                until = self._continue(s3, context, left, number, folder, players, done)
+            withdrawals = self._withdrawals(s3, players, rows)
+            with closing(self._sends(until)) as sends:
+                self._mail(left, batches, tally, withdrawals, sends, done)
+                if until:
+                    close_ledger(s3, bucket, ledger_key(template, name, number), self.clock(), folder)
+        except Exception:
+            reached()
+            raise
+        counts = reached()
+        sends.raise_why()
         if never := tally.withdrawn[OLDER_AS_OF]:
-            take_out(s3, self.plan["state_bucket"], self.prepared["template"], self.plan["name"], tally.never(), folder)
-            self.log.warning(
-                "%s players were not mailed before the newest as-of was another one: its run may mail them",
-                f"{never:,}",
-            )
+            take_out(s3, bucket, template, name, tally.never(), folder)
+            self.log.warning("%s players were not mailed before the next as-of: its run may mail them", f"{never:,}")
         return counts
 
     # --- what must hold
@@ -313,33 +325,62 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         """Asked once a try: a launch that began in time is not cut off by midnight."""
         return datetime.fromisoformat(self.plan["as_of"]) >= last_instant(self.plan["schedule"], self.clock())
 
+    def _check_sending(self) -> None:
+        """Raise FlywheelError for a fault of the account or the sender, which SES answers to every mail."""
+        _check_account(self.hook.account(), 0)
+        _check_sender(self.hook, self.plan["campaign"])
+
     # --- the beginning
 
-    def _begin(
-        self, s3: S3Hook, context: Context, rows: Rows, folder: Path, players: sqlite3.Connection, done: list[str]
-    ) -> None:
-        """Put the send ledger, unless a try before this one has, and load its players."""
+    def _next_ledger(self, s3: S3Hook, context: Context) -> int:
+        """The number of the send ledger that this try would put: 1 unless a try before this one has begun."""
+        plan, template = self.plan, self.prepared["template"]
+        bucket, name, state = plan["state_bucket"], plan["name"], State(s3, plan["state_bucket"])
+        found = find_ledger(s3, bucket, template, name)
+        if found is None:
+            skip_unless_newest(plan, state, context, self.clock, self.log)
+            return 1
+        check_same_launch(found, self._header(0), f"s3://{bucket}/{ledger_key(template, name)}")
+        self._put_record(s3)
+        end_alone(state, template, context)
+        return len(ledgers_of(s3, bucket, template, name)) + 1
+
+    def _header(self, players: int) -> Header:
+        plan, now = self.plan, self.clock()
+        sha256 = self.segment["sha256"]
+        return Header(plan["name"], self.prepared["template"], sha256, _DESTINATION, now, players, now + LASTS)
+
+    def _put_ledger(
+        self, s3: S3Hook, context: Context, left: Left, number: int, folder: Path, players: sqlite3.Connection,
+        done: list[str],
+    ) -> datetime:  # fmt: skip
+        """Put a send ledger of the players that are left, but for those that another launch has mailed.
+
+        Makes the list `launched` of them; returns the end of the ledger.
+        """
         plan, template = self.plan, self.prepared["template"]
         bucket, name = plan["state_bucket"], plan["name"]
-        place = f"s3://{bucket}/{ledger_key(template, name)}"
-        header = Header(name, template, self.segment["sha256"], _DESTINATION, self.clock(), 0)
-        state = State(s3, bucket)
-        if found := find_ledger(s3, bucket, template, name):
-            check_same_launch(found, header, place)
+        _check_account(self.hook.account(), self.segment["rows"] if number == 1 else 0)
+        _check_sender(self.hook, plan["campaign"])
+        with alone(State(s3, bucket), template, context):
+            since = datetime.fromisoformat(plan["as_of"]) - timedelta(days=plan["campaign"]["not_again_days"])
+            load_recently_mailed(s3, bucket, template, since, name, players)
+            header = self._header(sum(1 for _ in left.player_ids("mailed", players)))
             self._put_record(s3)
-            end_alone(state, template, context)
-        else:
-            skip_unless_newest(plan, state, context, self.clock, self.log)
-            _check_account(self.hook.account(), self.segment["rows"])
-            _check_sender(self.hook, plan["campaign"])
-            with alone(state, template, context):
-                since = datetime.fromisoformat(plan["as_of"]) - timedelta(days=plan["campaign"]["not_again_days"])
-                load_recently_mailed(s3, bucket, template, since, name, players)
-                header = header._replace(players=sum(1 for _ in _not_in("mailed", rows, players)))
-                self._put_record(s3)
-                put_ledger(s3, bucket, header, _not_in("mailed", rows, players), folder)
-        done.append(f"the send ledger was put at {place}")
-        load_ledger(s3, bucket, template, name, players)
+            header = put_ledger(s3, bucket, header, left.player_ids("mailed", players), folder, number)
+        done.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name, number)}")
+        load_ledger(s3, bucket, template, name, players, number)
+        return header.last_mail
+
+    def _continue(
+        self, s3: S3Hook, context: Context, left: Left, number: int, folder: Path, players: sqlite3.Connection,
+        done: list[str],
+    ) -> datetime | None:  # fmt: skip
+        """As _put_ledger, of a launch that a try before has begun; None where no player is mailed any more."""
+        make_list(players, "launched")
+        if not self._is_newest or not left:
+            return None
+        return self._put_ledger(s3, context, left, number, folder, players, done)
 
     def _put_record(self, s3: S3Hook) -> None:
         """A result is launched once, with one mail; raises FlywheelError where it was with another."""
@@ -355,33 +396,33 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     # --- batch by batch
 
-    def _outcomes(
-        self, number: int, rows: Sequence[Row], batches: Batches, withdrawals: Withdrawals, sends: Sends
-    ) -> Iterator[Outcome]:
-        """What became of a batch, as it is recorded; then of who is left, as it becomes now."""
-        left = rows
-        for attempt in count(1):
-            outcome = batches.outcome(number, attempt)
-            if outcome is None:
-                outcome = self._outcome(number, attempt, left, batches, withdrawals, sends)
-                batches.put_outcome(number, attempt, outcome)
-            yield outcome
-            left = [row for row in left if row.player_id in outcome.left]
-            if not left or sends.why:
-                return
+    def _mail(
+        self, left: Left, batches: Batches, tally: Tally, withdrawals: Withdrawals, sends: Sends, done: list[str]
+    ) -> None:
+        """Mail the rows that are left, and settle the refusals."""
+        progress = Progress(self.log, "rows dealt with", self.segment["rows"])
+        refusals = Refusals(batches, tally)
+        done.append("")
+        for number, attempt, rows in left:
+            done[-1] = f"{tally.sent:,} mails were sent, and perhaps some of one batch more ({batches.place})"
+            outcome = self._outcome(number, attempt, rows, batches, withdrawals, sends)
+            batches.put_outcome(number, attempt, outcome)
+            tally.add(outcome)
+            refusals.add(number, attempt, outcome)
+            self._settle(refusals, sends.take_followed(), sends)
+            if sends.why:
+                break
+            progress.add(len(rows))
+        done[-1] = f"{tally.sent:,} mails were sent ({batches.place})"
+        if not sends.why and (why := sends.why_all_refused()):
+            if tally.sent:
+                self._settle(refusals, refusals.players(), sends)
+            else:
+                sends.stop(why)  # of the whole launch SES has accepted no mail
 
     def _outcome(
-        self,
-        number: int,
-        attempt: int,
-        rows: Sequence[Row],
-        batches: Batches,
-        withdrawals: Withdrawals,
-        sends: Sends,
+        self, number: int, attempt: int, rows: Sequence[Row], batches: Batches, withdrawals: Withdrawals, sends: Sends
     ) -> Outcome:
-        intents = batches.intents(number, attempt)
-        if intents is not None:  # broken off: whose mail went out nobody knows
-            return Outcome(withdrawn=intents["withdrawn"], in_doubt=intents["player_ids"])
         why_not = withdrawals.of(rows)
         withdrawn = by_reason(why_not.items())
         mailed = [row for row in rows if row.player_id not in why_not]
@@ -389,13 +430,24 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             batches.put_intents(number, attempt, [row.player_id for row in mailed], withdrawn)
         return sends.outcome(mailed)._replace(withdrawn=withdrawn)
 
+    def _settle(self, refusals: Refusals, players: AbstractSet[str], sends: Sends) -> None:
+        """Record the refusals of these players for good, unless the account or the sender is at fault by now."""
+        if not players:
+            return
+        try:
+            self._check_sending()
+        except (FlywheelError, ClientError, BotoCoreError) as error:
+            sends.stop(error)
+        else:
+            refusals.settle(players)
+
     def _withdrawals(self, s3: S3Hook, players: sqlite3.Connection, rows: Rows) -> Withdrawals:
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         if not self._is_newest:
-            self.log.warning("%s is not the newest as-of's any more: who is left is not mailed", self.plan["name"])
+            self.log.warning("%s is not the newest run any more: the players left are not mailed", self.plan["name"])
         return Withdrawals(s3, records, self.plan, self.prepared["placeholders"], players, self._is_newest, rows)
 
-    def _sends(self) -> Sends:
+    def _sends(self, until: datetime | None) -> Sends:
         base = {
             "FromEmailAddress": formataddr(sender_of(self.plan["campaign"])),
             "ListManagementOptions": {"ContactListName": self.contact_list, "TopicName": self.topic},
@@ -406,7 +458,8 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             template = {"TemplateName": self.prepared["ses_template"], "TemplateData": json.dumps(data)}
             return base | {"Destination": {"ToAddresses": [row.address]}, "Content": {"Template": template}}
 
-        return Sends(self.hook, request, self.hook.account()["SendQuota"]["MaxSendRate"])
+        rate = self.hook.account()["SendQuota"]["MaxSendRate"]
+        return Sends(self.hook, request, rate, may_begin(until, self.clock) if until else lambda: False)
 
 
 def check_unsubscribe(template: EmailTemplate) -> None:
@@ -432,7 +485,7 @@ def _check_account(account: Mapping[str, Any], rows: int) -> None:
         )
     quota = account["SendQuota"]
     left = math.floor(quota["Max24HourSend"] - quota["SentLast24Hours"])
-    if quota["Max24HourSend"] >= 0 and left < rows:  # below 0 it is unlimited [SES: SendQuota]
+    if rows and quota["Max24HourSend"] >= 0 and left < rows:  # below 0 it is unlimited [SES: SendQuota]
         raise FlywheelError(
             f"the SES account may send {left:,} more mails within 24 hours, and the segment has {rows:,} rows: ask for"
             " a higher quota (Service Quotas), or choose a stricter threshold"
@@ -459,8 +512,3 @@ def _check_stored(hook: SesV2Hook, template: str, name: str) -> None:
 def _bare(content: Mapping[str, str]) -> dict[str, str]:
     """Without what a service may change as it stores a text: its line ends, and blanks around it."""
     return {part: "\n".join(text.strip().splitlines()) for part, text in content.items()}
-
-
-def _not_in(table: str, rows: Iterable[Row], players: sqlite3.Connection) -> Iterator[str]:
-    """The playerIds that a table does not have."""
-    return (row.player_id for row in rows if not is_listed(table, row.player_id, players))

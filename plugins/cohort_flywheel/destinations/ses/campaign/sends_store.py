@@ -1,18 +1,18 @@
-"""The batches of a launch by Amazon SES: who may still be mailed, the sends, and what became of them.
+"""The batches of a launch by Amazon SES: the sends, and the records of what became of each mail.
 
-All that is recorded lies in the state bucket, as it names players.
+The records are in the state bucket, as they name players.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from itertools import batched
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -29,37 +29,41 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from cohort_flywheel.campaign.email_template import lacks
-from cohort_flywheel.campaign.launch_store import Row, launch_folder, same_address, why_no_more
-from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.campaign.launch_store import Row, launch_folder
 from cohort_flywheel.destinations.ses.hook import SENDS_IN_FLIGHT, SesV2Hook
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json, put_unless_equal
-from cohort_flywheel.segment.contacts import projection
-from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, load_do_not_contact, make_list
 from cohort_flywheel.segment.segment_file import digest
 
-#: Whose mails are intended, sent and answered for together.
+#: The mails that are intended, sent and recorded together.
 BATCH = 100
+#: So many refusals with one code, and no accepted mail after them, stop the launch: the fault may be the sender's.
+MAX_REFUSALS = 20
 
 #: Seconds before each further try of a mail that SES has clearly not taken; then the launch stops.
 _WAITS = (1, 2, 4, 8, 15, 30, 60)
 #: So many lost answers in one batch stop the launch: a person looks before more are in doubt.
 _MAX_IN_DOUBT = 10
+#: No mail begins so shortly before the end of the send ledger: a request and its answer take less.
+_LAST_MINUTES = timedelta(minutes=5)
 
 #: What SES answers to SendEmail [botocore's model of sesv2; the first two as AWS's other services spell it].
+#: A rate and the daily quota alike.
 _THROTTLED = ("Throttling", "ThrottlingException", "TooManyRequestsException")
+#: Of one mail (its content, its address), or of all: SES answers MessageRejected for a sender that is not verified too
+#: [SES developer guide: troubleshooting], and in the sandbox for each recipient. Any other code is of the sender, the
+#: account or the template (AccountSuspendedException, SendingPausedException of the account and of a configuration set,
+#: MailFromDomainNotVerifiedException, NotFoundException of a template, a list, a configuration set): it stops at once.
 _OF_THE_MAIL = ("BadRequestException", "MessageRejected")
 #: No request has left this machine.
 _NOT_SENT = (
     ConnectTimeoutError, CredentialRetrievalError, EndpointConnectionError, NoCredentialsError, ProxyConnectionError,
 )  # fmt: skip
 
-#: Of whoever was not mailed before the newest as-of was another one: a run of that one may mail them.
+#: The reason of a player that was not mailed before the next as-of: the newer run may mail the player.
 OLDER_AS_OF = "older_as_of"
 
-#: What became of one mail, beside a refusal, which is told by its code.
+#: What became of one mail; of a refused one it is the code.
 _SENT, _IN_DOUBT, _LEFT = "sent", "in_doubt", "left"
 
 
@@ -69,12 +73,23 @@ class Outcome(NamedTuple):
     sent: int = 0
     withdrawn: Mapping[str, Sequence[str]] = {}
     in_doubt: Sequence[str] = ()
-    refused: Mapping[str, Sequence[str]] = {}
+    refused: Mapping[str, Sequence[str]] = {}  #: for good, by SES's code
     left: Sequence[str] = ()  #: for another attempt
+    refusals: Mapping[str, Sequence[str]] = {}  #: of those left: refused, and perhaps for the sender's fault
+
+
+def settled(outcome: Outcome, players: AbstractSet[str]) -> Outcome:
+    """What a batch's next record says: the refusals of these players are for good, the others are still left."""
+    refused, refusals = (
+        {code: found for code, ids in outcome.refusals.items() if (found := [p for p in ids if (p in players) is good])}
+        for good in (True, False)
+    )
+    left = [player_id for player_id in outcome.left if player_id not in players]
+    return Outcome(refused=refused, left=left, refusals=refusals)
 
 
 class Batches:
-    """What is recorded of a launch's batches: whom it means to mail, before the first send, and what became of them.
+    """The records of a launch's batches: the intents, before the first send, and the outcome.
 
     Both are put once: of two tries that are at work at the same time, one stops.
     """
@@ -85,8 +100,19 @@ class Batches:
         self._there = set(keys(s3, bucket, self._folder))
         self._this_try = uuid4().hex  # tells our intents, whose answer was lost, from another try's
 
-    def intents(self, number: int, attempt: int) -> dict[str, Any] | None:
-        return self._get(f"{number:06d}_{attempt}.intents.json")
+    def recorded(self, number: int, attempt: int) -> Outcome | None:
+        """What became of a batch; whoever was to be mailed by an attempt that broke off is in doubt from now on."""
+        if found := self._get(f"{number:06d}_{attempt}.outcome.json"):
+            return Outcome(**found)
+        intents = self._get(f"{number:06d}_{attempt}.intents.json")
+        if intents is None:
+            return None
+        if "outcome" in intents:
+            outcome = Outcome(**intents["outcome"])
+        else:
+            outcome = Outcome(withdrawn=intents["withdrawn"], in_doubt=intents["player_ids"])
+        self.put_outcome(number, attempt, outcome)
+        return outcome
 
     def put_intents(
         self, number: int, attempt: int, player_ids: list[str], withdrawn: Mapping[str, Sequence[str]]
@@ -94,15 +120,17 @@ class Batches:
         intents = {"player_ids": player_ids, "withdrawn": withdrawn, "try": self._this_try}
         self._put(f"{number:06d}_{attempt}.intents.json", intents)
 
-    def outcome(self, number: int, attempt: int) -> Outcome | None:
-        found = self._get(f"{number:06d}_{attempt}.outcome.json")
-        return Outcome(**found) if found else None
-
     def put_outcome(self, number: int, attempt: int, outcome: Outcome) -> None:
         self._put(f"{number:06d}_{attempt}.outcome.json", outcome._asdict())
 
+    def settle(self, number: int, attempt: int, outcome: Outcome) -> None:
+        """Record refusals for good, as an attempt that sends nothing, unless another try has begun that attempt."""
+        intents = {"player_ids": [], "withdrawn": {}, "try": self._this_try, "outcome": outcome._asdict()}
+        self._put(f"{number:06d}_{attempt}.intents.json", intents)
+        self.put_outcome(number, attempt, outcome)
+
     def put_in_doubt(self, tally: Tally) -> str | None:
-        """The address of the list of all who are in doubt, a playerId a line; None where nobody is."""
+        """The address of the list of players in doubt, one playerId per line; None if there are none."""
         if not tally.in_doubt:
             return None
         key = f"{self._folder}in_doubt.txt"
@@ -123,7 +151,7 @@ class Batches:
 
 
 class Tally:
-    """The sums of a launch, and on disk who is in doubt."""
+    """The sums of a launch, and on disk the players in doubt."""
 
     def __init__(self, folder: Path) -> None:
         self.sent = self.in_doubt = self.batches = 0
@@ -142,7 +170,7 @@ class Tally:
                 file.writelines(f"{player_id}\n" for player_id in player_ids)
 
     def never(self) -> Iterator[str]:
-        """Who was not mailed before the newest as-of was another one."""
+        """The players that were not mailed before the next as-of."""
         with self.never_path.open(encoding="utf-8", newline="") as file:
             yield from (line.removesuffix("\n") for line in file)
 
@@ -157,57 +185,9 @@ class Tally:
         }
 
 
-class Withdrawals:
-    """Who was a row and is not to be mailed any more, asked just before a batch is sent."""
-
-    def __init__(
-        self,
-        s3: S3Hook,
-        records: DynamoDBBatchGetHook,
-        plan: Mapping[str, Any],
-        asked: Mapping[str, str | None],
-        players: sqlite3.Connection,
-        is_newest: bool,
-        rows: Iterable[Row],
-    ) -> None:
-        self._s3, self._records, self._plan, self._asked = s3, records, plan, asked
-        self._players, self._is_newest = players, is_newest
-        self._consent = Consent.model_validate(plan["consent"]) if plan["consent"] else None
-        self._etag: str | None = None
-        make_list(players, ENTRIES)
-        make_list(players, "another")
-        for some in batched(same_address(rows, players), 1000):  # who gets one mail: that of the first, if any
-            add_to_list(players, "another", some)
-
-    def of(self, rows: Sequence[Row]) -> dict[str, str]:
-        """The reason of each player who is not to be mailed."""
-        if not self._is_newest:
-            return {row.player_id: OLDER_AS_OF for row in rows}
-        self._load_do_not_contact()
-        wanted, ids = projection({}, self._consent), [row.player_id for row in rows]
-        records = self._records.get_items(self._plan["contacts_table"], "playerId", ids, wanted)
-        reasons = ((row.player_id, self._reason(row, records.get(row.player_id))) for row in rows)
-        return {player_id: reason for player_id, reason in reasons if reason}
-
-    def _reason(self, row: Row, record: Mapping[str, Any] | None) -> str | None:
-        if not is_listed("launched", row.player_id, self._players):
-            return "recently_mailed"
-        if reason := why_no_more(row, record, self._consent, self._players):
-            return reason
-        if is_listed("another", row.player_id, self._players):
-            return "same_address"
-        return "missing_value" if lacks(self._asked, row.attributes) else None
-
-    def _load_do_not_contact(self) -> None:
-        """Copy the list into its table, as often as it has changed."""
-        bucket, key = self._plan["state_bucket"], self._plan["do_not_contact_key"]
-        if not key:
-            return
-        etag = self._s3.get_conn().head_object(Bucket=bucket, Key=key)["ETag"]
-        if etag == self._etag:
-            return
-        load_do_not_contact(self._s3, bucket, key, self._players)
-        self._etag = etag
+class Refusal(NamedTuple):
+    code: str
+    begun: int  #: how many mails had begun by then
 
 
 class Sends:
@@ -215,15 +195,19 @@ class Sends:
 
     :param hook: the hook to reach SES with.
     :param request: makes the arguments of SendEmail for a row.
-    :param rate: mails a second.
+    :param rate: mails per second.
+    :param may_begin: whether the send ledger still allows a mail to begin.
     """
 
-    def __init__(self, hook: SesV2Hook, request: Callable[[Row], dict[str, Any]], rate: float) -> None:
-        self._hook, self._request, self._seconds = hook, request, 1 / max(rate, 1)
+    def __init__(
+        self, hook: SesV2Hook, request: Callable[[Row], dict[str, Any]], rate: float, may_begin: Callable[[], bool]
+    ) -> None:
+        self._hook, self._request, self._seconds, self._may_begin = hook, request, 1 / max(rate, 1), may_begin
         self._next = time.monotonic()
         self._lock, self._stopped = threading.Lock(), threading.Event()
-        self._doubts = 0
-        self.any_sent = False  #: in this launch, by whichever try
+        self._doubts = self._begun = 0
+        self._refusals: dict[str, Refusal] = {}
+        self._followed: set[str] = set()
         self.why: Exception | None = None  #: why it has stopped, for the task to raise
         hook.prepare_sends()
         self._pool = ThreadPoolExecutor(SENDS_IN_FLIGHT, thread_name_prefix="send_email")
@@ -236,30 +220,41 @@ class Sends:
         if self.why:
             raise self.why
 
+    def stop(self, why: Exception) -> None:
+        self.why = self.why or why
+        self._stopped.set()
+
     def outcome(self, rows: Sequence[Row]) -> Outcome:
         """What became of the mails of a batch."""
         self._doubts = 0
         answers = list(self._pool.map(self._send, rows))
         by_answer = by_reason((row.player_id, answer) for row, answer in zip(rows, answers, strict=True))
         sent, in_doubt, left = (by_answer.pop(answer, []) for answer in (_SENT, _IN_DOUBT, _LEFT))
-        refused = [row.player_id for row in rows] if by_answer and not (sent or in_doubt or left) else []
-        if refused and (len(refused) == BATCH or not self.any_sent):
-            # nothing was sent, so all of them may be tried again
-            code = next(iter(by_answer))
-            self._stop(
-                FlywheelError(
-                    f"SES refuses every mail of a batch of {len(refused)} ({code}): look at the sender and the template"
-                    " (docs of SendEmail), mend it, then clear this task, which goes on with them"
-                )
-            )
-            return Outcome(left=refused)
-        return Outcome(sent=len(sent), in_doubt=in_doubt, refused=by_answer, left=left)
+        refused = [player_id for players in by_answer.values() for player_id in players]
+        return Outcome(sent=len(sent), in_doubt=in_doubt, left=left + refused, refusals=by_answer)
+
+    def take_followed(self) -> set[str]:
+        """The players whose refusal was followed by a mail that SES has accepted; each is returned once."""
+        found, self._followed = self._followed, set()
+        return found
+
+    def why_refused(self, code: str, number: int) -> FlywheelError:
+        return FlywheelError(
+            f"SES has refused the last {number:,} mails ({code}) and accepted none after them: look at the sender, the"
+            " account and the template (docs of SendEmail), mend the cause, then clear this task, which mails those"
+            " players; if it is their addresses, put them on the do-not-contact list first"
+        )
+
+    def why_all_refused(self) -> FlywheelError | None:
+        """The sentence for refusals that no accepted mail has followed; None if there are none."""
+        codes = Counter(refusal.code for refusal in self._refusals.values())
+        return self.why_refused(*codes.most_common(1)[0]) if codes else None
 
     def _send(self, row: Row) -> str:
         """What became of one mail."""
         why = ""
         for seconds in (*_WAITS, 0):
-            if not self._may_go():
+            if (number := self._begin()) is None:
                 return _LEFT
             try:
                 self._hook.send_email(**self._request(row))
@@ -268,9 +263,9 @@ class Sends:
                 if status >= 500:
                     return self._doubt()
                 if code in _OF_THE_MAIL:
-                    return str(code)
+                    return self._refused(row.player_id, code)
                 if code not in _THROTTLED:
-                    self._stop(
+                    self.stop(
                         FlywheelError(
                             f"SES answers SendEmail with {code}: mend the cause, then clear this task, which goes on"
                             " with who is left"
@@ -283,24 +278,50 @@ class Sends:
             except (BotoCoreError, ResponseParserError):
                 return self._doubt()
             else:
-                return _SENT
+                return self._accepted(number)
             self._stopped.wait(seconds)
-        self._stop(AirflowException(f"{why}: a later try goes on with who is left"))
+        self.stop(AirflowException(f"{why}: a later try goes on with who is left"))
         return _LEFT
 
-    def _may_go(self) -> bool:
-        """Wait for this mail's turn; False where there is none any more."""
+    def _begin(self) -> int | None:
+        """Wait for this mail's turn, and number it; None where the launch has stopped."""
         with self._lock:
             at = max(self._next, time.monotonic())
             self._next = at + self._seconds
-        return not self._stopped.wait(max(0, at - time.monotonic()))
+        if self._stopped.wait(max(0, at - time.monotonic())):
+            return None
+        if not self._may_begin():
+            self.stop(
+                AirflowException("the send ledger of this try ends: a later try goes on, with a ledger of its own")
+            )
+            return None
+        with self._lock:
+            self._begun += 1
+            return self._begun
+
+    def _accepted(self, number: int) -> str:
+        """Every refusal that came before this mail began is of its own mail: SES takes others."""
+        with self._lock:
+            before = {player_id for player_id, refusal in self._refusals.items() if refusal.begun < number}
+            for player_id in before:
+                del self._refusals[player_id]
+            self._followed |= before
+        return _SENT
+
+    def _refused(self, player_id: str, code: str) -> str:
+        with self._lock:
+            self._refusals[player_id] = Refusal(code, self._begun)
+            number = sum(refusal.code == code for refusal in self._refusals.values())
+            if number >= MAX_REFUSALS:
+                self.stop(self.why_refused(code, number))
+        return code
 
     def _doubt(self) -> str:
         """The request may have arrived: SES knows no idempotency token, so it is not sent again."""
         with self._lock:
             self._doubts += 1
             if self._doubts >= _MAX_IN_DOUBT:
-                self._stop(
+                self.stop(
                     AirflowException(
                         f"{self._doubts} answers of SES were lost in one batch: a later try goes on with who is left,"
                         " but not with those in doubt"
@@ -308,9 +329,10 @@ class Sends:
                 )
         return _IN_DOUBT
 
-    def _stop(self, why: Exception) -> None:
-        self.why = self.why or why
-        self._stopped.set()
+
+def may_begin(mails_until: datetime, clock: Callable[[], datetime]) -> Callable[[], bool]:
+    """Whether a mail may begin, by the end of its send ledger."""
+    return lambda: clock() < mails_until - _LAST_MINUTES
 
 
 def by_reason(reasons: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

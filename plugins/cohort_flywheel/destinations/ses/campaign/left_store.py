@@ -1,0 +1,73 @@
+"""What the records of a launch leave to do: the rows that are not accounted for, and the refusals of this try."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from itertools import batched, count
+
+from cohort_flywheel.campaign.launch_store import Row
+from cohort_flywheel.destinations.ses.campaign.sends_store import Batches, Outcome, Tally, settled
+from cohort_flywheel.segment.do_not_contact_store import is_listed
+
+
+class Left:
+    """The rows of a launch that its records do not account for yet, batch by batch; reading the records fills a tally.
+
+    :param rows: the rows of the segment file.
+    :param size: the rows of a batch.
+    :param batches: the records.
+    :param tally: what is recorded is added to it.
+    """
+
+    def __init__(self, rows: Iterable[Row], size: int, batches: Batches, tally: Tally) -> None:
+        self._rows, self._size = rows, size
+        self._begun: dict[int, tuple[int, frozenset[str]]] = {}  # the next attempt of a batch, and who is left
+        for number, _ in enumerate(batched(rows, size)):
+            for attempt in count(1):
+                if (outcome := batches.recorded(number, attempt)) is None:
+                    break
+                tally.add(outcome)
+                self._begun[number] = attempt + 1, frozenset(outcome.left)
+
+    def __iter__(self) -> Iterator[tuple[int, int, list[Row]]]:
+        """A batch's number, the attempt that is next, and the rows left."""
+        for number, batch in enumerate(batched(self._rows, self._size)):
+            attempt, left = self._begun.get(number, (1, None))
+            if rows := [row for row in batch if left is None or row.player_id in left]:
+                yield number, attempt, rows
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
+
+    def player_ids(self, table: str, players: sqlite3.Connection) -> Iterator[str]:
+        """The playerIds that a table does not have."""
+        for _, _, rows in self:
+            yield from (row.player_id for row in rows if not is_listed(table, row.player_id, players))
+
+
+class Refusals:
+    """The batches of this try with refused mails that may be tried again."""
+
+    def __init__(self, batches: Batches, tally: Tally) -> None:
+        self._batches, self._tally = batches, tally
+        self._outcomes: dict[int, tuple[int, Outcome]] = {}
+
+    def add(self, number: int, attempt: int, outcome: Outcome) -> None:
+        if outcome.refusals:
+            self._outcomes[number] = attempt, outcome
+
+    def players(self) -> set[str]:
+        return {p for _, outcome in self._outcomes.values() for ids in outcome.refusals.values() for p in ids}
+
+    def settle(self, players: AbstractSet[str]) -> None:
+        """Record for good that these players are refused."""
+        for number, (attempt, before) in list(self._outcomes.items()):
+            outcome = settled(before, players)
+            if not outcome.refused:
+                continue
+            self._batches.settle(number, attempt + 1, outcome)
+            self._tally.add(outcome)
+            del self._outcomes[number]
+            self.add(number, attempt + 1, outcome)

@@ -1,0 +1,71 @@
+"""The rows of a launch that may not be mailed any more: the players have withdrawn, or were mailed meanwhile."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import batched
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+from cohort_flywheel.campaign.email_template import lacks
+from cohort_flywheel.campaign.launch_store import Row, same_address, why_no_more
+from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.destinations.ses.campaign.sends_store import OLDER_AS_OF
+from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
+from cohort_flywheel.segment.contacts import projection
+from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, load_do_not_contact, make_list
+
+
+class Withdrawals:
+    """The rows that are not to be mailed any more, looked up just before a batch is sent."""
+
+    def __init__(
+        self,
+        s3: S3Hook,
+        records: DynamoDBBatchGetHook,
+        plan: Mapping[str, Any],
+        asked: Mapping[str, str | None],
+        players: sqlite3.Connection,
+        is_newest: bool,
+        rows: Iterable[Row],
+    ) -> None:
+        self._s3, self._records, self._plan, self._asked = s3, records, plan, asked
+        self._players, self._is_newest = players, is_newest
+        self._consent = Consent.model_validate(plan["consent"]) if plan["consent"] else None
+        self._etag: str | None = None
+        make_list(players, ENTRIES)
+        make_list(players, "another")
+        for some in batched(same_address(rows, players), 1000):  # the first row of an address is mailed
+            add_to_list(players, "another", some)
+
+    def of(self, rows: Sequence[Row]) -> dict[str, str]:
+        """The reason of each player who is not to be mailed."""
+        if not self._is_newest:
+            return {row.player_id: OLDER_AS_OF for row in rows}
+        self._load_do_not_contact()
+        wanted, ids = projection({}, self._consent), [row.player_id for row in rows]
+        records = self._records.get_items(self._plan["contacts_table"], "playerId", ids, wanted)
+        reasons = ((row.player_id, self._reason(row, records.get(row.player_id))) for row in rows)
+        return {player_id: reason for player_id, reason in reasons if reason}
+
+    def _reason(self, row: Row, record: Mapping[str, Any] | None) -> str | None:
+        if not is_listed("launched", row.player_id, self._players):
+            return "recently_mailed"
+        if reason := why_no_more(row, record, self._consent, self._players):
+            return reason
+        if is_listed("another", row.player_id, self._players):
+            return "same_address"
+        return "missing_value" if lacks(self._asked, row.attributes) else None
+
+    def _load_do_not_contact(self) -> None:
+        """Copy the list into its table, as often as it has changed."""
+        bucket, key = self._plan["state_bucket"], self._plan["do_not_contact_key"]
+        if not key:
+            return
+        etag = self._s3.get_conn().head_object(Bucket=bucket, Key=key)["ETag"]
+        if etag == self._etag:
+            return
+        load_do_not_contact(self._s3, bucket, key, self._players)
+        self._etag = etag
