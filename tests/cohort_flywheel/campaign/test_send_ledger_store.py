@@ -71,7 +71,7 @@ def test_a_second_try_continues_with_what_the_first_put(ledgers: Ledgers) -> Non
 
 
 @pytest.mark.parametrize("change", [{"segment_sha256": "cd"}, {"destination": "customer_profiles"}])
-def test_another_launch_of_the_same_result_is_refused(ledgers: Ledgers, change: dict[str, str]) -> None:
+def test_another_launch_of_the_same_result_is_refused(ledgers: Ledgers, change: dict[str, Any]) -> None:
     ledgers.put("one", "wayne96")
     with pytest.raises(FlywheelError, match=r"one was launched already, at \S+ by ses with template at_risk") as raised:
         ledgers.put("one", "msmith", **change)

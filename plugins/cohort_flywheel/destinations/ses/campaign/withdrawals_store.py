@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import batched
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
 from cohort_flywheel.campaign.email_template import lacks
 from cohort_flywheel.campaign.launch_store import Row, same_address, why_no_more
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations.ses.campaign.sends_store import OLDER_AS_OF
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.segment.contacts import projection
 from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, load_do_not_contact, make_list
 

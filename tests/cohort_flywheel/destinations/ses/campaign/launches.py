@@ -132,9 +132,10 @@ class Campaign(Account):
         """Ann has approved, unless told otherwise."""
         answer = changes.pop("answer", approved(prepared))
         record(self.s3, self.config.state_bucket, plan["name"], prepared, answer)
+        arguments: dict[str, Any] = {"approval": APPROVAL, "clock": lambda: NEWEST + timedelta(hours=hours)}
         return SesLaunchCampaignOperator(
             task_id="launch_campaign", plan=plan, segment=segment, prepared=prepared, contact_list=CONTACT_LIST,
-            topic=TOPIC, **({"approval": APPROVAL, "clock": lambda: NEWEST + timedelta(hours=hours)} | changes),
+            topic=TOPIC, **(arguments | changes),
         ).execute(context)  # fmt: skip
 
 

@@ -75,8 +75,7 @@ def test_a_launch_that_is_continued_does_not_mail_who_was_mailed_meanwhile(month
 
 def test_a_launch_that_is_continued_waits_for_one_that_begins(monthly: Launch, context: Any) -> None:
     """The two would not see each other's send ledgers."""
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
+    from cohort_flywheel.hooks.s3 import S3Hook
     from cohort_flywheel.runs.lock_store import hold
     from cohort_flywheel.runs.state_store import State
 
