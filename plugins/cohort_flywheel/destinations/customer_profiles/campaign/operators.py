@@ -46,7 +46,7 @@ from cohort_flywheel.campaign.launch_store import (
     why_no_more,
 )
 from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
-from cohort_flywheel.campaign.send_ledger_store import find_ledger, load_recently_mailed, put_ledger
+from cohort_flywheel.campaign.send_ledger_store import extend_ledger, find_ledger, load_recently_mailed, put_ledger
 from cohort_flywheel.campaign.settings import check_same_mail
 from cohort_flywheel.common.failures import outside
 from cohort_flywheel.common.progress import Progress
@@ -439,9 +439,11 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     def _put_ledger(self, s3: S3Hook, rows: Rows, folder: Path, done: list[str]) -> None:
         template, name, bucket = self.prepared["template"], self.plan["name"], self.plan["state_bucket"]
-        sha256, players = self.segment["sha256"], self.segment["rows"]
-        header = Header(name, template, sha256, _DESTINATION, self.clock(), players)
-        put_ledger(s3, bucket, header, (row.player_id for row in rows), folder)
+        sha256, players, now = self.segment["sha256"], self.segment["rows"], self.clock()
+        until = now + LASTS  # by then the schedule of the campaign has ended
+        header = Header(name, template, sha256, _DESTINATION, now, players, until)
+        if put_ledger(s3, bucket, header, (row.player_id for row in rows), folder).last_mail < until:
+            extend_ledger(s3, bucket, ledger_key(template, name), until, folder)  # of a try before this one
         done.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name)}")
 
     def _end_claims(self, s3: S3Hook, context: Context) -> None:
