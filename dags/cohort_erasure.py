@@ -8,8 +8,8 @@
 **Start with a dry run**, which is the default: its log lists each place where one of them is, and nothing is changed.
 
 The players are in a file and no param, because a run's params are kept and shown. While a run is at work, or an import
-job of the destination has not ended, nothing is taken out. `docs/cleanup.md` says what is yours to do: the graph, the
-contacts table, the do-not-contact list.
+job of the destination has not ended, nothing is removed. `docs/how-to/cleanup.md` says what you remove yourself: from
+the graph, the contacts table, the do-not-contact list.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parent / "conf" / "dynamodb-local.groovy"
 def command(host: str, port: int, run_dir: Path, config: Config) -> list[str]:
     """The command that runs the server in the foreground; it needs no file in the run directory."""
     files = java.jars("dynamodb-local")
-    groovy = [jar for jar in java.jars("gremlin-server") if jar.name.startswith("groovy-4")]
+    groovy = [jar for jar in java.jars("gremlin-server-3.8") if jar.name.startswith("groovy-4")]
     return [
         str(java.java()),
         *config.dynamodb_java_options.split(),

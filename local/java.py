@@ -36,7 +36,7 @@ JARS = CACHE / "jars"
 # What is resolved, and what is added to it as it is: an slf4j binding, without which Gremlin Server logs nothing, and
 # DynamoDB Local's SQLite for Apple silicon. Neptune 1.5 speaks TinkerPop 3.8; Neptune 1.3.2 to 1.4 speak 3.7.
 SERVERS = {
-    "gremlin-server": ("org.apache.tinkerpop:gremlin-server:3.8.1", "org.slf4j:slf4j-simple:jar:1.7.25"),
+    "gremlin-server-3.8": ("org.apache.tinkerpop:gremlin-server:3.8.1", "org.slf4j:slf4j-simple:jar:1.7.25"),
     "gremlin-server-3.7": ("org.apache.tinkerpop:gremlin-server:3.7.4", "org.slf4j:slf4j-simple:jar:1.7.25"),
     "dynamodb-local": (
         "software.amazon.dynamodb:DynamoDBLocal:3.0.0",
@@ -98,7 +98,7 @@ def jars(server: str) -> list[Path]:
     return [JARS / server / artifact.filename for artifact in pinned(server)]
 
 
-def fetch(servers: Iterable[str] = ("gremlin-server", "dynamodb-local")) -> None:
+def fetch(servers: Iterable[str] = ("gremlin-server-3.8", "dynamodb-local")) -> None:
     """Fetch what the cache lacks of these servers, all files side by side."""
     wanted = [
         (artifact, file)

@@ -189,7 +189,7 @@ def _commands(servers: Servers, run_dir: Path, config: Config) -> dict[str, list
         if not is_free(port):
             raise LocalError(f"Port {port} is taken: stop what listens there, or set {key} in .env to another port.")
     java.fetch(
-        sorted({config.gremlin_jars, "gremlin-server", "dynamodb-local"})
+        sorted({config.gremlin_jars, "gremlin-server-3.8", "dynamodb-local"})
     )  # DynamoDB Local runs Groovy of the second
     run_dir.mkdir(parents=True, exist_ok=True)
     return {

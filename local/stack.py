@@ -323,7 +323,7 @@ def next_steps(cloudformation: Any, name: str, parameters: Parameters) -> None:
     for key, value in outputs.items():
         print(f"  {key:26} {value}")
     bucket = outputs.get("BundleBucket", "your-environment's-bucket")
-    print("Next (docs/deploy.md):")
+    print("Next (docs/get-started/deploy.md):")
     print(f"  aws s3 cp do_not_contact.txt s3://{outputs['StateBucket']}/")
     print("  make bundle")
     print(f"  make deploy BUCKET={bucket} ENVIRONMENT={parameters['EnvironmentName']}")

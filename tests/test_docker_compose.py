@@ -76,7 +76,8 @@ def test_airflow_has_the_settings_that_mwaa_forces(services: dict[str, Any]) -> 
 
 def test_where_it_cannot_be_as_mwaa_is_told(services: dict[str, Any]) -> None:
     """What differs in the file has its row in the document."""
-    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8").partition("## Docker Compose beside MWAA")[2]
+    deploy = (ROOT / "docs" / "get-started" / "deploy.md").read_text(encoding="utf-8")
+    page = deploy.partition("## Docker Compose beside MWAA")[2]
     environment = services["worker"]["environment"]
     auth = environment["AIRFLOW__CORE__AUTH_MANAGER"].rpartition(".")[2]
     told = [auth, "Redis", services["postgres"]["image"].replace("postgres:", "PostgreSQL "), "/opt/airflow", "init"]
@@ -176,11 +177,11 @@ def test_airflow_gets_the_connections_and_variables_that_make_up_gives_it(
 
 
 def test_the_images_are_the_versions_that_local_runs(services: dict[str, Any], settings: config.Config) -> None:
-    for server, image in (
-        ("gremlin-server", "tinkerpop/gremlin-server"),
-        ("dynamodb-local", "amazon/dynamodb-local"),
+    for server, jars, image in (
+        ("gremlin-server", settings.gremlin_jars, "tinkerpop/gremlin-server"),
+        ("dynamodb-local", "dynamodb-local", "amazon/dynamodb-local"),
     ):
-        assert services[server]["image"] == f"{image}:{java.SERVERS[server][0].rpartition(':')[2]}"
+        assert services[server]["image"] == f"{image}:{java.SERVERS[jars][0].rpartition(':')[2]}"
     assert services["gremlin-server"]["environment"]["JAVA_OPTIONS"] == settings.gremlin_java_options
     assert services["dynamodb-local"]["command"].startswith(settings.dynamodb_java_options)
     for option in ("-inMemory", "-sharedDb", "-disableTelemetry"):

@@ -11,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 GITHUB = ROOT / ".github"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_the_changelog_begins_with_the_version_of_the_package() -> None:
@@ -37,7 +38,14 @@ def test_code_owners_name_paths_that_exist() -> None:
     assert [path for path in paths if path != "*" and not (ROOT / path.lstrip("/")).exists()] == []
 
 
-@pytest.mark.parametrize("file", ["SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md"])
-def test_links_of_the_project_files_lead_somewhere(file: str) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / file).read_text(encoding="utf-8"))
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?![a-z]+:)([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_names_each_page_of_the_documentation() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [
+        page for page in PAGES if page.is_relative_to(ROOT / "docs") and page.relative_to(ROOT).as_posix() not in readme
+    ] == []

@@ -40,7 +40,7 @@ def runs(text: str) -> list[str]:
 
 ALL = list(sentences())
 OFTEN = Counter(run for _, parts in ALL for run in {run for part in parts for run in runs(part)})
-RUNBOOK = " ".join(words((ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")))
+RUNBOOK = " ".join(words((ROOT / "docs" / "reference" / "runbook.md").read_text(encoding="utf-8")))
 
 
 def test_there_are_sentences() -> None:
@@ -53,4 +53,4 @@ def test_the_runbook_knows_each_sentence(place: str, parts: list[str]) -> None:
     first = [run for part in parts for run in runs(part)][:4] or [" ".join(words(" ".join(parts)))]
     told = [run for run in first if run in RUNBOOK]
     enough = len(told) > 1 or told == first or any(OFTEN[run] == 1 for run in told)
-    assert enough, f"docs/runbook.md has none of {first}, but {told}"
+    assert enough, f"docs/reference/runbook.md has none of {first}, but {told}"

@@ -9,8 +9,8 @@ class FlywheelError(ValueError):
     The text may be logged: it never holds a playerId, an address or a name.
 
     :param message: the sentence.
-    :param code: the stable code of cause and remedy, as in `CF-PLAN-07`; the runbook (docs/runbook.md) is keyed by it,
-        and the text begins with it.
+    :param code: the stable code of cause and remedy, as in `CF-PLAN-07`; the text begins with it, and the
+        runbook (docs/reference/runbook.md) is keyed by it.
     """
 
     def __init__(self, message: str, code: str | None = None) -> None:

@@ -1,6 +1,6 @@
 """From the figures of results.json to cohorts that no laptop can hold: workers, hours, read units, jobs.
 
-    python -m tests.benchmarks.model         prints the tables of docs/scale.md, and puts them there
+    python -m tests.benchmarks.model         prints the tables of docs/explanation/scale.md, and puts them there
 
 A stage takes `fixed + players × slope`, which two measured sizes give. Only what ours adds is known from here: a real
 Neptune and a real DynamoDB are other servers than those of the benchmark, on other machines than the client's.
@@ -17,7 +17,7 @@ from typing import Any
 from local.config import ROOT
 from tests.benchmarks import results
 
-DOCUMENT = ROOT / "docs" / "scale.md"
+DOCUMENT = ROOT / "docs" / "explanation" / "scale.md"
 BEGIN, END = "<!-- begin: python -m tests.benchmarks.model -->", "<!-- end -->"
 
 PLAYERS = (1_000_000, 10_000_000, 100_000_000)
@@ -111,7 +111,7 @@ def fit(found: dict[str, Any], sizes: tuple[int, int] | None = None, figure: str
 
 
 def tables(found: dict[str, Any]) -> str:
-    """The tables of docs/scale.md."""
+    """The tables of docs/explanation/scale.md."""
     model = fit(found)
     sizes = f"{model.sizes[0]:,} and {model.sizes[1]:,}"
     header = ["players", "shards", "graph, one stream", *(f"{w} at once" for w in WORKERS)]

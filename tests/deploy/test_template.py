@@ -389,7 +389,8 @@ def test_no_rule_removes_the_history(variant: str, kept: bool, deployed: Callabl
 
 def test_the_threat_model_has_the_templates_days(deployed: Callable[[str], Deployed]) -> None:
     """How long players rest where: each rule that removes has its row, with its days."""
-    page = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8").partition("## Where players rest")[2]
+    model = ROOT / "docs" / "explanation" / "threat-model.md"
+    page = model.read_text(encoding="utf-8").partition("## Where players rest")[2]
     rows = [line for line in page.partition("\n## ")[0].splitlines() if line.startswith("| ")]
     here, checked = deployed("nat"), 0
     for bucket in ("ExportBucket", "ImportBucket", "StateBucket"):
@@ -413,7 +414,7 @@ def test_the_threat_model_has_every_place_of_a_player_and_every_dag() -> None:
     from cohort_flywheel.governance.erasure import PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER
     from cohort_flywheel.governance.erasure_operator import FOLDERS
 
-    page = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "threat-model.md").read_text(encoding="utf-8")
     rows = page.partition("## Where players rest")[2].partition("\n## ")[0].splitlines()
     places = "".join(row.split("|")[1] for row in rows if row.startswith("| "))
     wanted = {*(prefix for _, prefix in FOLDERS), PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER}
@@ -423,7 +424,7 @@ def test_the_threat_model_has_every_place_of_a_player_and_every_dag() -> None:
 
 
 def test_the_page_on_deploying_names_what_the_template_has(deployed: Callable[[str], Deployed]) -> None:
-    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "get-started" / "deploy.md").read_text(encoding="utf-8")
     whole = stack.template()
     named = set(re.findall(r"\b([A-Z]\w*[a-z]\w*)=", page))
     assert {"PinpointApplicationId", "Routing"} <= named <= whole["Parameters"].keys()

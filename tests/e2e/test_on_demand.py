@@ -1,4 +1,4 @@
-"""docs/on-demand.md, executed: its clients and shell lines against the real API server, its rule against S3's events.
+"""docs/how-to/on-demand.md, executed: its clients and shell lines against the real API server, its rule by S3's events.
 
 Amazon MWAA is played by a server that hands `InvokeRestApi` on to that Airflow, and refuses what the service's model
 does.
@@ -29,7 +29,7 @@ from .conftest import Started
 
 pytestmark = pytest.mark.airflow
 
-DOCUMENT = (ROOT / "docs" / "on-demand.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs" / "how-to" / "on-demand.md").read_text(encoding="utf-8")
 #: Each block of the document by the comment above it.
 BLOCKS = dict(re.findall(r"<!-- (.+?) -->\n```\w+\n(.*?)```", DOCUMENT, re.DOTALL))
 ENVIRONMENT = "cohort-flywheel"

@@ -124,7 +124,7 @@ def test_rest_with_a_past_logical_date_means_that_day(up: Up, started: Started) 
 
 
 def test_rest_with_a_date_after_an_as_of_and_no_interval_means_that_as_of(up: Up, started: Started) -> None:
-    """How a past day that a limit stopped is let through, as docs/backfill.md says."""
+    """How a past day that a limit stopped is let through, as docs/how-to/backfill.md says."""
     day = started.past_date.replace(hour=0, minute=0) - timedelta(days=4)
     date = (day + timedelta(minutes=1)).isoformat()
     run_id = up.trigger({"cohort": "ea_altruism", "source": "live", "dry_run": True}, logical_date=date)

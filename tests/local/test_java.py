@@ -21,7 +21,7 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(java, "JARS", tmp_path / "jars")
     monkeypatch.setattr(java, "pinned", lambda server: [ONE])
     monkeypatch.setenv("M2_REPO", str(tmp_path / "m2"))
-    return tmp_path / "jars" / "gremlin-server" / "slf4j-simple-1.7.25.jar"
+    return tmp_path / "jars" / "gremlin-server-3.8" / "slf4j-simple-1.7.25.jar"
 
 
 @pytest.mark.parametrize("server", java.SERVERS)
@@ -38,7 +38,7 @@ def test_the_lists_are_of_the_versions_that_the_code_names() -> None:
 
 
 def test_there_is_one_slf4j_binding() -> None:
-    names = [jar.name for jar in java.jars("gremlin-server")]
+    names = [jar.name for jar in java.jars("gremlin-server-3.8")]
     assert [name for name in names if name.startswith(("slf4j-simple", "logback", "slf4j-log4j"))] == [
         "slf4j-simple-1.7.25.jar"
     ]
@@ -81,7 +81,7 @@ def test_a_java_that_does_not_run_is_not_taken(tmp_path: Path, monkeypatch: pyte
 def test_another_digest_is_refused_and_leaves_nothing(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(java, "_download", lambda artifact: b"another jar")
     with pytest.raises(LocalError, match=r"org\.slf4j:slf4j-simple:jar:1\.7\.25 came with another SHA-256"):
-        java.fetch(["gremlin-server"])
+        java.fetch(["gremlin-server-3.8"])
     assert list(one.parent.iterdir()) == []
 
 
@@ -93,7 +93,7 @@ def test_an_unreachable_registry_is_said_with_the_command(one: Path, monkeypatch
 
     monkeypatch.setattr(java, "_download", download)
     with pytest.raises(LocalError, match=r"could not be fetched .* run `python -m local fetch` again"):
-        java.fetch(["gremlin-server"])
+        java.fetch(["gremlin-server-3.8"])
 
 
 def test_a_jar_of_the_users_own_repository_is_taken(one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_jar_of_the_users_own_repository_is_taken(one: Path, tmp_path: Path, m
     owned = tmp_path / "m2" / ONE.path
     owned.parent.mkdir(parents=True)
     owned.write_bytes(b"jar")
-    java.fetch(["gremlin-server"])
+    java.fetch(["gremlin-server-3.8"])
     assert one.read_bytes() == b"jar"
 
 
@@ -113,7 +113,7 @@ def test_two_fetches_at_once_do_not_meet(one: Path, monkeypatch: pytest.MonkeyPa
         return b"jar"
 
     monkeypatch.setattr(java, "_download", download)
-    threads = [threading.Thread(target=java.fetch, args=(["gremlin-server"],)) for _ in range(2)]
+    threads = [threading.Thread(target=java.fetch, args=(["gremlin-server-3.8"],)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -43,7 +43,7 @@ def tell_of_failure(notify: Notify, context: Context) -> None:
         context,
         subject=f"Cohort Flywheel: {'stopped by limits' if stopped else 'failed'}: {ti.dag_id}, {ti.task_id}",
         message=f"{run} {'was stopped by its limits' if stopped else 'failed'} in {ti.task_id}.\n\n{why}\n\n"
-        f"Log: {getattr(ti, 'log_url', None)}\nWhat to do: docs/runbook.md",
+        f"Log: {getattr(ti, 'log_url', None)}\nWhat to do: docs/reference/runbook.md",
     )
     ti.xcom_push(key=TOLD, value=True)
 
@@ -62,7 +62,7 @@ def tell_of_the_untold(notify: Notify, context: Context, tasks: Mapping[str, str
             message=f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(untold)}, and nobody was told why: its worker"
             " was killed, somebody marked it failed, or whoever should be told could not be. Look at that task's log,"
             " and clear it with downstream.\n\n"
-            f"Log of the report: {getattr(ti, 'log_url', None)}\nWhat to do: docs/runbook.md",
+            f"Log of the report: {getattr(ti, 'log_url', None)}\nWhat to do: docs/reference/runbook.md",
         )
 
 

@@ -271,7 +271,7 @@ def test_an_answer_of_pinpoint_that_is_no_not_found_stops_it(runs: Runs, clean_u
 def test_the_page_starts_the_two_dags_by_airflow_and_by_mwaa_alike(airflow_env: Any) -> None:
     from airflow.dag_processing.dagbag import DagBag
 
-    page = (ROOT / "docs" / "cleanup.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "cleanup.md").read_text(encoding="utf-8")
     for name in ("cohort_cleanup", "cohort_erasure"):
         params = DagBag(ROOT / "dags" / f"{name}.py").dags[name].params
         by_airflow = re.findall(rf"airflow dags trigger {name}(?: --conf '(.+)')? +#", page)

@@ -73,7 +73,7 @@ def test_a_limits_stop_is_for_the_producers(told: Any, failed: Any) -> None:
         "producers",
         "Cohort Flywheel: stopped by limits: cohort_to_segment, check_limits",
         "cohort_to_segment, run manual__7 was stopped by its limits in check_limits.\n\n"
-        f"{STOPPED}\n\nLog: http://localhost:8080/the-log\nWhat to do: docs/runbook.md",
+        f"{STOPPED}\n\nLog: http://localhost:8080/the-log\nWhat to do: docs/reference/runbook.md",
     )]  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def test_any_other_failure_is_for_on_call(told: Any, failed: Any, error: Excepti
     assert message.startswith("cohort_to_segment, run manual__7 failed in enrich.\n\n")
     assert str(error) in message
     assert "Log: http://localhost:8080/the-log" in message
-    assert "docs/runbook.md" in message
+    assert "docs/reference/runbook.md" in message
 
 
 @pytest.mark.parametrize(
