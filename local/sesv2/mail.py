@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass, field
+from email.policy import default as email_policy
 from email.utils import parseaddr
 from typing import Any
 
@@ -26,10 +27,14 @@ _UNRENDERED = (MissingRenderingAttributeException, AssertionError, AttributeErro
 
 @dataclass
 class Mail:
-    """A mail that SES accepted; `delivered` and `bounced` are addresses, `failure` is why it was never sent."""
+    """A mail that SES accepted.
+
+    `sender_name` is what a reader sees; `delivered` and `bounced` are addresses; `failure` is why it was never sent.
+    """
 
     message_id: str
     at: float
+    sender_name: str
     sender: str
     to: list[str]
     cc: list[str]
@@ -62,7 +67,7 @@ def envelope(request: Item, message_id: str, now: float) -> Mail:
     mail = Mail(
         message_id,
         now,
-        parseaddr(request.get("FromEmailAddress", ""))[1],
+        *_sender(request.get("FromEmailAddress", "")),
         to=destination.get("ToAddresses", []),
         cc=destination.get("CcAddresses", []),
         bcc=destination.get("BccAddresses", []),
@@ -85,6 +90,20 @@ def envelope(request: Item, message_id: str, now: float) -> Mail:
         # [shape MessageTagName, MessageTagValue]
         raise BadRequestError("A tag's name and value have 1 to 256 characters of A-Z, a-z, 0-9, _ and -.")
     return mail
+
+
+def _sender(written: str) -> tuple[str, str]:
+    """The name that a mail shows, and the address.
+
+    [SES docs: SendEmail, FromEmailAddress] a name that is not ASCII is encoded by RFC 2047. [strict] Refused where it
+    is not, and where RFC 5322 reads it as a group or as several addresses: a colon or a comma stands in quotes.
+    """
+    header: Any = email_policy.header_factory("From", written)
+    if not written:
+        return "", ""
+    if header.defects or len(header.addresses) != 1 or header.groups[0].display_name or not written.isascii():
+        raise BadRequestError("FromEmailAddress is not one address, with a name that is quoted or encoded.")
+    return header.addresses[0].display_name, header.addresses[0].addr_spec
 
 
 def template_of(content: Item, stored: Item | None) -> Item:

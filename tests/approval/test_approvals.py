@@ -78,7 +78,7 @@ def test_an_approver_says_yes_in_the_ui_and_each_player_is_mailed_once(
     assert re.search(rf"May ea_atrisk_1_.* be launched, to {rows} players\?", text)
     assert "Studio <play@studio.example>" in text
     assert "Hello Sam,\n" in text
-    assert "Subject: We would love to play with you again, Sam" in text
+    assert "Subject: Stay safe in chat: personal data and scams" in text
     assert "ann may approve it until " in text
     picture(page, tmp_path, "approval")
     page.get_by_role("button", name="Approve").click()
@@ -102,7 +102,7 @@ def test_a_yes_to_a_mail_that_has_changed_since_sends_nothing_and_a_new_run_asks
 
     clear(users["ana"], runs.changed, "approve_campaign", downstream=True)
     asks(up, runs.changed)
-    assert "We would love to play with you again" in question(up, runs.changed)["body"], "as Airflow has shown it first"
+    assert "Stay safe in chat" in question(up, runs.changed)["body"], "as Airflow has shown it first"
     answer(users["ann"], runs.changed, "Approve")
     up.end(runs.changed, "failed")
     assert re.search(said, up.said(runs.changed, "approve_campaign"))

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from email.utils import formataddr
 from typing import Any
 
 import boto3
@@ -304,6 +305,15 @@ def test_a_mail_is_rendered_and_kept(service: Service) -> None:
     assert (mail["message_id"], mail["sender"], mail["to"], mail["delivered"]) == (message_id, SENDER, [ANN], [ANN])
     assert (mail["template"], mail["contact_list"], mail["tags"]) == ("hello", LIST, tags)
     assert (mail["subject"], mail["html"], mail["text"]) == ("Hi First", "<p>First</p>", "First")
+
+
+@pytest.mark.parametrize("name", ["Riftwars: Ascension", "Riftwars, Inc.", "A;B", "A@B", "St. Jude", "Café"])
+def test_a_name_of_the_sender_that_a_mail_would_show_otherwise_is_refused(service: Service, name: str) -> None:
+    service.template()
+    assert refused(service.send, name="ann", FromEmailAddress=f"{name} <{SENDER}>") == BAD_REQUEST
+    service.send("ann", FromEmailAddress=formataddr((name, SENDER)))
+    (mail,) = service.mails
+    assert (mail["sender_name"], mail["sender"]) == (name, SENDER)
 
 
 def test_two_calls_are_two_mails(service: Service) -> None:

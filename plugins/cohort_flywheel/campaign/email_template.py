@@ -6,10 +6,12 @@ import hashlib
 import html
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from cohort_flywheel.common.encoding import decode_text
 from cohort_flywheel.errors import FlywheelError
 
 #: SES's own placeholder, which SES fills in for each mail to a contact list [SES developer guide: subscription
@@ -20,6 +22,12 @@ _FILES = {"subject": "subject.txt", "html": "body.html", "text": "body.txt"}
 #: Safe in a folder's, an S3 key's and an SES template's name, where a digest follows [at most 64 characters].
 TEMPLATE_NAME = "[A-Za-z][A-Za-z0-9_]{0,39}"
 _PLACEHOLDER = re.compile(r"(?<!\{)\{\{([A-Za-z][A-Za-z0-9_]*)(?:\|([^{}|\r\n]*))?\}\}(?!\})")
+
+#: Categories of characters that show nothing: controls, formats, half surrogate pairs, separators, and marks, which
+#: need a letter before them.
+_UNSEEN = ("Cc", "Cf", "Cs", "Mn", "Me", "Zl", "Zp", "Zs")
+#: Letters and a symbol that show nothing all the same: the Hangul fillers and Braille's empty cell.
+_FILLERS = "\u115f\u1160\u3164\uffa0\u2800"
 
 _MADE_UP = {"FirstName": "Sam", "LastName": "Sample", "FavoriteRole": "Healer"}
 
@@ -71,13 +79,11 @@ def read_template(folder: Path, name: str) -> EmailTemplate:
 def _read(path: Path) -> str:
     place = f"{path.parent.name}/{path.name}"
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        content = decode_text(path.read_bytes(), place)
     except FileNotFoundError:
         raise FlywheelError(
             f"mail template {path.parent.name} has no {path.name}: put the file beside the others"
         ) from None
-    except UnicodeDecodeError:
-        raise FlywheelError(f"{place} is not UTF-8: save it as UTF-8") from None
     if not content.strip():
         raise FlywheelError(f"{place} is empty: write what the mail says")
     return content
@@ -118,16 +124,25 @@ def check_template(template: EmailTemplate, columns: Iterable[str]) -> None:
         )
 
 
+def is_blank(value: str | None) -> bool:
+    """Whether a reader sees nothing of a value: blanks, controls, marks of zero width, fillers."""
+    if not value or (value[0].isalnum() and value[0] not in _FILLERS):  # nearly every value
+        return not value
+    return all(c in _FILLERS or unicodedata.category(c) in _UNSEEN for c in value)
+
+
 def lacks(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> str | None:
     """The first column that a template asks for (`placeholders`) without a default and a player does not have."""
-    return next((name for name, default in asked.items() if default is None and not attributes.get(name)), None)
+    return next((name for name, default in asked.items() if default is None and is_blank(attributes.get(name))), None)
 
 
 def filled(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
     """The value of each placeholder: the player's, or the default; raises FlywheelError where there is neither."""
     if column := lacks(asked, attributes):
         raise FlywheelError(f"the mail needs a value of {column}: give its placeholder a default, {{{{{column}|…}}}}")
-    return {name: attributes.get(name) or default or "" for name, default in asked.items()}
+    return {
+        name: (default or "") if is_blank(attributes.get(name)) else attributes[name] for name, default in asked.items()
+    }
 
 
 def render(template: EmailTemplate, values: Mapping[str, str]) -> Mail:

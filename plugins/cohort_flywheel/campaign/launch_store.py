@@ -7,7 +7,6 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import parseaddr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -81,14 +80,6 @@ def put_sample(s3: S3Hook, plan: Mapping[str, Any], html: str) -> str:
     key = plan["report_folder"] + name
     s3.get_conn().put_object(Bucket=bucket, Key=key, Body=html.encode(), ContentType="text/html; charset=utf-8")
     return f"s3://{bucket}/{key}"
-
-
-def sender_of(campaign: Mapping[str, Any]) -> tuple[str, str]:
-    """The display name and the address of a plan's campaign; raises FlywheelError for what has no address."""
-    name, address = parseaddr(campaign["from"])
-    if "@" not in address:
-        raise FlywheelError(f"from is {campaign['from']!r}: write an address, as in Studio <play@studio.example>")
-    return name, address
 
 
 # --- the approval

@@ -11,8 +11,8 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def check_not_utf_16(start: bytes, place: str) -> None:
-    """Raise FlywheelError where the first bytes of a file are those of UTF-16 or UTF-32, as Windows tools write it."""
-    if start.startswith(_UTF_16) or b"\0" in start[:4]:
+    """Raise FlywheelError where a file's first two bytes are those of UTF-16 or UTF-32, as Windows tools write it."""
+    if start.startswith(_UTF_16) or b"\0" in start[:2]:
         raise FlywheelError(f"{place} is encoded as UTF-16 or UTF-32: save it as UTF-8")
 
 

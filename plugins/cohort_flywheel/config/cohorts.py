@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from cohort_flywheel.campaign.email_template import TEMPLATE_NAME
+from cohort_flywheel.campaign.sender import mail_address, read_sender
 from cohort_flywheel.errors import FlywheelError
 
 Direction = Literal["above", "below"]
@@ -139,17 +140,17 @@ class Campaign(Strict):
 
     @field_validator("sender")
     @classmethod
-    def _has_an_address(cls, sender: str) -> str:
-        if not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+|[^<>@\r\n]+ <[^\s<>@]+@[^\s<>@]+>", sender):
-            raise ValueError(f"{sender!r} is no sender: write an address, as in Studio <play@studio.example>")
-        return sender
+    def _is_a_sender(cls, sender: str) -> str:
+        return read_sender(sender)
 
     @field_validator("test_addresses")
     @classmethod
     def _are_addresses(cls, addresses: list[str]) -> list[str]:
-        if wrong := [each for each in addresses if not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+", each)]:
-            raise ValueError(f"{wrong[0]!r} is no address: write it without a name, as in qa@studio.example")
-        return addresses
+        found = [mail_address(each.strip()) for each in addresses]
+        if None in found:
+            wrong = addresses[found.index(None)]
+            raise ValueError(f"{wrong!r} is not an address: write it without a name, as in qa@studio.example")
+        return [each for each in found if each]
 
 
 def _without_control_characters(text: str) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
-from croniter import croniter
 from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError, field_validator
 
 from cohort_flywheel.common.encoding import decode_text
@@ -23,6 +22,7 @@ from cohort_flywheel.config.cohorts import (
     ThresholdFrom,
     ThresholdRange,
 )
+from cohort_flywheel.config.cron import read_schedule
 from cohort_flywheel.config.yaml_nodes import (
     Fault,
     child,
@@ -119,12 +119,8 @@ class _Head(Strict):
 
     @field_validator("schedule")
     @classmethod
-    def _is_cron(cls, schedule: str) -> str:
-        if not croniter.is_valid(schedule) or len(schedule.split()) not in (1, 5):
-            raise ValueError(
-                f"{schedule!r} is no cron expression: write five fields, such as 0 0 * * * (every midnight, UTC)"
-            )
-        return schedule
+    def _fires(cls, schedule: str) -> str:
+        return read_schedule(schedule)
 
 
 def read_registry(path: Path) -> Registry:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-from yaml import MappingNode, MarkedYAMLError, Node, ScalarNode, YAMLError
+from yaml import CSafeLoader, MappingNode, MarkedYAMLError, Node, ScalarNode, YAMLError
 from yaml.composer import Composer
-from yaml.constructor import ConstructorError, SafeConstructor
-from yaml.cyaml import CParser
+from yaml.constructor import ConstructorError
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from yaml.nodes import CollectionNode
 from yaml.resolver import Resolver
@@ -40,19 +39,12 @@ class _Duplicate(NamedTuple):
     fault: Fault
 
 
-class _Loader(Composer, CParser, SafeConstructor, Resolver):
+class _Loader(Composer, CSafeLoader):
     """libyaml's parser, and nodes and values in Python. Every key is text, also one that reads `on` or 2024."""
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
-        first: [(tag, _DECIMAL if tag == _INT else pattern) for tag, pattern in resolvers]
-        for first, resolvers in Resolver.yaml_implicit_resolvers.items()
-    }
-
     def __init__(self, text: str) -> None:
-        CParser.__init__(self, text)
+        CSafeLoader.__init__(self, text)
         Composer.__init__(self)
-        SafeConstructor.__init__(self)
-        Resolver.__init__(self)
         self.depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Any:
@@ -76,7 +68,8 @@ class _Loader(Composer, CParser, SafeConstructor, Resolver):
 
     def _fault(self, sentence: str) -> ScalarNode:
         """A node in the place of the next one, which is skipped."""
-        start, depth = self.peek_event().start_mark, 0
+        event: Any = self.peek_event()
+        start, depth = event.start_mark, 0
         while True:
             event = self.get_event()
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
@@ -102,6 +95,12 @@ class _Loader(Composer, CParser, SafeConstructor, Resolver):
         except (ArithmeticError, AttributeError, LookupError, ValueError):  # PyYAML lets Python's own through
             kind = node.tag.removeprefix(_CORE)
             raise ConstructorError(None, None, f"this is not a valid {kind}", node.start_mark) from None
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, _DECIMAL if tag == _INT else pattern) for tag, pattern in resolvers]
+    for first, resolvers in Resolver.yaml_implicit_resolvers.items()
+}
 
 
 def _as_text(key: Any) -> Any:

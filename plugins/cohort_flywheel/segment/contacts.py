@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import email_validator
 from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
-from cohort_flywheel.campaign.email_template import lacks
+from cohort_flywheel.campaign.email_template import is_blank, lacks
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.members import Member
@@ -106,7 +106,7 @@ def judge(
         text = value if type(value) is str else as_text(value)  # nearly every value is one
         if text is None:
             return Reject(player_id, "bad_value", column)
-        values[column] = text
+        values[column] = "" if is_blank(text) else text  # so a placeholder takes its default, wherever it is filled in
     if score_column:
         values[score_column] = str(member.score)
     return Contact(player_id, address, values)

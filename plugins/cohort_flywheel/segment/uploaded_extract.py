@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from cohort_flywheel.common.encoding import check_not_utf_16
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.runs.names import DROPPED_FOLDER
@@ -72,9 +73,13 @@ def _is_player_id(value: object) -> bool:
 
 def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Number, line and value of each record of a JSON list, as they arrive."""
-    decode, parse = codecs.getincrementaldecoder("utf-8")().decode, json.JSONDecoder().raw_decode
+    decode, parse = codecs.getincrementaldecoder("utf-8-sig")().decode, json.JSONDecoder().raw_decode
     text, line, number, may = "", 1, 0, "["  # `may`: what the next character may be
-    for chunk in chain(chunks, (None,)):
+    rest, start = iter(chunks), b""
+    while len(start) < 2 and (more := next(rest, None)) is not None:
+        start += more
+    check_not_utf_16(start, uri)
+    for chunk in chain((start,), rest, (None,)):
         try:
             text += decode(chunk or b"", final=chunk is None)
         except UnicodeDecodeError:

@@ -22,8 +22,10 @@ from cohort_flywheel.campaign.email_template import (
     samples,
     template_digest,
 )
+from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES
+from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact, judge
+from cohort_flywheel.segment.members import Member
 
 SHIPPED = Path(__file__).parents[3] / "include" / "email"
 FILES = {"subject.txt": "Hi {{FirstName|there}}\n", "body.html": "<p>{{FirstName|there}}</p>", "body.txt": "{{Level}}"}
@@ -191,13 +193,75 @@ def test_the_shipped_mail_reads_well_for_everybody() -> None:
     shipped = read_template(SHIPPED, "at_risk")
     check_template(shipped, NAME_ATTRIBUTES)
     assert lacks(placeholders(shipped), {}) is None, "nobody is a reject for it"
-    assert UNSUBSCRIBE in shipped.html
-    assert UNSUBSCRIBE in shipped.text
+    for part in (shipped.html, shipped.text):
+        assert part.count(f"{{{{{UNSUBSCRIBE}}}}}") == 1
     full, bare, odd = (render(shipped, values) for values in samples(placeholders(shipped)))
-    assert full.subject == "We would love to play with you again, Sam"
-    assert "Hello friend," in bare.text
-    assert "the role of your choice" in bare.text
-    assert "<strong>Healer &lt;&amp;&gt; Åsa</strong>" in odd.html
+    assert full.subject == bare.subject == "Stay safe in chat: personal data and scams"
+    assert full.text.startswith("Hello Sam,")
+    assert bare.text.startswith("Hello player,")
+    assert "<p>Hello Sam &lt;&amp;&gt; Åsa,</p>" in odd.html
+
+
+def test_the_mail_for_players_at_risk_tells_them_the_risk() -> None:
+    """In the seeds they shared personal data or joined a channel known for scams; the mail says what the risk is."""
+    registry = read_registry(SHIPPED.parent / "cohorts.yaml")
+    (cohort,) = (c for c in registry.cohorts.values() if c.campaign and c.campaign.template == "at_risk")
+    assert (cohort.name, cohort.property) == ("ea_atrisk", "ea_atrisk")
+    for words in ("shared personal data", "channel known for scams"):
+        assert words in cohort.description
+    mail = render(read_template(SHIPPED, "at_risk"), {})
+    seen = _Seen()
+    seen.feed(mail.html)
+    html_text, text = (" ".join(each.split()) for each in (seen.text, mail.text.replace("- ", "")))
+    for words in (
+        "They ask for personal data in chat, or invite players to channels that are known for scams.",
+        "You may have shared something personal, or have been in such a channel.",
+        "you are not in trouble",
+        "What you write in chat can be read, kept and passed on",
+        "We never ask for a password or a card number.",
+        "block and report anyone who asks you for personal data or money",
+    ):
+        assert words in text
+        assert words in html_text
+    for words in (
+        "missed you",
+        "come back",
+        "coming back",
+        "play with you again",
+        "your fault",
+        "warning",
+        "FavoriteRole",
+    ):
+        assert words.lower() not in f"{mail.subject} {text} {html_text}".lower()
+
+
+BLANKS = [
+    "", " ", "   ", "\t\r\n", "\xa0", "\u2003\u3000", "\u200b", "\u200d\ufeff", "\u2060", "\xad", "\u180e", "\u3164",
+    "\u115f", "\u2800", "\x00", "\ufe0f", "\u034f", "\u202e", " \u200b\xa0", "\ud83d",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("blank", BLANKS, ids=ascii)
+def test_a_value_of_blanks_takes_the_default_everywhere(blank: str) -> None:
+    asked = {"FirstName": "player", "Level": None}
+    assert filled(asked, {"FirstName": blank, "Level": "3"}) == {"FirstName": "player", "Level": "3"}
+    assert lacks(asked, {"FirstName": "Jo", "Level": blank}) == "Level"
+    assert render(template("{{A|you}}", "{{A|you}}", "{{A|you}}"), {"A": blank}) == ("you", "you", "you")
+    # and the segment file, of which Connect takes its profiles, has an empty cell
+    record = {"email": "jo@example.com", "firstName": blank, "lastName": "O'Neil", "level": blank}
+    contact = judge(
+        Member("jo", 3), record, attributes={"Level": "level"}, score_column=None, consent=None,
+        do_not_contact=lambda _: False,
+    )  # fmt: skip
+    assert isinstance(contact, Contact)
+    assert contact.attributes == {"FirstName": "", "LastName": "O'Neil", "FavoriteRole": "", "Level": ""}
+
+
+@pytest.mark.parametrize(
+    "value", ["Jo", " Jo ", "0", "-", ".", "\u200bJo", "王", "👩\u200d🚀", "Ö", "\u0e01\u0e33", "'"]
+)
+def test_a_value_that_a_reader_sees_is_kept_as_it_is(value: str) -> None:
+    assert filled({"FirstName": "player"}, {"FirstName": value}) == {"FirstName": value}
 
 
 def test_the_samples_show_every_default_and_every_value() -> None:

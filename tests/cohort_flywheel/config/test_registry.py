@@ -200,7 +200,7 @@ FAULTS = {
     "typo in a campaign": ({"line_12": "    attributes: {}\n    campaign: {template: back, form: a@x.example}"}, 13,
         "campaign.form is not a known key.*did you mean from.*the keys are mode, template, from, not_again_days"),
     "a campaign of nobody": ({"line_12": "    attributes: {}\n    campaign: {template: back, from: Studio}"}, 13,
-        "campaign.from: 'Studio' is no sender: write an address"),
+        "campaign.from: 'Studio' is not a sender: write an address"),
     "a mode that there is not": (
         {"line_12": "    attributes: {}\n    campaign: {mode: send, template: back, from: a@x.example}"}, 13,
         "campaign.mode: .*'none', 'draft', 'test' or 'launch'"),
@@ -208,7 +208,7 @@ FAULTS = {
         "the key campaign.template is missing"),
     "a test to nowhere": (
         {"line_12": "    attributes: {}\n    campaign: {template: b, from: a@x.io, test_addresses: [Q <q@x.example>]}"},
-        13, "campaign.test_addresses: 'Q <q@x.example>' is no address"),
+        13, "campaign.test_addresses: 'Q <q@x.example>' is not an address"),
     "never again": (
         {"line_12": "    attributes: {}\n    campaign: {template: b, from: a@x.example, not_again_days: 0}"}, 13,
         "campaign.not_again_days"),

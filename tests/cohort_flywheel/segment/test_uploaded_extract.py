@@ -54,6 +54,30 @@ def test_an_extract_of_nobody(text: str) -> None:
     assert read(text) == []
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64 * 1024])
+def test_a_byte_order_mark_of_utf_8_is_not_part_of_the_extract(size: int) -> None:
+    assert read(b"\xef\xbb\xbf" + f"[{WAYNE}]".encode(), size) == [Vertex("wayne96", 3)]
+    assert read(b"\xef\xbb\xbf[]", size) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64 * 1024])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+def test_another_encoding_has_a_sentence_of_its_own(size: int, encoding: str) -> None:
+    assert refusal(f"[{WAYNE}]".encode(encoding), size=size) == (
+        f"{URI} is encoded as UTF-16 or UTF-32: save it as UTF-8"
+    )
+
+
+@pytest.mark.parametrize("start", [b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"\x28\xb5\x2f\xfd"])
+def test_a_compressed_extract_is_told_to_be_plain(start: bytes) -> None:
+    assert refusal(start + b"rest") == f"{URI} is not UTF-8 after line 1: write plain JSON, not compressed"
+
+
+@pytest.mark.parametrize("text", [f"[{WAYNE},\ufeff{WAYNE}]", f" \ufeff[{WAYNE}]", f"[{WAYNE}]\ufeff"])
+def test_a_byte_order_mark_elsewhere_is_refused(text: str) -> None:
+    assert "is no list of records: " in refusal(text)
+
+
 def test_a_record_is_a_vertex_with_all_that_one_may_have() -> None:
     text = (
         '[{"playerId": ["ann"], "score": [1, 3, 2], "status": ["Active"], "other": 5}, {"score": [3]},'
@@ -104,7 +128,6 @@ def test_however_it_is_laid_out(players: list[tuple[str, float, bool]], indent: 
         (f"[\n{WAYNE},\n{WAYNE[:-1]}\n]", f"record 2 of {URI}, on line 3, is no JSON, breaks off, or is longer than"),
         (f"[{WAYNE},\n\n{WAYNE[:9]}", f"record 2 of {URI}, on line 3, is no JSON, breaks off, or is longer than"),
         ("playerId,score\nwayne96,3\n", f"line 1 of {URI}, behind 0 records, is no list of records: write [ there"),
-        ("\ufeff[]", f"line 1 of {URI}, behind 0 records, is no list of records: write [ there"),
         (b"\x1f\x8b\x08\x00wayne96", f"{URI} is not UTF-8 after line 1: write plain JSON, not compressed"),
         (f"[{WAYNE},\n".encode() + b'{"playerId": ["wayn\xe9"]', f"{URI} is not UTF-8 after line"),
         (b"[]\xc3", f"{URI} is not UTF-8"),

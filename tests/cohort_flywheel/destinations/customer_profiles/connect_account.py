@@ -27,7 +27,7 @@ from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import
 NOW = datetime.now(UTC)
 TODAY = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
 
-SENDER = "Studio <play@studio.email.connect.aws>"
+SENDER = "Riftwars: Ascension <play@studio.email.connect.aws>"
 TEMPLATE = {
     "subject.txt": "We miss you, {{FirstName|friend}}\n",
     "body.html": "<p>Dear {{FirstName|friend}} {{LastName|of ours}}, play {{FavoriteRole|anything}} again!</p>\n"

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from email.utils import formataddr
 from functools import cached_property
 from itertools import batched, islice
 from pathlib import Path
@@ -42,11 +41,11 @@ from cohort_flywheel.campaign.launch_store import (
     launch_folder,
     put_sample,
     same_address,
-    sender_of,
     why_no_more,
 )
 from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import extend_ledger, find_ledger, load_recently_mailed, put_ledger
+from cohort_flywheel.campaign.sender import sender_header, sender_of
 from cohort_flywheel.campaign.settings import check_same_mail
 from cohort_flywheel.common.failures import outside
 from cohort_flywheel.common.progress import Progress
@@ -278,7 +277,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
         for number, mail in enumerate(mails, start=1):
             subject, html, text = ({"Data": mail[part]} for part in ("subject", "html", "plainText"))
             ses.send_email(
-                FromEmailAddress=formataddr(sender_of(self.plan["campaign"])),
+                FromEmailAddress=sender_header(self.plan["campaign"]),
                 Destination={"ToAddresses": addresses},
                 Content={"Simple": {"Subject": subject, "Body": {"Html": html, "Text": text}}},
             )

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from datetime import datetime, timedelta
-from email.utils import formataddr
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,6 @@ from cohort_flywheel.campaign.launch_store import (
     end_alone,
     launch_folder,
     put_sample,
-    sender_of,
 )
 from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import (
@@ -62,6 +60,7 @@ from cohort_flywheel.campaign.send_ledger_store import (
     put_ledger,
     take_out,
 )
+from cohort_flywheel.campaign.sender import sender_header, sender_of
 from cohort_flywheel.campaign.settings import check_same_mail
 from cohort_flywheel.common.failures import outside
 from cohort_flywheel.common.progress import Progress
@@ -210,7 +209,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
         for number, values in enumerate(made_up, start=1):
             data = template_data(asked, values) | {UNSUBSCRIBE: _NO_LINK}
             self.hook.send_email(
-                FromEmailAddress=formataddr(sender_of(campaign)),
+                FromEmailAddress=sender_header(campaign),
                 Destination={"ToAddresses": campaign["test_addresses"]},
                 Content={"Template": {"TemplateName": stored, "TemplateData": json.dumps(data)}},
             )
@@ -449,7 +448,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     def _sends(self, until: datetime | None) -> Sends:
         base = {
-            "FromEmailAddress": formataddr(sender_of(self.plan["campaign"])),
+            "FromEmailAddress": sender_header(self.plan["campaign"]),
             "ListManagementOptions": {"ContactListName": self.contact_list, "TopicName": self.topic},
         }
 

@@ -275,7 +275,7 @@ def test_a_campaign_is_made_once_and_says_whom_it_mails_what(
     config = made["channelSubtypeConfig"]["email"]["defaultOutboundConfig"]
     assert config == {
         "connectSourceEmailAddress": "play@studio.email.connect.aws",
-        "sourceEmailAddressDisplayName": "Studio",
+        "sourceEmailAddressDisplayName": "Riftwars: Ascension",
         "wisdomTemplateArn": prepared["template_arn"],
     }
     assert made["source"] == {"customerProfilesSegmentArn": prepared["segment_id"]}
@@ -323,6 +323,14 @@ def test_a_test_mails_three_samples_to_the_test_addresses_alone(connect: Connect
     assert connect.made == []
     with pytest.raises(AirflowFailException, match="the campaign of this run is test"):
         connect.launch(plan, segment, prepared, run)
+
+
+def test_the_sender_of_a_sample_is_the_one_that_an_approver_reads(connect: Connect, context: Any) -> None:
+    plan = connect.launch_plan("test", **{"from": "Riftwars: Ascension <play@studio.example>"})
+    run = context()
+    prepared = connect.prepare(plan, connect.imported(plan, run, *PLAYERS), run)
+    for mail in _kept_mails(connect):
+        assert f"{mail['sender_name']} <{mail['sender']}>" == prepared["from"] == plan["campaign"]["from"]
 
 
 def _kept_mails(connect: Connect) -> list[dict[str, Any]]:

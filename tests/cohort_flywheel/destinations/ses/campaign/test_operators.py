@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from cohort_flywheel.campaign.email_template import read_template
 from cohort_flywheel.campaign.launch_store import REACHED, get_approval, put_approval, withdraw_approval
+from cohort_flywheel.campaign.sender import read_sender
 from cohort_flywheel.destinations.ses.campaign import operators as module
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
@@ -164,6 +165,20 @@ def test_a_test_mails_three_samples_of_nobody(account: Campaign, context: Any) -
         assert "Real" not in mail["html"]
         assert "href='https://unsubscribe.example'" in mail["html"]
     assert "<p>Dear Sam &lt;&amp;&gt; Åsa Sample &lt;&amp;&gt; Åsa</p>" in account.mails[2]["html"]
+
+
+def test_the_sender_of_a_mail_is_the_one_that_an_approver_reads(account: Campaign, context: Any) -> None:
+    sender = read_sender('"Riftwars: Ascension, Café" <play@studio.example>')
+    plan, segment = account.launch_plan("test", **{"from": sender}), account.released("cohort", account.players(1))
+    prepared = account.prepare(plan, segment, context())
+    assert prepared["from"] == "Riftwars: Ascension, Café <play@studio.example>"
+    for mail in account.mails:
+        assert f"{mail['sender_name']} <{mail['sender']}>" == prepared["from"]
+
+
+def test_a_name_of_blanks_takes_the_default_of_its_placeholder(account: Campaign) -> None:
+    for blank in (" ", "\xa0", "\u200b\u200d", "\u3164", "\t\n"):
+        assert module.template_data({"FirstName": "friend"}, {"FirstName": blank})["_html_FirstName"] == "friend"
 
 
 def test_what_ses_is_handed_is_what_the_house_renders(account: Campaign) -> None:

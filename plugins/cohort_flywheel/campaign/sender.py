@@ -1,0 +1,86 @@
+"""The sender of a campaign, as the registry has it, as an approver reads it and as a mail's header writes it.
+
+`email.utils.parseaddr` and `email.policy` read `Riftwars: Ascension <play@studio.example>` as a group that is named
+Riftwars, so nothing here parses a written address with them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from email.utils import formataddr
+from typing import Any
+
+import email_validator
+
+from cohort_flywheel.errors import FlywheelError
+
+#: Of Amazon Connect's EmailDisplayName.
+MAX_NAME = 256
+#: The longest encoded word, as which a name that is not ASCII is written [RFC 2047, section 2].
+MAX_ENCODED_WORD = 75
+
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ENCODED_WORD = re.compile(r"=\?[^?\s]*\?[bBqQ]\?")
+#: Characters that change in which order a reader sees the others.
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def mail_address(written: str) -> str | None:
+    """The address with its domain in Punycode, or None [Amazon SES: SMTPUTF8 is not supported]."""
+    try:
+        return email_validator.validate_email(
+            written, check_deliverability=False, allow_smtputf8=False, strict=True
+        ).ascii_email
+    except email_validator.EmailNotValidError:
+        return None
+
+
+def read_sender(written: str) -> str:
+    """Return `name <address>`, or the address alone; raise ValueError for anything that a mail would show otherwise.
+
+    Name and address part at the last `<`. A name may stand in double quotes, as a mail's header has it.
+    """
+    name, bracket, rest = written.strip().rpartition("<")
+    if bracket and not rest.endswith(">"):
+        raise ValueError(f"{written!r} is not a sender: write an address, as in Studio <play@studio.example>")
+    address = mail_address(rest[:-1] if bracket else rest)
+    if address is None:
+        raise ValueError(f"{written!r} is not a sender: write an address, as in Studio <play@studio.example>")
+    name = name.strip()
+    if quoted := _QUOTED.fullmatch(name):
+        name = re.sub(r"\\(.)", r"\1", quoted[1])
+    name = re.sub(r"[ \xa0]+", " ", name).strip(" ")  # as a header's reader takes them
+    _check_name(name, address)
+    return f"{name} <{address}>" if name else address
+
+
+def _check_name(name: str, address: str) -> None:
+    unseen = [c for c in name if c in _BIDI or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
+    if unseen:
+        raise ValueError(f"the sender's name has the character {unseen[0]!a}, which is not shown: leave it out")
+    if _ENCODED_WORD.search(name):
+        raise ValueError("the sender's name is encoded (=?…?=): write it as a reader shall see it")
+    too_long = len(name) > MAX_NAME or (
+        not name.isascii() and len(formataddr((name, address))) - len(f" <{address}>") > MAX_ENCODED_WORD
+    )
+    if too_long:
+        raise ValueError(
+            f"the sender's name is too long for a mail's header, which takes {MAX_NAME} characters of ASCII or some 45"
+            " bytes of UTF-8: shorten it"
+        )
+
+
+def sender_of(campaign: Mapping[str, Any]) -> tuple[str, str]:
+    """The display name and the address of a plan's campaign; raises FlywheelError for what has no address."""
+    name, bracket, rest = campaign["from"].rpartition("<")
+    address = mail_address(rest.removesuffix(">"))
+    if address is None:
+        raise FlywheelError(f"from is {campaign['from']!r}: write an address, as in Studio <play@studio.example>")
+    return (name.removesuffix(" ") if bracket else ""), address
+
+
+def sender_header(campaign: Mapping[str, Any]) -> str:
+    """The sender as a mail's header writes it: quoted where it must be, or encoded [RFC 5322, RFC 2047]."""
+    return formataddr(sender_of(campaign))
