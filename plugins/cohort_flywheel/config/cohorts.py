@@ -29,7 +29,24 @@ Direction = Literal["above", "below"]
 #: Names that are safe in a DAG id, an S3 key, a segment name and as a Gremlin property key. A Pinpoint
 #: attribute name has at most 50 characters [Amazon Pinpoint quotas], and the score's is the property's.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=50)]
-AttributeName = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+def _at_the_top_level(name: str) -> str:
+    if re.search(r"[.\[\]]", name):
+        raise ValueError(
+            f"{name!r} is a path into a map or a list, which is not read: write the name of an attribute at the top"
+            " level of the record, such as emailConsent, and copy the value there"
+        )
+    if name.split() != name.split(" ") or not name.isprintable():
+        raise ValueError(
+            f"{name!r} has a blank at an end, two in a row, or a character that cannot be seen: write the attribute's"
+            " name as the contacts table has it"
+        )
+    return name
+
+
+#: An attribute of a player's record.
+AttributeName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_at_the_top_level)]
 #: In every segment file.
 NAME_COLUMNS = ("FirstName", "LastName", "FavoriteRole")
 #: Beyond it a double holds no whole number exactly, and Airflow's processes exchange 64 bits.

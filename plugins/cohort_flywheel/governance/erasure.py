@@ -18,6 +18,7 @@ import orjson
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import fold
+from cohort_flywheel.segment.list_entries import is_exact
 from cohort_flywheel.segment.members import Vertex
 
 #: In the state bucket: who is to be erased, the salt, and a tombstone each.
@@ -53,7 +54,8 @@ Addresses = Collection[tuple[str, str]]
 def read_players(lines: Iterable[bytes]) -> list[str]:
     """The playerIds of a list, one a line; raises FlywheelError, with the line's number and never its text.
 
-    A line in double quotes is a string of JSON: for a playerId with a blank at an end, or with a line break.
+    Each line is read as it stands: a player too many would be erased. A line that a reader of lists would have to
+    clean first is refused; in double quotes, as a string of JSON, any playerId can be written.
     """
     players = set()
     for number, line in enumerate(lines, start=1):
@@ -87,6 +89,12 @@ def _read_player(text: str, number: int) -> str:
         raise FlywheelError(
             f"line {number} of {PLAYERS_KEY} has a blank at an end: take it out, or, where the playerId has it, write"
             ' the playerId in double quotes, as " …"'
+        )
+    if not is_exact(text):
+        raise FlywheelError(
+            f"line {number} of {PLAYERS_KEY} is more than a playerId: take out what is not part of it (quotes,"
+            " brackets, other columns, invisible characters), or, where all of it is the playerId, write it"
+            ' as JSON, in double quotes, as "a, b"'
         )
     return text
 

@@ -24,7 +24,13 @@ from cohort_flywheel.governance.tombstones_store import put_tombstones
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, fetch, lines, put_instead, versions
 from cohort_flywheel.runs.names import DO_NOT_CONTACT_KEY
-from cohort_flywheel.segment.contacts import ADDRESS_ATTRIBUTE, fold, plain_address, read_do_not_contact
+from cohort_flywheel.segment.contacts import (
+    ADDRESS_ATTRIBUTE,
+    address_forms,
+    entry_forms,
+    plain_address,
+    player_id_forms,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -165,8 +171,10 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
     def _on_the_list(self, players: Collection[str], addresses: Addresses) -> list[Left]:
         """The do-not-contact list is the studio's to edit: no run may take a no out of it."""
         bucket = self.settings["state_bucket"]
-        entries = read_do_not_contact(list(lines(self.s3, bucket, DO_NOT_CONTACT_KEY)))
-        number = len({*entries} & {*players, *(fold(address) for _, address in addresses)})
+        forms = {form for player in players for form in player_id_forms(player)}
+        forms |= {form for _, address in addresses for form in address_forms(address, plain_address(address))}
+        entries = enumerate(lines(self.s3, bucket, DO_NOT_CONTACT_KEY), start=1)
+        number = sum(1 for line, text in entries if not forms.isdisjoint(entry_forms(text, line)))
         place = f"s3://{bucket}/{DO_NOT_CONTACT_KEY}"
         return [Left("entry", place, number, why="yours to take out: the tombstone is enough")] if number else []
 

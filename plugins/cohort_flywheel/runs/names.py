@@ -55,6 +55,11 @@ def part_file_name(name: str, index: int, digest: str) -> str:
     return f"{name}/{index:04d}_{digest[:16]}.csv"
 
 
+def matched_file_name(name: str, index: int, digest: str) -> str:
+    """Beside a shard's part: the lines of the do-not-contact list that name a member of the shard."""
+    return f"{name}/{index:04d}_matched_{digest[:16]}.csv"
+
+
 def segment_part_key(folder: str, name: str, digest: str, index: int) -> str:
     """The same where it is imported: the folder's address carries the digest of the whole content."""
     return f"{folder}{name}_{digest[:16]}/{index:04d}.csv"

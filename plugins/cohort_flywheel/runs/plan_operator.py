@@ -28,7 +28,7 @@ from cohort_flywheel.runs.lock_store import word
 from cohort_flywheel.runs.plan import check_extract, make_plan
 from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.contacts import read_do_not_contact
+from cohort_flywheel.segment.contacts import entry_forms
 from cohort_flywheel.segment.extract_operator import find_source
 from cohort_flywheel.segment.uploaded_extract_store import take_dropped
 
@@ -149,7 +149,7 @@ class CohortPlanOperator(BaseOperator):
         """Refuse an empty do-not-contact list: those who opted out elsewhere would be written to again."""
         bucket, key = plan["state_bucket"], plan["do_not_contact_key"]
         found = lines(S3Hook(aws_conn_id=self.aws_conn_id), bucket, key)
-        if not any(read_do_not_contact([line]) for line in found):
+        if not any(entry_forms(line, number) for number, line in enumerate(found, start=1)):
             raise FlywheelError(
                 f"the do-not-contact list s3://{bucket}/{key} is empty, and {self.destination} never knew who has opted"
                 " out where players were written to before: fill the list from there, as with Pinpoint's endpoints that"

@@ -9,7 +9,7 @@ from cohort_flywheel.segment.limits import refusal
 from cohort_flywheel.segment.source import EXTRACT
 
 #: The version of the report's shape, which `report.schema.json` describes.
-VERSION = 4
+VERSION = 5
 
 _PLAN = (
     "cohort", "property", "direction", "threshold", "threshold_from", "as_of", "dry_run", "source", "extract_only",
@@ -17,6 +17,8 @@ _PLAN = (
 )  # fmt: skip
 _READ = ("vertices_read", "vertices_not_beyond", "vertices_not_as_required")
 _GRAPH = ("vertices", "merged", "vertices_without_playerId", "members")
+#: Of the segment; an output of before version 5 has none of them.
+_SINCE_5: dict[str, Any] = {"do_not_contact_matched": 0, "records": 0, "records_without": {}}
 _SOURCE = ("source", "read_at", "snapshot", "snapshot_key")
 
 Part = Mapping[str, Any] | None
@@ -53,6 +55,7 @@ def make_report(
         "segment": (
             _place(segment)
             | {key: segment[key] for key in ("members", "rows", "rejects", "rejects_key", "do_not_contact", "parts")}
+            | {key: segment.get(key, none) for key, none in _SINCE_5.items()}
             if segment
             else None
         ),
@@ -161,6 +164,10 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(("rows", f"{segment['rows']:,}"))
         lines.append(("rejects", f"{sum(segment['rejects'].values()):,}"))
         lines += [(f"  {reason}", f"{number:,}") for reason, number in segment["rejects"].items()]
+        lines.append(("do-not-contact entries", f"{segment['do_not_contact']:,}"))
+        lines.append(("  that match a member", f"{segment['do_not_contact_matched']:,}"))
+        lines.append(("records", f"{segment['records']:,}"))
+        lines += [(f"  without {name}", f"{number:,}") for name, number in segment["records_without"].items()]
         lines.append(("segment file", segment["url"]))
     if limits := report["limits"]:
         for verdict in limits["limits"]:

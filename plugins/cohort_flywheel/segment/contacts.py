@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 from cohort_flywheel.campaign.email_template import is_blank, lacks
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment.list_entries import normal_form, read_entry
 from cohort_flywheel.segment.members import Member
 
 #: The attributes of a player's record in the contacts table, as the seeds name them.
@@ -81,11 +82,11 @@ def judge(
 ) -> Contact | Reject:
     """Turn one member and the record found (or None) into exactly one contact or one reject.
 
-    `do_not_contact` says whether a playerId or a folded address is on the list. `consent` None is the
-    registry's `none`.
+    `do_not_contact` says whether a text is on the list; it is asked for each of `player_id_forms` and
+    `address_forms`. `consent` None is the registry's `none`.
     """
     player_id = member.player_id
-    if do_not_contact(player_id):
+    if any(map(do_not_contact, player_id_forms(player_id))):
         return Reject(player_id, "do_not_contact")
     if record is None:
         return Reject(player_id, "no_record")
@@ -97,8 +98,7 @@ def judge(
     address = plain_address(raw)
     if address is None:
         return Reject(player_id, "bad_address", ADDRESS_ATTRIBUTE)
-    folded = fold(address)
-    if do_not_contact(folded) or (raw != address and do_not_contact(fold(raw))):
+    if any(map(do_not_contact, address_forms(raw, address))):
         return Reject(player_id, "do_not_contact", ADDRESS_ATTRIBUTE)
     values: dict[str, str] = {}
     for column, attribute in (*NAME_ATTRIBUTES.items(), *attributes.items()):
@@ -166,6 +166,28 @@ def fold(entry: str) -> str:
     return entry.strip().casefold()
 
 
+def player_id_forms(player_id: str) -> set[str]:
+    """The texts by which the do-not-contact list may name a playerId: as it stands, or in its normal form."""
+    normal = normal_form(player_id)
+    forms = {player_id, normal} if normal else {player_id}
+    return forms | address_forms(player_id, plain_address(player_id)) if "@" in player_id else forms
+
+
+def address_forms(raw: str, address: str | None) -> set[str]:
+    """The texts by which the list may name an address: as the record has it, and as mail services take it, or None."""
+    forms, normal = {fold(raw), fold(address or raw)}, normal_form(raw)
+    if normal and normal != raw:
+        forms |= {fold(normal), fold(plain_address(normal) or normal)}
+    return forms
+
+
+def player_forms(player_id: str, record: Mapping[str, Any] | None) -> set[str]:
+    """All texts by which the list may name a player."""
+    raw = record.get(ADDRESS_ATTRIBUTE) if record else None
+    known = address_forms(raw, plain_address(raw)) if isinstance(raw, str) and raw else set()
+    return player_id_forms(player_id) | known
+
+
 def as_text(value: object) -> str | None:
     """A DynamoDB value as the text of one cell, or None for a list, a map, a set or bytes."""
     match value:
@@ -181,32 +203,47 @@ def as_text(value: object) -> str | None:
             return None
 
 
-def read_do_not_contact(lines: list[bytes], first_line: int = 1) -> list[str]:
-    """The entries of some lines of the do-not-contact list, each as it stands and folded.
+def read_do_not_contact(lines: Iterable[bytes], first_line: int = 1) -> list[str]:
+    """The entries of some lines of the do-not-contact list, in every form in which `judge` asks for them."""
+    return [form for number, line in enumerate(lines, first_line) for form in entry_forms(line, number)]
 
-    Raises FlywheelError, with the line's number, for one that is no UTF-8 or that wraps an address (`Jo <j@x.com>`):
-    a list that is read wrongly would let somebody through.
+
+def entry_forms(line: bytes, number: int) -> set[str]:
+    """One line of the do-not-contact list in every form in which `judge` asks for it; nothing for a blank line.
+
+    Raises FlywheelError, with the line's number, where it is not UTF-8, or cannot be an address or a playerId: a list
+    that is read wrongly would let a player through.
     """
-    entries: list[str] = []
-    for number, line in enumerate(lines, start=first_line):
-        try:
-            text = line.decode("utf-8-sig").strip()
-        except UnicodeDecodeError:
-            raise FlywheelError(
-                f"the do-not-contact list is not UTF-8 on line {number}: save it as UTF-8, an address or a playerId"
-                " a line"
-            ) from None
-        wrapped = "@" in text and re.search(r"[\s<>()|,;:\"]", text) and plain_address(text) is None
-        if wrapped or re.search(r"[\x00-\x1f]", text):
-            raise FlywheelError(
-                f"line {number} of the do-not-contact list is more than an address or a playerId: write each"
-                " alone on a line, without a name, quotes or brackets"
-            )
-        if text:
-            entries.append(text)
-        if "@" in text:  # also in the forms in which judge() asks
-            entries += {fold(text), fold(plain_address(text) or text)}
-    return entries
+    try:
+        entry = read_entry(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise FlywheelError(
+            f"the do-not-contact list is not UTF-8 on line {number}: save it as UTF-8, an address or a playerId"
+            " per line"
+        ) from None
+    if entry is None:
+        raise FlywheelError(
+            f"line {number} of the do-not-contact list is not an address or a playerId: write one of them, alone on"
+            " the line; a whole domain is not an entry"
+        )
+    return {*entry.texts, *(form for each in entry.addresses for form in address_forms(each, plain_address(each)))}
+
+
+class RecordCounts:
+    """How many records were found, and how many of them have no value for each attribute that was asked for.
+
+    A value is a text that is not empty, a number or a truth value.
+    """
+
+    def __init__(self, attributes: Iterable[str]) -> None:
+        self.records, self.without = 0, dict.fromkeys(attributes, 0)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        self.records += 1
+        for name in self.without:
+            value = record.get(name)
+            if not (value if type(value) is str else as_text(value)):
+                self.without[name] += 1
 
 
 def _has_consented(value: object, consent: Consent) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import batched
+from pathlib import Path
 
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, lines
-from cohort_flywheel.segment.contacts import read_do_not_contact
+from cohort_flywheel.segment.contacts import entry_forms
 
-#: The table of the do-not-contact list's entries.
+#: The table of the do-not-contact list's entries: each form, and the `line` that has it.
 ENTRIES = "entry"
+#: The table of the lines that matched a player.
+MATCHED = "matched"
 
 
 def make_list(listed: sqlite3.Connection, table: str) -> None:
@@ -31,11 +35,52 @@ def is_listed(table: str, text: str, listed: sqlite3.Connection) -> bool:
 
 
 def load_do_not_contact(s3: S3Hook, bucket: str, key: str | None, listed: sqlite3.Connection) -> int:
-    """Make the list ENTRIES of the do-not-contact list, an empty one for the key None; returns its lines' number."""
-    make_list(listed, ENTRIES)
-    number, line = 0, 1
-    for some in batched(lines(s3, bucket, key) if key else (), 10_000):
-        add_to_list(listed, ENTRIES, read_do_not_contact(list(some), line))
-        line += len(some)
-        number += sum(1 for each in some if each.strip())
+    """Fill ENTRIES from the do-not-contact list, and empty MATCHED; returns how many lines have an entry.
+
+    The key None is an empty list.
+    """
+    make_list(listed, MATCHED)
+    listed.execute(f"DROP TABLE IF EXISTS {ENTRIES}")
+    listed.execute(f"CREATE TABLE {ENTRIES} (text TEXT, line INTEGER, PRIMARY KEY (text, line)) WITHOUT ROWID")
+    number = 0
+    for some in batched(enumerate(lines(s3, bucket, key) if key else (), start=1), 10_000):
+        entries = [(forms, line) for line, text in some if (forms := entry_forms(text, line))]
+        pairs = ((form, line) for forms, line in entries for form in forms)
+        listed.executemany(f"INSERT INTO {ENTRIES} VALUES (?, ?)", pairs)  # noqa: S608 - a name of ours
+        number += len(entries)
     return number
+
+
+def match_entries(forms: Iterable[str], listed: sqlite3.Connection) -> None:
+    """Note the lines of the list that name a player by one of these texts."""
+    sentence = f"INSERT OR IGNORE INTO {MATCHED} SELECT line FROM {ENTRIES} WHERE text = ?"  # noqa: S608 - names of ours
+    listed.executemany(sentence, ((each,) for each in forms))
+
+
+def write_matched(listed: sqlite3.Connection, path: Path) -> int:
+    """Write the numbers of the lines that matched a player, and of nothing else; returns how many there are."""
+    number = 0
+    with path.open("w", encoding="utf-8") as file:
+        file.write("line\n")
+        for (line,) in listed.execute(f"SELECT text FROM {MATCHED} ORDER BY text"):  # noqa: S608 - a name of ours
+            file.write(f"{line}\n")
+            number += 1
+    return number
+
+
+def count_matched(s3: S3Hook, bucket: str, keys: Iterable[str], listed: sqlite3.Connection) -> int:
+    """Count the lines in some files of `write_matched`, a line that is in several of them once."""
+    make_list(listed, MATCHED)
+    return sum(add_to_list(listed, MATCHED, _read_matched(s3, bucket, key)) for key in keys)
+
+
+def _read_matched(s3: S3Hook, bucket: str, key: str) -> Iterator[str]:
+    found = lines(s3, bucket, key)
+    try:
+        next(found, None)  # the header
+    except FlywheelError:
+        raise FlywheelError(
+            f"s3://{bucket}/{key} is gone or has changed since it was made: clear the task that makes it, with"
+            " downstream"
+        ) from None
+    yield from (line.decode() for line in found)

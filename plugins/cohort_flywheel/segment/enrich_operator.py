@@ -22,9 +22,24 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, lines, put_unless_equal
-from cohort_flywheel.runs.names import part_file_name, part_key, segment_file_name
-from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact, Reject, judge, projection, withheld
-from cohort_flywheel.segment.do_not_contact_store import ENTRIES, is_listed, load_do_not_contact
+from cohort_flywheel.runs.names import matched_file_name, part_file_name, part_key, segment_file_name
+from cohort_flywheel.segment.contacts import (
+    NAME_ATTRIBUTES,
+    Contact,
+    RecordCounts,
+    Reject,
+    judge,
+    player_forms,
+    projection,
+    withheld,
+)
+from cohort_flywheel.segment.do_not_contact_store import (
+    ENTRIES,
+    is_listed,
+    load_do_not_contact,
+    match_entries,
+    write_matched,
+)
 from cohort_flywheel.segment.members import Member, read_extract, read_shard
 from cohort_flywheel.segment.segment_file import digest, write_segment
 
@@ -39,7 +54,10 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
 
     The file's name ends in a digest of its bytes. Nothing holds the cohort in memory. Returns (each also an
     XCom of its own) `s3_bucket`, `s3_key`, `s3_url`, `bytes`, `sha256`, `rejects_key`, `do_not_contact`
-    (entries of the list), and the counts `members = rows + rejects`, `rejects` by reason.
+    (entries of the list), `do_not_contact_matched` (those that name a member), and the counts
+    `members = rows + rejects`, `rejects` by reason, `records` (found), `records_without` (a value, by attribute). Of a
+    shard also `matched_key`: an entry may name members of several shards, so the file has the lines that matched;
+    None where none did.
 
     :param extract_bucket: the bucket of the extract. (templated)
     :param extract_key: its key. (templated)
@@ -118,11 +136,15 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             *(self.attributes or {}),
             *([self.score_column] if self.score_column else []),
         ]
-        rows_path, rejects_path = folder / "segment.csv", folder / "rejects.csv"
+        rows_path, rejects_path, matched_path = folder / "segment.csv", folder / "rejects.csv", folder / "matched.csv"
+        consent = Consent.model_validate(self.consent) if self.consent else None
+        wanted = projection(dict(self.attributes or {}), consent)
+        found = RecordCounts(wanted)
         with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
             entries = load_do_not_contact(s3, self.rejects_bucket, self.do_not_contact_key, listed)
-            judged = self._judged(self._members(s3), listed)
+            judged = self._judged(self._members(s3), consent, wanted, found, listed if entries else None)
             counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._withheld(s3, listed))
+            matched = write_matched(listed, matched_path)
         rejects_key = part_key(self.rejects_key, self.shard["index"]) if self.shard else self.rejects_key
         put_unless_equal(s3, rejects_path, self.rejects_bucket, rejects_key, digest(rejects_path))
         done.append(f"the rejects were put at s3://{self.rejects_bucket}/{rejects_key}")
@@ -137,10 +159,22 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         put_unless_equal(s3, rows_path, self.segment_bucket, key, sha256)
         done.append(f"the segment file was put at {url}")
         self.log.info("%s: %s rows of %s members", done[-1], f"{counts['rows']:,}", f"{counts['members']:,}")
-        return {
+        output = {
             "s3_bucket": self.segment_bucket, "s3_key": key, "s3_url": url, "bytes": size, "sha256": sha256,
-            "rejects_key": rejects_key, "do_not_contact": entries, **counts,
-        } | ({"index": self.shard["index"], "of": self.shard["of"]} if self.shard else {})  # fmt: skip
+            "rejects_key": rejects_key, "do_not_contact": entries, "do_not_contact_matched": matched, **counts,
+            "records": found.records, "records_without": found.without,
+        }  # fmt: skip
+        if not self.shard:
+            return output
+        matched_key = self._put_matched(s3, matched_path) if matched else None
+        return output | {"matched_key": matched_key, "index": self.shard["index"], "of": self.shard["of"]}
+
+    def _put_matched(self, s3: S3Hook, path: Path) -> str:
+        """Put the lines of the do-not-contact list that matched beside the shard's part; returns the key."""
+        sha256 = digest(path)
+        key = str(self.segment_folder + matched_file_name(self.name, self.shard["index"], sha256))
+        put_unless_equal(s3, path, self.segment_bucket, key, sha256)
+        return key
 
     def _members(self, s3: S3Hook) -> Iterator[Member]:
         found = lines(s3, self.extract_bucket, self.extract_key, self.shard)
@@ -164,25 +198,36 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             holdout_percent=asked.get("holdout_percent", 0),
         )
 
-    def _judged(self, members: Iterable[Member], listed: sqlite3.Connection) -> Iterator[Contact | Reject]:
-        nobody = listed.execute(f"SELECT 1 FROM {ENTRIES}").fetchone() is None  # noqa: S608 - a name of ours
+    def _judged(
+        self,
+        members: Iterable[Member],
+        consent: Consent | None,
+        wanted: list[str],
+        found: RecordCounts,
+        listed: sqlite3.Connection | None,
+    ) -> Iterator[Contact | Reject]:
+        """Judge each member, and count the records; `listed` is None where the do-not-contact list has no entry."""
 
-        def do_not_contact(entry: str) -> bool:
-            return not nobody and is_listed(ENTRIES, entry, listed)
+        def do_not_contact(text: str) -> bool:
+            return listed is not None and is_listed(ENTRIES, text, listed)
 
         attributes = dict(self.attributes or {})
-        consent = Consent.model_validate(self.consent) if self.consent else None
-        wanted = projection(attributes, consent)
         progress = Progress(self.log, "members looked up", self.shard["members"] if self.shard else None)
         lookups = self.hook.get_many(
             self.table_name, "playerId", _batches(members, MAX_BATCH_KEYS), wanted, key=lambda member: member.player_id
         )
         for batch, records in lookups:
             for member in batch:
-                yield judge(
-                    member, records.get(member.player_id), attributes=attributes, consent=consent,
-                    score_column=self.score_column, do_not_contact=do_not_contact,
+                record = records.get(member.player_id)
+                if record is not None:
+                    found.add(record)
+                outcome = judge(
+                    member, record, attributes=attributes, consent=consent, score_column=self.score_column,
+                    do_not_contact=do_not_contact,
                 )  # fmt: skip
+                if listed and isinstance(outcome, Reject):  # for whatever reason: an entry may name the player as well
+                    match_entries(player_forms(member.player_id, record), listed)
+                yield outcome
             progress.add(len(batch))
 
 

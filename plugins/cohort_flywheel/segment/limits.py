@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import DATA_FAULTS
 
 
@@ -53,3 +54,21 @@ def refusal(verdicts: list[dict[str, Any]]) -> str | None:
     """The limits that do not hold, as half a sentence, or None."""
     broken = [v for v in verdicts if not v["holds"]]
     return "; ".join(f"{v['limit']} is {v['allowed']:,}, and there are {v['sentence']}" for v in broken) or None
+
+
+def check_consent_attribute(consent: Mapping[str, Any] | None, segment: Mapping[str, Any]) -> None:
+    """Raise FlywheelError where no record has a value of the consent attribute: consent was not asked at all.
+
+    No person can override this: it is not a figure to look at, and the answers of the players are in another place.
+    Without a record, or with `consent: none` (None), there is nothing to check.
+    """
+    if not consent or not segment["records"]:
+        return
+    name = consent["attribute"]
+    if segment["records_without"].get(name, 0) == segment["records"]:
+        raise FlywheelError(
+            f"none of the {segment['records']:,} records has a value in the consent attribute {name}, so nothing is"
+            " imported: correct consent.attribute in cohorts.yaml (names are case-sensitive; a value is a text, a"
+            " number or a boolean at the top level of the record, not in a map), or write the players' answers into"
+            " the contacts table; then clear plan with downstream"
+        )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,9 +21,10 @@ from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
 from cohort_flywheel.runs.lock_store import this_run
 from cohort_flywheel.runs.names import segment_part_key
 from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.do_not_contact_store import count_matched
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
-from cohort_flywheel.segment.limits import judge_limits, refusal
+from cohort_flywheel.segment.limits import check_consent_attribute, judge_limits, refusal
 from cohort_flywheel.segment.members import Members, is_beyond
 from cohort_flywheel.segment.segment_file import combine
 
@@ -78,11 +81,11 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         with outside(clearing) as done, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
             state = State(s3, self.plan["state_bucket"])
-            self.segment = self._combine(self.parts)
+            self.segment = self._combine(s3, folder, self.parts)
             judged = self._judge(state, folder, ti)
             snapshot = self._make_final(state, context, judged, done)
             if snapshot and snapshot != self.extract["snapshot_key"]:
-                self._make_again(folder, done, snapshot)
+                self._make_again(s3, folder, done, snapshot)
                 judged = self._judge(state, folder, ti)
             imports = not self.plan["dry_run"]
             if imports and not self.segment["rows"]:
@@ -124,6 +127,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         judged = {"limits": verdicts, "previous": previous, "override": override}
         judged |= {"extract": self.extract, "segment": self.segment}
         ti.xcom_push(key="judged", value=judged)  # a run that is stopped has no other output
+        check_consent_attribute(plan["consent"], self.segment)
         if why := self._stops(judged):
             raise StoppedByLimitError(why)
         return judged
@@ -184,7 +188,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         done.append(f"the day's snapshot is {final}, for good")
         return final
 
-    def _make_again(self, folder: Path, done: list[str], snapshot: str) -> None:
+    def _make_again(self, s3: S3Hook, folder: Path, done: list[str], snapshot: str) -> None:
         """Another run's read of the graph is the day's: this run's result comes from that one."""
         self.log.info("another run has made %s the day's snapshot: making extract and segment file from it", snapshot)
         again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
@@ -194,13 +198,17 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             enrich = DynamoDBEnrichOperator(task_id="again", aws_conn_id=self.aws_conn_id, shard=shard, **arguments)
             with TemporaryDirectory(dir=folder) as own:
                 parts.append(enrich.make(Path(own), done))
-        self.segment = self._combine(parts)
+        self.segment = self._combine(s3, folder, parts)
 
-    def _combine(self, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    def _combine(self, s3: S3Hook, folder: Path, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         layout: Any = importlib.import_module(f"cohort_flywheel.destinations.{self.plan['layout']}.layout")
-        bucket, folder = self.plan["state_bucket"], f"{self.plan['staged_folder']}{self.plan['name']}/"
-        return combine(list(parts), self.shards, layout.MAX_BYTES) | {
-            "s3_bucket": bucket, "s3_key": folder, "s3_url": f"s3://{bucket}/{folder}",
+        bucket, key = self.plan["state_bucket"], f"{self.plan['staged_folder']}{self.plan['name']}/"
+        segment = combine(list(parts), self.shards, layout.MAX_BYTES)
+        with closing(sqlite3.connect(folder / "matched.sqlite")) as listed:
+            matched = count_matched(s3, bucket, segment.pop("matched_keys"), listed)
+        return segment | {
+            "do_not_contact_matched": matched,
+            "s3_bucket": bucket, "s3_key": key, "s3_url": f"s3://{bucket}/{key}",
             "rejects_key": self.plan["rejects_key"].removesuffix(".csv") + "/",
         }  # fmt: skip
 

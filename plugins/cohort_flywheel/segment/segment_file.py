@@ -69,7 +69,7 @@ def combine(parts: Sequence[Mapping[str, Any]], shards: Sequence[Mapping[str, An
             f"the {len(mine)} parts are not those of the {len(shards)} shards of the extract: clear enrich with"
             " downstream"
         )
-    rejects = sum((Counter(part["rejects"]) for part in mine), Counter[str]())
+    rejects, without = _sum(part["rejects"] for part in mine), _sum(part.get("records_without", {}) for part in mine)
     size = sum(part["bytes"] for part in mine)
     if size > max_bytes:
         raise FlywheelError(
@@ -79,12 +79,24 @@ def combine(parts: Sequence[Mapping[str, Any]], shards: Sequence[Mapping[str, An
     return {
         "members": sum(part["members"] for part in mine),
         "rows": sum(part["rows"] for part in mine),
-        "rejects": dict(sorted(rejects.items())),
+        "rejects": rejects,
+        # an output of before there were these has none of them
+        "records": sum(part.get("records", 0) for part in mine),
+        "records_without": without,
         "bytes": size,
         "sha256": hashlib.sha256("".join(f"{part['sha256']}\n" for part in mine).encode()).hexdigest(),
         "do_not_contact": max(part["do_not_contact"] for part in mine),
+        "matched_keys": [part["matched_key"] for part in mine if part.get("matched_key")],
         "parts": [{"s3_key": part["s3_key"], "sha256": part["sha256"]} for part in mine],
     }
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums by key, zeros too, in the order of the keys."""
+    total = Counter[str]()
+    for each in counts:
+        total.update(each)
+    return dict(sorted(total.items()))
 
 
 def digest(path: Path) -> str:

@@ -224,6 +224,14 @@ FAULTS = {
     "include_score": ({"line_13": "    include_score: 2"}, 13, "include_score: .*boolean"),
     "attributes as a list": ({"line_12": "    attributes: [level]"}, 12, "attributes: "),
     "attribute without a name": ({"line_12": '    attributes: {Level: ""}'}, 12, "attributes.Level: .*1 character"),
+    "a path to an attribute": ({"line_12": "    attributes: {Level: stats.level}"}, 12,
+        "attributes.Level: 'stats.level' is a path .* write the name of an attribute at the top level"),
+    "a path into a list": ({"line_12": '    attributes: {Level: "levels[0]"}'}, 12, "attributes.Level: .* is a path"),
+    "an attribute with a blank at its end": ({"line_12": '    attributes: {Level: "level "}'}, 12,
+        "attributes.Level: 'level ' has a blank at an end, .* write the attribute's name as the contacts table has it"),
+    "an attribute with an invisible character": ({"line_12": '    attributes: {Level: "level\\u200b"}'}, 12,
+        "attributes.Level: .* a character that cannot be seen"),
+    "an attribute of blanks": ({"line_12": '    attributes: {Level: " "}'}, 12, "attributes.Level: .* a blank at an"),
     "description left empty": ({"line_6": '    description: ""'}, 6, "description: .*1 character"),
     "a value that holds itself": ({"line_6": "    description: &a [*a]"}, 6, "description: .*string"),
     # a value that cannot be
@@ -241,6 +249,14 @@ FAULTS = {
         ("line_15", "line_16", "line_17", "line_18"), "")}, 14, "^consent(:| must).*none"),
     "consent left empty": ({"line_14": "    consent:", **dict.fromkeys(
         ("line_15", "line_16", "line_17", "line_18"), "")}, 14, "^consent(:| must).*none"),
+    "a path to the consent": ({"line_15": "      attribute: preferences.email"}, 15,
+        "^consent.attribute: 'preferences.email' is a path into a map .* such as emailConsent, and copy the value"),
+    "a path to the consent, in brackets": ({"line_15": "      attribute: \"preferences['email']\""}, 15,
+        "^consent.attribute: .* is a path"),
+    "a consent attribute that begins with a blank": ({"line_15": '      attribute: " emailConsent"'}, 15,
+        "^consent.attribute: .* a blank at an end"),
+    "a consent attribute with a no-break space": ({"line_15": '      attribute: "email\\xa0Consent"'}, 15,
+        "^consent.attribute: .* cannot be seen"),
     "yes is no list": ({"line_16": "      opted_in: yes"}, 16, "^consent.opted_in: .*list"),
     "nothing means yes": ({"line_16": "      opted_in: []"}, 16, "^consent.opted_in: .*1 item"),
     "nothing means no": ({"line_17": "      opted_out: []"}, 17, "^consent.opted_out: .*1 item"),
@@ -332,6 +348,15 @@ def test_a_missing_key_is_named_with_a_line_of_its_cohort(key: str) -> None:
 def test_consent_cannot_be_left_out() -> None:
     sentence = parse(**dict.fromkeys((f"line_{n}" for n in range(14, 19)), "")).broken["calm"]
     assert sentence.endswith("the key consent is missing: add it")
+
+
+@pytest.mark.parametrize("name", ["Email Consent", "e-mail/consent", "consent:email", "Zustimmung_Ä", "$consent"])
+def test_any_other_name_may_be_an_attribute_of_the_table(name: str) -> None:
+    registry = parse(line_12=f'    attributes: {{Level: "{name}"}}', line_15=f'      attribute: "{name}"')
+    assert registry.cohort("calm").attributes == {"Level": name}
+    consent = registry.cohort("calm").consent
+    assert not isinstance(consent, str)
+    assert consent.attribute == name
 
 
 def test_an_attribute_cannot_take_the_scores_name() -> None:

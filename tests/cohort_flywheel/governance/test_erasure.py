@@ -39,8 +39,8 @@ def test_a_list_is_a_player_a_line() -> None:
 
 
 def test_a_line_of_json_has_what_a_plain_one_cannot() -> None:
-    quoted = [b'" ann"', b'"ann\\u0020"', b'"a\\nb"', b'"\\"ann\\""']
-    assert read_players(quoted) == [" ann", '"ann"', "a\nb", "ann "]
+    quoted = [b'" ann"', b'"ann\\u0020"', b'"a\\nb"', b'"\\"ann\\""', b'"<a, b>"', '"ann\u200b"'.encode()]
+    assert read_players(quoted) == [" ann", '"ann"', "<a, b>", "a\nb", "ann ", "ann\u200b"]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,13 @@ def test_a_line_of_json_has_what_a_plain_one_cannot() -> None:
         ([b'"ann'], r'line 1 .* begins with a quote and is no string of JSON: write .* as "\\"…"$'),
         ([b'"ann", "bob"'], "line 1 of erasure/players.txt begins with a quote and is no string of JSON"),
         ([rb'"ann\ud800"'], "line 1 of erasure/players.txt begins with a quote and is no string of JSON"),
+        ([b"bob", b"'ann'"], r"line 2 of erasure/players.txt is more than a playerId: take out what is not part of it"),
+        ([b"bob", b"<ann>"], "line 2 of erasure/players.txt is more than a playerId"),
+        ([b"ann,unsubscribed"], "line 1 of erasure/players.txt is more than a playerId"),
+        ([b"bob", b"", b"ann;1"], "line 3 of erasure/players.txt is more than a playerId"),
+        ([b"ann."], "line 1 of erasure/players.txt is more than a playerId"),
+        (["ann\u200b".encode()], "line 1 of erasure/players.txt is more than a playerId"),
+        (["Zoe\u0308ann".encode()], "line 1 of erasure/players.txt is more than a playerId"),
         ([str(n).encode() for n in range(MAX_PLAYERS + 1)], "names 1,001 players, and 1,000 at most are erased"),
     ],
 )  # fmt: skip

@@ -201,12 +201,24 @@ def test_in_buckets_without_versions(runs: Runs, erase: Erase) -> None:
 def test_the_do_not_contact_list_is_the_studios_to_edit(
     runs: Runs, erase: Erase, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    put(runs, "do_not_contact.txt", f"{ANN}\n{ANN}@EXAMPLE.com\nbob@example.com\n")
+    put(runs, "do_not_contact.txt", f'"{ANN}",x\nAnn <{ANN}@EXAMPLE.com>\nbob@example.com\n')
     runs.run(NEWEST, {BOB: 3})
     found = erase(ANN, dry_run=False)
-    assert found["stays"] == 2
+    assert found["stays"] == 2, "lines, however they are written"
     assert "yours to take out: the tombstone is enough" in capfd.readouterr().out
     assert ANN in read(runs, runs.config.state_bucket, "do_not_contact.txt")
+
+
+@pytest.mark.parametrize("line", [f"'{ANN}'", f"{ANN},1", f"<{ANN}>", f"{ANN}\u200b", f"{ANN}."])
+def test_a_line_that_only_a_cleaned_form_would_match_is_refused_with_its_number(
+    runs: Runs, erase: Erase, line: str
+) -> None:
+    before = runs.run(NEWEST, {ANN: 3, BOB: 3})
+    with pytest.raises(AirflowFailException, match="line 2 of erasure/players.txt is more than a playerId") as raised:
+        erase(BOB, line, dry_run=False)
+    assert not names_in_log(str(raised.value), ANN)
+    assert names(runs, ANN)
+    assert [v.player_id for v in runs.state.vertices(before["extract"]["snapshot_key"])] == [ANN, BOB]
 
 
 def test_while_a_run_is_at_work_nothing_is_taken_out_but_no_later_one_takes_them_in(

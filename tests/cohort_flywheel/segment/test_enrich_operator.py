@@ -86,6 +86,54 @@ def test_whoever_is_on_the_list_is_in_no_file(airflow_env: Any, aws: Any, config
     assert "msmith" not in text(aws, config.import_bucket, output["s3_key"])
 
 
+def test_lines_as_exports_leave_them_match_their_players(airflow_env: Any, aws: Any, config: Any) -> None:
+    key = extract(config, 2, "enrich_exported")
+    row = next(csv.DictReader(io.StringIO(text(aws, config.import_bucket, enrich(config, key).execute({})["s3_key"]))))
+    body = f'"wayne96"\nnobody_of_that_name\n\nxortiz,unsubscribed\n{row["Address"]}\u200b\n'
+    aws("s3").put_object(Bucket=config.state_bucket, Key="exported.txt", Body=body.encode())
+    output = enrich(config, key, do_not_contact_key="exported.txt").execute({})
+    assert (output["rows"], output["rejects"]) == (0, {"do_not_contact": 3})
+    assert (output["do_not_contact"], output["do_not_contact_matched"]) == (4, 3)
+
+
+def test_an_entry_matches_whatever_its_player_is_rejected_for(airflow_env: Any, aws: Any, config: Any) -> None:
+    """By id and by address at once, twice on the list, of a player who said no: four entries, one player."""
+    key = extract(config, 2, "enrich_twice")
+    row = next(csv.DictReader(io.StringIO(text(aws, config.import_bucket, enrich(config, key).execute({})["s3_key"]))))
+    address = row["Address"]
+    body = f"{address}\nnobody@example.com\n<{address.upper()}>\n{address}\n"
+    aws("s3").put_object(Bucket=config.state_bucket, Key="twice.txt", Body=body.encode())
+    says_no = CONSENT | {"opted_in": ["no"], "opted_out": ["yes"]}
+    output = enrich(config, key, do_not_contact_key="twice.txt", consent=says_no).execute({})
+    assert output["rejects"] == {"opted_out": 3}
+    assert (output["do_not_contact"], output["do_not_contact_matched"]) == (4, 3)
+    aws("s3").put_object(Bucket=config.state_bucket, Key="twice.txt", Body=f"{body}msmith\n".encode())
+    output = enrich(config, key, do_not_contact_key="twice.txt", consent=None).execute({})
+    assert output["rejects"] == {"do_not_contact": 1}
+    assert (output["do_not_contact"], output["do_not_contact_matched"]) == (5, 4)
+
+
+def test_a_line_that_can_match_nobody_stops_everything_with_its_number(airflow_env: Any, aws: Any, config: Any) -> None:
+    aws("s3").put_object(Bucket=config.state_bucket, Key="odd.txt", Body=b"ann\n\n*@example.com\n")
+    with pytest.raises(
+        AirflowFailException, match="line 3 of the do-not-contact list is not an address or a"
+    ) as raised:
+        enrich(config, extract(config, 2, "enrich_odd"), do_not_contact_key="odd.txt").execute({})
+    assert "example" not in str(raised.value)
+
+
+def test_records_are_counted_with_what_they_lack(airflow_env: Any, config: Any) -> None:
+    consent = CONSENT | {"attribute": "EmailConsent"}
+    output = enrich(config, extract(config, 2, "enrich_lacks"), consent=consent).execute({})
+    assert output["records"] == 3
+    assert output["records_without"] == {
+        "email": 0, "firstName": 0, "lastName": 0, "favoriteRole": 0, "EmailConsent": 3,
+    }  # fmt: skip
+    whole = enrich(config, extract(config, 0, "enrich_lacking")).execute({})
+    assert whole["records"] == 348 - whole["rejects"]["no_record"]
+    assert whole["records_without"]["email"] >= whole["rejects"]["no_address"] > 0
+
+
 def test_a_list_that_is_no_text_stops_everything(airflow_env: Any, aws: Any, config: Any) -> None:
     aws("s3").put_object(Bucket=config.state_bucket, Key="bad.txt", Body=b"\xff\xfex\x00")
     with pytest.raises(AirflowFailException, match="do-not-contact list is not UTF-8"):

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.registry import read_registry
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import DATA_FAULTS, REASONS
-from cohort_flywheel.segment.limits import judge_limits, refusal
+from cohort_flywheel.segment.limits import check_consent_attribute, judge_limits, refusal
 
 REGISTRY = Path(__file__).parents[3] / "include" / "cohorts.yaml"
 LIMITS = {"min_members": 10, "max_members": 1_000, "max_change_percent": 50, "max_reject_percent": 30}
@@ -111,6 +112,35 @@ def test_the_refusal_has_the_figures_of_every_limit_that_does_not_hold() -> None
         " max_change_percent is 50, and there are 1,001 members after 100 (the segment of 2026-11-21);"
         " max_reject_percent is 30, and there are 500 of 1,001 members rejected for faults of their data"
     )
+
+
+CONSENT = {"attribute": "emailConsent", "opted_in": ["yes"], "opted_out": ["no"], "silence": "opted_in"}
+
+
+def test_a_run_in_which_no_record_has_the_consent_attribute_is_stopped() -> None:
+    for silence in ("opted_in", "opted_out"):
+        with pytest.raises(
+            FlywheelError,
+            match=r"none of the 1,200 records has a value in the consent attribute emailConsent, so nothing is",
+        ):
+            segment = {"records": 1_200, "records_without": {"emailConsent": 1_200, "lastName": 0}}
+            check_consent_attribute(CONSENT | {"silence": silence}, segment)
+
+
+@pytest.mark.parametrize(
+    ("consent", "records", "without"),
+    [
+        (CONSENT, 3, {"emailConsent": 2}),
+        (CONSENT, 3, {"emailConsent": 0, "lastName": 3, "firstName": 3}),
+        (CONSENT, 0, {"emailConsent": 0}),
+        (CONSENT, 0, {}),
+        (None, 3, {"emailConsent": 3}),
+    ],
+)
+def test_one_answer_is_enough_and_without_records_or_consent_there_is_nothing_to_check(
+    consent: dict[str, Any] | None, records: int, without: dict[str, int]
+) -> None:
+    check_consent_attribute(consent, {"records": records, "records_without": without})
 
 
 counts = st.integers(0, 10**6)

@@ -19,7 +19,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.ti_deps.deps.not_previously_skipped_dep import NotPreviouslySkippedDep
 
 import cohort_flywheel
-from cohort_flywheel.config.cohorts import Limits
+from cohort_flywheel.config.cohorts import Consent, Limits
 from cohort_flywheel.runs.lock_store import this_run
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.limits_operator import CohortLimitsOperator, StoppedByLimitError
@@ -40,8 +40,14 @@ class Door:
         self.state = state
         self.asked: list[Any] = []
 
-    def run(self, limits: dict[str, int] | None = None, hours: float = 240, **params: Any) -> CohortLimitsOperator:
-        plan = self._planned(cohort={"limits": Limits(**(WIDE | (limits or {})))}, **params)
+    def run(
+        self,
+        limits: dict[str, int] | None = None,
+        hours: float = 240,
+        cohort: dict[str, Any] | None = None,
+        **params: Any,
+    ) -> CohortLimitsOperator:
+        plan = self._planned(cohort={"limits": Limits(**(WIDE | (limits or {})))} | (cohort or {}), **params)
         extract = self._extracted(plan, hours)
         parts = self._enriched(plan, extract)
         shards = extract.pop("shards")
@@ -191,6 +197,114 @@ def test_the_loser_of_two_reads_has_the_winners_shards(
     door.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first"})
     output = door.check(task)
     assert (output["rows"], len(imports()), output["snapshot"]) == (3, 2, winners)
+
+
+# --- the do-not-contact list and consent ------------------------------------------------------------------
+
+
+@pytest.fixture
+def contacts(dynamodb_client: Any, config: Any) -> Any:
+    """Puts records for the length of a test: `contacts({"playerId": "ann", …})`."""
+    keys = []
+
+    def put(*records: dict[str, str]) -> None:
+        for record in records:
+            item = {name: {"S": value} for name, value in record.items()}
+            dynamodb_client.put_item(TableName=config.contacts_table, Item=item)
+            keys.append({"playerId": item["playerId"]})
+
+    yield put
+    for key in keys:
+        dynamodb_client.delete_item(TableName=config.contacts_table, Key=key)
+
+
+def record(player: str, email: str, **more: str) -> dict[str, str]:
+    return {"playerId": player, "email": email, "emailConsent": "yes"} | more
+
+
+def test_an_entry_that_names_players_of_two_shards_is_counted_once(
+    door: Door, kept: Any, contacts: Any, shards_of_two: None, aws: Any, fresh_config: Any
+) -> None:
+    contacts(
+        record("dnc_a", "shared@example.com"), record("dnc_b", "b@example.com"),
+        record("dnc_c", "Shared@Example.com"), record("dnc_d", "d@example.com"), record("dnc_e", "e@example.com"),
+    )  # fmt: skip
+    kept(DAY, dict.fromkeys(("dnc_a", "dnc_b", "dnc_c", "dnc_d", "dnc_e"), 3))
+    body = '<SHARED@example.com>\n"dnc_b",x\nnobody@example.com\ndnc_c\n'
+    aws("s3").put_object(Bucket=fresh_config.state_bucket, Key="do_not_contact.txt", Body=body.encode())
+    task = door.run()
+    assert [part["do_not_contact_matched"] for part in task.parts] == [2, 2, 0]
+    assert [bool(part["matched_key"]) for part in task.parts] == [True, True, False]
+    segment = door.check(task)["segment"]
+    assert (segment["do_not_contact"], segment["do_not_contact_matched"]) == (4, 3)
+    assert (segment["rejects"], segment["rows"]) == ({"do_not_contact": 3}, 2)
+    stored = aws("s3").get_object(Bucket=fresh_config.state_bucket, Key=task.parts[0]["matched_key"])["Body"].read()
+    assert stored == b"line\n1\n2\n", "lines of the list, and no player"
+
+
+def test_the_lines_that_matched_are_gone(door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any) -> None:
+    kept(DAY, THREE)
+    aws("s3").put_object(Bucket=fresh_config.state_bucket, Key="do_not_contact.txt", Body=b"wayne96\n")
+    task = door.run()
+    aws("s3").delete_object(Bucket=fresh_config.state_bucket, Key=task.parts[0]["matched_key"])
+    with pytest.raises(AirflowFailException, match="is gone or has changed since it was made: clear the task that"):
+        door.check(task)
+    assert imports() == {}
+
+
+@pytest.mark.parametrize("silence", ["opted_in", "opted_out"])
+@pytest.mark.parametrize("params", [{}, OVERRIDE, {"dry_run": True}], ids=["a run", "overridden", "dry run"])
+def test_a_run_in_which_no_record_has_the_consent_attribute_stops(
+    door: Door, kept: Any, imports: Any, silence: Any, params: dict[str, Any]
+) -> None:
+    """As where the answer is in a map, or the registry has the name in another case."""
+    kept(DAY, THREE | {"nobody_of_that_name": 9})
+    elsewhere = Consent(attribute="EmailConsent", opted_in=["yes"], opted_out=["no"], silence=silence)
+    with pytest.raises(
+        AirflowFailException, match="none of the 3 records has a value in the consent attribute EmailConsent, so"
+    ) as raised:
+        door.check(door.run(cohort={"consent": elsewhere}, **params))
+    assert not isinstance(raised.value, StoppedByLimitError)
+    assert imports() == {}
+    assert door.state.final_snapshot("ea_atrisk", DAY) is None
+    counts = door.ti.xcoms["check_limits", "judged"]["segment"]
+    assert (counts["records"], counts["records_without"]["EmailConsent"]) == (3, 3)
+
+
+@pytest.mark.parametrize("answer", [{"M": {"email": {"BOOL": True}}}, {"L": [{"S": "yes"}]}, {"S": ""}, {"NULL": True}])
+def test_a_value_that_is_no_answer_is_none(
+    door: Door, kept: Any, contacts: Any, imports: Any, dynamodb_client: Any, config: Any, answer: Any
+) -> None:
+    contacts(record("map_a", "a@example.com"))
+    item = {"playerId": {"S": "map_a"}, "email": {"S": "a@example.com"}, "preferences": answer}
+    dynamodb_client.put_item(TableName=config.contacts_table, Item=item)
+    kept(DAY, {"map_a": 3})
+    consent = Consent(attribute="preferences", opted_in=["yes"], opted_out=["no"], silence="opted_in")
+    with pytest.raises(AirflowFailException, match="none of the 1 records has a value in the consent attribute"):
+        door.check(door.run(cohort={"consent": consent}))
+    assert imports() == {}
+
+
+@pytest.mark.parametrize("players", [{}, {"nobody_of_that_name": 3}], ids=["no member", "no record"])
+def test_without_a_record_consent_is_not_missed(door: Door, kept: Any, players: dict[str, int]) -> None:
+    kept(DAY, players)
+    elsewhere = Consent(attribute="EmailConsent", opted_in=["yes"], opted_out=["no"], silence="opted_in")
+    with pytest.raises(DownstreamTasksSkipped):
+        door.check(door.run(cohort={"consent": elsewhere}))
+
+
+def test_where_the_registry_asks_for_no_consent_none_is_missed(door: Door, kept: Any) -> None:
+    kept(DAY, THREE)
+    assert door.check(door.run(cohort={"consent": "none"}))["rows"] == 3
+
+
+def test_one_record_that_has_the_attribute_is_enough(door: Door, kept: Any, contacts: Any) -> None:
+    contacts(record("late_a", "a@example.com", answer="no"), record("late_b", "b@example.com"))
+    kept(DAY, {"late_a": 3, "late_b": 3})
+    consent = Consent(attribute="answer", opted_in=["yes"], opted_out=["no"], silence="opted_in")
+    output = door.check(door.run(cohort={"consent": consent}))
+    assert (output["rows"], output["segment"]["rejects"]) == (1, {"opted_out": 1})
+    assert output["segment"]["records_without"]["answer"] == 1
 
 
 # --- each limit refuses, each override passes ------------------------------------------------------------

@@ -141,6 +141,19 @@ def test_the_parts_are_put_together_whatever_their_order() -> None:
     assert [part["s3_key"] for part in whole["parts"]] == ["staged/n/0000.csv", "staged/n/0001.csv"]
 
 
+def test_the_counts_of_the_records_are_summed_with_their_zeros() -> None:
+    one = part(0, records=3, records_without={"email": 0, "lastName": 3}, matched_key=None)
+    other = part(1, records=2, records_without={"email": 0, "lastName": 1}, matched_key="staged/n/0001_matched_a.csv")
+    whole = combine([other, one], SHARDS, 9_999)
+    assert (whole["records"], whole["records_without"]) == (5, {"email": 0, "lastName": 4})
+    assert whole["matched_keys"] == ["staged/n/0001_matched_a.csv"]
+
+
+def test_parts_of_before_there_were_such_counts_have_none() -> None:
+    whole = combine([part(0), part(1)], SHARDS, 9_999)
+    assert (whole["records"], whole["records_without"], whole["matched_keys"]) == (0, {}, [])
+
+
 def test_other_bytes_in_any_part_have_another_digest() -> None:
     digests = {combine(parts, SHARDS, 9_999)["sha256"] for parts in (
         [part(0), part(1)], [part(0, sha256="f" * 64), part(1)], [part(0), part(1, sha256="f" * 64)],

@@ -1,0 +1,93 @@
+"""A line of a list of players, in the form in which an export, a spreadsheet or a mail program has left it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+#: Nearly every line: one playerId or one address, which is its own normal form.
+_SIMPLE = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*(?:@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)?")
+#: Left out at both ends: they stand around an entry and are seldom part of it.
+_AROUND = " \"'`<>()[]{}.,;:|*\\"
+#: Quotes in their typographic forms, the punctuation of East Asian keyboards, and what is invisible without being of
+#: the category Cf: joiners, fillers and variation selectors.
+_LOOK_ALIKES = str.maketrans(
+    dict.fromkeys("‘’‚‛‹›′´ʹʼʻ", "'")
+    | dict.fromkeys("“”„‟«»″〝〞〟「」『』", '"')
+    | {"。": ".", "、": ",", "\u2800": "", "\u3164": "", "\uffa0": ""}
+    | dict.fromkeys(map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810))), "")
+    | dict.fromkeys(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))), "")
+)
+#: What else is not ASCII, by its Unicode category: dashes, brackets, quotes.
+_BY_CATEGORY = {"Pd": "-", "Ps": "(", "Pe": ")", "Pi": '"', "Pf": '"'}
+_FIELDS = re.compile(r"[,;\t|]")
+_WORDS = re.compile(r'[\s<>()\[\]{}"=:,;|]+')
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_LOCAL_PART, _LABEL = r'[^\s<>()\[\]{},;:"|\\@]+', r'[^\s<>()\[\]{},;:"|\\@.*%/?&=]+'
+_ADDRESSES = re.compile(rf"{_LOCAL_PART}@(?:{_LABEL}\.)+{_LABEL}")
+#: These are found as well where other characters touch them, as in `email=jo@example.com`.
+_ASCII_ADDRESSES = re.compile(r"[A-Za-z0-9_.+'-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
+#: Not `*@example.com`, nor `@example.com`.
+_OF_A_PLAYER = re.compile(r"[^@*]*\w[^@*]*@")
+_MORE_THAN_A_PLAYER_ID = re.compile(r'[,;\t|<>()\[\]{}"]|^mailto:', re.IGNORECASE)
+
+
+class Entry(NamedTuple):
+    """What a line may name: `texts`, each as a playerId, and `addresses`. A blank line has none."""
+
+    texts: frozenset[str]
+    addresses: frozenset[str]
+
+
+def normal_form(text: str) -> str:
+    """Return the form in which texts are compared that look alike.
+
+    It has no invisible characters, no quotes, brackets or punctuation at its ends, and single blanks. Full-width
+    forms, NFD, and typographic quotes and dashes are as they would be typed (NFKC). Upper and lower case stay.
+    """
+    return text if _SIMPLE.fullmatch(text) else " ".join(_as_typed(text).split()).strip(_AROUND)
+
+
+def read_entry(text: str) -> Entry | None:
+    """Read a line; return None for one that cannot be an address or a playerId.
+
+    A line may have more than its entry: quotes, brackets, a name before the address, further columns, `mailto:`. It
+    names each thing that it may stand for, so that a player too many is left out, and none too few.
+    """
+    stripped = text.strip()
+    if _SIMPLE.fullmatch(stripped):
+        return Entry(frozenset([stripped]), frozenset([stripped] if "@" in stripped else []))
+    if any(each == "\ufffd" or (each != "\t" and unicodedata.category(each) == "Cc") for each in stripped):
+        return None  # UTF-16, or characters that a conversion has lost
+    typed = _as_typed(text)
+    if not typed.strip():
+        return Entry(frozenset(), frozenset())
+    quoted = [each.replace('""', '"') for each in _QUOTED.findall(typed)]
+    parts = map(normal_form, [typed, *_FIELDS.split(typed), *_WORDS.split(typed), *quoted])
+    texts, addresses = frozenset(parts) - {""}, _addresses(typed)
+    return Entry(texts | {stripped}, addresses) if texts and addresses is not None else None
+
+
+def is_exact(text: str) -> bool:
+    """Whether a line is one playerId as it stands, with nothing around it, in it or after it that may not belong."""
+    return normal_form(text) == text and not _MORE_THAN_A_PLAYER_ID.search(text)
+
+
+def _addresses(text: str) -> frozenset[str] | None:
+    """Return the addresses in a text; None where it has an `@` that is of no address, and of no playerId either."""
+    text = re.sub(r"\s*@\s*", "@", text.replace("%40", "@"))
+    found = [each for each in map(normal_form, _ADDRESSES.findall(text)) if _OF_A_PLAYER.match(each)]
+    if text.count("@") != len(found):
+        whole = normal_form(text)
+        if re.search(r"@[^@]*\.", whole) or len(_WORDS.split(whole)) > 1:
+            return None
+    return frozenset(found) | frozenset(map(normal_form, _ASCII_ADDRESSES.findall(text)))
+
+
+def _as_typed(text: str) -> str:
+    if text.isascii():
+        return text
+    visible = "".join(each for each in text.translate(_LOOK_ALIKES) if unicodedata.category(each) != "Cf")
+    composed = unicodedata.normalize("NFKC", visible).translate(_LOOK_ALIKES)
+    return "".join(each if each < "\x80" else _BY_CATEGORY.get(unicodedata.category(each), each) for each in composed)
