@@ -167,7 +167,7 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(("do-not-contact entries", f"{segment['do_not_contact']:,}"))
         lines.append(("  that match a member", f"{segment['do_not_contact_matched']:,}"))
         lines.append(("records", f"{segment['records']:,}"))
-        lines += [(f"  without {name}", f"{number:,}") for name, number in segment["records_without"].items()]
+        lines += [(f"  without {name}", f"{number:,}") for name, number in segment["records_without"].items() if number]
         lines.append(("segment file", segment["url"]))
     if limits := report["limits"]:
         for verdict in limits["limits"]:

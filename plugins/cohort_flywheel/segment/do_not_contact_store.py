@@ -1,4 +1,4 @@
-"""Lists that may be longer than a worker's memory: each is a table of a temporary database, with one column, `text`."""
+"""Lists that may be longer than a worker's memory: each is a table of a temporary database, with a column `text`."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ def release(job: dict[str, Any]) -> Iterator[Any]:
         check_nobody_stays=lambda plan: None,
     )  # fmt: skip
     yield
-    operator.segment = operator._combine(parts)
+    with TemporaryDirectory() as folder:
+        operator.segment = operator._combine(S3Hook(), Path(folder), parts)
     operator._release(S3Hook(), [])
     segment = operator.segment
     yield {"rows": [{"bucket": segment["s3_bucket"], "key": part["s3_key"]} for part in segment["parts"]]}

@@ -262,6 +262,19 @@ def test_a_destination_that_never_knew_the_opt_outs_asks_for_the_list(
     task.execute(context({"dry_run": True}))
 
 
+def test_a_line_of_the_list_that_plan_refuses_has_its_number(
+    airflow_env: Any, context: Any, fresh_config: Any, servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3 = seed.client("s3", servers, fresh_config)
+    s3.put_object(Bucket=fresh_config.state_bucket, Key="do_not_contact.txt", Body=b"\n\n@example.com\nann\n")
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", fresh_config.state_bucket)
+    monkeypatch.setattr(destination("ses"), "check", lambda *_: None)
+    task = plan()
+    task.destination = "ses"
+    with pytest.raises(AirflowFailException, match="line 3 of the do-not-contact list is not an address or a playerId"):
+        task.execute(context())
+
+
 def test_a_dry_run_needs_nothing_of_the_destination(
     airflow_env: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

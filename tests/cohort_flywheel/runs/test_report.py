@@ -114,6 +114,25 @@ def test_what_a_run_did_not_reach_is_no_fault(extract: Any, segment: Any, import
     assert faults(extract, segment, imported) == []
 
 
+# --- the records and the do-not-contact list --------------------------------------------------------------
+
+
+def test_the_report_has_the_entries_that_matched_and_the_records_that_lack_an_attribute() -> None:
+    counted = {"do_not_contact_matched": 3, "records": 1_342, "records_without": {"email": 0, "lastName": 1_342}}
+    made = report(segment=SEGMENT | counted)
+    assert made["segment"] | counted == made["segment"]
+    assert made["version"] == 5
+    lines = [line.split() for line in table(made).splitlines()]
+    for line in ("do-not-contact entries 7", "that match a member 3", "records 1,342", "without lastName 1,342"):
+        assert line.split() in lines
+    assert "without email" not in table(made)
+
+
+def test_an_output_of_before_there_were_such_counts_has_none() -> None:
+    segment = report()["segment"]
+    assert (segment["do_not_contact_matched"], segment["records"], segment["records_without"]) == (0, 0, {})
+
+
 # --- outcomes --------------------------------------------------------------------------------------------
 
 
@@ -221,8 +240,8 @@ def test_the_table_is_the_funnel_with_the_rejects_by_reason() -> None:
     assert list(shown) == [
         "outcome", "cohort", "threshold from", "as-of", "source", "vertices read", "vertices not beyond",
         "vertices not as required", "vertices erased", "vertices", "merged", "vertices without playerId", "members",
-        "extract", "rows", "rejects", "no_record", "opted_out", "segment file", "max members", "job id", "segment id",
-        "segment version", "segment size",
+        "extract", "rows", "rejects", "no_record", "opted_out", "do-not-contact entries", "that match a member", "records",
+        "segment file", "max members", "job id", "segment id", "segment version", "segment size",
     ]  # fmt: skip
     assert shown["cohort"] == "ea_atrisk: ea_atrisk above 2"
     assert (shown["vertices"], shown["members"], shown["rows"]) == ("1,349", "1,344", "1,341")

@@ -40,7 +40,8 @@ def segment(members: int = 4, **changed: Any) -> dict[str, Any]:
         "s3_bucket": "state", "s3_key": "staged/n/", "s3_url": "s3://state/staged/n/", "bytes": 9,
         "parts": [{"s3_key": "staged/n/0000.csv", "sha256": "b" * 64}],
         "sha256": "b" * 64, "members": members, "rows": members - 1,
-        "rejects": {"no_record": 1}, "rejects_key": "rejects/n/", "do_not_contact": 0,
+        "rejects": {"no_record": 1}, "rejects_key": "rejects/n/", "do_not_contact": 3,
+        "do_not_contact_matched": 1, "records": members - 1, "records_without": {"email": 0, "lastName": members - 1},
     } | changed  # fmt: skip
 
 

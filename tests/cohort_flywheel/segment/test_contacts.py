@@ -315,8 +315,8 @@ def test_records_without_a_value_are_counted_by_attribute() -> None:
     counts = RecordCounts(["email", "lastName", "emailConsent"])
     for value in (None, "", {"email": True}, ["yes"], {"yes"}, b"yes", {}):
         counts.add({"email": "a@example.com", "emailConsent": value})
-    for value in ("yes", "no", True, False, Decimal(0), 0, " "):
-        counts.add({"email": "a@example.com", "emailConsent": value, "lastname": "Smith"})
+    for answer in ("yes", "no", True, False, Decimal(0), 0, " "):
+        counts.add({"email": "a@example.com", "emailConsent": answer, "lastname": "Smith"})
     assert (counts.records, counts.without) == (14, {"email": 0, "lastName": 14, "emailConsent": 7})
 
 

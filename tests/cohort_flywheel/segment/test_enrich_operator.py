@@ -89,7 +89,7 @@ def test_whoever_is_on_the_list_is_in_no_file(airflow_env: Any, aws: Any, config
 def test_lines_as_exports_leave_them_match_their_players(airflow_env: Any, aws: Any, config: Any) -> None:
     key = extract(config, 2, "enrich_exported")
     row = next(csv.DictReader(io.StringIO(text(aws, config.import_bucket, enrich(config, key).execute({})["s3_key"]))))
-    body = f'"wayne96"\nnobody_of_that_name\n\nxortiz,unsubscribed\n{row["Address"]}\u200b\n'
+    body = f'"wayne96"\nanother_player\n\nxortiz,unsubscribed\n{row["Address"]}\u200b\n'
     aws("s3").put_object(Bucket=config.state_bucket, Key="exported.txt", Body=body.encode())
     output = enrich(config, key, do_not_contact_key="exported.txt").execute({})
     assert (output["rows"], output["rejects"]) == (0, {"do_not_contact": 3})
@@ -101,7 +101,7 @@ def test_an_entry_matches_whatever_its_player_is_rejected_for(airflow_env: Any, 
     key = extract(config, 2, "enrich_twice")
     row = next(csv.DictReader(io.StringIO(text(aws, config.import_bucket, enrich(config, key).execute({})["s3_key"]))))
     address = row["Address"]
-    body = f"{address}\nnobody@example.com\n<{address.upper()}>\n{address}\n"
+    body = f"{address}\nanother@example.com\n<{address.upper()}>\n{address}\n"
     aws("s3").put_object(Bucket=config.state_bucket, Key="twice.txt", Body=body.encode())
     says_no = CONSENT | {"opted_in": ["no"], "opted_out": ["yes"]}
     output = enrich(config, key, do_not_contact_key="twice.txt", consent=says_no).execute({})
@@ -113,7 +113,9 @@ def test_an_entry_matches_whatever_its_player_is_rejected_for(airflow_env: Any, 
     assert (output["do_not_contact"], output["do_not_contact_matched"]) == (5, 4)
 
 
-def test_a_line_that_can_match_nobody_stops_everything_with_its_number(airflow_env: Any, aws: Any, config: Any) -> None:
+def test_a_line_that_cannot_match_a_player_stops_the_run_with_its_number(
+    airflow_env: Any, aws: Any, config: Any
+) -> None:
     aws("s3").put_object(Bucket=config.state_bucket, Key="odd.txt", Body=b"ann\n\n*@example.com\n")
     with pytest.raises(
         AirflowFailException, match="line 3 of the do-not-contact list is not an address or a"

@@ -230,7 +230,7 @@ def test_an_entry_that_names_players_of_two_shards_is_counted_once(
         record("dnc_c", "Shared@Example.com"), record("dnc_d", "d@example.com"), record("dnc_e", "e@example.com"),
     )  # fmt: skip
     kept(DAY, dict.fromkeys(("dnc_a", "dnc_b", "dnc_c", "dnc_d", "dnc_e"), 3))
-    body = '<SHARED@example.com>\n"dnc_b",x\nnobody@example.com\ndnc_c\n'
+    body = '<SHARED@example.com>\n"dnc_b",x\nanother@example.com\ndnc_c\n'
     aws("s3").put_object(Bucket=fresh_config.state_bucket, Key="do_not_contact.txt", Body=body.encode())
     task = door.run()
     assert [part["do_not_contact_matched"] for part in task.parts] == [2, 2, 0]
@@ -272,7 +272,7 @@ def test_a_run_in_which_no_record_has_the_consent_attribute_stops(
 
 
 @pytest.mark.parametrize("answer", [{"M": {"email": {"BOOL": True}}}, {"L": [{"S": "yes"}]}, {"S": ""}, {"NULL": True}])
-def test_a_value_that_is_no_answer_is_none(
+def test_a_value_that_cannot_be_an_answer_counts_as_missing(
     door: Door, kept: Any, contacts: Any, imports: Any, dynamodb_client: Any, config: Any, answer: Any
 ) -> None:
     contacts(record("map_a", "a@example.com"))

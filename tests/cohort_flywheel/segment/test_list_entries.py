@@ -100,9 +100,9 @@ def test_a_line_on_which_nothing_can_be_seen_is_blank(line: str) -> None:
     "line",
     [
         '""', "''", "<>", ",", ",,;", '"",""', "|", "…", "( )",  # nothing is left
-        "w\x00a\x00", "wayne\x1b[0m", "wa\ufffdne", "wayne\x93",  # no text any more
+        "w\x00a\x00", "wayne\x1b[0m", "wa\ufffdne", "wayne\x93",  # not text
         "*@example.com", "@example.com", "%@example.com", "jo*@example.com", "jo@*.example.com",  # a pattern
-        "jo@gmail,com", "Jo <jo@gmail>", "jo@@example.com", "jo@example..com", "jo@a@example.com",  # no address
+        "jo@gmail,com", "Jo <jo@gmail>", "jo@@example.com", "jo@example..com", "jo@a@example.com",  # not an address
         "jo smith@example", "a@example.com, b@gmail,com",
     ],
 )  # fmt: skip

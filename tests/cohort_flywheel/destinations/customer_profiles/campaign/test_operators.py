@@ -609,6 +609,8 @@ def test_a_backfill_is_not_launched(connect: Connect, ready: Any, context: Any) 
     [
         (lambda c: c.do_not_contact("bob"), "do_not_contact 1"),
         (lambda c: c.do_not_contact(address("bob").upper()), "do_not_contact 1"),
+        (lambda c: c.do_not_contact("another", "'bob',unsubscribed\u200b"), "do_not_contact 1"),
+        (lambda c: c.do_not_contact(f'"Smith, Bob" <{address("bob")}>;'), "do_not_contact 1"),
         (lambda c: c.contacts("bob", marketing="no"), "opted_out 1"),
         (lambda c: c.contacts("bob", marketing=""), "opted_out 1"),
         (lambda c: c.forget("bob"), "no_record 1"),

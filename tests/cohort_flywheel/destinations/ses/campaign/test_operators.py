@@ -286,7 +286,7 @@ def test_consent_and_the_do_not_contact_list_are_asked_once_more(launch: Launch)
     account.records("p004", email="no address")
     account.records("p005", email="")
     account.forget("p006")
-    account.do_not_contact("p007", "P008@EXAMPLE.com")
+    account.do_not_contact('"p007",unsubscribed', "Jo <P008@EXAMPLE.com>\u200b")
     counts = launch.run()
     assert counts["withdrawn"] == {
         "bad_address": 1, "do_not_contact": 2, "no_address": 1, "no_record": 1, "opted_out": 2, "other_address": 1,
