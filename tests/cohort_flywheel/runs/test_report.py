@@ -240,8 +240,8 @@ def test_the_table_is_the_funnel_with_the_rejects_by_reason() -> None:
     assert list(shown) == [
         "outcome", "cohort", "threshold from", "as-of", "source", "vertices read", "vertices not beyond",
         "vertices not as required", "vertices erased", "vertices", "merged", "vertices without playerId", "members",
-        "extract", "rows", "rejects", "no_record", "opted_out", "do-not-contact entries", "that match a member", "records",
-        "segment file", "max members", "job id", "segment id", "segment version", "segment size",
+        "extract", "rows", "rejects", "no_record", "opted_out", "do-not-contact entries", "that match a member",
+        "records", "segment file", "max members", "job id", "segment id", "segment version", "segment size",
     ]  # fmt: skip
     assert shown["cohort"] == "ea_atrisk: ea_atrisk above 2"
     assert (shown["vertices"], shown["members"], shown["rows"]) == ("1,349", "1,344", "1,341")
