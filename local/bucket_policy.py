@@ -22,7 +22,7 @@ _KEYS = {
 
 def install() -> None:
     """Put this evaluation in the place of moto's."""
-    FakeBucket.get_permission = _get_permission
+    FakeBucket.get_permission = _get_permission  # type: ignore[method-assign]  # the place that moto asks
 
 
 def _get_permission(self: FakeBucket, action: str, resource: str) -> PermissionResult:
@@ -32,7 +32,8 @@ def _get_permission(self: FakeBucket, action: str, resource: str) -> PermissionR
     statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
     ours = [statement for statement in statements if _reads_encryption(statement)]
     write = _write_action(action)
-    if write and any(_denies(statement, write, resource, request.headers) for statement in ours):
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    if write and any(_denies(statement, write, resource, headers) for statement in ours):
         raise S3AccessDeniedError
     rest = [statement for statement in statements if statement not in ours]
     return IAMPolicy(json.dumps(document | {"Statement": rest})).is_action_permitted(action, resource)

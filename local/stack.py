@@ -92,6 +92,8 @@ def sent() -> str:
     """
     whole = cfn_yaml.load(str(TEMPLATE))
     whole.pop("Metadata")
+    for parameter in whole["Parameters"].values():
+        parameter.pop("Description")
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
 
 

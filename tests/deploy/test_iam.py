@@ -38,6 +38,9 @@ from tests.deploy.iam_table import as_written, assert_is_kept
 
 #: Statements that no call of a laptop can exercise, and the page that demands each.
 _MWAA = "https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-create-role.html"
+_KMS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#require-sse-kms"
+#: The policies that have such statements.
+OF_PAGES = ("environment", "neptune", "kms", "pinpoint-import-role-kms")
 PAGES = {
     "MwaaHealth": _MWAA,
     "MwaaBundle": _MWAA,
@@ -48,6 +51,8 @@ PAGES = {
     "MwaaQueue": _MWAA,
     "MwaaQueueKey": _MWAA,
     "NeptuneIsReadByGremlin": "https://docs.aws.amazon.com/neptune/latest/userguide/iam-dp-actions.html",
+    "ObjectsAreEncrypted": _KMS,
+    "SegmentFilesAreDecrypted": _KMS,
 }
 #: Actions for which AWS knows no resource but *, by the service authorization reference.
 ONLY_ON_ALL = {
@@ -476,7 +481,7 @@ def test_without_any_part_some_call_is_refused_or_a_page_demands_it(
     assert not needless, "\n".join(needless)
     refused = [(*part, call) for part, call in rows.items()]
     demanded = []
-    for name in ("environment", "neptune"):
+    for name in OF_PAGES:
         for statement in statements(stack.policy(name)):
             actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
             demanded += [(name, statement["Sid"], f"`{action}`", PAGES[statement["Sid"]]) for action in actions]
@@ -516,7 +521,7 @@ def _refused(at: Deployment, name: str, policy: Any) -> list[tuple[Without, str]
 
 
 def test_every_page_is_of_a_statement() -> None:
-    sids = {statement["Sid"] for name in ("environment", "neptune") for statement in statements(stack.policy(name))}
+    sids = {statement["Sid"] for name in OF_PAGES for statement in statements(stack.policy(name))}
     assert sids == PAGES.keys()
 
 

@@ -49,7 +49,7 @@ COMPLETED = {
     "AWS::CloudWatch::Alarm": "all",
 }
 VARIANTS: dict[str, dict[str, str]] = {
-    "nat": {},
+    "nat": {"KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/12345678-90ab-cdef-1234-567890abcdef"},
     "private": {
         "Routing": "private",
         "NeptuneClusterResourceId": "cluster-ABCDEFGHIJKLMNOPQRSTUVWXYZ",
@@ -102,7 +102,9 @@ def test_cloudformation_takes_it_as_it_is() -> None:
     text = stack.TEMPLATE.read_text(encoding="utf-8")
     assert len(local_stack.sent().encode()) <= 51_200  # [CloudFormation quotas] a template's body in a request
     whole = cfn_yaml.load(str(stack.TEMPLATE))
-    assert cfn_yaml.loads(local_stack.sent()) == {name: part for name, part in whole.items() if name != "Metadata"}
+    whole.pop("Metadata")
+    assert all(parameter.pop("Description") for parameter in whole["Parameters"].values())
+    assert cfn_yaml.loads(local_stack.sent()) == whole
     assert not re.search(r"(^|[-:] )[&*]\w+$", text, re.MULTILINE)  # [CloudFormation: formats] no YAML aliases
 
 
@@ -115,9 +117,11 @@ POLICIES = {
     "ses_campaign": ("SesCampaignPolicy", "PolicyDocument"),
     "connect_campaign": ("ConnectCampaignPolicy", "PolicyDocument"),
     "neptune": ("NeptunePolicy", "PolicyDocument"),
+    "kms": ("KmsPolicy", "PolicyDocument"),
     "environment": ("EnvironmentPolicy", "PolicyDocument"),
     "environment-trust": ("ExecutionRole", "AssumeRolePolicyDocument"),
     "pinpoint-import-role": ("PinpointImportRole", "Policies", 0, "PolicyDocument"),
+    "pinpoint-import-role-kms": ("PinpointKmsPolicy", "PolicyDocument"),
     "pinpoint-import-role-trust": ("PinpointImportRole", "AssumeRolePolicyDocument"),
 }
 
@@ -498,7 +502,7 @@ def test_the_settings_are_what_the_pipeline_asks_for(deployed: Callable[[str], D
         return {name.removeprefix(f"/{variant}/variables/{PREFIX}") for name in found}, neptune
 
     names, neptune = settings("nat")
-    assert names == {*SETTINGS, *pinpoint.SETTINGS}
+    assert names == {*SETTINGS, *pinpoint.SETTINGS, "s3_encryption", "s3_kms_key_id"}
     assert neptune == {
         "conn_type": "gremlin", "host": deployed("nat").stack.parameters["NeptuneEndpoint"], "port": 8182,
         "schema": "wss", "extra": {"iam": False, "region_name": "us-east-1"},

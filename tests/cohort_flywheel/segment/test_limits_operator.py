@@ -563,7 +563,8 @@ def test_a_cleared_task_is_skipped_again(door: Door, kept: Any) -> None:
         cleared = MagicMock(task=dag.get_task(task_id), task_id=task_id, map_index=-1, xcom_pull=xcom_pull)
         rule = MagicMock(wait_for_past_depends_before_skipping=False)
         rule.ensure_finished_tis.return_value = [SimpleNamespace(task_id="check_limits")]
-        statuses = list(NotPreviouslySkippedDep()._get_dep_statuses(cleared, rule, session=MagicMock()))
+        not_skipped: Any = NotPreviouslySkippedDep()
+        statuses = list(not_skipped._get_dep_statuses(cleared, rule, session=MagicMock()))
         assert [status.passed for status in statuses] == [False] * bool(state)
         assert [call.args[0] for call in cleared.set_state.call_args_list] == [state] * bool(state)
     assert asked == [("check_limits", -1)] * 2
