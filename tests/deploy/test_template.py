@@ -486,7 +486,7 @@ def test_the_environment_waits_for_its_way_out(variant: str, handle: str, deploy
 
 
 def test_the_settings_are_what_the_pipeline_asks_for(deployed: Callable[[str], Deployed]) -> None:
-    from cohort_flywheel.config.variables import PREFIX, SETTINGS
+    from cohort_flywheel.config.variables import PREFIX, DeploymentSettings
     from cohort_flywheel.destinations.customer_profiles import destination as customer_profiles
     from cohort_flywheel.destinations.pinpoint import destination as pinpoint
     from cohort_flywheel.destinations.ses import destination as ses
@@ -501,18 +501,22 @@ def test_the_settings_are_what_the_pipeline_asks_for(deployed: Callable[[str], D
         neptune = json.loads(found.pop(f"/{variant}/connections/neptune_default"))
         return {name.removeprefix(f"/{variant}/variables/{PREFIX}") for name in found}, neptune
 
+    def required(*models: Any) -> set[str]:
+        return {name for model in models for name, field in model.model_fields.items() if field.is_required()}
+
     names, neptune = settings("nat")
-    assert names == {*SETTINGS, *pinpoint.SETTINGS, "s3_encryption", "s3_kms_key_id"}
+    assert names == required(DeploymentSettings, pinpoint.SETTINGS) | {"s3_encryption", "s3_kms_key_id"}
     assert neptune == {
         "conn_type": "gremlin", "host": deployed("nat").stack.parameters["NeptuneEndpoint"], "port": 8182,
         "schema": "wss", "extra": {"iam": False, "region_name": "us-east-1"},
     }  # fmt: skip
     names, neptune = settings("private")
-    required = {name for name in customer_profiles.SETTINGS if "=" not in name}  # others have a default
-    assert names == {*SETTINGS, *pinpoint.SETTINGS, *required, *customer_profiles.CAMPAIGN_SETTINGS}
+    profiles = (customer_profiles.SETTINGS, customer_profiles.CAMPAIGN_SETTINGS)
+    assert names == required(DeploymentSettings, pinpoint.SETTINGS, *profiles)
     assert neptune["extra"]["iam"] is True
-    assert settings("ses")[0] == {*SETTINGS, *ses.SETTINGS, *ses.CAMPAIGN_SETTINGS}
-    assert settings("yours")[0] == {*SETTINGS, *pinpoint.SETTINGS, *ses.SETTINGS, *required}
+    assert settings("ses")[0] == required(DeploymentSettings, ses.SETTINGS, ses.CAMPAIGN_SETTINGS)
+    yours = (DeploymentSettings, pinpoint.SETTINGS, ses.SETTINGS, customer_profiles.SETTINGS)
+    assert settings("yours")[0] == required(*yours)
 
 
 def test_a_run_that_is_missing_and_one_that_failed_raise_an_alarm(deployed: Callable[[str], Deployed]) -> None:

@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 
 from airflow.sdk import Variable
+from pydantic import BaseModel, ValidationError
 
+from cohort_flywheel.config.setting_types import BucketName, TableName, missing, problems
 from cohort_flywheel.errors import FlywheelError
 
 PREFIX = "cohort_flywheel_"
 
-#: What every deployment sets; a destination adds its own.
-SETTINGS = ("export_bucket", "import_bucket", "state_bucket", "contacts_table")
+
+class StateSettings(BaseModel):
+    """What every task needs that keeps or reads state."""
+
+    state_bucket: BucketName
 
 
-def read_settings(names: Iterable[str]) -> dict[str, str]:
-    """Return the settings by name (without the prefix); raise FlywheelError that names all that are missing.
+class DeploymentSettings(StateSettings):
+    """What every deployment sets; a destination adds its own."""
 
-    A name may bring its default: `data_expiry_days=90`.
+    export_bucket: BucketName
+    import_bucket: BucketName
+    contacts_table: TableName
 
-    Airflow looks in the secrets backend (SSM Parameter Store or Secrets Manager, where one is configured), then
-    the environment, then its Variables.
+
+def read_settings(*models: type[BaseModel]) -> dict[str, Any]:
+    """Return the settings of the models by field; a field's Variable has its name with the prefix.
+
+    Raises FlywheelError that names every Variable that is missing or has a wrong form. Airflow looks in the secrets
+    backend (SSM Parameter Store or Secrets Manager, where one is configured), then the environment, then its Variables.
     """
-    defaults = {name: default or None for name, _, default in (each.partition("=") for each in names)}
-    found = {name: Variable.get(PREFIX + name, default=default) for name, default in defaults.items()}
-    if missing := [name for name, value in found.items() if not value]:
-        first = PREFIX + missing[0]
-        raise FlywheelError(
-            f"not set: {', '.join(PREFIX + name for name in missing)}. Set each in one of: the secrets backend"
-            f" (<variables_prefix>/{first}), the environment (AIRFLOW_VAR_{first.upper()}), or Airflow's Variables"
-            f" (Admin, Variables: {first})"
-        )
+    found: dict[str, Any] = {}
+    unset: list[str] = []
+    wrong: list[str] = []
+    for model in models:
+        values = {name: Variable.get(PREFIX + name, default=None) for name in model.model_fields}
+        try:
+            settings = model.model_validate({name: value for name, value in values.items() if value})
+        except ValidationError as error:
+            unset += missing(error)
+            wrong += problems(error, model, lambda name: PREFIX + name)
+        else:
+            found |= settings.model_dump()
+    sentences = ["; ".join(wrong)] if wrong else []
+    if unset:
+        sentences.append(_not_set(unset))
+    if sentences:
+        raise FlywheelError(". ".join(sentences))
     return found
+
+
+def _not_set(names: list[str]) -> str:
+    first = PREFIX + names[0]
+    return (
+        f"not set: {', '.join(PREFIX + name for name in names)}. Set each in one of: the secrets backend"
+        f" (<variables_prefix>/{first}), the environment (AIRFLOW_VAR_{first.upper()}), or Airflow's Variables"
+        f" (Admin, Variables: {first})"
+    )

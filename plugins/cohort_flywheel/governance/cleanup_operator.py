@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
+from pydantic import BaseModel
 
 from cohort_flywheel.common.failures import outside
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
-from cohort_flywheel.config.variables import SETTINGS, read_settings
+from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import destination
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance import cleanup
@@ -53,7 +54,7 @@ class Leavings(Protocol):
     """
 
     #: the settings that it needs
-    SETTINGS: tuple[str, ...]
+    SETTINGS: type[BaseModel]
     #: the column of the segment file with a recipient's id
     COLUMN: str
 
@@ -96,7 +97,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             refuse_unknown_params(context)
             params: Any = context["params"]
             kind: type[Leavings] | None = getattr(destination(self.destination), "Leavings", None)
-            self.settings = read_settings((*SETTINGS, *(kind.SETTINGS if kind else ())))
+            self.settings = read_settings(DeploymentSettings, *([kind.SETTINGS] if kind else []))
             self.s3 = S3Hook(aws_conn_id=self.aws_conn_id)
             leavings = kind(self.settings, self.aws_conn_id) if kind else None
             if not params["dry_run"]:

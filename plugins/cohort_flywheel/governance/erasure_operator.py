@@ -14,7 +14,7 @@ from cohort_flywheel.common.failures import outside
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
-from cohort_flywheel.config.variables import SETTINGS, read_settings
+from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import destination
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance.cleanup import Left, table
@@ -71,7 +71,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             refuse_unknown_params(context)
             params: Any = context["params"]
             dry_run, where = params["dry_run"], destination(self.destination)
-            self.settings = read_settings((*SETTINGS, *where.SETTINGS))
+            self.settings = read_settings(DeploymentSettings, where.SETTINGS)
             self.s3, state = S3Hook(aws_conn_id=self.aws_conn_id), self.settings["state_bucket"]
             players = read_players(lines(self.s3, state, PLAYERS_KEY))
             if not dry_run:

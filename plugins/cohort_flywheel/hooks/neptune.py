@@ -20,6 +20,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
 
 if TYPE_CHECKING:
     from gremlin_python.driver.client import Client
@@ -43,6 +44,10 @@ RETRYABLE_CODES = frozenset(
 RETRYABLE_STATUSES = frozenset({429, 598})
 
 _FRAMES_AHEAD = 4
+#: OpenSSL: the certificate is of another name, or of another IP address.
+_OTHER_NAME = (62, 64)
+#: How OpenSSL names an answer without TLS.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 
 
 class GraphUnavailableError(AirflowException):
@@ -50,52 +55,25 @@ class GraphUnavailableError(AirflowException):
 
 
 class NeptuneGremlinHook(BaseHook):
-    """Runs traversals, as bytecode, over one connection that is made anew, and signed anew, for each.
+    """Runs traversals, as bytecode, over one connection that is opened and signed for each.
 
-    The Airflow connection: host; port (8182); schema `wss` or `ws`; extra:
-    `iam` (true: sign with SigV4 for neptune-db by `aws_conn_id`; false), `region_name`,
-    `evaluation_timeout_ms` (a request's time limit; none: the cluster's own, which it may not exceed),
-    `read_timeout_seconds` (the longest silence of the server, 180), `batch_size` (results a frame, 2,048),
-    `serializer` (of the answers: `graphson-3.0`; `graphbinary-1.0` gives the same rows at four times the cost).
-
-    :param neptune_conn_id: the Airflow connection of the graph.
-    :param aws_conn_id: the Airflow connection whose credentials sign, where `iam` is true.
+    :param neptune_conn_id: the Airflow connection of the graph; `neptune_connection` has its fields and its extra.
+    :param aws_conn_id: the Airflow connection whose credentials sign, where the extra has `iam`.
     """
 
     conn_name_attr = "neptune_conn_id"
-    default_conn_name = "neptune_default"
+    default_conn_name = DEFAULT_CONN_NAME
     conn_type = "gremlin"
     hook_name = "Amazon Neptune (Gremlin)"
 
     def __init__(self, neptune_conn_id: str = default_conn_name, aws_conn_id: str | None = "aws_default") -> None:
         super().__init__()
         self.neptune_conn_id, self.aws_conn_id = neptune_conn_id, aws_conn_id
-        connection = self.get_connection(neptune_conn_id)
-        if not connection.host:
-            raise FlywheelError(
-                f"the Airflow connection {neptune_conn_id} has no host: set it to the cluster's endpoint"
-            )
-        self.url = f"{connection.schema or 'wss'}://{connection.host}:{connection.port or 8182}/gremlin"
-        extra = connection.extra_dejson
-        # a connection given as a URI has text in its extra
-        self.iam = str(extra.get("iam", False)).lower() in ("true", "1")
-        self.region_name = extra.get("region_name")
-        self.serializer = extra.get("serializer", "graphson-3.0")
-        if self.serializer not in SERIALIZERS:
-            raise FlywheelError(
-                f"the extra of the Airflow connection {neptune_conn_id} names a serializer that is not known: write"
-                f" {' or '.join(SERIALIZERS)}, or leave it out"
-            )
-        try:
-            self.read_timeout = float(extra.get("read_timeout_seconds", 180))
-            self.request_options: dict[str, int] = {"batchSize": int(extra.get("batch_size", 2048))}
-            if "evaluation_timeout_ms" in extra:
-                self.request_options["evaluationTimeout"] = int(extra["evaluation_timeout_ms"])
-        except (TypeError, ValueError):
-            raise FlywheelError(
-                f"the extra of the Airflow connection {neptune_conn_id} has a word where a number belongs: correct"
-                " read_timeout_seconds, batch_size or evaluation_timeout_ms"
-            ) from None
+        endpoint, self.extra = read_neptune_connection(neptune_conn_id)
+        self.url, self.has_tls = endpoint.url, endpoint.scheme == "wss"
+        self.request_options = {"batchSize": self.extra.batch_size}
+        if self.extra.evaluation_timeout_ms is not None:
+            self.request_options["evaluationTimeout"] = self.extra.evaluation_timeout_ms
 
     @contextmanager
     def client(self) -> Iterator[tuple[Client, threading.Semaphore]]:
@@ -120,7 +98,10 @@ class NeptuneGremlinHook(BaseHook):
                 return super().read()
 
         def transport() -> AiohttpTransport:
-            opened.append(Bounded(read_timeout=self.read_timeout, write_timeout=self.read_timeout))
+            seconds = self.extra.read_timeout_seconds
+            # what else it is given goes to aiohttp's ws_connect
+            tls = {"server_hostname": self.extra.server_hostname} if self.extra.server_hostname else {}
+            opened.append(Bounded(read_timeout=seconds, write_timeout=seconds, **tls))
             return opened[-1]
 
         client = Client(
@@ -129,7 +110,7 @@ class NeptuneGremlinHook(BaseHook):
             pool_size=1,
             headers=self._signed_headers(),
             transport_factory=transport,
-            message_serializer=SERIALIZERS[self.serializer](),
+            message_serializer=SERIALIZERS[self.extra.serializer](),
         )
         try:
             yield client, frames
@@ -144,15 +125,30 @@ class NeptuneGremlinHook(BaseHook):
                     self.log.debug("closing the connection: %s", type(error).__name__)
 
     def _signed_headers(self) -> dict[str, str] | None:
-        if not self.iam:
+        if not self.extra.iam:
             return None
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
 
-        session = AwsBaseHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name).get_session()
-        request = AWSRequest("GET", self.url.replace("ws", "http", 1))
-        SigV4Auth(session.get_credentials(), "neptune-db", self.region_name or session.region_name).add_auth(request)
+        session = AwsBaseHook(aws_conn_id=self.aws_conn_id, region_name=self.extra.region_name).get_session()
+        region, credentials = self.extra.region_name or session.region_name, session.get_credentials()
+        if not region:
+            raise FlywheelError(
+                f"no region to sign for: write region_name into the extra of the connection {self.neptune_conn_id}, or"
+                f" of {self.aws_conn_id}"
+            )
+        if not credentials:
+            raise GraphUnavailableError(
+                f"no credentials to sign with: the connection {self.aws_conn_id} has none, or the worker's role cannot"
+                " be asked for them."
+            )
+        # Neptune makes the signature again from the Host header that it receives
+        request = AWSRequest("GET", self.url.replace("ws", "http", 1), headers={"Host": self._signed_host()})
+        SigV4Auth(credentials, "neptune-db", region).add_auth(request)
         return dict(request.headers.items())
+
+    def _signed_host(self) -> str:
+        return self.extra.signed_host or self.url.split("/")[2].removesuffix(":443" if self.has_tls else ":80")
 
     def retrying(self) -> Retrying:
         """Attempts of a read that begins again from the start, with backoff and jitter, four at most."""
@@ -187,24 +183,21 @@ class NeptuneGremlinHook(BaseHook):
                     frames.release()
                     yield batch
                 results.done.result()
+        except FlywheelError:  # which is a ValueError
+            raise
         except GremlinServerError as error:
             raise self._explained(error) from None
         except TimeoutError:  # asyncio's is the same class
             raise GraphUnavailableError(
-                f"the graph at {self.url} was silent for {self.read_timeout:g} s: look at its load, or raise"
-                f" read_timeout_seconds of the connection {self.neptune_conn_id}."
+                f"the graph at {self.url} was silent for {self.extra.read_timeout_seconds:g} s: look at its load, or"
+                f" raise read_timeout_seconds of the connection {self.neptune_conn_id}."
             ) from None
         except (ClientError, OSError, RuntimeError) as error:
             # RuntimeError: how gremlinpython reports a socket that the server closed
-            if getattr(error, "status", None) in (401, 403):
-                raise self._refused() from None
-            raise GraphUnavailableError(
-                f"the graph at {self.url} cannot be reached, or closed the connection ({type(error).__name__}):"
-                " look whether it runs, and whether its security group admits this worker on that port."
-            ) from None
+            raise self._unreachable(error) from None
         except ValueError:  # its text may quote the answer
             raise FlywheelError(
-                f"the graph at {self.url} gave an answer that is no {self.serializer}: write"
+                f"the graph at {self.url} gave an answer that is no {self.extra.serializer}: write"
                 f" {' or '.join(SERIALIZERS)} as `serializer` into the extra of the connection {self.neptune_conn_id}"
             ) from None
         except Exception as error:
@@ -212,13 +205,54 @@ class NeptuneGremlinHook(BaseHook):
                 raise self._refused() from None
             raise
 
-    def _refused(self) -> FlywheelError:
-        hint = (
-            "grant the role neptune-db:connect and ReadDataViaQuery on the cluster, and check region_name"
-            if self.iam
-            else 'set "iam": true in the extra of the connection, if the cluster has IAM authentication switched on'
+    def _unreachable(self, error: Exception) -> Exception:
+        """Turn a connection that was not made, or that broke, into a sentence about its cause."""
+        from aiohttp import ClientConnectorCertificateError, ClientConnectorSSLError, WSServerHandshakeError
+
+        conn = self.neptune_conn_id
+        if isinstance(error, ClientConnectorCertificateError):
+            why = getattr(error.certificate_error, "verify_message", "") or type(error.certificate_error).__name__
+            return FlywheelError(
+                f"the certificate of the graph at {self.url} is refused ({why.rstrip('.')}): "
+                + (
+                    "if the host is a tunnel or a load balancer, write the name in the certificate as server_hostname"
+                    f" into the extra of the connection {conn}"
+                    if getattr(error.certificate_error, "verify_code", None) in _OTHER_NAME
+                    else "have the workers trust its authority (SSL_CERT_FILE), or correct the host"
+                )
+            )
+        if isinstance(error, ClientConnectorSSLError) and getattr(error.os_error, "reason", "") in _NOT_TLS:
+            return FlywheelError(
+                f"the server at {self.url} answers without TLS: correct the port of the connection {conn}, or write ws"
+                " as its schema if it is a Gremlin Server without TLS"
+            )
+        status = error.status if isinstance(error, WSServerHandshakeError) else None
+        if status in (401, 403):
+            return self._refused()
+        if status is not None and status < 500 and status not in (408, 429):
+            return FlywheelError(
+                f"the server at {self.url} does not open a WebSocket (HTTP status {status}): look whether host, port"
+                f" and schema of the connection {conn} are those of the graph"
+            )
+        what = type(error).__name__ if status is None else f"HTTP status {status}"
+        return GraphUnavailableError(
+            f"the graph at {self.url} cannot be reached, or closed the connection ({what}): look whether it runs,"
+            " whether its security group admits this worker on that port"
+            + (", and whether it speaks TLS, as Neptune does (schema wss)." if not self.has_tls else ".")
         )
-        return FlywheelError(f"the graph at {self.url} refuses the signature of {self.neptune_conn_id}: {hint}")
+
+    def _refused(self) -> FlywheelError:
+        if not self.extra.iam:
+            return FlywheelError(
+                f"the graph at {self.url} refuses the connection {self.neptune_conn_id}, which does not sign: set"
+                ' "iam": true in its extra, if the cluster has IAM authentication switched on'
+            )
+        return FlywheelError(
+            f"the graph at {self.url} refuses the signature of {self.neptune_conn_id}, made for the host"
+            f" {self._signed_host()}: if that is a tunnel or a load balancer, write the cluster's endpoint with its"
+            " port as signed_host into the extra; else grant the role neptune-db:connect and ReadDataViaQuery on the"
+            " cluster, and check region_name"
+        )
 
     def _explained(self, error: Any) -> Exception:
         """Turn the server's error into ours. Its text stays out: it may quote the data."""

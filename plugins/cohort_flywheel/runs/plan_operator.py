@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseOperator
 from botocore.exceptions import ClientError
+from pydantic import BaseModel
 
 from cohort_flywheel.campaign.email_template import read_template
 from cohort_flywheel.campaign.settings import NONE, choose_campaign, why_none, with_mail
@@ -19,9 +20,10 @@ from cohort_flywheel.common.failures import outside
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.registry import Registry, read_registry
-from cohort_flywheel.config.variables import PREFIX, SETTINGS, read_settings
+from cohort_flywheel.config.variables import PREFIX, DeploymentSettings, read_settings
 from cohort_flywheel.destinations import destination, has_campaigns
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
 from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.runs.as_of import RunDates, as_of
 from cohort_flywheel.runs.lock_store import word
@@ -46,6 +48,7 @@ class CohortPlanOperator(BaseOperator):
     :param schedule: the DAG's cron, in UTC.
     :param destination: a module of `cohort_flywheel.destinations`.
     :param templates: the folder of the mails' templates; left out, `email` beside the registry.
+    :param neptune_conn_id: the Airflow connection of the graph, which is read but not used.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     :param clock: gives the time, with its zone.
     """
@@ -59,6 +62,7 @@ class CohortPlanOperator(BaseOperator):
         schedule: str,
         destination: str,
         templates: Path | None = None,
+        neptune_conn_id: str = DEFAULT_CONN_NAME,
         aws_conn_id: str | None = "aws_default",
         clock: Clock = utc_now,
         **kwargs: Any,
@@ -66,7 +70,7 @@ class CohortPlanOperator(BaseOperator):
         super().__init__(multiple_outputs=True, **kwargs)
         self.registry, self.schedule, self.destination = registry, schedule, destination
         self.templates = templates or registry.parent / "email"
-        self.aws_conn_id, self.clock = aws_conn_id, clock
+        self.neptune_conn_id, self.aws_conn_id, self.clock = neptune_conn_id, aws_conn_id, clock
 
     def execute(self, context: Context) -> dict[str, Any]:
         with outside("Correct it and clear this task, or start a new run: this task only reads."):
@@ -82,12 +86,9 @@ class CohortPlanOperator(BaseOperator):
             moment = self._as_of(context)
             campaign = self._campaign(registry, cohort, context, moment)
             mails = campaign["mode"] != "none"
-            settings = read_settings(
-                (
-                    *SETTINGS,
-                    *(where.SETTINGS if hands_over else ()),
-                    *(where.CAMPAIGN_SETTINGS if mails else ()),
-                )
+            models = [where.SETTINGS] * hands_over + [where.CAMPAIGN_SETTINGS] * mails
+            settings = read_all_settings(
+                [DeploymentSettings, *models], self.neptune_conn_id if self._may_read_graph(params, moment) else None
             )
             plan = make_plan(
                 cohort,
@@ -156,6 +157,12 @@ class CohortPlanOperator(BaseOperator):
                 " opted out, or write `opt_outs: none` into the registry if there is nobody"
             )
 
+    def _may_read_graph(self, params: Mapping[str, Any], moment: datetime) -> bool:
+        """Whether this run may come to read the graph: a day in the past is read from its snapshot."""
+        if params.get("extract_uri") or params["source"] == "snapshot":
+            return False
+        return params["source"] == "live" or moment >= last_instant(self.schedule, self.clock())
+
     def _check_dropped(self, uri: str | None, cohort: Cohort, export_bucket: str) -> str | None:
         """Read a dropped extract to its end; return the digest of its bytes."""
         if not uri:
@@ -198,6 +205,24 @@ class CohortPlanOperator(BaseOperator):
             raise FlywheelError(
                 f"table {table} must have playerId as its partition key and no sort key: correct {PREFIX}contacts_table"
             )
+
+
+def read_all_settings(models: Iterable[type[BaseModel]], neptune_conn_id: str | None) -> dict[str, Any]:
+    """Return the settings of the models; raise FlywheelError that names all that is wrong, in the connection too."""
+    settings: dict[str, Any] = {}
+    wrong: list[str] = []
+    try:
+        settings = read_settings(*models)
+    except FlywheelError as error:
+        wrong.append(str(error))
+    if neptune_conn_id:
+        try:
+            read_neptune_connection(neptune_conn_id)
+        except FlywheelError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise FlywheelError(". ".join(wrong))
+    return settings
 
 
 @contextmanager

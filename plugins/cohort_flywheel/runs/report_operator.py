@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 from cohort_flywheel.campaign.launch_store import REACHED, believed
 from cohort_flywheel.common.failures import outside
 from cohort_flywheel.config.registry import Notify
-from cohort_flywheel.config.variables import read_settings
+from cohort_flywheel.config.variables import StateSettings, read_settings
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import word
@@ -122,7 +122,7 @@ def write_report(
     if plan:
         bucket, folder = plan["state_bucket"], plan["report_folder"]
     else:  # the plan refused the run, so there is no name to file it under but the run's own
-        bucket, folder = read_settings(["state_bucket"])["state_bucket"], report_folder(dag_run.dag_id)
+        bucket, folder = read_settings(StateSettings)["state_bucket"], report_folder(dag_run.dag_id)
     key = folder + report_file_name(dag_run.dag_id, dag_run.run_id)
     body = json.dumps(report, indent=2, sort_keys=True)
     s3.load_string(body, key, bucket, replace=True)

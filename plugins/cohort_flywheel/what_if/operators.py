@@ -16,7 +16,7 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.registry import read_registry
-from cohort_flywheel.config.variables import read_settings
+from cohort_flywheel.config.variables import StateSettings, read_settings
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.schedule import last_instant
@@ -63,7 +63,7 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
             newest = last_instant(self.schedule, context["dag_run"].run_after)
             first, last = what_if.period(params, newest)
             scheduled = what_if.instants(self.schedule, first, last, newest)
-            s3, bucket = S3Hook(aws_conn_id=self.aws_conn_id), read_settings(["state_bucket"])["state_bucket"]
+            s3, bucket = S3Hook(aws_conn_id=self.aws_conn_id), read_settings(StateSettings)["state_bucket"]
             state = State(s3, bucket)
             kept = {as_of for as_of in state.snapshot_days(cohort.name) if first <= as_of.date() <= last}
             as_ofs = sorted(kept.union(scheduled))

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from gremlin_python.driver.aiohttp.transport import AiohttpTransport
 from gremlin_python.process.graph_traversal import GraphTraversalSource
 from gremlin_python.process.traversal import TraversalStrategies
@@ -49,7 +57,7 @@ def graphbinary_error(request_id: bytes, status: int, text: str) -> bytes:
 
 
 @contextmanager
-def a_server(handler: Callable[[web.Request], Any]) -> Iterator[int]:
+def a_server(handler: Callable[[web.Request], Any], tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """A WebSocket server on a free port of loopback, in a thread of its own."""
     loop, ready = asyncio.new_event_loop(), threading.Event()
     with socket.socket() as listening:
@@ -61,7 +69,7 @@ def a_server(handler: Callable[[web.Request], Any]) -> Iterator[int]:
             app.router.add_get("/gremlin", handler)
             runner = web.AppRunner(app, shutdown_timeout=0.5)
             await runner.setup()
-            await web.SockSite(runner, listening).start()
+            await web.SockSite(runner, listening, ssl_context=tls).start()
             ready.set()
 
         thread = threading.Thread(target=lambda: (loop.run_until_complete(start()), loop.run_forever()), daemon=True)
@@ -212,42 +220,216 @@ def test_a_silent_graph_is_not_waited_for_without_end(monkeypatch: pytest.Monkey
             list(hook.stream(g().V()))
 
 
-@pytest.mark.parametrize("iam", [True, False])
-def test_signs_for_neptune_and_says_when_the_signature_is_refused(iam: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server makes the signature again from what it was sent, as Neptune does; each connection has its own."""
-    signatures: list[str] = []
+def verifying(hosts: list[str]) -> Callable[[web.Request], Any]:
+    """Signs again what it was sent, as Neptune does, and answers 403 to any other signature; notes the Host headers."""
 
-    async def checking(request: web.Request) -> Any:
-        sent = request.headers.get("Authorization", "")
-        again = AWSRequest("GET", f"http://{request.headers['Host']}/gremlin")
+    async def handler(request: web.Request) -> Any:
+        sent, host = request.headers.get("Authorization", ""), request.headers["Host"]
+        again = AWSRequest("GET", f"http://{host}/gremlin")
         again.context["timestamp"] = request.headers.get("X-Amz-Date", "")
         signer = SigV4Auth(KEYS, "neptune-db", "eu-west-1")
         again.headers["X-Amz-Date"] = again.context["timestamp"]
         expected = signer.signature(signer.string_to_sign(again, signer.canonical_request(again)), again)
-        signatures.append(sent)
-        if not sent.endswith(f"Signature={expected}"):
+        hosts.append(host)
+        if not sent.endswith(f"Signature={expected}") or "/eu-west-1/neptune-db/aws4_request" not in sent:
             return web.Response(status=403)
         return await answering(500, neptune_error("ThrottlingException"))(request)
 
+    return handler
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     aws = {"conn_type": "aws", "login": KEYS.access_key, "password": KEYS.secret_key}
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(aws))
-    with a_server(checking) as port:
-        hook = connect(monkeypatch, port, iam=iam, region_name="eu-west-1")
-        if iam:
-            for _ in range(2):
-                with pytest.raises(GraphUnavailableError, match="ThrottlingException"):
-                    list(hook.stream(g().V()))
-            assert len(signatures) == 2
-            assert "/eu-west-1/neptune-db/aws4_request" in signatures[0]
-        else:
-            with pytest.raises(FlywheelError, match='refuses the signature.*"iam": true'):
+
+
+def test_signs_each_connection_for_neptune(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts: list[str] = []
+    with a_server(verifying(hosts)) as port:
+        hook = connect(monkeypatch, port, iam=True, region_name="eu-west-1")
+        for _ in range(2):
+            with pytest.raises(GraphUnavailableError, match="ThrottlingException"):
                 list(hook.stream(g().V()))
+    assert hosts == [f"127.0.0.1:{port}"] * 2
 
 
-def test_a_connection_without_a_host_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_NEPTUNE_DEFAULT", json.dumps({"conn_type": "gremlin"}))
-    with pytest.raises(FlywheelError, match="neptune_default has no host"):
-        NeptuneGremlinHook()
+def test_without_iam_nothing_is_signed_and_a_403_says_so(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_server(verifying([])) as port:
+        hook = connect(monkeypatch, port, region_name="eu-west-1")
+        with pytest.raises(FlywheelError, match='refuses the connection neptune_default, .*"iam": true'):
+            list(hook.stream(g().V()))
+
+
+@pytest.mark.parametrize(
+    ("aws", "kind", "sentence"),
+    [
+        (
+            {"login": KEYS.access_key, "password": KEYS.secret_key},
+            FlywheelError,
+            "no region to sign for: write region_name into the extra of the connection neptune_default, or of aws_def",
+        ),
+        (
+            {"extra": {"region_name": "eu-west-1"}},
+            GraphUnavailableError,
+            "no credentials to sign with: the connection aws_default has none",
+        ),
+    ],
+)
+def test_what_a_signature_needs_is_named(
+    aws: Any, kind: type[Exception], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", **aws}))
+    with pytest.raises(kind, match=sentence):
+        list(connect(monkeypatch, 1, iam=True).stream(g().V()))
+
+
+# --- through a tunnel or a load balancer: the host is not the cluster's endpoint
+
+CLUSTER = "cohorts.cluster-ro-c1a2b3.eu-west-1.neptune.amazonaws.com"
+
+
+def certificate(path: Path, host: str) -> Path:
+    """Writes a self-signed certificate of a host, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"test of {host[:50]}")]), datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
+    path.write_bytes(made.public_bytes(pem) + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password))
+    return path
+
+
+def tls(path: Path, names: list[str | None]) -> ssl.SSLContext:
+    """A server's TLS; notes the name that each client asks for."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(path)
+    server.sni_callback = lambda _socket, name, _context: names.append(name)
+    return server
+
+
+@pytest.fixture(scope="module")
+def trusted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of CLUSTER alone, which this process trusts."""
+    path = certificate(tmp_path_factory.mktemp("tls") / "trusted.pem", CLUSTER)
+    # aiohttp makes its context once, as it is imported; for a worker SSL_CERT_FILE does the same
+    aiohttp.connector._SSL_CONTEXT_VERIFIED.load_verify_locations(path)
+    return path
+
+
+def tunnelled(monkeypatch: pytest.MonkeyPatch, port: int, **extra: Any) -> NeptuneGremlinHook:
+    connection = {"conn_type": "gremlin", "host": "localhost", "port": port, "schema": "wss"}
+    iam = {"iam": True, "region_name": "eu-west-1"}
+    monkeypatch.setenv("AIRFLOW_CONN_NEPTUNE_DEFAULT", json.dumps(connection | {"extra": iam | extra}))
+    return NeptuneGremlinHook()
+
+
+def test_signed_host_and_server_hostname_are_those_of_the_cluster(
+    trusted: Path, keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str | None] = []
+    hosts: list[str] = []
+    with a_server(verifying(hosts), tls(trusted, names)) as port:
+        hook = tunnelled(monkeypatch, port, signed_host=f"{CLUSTER}:8182", server_hostname=CLUSTER)
+        with pytest.raises(GraphUnavailableError, match="ThrottlingException"):  # so the signature was accepted
+            list(hook.stream(g().V()))
+    assert (hosts, names) == ([f"{CLUSTER}:8182"], [CLUSTER])
+
+
+def test_a_certificate_of_another_name_asks_for_server_hostname(
+    trusted: Path, keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts: list[str] = []
+    with a_server(verifying(hosts), tls(trusted, [])) as port:
+        hook = tunnelled(monkeypatch, port, signed_host=f"{CLUSTER}:8182")
+        with pytest.raises(FlywheelError, match="certificate .* is refused .*localhost.* as server_hostname into the"):
+            list(hook.stream(g().V()))
+    assert hosts == []
+
+
+def test_a_403_names_the_host_that_was_signed(trusted: Path, keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The far end of a tunnel knows the cluster's endpoint alone."""
+    hosts: list[str] = []
+
+    async def forbidden(request: web.Request) -> web.Response:
+        hosts.append(request.headers["Host"])
+        return web.Response(status=403)
+
+    with a_server(forbidden, tls(trusted, [])) as port:
+        for extra, signed in (({}, f"localhost:{port}"), ({"signed_host": f"{CLUSTER}:8183"}, f"{CLUSTER}:8183")):
+            hook = tunnelled(monkeypatch, port, server_hostname=CLUSTER, **extra)
+            with pytest.raises(FlywheelError, match=f"made for the host {signed}: if that is a tunnel or a load"):
+                list(hook.stream(g().V()))
+            assert hosts.pop() == signed
+
+
+@pytest.mark.parametrize(
+    ("schema", "port", "host"),
+    [("wss", 443, CLUSTER), ("wss", 8182, f"{CLUSTER}:8182"), ("ws", 80, CLUSTER), ("ws", 443, f"{CLUSTER}:443")],
+)
+def test_the_signed_host_has_its_port_unless_it_is_the_schemes(
+    schema: str, port: int, host: str, keys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = {"conn_type": "gremlin", "host": CLUSTER, "port": port, "schema": schema}
+    extra = {"iam": True, "region_name": "eu-west-1"}
+    monkeypatch.setenv("AIRFLOW_CONN_NEPTUNE_DEFAULT", json.dumps(connection | {"extra": extra}))
+    headers = NeptuneGremlinHook()._signed_headers()
+    assert headers is not None
+    assert (headers["Host"], "SignedHeaders=host;x-amz-date" in headers["Authorization"]) == (host, True)
+
+
+# --- a server that is not the graph
+
+
+def test_a_certificate_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_server(verifying([]), tls(certificate(tmp_path / "other.pem", "localhost"), [])) as port:
+        hook = tunnelled(monkeypatch, port, iam=False)
+        with pytest.raises(FlywheelError, match=r"certificate .* is refused \(self-signed.*\(SSL_CERT_FILE\)"):
+            list(hook.stream(g().V()))
+
+
+def test_a_server_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        a_server(verifying([])) as port,
+        pytest.raises(FlywheelError, match="answers without TLS: correct the port .* write ws as its schema"),
+    ):
+        list(tunnelled(monkeypatch, port, iam=False).stream(g().V()))
+
+
+def test_a_server_with_tls_met_without_it(trusted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        a_server(verifying([]), tls(trusted, [])) as port,
+        pytest.raises(GraphUnavailableError, match="and whether it speaks TLS, as Neptune does"),
+    ):
+        list(connect(monkeypatch, port).stream(g().V()))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "sentence"),
+    [
+        (200, FlywheelError, "does not open a WebSocket .HTTP status 200.: look whether host, port"),
+        (404, FlywheelError, "does not open a WebSocket .HTTP status 404."),
+        (429, GraphUnavailableError, "cannot be reached, .* .HTTP status 429."),
+        (502, GraphUnavailableError, "cannot be reached, .* .HTTP status 502."),
+    ],
+)
+def test_a_server_that_opens_no_websocket(
+    status: int, kind: type[Exception], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def other(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    with a_server(other) as port, pytest.raises(kind, match=sentence):
+        list(connect(monkeypatch, port).stream(g().V()))
 
 
 def test_works_inside_a_running_event_loop(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,15 +460,3 @@ def test_the_graph_is_not_read_faster_than_it_is_taken(servers: Any, monkeypatch
         assert len(read) <= taken + 8 + 1
     batches.close()
     assert len(read) < 40 < 500
-
-
-def test_a_word_where_a_number_belongs_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FlywheelError, match="neptune_default has a word where a number belongs"):
-        connect(monkeypatch, 1, batch_size="many")
-
-
-@pytest.mark.parametrize(
-    ("said", "meant"), [("false", False), ("true", True), (True, True), ("True", True), (None, False)]
-)
-def test_iam_as_a_connection_s_uri_says_it(said: Any, meant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert connect(monkeypatch, 1, iam=said).iam is meant

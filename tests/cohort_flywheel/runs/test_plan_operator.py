@@ -196,7 +196,6 @@ def test_a_cohort_that_is_written_wrongly_fails_with_its_line(airflow_env: Any, 
         ("CONTACTS_TABLE", "no_such_table", "table no_such_table is not there"),
         ("PINPOINT_APPLICATION_ID", "0" * 32, "cannot be used (NotFoundException)"),
         ("PINPOINT_IMPORT_ROLE_ARN", "arn:aws:iam::123456789012:role/Nobody", "role/Nobody cannot be used"),
-        ("PINPOINT_IMPORT_ROLE_ARN", "PinpointSegmentImport", "write arn:aws:iam::<account>:role/<name>"),
     ],
 )
 def test_what_is_not_there(
@@ -204,6 +203,79 @@ def test_what_is_not_there(
 ) -> None:
     monkeypatch.setenv(f"AIRFLOW_VAR_COHORT_FLYWHEEL_{variable}", value)
     assert sentence in refused(context())
+
+
+@pytest.fixture
+def no_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test in which a call of AWS fails."""
+
+    def called(*_: Any, **__: Any) -> Any:
+        raise AssertionError("AWS was called")
+
+    monkeypatch.setattr("botocore.client.BaseClient._make_api_call", called)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("EXPORT_BUCKET", "s3://cohorts", "'s3://cohorts': write the name of the bucket alone, without s3://"),
+        ("IMPORT_BUCKET", "cohorts/", "'cohorts/': write the name of the bucket alone"),
+        ("STATE_BUCKET", "cohorts\n", r"'cohorts\n': write the name of the bucket alone"),
+        (
+            "CONTACTS_TABLE",
+            "arn:aws:dynamodb:eu-west-1:123456789012:table/userdata",
+            "write the name of the table alone",
+        ),
+        ("PINPOINT_APPLICATION_ID", "CohortModelerPinpoint", "write the id of the Pinpoint project alone"),
+        ("PINPOINT_IMPORT_ROLE_ARN", "PinpointSegmentImport", "write arn:aws:iam::<account>:role/<name>"),
+    ],
+)
+def test_a_setting_of_a_wrong_form_is_refused_before_anything_is_called(
+    variable: str, value: str, sentence: str, airflow_env: Any, context: Any, no_calls: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(f"AIRFLOW_VAR_COHORT_FLYWHEEL_{variable}", value)
+    text = refused(context())
+    assert text.startswith(f"cohort_flywheel_{variable.lower()} is ")
+    assert sentence in text
+
+
+def test_all_wrong_settings_are_named_at_once(
+    airflow_env: Any, context: Any, no_calls: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_EXPORT_BUCKET", "s3://cohorts")
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_CONTACTS_TABLE", "user data")
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_PINPOINT_APPLICATION_ID", "x")
+    monkeypatch.delenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET")
+    monkeypatch.setenv("AIRFLOW_CONN_NEPTUNE_DEFAULT", "gremlin://ws://graph:8182/gremlin?batch_size=0")
+    text = refused(context())
+    for name in ("export_bucket is", "contacts_table is", "pinpoint_application_id is", "set: cohort_flywheel_state"):
+        assert name in text
+    assert "the Airflow connection neptune_default has wrong fields: host is 'ws://graph': write" in text
+    assert "batch_size is '0': write" in text
+
+
+@pytest.mark.parametrize("params", [{}, {"source": "live"}, {"dry_run": True}, {"extract_only": True}])
+def test_the_connection_of_the_graph_is_checked_by_a_run_that_may_read_it(
+    params: dict[str, Any], airflow_env: Any, context: Any, no_calls: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_NEPTUNE_DEFAULT", "gremlin://graph:8182/http")
+    assert "neptune_default has wrong fields: schema is 'http': write wss or ws" in refused(context(params))
+    monkeypatch.delenv("AIRFLOW_CONN_NEPTUNE_DEFAULT")
+    assert "there is no Airflow connection neptune_default" in refused(context(params))
+
+
+def test_a_run_that_cannot_read_the_graph_needs_no_connection(
+    airflow_env: Any, context: Any, kept: Any, fresh_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", fresh_config.state_bucket)
+    monkeypatch.delenv("AIRFLOW_CONN_NEPTUNE_DEFAULT")
+    for day in (NEWEST, NEWEST - timedelta(days=1)):
+        kept(day, {"ann": 3}, final=True)
+    assert plan().execute(context({"source": "snapshot"}))["as_of"] == NEWEST.isoformat()
+    older = {"run_type": "scheduled", "logical_date": NEWEST - timedelta(days=2)}
+    made = plan().execute(context(**older, data_interval_end=NEWEST - timedelta(days=1)))
+    assert made["as_of"] == (NEWEST - timedelta(days=1)).isoformat()
 
 
 def test_a_missing_setting_is_named_with_all_its_places(

@@ -6,13 +6,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from airflow.sdk import BaseOperator, chain
 from botocore.exceptions import ClientError
+from pydantic import BaseModel
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.setting_types import DomainName, Uuid, WebAddress, whole_number
 from cohort_flywheel.destinations.customer_profiles.campaign import operators as connect_campaign
 from cohort_flywheel.destinations.customer_profiles.campaign.message_template import message_template
 from cohort_flywheel.destinations.customer_profiles.campaign.operators import (
@@ -37,23 +39,33 @@ if TYPE_CHECKING:
 LAYOUT = "customer_profiles"
 #: So a first run needs a do-not-contact list, or the word that there is nobody to put on it.
 NEVER_KNEW_OPT_OUTS = True
-#: A profile expires so many days after the last upload that had it, as a member or as one who went out: long enough
-#: for a pipeline that stands still over a holiday, and no player's data stays for ever.
-SETTINGS = ("customer_profiles_domain", "customer_profiles_data_expiry_days=90")
-CAMPAIGN_SETTINGS = connect_campaign.SETTINGS
 
-#: Of DataExpiry [Customer Profiles: CreateUploadJob].
-_MIN_DAYS, _MAX_DAYS = 1, 1098
+
+class CustomerProfilesSettings(BaseModel):
+    """The domain, and the days after which a profile expires that no upload renews [CreateUploadJob: DataExpiry].
+
+    90 days are longer than a pipeline stops for a holiday, and no player's data is kept for ever.
+    """
+
+    customer_profiles_domain: DomainName
+    customer_profiles_data_expiry_days: Annotated[
+        int, whole_number(1, 1098, "the days after which a profile expires that no upload renews,")
+    ] = 90
+
+
+class ConnectCampaignSettings(BaseModel):
+    """The Connect instance, its knowledge base of message templates, and the page on which a player unsubscribes."""
+
+    connect_instance_id: Uuid
+    qconnect_knowledge_base_id: Uuid
+    unsubscribe_url: WebAddress
+
+
+SETTINGS, CAMPAIGN_SETTINGS = CustomerProfilesSettings, ConnectCampaignSettings
 
 
 def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> None:
-    """Raise FlywheelError unless the domain is there, its upload jobs can be listed, and the expiry is one."""
-    days = settings["customer_profiles_data_expiry_days"]
-    if not (days.isascii() and days.isdigit() and _MIN_DAYS <= int(days) <= _MAX_DAYS):
-        raise FlywheelError(
-            f"cohort_flywheel_customer_profiles_data_expiry_days is {days!r}: write the days after which a profile"
-            f" expires that no upload renews, from {_MIN_DAYS} to {_MAX_DAYS}"
-        )
+    """Raise FlywheelError unless the domain is there, and its upload jobs can be listed."""
     domain, hook = settings["customer_profiles_domain"], CustomerProfilesHook(aws_conn_id=aws_conn_id)
     with _granted("profile:GetDomain", domain):
         hook.conn.get_domain(DomainName=domain)

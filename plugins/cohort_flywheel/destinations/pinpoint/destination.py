@@ -12,7 +12,9 @@ from airflow.sdk.exceptions import AirflowException
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as EndpointUnreachable
+from pydantic import BaseModel
 
+from cohort_flywheel.config.setting_types import PinpointApplicationId, RoleArn
 from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
 from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
 from cohort_flywheel.destinations.pinpoint.operators import (
@@ -31,7 +33,21 @@ if TYPE_CHECKING:
 LAYOUT = "pinpoint"
 #: It has them itself: who opted out of an endpoint stays so.
 NEVER_KNEW_OPT_OUTS = False
-SETTINGS = ("pinpoint_application_id", "pinpoint_import_role_arn")
+
+
+class PinpointApplicationSettings(BaseModel):
+    """What it takes to find what is in the project."""
+
+    pinpoint_application_id: PinpointApplicationId
+
+
+class PinpointSettings(PinpointApplicationSettings):
+    """What an import takes."""
+
+    pinpoint_import_role_arn: RoleArn
+
+
+SETTINGS = PinpointSettings
 
 _NOT_THERE_OR_REFUSED = ("NotFoundException", "NoSuchEntity", "ForbiddenException", "AccessDenied", "GoneException")
 
@@ -51,11 +67,6 @@ def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> Non
             " the execution role mobiletargeting:GetApp on it; Pinpoint's segments ended on 2026-10-30, so an app"
             " of a live account may be gone for good"
         ) from None
-    account_and_name = role_arn.split(":role/")
-    if len(account_and_name) != 2:
-        raise FlywheelError(
-            f"cohort_flywheel_pinpoint_import_role_arn is {role_arn!r}: write arn:aws:iam::<account>:role/<name>"
-        )
     # IAM has no endpoint in most VPCs: one short try, and where it cannot be reached Pinpoint's create call judges
     iam = AwsBaseHook(
         aws_conn_id=aws_conn_id,
@@ -63,7 +74,7 @@ def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> Non
         config=Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1}),
     ).conn
     try:
-        iam.get_role(RoleName=account_and_name[1].rsplit("/", 1)[-1])
+        iam.get_role(RoleName=role_arn.rpartition("/")[2])
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code not in _NOT_THERE_OR_REFUSED:
@@ -101,7 +112,7 @@ class Leavings:
     An endpoint that has opted out never goes: the next import of the player would make it anew, opted in.
     """
 
-    SETTINGS = ("pinpoint_application_id",)
+    SETTINGS = PinpointApplicationSettings
     COLUMN = "Id"
 
     def __init__(self, settings: Mapping[str, str], aws_conn_id: str | None) -> None:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, chain
 from botocore.exceptions import ClientError
+from pydantic import BaseModel
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.setting_types import SesName
 from cohort_flywheel.destinations.ses.campaign.operators import (
     SesLaunchCampaignOperator,
     SesPrepareCampaignOperator,
@@ -41,9 +43,20 @@ if TYPE_CHECKING:
 LAYOUT = "ses"
 #: So a first run needs a do-not-contact list, or the word that there is nobody to put on it.
 NEVER_KNEW_OPT_OUTS = True
-SETTINGS = ("ses_contact_list", "ses_topic")
-#: What a campaign needs besides: nothing.
-CAMPAIGN_SETTINGS = ()
+
+
+class SesSettings(BaseModel):
+    """The account's contact list, and the topic that new contacts are subscribed to."""
+
+    ses_contact_list: SesName
+    ses_topic: SesName
+
+
+class SesCampaignSettings(BaseModel):
+    """A campaign needs nothing more."""
+
+
+SETTINGS, CAMPAIGN_SETTINGS = SesSettings, SesCampaignSettings
 
 _REFUSED = ("AccessDenied", "AccessDeniedException", "403")
 _SERVICE = "ses.amazonaws.com"

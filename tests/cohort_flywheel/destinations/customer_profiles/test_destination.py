@@ -42,8 +42,8 @@ def domain(airflow_env: Any, servers: Any, fresh_config: Any) -> Any:
 def check(domain: Domain) -> Callable[..., None]:
     """Checks the seeded settings, or others."""
 
-    def run(**settings: str) -> None:
-        right = {"customer_profiles_domain": PROFILES_DOMAIN, "customer_profiles_data_expiry_days": "90"}
+    def run(**settings: Any) -> None:
+        right = {"customer_profiles_domain": PROFILES_DOMAIN, "customer_profiles_data_expiry_days": 90}
         customer_profiles.check(right | settings, "aws_default", LOG)
 
     return run
@@ -60,21 +60,28 @@ def test_the_expiry_has_a_default_and_the_domain_has_none(airflow_env: Any, monk
         read_settings(customer_profiles.SETTINGS)
     monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DOMAIN", "players")
     found = read_settings(customer_profiles.SETTINGS)
-    assert found == {"customer_profiles_domain": "players", "customer_profiles_data_expiry_days": "90"}
+    assert found == {"customer_profiles_domain": "players", "customer_profiles_data_expiry_days": 90}
     monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DATA_EXPIRY_DAYS", "7")
-    assert read_settings(customer_profiles.SETTINGS)["customer_profiles_data_expiry_days"] == "7"
+    assert read_settings(customer_profiles.SETTINGS)["customer_profiles_data_expiry_days"] == 7
 
 
 @pytest.mark.parametrize("days", ["1", "90", "1098"])
-def test_what_the_seed_makes_is_accepted(check: Any, days: str) -> None:
-    check(customer_profiles_data_expiry_days=days)
+def test_an_expiry_of_the_service(airflow_env: Any, monkeypatch: pytest.MonkeyPatch, days: str) -> None:
+    monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DATA_EXPIRY_DAYS", days)
+    assert read_settings(customer_profiles.SETTINGS)["customer_profiles_data_expiry_days"] == int(days)
 
 
-@pytest.mark.parametrize("days", ["0", "1099", "-1", "14 days", "1.5", "٣"])
-def test_an_expiry_that_the_service_does_not_know(check: Any, domain: Domain, days: str) -> None:
-    with pytest.raises(FlywheelError, match=f"data_expiry_days is '{days}': write the days .* from 1 to 1098"):
-        check(customer_profiles_data_expiry_days=days)
-    assert "ListUploadJobs" not in domain.calls
+@pytest.mark.parametrize("days", ["0", "1099", "-1", "14 days", "1.5", "٣", "1_0", " 7", "7\n", "+7"])
+def test_an_expiry_that_the_service_does_not_know(airflow_env: Any, monkeypatch: pytest.MonkeyPatch, days: str) -> None:
+    monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DATA_EXPIRY_DAYS", days)
+    with pytest.raises(FlywheelError) as raised:
+        read_settings(customer_profiles.SETTINGS)
+    assert f"cohort_flywheel_customer_profiles_data_expiry_days is {days!r}: write the days" in str(raised.value)
+    assert "as a whole number from 1 to 1,098" in str(raised.value)
+
+
+def test_what_the_seed_makes_is_accepted(check: Any) -> None:
+    check()
 
 
 def test_a_domain_that_is_not_there(check: Any) -> None:

@@ -49,7 +49,7 @@ def check(account: Account) -> Callable[..., None]:
 
 def test_the_registry_can_name_it() -> None:
     assert destination("ses") is ses
-    assert (ses.LAYOUT, ses.SETTINGS) == ("ses", ("ses_contact_list", "ses_topic"))
+    assert (ses.LAYOUT, list(ses.SETTINGS.model_fields)) == ("ses", ["ses_contact_list", "ses_topic"])
 
 
 def test_an_erasure_deletes_the_contact_but_never_a_no(account: Account) -> None:

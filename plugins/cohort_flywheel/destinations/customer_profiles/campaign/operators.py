@@ -1,8 +1,7 @@
 """A segment of Customer Profiles is mailed by an outbound campaign of Amazon Connect, once, after a person agreed.
 
-What a deployment sets for it is in SETTINGS: the id of the Connect instance, the id of the knowledge base of message
-templates (Amazon Q in Connect), and the page on which a player unsubscribes, as Connect has none: what is said there
-must reach the contacts table or the do-not-contact list. The sender is the registry's, `from`.
+`ConnectCampaignSettings` of the destination has what a deployment sets for it. What a player says on the page to
+unsubscribe must reach the contacts table or the do-not-contact list. The sender is the registry's, `from`.
 """
 
 from __future__ import annotations
@@ -77,7 +76,6 @@ from cohort_flywheel.segment.do_not_contact_store import is_listed, load_do_not_
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-SETTINGS = ("connect_instance_id", "qconnect_knowledge_base_id", "unsubscribe_url")
 
 _DESTINATION = "customer_profiles"
 
