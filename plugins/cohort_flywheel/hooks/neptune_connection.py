@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -25,8 +25,6 @@ from cohort_flywheel.errors import FlywheelError
 
 #: The Airflow connection of the graph.
 DEFAULT_CONN_NAME = "neptune_default"
-
-Model = TypeVar("Model", bound=BaseModel)
 
 _host_name = TypeAdapter(HostName)
 
@@ -112,7 +110,7 @@ def _extra(text: str | None, wrong: list[str]) -> dict[str, Any]:
     return found
 
 
-def _validated(model: type[Model], values: dict[str, Any], wrong: list[str]) -> Model | None:
+def _validated[Model: BaseModel](model: type[Model], values: dict[str, Any], wrong: list[str]) -> Model | None:
     try:
         return model.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:

@@ -86,10 +86,13 @@ class CohortPlanOperator(BaseOperator):
             moment = self._as_of(context)
             campaign = self._campaign(registry, cohort, context, moment)
             mails = campaign["mode"] != "none"
-            models = [where.SETTINGS] * hands_over + [where.CAMPAIGN_SETTINGS] * mails
-            settings = read_all_settings(
-                [DeploymentSettings, *models], self.neptune_conn_id if self._may_read_graph(params, moment) else None
-            )
+            models = [DeploymentSettings]
+            if hands_over:
+                models.append(where.SETTINGS)
+            if mails:
+                models.append(where.CAMPAIGN_SETTINGS)
+            reads_graph = self._may_read_graph(params, moment)
+            settings = read_all_settings(models, self.neptune_conn_id if reads_graph else None)
             plan = make_plan(
                 cohort,
                 params=params,

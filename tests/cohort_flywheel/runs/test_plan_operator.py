@@ -183,7 +183,7 @@ def test_a_cohort_that_is_written_wrongly_fails_with_its_line(airflow_env: Any, 
     registry.write_text(REGISTRY.read_text().replace("    property: ea_duty", "    propery: ea_duty"))
     line = 1 + registry.read_text().splitlines().index("    propery: ea_duty")
     text = refused(context({"cohort": "ea_duty"}), registry)
-    assert f"cohort ea_duty in cohorts.yaml, line {line}: propery is no key that is known here" in text
+    assert f"cohort ea_duty in cohorts.yaml, line {line}: propery is not a known key (did you mean property?)" in text
     assert plan(registry).execute(context())["cohort"] == "ea_atrisk"
 
 
