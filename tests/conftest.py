@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -145,6 +146,7 @@ class TaskInstance:
 
     def __init__(self, task_id: str, dag_id: str, run_id: str) -> None:
         self.task_id, self.dag_id, self.run_id = task_id, dag_id, run_id
+        self.id = uuid4()  # of this attempt
         self.xcoms: dict[tuple[str, str], Any] = {}
         self.states: dict[str, str] = {}
         self.runs: dict[tuple[str, str], str] = {}

@@ -381,6 +381,7 @@ def test_no_rule_removes_the_history(variant: str, kept: bool, deployed: Callabl
     history = [
         "results/a",
         "claims/a",
+        "last_runs/a",
         "reports/a",
         "memberships/a",
         "sends/a",

@@ -21,6 +21,7 @@ _KEY = re.compile(
     r"|(?P<staged_file>staged)/(?P<d>[^/]+)/.+"
     r"|(?P<staged_extract>staged)/(?P<e>[^/]+)\.json"
     r"|(?P<rejects>rejects)/(?P<f>[^/]+)/.+"
+    r"|(?P<last_run>last_runs)/(?P<g>[^/]+)\.json"
     r")"
 )
 

@@ -39,6 +39,7 @@ PLACES = (
     ("export_bucket", "export/"), ("import_bucket", names.SEGMENT_FOLDER), ("import_bucket", "contacts/"),
     ("state_bucket", "staged/"), ("state_bucket", "rejects/"), ("state_bucket", f"{DRY_RUN}export/"),
     ("state_bucket", f"{DRY_RUN}staged/"), ("state_bucket", f"{DRY_RUN}rejects/"),
+    ("state_bucket", names.LAST_RUNS_FOLDER), ("state_bucket", DRY_RUN + names.LAST_RUNS_FOLDER),
 )  # fmt: skip
 
 #: Recipients that are removed between two looks whether a run has begun, which takes longer to come to its import.
@@ -234,10 +235,13 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             done[:] = [f"{removed:,} recipients were removed"]
 
     def _remove_files(self, going: Iterable[str], files: Files, context: Context, done: list[str]) -> None:
-        """A name is free again once all of its files are gone."""
-        state = self._state()
+        """The lock of a name is released once all of its files are removed, and last which run worked on it last."""
+        state, bucket = self._state(), self.settings["state_bucket"]
         for name in going:
-            for version in chain.from_iterable(files.get(name, {}).values()):
+            kinds = dict(files.get(name, {}))
+            kinds.pop("last run", None)
+            last_run = versions(self.s3, bucket, names.last_run_key(_claim_key(name)))  # those of the look, and newer
+            for version in chain(chain.from_iterable(kinds.values()), last_run):
                 delete_version(self.s3, version)
             done.append(f"the files of {name} were removed")
             state.end_claim(_claim_key(name), this_run(context))
@@ -245,8 +249,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
 
 def refuse_at_work(s3: S3Hook, bucket: str, context: Context) -> None:
     """Raise FlywheelError while another run holds a claim: it may import anybody at this moment."""
-    for key in chain(keys(s3, bucket, "claims/"), keys(s3, bucket, f"{DRY_RUN}claims/")):
-        claim = get_json(s3, bucket, key)
+    for key in chain(keys(s3, bucket, names.CLAIMS_FOLDER), keys(s3, bucket, DRY_RUN + names.CLAIMS_FOLDER)):
+        claim = State(s3, bucket).claim(key)
         if claim and claim[0] != this_run(context) and (state := state_of(context["ti"], claim[0])) in AT_WORK:
             raise FlywheelError(
                 f"run {claim[0]['run_id']} of DAG {claim[0]['dag_id']} is {state}, and nothing is removed while a run"

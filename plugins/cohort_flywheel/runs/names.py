@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 DO_NOT_CONTACT_KEY = "do_not_contact.txt"
 SEGMENT_FOLDER = "segments/"
 STAGED_FOLDER = "staged/"
+CLAIMS_FOLDER = "claims/"
+LAST_RUNS_FOLDER = "last_runs/"
 #: In the export bucket, for extracts that are not ours.
 DROPPED_FOLDER = "dropped/"
 
@@ -102,7 +104,12 @@ FINAL_FILE_NAME = "final.json"
 
 def claim_key(name: str) -> str:
     """Which run is at work on a name."""
-    return f"claims/{name}.json"
+    return f"{CLAIMS_FOLDER}{name}.json"
+
+
+def last_run_key(claim_key: str) -> str:
+    """Which run was the last to work on the name of a lock, once that lock is released."""
+    return claim_key.replace(CLAIMS_FOLDER, LAST_RUNS_FOLDER, 1)
 
 
 def results_folder(cohort: str, threshold: int) -> str:

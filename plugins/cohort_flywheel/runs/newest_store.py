@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.lock_store import release
 from cohort_flywheel.runs.schedule import Clock, last_instant
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import is_the_days
@@ -33,7 +33,7 @@ def skip_unless_newest(
         why = f"the newest as-of is {newest.isoformat()}"
     else:
         return
-    state.end_claim(plan["claim_key"], this_run(context))
+    release(state, plan, context)
     sentence = (
         f"{plan['name']} ends at its segment file: {why}, and only the newest day's own run changes what the"
         " destination holds now"

@@ -1,4 +1,4 @@
-"""What runs leave for one another in the state bucket: snapshots, claims, results."""
+"""What runs keep for one another in the state bucket: snapshots, locks, results."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, folders, get_json, keys, lines, put_json, put_unless_equal
@@ -77,25 +79,57 @@ class State:
             raise RuntimeError  # it was there, or was put, a moment ago
         return str(final[0]["key"])
 
-    # --- claims
+    # --- locks
 
-    def claim(self, key: str) -> tuple[dict[str, Any], str] | None:
-        """Who is at work on a name, and the ETag to take it over with; or None."""
-        return get_json(self._s3, self._bucket, key)
+    def claim(self, key: str) -> tuple[dict[str, str], str] | None:
+        """The run that holds a lock, and the ETag to take it over with; or None."""
+        found = get_json(self._s3, self._bucket, key)
+        return (_run_of(found[0]), found[1]) if found else None
 
-    def take(self, key: str, run: Mapping[str, str], etag: str | None) -> bool:
-        """Claim a name; `etag` is that of the claim which is taken over. False where another was faster."""
+    def take(self, key: str, run: Mapping[str, str], etag: str | None, attempt: str = "") -> bool:
+        """Put a lock in the place of the one with this ETag, or of none; False where another run was faster.
+
+        `attempt` tells one attempt of a task from another: it gives the lock a new ETag, so that a run that has read
+        the earlier one cannot take the lock over.
+        """
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        if put_json(self._s3, self._bucket, key, run, **condition):
+        if put_json(self._s3, self._bucket, key, {**run, "attempt": attempt}, **condition):
             return True
-        now = self.claim(key)  # ours after all, where the answer to the first try was lost
+        # this run's after all: the answer to the first try was lost, or another of its tasks put the lock meanwhile
+        now = self.claim(key)
         return bool(now and now[0] == run)
 
     def end_claim(self, key: str, run: Mapping[str, str]) -> None:
-        """Give a name free, if the claim is this run's."""
-        found = self.claim(key)
-        if found and found[0] == run:
-            self._s3.get_conn().delete_object(Bucket=self._bucket, Key=key)
+        """Release a lock, if this run holds it."""
+        while (found := self.claim(key)) and found[0] == run:
+            try:
+                self._s3.get_conn().delete_object(Bucket=self._bucket, Key=key, IfMatch=found[1])
+            except ClientError as error:  # another attempt has put it since [S3: DeleteObject]
+                if error.response["Error"]["Code"] not in ("PreconditionFailed", "412", "NoSuchKey", "404"):
+                    raise
+
+    def last_run(self, claim_key: str) -> dict[str, str] | None:
+        """The run that was the last to work on the name of a lock and does not hold it any more, or None."""
+        found = get_json(self._s3, self._bucket, names.last_run_key(claim_key))
+        return _run_of(found[0]) if found else None
+
+    def generation(self, claim_key: str, run: Mapping[str, str]) -> int:
+        """A number that grows each time that another run begins to work on the name of a lock; `run` is to hold it."""
+        found = get_json(self._s3, self._bucket, names.last_run_key(claim_key))
+        return _generation(found[0] if found else None, run)
+
+    def put_last_run(self, claim_key: str, run: Mapping[str, str]) -> None:
+        """Record a run that holds a lock as the last to work on its name; before the lock is released or taken over.
+
+        Does nothing where it is recorded already, and where the run does not hold the lock.
+        """
+        key = names.last_run_key(claim_key)
+        found, holder = get_json(self._s3, self._bucket, key), self.claim(claim_key)
+        if not holder or holder[0] != run or (found and _run_of(found[0]) == run):
+            return
+        condition = {"IfMatch": found[1]} if found else {"IfNoneMatch": "*"}
+        last = {**run, "generation": _generation(found[0] if found else None, run)}
+        put_json(self._s3, self._bucket, key, last, **condition)  # unless another run has recorded one since
 
     # --- results
 
@@ -119,3 +153,13 @@ class State:
 
     def _place(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
+
+
+def _run_of(found: Mapping[str, Any]) -> dict[str, str]:
+    return {"dag_id": found["dag_id"], "run_id": found["run_id"]}
+
+
+def _generation(last: Mapping[str, Any] | None, run: Mapping[str, str]) -> int:
+    if last is None:
+        return 1
+    return int(last["generation"]) + (_run_of(last) != run)

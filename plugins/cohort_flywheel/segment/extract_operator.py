@@ -17,7 +17,7 @@ from cohort_flywheel.governance.erasure import WithoutErased
 from cohort_flywheel.governance.tombstones_store import read_tombstones
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.lock_store import release
 from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.gremlin_to_s3_operator import VertexTaker, put_extract, read_graph
@@ -70,9 +70,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         with outside(clearing) as done, self.temporary_folder() as folder:
             facts, shards = self.make(folder, done)
             if self.plan["extract_only"]:  # the run ends here: nobody is looked up, and its name is free again
-                State(S3Hook(aws_conn_id=self.aws_conn_id), self.plan["state_bucket"]).end_claim(
-                    self.plan["claim_key"], this_run(context)
-                )
+                release(State(S3Hook(aws_conn_id=self.aws_conn_id), self.plan["state_bucket"]), self.plan, context)
                 shards = []
         ti: Any = context["ti"]
         for key, value in {"facts": facts, "s3_bucket": facts["s3_bucket"], "s3_key": facts["s3_key"]}.items():

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from cohort_flywheel.common.failures import outside
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
-from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.names import segment_part_key
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.do_not_contact_store import count_matched
@@ -93,7 +93,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             if imports:
                 self._release(s3, done)
             else:
-                state.end_claim(self.plan["claim_key"], this_run(context))
+                release(state, self.plan, context)
             judged |= {"segment": self.segment}
             ti.xcom_push(key="judged", value=judged)  # with the segment file's place as it now is
             output = judged | {

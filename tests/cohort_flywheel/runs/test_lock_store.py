@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.runs.lock_store import claim_file, claim_name, hold, this_run, word
+from cohort_flywheel.runs.lock_store import claim_file, claim_name, hold, release, this_run, word
 from cohort_flywheel.runs.state_store import State
 from tests.cohort_flywheel.conftest import NEWEST
 
@@ -93,6 +94,68 @@ def test_of_two_that_take_over_at_once_one_tries_later(
         hold(state, KEY, NAME, second)
     assert not isinstance(raised.value, AirflowFailException)
     assert holder(state) == third
+
+
+def test_a_run_that_is_cleared_while_another_looks_keeps_its_lock(
+    state: State, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A holds, A fails, B asks for its state, A is cleared and its task begins, B takes over: only A passes."""
+    a, b = context(run_id="manual__a"), context(run_id="manual__b")
+    hold(state, KEY, NAME, a)
+
+    def cleared_meanwhile(dag_id: str, run_id: str) -> str:
+        hold(state, KEY, NAME, context(run_id="manual__a"))  # the next attempt of A's task
+        return "failed"
+
+    monkeypatch.setattr(b["ti"], "get_dagrun_state", cleared_meanwhile)
+    with pytest.raises(AirflowException, match="another run has just begun to work on n: a later try"):
+        hold(state, KEY, NAME, b)
+    assert holder(state) == this_run(a)
+
+
+def test_a_run_that_is_cleared_as_another_takes_over_does_not_pass(
+    state: State, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other order: A finds its own lock, B takes it over, A's task goes on."""
+    a, b = context(run_id="manual__a"), context(run_id="manual__b")
+    hold(state, KEY, NAME, a)
+    take = State.take
+
+    def after_b(self: State, *args: Any, **kwargs: Any) -> bool:
+        monkeypatch.setattr(State, "take", take)
+        hold(state, KEY, NAME, b)
+        return take(self, *args, **kwargs)
+
+    monkeypatch.setattr(State, "take", after_b)
+    with pytest.raises(AirflowException, match="another run has just begun to work on n: a later try"):
+        hold(state, KEY, NAME, context(run_id="manual__a"))
+    assert holder(state) == this_run(b)
+
+
+def test_tasks_of_one_run_that_begin_at_once_all_pass(state: State, context: Any) -> None:
+    """As the shards of enrich do, which put the lock again in any order."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: hold(state, KEY, NAME, context(run_id="manual__a")), range(24)))
+    assert holder(state) == {"dag_id": "cohort_to_segment", "run_id": "manual__a"}
+
+
+def test_a_run_does_not_release_the_lock_that_another_has_taken_over(
+    state: State, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its look and its delete."""
+    a, b = context(run_id="manual__a"), context(run_id="manual__b")
+    hold(state, KEY, NAME, a)
+    claim = State.claim
+
+    def then_b(self: State, key: str) -> Any:
+        found = claim(self, key)
+        monkeypatch.setattr(State, "claim", claim)
+        hold(state, KEY, NAME, b)
+        return found
+
+    monkeypatch.setattr(State, "claim", then_b)
+    state.end_claim(KEY, this_run(a))
+    assert holder(state) == this_run(b)
 
 
 def answer(error: ErrorType, **detail: Any) -> AirflowRuntimeError:
@@ -254,3 +317,171 @@ def test_what_is_not_the_days_has_no_result_of_the_day(before_a_task: Any, state
     context["ti"].xcoms["plan", "return_value"] = plan | other
     state.put_result(*OF_THE_DAY, {"run": FIRST})
     claim_file(context)
+
+
+# --- after another run has worked on the name without a trace in the results ------------------------------
+
+KINDS: dict[str, dict[str, Any]] = {
+    "auto": {},
+    "live": {"source": "live"},
+    "extract": {"extract_uri": "s3://exports/dropped/theirs.json", "extract_sha256": "ab" * 32},
+    "dry run": {"dry_run": True},
+}
+
+
+@pytest.fixture
+def wrote(planned: Any, context: Any, request: pytest.FixtureRequest) -> Any:
+    """`wrote("a")`: a run has written its segment file, of two shards; gives the context of its next task."""
+    plan = planned(**KINDS[getattr(request, "param", "auto")])
+
+    def write(run: str, shards: tuple[int, ...] = (0, 1), before: Any = None) -> Any:
+        xcoms = before["ti"].xcoms if before else {}
+        xcoms |= {("plan", "return_value"): plan, ("extract", "return_value"): [{}, {}]}
+        for task in [f"enrich_{index}" for index in shards]:
+            own = context(run_id=f"manual__{run}", task_id=task)
+            own["ti"].xcoms = xcoms
+            claim_name(own)
+        made = context(run_id=f"manual__{run}", task_id="check_limits")
+        made["ti"].xcoms = xcoms
+        return made
+
+    write.plan = plan  # type: ignore[attr-defined]  # for the tests
+    return write
+
+
+@pytest.mark.parametrize("wrote", KINDS, indirect=True)
+def test_a_file_is_stale_once_another_run_has_ended_without_an_import(wrote: Any, state: State) -> None:
+    """B finds that every player has opted out, and ends in check_limits; then the import of A is cleared."""
+    a = wrote("a")
+    claim_file(a)
+    b = wrote("b")  # A has failed
+    claim_file(b)
+    release(state, wrote.plan, b)
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
+            claim_file(a)
+        assert state.claim(wrote.plan["claim_key"]) is None
+    claim_file(wrote("a", before=a))  # enrich was cleared
+
+
+def test_a_file_is_stale_too_after_a_run_that_another_took_over(wrote: Any, state: State) -> None:
+    """A writes, B fails on the way, and A's lock is its own again by a task that writes no file."""
+    a, plan = wrote("a"), wrote.plan
+    wrote("b")
+    claim_name(a)  # as before a launch, or an extract that is cleared alone
+    with pytest.raises(AirflowFailException, match="another run has worked on"):
+        claim_file(a)
+    release(state, plan, a)
+    with pytest.raises(AirflowFailException, match="another run has worked on"):
+        claim_file(a)
+
+
+def test_a_file_is_stale_while_one_of_its_shards_is(wrote: Any, state: State) -> None:
+    a = wrote("a")
+    release(state, wrote.plan, wrote("b"))
+    wrote("a", shards=(1,), before=a)
+    with pytest.raises(AirflowFailException, match="another run has worked on"):
+        claim_file(a)
+    wrote("a", shards=(0,), before=a)
+    claim_file(a)
+
+
+def test_a_run_that_no_other_has_disturbed_may_be_cleared_from_anywhere(wrote: Any, state: State) -> None:
+    a = wrote("a")
+    for _ in range(2):
+        claim_file(a)
+        release(state, wrote.plan, a)
+    wrote("a", shards=(1,), before=a)
+    claim_file(a)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_run_that_was_killed_between_the_two_writes_of_a_release(wrote: Any, state: State, written: bool) -> None:
+    """The last run is written first; with neither written the lock itself tells."""
+    a, plan = wrote("a"), wrote.plan
+    b = wrote("b")
+    if written:
+        state.put_last_run(plan["claim_key"], this_run(b))
+    with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
+        claim_file(a)
+    claim_file(b)  # its own next try
+    release(state, plan, b)
+    with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
+        claim_file(a)
+
+
+def test_a_lock_is_not_released_before_the_last_run_is_written(
+    wrote: Any, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = wrote("a"), wrote("b")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(State, "put_last_run", killed)
+        release(state, wrote.plan, b)
+    with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
+        claim_file(a)
+
+
+def test_a_run_that_was_killed_as_it_took_over_leaves_no_file_fresh(
+    wrote: Any, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B has failed; A's enrich records B as the last run, and is killed before the lock is its own."""
+    a = wrote("a")
+    wrote("b")
+
+    def killed(*_: Any, **__: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(State, "take", killed)
+        claim_name(a)
+    with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
+        claim_file(a)
+    claim_file(wrote("a", before=a))
+
+
+def test_a_run_that_begins_and_ends_during_the_check_is_noticed(
+    wrote: Any, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs at once: the lock is free as A looks, and B works in between."""
+    a, plan = wrote("a"), wrote.plan
+    release(state, plan, a)
+    take = State.take
+
+    def after_b(self: State, *args: Any, **kwargs: Any) -> bool:
+        monkeypatch.setattr(State, "take", take)
+        release(state, plan, wrote("b"))
+        return take(self, *args, **kwargs)
+
+    monkeypatch.setattr(State, "take", after_b)
+    with pytest.raises(AirflowFailException, match="another run has worked on"):
+        claim_file(a)
+    with pytest.raises(AirflowFailException, match="has worked on"):
+        claim_file(a)
+
+
+def test_the_release_of_a_run_that_lost_its_lock_changes_nothing(wrote: Any, state: State) -> None:
+    """A is taken for failed, and its process goes on."""
+    a, plan = wrote("a"), wrote.plan
+    b = wrote("b")
+    release(state, plan, a)
+    claim_file(b)
+    release(state, plan, b)
+    release(state, plan, a)
+    assert state.last_run(plan["claim_key"]) == this_run(b)
+
+
+def test_a_dry_run_makes_no_file_stale(planned: Any, context: Any, state: State) -> None:
+    """Its lock and its last run are below dry_run/, as all of its files are."""
+    a = context(run_id="manual__a", task_id="check_limits")
+    a["ti"].xcoms["plan", "return_value"] = planned()
+    claim_name(a)
+    release(state, planned(), a)
+    dry = context(run_id="manual__dry", task_id="enrich_0")
+    dry["ti"].xcoms["plan", "return_value"] = planned(dry_run=True)
+    claim_name(dry)
+    release(state, planned(dry_run=True), dry)
+    claim_file(a)

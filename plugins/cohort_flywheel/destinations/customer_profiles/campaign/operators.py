@@ -66,7 +66,7 @@ from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
-from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.runs.state_store import State
@@ -343,7 +343,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                     state = self._started(campaign_id, done)
             else:
                 self._end_claims(s3, context)
-            State(s3, self.plan["state_bucket"]).end_claim(self.plan["claim_key"], this_run(context))
+            release(State(s3, self.plan["state_bucket"]), self.plan, context)
         players = self.segment["rows"]
         self.log.info("campaign %s of %s players is %s", campaign_id, f"{players:,}", state)
         return {

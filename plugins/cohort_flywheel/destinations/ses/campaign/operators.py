@@ -82,7 +82,7 @@ from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, lines, put_json
-from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.lock_store import release
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.runs.state_store import State
@@ -273,7 +273,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             _check_stored(self.hook, self.prepared["template"], self.prepared["ses_template"])
             with closing(sqlite3.connect(folder / "players.sqlite")) as players:
                 output = self._launch(s3, context, folder, players, done)
-            State(s3, self.plan["state_bucket"]).end_claim(self.plan["claim_key"], this_run(context))
+            release(State(s3, self.plan["state_bucket"]), self.plan, context)
         self.log.info("%s is launched: %s", self.plan["name"], output)
         return output
 
