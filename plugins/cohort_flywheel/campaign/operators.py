@@ -19,7 +19,7 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.notifications import tell
 from cohort_flywheel.runs.report_operator import ReportSources, write_report
-from cohort_flywheel.runs.schedule import Clock, next_instant, utc_now
+from cohort_flywheel.runs.schedule import Clock, next_instant, schedule_in_force, utc_now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -90,7 +90,7 @@ class CampaignApprovalOperator(ApprovalOperator):
             withdraw_approval(S3Hook(aws_conn_id=self.aws_conn_id), self.plan, self.prepared)
             _, report_url = write_report(self, context, self.sources, self.clock, self.aws_conn_id)
             now = self.clock()
-            until = min(now + timedelta(hours=self.hours), next_instant(self.plan["schedule"], now))
+            until = min(now + timedelta(hours=self.hours), next_instant(schedule_in_force(context, self.plan), now))
             self.response_timeout = min(self.response_timeout or until - now, until - now)
             self.subject = f"May {self.plan['name']} be launched, to {self.prepared['rows']:,} players?"
             self.body = approval_text(

@@ -107,7 +107,7 @@ class CohortPlanOperator(BaseOperator):
             )
             self._check_aws(settings, plan)
             snapshot = find_source(
-                State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"]), plan, self.clock()
+                State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"]), plan, self.clock(), self.schedule
             )
             if hands_over:
                 if where.NEVER_KNEW_OPT_OUTS and registry.opt_outs is None:

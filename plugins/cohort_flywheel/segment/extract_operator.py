@@ -18,7 +18,8 @@ from cohort_flywheel.governance.tombstones_store import read_tombstones
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import release
-from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
+from cohort_flywheel.runs.newest_store import newest_as_of
+from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.gremlin_to_s3_operator import VertexTaker, put_extract, read_graph
 from cohort_flywheel.segment.members import Members
@@ -68,7 +69,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             " extract it reads again."
         )
         with outside(clearing) as done, self.temporary_folder() as folder:
-            facts, shards = self.make(folder, done)
+            facts, shards = self.make(folder, done, schedule_in_force(context, self.plan))
             if self.plan["extract_only"]:  # the run ends here: nobody is looked up, and its name is free again
                 release(State(S3Hook(aws_conn_id=self.aws_conn_id), self.plan["state_bucket"]), self.plan, context)
                 shards = []
@@ -77,12 +78,15 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             ti.xcom_push(key=key, value=value)
         return shards  # Airflow maps over what a task returns, and over no other XCom
 
-    def make(self, folder: Path, done: list[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Choose the source and write the extract; return facts and shards. `done` is told what was put."""
+    def make(self, folder: Path, done: list[str], schedule: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Choose the source, by the schedule in force, and write the extract; return facts and shards.
+
+        What was put is added to `done`.
+        """
         plan, s3 = self.plan, S3Hook(aws_conn_id=self.aws_conn_id)
         state = State(s3, plan["state_bucket"])
         now = self.clock()
-        snapshot = find_source(state, plan, now)
+        snapshot = find_source(state, plan, now, schedule)
         with Members(
             folder, direction=plan["direction"], threshold=plan["threshold"], required=plan["require"]
         ) as taken:
@@ -92,7 +96,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             elif snapshot:
                 facts = self._read_snapshot(state, snapshot, members)
             else:
-                facts = self._read_graph(state, now, members, folder, done)
+                facts = self._read_graph(state, now, schedule, members, folder, done)
             output = put_extract(s3, taken, plan["property"], folder, plan["extract_bucket"], plan["extract_key"], done)
         output["vertices_read"] += members.left_out
         output["vertices_erased"] = members.left_out
@@ -123,7 +127,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         }
 
     def _read_graph(
-        self, state: State, now: datetime, members: WithoutErased, folder: Path, done: list[str]
+        self, state: State, now: datetime, schedule: str, members: WithoutErased, folder: Path, done: list[str]
     ) -> dict[str, Any]:
         plan = self.plan
         as_of = datetime.fromisoformat(plan["as_of"])
@@ -149,7 +153,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             threshold=mildest([plan["floor"], plan["threshold"]], plan["direction"]) if keeps else plan["threshold"],
             required=header.required,
         )
-        if keeps and last_instant(plan["schedule"], self.clock()) > as_of:
+        if keeps and last_instant(schedule, self.clock()) > as_of:
             raise FlywheelError(
                 f"the day after {as_of:%Y-%m-%d %H:%M} UTC was complete before the graph had been read to its end, so"
                 " what was read is not kept as that day's: use the day's earlier snapshot, or source=live"
@@ -167,12 +171,16 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         }
 
 
-def find_source(state: State, plan: Mapping[str, Any], now: datetime) -> Snapshot | None:
-    """Return the snapshot that a run reads, or None for the graph or an extract; raise FlywheelError where none is."""
-    as_of, newest = datetime.fromisoformat(plan["as_of"]), last_instant(plan["schedule"], now)
+def find_source(state: State, plan: Mapping[str, Any], now: datetime, schedule: str) -> Snapshot | None:
+    """Return the snapshot that a run reads, or None for the graph or an extract.
+
+    `schedule` is the one in force, which decides which as-of is the newest. Raises FlywheelError where the run has to
+    read a snapshot, and there is none that it can.
+    """
     if not is_the_days(plan):
-        snapshots = []
-    elif plan["source"] == "auto" and as_of >= newest:  # a pending one counts for nothing, broken or not
+        return None
+    as_of, newest = datetime.fromisoformat(plan["as_of"]), newest_as_of(state, plan["cohort"], schedule, now)
+    if plan["source"] == "auto" and as_of >= newest:  # a pending one counts for nothing, broken or not
         final = state.final_snapshot(plan["cohort"], as_of)
         snapshots = [final] if final else []
     else:

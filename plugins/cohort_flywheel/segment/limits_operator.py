@@ -20,6 +20,7 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
 from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.names import segment_part_key
+from cohort_flywheel.runs.schedule import schedule_in_force
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.do_not_contact_store import count_matched
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
@@ -85,7 +86,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             judged = self._judge(state, folder, ti)
             snapshot = self._make_final(state, context, judged, done)
             if snapshot and snapshot != self.extract["snapshot_key"]:
-                self._make_again(s3, folder, done, snapshot)
+                self._make_again(s3, folder, done, snapshot, schedule_in_force(context, self.plan))
                 judged = self._judge(state, folder, ti)
             imports = not self.plan["dry_run"]
             if imports and not self.segment["rows"]:
@@ -188,11 +189,11 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         done.append(f"the day's snapshot is {final}, for good")
         return final
 
-    def _make_again(self, s3: S3Hook, folder: Path, done: list[str], snapshot: str) -> None:
+    def _make_again(self, s3: S3Hook, folder: Path, done: list[str], snapshot: str, schedule: str) -> None:
         """Another run's read of the graph is the day's: this run's result comes from that one."""
         self.log.info("another run has made %s the day's snapshot: making extract and segment file from it", snapshot)
         again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
-        self.extract, self.shards = again.make(folder, done)
+        self.extract, self.shards = again.make(folder, done, schedule)
         arguments, parts = enrich_arguments(self.plan, self.extract), []
         for shard in self.shards:
             enrich = DynamoDBEnrichOperator(task_id="again", aws_conn_id=self.aws_conn_id, shard=shard, **arguments)

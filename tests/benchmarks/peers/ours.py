@@ -25,7 +25,7 @@ def graph(job: dict[str, Any]) -> Iterator[Any]:
     operator = CohortExtractOperator(task_id="extract", plan=plan, clock=lambda: AS_OF + timedelta(hours=1))
     with TemporaryDirectory() as folder:
         yield
-        facts, shards = operator.make(Path(folder), [])
+        facts, shards = operator.make(Path(folder), [], plan["schedule"])
         yield {"members": {"bucket": facts["s3_bucket"], "key": facts["s3_key"], "format": "json"}}
     _keep(job, "graph", {"plan": plan, "facts": facts, "shards": shards})
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.standard.operators import hitl
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
 from cohort_flywheel.campaign import operators as approve
@@ -154,6 +154,14 @@ def test_nobody_is_asked_beyond_the_next_day_whose_run_launches_instead(question
     question.ask()
     assert question.asked.response_timeout == timedelta(hours=5.5)
     assert "may approve it until 2026-11-23 00:00 UTC" in question.shown["body"]
+
+
+def test_the_next_day_is_that_of_the_schedule_in_force(question: Question) -> None:
+    """The plan was made under a weekly schedule, and the DAG runs every six hours by now."""
+    question.plan = PLAN | {"schedule": "0 0 * * 0"}
+    question.context["dag"] = DAG("a_dag", schedule=CronDataIntervalTimetable("0 */6 * * *", timezone="UTC"))
+    question.ask()
+    assert question.asked.response_timeout == timedelta(hours=3)
 
 
 @pytest.mark.parametrize("base_url", ["https://airflow.studio.example", ""], ids=["base_url", "no base_url"])

@@ -19,7 +19,9 @@ from cohort_flywheel.governance.cleanup import (
     table,
 )
 from cohort_flywheel.runs.names import (
+    claim_key,
     extract_key,
+    last_run_key,
     part_file_name,
     part_key,
     rejects_key,
@@ -130,6 +132,8 @@ DROPPED = run_name("ea_atrisk", 2, DAY, extract_sha256=HEX)
         (f"reports/{NAME}/d__1.json", None),
         (f"results/ea_atrisk/2/{NAME}.json", None),
         (f"claims/{NAME}.json", None),
+        (last_run_key(claim_key(NAME)), ("last run", NAME)),
+        ("dry_run/" + last_run_key(claim_key(NAME)), ("last run", f"dry_run/{NAME}")),
         ("do_not_contact.txt", None),
         ("dropped/an-extract.json", None),
         ("memberships/customer_profiles/domain/ea_atrisk_2.txt", None),

@@ -61,15 +61,18 @@ def of(runs: Runs, name: str) -> set[str]:
     return {key.partition("/")[0] for key in runs.keys() if name in key} - {"claims", "reports"}  # noqa: SIM118 - a method of ours
 
 
+KINDS = {"export", "segments", "staged", "rejects", "last_runs"}
+
+
 def test_an_old_run_goes_and_the_newest_stays(runs: Runs, clean_up: CleanUp, capfd: pytest.CaptureFixture[str]) -> None:
     old, newest = runs.run(OLD, {ANN: 3, BOB: 3}), runs.run(LATER, {BOB: 3, CYD: 3})
     name, staying = old["plan"]["name"], newest["plan"]["name"]
     before = runs.keys()
-    assert of(runs, name) == of(runs, staying) == {"export", "segments", "staged", "rejects"}
+    assert of(runs, name) == of(runs, staying) == KINDS
 
     dry = clean_up()
     assert (dry["past_keep_by"], dry["kept"]) == (1, 1)
-    assert (dry["segments"], dry["recipients"], dry["objects"]) == (1, 1, 4)
+    assert (dry["segments"], dry["recipients"], dry["objects"]) == (1, 1, 5)
     assert dry["bytes"] > 0
     log = capfd.readouterr().out
     assert f"of 2 names of runs 1 were last reported before {NEWEST - timedelta(days=90):%Y-%m-%d %H:%M} UTC" in log
@@ -81,7 +84,7 @@ def test_an_old_run_goes_and_the_newest_stays(runs: Runs, clean_up: CleanUp, cap
 
     assert clean_up(dry_run=False) == dry
     assert runs.keys() == {key for key in before if name not in key or key.startswith(("reports/", "claims/"))}
-    assert of(runs, staying) == {"export", "segments", "staged", "rejects"}
+    assert of(runs, staying) == KINDS
     assert runs.segments() == {staying}
     assert endpoint(runs, ANN) is None
     assert endpoint(runs, BOB)["User"]["UserId"] == BOB
@@ -91,7 +94,7 @@ def test_an_old_run_goes_and_the_newest_stays(runs: Runs, clean_up: CleanUp, cap
 
     again = clean_up(dry_run=False)
     assert (again["segments"], again["recipients"], again["objects"], again["bytes"]) == (0, 0, 0, 0)
-    assert of(runs, staying) == {"export", "segments", "staged", "rejects"}
+    assert of(runs, staying) == KINDS
 
 
 def test_a_campaigns_mail_beside_a_report_is_no_report(runs: Runs, clean_up: CleanUp) -> None:
@@ -187,7 +190,7 @@ def test_a_dry_run_and_one_that_was_not_verified_go_too(runs: Runs, clean_up: Cl
     assert (found["past_keep_by"], found["segments"], found["recipients"]) == (2, 0, 0)
     assert of(runs, failed["plan"]["name"]) == set()
     assert not [key for key in runs.keys() if key.startswith(("dry_run/export", "dry_run/staged", "dry_run/rejects"))]  # noqa: SIM118 - a method of ours
-    assert of(runs, newest["plan"]["name"]) == {"export", "segments", "staged", "rejects"}
+    assert of(runs, newest["plan"]["name"]) == KINDS
     assert endpoint(runs, ANN)
 
 

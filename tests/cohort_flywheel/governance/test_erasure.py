@@ -130,6 +130,8 @@ def test_where_nobody_was_erased_nobody_is_asked_for() -> None:
         ("reports/n/d__1.json", None),
         ("dry_run/reports/n/d__1.json", None),
         ("results/ea_atrisk/2/x.json", None),
+        ("last_runs/n.json", None),
+        ("dry_run/last_runs/n.json", None),
         ("do_not_contact.txt", None),
     ],
 )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from cohort_flywheel.runs.state_store import State
@@ -143,6 +144,21 @@ def test_a_task_that_is_cleared_days_later_never_reads_the_graph(
         "Outside: nothing was changed. Clearing this task is safe: it reads the graph only for the newest day" in text
     )
     assert nothing_kept(state)
+
+
+@pytest.mark.parametrize(("planned_by", "schedule"), [("0 0 * * 0", "0 0 * * *"), ("0 0 * * *", "0 0 * * 0")])
+def test_a_schedule_that_has_changed_since_never_has_an_older_day_read_the_graph(
+    planned: Any, context: Any, kept: Any, aws: Any, no_graph: None, planned_by: str, schedule: str
+) -> None:
+    """Sunday's extract is cleared on Wednesday, whose run has read the graph."""
+    kept(NEWEST, {"ann": 3})
+    kept(NEWEST + timedelta(days=3), {"bob": 3})
+    dag = DAG("a_dag", schedule=CronDataIntervalTimetable(schedule, timezone="UTC"))
+    its = context(task_id="extract") | {"dag": dag}
+    plan, wednesday = planned() | {"schedule": planned_by}, NEWEST + timedelta(days=3, hours=9)
+    CohortExtractOperator(task_id="extract", plan=plan, clock=lambda: wednesday).execute(its)
+    facts = its["ti"].xcoms["extract", "facts"]
+    assert (facts["source"], players(aws, facts)) == ("snapshot", ["ann"])
 
 
 def test_a_past_day_without_a_snapshot_names_the_nearest_ones(

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.common.failures import outside
@@ -70,10 +70,21 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
         with outside(clearing) as done, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             state = State(s3, self.plan["state_bucket"])
-            skip_unless_newest(self.plan, state, context, self.clock, self.log)
             membership = Membership(s3, self.plan, self.domain)
+            self._check_newest(state, membership, context)
             membership.hold(state, context)
+            self._check_newest(state, membership, context)  # as it is while no other run can change it
             return self._upload(s3, membership, folder, done)
+
+    def _check_newest(self, state: State, membership: Membership, context: Context) -> None:
+        """Skip the run, too, where an upload of a newer as-of was recorded, whatever the schedule is now."""
+        record = membership.read()
+        imported = datetime.fromisoformat(record.as_of) if record and record.as_of else None
+        try:
+            skip_unless_newest(self.plan, state, context, self.clock, self.log, imported)
+        except AirflowSkipException:
+            membership.end_hold(state, context)
+            raise
 
     def _upload(self, s3: S3Hook, membership: Membership, folder: Path, done: list[str]) -> dict[str, Any]:
         record, content = membership.read(), content_of(self.plan, self.segment)
@@ -95,7 +106,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             outs.close()
             files = self._named(membership.name, upload, outs, ins)  # who has said no goes first
             self._leave_alone(jobs, files, done)
-            begun = Record(content, upload, ins.rows, outs.rows)
+            begun = Record(content, upload, ins.rows, outs.rows, as_of=self.plan["as_of"])
             if record != begun:
                 membership.write(folder, begun, players.all())
                 done.append(f"upload {upload} of {membership.name} was recorded")
@@ -313,6 +324,7 @@ class Record(NamedTuple):
     set_in: int
     set_out: int
     job_ids: list[str] | None = None  #: once the segment was verified
+    as_of: str | None = None  #: of the last upload
 
     def same_verified(self, content: Mapping[str, str]) -> bool:
         return self.job_ids is not None and self.content == content

@@ -73,7 +73,12 @@ class Domain:
     # --- a run
 
     def plan(
-        self, name: str = "cohort", as_of: datetime = NEWEST, threshold: int = 2, source: str = "auto"
+        self,
+        name: str = "cohort",
+        as_of: datetime = NEWEST,
+        threshold: int = 2,
+        source: str = "auto",
+        schedule: str = "0 0 * * *",
     ) -> dict[str, Any]:
         return {
             "name": name,
@@ -81,7 +86,7 @@ class Domain:
             "source": source,
             "cohort": "ea_atrisk",
             "threshold": threshold,
-            "schedule": "0 0 * * *",
+            "schedule": schedule,
             "state_bucket": self.config.state_bucket,
             "claim_key": f"claims/{name}.json",
             "report_folder": f"reports/{name}/",
@@ -123,9 +128,9 @@ class Domain:
             task_id="verify", plan=self.plan(**plan), segment=segment, domain=PROFILES_DOMAIN, job_ids=job_ids
         ).execute(context)
 
-    def run(self, segment: dict[str, Any], context: Any, **plan: Any) -> dict[str, Any]:
+    def run(self, segment: dict[str, Any], context: Any, hours: float = 15, **plan: Any) -> dict[str, Any]:
         """All three tasks."""
-        job_ids = self.create(segment, context, **plan)["job_ids"]
+        job_ids = self.create(segment, context, hours, **plan)["job_ids"]
         self.wait(job_ids)
         return self.verify(segment, context, job_ids, **plan)
 

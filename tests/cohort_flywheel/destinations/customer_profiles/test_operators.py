@@ -407,6 +407,68 @@ def test_an_older_as_of_ends_at_its_segment_file(
     assert _state(domain).claim(LOCK) is None
 
 
+WEEKLY: dict[str, Any] = {"name": "sunday", "schedule": "0 0 * * 0"}
+WEDNESDAY: dict[str, Any] = {"name": "wednesday", "as_of": NEWEST + timedelta(days=3), "hours": 3 * 24 + 9}
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_player_whom_a_newer_as_of_has_set_out_stays_out(domain: Domain, context: Any, verified: bool) -> None:
+    """Weekly becomes daily; Wednesday sets bob out; Sunday's run is cleared, and its plan says weekly."""
+    sunday, wednesday = context(run_id="sunday"), context(run_id="wednesday")
+    segment, newer = domain.segment("sunday", ["ann", "bob"]), domain.segment("wednesday", ["ann"])
+    domain.run(segment, sunday, **WEEKLY)
+    job_ids = domain.create(newer, wednesday, **WEDNESDAY)["job_ids"]
+    domain.wait(job_ids)
+    if verified:
+        domain.verify(newer, wednesday, job_ids, name="wednesday", as_of=WEDNESDAY["as_of"])
+    jobs = domain.jobs
+    for _ in range(2):
+        with pytest.raises(
+            AirflowSkipException, match="sunday ends at its segment file: the newest as-of is 2026-11-25"
+        ):
+            domain.create(segment, sunday, hours=4 * 24, **WEEKLY)
+    assert domain.jobs == jobs
+    assert domain.attribute("ann", "bob") == {"ann": "in", "bob": "out"}
+    assert _state(domain).claim("claims/sunday.json") is None
+    held = _state(domain).claim(LOCK)
+    assert held is None if verified else held is not None and held[0]["run_id"] == "wednesday"
+
+
+def test_a_newer_as_of_that_is_recorded_while_the_membership_is_waited_for_counts(
+    domain: Domain, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs at once: Wednesday's ends between the look of Sunday's run and its hold."""
+    sunday, wednesday = context(run_id="sunday"), context(run_id="wednesday")
+    segment = domain.segment("sunday", ["ann", "bob"])
+    domain.run(segment, sunday, **WEEKLY)
+    hold_membership = module.Membership.hold
+
+    def after_wednesday(self: Any, *args: Any) -> None:
+        monkeypatch.setattr(module.Membership, "hold", hold_membership)
+        newer = domain.segment("wednesday", ["ann"])
+        job_ids = domain.create(newer, wednesday, **WEDNESDAY)["job_ids"]
+        domain.wait(job_ids)
+        domain.verify(newer, wednesday, job_ids, name="wednesday", as_of=WEDNESDAY["as_of"])
+        hold_membership(self, *args)
+
+    monkeypatch.setattr(module.Membership, "hold", after_wednesday)
+    with pytest.raises(AirflowSkipException, match="the newest as-of is 2026-11-25"):
+        domain.create(segment, sunday, hours=4 * 24, **WEEKLY)
+    assert domain.attribute("ann", "bob") == {"ann": "in", "bob": "out"}
+    assert _state(domain).claim(LOCK) is None
+
+
+def test_the_membership_of_another_threshold_does_not_count(domain: Domain, context: Any) -> None:
+    domain.run(
+        domain.segment("other", ["ann"]),
+        context(run_id="other"),
+        threshold=3,
+        hours=80,
+        **{key: WEDNESDAY[key] for key in ("name", "as_of")},
+    )
+    assert domain.create(domain.segment("sunday", ["ann"]), context(), **WEEKLY)["set_in"] == 1
+
+
 # --- what is verified ------------------------------------------------------------------------------------
 
 

@@ -68,6 +68,7 @@ class Account:
             "name": name,
             "as_of": as_of.isoformat(),
             "source": source,
+            "cohort": "ea_atrisk",
             "schedule": "0 0 * * *",
             "state_bucket": self.config.state_bucket,
             "claim_key": f"claims/{name}.json",

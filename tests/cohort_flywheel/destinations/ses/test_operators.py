@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from cohort_flywheel.destinations.ses import operators as module
@@ -325,6 +326,17 @@ def test_an_older_as_of_ends_at_its_segment_file(
     assert set(account.control()["calls"]) <= {"ListContactLists"}
     assert "cohort ends at its segment file" in capsys.readouterr().out
     assert _state(account).claim(plan["claim_key"]) is None
+
+
+def test_an_as_of_that_a_later_one_followed_under_another_schedule_ends_at_its_segment_file(
+    account: Account, context: Any, kept: Any
+) -> None:
+    """Daily becomes weekly: Sunday is the schedule's newest again, and Wednesday's run has read the graph."""
+    run = context() | {"dag": DAG("a_dag", schedule=CronDataIntervalTimetable("0 0 * * 0", timezone="UTC"))}
+    kept(NEWEST + timedelta(days=3), {"ann": 3})
+    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: the newest as-of is 2026-11-25"):
+        account.create(account.segment("one", [ANN]), run, hours=4 * 24 + 9)
+    assert (account.jobs, account.contacts) == ([], {})
 
 
 @pytest.mark.parametrize("source", ["live", EXTRACT])

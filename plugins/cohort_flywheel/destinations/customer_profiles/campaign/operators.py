@@ -67,8 +67,8 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.lock_store import release, this_run
-from cohort_flywheel.runs.newest_store import skip_unless_newest
-from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
+from cohort_flywheel.runs.newest_store import newest_now, skip_unless_newest
+from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import projection
 from cohort_flywheel.segment.do_not_contact_store import is_listed, load_do_not_contact
@@ -357,12 +357,13 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         """A backfill, and what does not stand for its day, never launch; any as-of but the newest is skipped."""
         plan = self.plan
         check_its_day(plan, context)
-        newest = last_instant(plan["schedule"], self.clock())
+        state = State(s3, plan["state_bucket"])
+        newest = newest_now(plan, state, context, self.clock())
         if datetime.fromisoformat(plan["as_of"]) < newest and (begun := self._begun(s3)):
             raise FlywheelError(
                 f"{plan['name']} was not started in time, as the newest as-of is {newest.isoformat()} by now: {begun}"
             )
-        skip_unless_newest(plan, State(s3, plan["state_bucket"]), context, self.clock, self.log)
+        skip_unless_newest(plan, state, context, self.clock, self.log)
 
     def _begun(self, s3: S3Hook) -> str:
         """What to do where a try before this one has put the send ledger and started nothing; else empty."""

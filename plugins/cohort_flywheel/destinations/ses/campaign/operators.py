@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from datetime import datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +82,8 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, lines, put_json
 from cohort_flywheel.runs.lock_store import release
-from cohort_flywheel.runs.newest_store import skip_unless_newest
-from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
+from cohort_flywheel.runs.newest_store import newest_now, skip_unless_newest
+from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.do_not_contact_store import make_list
 
@@ -282,6 +281,9 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     ) -> dict[str, Any]:
         bucket, name, template = self.plan["state_bucket"], self.plan["name"], self.prepared["template"]
         number = self._next_ledger(s3, context)
+        # asked once per try: a launch that began in time is not cut off by midnight
+        newest = newest_now(self.plan, State(s3, bucket), context, self.clock())
+        self._is_newest = datetime.fromisoformat(self.plan["as_of"]) >= newest
         batches, tally, rows = Batches(s3, bucket, name), Tally(folder), Rows(s3, self.segment, folder)
         left = Left(rows, BATCH, batches, tally)
 
@@ -318,11 +320,6 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         return counts
 
     # --- what must hold
-
-    @cached_property
-    def _is_newest(self) -> bool:
-        """Asked once a try: a launch that began in time is not cut off by midnight."""
-        return datetime.fromisoformat(self.plan["as_of"]) >= last_instant(self.plan["schedule"], self.clock())
 
     def _check_sending(self) -> None:
         """Raise FlywheelError for a fault of the account or the sender, which SES answers to every mail."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from botocore.exceptions import ClientError, HTTPClientError
 
@@ -586,6 +587,15 @@ def test_an_older_as_of_is_not_launched(connect: Connect, ready: Any) -> None:
     plan, segment, prepared, run = ready
     with pytest.raises(AirflowSkipException, match="the newest as-of is"):
         connect.launch(plan, segment, prepared, run, clock=later(1))
+    assert (connect.made, connect.ledger()) == ([], None)
+
+
+def test_the_schedule_in_force_decides_whether_an_as_of_is_older(connect: Connect, ready: Any) -> None:
+    """Yearly becomes daily between the plan and the launch."""
+    plan, segment, prepared, run = ready
+    daily = {"dag": DAG("a_dag", schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"))}
+    with pytest.raises(AirflowSkipException, match="the newest as-of is"):
+        connect.launch(plan | {"schedule": "0 0 1 1 *"}, segment, prepared, run | daily, clock=later(1))
     assert (connect.made, connect.ledger()) == ([], None)
 
 

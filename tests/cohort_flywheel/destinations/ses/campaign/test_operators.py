@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from cohort_flywheel.campaign.email_template import read_template
@@ -428,6 +429,16 @@ def test_a_template_that_changed_since_the_approval_is_refused(launch: Launch) -
 def test_an_older_as_of_ends_without_a_mail(launch: Launch) -> None:
     with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: the newest as-of is 2026-11-23"):
         launch.run(hours=24)
+    assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
+
+
+def test_the_schedule_in_force_decides_whether_an_as_of_is_older(launch: Launch, context: Any) -> None:
+    """Weekly becomes daily between the plan and the launch; the other way a later day has a snapshot."""
+    launch.plan = launch.plan | {"schedule": "0 0 * * 0"}
+    dag = DAG("a_dag", schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"))
+    launch.context = lambda: context() | {"dag": dag}
+    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: the newest as-of is 2026-11-25"):
+        launch.run(hours=3 * 24)
     assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
 
 
