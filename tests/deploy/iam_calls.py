@@ -174,10 +174,13 @@ def _object(action: str) -> Callable[[Call, str], list[Request]]:
     return rule
 
 
-def _put(call: Call, where: str) -> list[Request]:
-    found = _object("s3:PutObject")(call, where)
-    # [S3: conditional writes] If-Match needs s3:GetObject too; If-None-Match does not
-    return found + (_object("s3:GetObject")(call, where) if "IfMatch" in call.parameters else [])
+def _if_match(action: str) -> Callable[[Call, str], list[Request]]:
+    def rule(call: Call, where: str) -> list[Request]:
+        # [S3: conditional writes, conditional deletes] If-Match needs s3:GetObject too; If-None-Match does not
+        found = _object(action)(call, where)
+        return found + (_object("s3:GetObject")(call, where) if "IfMatch" in call.parameters else [])
+
+    return rule
 
 
 def _copy(call: Call, where: str) -> list[Request]:
@@ -283,13 +286,13 @@ _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("s3", "ListObjectVersions"): _listing,
     ("s3", "HeadObject"): _object("s3:GetObject"),
     ("s3", "GetObject"): _object("s3:GetObject"),
-    ("s3", "PutObject"): _put,
+    ("s3", "PutObject"): _if_match("s3:PutObject"),
     ("s3", "CreateMultipartUpload"): _object("s3:PutObject"),
     ("s3", "UploadPart"): _object("s3:PutObject"),
     ("s3", "CompleteMultipartUpload"): _object("s3:PutObject"),
     ("s3", "AbortMultipartUpload"): _object("s3:AbortMultipartUpload"),
     ("s3", "CopyObject"): _copy,
-    ("s3", "DeleteObject"): _object("s3:DeleteObject"),
+    ("s3", "DeleteObject"): _if_match("s3:DeleteObject"),
     ("dynamodb", "DescribeTable"): _table,
     ("dynamodb", "BatchGetItem"): _table,
     ("pinpoint", "GetApp"): _pinpoint(),

@@ -34,7 +34,8 @@ from cohort_flywheel.segment.members import is_beyond
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: Where the files of runs lie: the setting of the bucket, and the folder.
+#: Where the files of runs are: the setting of the bucket, and the folder. They are removed in this order: the last run
+#: of a name says whether its files are stale.
 PLACES = (
     ("export_bucket", "export/"), ("import_bucket", names.SEGMENT_FOLDER), ("import_bucket", "contacts/"),
     ("state_bucket", "staged/"), ("state_bucket", "rejects/"), ("state_bucket", f"{DRY_RUN}export/"),
@@ -235,13 +236,10 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             done[:] = [f"{removed:,} recipients were removed"]
 
     def _remove_files(self, going: Iterable[str], files: Files, context: Context, done: list[str]) -> None:
-        """The lock of a name is released once all of its files are removed, and last which run worked on it last."""
-        state, bucket = self._state(), self.settings["state_bucket"]
+        """The lock of a name is released once all of its files are removed."""
+        state = self._state()
         for name in going:
-            kinds = dict(files.get(name, {}))
-            kinds.pop("last run", None)
-            last_run = versions(self.s3, bucket, names.last_run_key(_claim_key(name)))  # those of the look, and newer
-            for version in chain(chain.from_iterable(kinds.values()), last_run):
+            for version in chain.from_iterable(files.get(name, {}).values()):
                 delete_version(self.s3, version)
             done.append(f"the files of {name} were removed")
             state.end_claim(_claim_key(name), this_run(context))

@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import outside
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import is_the_days
 
@@ -57,6 +57,6 @@ class CohortResultOperator(BaseOperator):
                 as_of = datetime.fromisoformat(plan["as_of"])
                 key = state.put_result(plan["cohort"], plan["threshold"], as_of, result)
                 done.append(f"the result was put at {key}")
-            state.end_claim(plan["claim_key"], run)
+            release(state, plan, context)
         self.log.info("%s is verified; its name is free again", plan["name"])
         return {"result_key": key, **self.imported}

@@ -15,6 +15,9 @@ from cohort_flywheel.runs import names
 from cohort_flywheel.segment.members import Vertex
 from cohort_flywheel.segment.snapshot import MAX_HEADER_BYTES, Snapshot, read_header, read_vertices
 
+#: How often a lock is put again where S3 answers that another write of it goes on.
+_CONFLICTS = 10
+
 
 class State:
     """The state bucket. Every write is repeatable, and what must happen once is a conditional put.
@@ -93,11 +96,20 @@ class State:
         the earlier one cannot take the lock over.
         """
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        if put_json(self._s3, self._bucket, key, {**run, "attempt": attempt}, **condition):
-            return True
-        # this run's after all: the answer to the first try was lost, or another of its tasks put the lock meanwhile
-        now = self.claim(key)
-        return bool(now and now[0] == run)
+        for _ in range(_CONFLICTS):
+            try:
+                if put_json(self._s3, self._bucket, key, {**run, "attempt": attempt}, **condition):
+                    return True
+            except ClientError as error:  # a write at the same moment, which may have failed [S3: PutObject]
+                if error.response["Error"]["Code"] != "ConditionalRequestConflict":
+                    raise
+            now = self.claim(key)
+            if now and now[1] != etag:
+                # this run's after all: the answer was lost, or another of its tasks has put the lock
+                return now[0] == run
+            if etag and not now:
+                return False
+        return False
 
     def end_claim(self, key: str, run: Mapping[str, str]) -> None:
         """Release a lock, if this run holds it."""

@@ -58,3 +58,4 @@ def test_the_claim_ends_with_the_verified_segment_if_it_is_this_runs(
     hold(state, plan["claim_key"], plan["name"], run if mine else context(run_id="manual__2"))
     record(plan, run)
     assert (state.claim(plan["claim_key"]) is None) is mine
+    assert state.last_run(plan["claim_key"]) == (this_run(run) if mine else None)
