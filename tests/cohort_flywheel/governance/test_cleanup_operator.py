@@ -212,9 +212,9 @@ def test_nothing_is_removed_while_a_run_is_at_work(runs: Runs, clean_up: CleanUp
     with pytest.raises(AirflowFailException, match=sentence):
         CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)
     assert runs.keys() == before
-    assert clean_up()["objects"] == 4  # to look is allowed
+    assert clean_up()["objects"] == 5  # to look is allowed
     me["ti"].runs["cohort_to_segment", "scheduled__1"] = "failed"
-    assert CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)["objects"] == 4
+    assert CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)["objects"] == 5
 
 
 def test_a_run_that_begins_meanwhile_keeps_the_endpoints_that_are_left(
