@@ -7,16 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, folders, get_json, keys, lines, put_json, put_unless_equal
+from cohort_flywheel.hooks.s3 import S3Hook, delete_if, folders, get_json, keys, lines, put_json, put_unless_equal
 from cohort_flywheel.runs import names
 from cohort_flywheel.segment.members import Vertex
 from cohort_flywheel.segment.snapshot import MAX_HEADER_BYTES, Snapshot, read_header, read_vertices
-
-#: How often a lock is put again where S3 answers that another write of it goes on.
-_CONFLICTS = 10
 
 
 class State:
@@ -96,29 +91,16 @@ class State:
         the earlier one cannot take the lock over.
         """
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        for _ in range(_CONFLICTS):
-            try:
-                if put_json(self._s3, self._bucket, key, {**run, "attempt": attempt}, **condition):
-                    return True
-            except ClientError as error:  # a write at the same moment, which may have failed [S3: PutObject]
-                if error.response["Error"]["Code"] != "ConditionalRequestConflict":
-                    raise
-            now = self.claim(key)
-            if now and now[1] != etag:
-                # this run's after all: the answer was lost, or another of its tasks has put the lock
-                return now[0] == run
-            if etag and not now:
-                return False
-        return False
+        if put_json(self._s3, self._bucket, key, {**run, "attempt": attempt}, **condition):
+            return True
+        # this run's after all: the answer to the first try was lost, or another of its tasks put the lock meanwhile
+        now = self.claim(key)
+        return bool(now and now[0] == run)
 
     def end_claim(self, key: str, run: Mapping[str, str]) -> None:
         """Release a lock, if this run holds it."""
         while (found := self.claim(key)) and found[0] == run:
-            try:
-                self._s3.get_conn().delete_object(Bucket=self._bucket, Key=key, IfMatch=found[1])
-            except ClientError as error:  # another attempt has put it since [S3: DeleteObject]
-                if error.response["Error"]["Code"] not in ("PreconditionFailed", "412", "NoSuchKey", "404"):
-                    raise
+            delete_if(self._s3, self._bucket, key, found[1])  # again where another attempt has put it since
 
     def last_run(self, claim_key: str) -> dict[str, str] | None:
         """The run that was the last to work on the name of a lock and does not hold it any more, or None."""

@@ -248,7 +248,7 @@ def test_a_destination_that_keeps_nothing_of_a_run_has_files_only(
     folder = old["checked"]["segment"]["s3_key"].replace("segments/", "contacts/")
     runs.client("s3").put_object(Bucket=runs.config.import_bucket, Key=f"{folder}0000_0.csv", Body=b"emailAddress\n")
     found = clean_up("ses", dry_run=False)
-    assert (found["segments"], found["recipients"], found["objects"]) == (0, 0, 5)
+    assert (found["segments"], found["recipients"], found["objects"]) == (0, 0, 6)
     assert old["plan"]["name"] in runs.segments()
     assert of(runs, old["plan"]["name"]) == set()
 

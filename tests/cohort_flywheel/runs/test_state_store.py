@@ -135,28 +135,6 @@ def test_a_write_whose_answer_was_lost_counts_as_ours(state: State, taken_over: 
     assert state.take(KEY, MINE, etag), "the second try of the same call"
 
 
-@pytest.mark.parametrize("held_by", [None, "this run", "another run"])
-def test_a_conflict_of_two_writes_is_decided_by_what_is_there(
-    state: State, monkeypatch: pytest.MonkeyPatch, held_by: str | None
-) -> None:
-    """moto never answers 409: the first try gets the answer here, and the other write has succeeded or not."""
-    state.take(KEY, MINE, None, attempt="1")
-    found, tries = state.claim(KEY), []
-
-    def conflict(s3: Any, bucket: str, key: str, value: Any, **condition: str) -> bool:
-        tries.append(condition)
-        if len(tries) == 1:
-            if held_by:
-                put_json(s3, bucket, key, (MINE if held_by == "this run" else OTHERS) | {"attempt": "2"})
-            raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, "PutObject")
-        return put_json(s3, bucket, key, value, **condition)
-
-    monkeypatch.setattr("cohort_flywheel.runs.state_store.put_json", conflict)
-    assert found is not None
-    assert state.take(KEY, MINE, found[1], attempt="3") is (held_by != "another run")
-    assert len(tries) == (1 if held_by else 2)
-
-
 def test_a_run_ends_its_own_claim_and_no_other(state: State) -> None:
     state.end_claim(KEY, MINE)
     state.take(KEY, OTHERS, None)
