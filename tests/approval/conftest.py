@@ -95,10 +95,10 @@ def runs(up: Up, users: dict[str, Up]) -> Runs:
 def asked_anew(up: Up, users: dict[str, Up], runs: Runs) -> str:
     """The mail changes while a run waits, and ann says yes all the same; the id of a new run of the same result."""
     subject = up.registry.parent / "email" / "at_risk" / "subject.txt"
-    subject.write_text("Your place in the team is free, {{FirstName|friend}}\n", encoding="utf-8")
+    subject.write_text("A safety note for you, {{FirstName|player}}\n", encoding="utf-8")
     clear(users["ana"], runs.changed, "plan", "prepare_campaign")
     wait_until(
-        lambda: prepared(up, runs.changed)["message"]["subject"] == "Your place in the team is free, Sam",
+        lambda: prepared(up, runs.changed)["message"]["subject"] == "A safety note for you, Sam",
         "the new mail is prepared",
         up,
     )

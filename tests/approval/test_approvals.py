@@ -109,7 +109,7 @@ def test_a_yes_to_a_mail_that_has_changed_since_sends_nothing_and_a_new_run_asks
     assert nothing_was_sent(up, runs.changed)["outcome"] == "failed"
 
     asks(up, asked_anew)
-    assert "Your place in the team is free, Sam" in question(up, asked_anew)["body"]
+    assert "A safety note for you, Sam" in question(up, asked_anew)["body"]
 
 
 # --- one run, which each of these tests has ask again
@@ -177,7 +177,7 @@ def test_an_approver_says_no_in_the_ui_and_the_run_ends_well(
 ) -> None:
     asks(up, asked_anew)
     opened(page, up, "ann", actions(asked_anew)).get_by_role("button", name="Reject").wait_for()
-    assert "Subject: Your place in the team is free, Sam" in page.locator("body").inner_text()
+    assert "Subject: A safety note for you, Sam" in page.locator("body").inner_text()
     page.get_by_role("button", name="Reject").click()
     has_answered(up, asked_anew, page)
 
