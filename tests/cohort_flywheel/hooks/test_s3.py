@@ -26,6 +26,8 @@ from cohort_flywheel.hooks import s3 as hook_module
 from cohort_flywheel.hooks.s3 import (
     S3Hook,
     copy_unless_equal,
+    delete_if,
+    get_json,
     keys,
     put_instead,
     put_json,
@@ -255,6 +257,19 @@ def test_a_condition_that_does_not_hold_is_not_tried_again(answers: Answers, fre
     assert not put_json(s3, bucket, "k", {"a": 2}, IfNoneMatch="*")
     assert not put_json(s3, bucket, "gone", {}, IfMatch='"x"')
     assert sum(answers.tries.values()) == 3
+
+
+def test_a_delete_is_of_the_object_that_was_read_alone(answers: Answers, fresh_config: Config) -> None:
+    s3, bucket = S3Hook(), fresh_config.state_bucket
+    put_json(s3, bucket, "k", {"a": 1})
+    found = get_json(s3, bucket, "k")
+    assert found
+    put_json(s3, bucket, "k", {"a": 2})
+    assert not delete_if(s3, bucket, "k", found[1]), "another object by now"
+    found = get_json(s3, bucket, "k")
+    assert found
+    assert delete_if(s3, bucket, "k", found[1])
+    assert get_json(s3, bucket, "k") is None
 
 
 def test_conflicts_without_an_end_are_an_error_after_twelve_tries(answers: Answers, fresh_config: Config) -> None:
