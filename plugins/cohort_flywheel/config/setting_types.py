@@ -130,6 +130,17 @@ WebAddress = Annotated[
         "the https address of the page on which a player unsubscribes, as in https://studio.example/unsubscribe",
     ),
 ]
+#: Of each write to S3 [S3: PutObject, x-amz-server-side-encryption].
+S3Encryption = Annotated[str, one_of("AES256", "aws:kms", "aws:kms:dsse")]
+#: An id, an alias, or the ARN of either [KMS: DescribeKey, KeyId].
+KmsKey = Annotated[
+    str,
+    text(
+        rf"(?:arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{{12}}:key/)?(?:mrk-[0-9a-f]{{32}}|{_UUID})"
+        r"|(?:arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:)?alias/[A-Za-z0-9/_-]+",
+        "the id of the KMS key, its alias (alias/…), or the ARN of either; the ARN where the key is of another account",
+    ),
+]
 RegionName = Annotated[str, text(r"[a-z]{2,}(?:-[a-z]+)+-[0-9]{1,2}", "the code of a region, as in eu-west-1")]
 HostName = Annotated[str, text(_NAME, "a host name alone, without a scheme, a port or a path")]
 HostAndPort = Annotated[

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import Variable
 from pydantic import BaseModel, ValidationError
 
-from cohort_flywheel.config.setting_types import BucketName, TableName, missing, problems
+from cohort_flywheel.config.setting_types import BucketName, KmsKey, S3Encryption, TableName, missing, problems
 from cohort_flywheel.errors import FlywheelError
 
 PREFIX = "cohort_flywheel_"
@@ -25,6 +25,13 @@ class DeploymentSettings(StateSettings):
     export_bucket: BucketName
     import_bucket: BucketName
     contacts_table: TableName
+
+
+class EncryptionSettings(BaseModel):
+    """The encryption header of each write to S3; empty sends none."""
+
+    s3_encryption: S3Encryption = ""
+    s3_kms_key_id: KmsKey = ""
 
 
 def read_settings(*models: type[BaseModel]) -> dict[str, Any]:

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow.providers.amazon.aws.hooks import s3 as provider
-from airflow.sdk import Variable
 from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from cohort_flywheel.common.aws_answers import S3_WRITES
-from cohort_flywheel.config.variables import PREFIX
+from cohort_flywheel.config.variables import PREFIX, EncryptionSettings, read_settings
 from cohort_flywheel.errors import FlywheelError
-
-#: What `cohort_flywheel_s3_encryption` may be [S3: PutObject, x-amz-server-side-encryption]; empty sends no header.
-S3_ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
-#: An id, a multi-Region id, an alias, or the ARN of either [KMS: DescribeKey, KeyId].
-_KMS_KEY = re.compile(
-    r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:)?(key/)?(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"
-    r"|(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:)?alias/[A-Za-z0-9/_-]+"
-)
 
 #: Answers of S3 after which the same write may pass [S3: error responses].
 _PASSING = (
@@ -76,22 +66,12 @@ def _read_encryption() -> dict[str, str]:
 
     Raises FlywheelError that names the Variable which S3 would refuse.
     """
-    algorithm, key = (
-        (Variable.get(PREFIX + name, default="") or "").strip() for name in ("s3_encryption", "s3_kms_key_id")
-    )
-    if algorithm and algorithm not in S3_ENCRYPTIONS:
-        raise FlywheelError(
-            f"{PREFIX}s3_encryption is {algorithm!r}: set it to one of {', '.join(S3_ENCRYPTIONS)}, or delete it"
-        )
+    settings = read_settings(EncryptionSettings)
+    algorithm, key = settings["s3_encryption"], settings["s3_kms_key_id"]
     if key and not algorithm.startswith("aws:kms"):
         raise FlywheelError(
             f"{PREFIX}s3_kms_key_id is set, and {PREFIX}s3_encryption is {algorithm or 'not set'}: a key is used with"
             " aws:kms and aws:kms:dsse only; set one of these, or delete the key"
-        )
-    if key and not _KMS_KEY.fullmatch(key):
-        raise FlywheelError(
-            f"{PREFIX}s3_kms_key_id is {key!r}: set the key's id, its alias (alias/…), or the ARN of either; the ARN"
-            " where the key is of another account"
         )
     arguments = {"ServerSideEncryption": algorithm, "SSEKMSKeyId": key}
     return {name: value for name, value in arguments.items() if value}
