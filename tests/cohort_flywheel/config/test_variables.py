@@ -14,7 +14,7 @@ from cohort_flywheel.destinations.pinpoint import destination as pinpoint
 from cohort_flywheel.destinations.ses import destination as ses
 from cohort_flywheel.errors import FlywheelError
 
-MODELS = [
+MODELS: list[type[BaseModel]] = [
     DeploymentSettings, pinpoint.SETTINGS, ses.SETTINGS, ses.CAMPAIGN_SETTINGS, customer_profiles.SETTINGS,
     customer_profiles.CAMPAIGN_SETTINGS,
 ]  # fmt: skip

@@ -43,7 +43,7 @@ def check(domain: Domain) -> Callable[..., None]:
     """Checks the seeded settings, or others."""
 
     def run(**settings: Any) -> None:
-        right = {"customer_profiles_domain": PROFILES_DOMAIN, "customer_profiles_data_expiry_days": 90}
+        right: dict[str, Any] = {"customer_profiles_domain": PROFILES_DOMAIN, "customer_profiles_data_expiry_days": 90}
         customer_profiles.check(right | settings, "aws_default", LOG)
 
     return run
