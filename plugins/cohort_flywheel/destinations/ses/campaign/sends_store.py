@@ -100,13 +100,18 @@ class Batches:
         self._there = set(keys(s3, bucket, self._folder))
         self._this_try = uuid4().hex  # tells our intents, whose answer was lost, from another try's
 
+    def intents(self, number: int, attempt: int) -> dict[str, Any] | None:
+        return self._get(f"{number:06d}_{attempt}.intents.json")
+
+    def outcome(self, number: int, attempt: int) -> Outcome | None:
+        found = self._get(f"{number:06d}_{attempt}.outcome.json")
+        return Outcome(**found) if found else None
+
     def recorded(self, number: int, attempt: int) -> Outcome | None:
-        """What became of a batch; whoever was to be mailed by an attempt that broke off is in doubt from now on."""
-        if found := self._get(f"{number:06d}_{attempt}.outcome.json"):
-            return Outcome(**found)
-        intents = self._get(f"{number:06d}_{attempt}.intents.json")
-        if intents is None:
-            return None
+        """What became of a batch; the players of an attempt that broke off are in doubt from now on."""
+        outcome = self.outcome(number, attempt)
+        if outcome or (intents := self.intents(number, attempt)) is None:
+            return outcome
         if "outcome" in intents:
             outcome = Outcome(**intents["outcome"])
         else:
