@@ -31,6 +31,9 @@ class Campaign:
     mails: list[dict[str, Any]] = field(default_factory=list)
     dropped: int = 0
 
+    def of_instance(self, instance_id: str) -> bool:
+        return bool(self.request["connectInstanceId"] == instance_id)
+
     def state(self, now: float) -> str:
         """[shape CampaignState]; [strict] a campaign is Completed when everybody was mailed, or its schedule ends."""
         if self.started is None:

@@ -19,6 +19,10 @@ class CampaignSettings(Settings):
     same_name: str = "another"
     failed_campaign_mails: str = "half"
     fail_next_campaigns: int = 0
+    # [Connect guide: outbound campaigns service quotas] "Total campaigns per instance" and "Active campaigns per
+    # instance"; an account may have others.
+    total_campaigns: int = 500
+    active_campaigns: int = 50
 
 
 control = Control(CampaignSettings)

@@ -34,6 +34,11 @@ class ValidationError(ServiceError):
         super().__init__("ValidationException", 400, message)
 
 
+class QuotaError(ServiceError):
+    def __init__(self, message: str) -> None:
+        super().__init__("ServiceQuotaExceededException", 402, message)
+
+
 class NotFoundError(ServiceError):
     def __init__(self, what: str) -> None:
         super().__init__("ResourceNotFoundException", 404, f"There is no such {what}.")
@@ -73,12 +78,26 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
             return known[0]
         if known and control.settings.same_name != "another":
             raise ServiceError("ConflictException", 409, "There is a campaign of this name.")
+        self._check_quotas(request["connectInstanceId"])
         self._made += 1
         new_id = uuid_id(self.account_id, self.region_name, "campaign", self._made)
         arn = f"arn:{self.partition}:connect-campaigns:{self.region_name}:{self.account_id}:campaign/{new_id}"
         made = Campaign(new_id, arn, request, starts, ends)
         self.campaigns_v2[new_id] = made
         return made
+
+    def _check_quotas(self, instance_id: str, starting: bool = False) -> None:
+        """[Connect guide: outbound campaigns service quotas] Ended campaigns count until they are deleted.
+
+        [strict] Which call the quota of active campaigns refuses is not documented, and StartCampaign has no such
+        error in its model: it refuses both to create and to start one more.
+        """
+        settings, now = control.settings, control.now()
+        states = [each.state(now) for each in self.campaigns_v2.values() if each.of_instance(instance_id)]
+        if not starting and len(states) >= settings.total_campaigns:
+            raise QuotaError("The instance has as many campaigns as it may have.")
+        if states.count("Running") >= settings.active_campaigns:
+            raise QuotaError("The instance has as many active campaigns as it may have.")
 
     def instance_config(self, instance_id: str) -> dict[str, Any]:
         """[shape InstanceConfig] Enabling outbound campaigns is not emulated: they are, in every instance."""
@@ -101,6 +120,7 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
             raise InvalidStateError(state, "Only a campaign that is Initialized can be started.")
         if now >= campaign.ends:
             raise ValidationError("The campaign's schedule has ended.")  # [strict]
+        self._check_quotas(campaign.request["connectInstanceId"], starting=True)
         self._segment(campaign.request)  # both may have gone since the campaign was made [strict: refused again]
         self._template(campaign.request)
         campaign.started, campaign.seconds = now, control.settings.campaign_seconds
@@ -123,8 +143,9 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
         campaign.stopped = now
 
     def delete(self, campaign_id: str) -> None:
+        # [Connect API reference: DeleteCampaign] "Only campaigns in Initialized, Failed, Completed, or Stopped states"
         if self.campaign(campaign_id).state(control.now()) == "Running":
-            raise ValidationError("A campaign that is Running cannot be deleted.")  # [strict]
+            raise ValidationError("A campaign that is Running cannot be deleted.")
         del self.campaigns_v2[campaign_id]
 
     # --- what a campaign is made of

@@ -22,6 +22,11 @@ class ConflictError(ServiceError):
         super().__init__("ConflictException", 409, message)
 
 
+class QuotaError(ServiceError):
+    def __init__(self, message: str) -> None:
+        super().__init__("ServiceQuotaExceededException", 402, message)
+
+
 class NotFoundError(ServiceError):
     def __init__(self, what: str) -> None:
         super().__init__("ResourceNotFoundException", 404, f"There is no such {what}.")
@@ -96,6 +101,8 @@ class QConnectBackend(BaseBackend):
         # [shape CreateMessageTemplate] "The name of the message template has to be unique for each knowledge base."
         if any(template.name == request["name"] for template in base.templates.values()):
             raise ConflictError("There is a message template of this name.")
+        if len(base.templates) >= control.settings.templates_per_knowledge_base:
+            raise QuotaError("The knowledge base has as many message templates as it may have.")
         snapshot = Snapshot(request["content"], request.get("language"), request.get("defaultAttributes", {}))
         _check(snapshot)
         now = control.now()
@@ -140,6 +147,10 @@ class QConnectBackend(BaseBackend):
         if sha256 is not None and sha256 != found.latest.sha256:
             # [shape CreateMessageTemplateVersion] "An error is displayed if the supplied […] is different".
             raise ConflictError("The content has another checksum.")
+        # [strict] A version that was deleted does not count, and its number is not given again. A content that is the
+        # newest version is answered as before, however many there are.
+        if found.is_new() and len(found.versions) >= control.settings.versions_per_template:
+            raise QuotaError("The message template has as many versions as it may have.")
         return found, str(found.new_version())
 
     def activate(self, base_id: str, identifier: str, number: int) -> Template:

@@ -128,12 +128,14 @@ class Template:
         number = self.version_number(qualifier)
         return self.latest if number is None else self.versions[number]
 
+    def is_new(self) -> bool:
+        """Whether the draft is not the newest version."""
+        return not self.versions or self.versions[max(self.versions)] != self.latest
+
     def new_version(self) -> int:
         """[shape CreateMessageTemplateVersion] "while the message template remains the same, only the first
         invocation creates a new version and the succeeding requests will return the same response"."""
-        newest = max(self.versions, default=None)
-        if newest is None or self.versions[newest] != self.latest:
+        if self.is_new():
             self.versions_made += 1
-            newest = self.versions_made
-            self.versions[newest] = self.latest
-        return newest
+            self.versions[self.versions_made] = self.latest
+        return max(self.versions)

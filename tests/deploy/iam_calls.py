@@ -24,8 +24,8 @@ from tests.faults import transport
 TELLING = (
     "Bucket", "Key", "CopySource", "Prefix", "Delimiter", "IfMatch", "IfNoneMatch", "TableName", "RequestItems",
     "VersionId", "ApplicationId", "JobId", "SegmentId", "EndpointId", "ImportJobRequest", "RoleName", "Name",
-    "ContactListName", "EmailIdentity", "TemplateName", "FromEmailAddress", "DomainName", "SegmentDefinitionName",
-    "knowledgeBaseId", "messageTemplateId", "id", "tags",
+    "ContactListName", "EmailIdentity", "TemplateName", "FromEmailAddress", "ConfigurationSetName",
+    "DomainName", "SegmentDefinitionName", "knowledgeBaseId", "messageTemplateId", "id", "tags",
 )  # fmt: skip
 
 
@@ -230,7 +230,11 @@ def _mail(call: Call, where: str) -> list[Request]:
     # [the same page, SendEmail] the sender's identity, which is the verified domain, and the template where there is
     # one; no contact list. [SES: identity and access management] ses:FromAddress is the address without a name
     address = parseaddr(call.parameters["FromEmailAddress"])[1]
-    things = [f"identity/{address.rpartition('@')[2]}"]
+    domain = address.rpartition("@")[2]
+    # The configuration set too, the identity's default one where the call names none [https://github.com/aws/aws-cdk/
+    # issues/34402, https://github.com/usdigitalresponse/usdr-gost/pull/3080]. Strictly: each identity has a default.
+    configuration_set = call.parameters.get("ConfigurationSetName", f"default-of-{domain}")
+    things = [f"identity/{domain}", f"configuration-set/{configuration_set}"]
     if "TemplateName" in call.parameters:
         things.append(f"template/{call.parameters['TemplateName']}")
     return [Request("ses:SendEmail", f"arn:aws:ses:{where}:{each}", {"ses:FromAddress": address}) for each in things]
@@ -255,6 +259,12 @@ def _campaign(call: Call, where: str) -> list[Request]:
     resource = f"arn:aws:connect-campaigns:{where}:campaign/{call.parameters.get('id', 'new')}"
     actions = [call.operation, *(["TagResource"] if "tags" in call.parameters else [])]
     return [Request(f"connect-campaigns:{action}", resource) for action in actions]
+
+
+def _own_campaign(call: Call, where: str) -> list[Request]:
+    # [the same page, DeleteCampaign] aws:ResourceTag/… are the tags of the campaign; ours has this one
+    tags = {"aws:ResourceTag/cohort_flywheel": "the S3 address of a send ledger"}
+    return [Request(request.action, request.resource, tags) for request in _campaign(call, where)]
 
 
 def _message_template(call: Call, where: str) -> list[Request]:
@@ -337,7 +347,10 @@ _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("connectcampaignsv2", "DescribeCampaign"): _campaign,
     ("connectcampaignsv2", "GetCampaignState"): _campaign,
     ("connectcampaignsv2", "StartCampaign"): _campaign,
+    ("connectcampaignsv2", "DeleteCampaign"): _own_campaign,
     ("qconnect", "ListMessageTemplates"): _message_template,
+    ("qconnect", "ListMessageTemplateVersions"): _message_template,
+    ("qconnect", "DeleteMessageTemplate"): _message_template,
     ("qconnect", "GetMessageTemplate"): _message_template,
     ("qconnect", "CreateMessageTemplate"): _message_template,
     ("qconnect", "UpdateMessageTemplate"): _message_template,

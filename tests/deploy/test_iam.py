@@ -28,6 +28,7 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.destinations.customer_profiles.layout import upload_job_name
 from cohort_flywheel.governance.erasure import PLAYERS_KEY
+from cohort_flywheel.runs.names import run_name
 from local import seed
 from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, SENDER_DOMAIN, TOPIC, UNSUBSCRIBE_URL, Config
 from local.servers import Servers, _die_with_parent, airflow_environment
@@ -269,12 +270,38 @@ def _play_ses(at: Deployment) -> None:
 
 
 def _play_customer_profiles(at: Deployment) -> None:
-    """A launch of a mail that was changed since its test."""
+    """A launch of a mail that was changed since its test, after a try of it with another version of the mail."""
     some = {"cohort": "ea_atrisk", "threshold": 1}
     at.run("cohort_to_segment", _MIDNIGHT, some | {"campaign": "test"}, "prepare_campaign", breaks=True)
     (at.folder / "include" / "email" / "at_risk" / "subject.txt").write_text("Play again", encoding="utf-8")
+    _leave_a_version_and_a_campaign(at)
     at.run("cohort_to_segment", _MIDNIGHT, some | {"campaign": "launch"}, "follow_campaign")
     _erase(at)
+
+
+def _leave_a_version_and_a_campaign(at: Deployment) -> None:
+    """A message template that has all its versions, and a campaign that an earlier try created and never started."""
+    qconnect, base = at.client("qconnect"), at.stack.parameters["KnowledgeBaseId"]
+    (template,) = qconnect.list_message_templates(knowledgeBaseId=base)["messageTemplateSummaries"]
+    place = {"knowledgeBaseId": base, "messageTemplateId": template["messageTemplateId"]}
+    content = {"email": {"subject": "Other", "body": {"plainText": {"content": "Other"}}}}
+    qconnect.update_message_template(**place, content=content)
+    version = qconnect.create_message_template_version(**place)["messageTemplate"]["messageTemplateArn"]
+    body = json.dumps({"versions_per_template": 2}).encode()
+    urllib.request.urlopen(f"{at.servers.aws_url}/cohort-flywheel/qconnect", body, timeout=60).close()  # noqa: S310 - our own server
+    instance, name = at.stack.parameters["ConnectInstanceId"], run_name("ea_atrisk", 1, _MIDNIGHT.replace(minute=0))
+    profiles = at.client("customer-profiles")
+    segment = profiles.get_segment_definition(DomainName=PROFILES_DOMAIN, SegmentDefinitionName="ea_atrisk_1")
+    mail = {"connectSourceEmailAddress": SENDER, "wisdomTemplateArn": version}
+    now, ledger = datetime.now(UTC), f"s3://{at.stack.outputs['StateBucket']}/sends/at_risk/{name}.jsonl"
+    at.client("connectcampaignsv2").create_campaign(
+        name=name,
+        connectInstanceId=instance,
+        source={"customerProfilesSegmentArn": segment["SegmentDefinitionArn"]},
+        channelSubtypeConfig={"email": {"outboundMode": {"agentless": {}}, "defaultOutboundConfig": mail}},
+        schedule={"startTime": now, "endTime": now + timedelta(days=1)},
+        tags={"cohort_flywheel": ledger},
+    )
 
 
 def _erase(at: Deployment) -> None:
@@ -407,6 +434,9 @@ def test_what_the_runs_do_not_do_is_refused(recorded: dict[str, Deployment]) -> 
             ("ses:UpdateEmailTemplate", "arn:aws:ses:us-east-1:123456789012:template/at_risk_0123"),
             ("ses:UpdateContact", f"arn:aws:ses:us-east-1:123456789012:contact-list/{CONTACT_LIST}"),
             ("connect-campaigns:DeleteCampaign", "arn:aws:connect-campaigns:us-east-1:123456789012:campaign/1"),
+            ("connect-campaigns:StopCampaign", "arn:aws:connect-campaigns:us-east-1:123456789012:campaign/1"),
+            ("wisdom:DeleteMessageTemplate", "arn:aws:wisdom:us-east-1:123456789012:message-template/another/1:2"),
+            ("wisdom:DeleteKnowledgeBase", "arn:aws:wisdom:us-east-1:123456789012:knowledge-base/another"),
             ("connect:SendOutboundEmail", "arn:aws:connect:us-east-1:123456789012:instance/1"),
             ("wisdom:GetMessageTemplate", "arn:aws:wisdom:us-east-1:123456789012:knowledge-base/another"),
             ("sts:AssumeRole", "arn:aws:iam::123456789012:role/admin"),
@@ -434,6 +464,9 @@ def test_mail_is_of_the_deployments_sender_alone(
         of_it = f"arn:aws:ses:us-east-1:123456789012:identity/{identity}"
         assert allows(documents, Request("ses:SendEmail", of_it, {"ses:FromAddress": sender})) == allowed
         assert not allows(documents, Request("ses:SendEmail", of_it))
+    # without the right to its identity, that to a configuration set mails for no sender
+    by_set = Request("ses:SendEmail", "arn:aws:ses:us-east-1:123456789012:configuration-set/any", {})
+    assert allows(documents, by_set) == (name != "pinpoint")
 
 
 def test_moto_enforced_the_policies_during_the_runs(recorded: dict[str, Deployment]) -> None:

@@ -14,6 +14,7 @@ from tests.local.connect_service import DOMAIN, HEADER, Service, code_and_member
 from tests.local.pinpoint_service import code_of, process
 
 BAD = ("ValidationException", 400)
+QUOTA = ("ServiceQuotaExceededException", 402)
 MISSING = ("ResourceNotFoundException", 404)
 NOBODY = "00000000-0000-0000-0000-000000000000"
 SENDER = "news@studio.email.connect.aws"
@@ -135,6 +136,28 @@ def test_an_instance_says_how_its_campaigns_are_set_up_and_another_is_not_there(
     found = service.campaigns.get_connect_instance_config(connectInstanceId=service.instance)
     assert found["connectInstanceConfig"]["connectInstanceId"] == service.instance
     assert refused(lambda: service.campaigns.get_connect_instance_config(connectInstanceId=NOBODY)) == MISSING
+
+
+def test_an_instance_has_so_many_campaigns_until_ended_ones_are_deleted(service: Campaigns) -> None:
+    assert service.control("connect-campaigns")["settings"]["total_campaigns"] == 500
+    service.control("connect-campaigns", total_campaigns=2)
+    ended, _ = service.launch(name="one"), service.campaign(name="two")
+    assert service.state(ended) == "Completed"
+    assert refused(lambda: service.campaign(name="three")) == QUOTA
+    service.campaigns.delete_campaign(id=ended)
+    service.campaign(name="three")
+
+
+def test_so_many_campaigns_are_active(service: Campaigns) -> None:
+    assert service.control("connect-campaigns")["settings"]["active_campaigns"] == 50
+    service.control("connect-campaigns", active_campaigns=1, campaign_seconds=100)
+    waiting = service.campaign(name="two")
+    running = service.launch(name="one")
+    assert refused(lambda: service.campaigns.start_campaign(id=waiting)) == QUOTA
+    assert refused(lambda: service.campaign(name="three")) == QUOTA
+    assert refused(lambda: service.campaigns.delete_campaign(id=running)) == BAD
+    service.campaigns.stop_campaign(id=running)
+    service.campaigns.start_campaign(id=waiting)
 
 
 def test_the_state_follows_the_time_and_the_mails_with_it(service: Campaigns) -> None:

@@ -11,6 +11,7 @@ from tests.local.connect_service import Service
 from tests.local.pinpoint_service import code_of, process
 
 BAD = ("ValidationException", 400)
+QUOTA = ("ServiceQuotaExceededException", 402)
 CONFLICT = ("ConflictException", 409)
 MISSING = ("ResourceNotFoundException", 404)
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -207,6 +208,26 @@ def test_one_version_is_active_and_stays(service: Templates) -> None:
     assert service.version(template_id)["versionNumber"] == 3, "Versions are monotonically increasing."
     service.templates.delete_message_template(**place)
     assert refused(lambda: service.get(template_id)) == MISSING
+
+
+def test_a_template_has_twenty_versions_and_those_that_were_deleted_do_not_count(service: Templates) -> None:
+    template_id = service.template()["messageTemplateId"]
+    for number in range(20):
+        service.update(template_id, content=email(f"Edit {number}"))
+        assert service.version(template_id)["versionNumber"] == number + 1
+    assert service.version(template_id)["versionNumber"] == 20, "The content is the same."
+    service.update(template_id, content=email("Edit 20"))
+    assert refused(lambda: service.version(template_id)) == QUOTA
+    place = {"knowledgeBaseId": service.base, "messageTemplateId": f"{template_id}:3"}
+    service.templates.delete_message_template(**place)
+    assert service.version(template_id)["versionNumber"] == 21
+
+
+def test_a_knowledge_base_has_two_hundred_templates(service: Templates) -> None:
+    assert service.control("qconnect")["settings"]["templates_per_knowledge_base"] == 200
+    service.control("qconnect", templates_per_knowledge_base=1)
+    service.template()
+    assert refused(lambda: service.template(name="other")) == QUOTA
 
 
 def test_a_template_is_rendered_with_values_defaults_and_what_is_left(service: Templates) -> None:

@@ -22,7 +22,7 @@ def test_a_launch_survives_the_dangerous_faults(world: World, survive: Any) -> N
 def test_a_create_that_does_not_look_first_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 
-    monkeypatch.setattr(ConnectCampaignsHook, "campaigns", lambda self, instance_id, name: iter(()))
+    monkeypatch.setattr(ConnectCampaignsHook, "campaigns", lambda self, instance_id=None: iter(()))
     wrong = survived("launch_campaign: connectcampaignsv2 CreateCampaign #1 × answer lost, time-out")
     assert any("campaigns [" in sentence for sentence in wrong), wrong
 

@@ -15,12 +15,12 @@ from pydantic import BaseModel
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.config.setting_types import DomainName, Uuid, WebAddress, whole_number
-from cohort_flywheel.destinations.customer_profiles.campaign import operators as connect_campaign
-from cohort_flywheel.destinations.customer_profiles.campaign.message_template import message_template
-from cohort_flywheel.destinations.customer_profiles.campaign.operators import (
-    ConnectLaunchCampaignOperator,
+from cohort_flywheel.destinations.customer_profiles.campaign import connect_prepare_operator
+from cohort_flywheel.destinations.customer_profiles.campaign.connect_prepare_operator import (
     ConnectPrepareCampaignOperator,
 )
+from cohort_flywheel.destinations.customer_profiles.campaign.message_template import message_template
+from cohort_flywheel.destinations.customer_profiles.campaign.operators import ConnectLaunchCampaignOperator
 from cohort_flywheel.destinations.customer_profiles.campaign.sensors import FOLLOWS_FOR, ConnectCampaignSensor
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
 from cohort_flywheel.destinations.customer_profiles.layout import player_key, upload_of
@@ -162,8 +162,8 @@ def check_campaign(
 ) -> None:
     """Raise FlywheelError unless Connect can send the mail, and the sender, instance and templates are there."""
     message_template(template, columns, settings["unsubscribe_url"])
-    connect_campaign.check_sender(campaign, aws_conn_id)
-    connect_campaign.check_places(settings, aws_conn_id)
+    connect_prepare_operator.check_sender(campaign, aws_conn_id)
+    connect_prepare_operator.check_places(settings, aws_conn_id)
 
 
 def mail_segment(

@@ -10,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
-from cohort_flywheel.destinations.customer_profiles.campaign.operators import (
-    Campaigns,
-    ConnectLaunchCampaignOperator,
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+from cohort_flywheel.destinations.customer_profiles.campaign.connect_campaigns_store import Campaigns
+from cohort_flywheel.destinations.customer_profiles.campaign.connect_prepare_operator import (
     ConnectPrepareCampaignOperator,
 )
+from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
+from cohort_flywheel.destinations.customer_profiles.campaign.operators import ConnectLaunchCampaignOperator
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
 from local import seed
 from local.config import PROFILES_DOMAIN, Config
@@ -163,8 +165,15 @@ class Connect(Domain):
 
     def made_before(self, plan: dict[str, Any], prepared: dict[str, Any]) -> str:
         """The id of a campaign of this run that a try before has made, and not started."""
-        hook = ConnectCampaignsHook()
-        return Campaigns(hook, plan, self.instance, prepared, lambda: NOW).found_or_created([])
+        campaigns = self._campaigns(plan, prepared)
+        return campaigns.adopt(campaigns.find(), []) or campaigns.create([])
+
+    def request(self, plan: dict[str, Any], prepared: dict[str, Any]) -> dict[str, Any]:
+        """What a launch of this run sends to create its campaign."""
+        return self._campaigns(plan, prepared)._request()
+
+    def _campaigns(self, plan: dict[str, Any], prepared: dict[str, Any]) -> Campaigns:
+        return Campaigns(ConnectCampaignsHook(), S3Hook(), plan, self.instance, prepared, lambda: NOW)
 
     def ledger(self, name: str = "ea_atrisk_2_today", template: str = "at_risk") -> list[str] | None:
         """Whom the send ledger of a launch names, or None where there is none."""

@@ -10,11 +10,13 @@ from typing import Any
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 
-#: Of a page, the greatest that the model takes.
+#: The largest page that the model allows.
 CAMPAIGNS_A_PAGE = 50
 
-#: What GetCampaignState says of a campaign that was made and never started.
+#: The state of a campaign that was never started [model: CampaignState].
 INITIALIZED = "Initialized"
+#: The states of a campaign that mails no more players, and None for one that is gone.
+ENDED = ("Completed", "Stopped", "Failed", None)
 
 
 class ConnectCampaignsHook(AwsBaseHook):
@@ -44,21 +46,24 @@ class ConnectCampaignsHook(AwsBaseHook):
         """Raise ClientError (ResourceNotFoundException) unless the instance is there and has outbound campaigns."""
         self._patient.get_connect_instance_config(connectInstanceId=instance_id)
 
-    def campaigns(self, instance_id: str, name: str) -> Iterator[dict[str, Any]]:
-        """The campaigns of a name in a Connect instance (CampaignSummary); several may have one name."""
-        of_instance = {"instanceIdFilter": {"value": instance_id, "operator": "Eq"}}
-        token: dict[str, str] = {}
+    def campaigns(self, instance_id: str | None = None) -> Iterator[dict[str, Any]]:
+        """The campaigns of a Connect instance, or of all instances of the account and region (CampaignSummary)."""
+        request: dict[str, Any] = {"maxResults": CAMPAIGNS_A_PAGE}
+        if instance_id:
+            request["filters"] = {"instanceIdFilter": {"value": instance_id, "operator": "Eq"}}
         while True:
-            page = self._patient.list_campaigns(filters=of_instance, maxResults=CAMPAIGNS_A_PAGE, **token)
-            for campaign in page.get("campaignSummaryList", ()):
-                if campaign["name"] == name:
-                    yield campaign
+            page = self._patient.list_campaigns(**request)
+            yield from page.get("campaignSummaryList", ())
             if not page.get("nextToken"):
                 return
-            token = {"nextToken": page["nextToken"]}
+            request["nextToken"] = page["nextToken"]
 
-    def campaign(self, campaign_id: str) -> dict[str, Any]:
-        return dict(self._patient.describe_campaign(id=campaign_id)["campaign"])
+    def campaign(self, campaign_id: str) -> dict[str, Any] | None:
+        """A campaign, or None where it is gone: a list may still name it."""
+        try:
+            return dict(self._patient.describe_campaign(id=campaign_id)["campaign"])
+        except self._patient.exceptions.ResourceNotFoundException:
+            return None
 
     def create_campaign(self, request: Mapping[str, Any]) -> str:
         """Send CreateCampaign exactly once; returns the id."""
@@ -67,6 +72,13 @@ class ConnectCampaignsHook(AwsBaseHook):
     def start_campaign(self, campaign_id: str) -> None:
         """Send StartCampaign exactly once: a second one of a campaign that has started is refused."""
         self._once.start_campaign(id=campaign_id)
+
+    def delete_campaign(self, campaign_id: str) -> None:
+        """Delete a campaign that is not Running or Paused; one that is gone is no error."""
+        try:
+            self._patient.delete_campaign(id=campaign_id)
+        except self._patient.exceptions.ResourceNotFoundException:
+            return
 
     def state(self, campaign_id: str) -> str | None:
         """The state of a campaign, or None where it is gone."""

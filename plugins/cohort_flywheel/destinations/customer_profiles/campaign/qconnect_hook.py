@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 
-#: Of a page, the greatest that the model takes.
+#: The largest page that the model allows.
 TEMPLATES_A_PAGE = 100
 
 
@@ -32,15 +32,23 @@ class QConnectHook(AwsBaseHook):
 
     def templates(self, knowledge_base_id: str) -> Iterator[dict[str, Any]]:
         """Every message template of a knowledge base, page by page (MessageTemplateSummary)."""
-        token: dict[str, str] = {}
+        request = {"knowledgeBaseId": knowledge_base_id, "maxResults": TEMPLATES_A_PAGE}
+        return self._pages(self._patient.list_message_templates, request, "messageTemplateSummaries")
+
+    def versions(self, knowledge_base_id: str, template_id: str) -> Iterator[dict[str, Any]]:
+        """Every version of a message template, page by page (MessageTemplateVersionSummary)."""
+        request = {
+            "knowledgeBaseId": knowledge_base_id, "messageTemplateId": template_id, "maxResults": TEMPLATES_A_PAGE,
+        }  # fmt: skip
+        return self._pages(self._patient.list_message_template_versions, request, "messageTemplateVersionSummaries")
+
+    def _pages(self, call: Callable[..., Any], request: dict[str, Any], member: str) -> Iterator[dict[str, Any]]:
         while True:
-            page = self._patient.list_message_templates(
-                knowledgeBaseId=knowledge_base_id, maxResults=TEMPLATES_A_PAGE, **token
-            )
-            yield from page["messageTemplateSummaries"]
+            page = call(**request)
+            yield from page[member]
             if not page.get("nextToken"):
                 return
-            token = {"nextToken": page["nextToken"]}
+            request = request | {"nextToken": page["nextToken"]}
 
     def template(self, knowledge_base_id: str, template_id: str) -> dict[str, Any]:
         """The draft of a template ($LATEST) as it is now (ExtendedMessageTemplateData)."""
@@ -62,11 +70,20 @@ class QConnectHook(AwsBaseHook):
         return dict(made["messageTemplate"])
 
     def create_version(self, knowledge_base_id: str, template_id: str, sha256: str) -> dict[str, Any]:
-        """The version of a template's draft, if that is still the one of the digest (ExtendedMessageTemplateData)."""
+        """The version of a template's draft, if the draft still has this digest (ExtendedMessageTemplateData)."""
         made = self._patient.create_message_template_version(
             knowledgeBaseId=knowledge_base_id, messageTemplateId=template_id, messageTemplateContentSha256=sha256
         )
         return dict(made["messageTemplate"])
+
+    def delete_version(self, knowledge_base_id: str, template_id: str, version: int) -> None:
+        """Delete one version and never the template, which the same call without a version would delete."""
+        try:
+            self._patient.delete_message_template(
+                knowledgeBaseId=knowledge_base_id, messageTemplateId=f"{template_id}:{version:d}"
+            )
+        except self._patient.exceptions.ResourceNotFoundException:
+            return
 
     def render(
         self, knowledge_base_id: str, template_id: str, attributes: Mapping[str, Any]

@@ -26,11 +26,11 @@ _CLEARING = "Clearing this task is safe: it only reads."
 #: the time in the triggerer [src: task_runner, _run_execute_callable]; without deferral it is all of the wait.
 FOLLOWS_FOR = timedelta(hours=30)
 
-#: Why a campaign that has ended has not mailed everybody, as far as its state tells.
+#: Why a campaign may not have mailed every player, as far as its state says.
 _ENDED_BADLY = {
     "Stopped": "was stopped in Connect",
     "Failed": "has failed",
-    None: "is gone: somebody deleted it",
+    None: "is gone: it was deleted",
 }
 
 
@@ -114,8 +114,8 @@ class ConnectCampaignSensor(AwsBaseSensor[ConnectCampaignsHook]):
                 reached = {"campaign_id": self.campaign_id, "campaign_state": state or "gone"}
                 context["ti"].xcom_push(key=REACHED, value=reached)
                 raise FlywheelError(
-                    f"campaign {self.campaign_id} {_ENDED_BADLY[state]} before it was Completed: whom it has mailed is"
-                    " in Connect alone (its campaign analytics), and nobody is mailed again: its players stay in the"
-                    " send ledger. A launch of a later as-of, after not_again_days, reaches whoever it missed"
+                    f"campaign {self.campaign_id} {_ENDED_BADLY[state]}, and may not have mailed every player: only"
+                    " Connect shows which (its campaign analytics). No player is mailed again, as all stay in the send"
+                    " ledger. A launch of a later as-of, after not_again_days, reaches those that it missed"
                 )
         return {"campaign_id": self.campaign_id, "campaign_state": state} if state == "Completed" else None

@@ -26,7 +26,7 @@ def connect(airflow_env: Any, servers: Any, fresh_config: Any, tmp_path: Path) -
 
 def test_the_pages_that_are_asked_for_are_taken(connect: Connect) -> None:
     """A greater page is refused, and these are the greatest."""
-    assert list(ConnectCampaignsHook().campaigns(connect.instance, "any")) == []
+    assert list(ConnectCampaignsHook().campaigns(connect.instance)) == []
     assert list(QConnectHook().templates(connect.base)) == []
 
 

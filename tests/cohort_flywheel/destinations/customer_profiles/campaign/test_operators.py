@@ -15,7 +15,8 @@ from botocore.exceptions import ClientError, HTTPClientError
 from cohort_flywheel.destinations.customer_profiles.campaign import hook as campaigns_hook
 from cohort_flywheel.destinations.customer_profiles.campaign import operators as module
 from cohort_flywheel.destinations.customer_profiles.campaign import qconnect_hook
-from cohort_flywheel.destinations.customer_profiles.campaign.operators import check_sender, launch_key
+from cohort_flywheel.destinations.customer_profiles.campaign.connect_campaigns_store import TAG, launch_key
+from cohort_flywheel.destinations.customer_profiles.campaign.connect_prepare_operator import check_sender
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
 from cohort_flywheel.errors import FlywheelError
 from local import seed
@@ -281,19 +282,37 @@ def test_a_campaign_is_made_once_and_says_whom_it_mails_what(
     }
     assert made["source"] == {"customerProfilesSegmentArn": prepared["segment_id"]}
     assert set(made["schedule"]) == {"startTime", "endTime"}, "nobody who joins the segment later is mailed"
-    assert made["tags"] == {"owner": f"arn:aws:connect:us-east-1:123456789012:instance/{connect.instance}"}
+    assert made["tags"] == {
+        "owner": f"arn:aws:connect:us-east-1:123456789012:instance/{connect.instance}",
+        TAG: f"s3://{connect.config.state_bucket}/sends/at_risk/ea_atrisk_2_today.jsonl",
+    }
     assert connect.campaign_control()["calls"].get("StartCampaign", 0) == 0
 
 
-def test_a_campaign_of_another_mail_is_not_replaced(connect: Connect, ready: Any) -> None:
+def test_a_campaign_of_another_mail_that_was_never_started_is_replaced(connect: Connect, ready: Any) -> None:
     plan, segment, prepared, run = ready
     campaign_id = connect.made_before(plan, prepared)
     connect.write_template(subject_txt="Other")
     other = connect.prepare(plan, segment, run)
-    with pytest.raises(AirflowFailException, match=f"delete it .*delete-campaign --id {campaign_id}"):
-        connect.launch(plan, segment, other, run)
-    connect.campaigns.delete_campaign(id=campaign_id)
-    assert connect.launch(plan, segment, other, run)["campaign_id"] != campaign_id
+    launched = connect.launch(plan, segment, other, run)
+    (made,) = connect.made
+    assert made["id"] == launched["campaign_id"] != campaign_id
+    assert {mail["subject"] for mail in made["mails"]} == {"Other"}
+
+
+def test_a_campaign_of_this_name_that_a_person_made_is_not_replaced(connect: Connect, ready: Any) -> None:
+    """Without our tag, or with the tag of another state bucket."""
+    plan, segment, prepared, run = ready
+    connect.write_template(subject_txt="Other")
+    other = connect.prepare(plan, segment, run)
+    for tags in ({}, {TAG: f"s3://theirs/sends/at_risk/{plan['name']}.jsonl"}):
+        campaign_id = connect.campaigns.create_campaign(**connect.request(plan, prepared) | {"tags": tags})["id"]
+        with pytest.raises(AirflowFailException, match=f"delete it .*delete-campaign --id {campaign_id}"):
+            connect.launch(plan, segment, other, run)
+        assert ([each["id"] for each in connect.made], connect.ledger()) == ([campaign_id], None)
+        connect.campaigns.delete_campaign(id=campaign_id)
+    connect.launch(plan, segment, other, run)
+    assert connect.mailed == keys_of(PLAYERS)
 
 
 def test_a_campaign_that_connect_refuses_is_a_sentence(connect: Connect, ready: Any) -> None:
@@ -375,20 +394,45 @@ def test_a_launch_mails_the_rows_and_nobody_else(connect: Connect, ready: Any) -
     assert connect.ledger() == sorted(PLAYERS)
 
 
-def test_the_send_ledger_is_there_before_anything_is_created(
+def test_the_campaign_is_created_before_the_send_ledger_is_put_and_started_after(
     connect: Connect, ready: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Players count as mailed only once Connect has taken the campaign; a mail is sent only once they count."""
     plan, segment, prepared, run = ready
     seen: list[Any] = []
-    create = campaigns_hook.ConnectCampaignsHook.create_campaign
+    for call in ("create_campaign", "start_campaign"):
+        real = getattr(campaigns_hook.ConnectCampaignsHook, call)
 
-    def looked(hook: Any, request: Any) -> str:
-        seen.append(connect.ledger())
-        return create(hook, request)
+        def looked(hook: Any, asked: Any, real: Any = real) -> Any:
+            seen.append(connect.ledger())
+            return real(hook, asked)
 
-    monkeypatch.setattr(campaigns_hook.ConnectCampaignsHook, "create_campaign", looked)
+        monkeypatch.setattr(campaigns_hook.ConnectCampaignsHook, call, looked)
     connect.launch(plan, segment, prepared, run)
-    assert seen == [sorted(PLAYERS)]
+    assert seen == [None, sorted(PLAYERS)]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("ServiceQuotaExceededException", 402),
+        ("AccessDeniedException", 403),
+        ("ThrottlingException", 429),
+        ("ValidationException", 400),
+        ("ConflictException", 409),
+        ("InternalServerException", 500),
+    ],
+)
+def test_where_the_campaign_cannot_be_created_no_player_counts_as_mailed(
+    connect: Connect, ready: Any, code: str, status: int
+) -> None:
+    connect.campaign_control(refuse={"code": code, "status": status, "operations": ["CreateCampaign"]})
+    with pytest.raises(AirflowException):
+        connect.launch(*ready)
+    assert (connect.made, connect.ledger()) == ([], None)
+    connect.campaign_control(refuse=None)
+    connect.launch(*ready)
+    assert connect.mailed == keys_of(PLAYERS)
 
 
 @pytest.mark.parametrize("lost", ["CreateCampaign", "StartCampaign", "ListCampaigns", "GetCampaignState"])
@@ -495,18 +539,31 @@ def test_a_campaign_that_somebody_started_in_connect_is_not_launched_beside(conn
     plan, segment, prepared, run = ready
     made = connect.made_before(plan, prepared)
     connect.campaigns.start_campaign(id=made)
-    with pytest.raises(AirflowFailException, match=f"campaign {made}.* no launch has started it: somebody else has"):
+    with pytest.raises(
+        AirflowFailException, match=f"campaign {made}.* no launch has started it: a user of Connect has"
+    ):
         connect.launch(plan, segment, prepared, run)
     assert connect.mailed == keys_of(PLAYERS)
     assert connect.ledger() == sorted(PLAYERS), "so that nobody else mails them either"
 
 
-def test_a_campaign_whose_time_is_nearly_over_is_not_started(connect: Connect, ready: Any) -> None:
+def test_a_campaign_whose_time_is_nearly_over_is_replaced(connect: Connect, ready: Any) -> None:
     plan, segment, prepared, run = ready
-    connect.made_before(plan, prepared)
+    made = connect.made_before(plan, prepared)
     monthly = plan | {"schedule": "0 0 1 1 *"}  # so that this as-of is the newest for long
-    with pytest.raises(AirflowFailException, match="the schedule of campaign .* ends too soon"):
-        connect.launch(monthly, segment, prepared, run, clock=later(0.6))
+    connect.campaign_control(clock_ahead_seconds=0.6 * 86_400)
+    launched = connect.launch(monthly, segment, prepared, run, clock=later(0.6))
+    assert [each["id"] for each in connect.made] == [launched["campaign_id"]] != [made]
+    assert connect.mailed == keys_of(PLAYERS)
+
+
+def test_a_recorded_campaign_whose_time_is_nearly_over_is_not_started(connect: Connect, ready: Any) -> None:
+    """The send ledger is there, so a person decides."""
+    _broken_off(connect, ready)
+    plan, *rest = ready
+    monthly = plan | {"schedule": "0 0 1 1 *"}
+    with pytest.raises(AirflowFailException, match="which was not started, ends too soon, at .*: delete s3://.*sends/"):
+        connect.launch(monthly, *rest, clock=later(0.6))
     assert connect.mailed == []
 
 
@@ -524,10 +581,10 @@ def test_what_was_launched_is_not_launched_with_another_content(
 
 
 def test_another_segment_of_the_name_is_refused_by_the_send_ledger(connect: Connect, ready: Any) -> None:
-    """The launch before this one ended after its ledger: nothing was created, and yet nothing else may be mailed."""
+    """The try before this one ended after its ledger: nothing was started, and yet nothing else may be mailed."""
     plan, segment, prepared, run = ready
-    connect.campaign_control(refuse={"code": "AccessDeniedException", "status": 403, "operations": ["CreateCampaign"]})
-    with pytest.raises(AirflowFailException, match="CreateCampaign with AccessDeniedException"):
+    connect.campaign_control(refuse={"code": "AccessDeniedException", "status": 403, "operations": ["StartCampaign"]})
+    with pytest.raises(AirflowFailException, match="StartCampaign with AccessDeniedException"):
         connect.launch(plan, segment, prepared, run)
     connect.campaign_control(refuse=None)
     other = connect.imported(plan, run, "ann", "dan")
@@ -535,7 +592,7 @@ def test_another_segment_of_the_name_is_refused_by_the_send_ledger(connect: Conn
         connect.launch(plan, segment, prepared, run)
     with pytest.raises(AirflowFailException, match="launched already"):
         connect.prepare(plan, other, run)
-    assert (connect.mailed, connect.made) == ([], [])
+    assert (connect.mailed, connect.states) == ([], ["Initialized"])
     assert connect.ledger() == sorted(PLAYERS)
 
 

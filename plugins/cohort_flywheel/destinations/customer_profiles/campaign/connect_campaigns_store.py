@@ -1,0 +1,264 @@
+"""The outbound campaign of a launch: found by its name or created, and deleted long after it has ended.
+
+An instance has 500 campaigns by default, of which 50 may be active [Connect administrator guide: outbound campaigns
+service quotas].
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.campaign.launch_store import launch_folder
+from cohort_flywheel.campaign.send_ledger import LASTS, ledger_key
+from cohort_flywheel.campaign.send_ledger_store import find_ledger
+from cohort_flywheel.campaign.sender import sender_of
+from cohort_flywheel.destinations.customer_profiles.campaign.hook import INITIALIZED, ConnectCampaignsHook
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import get_json
+from cohort_flywheel.runs.schedule import Clock
+
+log = logging.getLogger(__name__)
+
+#: A campaign's schedule ends this long after the campaign was created. The sensor waits longer.
+RUNS_FOR = LASTS
+#: A campaign of an earlier try is started only while this much of its schedule is left.
+_ENOUGH_LEFT = timedelta(hours=12)
+#: A campaign is deleted this long after its schedule has ended.
+KEPT_FOR = timedelta(days=30)
+#: The same where Connect refuses another campaign. By then follow_campaign has ended.
+KEPT_AT_QUOTA = timedelta(days=2)
+
+#: The tag by which this package, and its IAM policy, know a campaign: the S3 address of the launch's send ledger.
+TAG = "cohort_flywheel"
+
+
+def launch_key(name: str) -> str:
+    """Where the one campaign of a result is recorded, which no lifecycle rule may remove."""
+    return f"{launch_folder(name)}launch.json"
+
+
+class Campaigns:
+    """The campaigns of a run's name, and the ended ones of earlier launches.
+
+    :param hook: the hook to reach them with.
+    :param s3: the hook to read send ledgers and launches with.
+    :param plan: the output of CohortPlanOperator.
+    :param instance_id: the Connect instance.
+    :param prepared: the output of ConnectPrepareCampaignOperator.
+    :param clock: gives the time, with its zone.
+    """
+
+    def __init__(
+        self,
+        hook: ConnectCampaignsHook,
+        s3: S3Hook,
+        plan: Mapping[str, Any],
+        instance_id: str,
+        prepared: Mapping[str, Any],
+        clock: Clock,
+    ) -> None:
+        self._hook, self._s3, self._plan, self._instance_id = hook, s3, plan, instance_id
+        self._prepared, self._clock = prepared, clock
+
+    # --- this launch's campaign
+
+    def find(self) -> list[tuple[dict[str, Any], str]]:
+        """Each campaign of the run's name with its state: several have it where an answer was lost."""
+        found = []
+        for summary in self._hook.campaigns(self._instance_id):
+            if summary["name"] == self._plan["name"]:
+                campaign, state = self._hook.campaign(summary["id"]), self._hook.state(summary["id"])
+                if campaign and state:
+                    found.append((campaign, state))
+        return found
+
+    def adopt(self, found: list[tuple[dict[str, Any], str]], done: list[str]) -> str | None:
+        """The campaign of an earlier try that says what this launch says, or None.
+
+        The others of an earlier try are deleted: none of them was started. Raises FlywheelError for one that a person
+        has made under this name.
+        """
+        adopted = None
+        for campaign, _ in found:
+            campaign_id = campaign["id"]
+            wrong = self._difference(campaign)
+            if not wrong:
+                adopted = adopted or campaign_id
+            elif self._is_ours(campaign):
+                self._hook.delete_campaign(campaign_id)
+                done.append(f"campaign {campaign_id}, which was never started, was deleted: {wrong}")
+            else:
+                raise FlywheelError(
+                    f"campaign {campaign_id}, named {self._plan['name']}, was not created by a launch, and {wrong}:"
+                    f" delete it (aws connectcampaignsv2 delete-campaign --id {campaign_id}), then clear this task"
+                )
+        if adopted:
+            done.append(f"campaign {adopted}, named {self._plan['name']}, was there")
+        return adopted
+
+    def delete_unstarted(self, done: list[str]) -> bool:
+        """Delete what earlier tries of a launch have created that is refused: a user of Connect could start it.
+
+        Returns whether a user has started one of them.
+        """
+        started = False
+        for campaign, state in self.find():
+            if not self._is_ours(campaign):
+                continue
+            if state == INITIALIZED:
+                self._hook.delete_campaign(campaign["id"])
+                done.append(f"campaign {campaign['id']}, which was never started, was deleted")
+            else:
+                done.append(f"campaign {campaign['id']} is {state}: a user of Connect has started it")
+                started = True
+        return started
+
+    def create(self, done: list[str]) -> str:
+        """Create the campaign, which nothing starts; returns its id.
+
+        Where the instance has too many, campaigns of this package that have ended make room.
+        """
+        try:
+            return self._create(done)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ServiceQuotaExceededException":
+                raise
+        if self.delete_ended(KEPT_AT_QUOTA, done):
+            try:
+                return self._create(done)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "ServiceQuotaExceededException":
+                    raise
+        raise AirflowException(
+            f"Amazon Connect instance {self._instance_id} has as many campaigns as its quota allows"
+            " (ServiceQuotaExceededException): delete campaigns that have ended in its console (Outbound campaigns), or"
+            " ask AWS for a higher quota (Total campaigns per instance, Active campaigns per instance). No player"
+            " counts as mailed by this launch, and a later try goes on"
+        )
+
+    def _create(self, done: list[str]) -> str:
+        name = self._plan["name"]
+        done.append(f"a campaign named {name} may have been created")
+        try:
+            campaign_id = self._hook.create_campaign(self._request())
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
+                done.pop()
+            if error.response["Error"]["Code"] != "ValidationException":
+                raise
+            raise FlywheelError(
+                "Amazon Connect refuses the campaign (ValidationException): see that outbound campaigns are enabled in"
+                f" instance {self._instance_id}, with its Customer Profiles domain and the knowledge base of message"
+                " templates, and that the sender was added to it (Channels, Email addresses)"
+            ) from None
+        done[-1] = f"campaign {campaign_id}, named {name}, was created and not started"
+        return campaign_id
+
+    def check_time_left(self, campaign_id: str, advice: str) -> None:
+        """Raise FlywheelError where the schedule of a recorded campaign leaves too little time to mail."""
+        campaign = self._hook.campaign(campaign_id)
+        if campaign and not self._has_time(campaign):
+            raise FlywheelError(
+                f"the schedule of campaign {campaign_id}, which was not started, ends too soon, at {_end(campaign)}:"
+                f" {advice}"
+            )
+
+    def _has_time(self, campaign: Mapping[str, Any]) -> bool:
+        end = _end(campaign)
+        return end is not None and end >= self._clock() + _ENOUGH_LEFT
+
+    def _difference(self, campaign: Mapping[str, Any]) -> str:
+        """What a campaign that is not started says otherwise than this launch; empty for nothing."""
+        wanted = self._request()
+        found = campaign.get("channelSubtypeConfig", {}).get("email", {}).get("defaultOutboundConfig")
+        ours = wanted["channelSubtypeConfig"]["email"]["defaultOutboundConfig"]
+        repeats = campaign.get("schedule", {}).get("refreshFrequency")
+        if campaign.get("source") != wanted["source"] or found != ours or repeats:
+            return "it has another segment, sender, template or refresh frequency"
+        return "" if self._has_time(campaign) else f"its schedule ends too soon, at {_end(campaign)}"
+
+    def _request(self) -> dict[str, Any]:
+        """The request of CreateCampaign; holdout and refresh are left unset: the segment file says who is mailed."""
+        name, address = sender_of(self._plan["campaign"])
+        email = {"connectSourceEmailAddress": address, "wisdomTemplateArn": self._prepared["template_arn"]}
+        starts = self._clock().astimezone(UTC).replace(microsecond=0)
+        segment_arn = self._prepared["segment_id"]
+        _, partition, _, region, account, _ = segment_arn.split(":", 5)
+        bucket, ledger = self._plan["state_bucket"], ledger_key(self._prepared["template"], self._plan["name"])
+        return {
+            "name": self._plan["name"],
+            "connectInstanceId": self._instance_id,
+            "source": {"customerProfilesSegmentArn": segment_arn},
+            "channelSubtypeConfig": {
+                "email": {
+                    "outboundMode": {"agentless": {}},
+                    "defaultOutboundConfig": email | ({"sourceEmailAddressDisplayName": name} if name else {}),
+                }
+            },
+            "schedule": {"startTime": starts, "endTime": starts + RUNS_FOR},
+            "tags": {
+                # without it Connect's console does not show the campaign [Connect API reference: CreateCampaign]
+                "owner": f"arn:{partition}:connect:{region}:{account}:instance/{self._instance_id}",
+                TAG: f"s3://{bucket}/{ledger}",
+            },
+        }
+
+    # --- campaigns of earlier launches
+
+    def delete_ended(self, kept_for: timedelta, done: list[str]) -> int:
+        """Delete campaigns of this package whose schedule ended before `kept_for`; returns how many.
+
+        Those that are Completed, and those that were never started and that no launch has recorded. One that is Stopped
+        or Failed stays: only Connect knows which players it mailed. Where Connect refuses, the campaign stays: a launch
+        does not need its end.
+        """
+        before, deleted = self._clock() - kept_for, 0
+        for summary in list(self._hook.campaigns(self._instance_id)):
+            end = _end(summary)
+            if end is None or end >= before:
+                continue
+            try:
+                campaign = self._hook.campaign(summary["id"])
+                if campaign and self._is_ours(campaign) and self._is_over(campaign):
+                    self._hook.delete_campaign(summary["id"])
+                    deleted += 1
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                log.warning("campaign %s stays: AWS answered %s with %s", summary["id"], error.operation_name, code)
+            except FlywheelError as error:  # the send ledger of its launch cannot be read
+                log.warning("campaign %s stays: %s", summary["id"], error)
+        if deleted:
+            done.append(f"{deleted:,} campaigns that ended more than {kept_for.days} days ago were deleted")
+        return deleted
+
+    def _is_ours(self, campaign: Mapping[str, Any]) -> bool:
+        """Whether a launch with this state bucket has created it."""
+        address = campaign.get("tags", {}).get(TAG, "")
+        return bool(address == f"s3://{self._plan['state_bucket']}/{ledger_key(_template(address), campaign['name'])}")
+
+    def _is_over(self, campaign: Mapping[str, Any]) -> bool:
+        state = self._hook.state(campaign["id"])
+        if state != INITIALIZED:
+            return state == "Completed"
+        bucket, name = self._plan["state_bucket"], campaign["name"]
+        if record := get_json(self._s3, bucket, launch_key(name)):
+            return bool(record[0].get("campaign_id") != campaign["id"])
+        return find_ledger(self._s3, bucket, _template(campaign["tags"][TAG]), name) is None
+
+
+def _template(address: str) -> str:
+    """The template of a send ledger's S3 address: its folder."""
+    return address.rpartition("/")[0].rpartition("/")[2]
+
+
+def _end(campaign: Mapping[str, Any]) -> datetime | None:
+    """When the schedule of a campaign ends; None for one without."""
+    end: datetime | None = campaign.get("schedule", {}).get("endTime")
+    return end.replace(tzinfo=UTC) if end and not end.tzinfo else end

@@ -1,0 +1,278 @@
+"""The mail of a campaign becomes a version of a message template, and an approver is shown it.
+
+`ConnectCampaignSettings` of the destination has what a deployment sets for it. What a player says on the page to
+unsubscribe must reach the contacts table or the do-not-contact list. The sender is the registry's, `from`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
+from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
+from airflow.sdk.exceptions import AirflowSkipException
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.campaign.email_template import (
+    EmailTemplate,
+    check_template,
+    placeholders,
+    read_template,
+    samples,
+    template_digest,
+)
+from cohort_flywheel.campaign.launch_store import (
+    Row,
+    check_not_launched,
+    launch_folder,
+    put_sample,
+    same_address,
+)
+from cohort_flywheel.campaign.sender import sender_header, sender_of
+from cohort_flywheel.campaign.settings import check_same_mail
+from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
+from cohort_flywheel.destinations.customer_profiles.campaign.message_template import (
+    message_template,
+    message_template_attributes,
+    message_template_name,
+    same_mail,
+)
+from cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook import QConnectHook
+from cohort_flywheel.destinations.customer_profiles.campaign.template_versions_store import TemplateVersions
+from cohort_flywheel.destinations.customer_profiles.operators import segment_rows
+from cohort_flywheel.destinations.ses.hook import SesV2Hook
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.schedule import Clock, utc_now
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_DESTINATION = "customer_profiles"
+
+#: Addresses of Connect's own domains, from which nothing but Connect sends [Connect guide: set up email].
+_OF_CONNECT = ".email.connect.aws"
+
+
+def check_sender(campaign: Mapping[str, Any], aws_conn_id: str | None) -> None:
+    """Raise FlywheelError unless SES has verified the sender of a plan's campaign; for the plan to call.
+
+    Connect takes an address of a domain that SES has verified in the same account and region, or one of its own. That
+    it was added to the instance as well is not asked here: CreateCampaign refuses it.
+    """
+    address = sender_of(campaign)[1]
+    if address.lower().endswith(_OF_CONNECT):
+        if campaign["mode"] == "test":
+            raise FlywheelError(
+                f"the sender {address} is of Connect's own domain, from which nothing but a campaign is sent, and a"
+                " test is mailed by SES: use an address of a domain of yours that SES has verified, or campaign=draft"
+            )
+        return
+    ses = SesV2Hook(aws_conn_id=aws_conn_id)
+    if not ses.account().get("ProductionAccessEnabled"):
+        raise FlywheelError(
+            "the SES account is in the sandbox, where it mails only verified addresses: ask for production access (SES"
+            " console, Account dashboard), in the region of the AWS connection"
+        )
+    if not ses.is_verified(address):
+        raise FlywheelError(
+            f"the sender {address} is not verified: verify {address.rpartition('@')[2]} in Amazon SES, in the region of"
+            " the AWS connection, and add the address to the Connect instance (Channels, Email addresses), or correct"
+            " `from` in the registry"
+        )
+
+
+def check_places(settings: Mapping[str, str], aws_conn_id: str | None) -> None:
+    """Raise FlywheelError unless the Connect instance has campaigns, and the templates can be listed."""
+    instance, base = settings["connect_instance_id"], settings["qconnect_knowledge_base_id"]
+    with _found(
+        f"outbound campaigns of Connect instance {instance}",
+        "connect_instance_id",
+        "connect-campaigns:GetConnectInstanceConfig",
+    ):
+        ConnectCampaignsHook(aws_conn_id=aws_conn_id).check_instance(instance)
+    with _found(
+        f"message templates of knowledge base {base}", "qconnect_knowledge_base_id", "wisdom:ListMessageTemplates"
+    ):
+        next(QConnectHook(aws_conn_id=aws_conn_id).templates(base), None)
+
+
+@contextmanager
+def _found(what: str, setting: str, action: str) -> Iterator[None]:
+    """Turn a service's refusal into a sentence that names the setting, or the right."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in ("ResourceNotFoundException", "ValidationException"):
+            advice = f"are not there ({code}): enable or create them, or correct cohort_flywheel_{setting}"
+        elif code == "AccessDeniedException":
+            advice = f"are refused ({code}): grant the execution role {action}"
+        else:
+            raise
+        raise FlywheelError(f"the {what} {advice}") from None
+
+
+class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[ConnectCampaignsHook]):
+    """Put a campaign's mail where Connect takes it from, and show what it looks like; nobody of the segment is mailed.
+
+    The template, checked against the columns that the profiles carry, becomes a version of a message template in Amazon
+    Q in Connect, by its content. No campaign is made, of which somebody could start one in Connect's console, without
+    an approval and past the send ledger. A launch whose rows share an address is refused. With `test` SES mails three
+    samples of made-up players to the test addresses, as nobody but Connect's own service may send a mail by Connect
+    [connect: SendOutboundEmail]. An empty segment is skipped. Returns (each also an XCom of its own) `mode`,
+    `template`, `template_digest`, `template_arn` (of the version), `from`, `rows`, `segment_id`, `segment_sha256`, and
+    `message` (subject, text and the address of the HTML for a made-up player).
+
+    :param plan: the output of CohortPlanOperator. (templated)
+    :param segment: the segment file, as CohortLimitsOperator released it. (templated)
+    :param segment_id: the segment's ARN. (templated)
+    :param knowledge_base_id: the knowledge base of message templates. (templated)
+    :param unsubscribe_url: where a player unsubscribes: what SES would fill in stands for it. (templated)
+    :param templates: the folder of the templates, include/email, read when the task runs.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    :param clock: gives the time, with its zone.
+    """
+
+    aws_hook_class = ConnectCampaignsHook
+    template_fields = aws_template_fields("plan", "segment", "segment_id", "knowledge_base_id", "unsubscribe_url")
+    ui_color = "#d5c7f2"
+
+    def __init__(
+        self,
+        *,
+        plan: Any,
+        segment: Any,
+        segment_id: Any,
+        knowledge_base_id: Any,
+        unsubscribe_url: Any,
+        templates: Path,
+        clock: Clock = utc_now,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.plan, self.segment, self.segment_id = plan, segment, segment_id
+        self.knowledge_base_id, self.unsubscribe_url, self.templates = knowledge_base_id, unsubscribe_url, templates
+        self.clock = clock
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        campaign = self.plan["campaign"]
+        clearing = "Clearing this task is safe: it goes on with what is there"
+        clearing += ", and mails the samples again." if campaign["mode"] == "test" else "."
+        with outside(clearing) as done:
+            if campaign["mode"] == "none":
+                raise AirflowSkipException(f"{self.plan['name']} has no campaign")
+            if not self.segment["rows"]:
+                raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is nobody to mail")
+            check_sender(campaign, self.aws_conn_id)
+            template = read_template(self.templates, campaign["template"])
+            check_same_mail(campaign, template)
+            s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+            check_not_launched(s3, self.plan, self.segment, _DESTINATION)
+            _, _player_id, *columns = next(segment_rows(s3, self.segment))
+            check_template(template, columns)
+            if campaign["mode"] == "launch":
+                self._check_addresses(s3)
+            arn = self._version(s3, template, columns, done)
+            mails = [self._rendered(arn, columns, sample) for sample in samples(placeholders(template))]
+            prepared = {
+                "mode": campaign["mode"], "template": template.name, "template_digest": template_digest(template),
+                "template_arn": arn, "from": campaign["from"], "rows": self.segment["rows"],
+                "segment_id": self.segment_id, "segment_sha256": self.segment["sha256"],
+                "message": {
+                    "subject": mails[0]["subject"], "text": mails[0]["plainText"],
+                    "html_url": put_sample(s3, self.plan, mails[0]["html"]),
+                },
+            }  # fmt: skip
+            if campaign["mode"] == "test":
+                self._mail_samples(mails, done)
+        self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(done))
+        return prepared
+
+    def _check_addresses(self, s3: S3Hook) -> None:
+        """Raise FlywheelError where rows share an address: Connect would mail each profile, and that person again."""
+        rows = (
+            Row(address, player_id, {}) for address, player_id, *_ in islice(segment_rows(s3, self.segment), 1, None)
+        )
+        with self.temporary_folder() as folder, closing(sqlite3.connect(folder / "addresses.sqlite")) as listed:
+            path, number = folder / "same_address.txt", 0
+            with path.open("w", encoding="utf-8", newline="") as file:
+                for player_id in same_address(rows, listed):
+                    file.write(f"{player_id}\n")
+                    number += 1
+            if not number:
+                return
+            bucket, key = self.plan["state_bucket"], f"{launch_folder(self.plan['name'])}{path.name}"
+            s3.load_file(path, key, bucket, replace=True)
+        raise FlywheelError(
+            f"{number:,} of {self.segment['rows']:,} rows have the address of a row before them, and Connect would mail"
+            f" that person again: put those players (s3://{bucket}/{key}, a playerId a line) on the do-not-contact"
+            " list, or correct their records, and trigger a new run"
+        )
+
+    def _version(self, s3: S3Hook, template: EmailTemplate, columns: Sequence[str], done: list[str]) -> str:
+        """The ARN of the version of the message template that has this content."""
+        hook, base = self._qconnect, self.knowledge_base_id
+        name, email = message_template_name(template.name), message_template(template, columns, self.unsubscribe_url)
+        found = next((each for each in hook.templates(base) if each["name"] == name), None)
+        if found is None:
+            latest = self._create_template(name, email)
+            done.append(f"message template {name} was created")
+        else:
+            latest = hook.template(base, found["messageTemplateId"])
+            if not same_mail(latest, email):
+                latest = hook.update_template(base, found["messageTemplateId"], email)
+                done.append(f"message template {name} was changed")
+        versions = TemplateVersions(hook, self.hook, s3, self.plan, base, self.clock)
+        version = versions.create(latest, done)
+        done.append(f"version {version['versionNumber']} of message template {name} has the content")
+        if self.plan["campaign"]["mode"] == "launch":
+            versions.record_prepared(version["messageTemplateArn"])
+        return str(version["messageTemplateArn"])
+
+    def _create_template(self, name: str, email: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return self._qconnect.create_template(self.knowledge_base_id, name, email)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ServiceQuotaExceededException":
+                raise
+            raise FlywheelError(
+                f"knowledge base {self.knowledge_base_id} has as many message templates as its quota allows, and"
+                f" {name} is not one of them: delete templates that no campaign uses (Amazon Connect, Message"
+                " templates), or ask AWS for a higher quota"
+            ) from None
+
+    def _rendered(self, arn: str, columns: Sequence[str], values: Mapping[str, str]) -> dict[str, str]:
+        """What the service makes of a version for a made-up player."""
+        version, attributes = arn.rpartition("/")[2], message_template_attributes(values, columns)
+        parts, left = self._qconnect.render(self.knowledge_base_id, version, attributes)
+        if left:
+            raise FlywheelError(
+                f"Amazon Q in Connect knows nothing of {', '.join(sorted(left))} in version {version} of the message"
+                " template: name attributes that the segment carries"
+            )
+        return parts
+
+    def _mail_samples(self, mails: Sequence[Mapping[str, str]], done: list[str]) -> None:
+        addresses = self.plan["campaign"]["test_addresses"]
+        ses = SesV2Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+        for number, mail in enumerate(mails, start=1):
+            subject, html, text = ({"Data": mail[part]} for part in ("subject", "html", "plainText"))
+            ses.send_email(
+                FromEmailAddress=sender_header(self.plan["campaign"]),
+                Destination={"ToAddresses": addresses},
+                Content={"Simple": {"Subject": subject, "Body": {"Html": html, "Text": text}}},
+            )
+            done.append(f"sample {number} of {len(mails)} was mailed to the {len(addresses)} test addresses")
+
+    @cached_property
+    def _qconnect(self) -> QConnectHook:
+        return QConnectHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)

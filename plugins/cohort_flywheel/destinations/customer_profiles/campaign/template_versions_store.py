@@ -1,0 +1,129 @@
+"""The versions of a message template: a new one for each content, and unused ones deleted where there are too many.
+
+A message template has 20 versions, which AWS does not raise [Connect administrator guide: agent assist service quotas].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import ClientError
+
+from cohort_flywheel.destinations.customer_profiles.campaign.hook import ENDED, ConnectCampaignsHook
+from cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook import QConnectHook
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import get_json, put_json
+from cohort_flywheel.runs.schedule import Clock, last_instant
+
+_WRITES = 5
+
+
+def prepared_key(template: str) -> str:
+    """Where the versions are recorded that launches of the newest as-of were prepared with."""
+    return f"launches/message_templates/{template}.json"
+
+
+class TemplateVersions:
+    """The versions of one message template.
+
+    :param hook: the hook of the knowledge base.
+    :param campaigns: the hook of the campaigns, which refer to versions.
+    :param s3: the hook of the state bucket.
+    :param plan: the output of CohortPlanOperator.
+    :param knowledge_base_id: the knowledge base.
+    :param clock: gives the time, with its zone.
+    """
+
+    def __init__(
+        self,
+        hook: QConnectHook,
+        campaigns: ConnectCampaignsHook,
+        s3: S3Hook,
+        plan: Mapping[str, Any],
+        knowledge_base_id: str,
+        clock: Clock,
+    ) -> None:
+        self._hook, self._campaigns, self._s3, self._plan = hook, campaigns, s3, plan
+        self._base, self._clock = knowledge_base_id, clock
+
+    def create(self, latest: Mapping[str, Any], done: list[str]) -> dict[str, Any]:
+        """The version of a template's draft (ExtendedMessageTemplateData).
+
+        Where the template has too many versions, the oldest one that is not used is deleted.
+        """
+        template_id, sha256, name = latest["messageTemplateId"], latest["messageTemplateContentSha256"], latest["name"]
+        if version := self._create(template_id, sha256):
+            return version
+        for number in self._unused(template_id):
+            self._hook.delete_version(self._base, template_id, number)
+            done.append(f"version {number} of message template {name}, which is not used, was deleted")
+            if version := self._create(template_id, sha256):
+                return version
+        raise FlywheelError(
+            f"message template {name} has as many versions as Amazon Q in Connect allows, and each is active, or a"
+            " campaign that has not ended or a launch that waits for an approval uses it: end or delete such campaigns"
+            " (Amazon Connect, Outbound campaigns), or give the mail another name (`template` in the registry)"
+        )
+
+    def _create(self, template_id: str, sha256: str) -> dict[str, Any] | None:
+        """The version, or None where the template has too many."""
+        try:
+            return self._hook.create_version(self._base, template_id, sha256)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ServiceQuotaExceededException":
+                raise
+            return None
+
+    def _unused(self, template_id: str) -> Iterator[int]:
+        """The versions that may be deleted, oldest first: not the newest, and not one that is used."""
+        versions = sorted(self._hook.versions(self._base, template_id), key=lambda each: int(each["versionNumber"]))
+        waiting = self._of_newest(self._prepared()[0]).values()
+        used = {*self._of_campaigns(template_id), *(each["version"] for each in waiting)}
+        for version in versions[:-1]:
+            number = int(version["versionNumber"])
+            if not version["isActive"] and f"{template_id}:{number}" not in used:
+                yield number
+
+    def _of_campaigns(self, template_id: str) -> Iterator[str]:
+        """The versions that the campaigns of the account name, but for those that have ended."""
+        for summary in list(self._campaigns.campaigns()):
+            campaign = self._campaigns.campaign(summary["id"]) or {}
+            named = {version_of(each) for each in _template_arns(campaign)}
+            of_ours = {version for version in named if version.startswith(f"{template_id}:")}
+            if of_ours and self._campaigns.state(summary["id"]) not in ENDED:
+                yield from of_ours
+
+    def record_prepared(self, arn: str) -> None:
+        """Record that this run's launch was prepared with a version, until it is not of the newest as-of."""
+        plan, bucket, key = self._plan, self._plan["state_bucket"], prepared_key(self._plan["campaign"]["template"])
+        for _ in range(_WRITES):
+            found, condition = self._prepared()
+            kept = self._of_newest(found) | {plan["name"]: {"as_of": plan["as_of"], "version": version_of(arn)}}
+            if kept == found or put_json(self._s3, bucket, key, kept, **condition):
+                return
+        raise AirflowException(f"other runs are changing s3://{bucket}/{key}: a later try records the version")
+
+    def _prepared(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """The versions of prepared launches by the name of their run, and the condition to write them by."""
+        found = get_json(self._s3, self._plan["state_bucket"], prepared_key(self._plan["campaign"]["template"]))
+        return (found[0], {"IfMatch": found[1]}) if found else ({}, {"IfNoneMatch": "*"})
+
+    def _of_newest(self, prepared: Mapping[str, Any]) -> dict[str, Any]:
+        """Those that can still be launched: a run of an older as-of never is."""
+        newest = last_instant(self._plan["schedule"], self._clock())
+        return {name: each for name, each in prepared.items() if datetime.fromisoformat(each["as_of"]) >= newest}
+
+
+def version_of(arn: str) -> str:
+    """The id and the version that the ARN of a message template ends with: `<id>:3`."""
+    return arn.rpartition("/")[2]
+
+
+def _template_arns(campaign: Mapping[str, Any]) -> Iterator[str]:
+    for channel in campaign.get("channelSubtypeConfig", {}).values():
+        if arn := channel.get("defaultOutboundConfig", {}).get("wisdomTemplateArn"):
+            yield arn
