@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
 from cohort_flywheel.destinations.customer_profiles.campaign.connect_campaigns_store import Campaigns
 from cohort_flywheel.destinations.customer_profiles.campaign.connect_prepare_operator import (
     ConnectPrepareCampaignOperator,
@@ -19,6 +17,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.connect_prepare_ope
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.operators import ConnectLaunchCampaignOperator
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
+from cohort_flywheel.hooks.s3 import S3Hook
 from local import seed
 from local.config import PROFILES_DOMAIN, Config
 from local.servers import Servers

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
@@ -21,7 +20,7 @@ from cohort_flywheel.campaign.send_ledger_store import find_ledger
 from cohort_flywheel.campaign.sender import sender_of
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import INITIALIZED, ConnectCampaignsHook
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import get_json
+from cohort_flywheel.hooks.s3 import S3Hook, get_json
 from cohort_flywheel.runs.schedule import Clock
 
 log = logging.getLogger(__name__)

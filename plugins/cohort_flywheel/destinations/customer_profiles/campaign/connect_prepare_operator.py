@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowSkipException
@@ -51,6 +50,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.template_versions_s
 from cohort_flywheel.destinations.customer_profiles.operators import segment_rows
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.schedule import Clock, utc_now
 
 if TYPE_CHECKING:

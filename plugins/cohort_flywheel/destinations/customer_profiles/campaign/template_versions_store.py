@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ENDED, ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook import QConnectHook
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import get_json, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.schedule import Clock, last_instant
 
 _WRITES = 5
