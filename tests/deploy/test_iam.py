@@ -281,7 +281,7 @@ def _play_customer_profiles(at: Deployment) -> None:
 
 def _leave_a_version_and_a_campaign(at: Deployment) -> None:
     """A message template that has all its versions, and a campaign that an earlier try created and never started."""
-    qconnect, base = at.client("qconnect"), at.stack.parameters["KnowledgeBaseId"]
+    qconnect, base = at.as_role("qconnect"), at.stack.parameters["KnowledgeBaseId"]
     (template,) = qconnect.list_message_templates(knowledgeBaseId=base)["messageTemplateSummaries"]
     place = {"knowledgeBaseId": base, "messageTemplateId": template["messageTemplateId"]}
     content = {"email": {"subject": "Other", "body": {"plainText": {"content": "Other"}}}}
@@ -290,11 +290,11 @@ def _leave_a_version_and_a_campaign(at: Deployment) -> None:
     body = json.dumps({"versions_per_template": 2}).encode()
     urllib.request.urlopen(f"{at.servers.aws_url}/cohort-flywheel/qconnect", body, timeout=60).close()  # noqa: S310 - our own server
     instance, name = at.stack.parameters["ConnectInstanceId"], run_name("ea_atrisk", 1, _MIDNIGHT.replace(minute=0))
-    profiles = at.client("customer-profiles")
+    profiles = at.as_role("customer-profiles")
     segment = profiles.get_segment_definition(DomainName=PROFILES_DOMAIN, SegmentDefinitionName="ea_atrisk_1")
     mail = {"connectSourceEmailAddress": SENDER, "wisdomTemplateArn": version}
     now, ledger = datetime.now(UTC), f"s3://{at.stack.outputs['StateBucket']}/sends/at_risk/{name}.jsonl"
-    at.client("connectcampaignsv2").create_campaign(
+    at.as_role("connectcampaignsv2").create_campaign(
         name=name,
         connectInstanceId=instance,
         source={"customerProfilesSegmentArn": segment["SegmentDefinitionArn"]},
