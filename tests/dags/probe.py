@@ -36,7 +36,10 @@ def facts(dag: Any) -> dict[str, Any]:
         "tasks": [task.task_id for task in dag.topological_sort()],
         "before": {task.task_id: getattr(_before(task), "__name__", None) for task in dag.tasks},
         "sensors": {
-            task.task_id: {"timeout": task.timeout, "execution_timeout": task.execution_timeout.total_seconds()}
+            task.task_id: {
+                "timeout": task.timeout,
+                "execution_timeout": task.execution_timeout and task.execution_timeout.total_seconds(),
+            }
             for task in dag.tasks
             if isinstance(task, BaseSensorOperator)
         },
