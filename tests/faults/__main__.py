@@ -22,20 +22,21 @@ sys.path.insert(0, str(config.ROOT / "plugins"))
 
 def main() -> int:
     """Try every case of every world; words on the command line choose those whose names have one of them."""
-    from tests.faults.harness import DESTINATIONS, a_world, own_graph, tried
+    from tests.faults.harness import DESTINATIONS, a_world, tried
+    from tests.faults.killable_graph import own_graph
     from tests.faults.sites import GRAPH, RESTARTED, Case, cases
     from tests.faults.tally import Tally, total
 
     settings, words = config.load(), sys.argv[1:]
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    tallies, first = [], None
+    tallies = []
     with (
         running(run_dir=folder / "servers", config=settings) as addresses,
         own_graph(settings, folder / "graph") as graph,
     ):
         seed.seed(addresses, settings)
         for destination in DESTINATIONS:
-            with a_world(addresses, settings, folder / destination, destination, first) as world:
+            with a_world(addresses, settings, folder / destination, destination) as world:
                 restarted = [Case(site, RESTARTED) for site in world.sites if site.service == GRAPH][:1]
                 here, last = (
                     [case for case in some if not words or any(word in f"{destination}: {case}" for word in words)]
@@ -50,7 +51,6 @@ def main() -> int:
                     for sentence in outcome.wrong:
                         print(f"          {sentence}", flush=True)
                 tallies.append(tally)
-                first = first or world
     failed = any(tally.failed for tally in tallies)
     if not failed:
         shutil.rmtree(folder)

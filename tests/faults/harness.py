@@ -8,17 +8,14 @@ import logging
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
-import urllib.request
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +24,14 @@ import boto3
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from local import gremlin_server, neptune_csv, sample, seed
+from local import seed
 from local.config import ROOT, Config
-from local.servers import Servers, _die_with_parent, airflow_environment, free_ports
+from local.seed import Seeded
+from local.servers import Servers, airflow_environment
 from tests.aws_once import no_look_for_the_caller, read_once
+from tests.faults import aws
+from tests.faults.aws import Endpoint
+from tests.faults.killable_graph import Graph
 from tests.faults.left import OF_A_REFUSED_RUN, Left
 from tests.faults.play import Run
 from tests.faults.sites import GRAPH, Case, Site, few_of_many
@@ -39,6 +40,8 @@ DAG_ID = "cohort_to_segment"
 #: 348 members from 349 vertices: several frames, several batches, files in several parts.
 CONF = {"cohort": "ea_atrisk", "threshold": 0}
 DO_NOT_CONTACT = b"xortiz\n"
+#: For the clock of every operator, so that all runs leave the same bytes.
+NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
 #: How many cases are tried at once.
 WORKERS = min(2, os.cpu_count() or 1)
 #: Where each world's segments go, in the order in which they are tried.
@@ -51,36 +54,35 @@ REGISTRY = {
 }
 
 
-class World:
-    """An AWS of our own that is made anew for each run, beside a graph and contacts that stay as they are.
+class Checkpoint(NamedTuple):
+    """The undisturbed run just before a task: where AWS as it was then can be continued, and what Airflow knew."""
 
-    :param beside: a world that has been recorded: what it has tried need not be tried here.
+    path: Path
+    known: dict[str, Any]
+
+
+class World:
+    """The surroundings of a run to one destination, recorded: AWS as it is before each task, a graph and contacts.
+
+    :param endpoint: the AWS of the recorded run.
+    :param kept: a folder for what it keeps.
     """
 
     def __init__(
-        self, servers: Servers, config: Config, folder: Path, destination: str, beside: World | None = None
+        self, servers: Servers, config: Config, folder: Path, destination: str, endpoint: Endpoint, kept: Path
     ) -> None:
-        self.config, self.destination = config, destination
+        self.servers, self.config, self.folder, self.destination = servers, config, folder, destination
         self.at = importlib.import_module(f"tests.faults.destinations.{destination}")
-        self._settle(servers, folder)
-        # for the clock of every operator, so that runs leave the same bytes; a campaign that starts then starts at once
-        self.now = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=1)
         self.dag = self._dag()
         self.personal = self._personal()
-        self.undisturbed, self.recorded = self._recorded()
-        self._new = {site: kinds for site, kinds in self.recorded.items() if not self._same(site, beside)}
-        self.sites = few_of_many(self._new)
+        self.checkpoints: dict[str, Checkpoint] = {}
+        self.undisturbed, self.recorded = self._recorded(endpoint, kept)
+        self.sites = few_of_many(self.recorded)
 
-    def _settle(self, servers: Servers, folder: Path) -> None:
-        self.servers, self.folder = servers, folder
-        self.s3 = seed.client("s3", servers, self.config)
-        # a copy of an upload in parts has, in moto, the checksum of the parts
-        self.s3.meta.config.response_checksum_validation = "when_required"
-
-    def elsewhere(self, aws_port: int, folder: Path) -> World:
-        """The same world on another AWS."""
+    def elsewhere(self, folder: Path) -> World:
+        """The same world with another folder for its log."""
         other = copy(self)
-        other._settle(replace(self.servers, aws_port=aws_port), folder)
+        other.folder = folder
         return other
 
     def _dag(self) -> Any:
@@ -101,21 +103,15 @@ class World:
         return bag.dags[DAG_ID]
 
     def left_out(self) -> str:
-        """What of the recorded calls is not tried, and why."""
-        said = [f"{len(self.recorded)} call sites, of which {len(self.sites)} are tried"]
-        if same := len(self.recorded) - len(self._new):
-            said.append(f"{same} are those of {DESTINATIONS[0]}, by the same operators")
-        if alike := len(self._new) - len(self.sites):
-            said.append(f"{alike} are much like others (SendEmail of another player, another look of a trigger)")
-        return "; ".join(said)
+        """Which of the recorded calls are not tried, and why."""
+        said = f"{len(self.recorded)} call sites, of which {len(self.sites)} are tried"
+        if alike := len(self.recorded) - len(self.sites):
+            said += f"; {alike} are much like others (SendEmail of another player, another look of a trigger)"
+        return said
 
-    def _same(self, site: Site, beside: World | None) -> bool:
-        """Whether the other world has this call too, by the same operator."""
-        return beside is not None and site in beside.recorded and self._operator(site) is beside._operator(site)
-
-    def _operator(self, site: Site) -> Any:
-        task = self.dag.get_task(re.sub(r"(_\d+)?( \(\w+\))?$", "", site.task))
-        return task.operator_class if task.is_mapped else type(task)
+    def task_of(self, site: Site) -> str:
+        """The id of the task whose process makes this call."""
+        return re.sub(r"(_\d+)?( \(\w+\))?$", "", site.task)
 
     def _personal(self) -> set[str]:
         """Every playerId and address of the contacts, which no exception may quote."""
@@ -124,9 +120,19 @@ class World:
         texts = {(name, value.get("S", "")) for page in pages for item in page["Items"] for name, value in item.items()}
         return {text for name, text in texts if name == "playerId" or "@" in text}
 
-    def _recorded(self) -> tuple[Left, dict[Site, list[str]]]:
+    def _recorded(self, endpoint: Endpoint, kept: Path) -> tuple[Left, dict[Site, list[str]]]:
         """What an undisturbed run leaves and calls; the second one shows that both can be relied on."""
-        first, left = self.run(None)
+        servers = replace(self.servers, aws_port=endpoint.port)
+        self._seeded = self._made(servers)
+        first = Run(self.dag, CONF | self.at.CONF, NOW, self._log())
+
+        def keep(task_id: str) -> None:
+            endpoint.keep(kept / task_id)
+            self.checkpoints[task_id] = Checkpoint(kept / task_id, first.kept())
+
+        first.reached = keep
+        self._go(first, servers)
+        left = self._left(endpoint, servers)
         for name in first.modules:  # what a child had to import, the next need not
             with suppress(ImportError):
                 importlib.import_module(name)
@@ -141,19 +147,42 @@ class World:
         # one look more at a job that took its time is not among them
         return left, {site: kinds for site, kinds in first.sites.items() if site in second.sites}
 
-    def run(self, case: Case | None, graph: Graph | None = None) -> tuple[Run, Left]:
-        """One run in fresh surroundings; failed, it is cleared once, without the fault."""
-        environment = self._made_anew(case)
+    def _made(self, servers: Servers) -> Seeded:
+        """What a run finds on AWS."""
+        seed.make_buckets(servers, self.config)
+        s3 = seed.client("s3", servers, self.config)
+        s3.put_object(Bucket=self.config.state_bucket, Key=seed.DO_NOT_CONTACT, Body=DO_NOT_CONTACT)
+        seeded: Seeded = self.at.make(servers, self.config)
+        self.at.settle(servers, None)
+        return seeded
+
+    def run(self, case: Case | None, graph: Graph | None = None, task_id: str | None = None) -> tuple[Run, Left]:
+        """One run from just before a task: the case's, or the first one; failed, it is cleared once, without the fault."""
+        task_id = task_id or (self.task_of(case.site) if case else next(iter(self.checkpoints)))
+        checkpoint = self.checkpoints[task_id]
+        endpoint = Endpoint(checkpoint.path)
+        try:
+            servers = replace(self.servers, aws_port=endpoint.port)
+            self.at.settle(servers, case)
+            run = Run(self.dag, CONF | self.at.CONF, NOW, self._log(), case)
+            run.continue_from(checkpoint.known)
+            self._go(run, servers, graph)
+            return run, self._left(endpoint, servers)
+        finally:
+            endpoint.close()
+
+    def _log(self) -> Path:
         log = self.folder / "case.log"
         log.unlink(missing_ok=True)
-        run = Run(self.dag, CONF | self.at.CONF, self.now, log, case)
+        return log
+
+    def _go(self, run: Run, servers: Servers, graph: Graph | None = None) -> None:
+        ours = {"AIRFLOW__API__BASE_URL": "http://127.0.0.1:8080"}  # of the link to a question
         if graph:
-            environment["AIRFLOW_CONN_NEPTUNE_DEFAULT"] = environment["AIRFLOW_CONN_NEPTUNE_DEFAULT"].replace(
-                str(self.servers.gremlin_port), str(graph.port)
-            )
+            servers = replace(servers, gremlin_port=graph.port)
             run.between, run.server_pid = graph.ensure, graph.pid
         before = dict(os.environ)
-        os.environ.update(environment)
+        os.environ.update(airflow_environment(servers, self.config, *self._seeded) | ours)
         try:
             run.go()
             if run.failed:
@@ -162,23 +191,9 @@ class World:
         finally:
             os.environ.clear()
             os.environ.update(before)
-        return run, self._left()
 
-    def _made_anew(self, case: Case | None) -> dict[str, str]:
-        """The AWS endpoint forgets everything, so that a run finds the same names and gets the same ids."""
-        urllib.request.urlopen(f"{self.servers.aws_url}/moto-api/reset", data=b"", timeout=60).close()  # noqa: S310 - ours
-        seed.make_buckets(self.servers, self.config)
-        self.s3.put_object(Bucket=self.config.state_bucket, Key=seed.DO_NOT_CONTACT, Body=DO_NOT_CONTACT)
-        seeded = self.at.make(self.servers, self.config, case)
-        ours = {"AIRFLOW__API__BASE_URL": "http://127.0.0.1:8080"}  # of the link to a question
-        return airflow_environment(self.servers, self.config, *seeded) | ours
-
-    def _left(self) -> Left:
-        objects = {}
-        for bucket in (self.config.export_bucket, self.config.import_bucket, self.config.state_bucket):
-            for item in self.s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
-                objects[bucket, item["Key"]] = self.s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
-        return Left(objects, self.at.there(self.servers))
+    def _left(self, endpoint: Endpoint, servers: Servers) -> Left:
+        return Left(endpoint.objects(), self.at.there(servers))
 
     def survived(self, case: Case, graph: Graph | None = None) -> list[str]:
         """Run a case; what is wrong afterwards, a sentence each."""
@@ -224,75 +239,16 @@ def _sums(report: dict[str, Any], undisturbed: dict[str, Any]) -> list[str]:
     return wrong + [f"the report says that {task} failed" for task in failed]
 
 
-class Graph:
-    """A Gremlin Server of our own, with the sample in it, which may be killed; made anew where it was."""
-
-    def __init__(self, config: Config, folder: Path) -> None:
-        self.config, self.folder, self.port = config, folder, free_ports().gremlin_port
-        self._process: subprocess.Popen[bytes] | None = None
-        sample.write(folder / "sample")
-
-    @property
-    def pid(self) -> int:
-        assert self._process
-        return self._process.pid
-
-    def ensure(self) -> None:
-        if self._process and self._process.poll() is None:
-            return
-        with (self.folder / "gremlin.log").open("ab") as log:
-            command = gremlin_server.command("127.0.0.1", self.port, self.folder, self.config)
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, preexec_fn=_die_with_parent)
-        end = time.monotonic() + 60
-        while not gremlin_server.is_ready("127.0.0.1", self.port):
-            assert time.monotonic() < end, f"the graph was not ready in a minute: {self.folder / 'gremlin.log'}"
-            time.sleep(0.2)
-        neptune_csv.load_folder(self.folder / "sample", f"ws://127.0.0.1:{self.port}/gremlin")
-
-    def stop(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-
-
 @contextmanager
-def own_graph(config: Config, folder: Path) -> Iterator[Graph]:
-    """The graph that may be killed, while the block runs."""
-    (folder / "sample").mkdir(parents=True)
-    graph = Graph(config, folder)
-    try:
-        graph.ensure()
-        yield graph
-    finally:
-        graph.stop()
-
-
-@contextmanager
-def a_world(
-    servers: Servers, config: Config, folder: Path, destination: str = DESTINATIONS[0], beside: World | None = None
-) -> Iterator[World]:
-    """A seeded world while the block runs, with an AWS endpoint of its own."""
-    process, port = _start_aws()
-    try:
-        # in all children, too: it takes most of an attempt
-        with read_once(), pytest.MonkeyPatch.context() as patch:
-            no_look_for_the_caller(patch)
-            yield World(replace(servers, aws_port=port), config, folder, destination, beside)
-    finally:
-        process.terminate()
-        process.wait()
-        gc.unfreeze()
-
-
-def _start_aws() -> tuple[subprocess.Popen[str], int]:
-    """An AWS endpoint that ends with this process, and its port."""
-    command = [sys.executable, "-m", "local.aws", "--port", "0"]
-    environ = dict(os.environ) | {"S3_UPLOAD_PART_MIN_SIZE": "1", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=_die_with_parent
-    )
-    assert process.stdout
-    return process, int(process.stdout.readline().rsplit(":", 1)[1])
+def a_world(servers: Servers, config: Config, folder: Path, destination: str = DESTINATIONS[0]) -> Iterator[World]:
+    """A recorded world while the block runs, with an AWS endpoint of its own."""
+    # in all children, too: it takes most of an attempt
+    with read_once(), pytest.MonkeyPatch.context() as patch, aws.started() as (endpoint, kept):
+        no_look_for_the_caller(patch)
+        try:
+            yield World(servers, config, folder, destination, endpoint, kept)
+        finally:
+            gc.unfreeze()
 
 
 class Outcome(NamedTuple):
@@ -318,15 +274,14 @@ def _try(world: World, case: Case, graph: Graph | None = None) -> Outcome:
     return Outcome(case, wrong, time.monotonic() - began)
 
 
-#: In a worker: the world in which it tries its cases, and the process that is its AWS.
-_own: list[Any] = []
+#: In a worker: the world in which it tries its cases.
+_own: list[World] = []
 
 
 def _settle_elsewhere(world: World) -> None:
-    process, port = _start_aws()
     folder = world.folder / f"worker-{os.getpid()}"
     folder.mkdir()
-    _own[:] = world.elsewhere(port, folder), process
+    _own[:] = [world.elsewhere(folder)]
 
 
 def _try_elsewhere(case: Case) -> Outcome:

@@ -13,6 +13,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -73,7 +74,9 @@ class Run:
     now: datetime
     log: Path
     case: Case | None = None
-    #: called before each attempt: a server that a fault has killed is made anew
+    #: called before each task
+    reached: Callable[[str], None] = lambda _: None
+    #: called before each attempt: a server that a fault has killed is started again
     between: Callable[[], None] = lambda: None
     server_pid: int = 0
     states: dict[str, str] = field(default_factory=dict)
@@ -91,6 +94,14 @@ class Run:
     cleared: bool = False
     hung: bool = False
 
+    def kept(self) -> dict[str, Any]:
+        """What Airflow's database knows of the run, for another one to continue from."""
+        return {name: deepcopy(getattr(self, name)) for name in ("states", "outputs", "instances", "questions")}
+
+    def continue_from(self, kept: dict[str, Any]) -> None:
+        for name, value in deepcopy(kept).items():
+            setattr(self, name, value)
+
     @property
     def failed(self) -> bool:
         return any(state in ("failed", "upstream_failed") for state in self.states.values())
@@ -99,6 +110,7 @@ class Run:
         """Run what has no state yet; a task's turn comes once all before it have one."""
         for task in self.dag.topological_sort():
             if task.task_id not in self.states:
+                self.reached(task.task_id)
                 self.states[task.task_id] = self._waits_in_vain(task) or self._all_tried(task)
 
     def _all_tried(self, task: Any) -> str:

@@ -42,7 +42,7 @@ TELLS_OF_THE_UPLOAD = re.compile(r"(reports|results|memberships)/")
 OF_THE_UPLOAD = re.compile(rb'"job_ids": \[[^]]*\]|"(upload|created|updated)": \d+')
 
 
-def make(servers: Servers, config: Config, case: Case | None) -> Seeded:
+def make(servers: Servers, config: Config) -> Seeded:
     seed.make_profiles_domain(servers, config)
     seed.make_sender(servers, config)
     profiles, s3 = (seed.client(name, servers, config) for name in ("customer-profiles", "s3"))
@@ -53,13 +53,17 @@ def make(servers: Servers, config: Config, case: Case | None) -> Seeded:
     body, key = f"{json.dumps(yesterday._asdict())}\n{LEAVER}\n", layout.membership_key(PROFILES_DOMAIN, MEMBERSHIP)
     s3.put_object(Bucket=config.state_bucket, Key=key, Body=body.encode())
     instance_id, base_id = seed.make_connect_instance(servers, config), seed.make_knowledge_base(servers, config)
+    return Seeded("none", "none", instance_id, base_id)
+
+
+def settle(servers: Servers, case: Case | None) -> None:
+    """Choose how long a job and a campaign take, for this case."""
     job, campaign = (
         LONG_SECONDS if case is None or (case.site.task.startswith(tasks) and case.site.service == service) else SECONDS
         for tasks, service in ((_WITH_THE_JOB, "customer-profiles"), (_WITH_THE_CAMPAIGN, "connectcampaignsv2"))
     )
     control(servers, "customer-profiles", {"job_seconds": job, "estimate_seconds": 0})
     control(servers, "connect-campaigns", {"campaign_seconds": campaign})
-    return Seeded("none", "none", instance_id, base_id)
 
 
 def there(servers: Servers) -> dict[str, Any]:

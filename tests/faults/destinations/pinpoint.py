@@ -39,12 +39,16 @@ TELLS_OF_THE_JOB = re.compile(r"(reports|results)/")
 IDS_OF_THE_JOB = re.compile(rb'"(job|segment)_id": "\w+"|"segment_version": \d+')
 
 
-def make(servers: Servers, config: Config, case: Case | None) -> Seeded:
+def make(servers: Servers, config: Config) -> Seeded:
     application_id = seed.make_application(servers, config)
     role_arn = seed.make_import_role(servers, config, application_id)
+    return Seeded(application_id, role_arn, "none", "none")
+
+
+def settle(servers: Servers, case: Case | None) -> None:
+    """Choose how long a job takes, for this case."""
     long = case is not None and case.site.service == "pinpoint"
     control(servers, "pinpoint", {"import_seconds": LONG_IMPORT_SECONDS if long else IMPORT_SECONDS})
-    return Seeded(application_id, role_arn, "none", "none")
 
 
 def there(servers: Servers) -> dict[str, Any]:

@@ -43,16 +43,20 @@ TELLS_OF_THE_RUN = re.compile(r"(reports|results)/.*\.json")
 _OF_A_MAIL = ("sender", "template", "contact_list", "topic", "subject", "delivered", "failure")
 
 
-def make(servers: Servers, config: Config, case: Case | None) -> Seeded:
+def make(servers: Servers, config: Config) -> Seeded:
     seed.make_contact_list(servers, config)
     seed.client("sesv2", servers, config).create_contact(
         ContactListName=CONTACT_LIST, EmailAddress=UNSUBSCRIBED, UnsubscribeAll=True
     )
     seed.make_sender(servers, config)
+    return Seeded("none", "none", "none", "none")
+
+
+def settle(servers: Servers, case: Case | None) -> None:
+    """Choose how long a job takes, for this case."""
     long = case is None or (case.site.task.startswith(_WITH_THE_JOB) and case.site.service == "sesv2")
     seconds = {"import_seconds": LONG_IMPORT_SECONDS if long else IMPORT_SECONDS}
     control(servers, "sesv2", seconds | {"template_seconds": 0, "max_send_rate": 100_000})
-    return Seeded("none", "none", "none", "none")
 
 
 def there(servers: Servers) -> dict[str, Any]:
