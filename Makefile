@@ -28,8 +28,8 @@ approvals: setup ## a person's answers in a real UI, with the login of MWAA; nee
 backfills: setup ## five days of snapshots, backfilled by a real scheduler on PostgreSQL; four minutes
 	@$(PY) -m pytest tests/backfill
 
-faults: setup ## every outside call of a run × every fault that applies there; WORDS=BatchGetItem for those with a word
-	@$(PY) -m tests.faults $(WORDS)
+faults: setup ## every outside call of a run × every fault; goes on where it was stopped; WORDS=BatchGetItem, CHANGED=1, FRESH=1
+	@$(PY) -m tests.faults $(if $(CHANGED),--changed) $(if $(FRESH),--fresh) $(WORDS)
 
 bench: setup ## measured against what else a studio would use, 1,000 and 10,000 players; to tests/benchmarks/RESULTS.md
 	@$(PY) -m tests.benchmarks

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import os
 import shutil
 import sys
 import tempfile
-from itertools import chain
+import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local import config, seed
 from local.servers import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from local.config import Config
+    from tests.faults.harness import Outcome, World
+    from tests.faults.results import Results
+    from tests.faults.sites import Case
+    from tests.faults.tally import Tally
 
 # before anything imports Airflow: it would make a home in the user's
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-of-faults-")
@@ -21,43 +33,109 @@ sys.path.insert(0, str(config.ROOT / "plugins"))
 
 
 def main() -> int:
-    """Try every case of every world; words on the command line choose those whose names have one of them."""
-    from tests.faults.harness import DESTINATIONS, a_world, tried
-    from tests.faults.killable_graph import own_graph
-    from tests.faults.sites import GRAPH, RESTARTED, Case, cases
+    """Try the cases of all destinations that were not survived yet with the code as it is."""
+    from tests.faults.harness import DESTINATIONS, a_world
+    from tests.faults.results import Results
     from tests.faults.tally import Tally, total
 
-    settings, words = config.load(), sys.argv[1:]
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("words", nargs="*", help="only cases whose names have one of these words")
+    parser.add_argument("--changed", action="store_true", help="only tasks whose code has changed since main")
+    parser.add_argument("--fresh", action="store_true", help="also what earlier commands have tried")
+    arguments = parser.parse_args()
+    settings, results, began = config.load(), Results(), time.monotonic()
+    if arguments.fresh:
+        results.forget()
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    tallies = []
-    with (
-        running(run_dir=folder / "servers", config=settings) as addresses,
-        own_graph(settings, folder / "graph") as graph,
-    ):
+    with ExitStack() as stack:
+        addresses = stack.enter_context(running(run_dir=folder / "servers", config=settings))
         seed.seed(addresses, settings)
-        for destination in DESTINATIONS:
-            with a_world(addresses, settings, folder / destination, destination) as world:
-                restarted = [Case(site, RESTARTED) for site in world.sites if site.service == GRAPH][:1]
-                here, last = (
-                    [case for case in some if not words or any(word in f"{destination}: {case}" for word in words)]
-                    for some in (cases(world.sites), restarted)
-                )
-                print(f"{destination}: {world.left_out()}", flush=True)
-                tally = Tally(world.sites)
-                for outcome in chain(tried(world, here), tried(world, last, graph)):
-                    tally.add(outcome.case, outcome.wrong)
-                    number = f"{len(tally.tried):4}/{len(here + last)}"
-                    print(f"{number} {outcome.seconds:4.1f} s  {destination}: {outcome.case}", flush=True)
-                    for sentence in outcome.wrong:
-                        print(f"          {sentence}", flush=True)
-                tallies.append(tally)
-    failed = any(tally.failed for tally in tallies)
+        worlds = [stack.enter_context(a_world(addresses, settings, folder / name, name)) for name in DESTINATIONS]
+        tallies = {world.destination: Tally(world.destination, world.sites) for world in worlds}
+        for world in worlds:
+            print(f"{world.destination}: {world.left_out()}", flush=True)
+        chosen = list(_chosen(worlds, arguments.words, arguments.changed))
+        for outcome in _outcomes(worlds, chosen, results, tallies, settings, folder):
+            tallies[outcome.destination].add(outcome.case, outcome.wrong)
+            if not outcome.wrong:
+                results.add(f"{outcome.destination}: {outcome.case}", outcome.ran, outcome.rejoined)
+            number = f"{sum(tally.done for tally in tallies.values()):4}/{len(chosen)}"
+            took = f"{outcome.seconds:4.1f} s ({outcome.cpu_seconds:.1f} CPU)"
+            print(f"{number} {took} {outcome.destination}: {outcome.case}", flush=True)
+            for sentence in outcome.wrong:
+                print(f"          {sentence}", flush=True)
+    results.close()
+    failed = any(tally.failed for tally in tallies.values())
     if not failed:
         shutil.rmtree(folder)
-    for destination, tally in zip(DESTINATIONS, tallies, strict=True):
-        print(f"{destination}: {tally}")
-    print(total(*tallies))
+    for tally in tallies.values():
+        print(f"{tally.destination}: {tally}")
+    print(f"{(time.monotonic() - began) / 60:.0f} minutes")
+    print(total(*tallies.values()))
     return 1 if failed else 0
+
+
+def _chosen(worlds: list[World], words: list[str], changed: bool) -> Iterator[tuple[World, Case]]:
+    """The cases that the command asks for."""
+    from tests.faults import code
+    from tests.faults.sites import GRAPH, RESTARTED, Case, cases
+
+    tasks = None
+    if changed:
+        ran_by = {f"{world.destination}: {task}": names for world in worlds for task, names in world.code.items()}
+        tasks = code.touched(code.changed_since(code.merge_base()), ran_by)
+        print(f"changed since main: {', '.join(sorted(tasks)) or 'no task'}", flush=True)
+    for world in worlds:
+        restarted = [Case(site, RESTARTED) for site in world.sites if site.service == GRAPH and world is worlds[0]][:1]
+        for case in cases(world.sites) + restarted:
+            name = f"{world.destination}: {case}"
+            if (not words or any(word in name for word in words)) and (
+                tasks is None or f"{world.destination}: {world.task_of(case.site)}" in tasks
+            ):
+                yield world, case
+
+
+def _outcomes(
+    worlds: list[World],
+    chosen: list[tuple[World, Case]],
+    results: Results,
+    tallies: dict[str, Tally],
+    settings: Config,
+    folder: Path,
+) -> Iterator[Outcome]:
+    """Try what is neither known nor equal to another case; then what is equal to one that did not end as it should."""
+    from tests.faults.equal import equal_cases
+    from tests.faults.harness import tried
+    from tests.faults.killable_graph import own_graph
+    from tests.faults.sites import RESTARTED
+
+    twins = {}
+    for number, world in enumerate(worlds):
+        for case, other in equal_cases(
+            world, worlds[:number], [case for each, case in chosen if each is world]
+        ).items():
+            twins[world.destination, case] = other.destination
+    open_: list[tuple[World, Case]] = []
+    for world, case in chosen:
+        if results.get(f"{world.destination}: {case}"):
+            tallies[world.destination].add(case, [], earlier=True)
+        else:
+            open_.append((world, case))
+    here = [(world, case) for world, case in open_ if case.fault == RESTARTED]
+    first = [(w, c) for w, c in open_ if c.fault != RESTARTED and (w.destination, c) not in twins]
+    yield from tried(first)
+    later = []
+    for world, case in open_:
+        if twin := twins.get((world.destination, case)):
+            known = results.get(f"{twin}: {case}")
+            if known and known.rejoined:
+                tallies[world.destination].equal.append(case)
+            else:
+                later.append((world, case))
+    yield from tried(later)
+    if here:
+        with own_graph(settings, folder / "graph") as graph:
+            yield from (world.try_case(case, graph) for world, case in here)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The AWS endpoint of the runs, which can be kept as it is, and continued from there in a process per case.
 
 A fork keeps all that moto and the emulated services hold in memory. Run with
-``python -m tests.faults.aws SOCKET``; it ends with the connection of the process that started it.
+``python -m tests.faults.aws SOCKET NOW``; it ends with the connection of the process that started it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from local.servers import HOST, _die_with_parent
 
 #: A timer that is due within this time runs before the state is kept: no lock is held then.
 DUE_SECONDS = 0.3
-OBJECTS = "objects"
 _system_time = time.time
 
 
@@ -41,8 +40,12 @@ class Endpoint:
 
     def objects(self) -> dict[tuple[str, str], bytes]:
         """The objects of all buckets, by bucket and key."""
-        found: dict[tuple[str, str], bytes] = self._ask(OBJECTS)
+        found: dict[tuple[str, str], bytes] = self._ask("objects")
         return found
+
+    def cpu_seconds(self) -> float:
+        """What it has taken of a processor since it was started or continued."""
+        return float(self._ask("seconds"))
 
     def keep(self, path: Path) -> None:
         """Keep the state, while no request is under way, for an `Endpoint` of this path to continue from."""
@@ -58,11 +61,11 @@ class Endpoint:
 
 
 @contextmanager
-def started() -> Iterator[tuple[Endpoint, Path]]:
-    """A new endpoint while the block runs, and a folder for what it keeps, which ends with it."""
+def started(now: float) -> Iterator[tuple[Endpoint, Path]]:
+    """A new endpoint while the block runs, for which it is now, and a folder for what it keeps, which ends with it."""
     folder = Path(tempfile.mkdtemp(prefix="aws-"))  # the path of a socket has 108 characters at most
     path = folder / "live"
-    command = [sys.executable, "-m", "tests.faults.aws", str(path)]
+    command = [sys.executable, "-m", "tests.faults.aws", str(path), str(now)]
     environ = dict(os.environ) | {"S3_UPLOAD_PART_MIN_SIZE": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=_die_with_parent
@@ -78,6 +81,7 @@ def started() -> Iterator[tuple[Endpoint, Path]]:
 
 
 def main() -> None:
+    _set_time(float(sys.argv[2]))
     server = aws.server(HOST, 0)
     with _listening(sys.argv[1]) as listener:
         print("ready", flush=True)
@@ -98,11 +102,22 @@ def _obey(accepted: socket.socket, server: Any) -> None:
     os.environ["MOTO_PORT"] = str(server.server_port)  # moto's services call each other through it
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     commands.send((server.server_port, os.getpid()))
-    with suppress(EOFError, OSError):
+    with suppress(EOFError):
         while True:
-            command = commands.recv()
-            commands.send(_objects() if command == OBJECTS else _keep(command, server))
+            match commands.recv():
+                case "objects":
+                    commands.send(_objects())
+                case "seconds":
+                    commands.send(time.process_time())
+                case path:
+                    commands.send(_keep(path, server))
     os._exit(0)
+
+
+def _set_time(now: float) -> None:
+    """Have the emulated services go on from this time."""
+    behind = _system_time() - now
+    time.time = lambda: _system_time() - behind
 
 
 def _objects() -> dict[tuple[str, str], bytes]:
@@ -153,8 +168,7 @@ def _continue(accepted: socket.socket, app: Any, instant: float, waiting: list[t
     from werkzeug.serving import make_server
 
     _die_with_parent()
-    behind = _system_time() - instant
-    time.time = lambda: _system_time() - behind
+    _set_time(instant)
     for remaining, function, args, kwargs in waiting:
         timer = threading.Timer(remaining, function, args, kwargs)
         timer.daemon = True

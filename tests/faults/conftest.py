@@ -42,8 +42,8 @@ def survive(world: World, figure: Callable[[str], None]) -> Callable[[list[Case]
         from tests.faults.harness import tried
         from tests.faults.tally import Tally
 
-        tally = Tally(world.sites)
-        for outcome in tried(world, chosen):
+        tally = Tally(world.destination, world.sites)
+        for outcome in tried([(world, case) for case in chosen]):
             tally.add(outcome.case, outcome.wrong)
         figure(f"{world.destination}: {tally}; {part}")
         assert not tally.failed, "\n".join(f"{case}: {'; '.join(wrong)}" for case, wrong in tally.failed.items())

@@ -10,13 +10,17 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from hashlib import sha256
+from typing import Any
 
 from tests.faults.sites import GRAPH, Watch, die
 
 #: How much of the server's answer goes through before it is cut; the answer to the handshake is not counted.
 CUT_AFTER_BYTES = 2_000
-#: The longest silence that a task bears; a batch is small, so that there are several.
-READ_TIMEOUT_SECONDS = 0.4
+#: The longest silence that a task bears, where a fault makes it silent, and else; a batch is small, so that there are
+#: several.
+SILENT_SECONDS, READ_TIMEOUT_SECONDS = 0.4, 20.0
 BATCH_SIZE = 32
 _CLOSE = 0x88  # the first byte of the frame with which a WebSocket ends [RFC 6455]
 
@@ -25,14 +29,16 @@ def install(watch: Watch, connection: str, server_pid: int = 0) -> None:
     """Lead the connection of Airflow that is in this variable through a proxy of our own."""
     there = json.loads(os.environ[connection])
     listening = socket.create_server(("127.0.0.1", 0))
-    limits = {"read_timeout_seconds": READ_TIMEOUT_SECONDS, "batch_size": BATCH_SIZE}
+    silent = watch.case and "time-out" in watch.case.fault.kind
+    limits = {"read_timeout_seconds": SILENT_SECONDS if silent else READ_TIMEOUT_SECONDS, "batch_size": BATCH_SIZE}
     ours = {"port": listening.getsockname()[1], "extra": there["extra"] | limits}
     os.environ[connection] = json.dumps(there | ours)
 
     def serve() -> None:
         while True:
             client, _ = listening.accept()
-            kind = watch.strikes(watch.begin(GRAPH, "traversal"))
+            call = watch.begin(GRAPH, "traversal")
+            kind = watch.strikes(call)
             if kind == "killed before":
                 die()
             elif kind in ("refused once", "refused until cleared"):
@@ -43,18 +49,22 @@ def install(watch: Watch, connection: str, server_pid: int = 0) -> None:
                 client.close()
             else:
                 server = socket.create_connection((there["host"], there["port"]))
-                _pump(client, server, kind, server_pid)
+                _pump(client, server, kind, server_pid, partial(watch.tell, site=call.site))
 
     threading.Thread(target=serve, daemon=True).start()
 
 
-def _pump(client: socket.socket, server: socket.socket, kind: str, server_pid: int) -> None:
+def _pump(client: socket.socket, server: socket.socket, kind: str, server_pid: int, tell: Callable[..., None]) -> None:
     """Carry the bytes both ways; the answer to the handshake first, as no fault is in it."""
     server.sendall(_head(client))
     client.sendall(_head(server))
-    passed = 0
+    passed, asked = 0, False
 
     def to_server(some: bytes) -> bool:
+        nonlocal asked
+        if not asked:
+            tell(request=_digest(some))
+            asked = True
         if "throttled" not in kind and "time-out" not in kind:
             server.sendall(some)
             return True
@@ -116,18 +126,30 @@ def _reset(client: socket.socket) -> None:
     client.close()
 
 
-def _throttled(frame: bytes) -> bytes:
-    """Neptune's answer to a request, in one WebSocket frame [RFC 6455] of GraphSON 3 [TinkerPop: IO reference]."""
+def _request(frame: bytes) -> Any:
+    """The request in one WebSocket frame [RFC 6455] of GraphSON 3 [TinkerPop: IO reference]."""
     length = frame[1] & 127
     start = 2 + {126: 2, 127: 8}.get(length, 0)
     mask, masked = frame[start : start + 4], frame[start + 4 :]
     request = bytes(byte ^ mask[index % 4] for index, byte in enumerate(masked))
-    mime = 1 + request[0]
+    return json.loads(request[1 + request[0] :])
+
+
+def _digest(frame: bytes) -> str:
+    """What a traversal asks, but for its id; empty if it is not all in the frame."""
+    with suppress(ValueError, IndexError):
+        request = _request(frame)
+        return sha256(json.dumps([request[name] for name in ("op", "args")]).encode()).hexdigest()
+    return ""
+
+
+def _throttled(frame: bytes) -> bytes:
+    """Neptune's answer to a request."""
     nothing = {"@type": "g:Map", "@value": []}
     message = json.dumps({"requestId": "made-by-the-harness", "code": "ThrottlingException"})
     answer = json.dumps(
         {
-            "requestId": json.loads(request[mime:])["requestId"]["@value"],
+            "requestId": _request(frame)["requestId"]["@value"],
             "status": {"message": message, "code": 500, "attributes": nothing},
             "result": {"data": None, "meta": nothing},
         }

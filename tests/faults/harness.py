@@ -7,15 +7,18 @@ import importlib
 import logging
 import os
 import re
+import resource
 import shutil
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,10 +32,12 @@ from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
 from tests.aws_once import no_look_for_the_caller, read_once
-from tests.faults import aws
+from tests.faults import aws, code
 from tests.faults.aws import Endpoint
+from tests.faults.destinations import customer_profiles
+from tests.faults.equal import Call, calls_of
 from tests.faults.killable_graph import Graph
-from tests.faults.left import OF_A_REFUSED_RUN, Left
+from tests.faults.left import OF_A_REFUSED_RUN, Left, Place
 from tests.faults.play import Run
 from tests.faults.sites import GRAPH, Case, Site, few_of_many
 
@@ -40,7 +45,8 @@ DAG_ID = "cohort_to_segment"
 #: 348 members from 349 vertices: several frames, several batches, files in several parts.
 CONF = {"cohort": "ea_atrisk", "threshold": 0}
 DO_NOT_CONTACT = b"xortiz\n"
-#: For the clock of every operator, so that all runs leave the same bytes.
+#: For the clock of every operator, so that all runs leave the same bytes; a campaign that starts then starts at once,
+#: as the emulated services begin a minute later.
 NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
 #: How many cases are tried at once.
 WORKERS = min(2, os.cpu_count() or 1)
@@ -55,10 +61,11 @@ REGISTRY = {
 
 
 class Checkpoint(NamedTuple):
-    """The undisturbed run just before a task: where AWS as it was then can be continued, and what Airflow knew."""
+    """The undisturbed run just before a task: where AWS can be continued, what Airflow knew, and all objects."""
 
     path: Path
     known: dict[str, Any]
+    objects: dict[Place, bytes]
 
 
 class World:
@@ -76,6 +83,10 @@ class World:
         self.dag = self._dag()
         self.personal = self._personal()
         self.checkpoints: dict[str, Checkpoint] = {}
+        #: the definitions of the package that each task runs, undisturbed
+        self.code: dict[str, set[str]] = {}
+        #: the calls of each task that makes the same ones in both undisturbed runs
+        self.calls: dict[str, Counter[Call]] = {}
         self.undisturbed, self.recorded = self._recorded(endpoint, kept)
         self.sites = few_of_many(self.recorded)
 
@@ -98,8 +109,12 @@ class World:
         path.write_text(registry, encoding="utf-8")
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
+            DagBag(self.folder / "dags")  # imports what a second one runs
+            code.watch()
+            code.begin()
             bag = DagBag(self.folder / "dags")
         assert not bag.import_errors, bag.import_errors
+        self._parsed = code.ran()
         return bag.dags[DAG_ID]
 
     def left_out(self) -> str:
@@ -111,7 +126,15 @@ class World:
 
     def task_of(self, site: Site) -> str:
         """The id of the task whose process makes this call."""
-        return re.sub(r"(_\d+)?( \(\w+\))?$", "", site.task)
+        return self._task(site.task)
+
+    def _task(self, process: str) -> str:
+        return re.sub(r"(_\d+)?( \(\w+\))?$", "", process)
+
+    def operator(self, task_id: str) -> Any:
+        """The class of a task."""
+        task = self.dag.get_task(task_id)
+        return task.operator_class if task.is_mapped else type(task)
 
     def _personal(self) -> set[str]:
         """Every playerId and address of the contacts, which no exception may quote."""
@@ -128,7 +151,7 @@ class World:
 
         def keep(task_id: str) -> None:
             endpoint.keep(kept / task_id)
-            self.checkpoints[task_id] = Checkpoint(kept / task_id, first.kept())
+            self.checkpoints[task_id] = Checkpoint(kept / task_id, first.kept(), endpoint.objects())
 
         first.reached = keep
         self._go(first, servers)
@@ -138,26 +161,37 @@ class World:
                 importlib.import_module(name)
         for service in {site.service for site in first.sites} - {GRAPH}:  # nor need it read what the SDK knows of it
             boto3.Session(region_name=self.config.region).client(service)
+        code.watch()
         gc.freeze()  # what is here stays, in every child: to look it through takes longer than an attempt
         second, again = self.run(None)
         for run in (first, second):
             assert not run.failed, f"an undisturbed run failed: {run.errors}; its log is {run.log}"
         assert not (wrong := self._differences(left, again)), f"two undisturbed runs differ: {wrong}"
         assert left.report["outcome"] == ("launched" if self.at.CONF else "imported"), left.report
+        for task_id in self.checkpoints:
+            once, twice = (
+                {site: request for site, request in run.requests.items() if self.task_of(site) == task_id}
+                for run in (first, second)
+            )
+            if calls_of(once) == calls_of(twice):
+                self.calls[task_id] = calls_of(once)
+        for process, names in second.ran.items():
+            self.code.setdefault(self._task(process), set()).update(names)
         # one look more at a job that took its time is not among them
         return left, {site: kinds for site, kinds in first.sites.items() if site in second.sites}
 
     def _made(self, servers: Servers) -> Seeded:
-        """What a run finds on AWS."""
+        """What a run finds on AWS; the state bucket is all destinations', so that the same tasks find the same."""
         seed.make_buckets(servers, self.config)
         s3 = seed.client("s3", servers, self.config)
-        s3.put_object(Bucket=self.config.state_bucket, Key=seed.DO_NOT_CONTACT, Body=DO_NOT_CONTACT)
+        for key, body in ({seed.DO_NOT_CONTACT: DO_NOT_CONTACT} | customer_profiles.STATE).items():
+            s3.put_object(Bucket=self.config.state_bucket, Key=key, Body=body)
         seeded: Seeded = self.at.make(servers, self.config)
         self.at.settle(servers, None)
         return seeded
 
     def run(self, case: Case | None, graph: Graph | None = None, task_id: str | None = None) -> tuple[Run, Left]:
-        """One run from just before a task: the case's, or the first one; failed, it is cleared once, without the fault."""
+        """One run from just before a task, the case's or the first; failed, it is cleared once, without the fault."""
         task_id = task_id or (self.task_of(case.site) if case else next(iter(self.checkpoints)))
         checkpoint = self.checkpoints[task_id]
         endpoint = Endpoint(checkpoint.path)
@@ -166,10 +200,19 @@ class World:
             self.at.settle(servers, case)
             run = Run(self.dag, CONF | self.at.CONF, NOW, self._log(), case)
             run.continue_from(checkpoint.known)
+            run.reached = partial(self._compare, run, endpoint)
             self._go(run, servers, graph)
-            return run, self._left(endpoint, servers)
+            left = self._left(endpoint, servers)
+            run.endpoint_seconds = endpoint.cpu_seconds()
+            return run, left
         finally:
             endpoint.close()
+
+    def _compare(self, run: Run, endpoint: Endpoint, task_id: str) -> None:
+        """As the task after that of the case is reached: whether all is as in the undisturbed run."""
+        if run.case and run.rejoined is None and task_id != self.task_of(run.case.site):
+            _, known, objects = self.checkpoints[task_id]
+            run.rejoined = run.struck and not run.failed and run.kept() == known and endpoint.objects() == objects
 
     def _log(self) -> Path:
         log = self.folder / "case.log"
@@ -185,7 +228,7 @@ class World:
         os.environ.update(airflow_environment(servers, self.config, *self._seeded) | ours)
         try:
             run.go()
-            if run.failed:
+            if run.failed and run.case:
                 run.clear()
                 run.go()
         finally:
@@ -197,7 +240,18 @@ class World:
 
     def survived(self, case: Case, graph: Graph | None = None) -> list[str]:
         """Run a case; what is wrong afterwards, a sentence each."""
+        return self._wrong(case, *self.run(case, graph))
+
+    def try_case(self, case: Case, graph: Graph | None = None) -> Outcome:
+        """Run a case, and judge it."""
+        began = time.monotonic(), _cpu_seconds()
         run, left = self.run(case, graph)
+        wrong = self._wrong(case, run, left)
+        ran = set().union(self._parsed, *run.ran.values(), *self.code.values())
+        seconds, cpu_seconds = time.monotonic() - began[0], _cpu_seconds() - began[1] + run.endpoint_seconds
+        return Outcome(self.destination, case, wrong, bool(run.rejoined), sorted(ran), seconds, cpu_seconds)
+
+    def _wrong(self, case: Case, run: Run, left: Left) -> list[str]:
         wrong = self._differences(self.undisturbed, left, case)
         if not run.struck:
             wrong.append("the call was not reached")
@@ -243,7 +297,7 @@ def _sums(report: dict[str, Any], undisturbed: dict[str, Any]) -> list[str]:
 def a_world(servers: Servers, config: Config, folder: Path, destination: str = DESTINATIONS[0]) -> Iterator[World]:
     """A recorded world while the block runs, with an AWS endpoint of its own."""
     # in all children, too: it takes most of an attempt
-    with read_once(), pytest.MonkeyPatch.context() as patch, aws.started() as (endpoint, kept):
+    with read_once(), pytest.MonkeyPatch.context() as patch, aws.started(NOW.timestamp() + 60) as (endpoint, kept):
         no_look_for_the_caller(patch)
         try:
             yield World(servers, config, folder, destination, endpoint, kept)
@@ -251,41 +305,47 @@ def a_world(servers: Servers, config: Config, folder: Path, destination: str = D
             gc.unfreeze()
 
 
-class Outcome(NamedTuple):
-    """A case that was tried: what is wrong afterwards, and the seconds that it took."""
+def _cpu_seconds() -> float:
+    """Of this process and of those that it has ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
+
+class Outcome(NamedTuple):
+    """A case that was tried: what is wrong afterwards, and what it took."""
+
+    destination: str
     case: Case
     wrong: list[str]
+    #: whether all was as in the undisturbed run once the task had ended
+    rejoined: bool
+    #: the definitions of the package that the run depends on
+    ran: list[str]
     seconds: float
+    cpu_seconds: float
 
 
-def tried(world: World, cases: Sequence[Case], graph: Graph | None = None) -> Iterator[Outcome]:
-    """Try cases, in their order, each worker on an AWS of its own; those with a graph that may be killed, here."""
-    if graph:
-        yield from (_try(world, case, graph) for case in cases)
-        return
-    with ProcessPoolExecutor(WORKERS, get_context("fork"), _settle_elsewhere, (world,)) as pool:
-        yield from pool.map(_try_elsewhere, cases)
+def tried(chosen: Sequence[tuple[World, Case]]) -> Iterator[Outcome]:
+    """Try cases, in their order, several at once."""
+    _worlds[:] = {id(world): world for world, _ in chosen}.values()
+    indexed = [(_worlds.index(world), case) for world, case in chosen]
+    with ProcessPoolExecutor(WORKERS, get_context("fork"), _settle_elsewhere) as pool:
+        yield from pool.map(_try_elsewhere, indexed)
 
 
-def _try(world: World, case: Case, graph: Graph | None = None) -> Outcome:
-    began = time.monotonic()
-    wrong = world.survived(case, graph)
-    return Outcome(case, wrong, time.monotonic() - began)
+#: In a worker: the worlds in which it tries its cases.
+_worlds: list[World] = []
 
 
-#: In a worker: the world in which it tries its cases.
-_own: list[World] = []
+def _settle_elsewhere() -> None:
+    for number, world in enumerate(_worlds):
+        folder = world.folder / f"worker-{os.getpid()}"
+        folder.mkdir()
+        _worlds[number] = world.elsewhere(folder)
 
 
-def _settle_elsewhere(world: World) -> None:
-    folder = world.folder / f"worker-{os.getpid()}"
-    folder.mkdir()
-    _own[:] = [world.elsewhere(folder)]
-
-
-def _try_elsewhere(case: Case) -> Outcome:
-    return _try(_own[0], case)
+def _try_elsewhere(chosen: tuple[int, Case]) -> Outcome:
+    world, case = chosen
+    return _worlds[world].try_case(case)
 
 
 @contextmanager

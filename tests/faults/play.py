@@ -37,7 +37,7 @@ from asgiref.sync import ThreadSensitiveContext
 
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
 from cohort_flywheel.segment import members as membership
-from tests.faults import graph, transport
+from tests.faults import code, graph, transport
 from tests.faults.sites import CLEARED, Case, Site, Watch
 
 #: What a wait of a second takes here, up to so many of them: retries of the SDK, of tenacity, and a trigger's looks.
@@ -61,6 +61,8 @@ class Told:
     how: str = "killed"
     said: dict[str, Any] = field(default_factory=dict)
     sites: dict[Site, list[str]] = field(default_factory=dict)
+    #: a digest of what each call asks
+    requests: dict[Site, str] = field(default_factory=dict)
     struck: bool = False
 
 
@@ -89,9 +91,16 @@ class Run:
     #: every exception's text, and of which task
     texts: list[tuple[str, str]] = field(default_factory=list)
     sites: dict[Site, list[str]] = field(default_factory=dict)
+    requests: dict[Site, str] = field(default_factory=dict)
     modules: set[str] = field(default_factory=set)
+    #: the definitions of the package that each process has run
+    ran: dict[str, set[str]] = field(default_factory=dict)
     struck: bool = False
     cleared: bool = False
+    #: whether all was as in an undisturbed run when the task after that of the case was reached
+    rejoined: bool | None = None
+    #: what AWS took of a processor
+    endpoint_seconds: float = 0.0
     hung: bool = False
 
     def kept(self) -> dict[str, Any]:
@@ -275,16 +284,21 @@ class Run:
         with os.fdopen(read, encoding="utf-8") as lines:
             for line in lines:
                 word = json.loads(line)
-                if "site" in word:
-                    told.sites[Site(*word["site"])] = word.get("kinds", [])
+                if "request" in word:
+                    told.requests[Site(*word["site"])] = word["request"]
+                if "kinds" in word:
+                    told.sites[Site(*word["site"])] = word["kinds"]
                 told.struck |= "struck" in word
+                self.ran.setdefault(name, set()).update(word.get("ran", ()))
                 if "how" in word:
                     told.how, told.said = word["how"], word["said"]
                     self.modules |= set(word["modules"])
+                    self.ran[name] |= code.all_of(word["modules"])
         _, status = os.waitpid(pid, 0)
         self.hung |= os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
         self.struck |= told.struck
         self.sites |= told.sites
+        self.requests |= told.requests
         if text := told.said.get("error"):
             self.texts.append((name, text))
         return told
@@ -342,6 +356,7 @@ def _child(
         os.write(pipe, json.dumps(word).encode() + b"\n")
 
     try:
+        code.begin()
         tempfile.tempdir = str(log.parent)  # what a killed process leaves goes with the folder of the log
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(ATTEMPT_SECONDS)
@@ -364,7 +379,7 @@ def _child(
             except BaseException as error:  # noqa: BLE001 - nothing is swallowed: it is told to the parent
                 how, said = "failed", {"error": f"{type(error).__name__}: {error}"}
                 traceback.print_exc()
-            tell(how=how, said=said, modules=sorted(set(sys.modules) - known))
+            tell(how=how, said=said, modules=sorted(set(sys.modules) - known), ran=code.ran())
             file.flush()
     finally:
         os._exit(0)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tests.faults import code
+
 GRAPH = "graph"
 #: The operation that is called for each player. Which player the n-th call is about is chance, as eight are under way
 #: at once; so of its sites some are tried: in a batch of 100 the first, one in its middle and the last, the first of
@@ -109,11 +111,11 @@ class Watch:
         self._lock = threading.Lock()  # an upload in parts has several threads
         self._reached = False
 
-    def begin(self, service: str, operation: str, **told: Any) -> Call:
+    def begin(self, service: str, operation: str, kinds: Collection[str] = (), **told: Any) -> Call:
         with self._lock:
             self._numbers[service, operation] += 1
             site = Site(self.task, service, operation, self._numbers[service, operation])
-            self.tell(site=site, **told)
+            self.tell(site=site, kinds=kinds, **told)
             return Call(site)
 
     def strikes(self, call: Call) -> str:
@@ -133,7 +135,7 @@ class Watch:
                 hit = follows and self._reached and call.site[:3] == wanted[:3]
             if hit and not self._reached:
                 self._reached = True
-                self.tell(struck=True)
+                self.tell(struck=True, ran=code.ran())  # a process that is killed tells nothing more
         return fault.kind if hit else ""
 
 

@@ -8,17 +8,28 @@ from tests.faults.sites import Case, Site
 
 
 class Tally:
-    """Of one world."""
+    """The cases of one destination."""
 
-    def __init__(self, sites: Collection[Site]) -> None:
+    def __init__(self, destination: str, sites: Collection[Site]) -> None:
+        self.destination = destination
         self.sites = set(sites)
         self.tried: list[Case] = []
         self.failed: dict[Case, list[str]] = {}
+        #: of those tried: by an earlier command, with the same code
+        self.earlier: list[Case] = []
+        #: not tried, as they are equal to a case of another destination
+        self.equal: list[Case] = []
 
-    def add(self, case: Case, wrong: list[str]) -> None:
+    def add(self, case: Case, wrong: list[str], earlier: bool = False) -> None:
         self.tried.append(case)
+        if earlier:
+            self.earlier.append(case)
         if wrong:
             self.failed[case] = wrong
+
+    @property
+    def done(self) -> int:
+        return len(self.tried) + len(self.equal)
 
     def __str__(self) -> str:
         return total(self)
@@ -26,9 +37,17 @@ class Tally:
 
 def total(*tallies: Tally) -> str:
     """The line that counts them all."""
-    tried, failed = (sum(map(len, of)) for of in ((t.tried for t in tallies), (t.failed for t in tallies)))
-    sites = sum(len({case.site for case in tally.tried}) for tally in tallies)
-    return (
-        f"faults: {tried} tried, {tried - failed} survived,"
-        f" {sites} of {sum(len(tally.sites) for tally in tallies)} call sites"
+    tried, failed, earlier, equal = (
+        sum(map(len, lists))
+        for lists in zip(*((tally.tried, tally.failed, tally.earlier, tally.equal) for tally in tallies), strict=True)
     )
+    reached = sum(len({case.site for case in (*tally.tried, *tally.equal)}) for tally in tallies)
+    line = (
+        f"faults: {tried} tried, {tried - failed} survived,"
+        f" {reached} of {sum(len(tally.sites) for tally in tallies)} call sites"
+    )
+    if equal:
+        line += f"; {equal} more are equal to a case of another destination"
+    if earlier:
+        line += f"; {earlier} were tried by an earlier command, with the same code"
+    return line

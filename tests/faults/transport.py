@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from contextvars import ContextVar
+from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,17 +62,17 @@ def install(watch: Watch) -> None:
     begin, begin_async = Endpoint._send_request, AioEndpoint._send_request
     send, send_async = URLLib3Session.send, AIOHTTPSession.send
 
-    def noted(model: Any) -> tuple[Call, Any]:
+    def noted(request: Any, model: Any) -> tuple[Call, Any]:
         told = [("download", model.has_streaming_output), ("upload", model.has_streaming_input)]
         kinds = [kind for kind, holds in told if holds]
-        return watch.begin(model.service_model.service_name, model.name, kinds=kinds), model
+        return watch.begin(model.service_model.service_name, model.name, kinds=kinds, request=_digest(request)), model
 
     def begin_noted(self: Any, request_dict: Any, model: Any) -> Any:
-        _now.set(noted(model))
+        _now.set(noted(request_dict, model))
         return begin(self, request_dict, model)
 
     async def begin_noted_async(self: Any, request_dict: Any, model: Any) -> Any:
-        _now.set(noted(model))
+        _now.set(noted(request_dict, model))
         return await begin_async(self, request_dict, model)
 
     def sent(self: Any, request: Any) -> Any:
@@ -96,6 +97,25 @@ def install(watch: Watch) -> None:
     urllib.request.urlopen = open_noted  # type: ignore[assignment]  # its arguments' names aside, it is the same
     Endpoint._send_request, AioEndpoint._send_request = begin_noted, begin_noted_async
     URLLib3Session.send, AIOHTTPSession.send = sent, sent_async
+
+
+def _digest(request: dict[str, Any]) -> str:
+    """What a request says, before it is signed; empty if its body cannot be read twice."""
+    body = request["body"]
+    if hasattr(body, "read"):
+        if not (body.seekable() if hasattr(body, "seekable") else hasattr(body, "seek")):
+            return ""
+        position = body.tell()
+        body, file = body.read(), body
+        file.seek(position)
+    if not isinstance(body, bytes | bytearray | str):
+        return ""
+    query = request["query_string"]
+    if isinstance(query, dict):  # the id of an upload in parts is drawn by S3
+        query = sorted((name, value) for name, value in query.items() if name != "uploadId")
+    said = [request["method"], request["url_path"], query]
+    headers = sorted((name, str(value)) for name, value in request["headers"].items() if name != "User-Agent")
+    return sha256(f"{said} {headers} {body!r}".encode()).hexdigest()
 
 
 def _before(kind: str, model: Any, request: Any, kind_of_answer: Any) -> Any:

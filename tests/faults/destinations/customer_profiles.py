@@ -21,6 +21,8 @@ from tests.faults.sites import Case
 CONF: dict[str, Any] = {"campaign": "launch"}
 #: Whom yesterday's upload has set in, and who is on the do-not-contact list today.
 LEAVER, MEMBERSHIP = "xortiz", "ea_atrisk_0"
+_YESTERDAY = Record({"name": "yesterday", "sha256": ""}, upload=1, set_in=1, set_out=0, job_ids=["yesterday"])
+STATE = {layout.membership_key(PROFILES_DOMAIN, MEMBERSHIP): f"{json.dumps(_YESTERDAY._asdict())}\n{LEAVER}\n".encode()}
 #: As SES has it.
 HOLDOUT_PERCENT = 60
 DANGEROUS = (
@@ -45,13 +47,10 @@ OF_THE_UPLOAD = re.compile(rb'"job_ids": \[[^]]*\]|"(upload|created|updated)": \
 def make(servers: Servers, config: Config) -> Seeded:
     seed.make_profiles_domain(servers, config)
     seed.make_sender(servers, config)
-    profiles, s3 = (seed.client(name, servers, config) for name in ("customer-profiles", "s3"))
+    profiles = seed.client("customer-profiles", servers, config)
     profiles.create_profile(
         DomainName=PROFILES_DOMAIN, AccountNumber=player_key(LEAVER), Attributes={MEMBERSHIP: layout.IN}
     )
-    yesterday = Record({"name": "yesterday", "sha256": ""}, upload=1, set_in=1, set_out=0, job_ids=["yesterday"])
-    body, key = f"{json.dumps(yesterday._asdict())}\n{LEAVER}\n", layout.membership_key(PROFILES_DOMAIN, MEMBERSHIP)
-    s3.put_object(Bucket=config.state_bucket, Key=key, Body=body.encode())
     instance_id, base_id = seed.make_connect_instance(servers, config), seed.make_knowledge_base(servers, config)
     return Seeded("none", "none", instance_id, base_id)
 

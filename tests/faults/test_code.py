@@ -1,0 +1,132 @@
+"""What a result depends on: a change of code that the case ran is seen, and no other one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults import code
+from tests.faults.results import Results
+
+SOURCE = '''
+"""A module."""
+
+LIMIT = 3
+
+
+class Store:
+    """A store."""
+
+    retries: int = 2
+
+    def read(self, key: str = "a") -> str:
+        """Read."""
+        return key  # as it is
+
+
+def outer(value: int) -> int:
+    return [value + LIMIT for _ in range(3)][0]
+'''
+
+
+def changed(before: str, after: str) -> set[str]:
+    names = (code.defined(SOURCE), code.defined(SOURCE.replace(before, after)))
+    assert SOURCE.replace(before, after) != SOURCE
+    return {name for name in names[0] | names[1] if names[0].get(name) != names[1].get(name)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "names"),
+    [
+        ("return key", "return key + 'b'", {"Store.read"}),
+        ("value + LIMIT", "value - LIMIT", {"outer"}),
+        ("LIMIT = 3", "LIMIT = 4", {""}),
+        ("retries: int = 2", "retries: int = 3", {""}),
+        ('key: str = "a"', 'key: str = "b"', {"", "Store.read"}),
+        ("def outer", "def other", {"outer", "other", "*"}),
+        ("  # as it is", "  # a comment", set()),
+        ('"""Read."""', '"""Read it."""', set()),
+        ('"""A store."""', '"""Another."""', set()),
+        ('"""A module."""', '"""A module of\ntwo lines."""', set()),
+    ],
+)
+def test_a_digest_changes_with_the_definition(before: str, after: str, names: set[str]) -> None:
+    assert changed(before, after) == names
+
+
+def test_a_result_needs_the_modules_that_its_code_imports() -> None:
+    needed = code.needed(["cohort_flywheel/destinations/pinpoint/operators.py:PinpointCreateImportJobOperator.execute"])
+    assert {"cohort_flywheel/destinations/pinpoint/hook.py:", "cohort_flywheel/errors.py:*"} <= needed
+    assert not any("/ses/" in name for name in needed)
+
+
+RAN = {
+    "pinpoint: plan": {"cohort_flywheel/runs/plan.py:a"},
+    "ses: launch": {"cohort_flywheel/destinations/ses/campaign/operators.py:b"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks"),
+    [
+        ("cohort_flywheel/runs/plan.py:a", {"pinpoint: plan"}),
+        ("cohort_flywheel/runs/plan.py:only_a_fault_leads_here", {"pinpoint: plan"}),
+        ("cohort_flywheel/destinations/ses/campaign/operators.py:", {"ses: launch"}),
+        # imported by the launch, which has run nothing of it
+        ("cohort_flywheel/destinations/ses/campaign/sends_store.py:Sends.outcome", {"ses: launch"}),
+        ("cohort_flywheel/governance/cleanup_operator.py:CohortCleanupOperator.execute", set()),
+    ],
+)
+def test_a_change_touches_the_tasks_that_ran_it_or_may_under_a_fault(name: str, tasks: set[str]) -> None:
+    assert code.touched([name], RAN) == tasks
+
+
+NAMES = ["cohort_flywheel/errors.py:FlywheelError.__init__"]
+
+
+def test_a_result_is_kept_for_the_next_command(tmp_path: Path) -> None:
+    results = Results(tmp_path / "survived.jsonl")
+    results.add("ses: a", NAMES, rejoined=True)
+    results.add("ses: b", NAMES, rejoined=False)
+    results.close()
+    with (tmp_path / "survived.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"case": "ses: c", "se')  # stopped as it was written
+    kept = Results(tmp_path / "survived.jsonl")
+    known = [kept.get(f"ses: {name}") for name in "abc"]
+    assert [each and each.rejoined for each in known] == [True, False, None]
+    kept.add("ses: c", NAMES, rejoined=True)
+    kept.close()
+    assert Results(tmp_path / "survived.jsonl").get("ses: c")
+
+
+@pytest.mark.parametrize("part", ["FlywheelError.__init__", "", "*"])
+def test_a_result_does_not_hold_once_its_code_has_changed(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = Results(tmp_path / "survived.jsonl")
+    results.add("ses: a", NAMES, rejoined=True)
+    results.close()
+    now = dict(code.definitions()) | {f"cohort_flywheel/errors.py:{part}": "another"}
+    monkeypatch.setattr(code, "definitions", lambda: now)
+    assert Results(tmp_path / "survived.jsonl").get("ses: a") is None
+
+
+def test_a_result_does_not_hold_in_other_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = Results(tmp_path / "survived.jsonl")
+    results.add("ses: a", NAMES, rejoined=True)
+    results.close()
+    monkeypatch.setattr(code, "surroundings", lambda: "another boto3")
+    assert Results(tmp_path / "survived.jsonl").get("ses: a") is None
+
+
+def test_a_change_of_a_library_a_server_or_the_dag_changes_the_surroundings() -> None:
+    patterns = " ".join(code.SURROUNDINGS)
+    assert all(folder in patterns for folder in ("dags/", "include/", "local/", "tests/faults/"))
+    code.surroundings.cache_clear()
+    before = code.surroundings()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code, "SURROUNDINGS", code.SURROUNDINGS[1:])
+        code.surroundings.cache_clear()
+        assert code.surroundings() != before
+    code.surroundings.cache_clear()
