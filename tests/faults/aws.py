@@ -110,7 +110,8 @@ def _obey(accepted: socket.socket, server: Any) -> None:
                 case "seconds":
                     commands.send(time.process_time())
                 case path:
-                    commands.send(_keep(path, server))
+                    _keep(path, server)
+                    commands.send(None)
     os._exit(0)
 
 
@@ -138,7 +139,7 @@ def _keep(path: str, server: Any) -> None:
     """Fork a process that stays as it is, and forks an endpoint for each connection."""
     waiting = []
     for timer in [each for each in threading.enumerate() if isinstance(each, threading.Timer)]:
-        remaining = timer.due - time.monotonic()
+        remaining = timer.due - time.monotonic()  # type: ignore[attr-defined]  # _start has put it there
         if remaining < DUE_SECONDS:
             timer.join()
         else:
@@ -177,5 +178,5 @@ def _continue(accepted: socket.socket, app: Any, instant: float, waiting: list[t
 
 
 if __name__ == "__main__":
-    threading.Timer.start = _start  # type: ignore[method-assign]  # which it has from Thread
+    threading.Timer.start = _start  # type: ignore[assignment]  # which it has from Thread
     main()

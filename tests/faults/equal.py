@@ -32,9 +32,9 @@ def equal_cases(world: World, others: Iterable[World], cases: Iterable[Case]) ->
             shared.setdefault(task, other)
     found = {}
     for case in cases:
-        other = shared.get(world.task_of(case.site))
-        if other and case.site in other.sites:
-            found[case] = other
+        beside = shared.get(world.task_of(case.site))
+        if beside and case.site in beside.sites:
+            found[case] = beside
     return found
 
 

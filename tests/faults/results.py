@@ -27,7 +27,8 @@ class Results:
         self._sets: dict[tuple[str, ...], int] = {}
         self._found: dict[str, Survived] = {}
         digests: list[str] = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        for line in text.splitlines():
             try:
                 kept = json.loads(line)
             except ValueError:  # it was being written as a command was stopped
@@ -40,6 +41,8 @@ class Results:
                 self._found[kept["case"]] = Survived(kept["rejoined"])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
+        if text and not text.endswith("\n"):
+            self._file.write("\n")
         self._number = len(digests)
 
     def get(self, case: str) -> Survived | None:
