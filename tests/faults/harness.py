@@ -166,7 +166,7 @@ class World:
         second, again = self.run(None)
         for run in (first, second):
             assert not run.failed, f"an undisturbed run failed: {run.errors}; its log is {run.log}"
-        assert not (wrong := self._differences(left, again)), f"two undisturbed runs differ: {wrong}"
+        assert not (wrong := self.differences(left, again)), f"two undisturbed runs differ: {wrong}"
         assert left.report["outcome"] == ("launched" if self.at.CONF else "imported"), left.report
         for task_id in self.checkpoints:
             once, twice = (
@@ -252,7 +252,7 @@ class World:
         return Outcome(self.destination, case, wrong, bool(run.rejoined), sorted(ran), seconds, cpu_seconds)
 
     def _wrong(self, case: Case, run: Run, left: Left) -> list[str]:
-        wrong = self._differences(self.undisturbed, left, case)
+        wrong = self.differences(self.undisturbed, left, case)
         if not run.struck:
             wrong.append("the call was not reached")
         if run.failed:
@@ -268,7 +268,7 @@ class World:
             wrong.append(f"its log: {kept}")
         return wrong
 
-    def _differences(self, undisturbed: Left, left: Left, case: Case | None = None) -> list[str]:
+    def differences(self, undisturbed: Left, left: Left, case: Case | None = None) -> list[str]:
         """Where what a run left is not what an undisturbed one leaves."""
         wrong = []
         theirs, wanted = (self.at.comparable(each.objects, left) for each in (left, undisturbed))

@@ -55,3 +55,21 @@ def test_a_claim_that_nobody_ends_is_found_out(survived: Any, monkeypatch: pytes
     monkeypatch.setattr(State, "end_claim", lambda self, key, run: None)
     wrong = survived("verify_segment: pinpoint GetSegment #1 × killed before")
     assert any("/claims/" in sentence and "should not be there" in sentence for sentence in wrong), wrong
+
+
+@pytest.mark.parametrize("task", ["plan", "enrich", "wait_for_import_job", "report"])
+def test_a_run_from_a_kept_state_leaves_what_the_whole_one_left(world: World, task: str) -> None:
+    assert not [each for each in world.checkpoints if each not in world.dag.task_ids]
+    for _ in range(2):  # what the first of them does is not kept
+        run, left = world.run(None, task_id=task)
+        assert not run.failed
+        assert not world.differences(world.undisturbed, left)
+
+
+@pytest.mark.parametrize(("fault", "rejoined"), [("killed after", True), ("503 until cleared", False)])
+def test_a_run_that_was_cleared_does_not_count_as_rejoined(world: World, fault: str, rejoined: bool) -> None:
+    """Only what was as undisturbed once its task had ended stands for an equal case of another destination."""
+    (case,) = (each for each in cases(world.sites) if str(each) == f"record_result: s3 DeleteObject #1 × {fault}")
+    outcome = world.try_case(case)
+    assert (outcome.wrong, outcome.rejoined) == ([], rejoined)
+    assert any(name.endswith(":CohortResultOperator.execute") for name in outcome.ran)

@@ -16,7 +16,7 @@ DESTINATION = "customer_profiles"
 
 def test_a_launch_survives_the_dangerous_faults(world: World, survive: Any) -> None:
     chosen = dangerous(cases(world.sites), world.at.DANGEROUS)
-    survive(chosen, "only the dangerous ones: make faults tries all that Pinpoint's world has not")
+    survive(chosen, "only the dangerous ones: make faults tries all")
 
 
 def test_a_create_that_does_not_look_first_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
