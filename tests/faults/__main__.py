@@ -34,6 +34,7 @@ sys.path.insert(0, str(config.ROOT / "plugins"))
 
 def main() -> int:
     """Try the cases of all destinations that were not survived yet with the code as it is."""
+    from tests.faults import code
     from tests.faults.harness import DESTINATIONS, a_world
     from tests.faults.results import Results
     from tests.faults.tally import Tally, total
@@ -43,6 +44,10 @@ def main() -> int:
     parser.add_argument("--changed", action="store_true", help="only tasks whose code has changed since main")
     parser.add_argument("--fresh", action="store_true", help="also what earlier commands have tried")
     arguments = parser.parse_args()
+    changed = code.changed_since(code.merge_base()) if arguments.changed else None
+    if changed is not None and not changed:
+        print("No function of the package has changed since main.\nfaults: 0 tried")
+        return 0
     settings, results, began = config.load(), Results(), time.monotonic()
     if arguments.fresh:
         results.forget()
@@ -54,7 +59,7 @@ def main() -> int:
         tallies = {world.destination: Tally(world.destination, world.sites) for world in worlds}
         for world in worlds:
             print(f"{world.destination}: {world.left_out()}", flush=True)
-        chosen = list(_chosen(worlds, arguments.words, arguments.changed))
+        chosen = list(_chosen(worlds, arguments.words, changed))
         for outcome in _outcomes(worlds, chosen, results, tallies, settings, folder):
             tallies[outcome.destination].add(outcome.case, outcome.wrong)
             if not outcome.wrong:
@@ -75,15 +80,15 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _chosen(worlds: list[World], words: list[str], changed: bool) -> Iterator[tuple[World, Case]]:
+def _chosen(worlds: list[World], words: list[str], changed: set[str] | None) -> Iterator[tuple[World, Case]]:
     """The cases that the command asks for."""
     from tests.faults import code
     from tests.faults.sites import GRAPH, RESTARTED, Case, cases
 
     tasks = None
-    if changed:
+    if changed is not None:
         ran_by = {f"{world.destination}: {task}": names for world in worlds for task, names in world.code.items()}
-        tasks = code.touched(code.changed_since(code.merge_base()), ran_by)
+        tasks = code.touched(changed, ran_by)
         print(f"changed since main: {', '.join(sorted(tasks)) or 'no task'}", flush=True)
     for world in worlds:
         restarted = [Case(site, RESTARTED) for site in world.sites if site.service == GRAPH and world is worlds[0]][:1]
