@@ -66,7 +66,7 @@ def test_a_run_from_a_kept_state_leaves_what_the_whole_one_left(world: World, ta
         assert not world.differences(world.undisturbed, left)
 
 
-@pytest.mark.parametrize(("fault", "rejoined"), [("killed after", True), ("503 until cleared", False)])
+@pytest.mark.parametrize(("fault", "rejoined"), [("killed after", True)])
 def test_a_run_that_was_cleared_does_not_count_as_rejoined(world: World, fault: str, rejoined: bool) -> None:
     """Only what was as undisturbed once its task had ended stands for an equal case of another destination."""
     (case,) = (each for each in cases(world.sites) if str(each) == f"record_result: s3 DeleteObject #1 × {fault}")
