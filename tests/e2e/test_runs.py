@@ -284,7 +284,7 @@ def test_a_run_with_a_failed_task_fails_and_says_what_it_reached(up: Up, started
     assert states["report"] == "success"
     said = up.said(run_id, "wait_for_import_job")
     assert re.search(r"import job \w+ FAILED: \d+ rows of \d+, 1 pieces of 1 .*clear enrich and what follows", said)
-    assert "Outside: " in said
+    assert "Changes made: " in said
     assert "Clearing this task is safe" in said
     assert "@" not in said
     assert up.events(run_id, "wait_for_import_job").count("failed") >= 1

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from cohort_flywheel.campaign.approval import approval_digest, approval_text
 from cohort_flywheel.campaign.launch_store import put_approval, withdraw_approval
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
@@ -84,7 +84,7 @@ class CampaignApprovalOperator(ApprovalOperator):
         self.aws_conn_id, self.clock = aws_conn_id, clock
 
     def execute(self, context: Context) -> Any:
-        with outside(_CLEARING):
+        with describe_failure(_CLEARING):
             if self.prepared["mode"] != "launch":
                 raise AirflowSkipException(f"campaign={self.prepared['mode']} needs no approval")
             withdraw_approval(S3Hook(aws_conn_id=self.aws_conn_id), self.plan, self.prepared)
@@ -111,7 +111,7 @@ class CampaignApprovalOperator(ApprovalOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Record the answer before anything comes of it: a refusal ends in the middle of the library's own."""
-        with outside(_CLEARING):
+        with describe_failure(_CLEARING):
             if "error" in event:  # Airflow 3.2.1 holds the hidden field against what is prepared now by itself
                 raise FlywheelError(f"the answer was not taken ({event['error_type']}), as it is to {_ANOTHER}")
             ti, user = context["ti"], event.get("responded_by_user") or {}

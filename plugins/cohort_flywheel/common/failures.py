@@ -1,4 +1,4 @@
-"""What a task reached outside, said in the last line of its failure."""
+"""Error messages of failed tasks: the cause, the changes made before the failure, and how to retry."""
 
 from __future__ import annotations
 
@@ -22,40 +22,42 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def outside(clearing: str) -> Iterator[list[str]]:
-    """Tell, when a task fails, what it had done outside and whether clearing it is safe.
+def describe_failure(retry_note: str) -> Iterator[list[str]]:
+    """Add to the error of a failed task what it changed before it failed, and whether clearing it is safe.
 
-    The task appends to the list what it did. `clearing` says what clearing the task does. Raises
-    AirflowFailException (no retry) where trying again cannot help, else AirflowException.
+    The task appends each change to the list that this yields. Raises AirflowFailException, which is not retried, where
+    a retry cannot help, else AirflowException.
+
+    :param retry_note: a sentence that says what clearing the task does.
     """
-    done: list[str] = []
+    side_effects: list[str] = []
     try:
-        yield done
+        yield side_effects
     except AirflowSkipException:
         raise
     except FlywheelError as error:
-        raise AirflowFailException(_last_line(str(error), done, clearing)) from None
+        raise AirflowFailException(_last_line(str(error), side_effects, retry_note)) from None
     except AirflowFailException as error:
-        raise type(error)(_last_line(str(error), done, clearing)) from None
+        raise type(error)(_last_line(str(error), side_effects, retry_note)) from None
     except (ClientError, BotoCoreError, Boto3Error) as error:
         advice = describe_aws_error(error)
         kind = AirflowException if advice.may_pass else AirflowFailException
-        raise kind(_last_line(advice.sentence, done, clearing)) from None
+        raise kind(_last_line(advice.sentence, side_effects, retry_note)) from None
     except AirflowTaskTimeout:
         what = "the task took longer than its execution_timeout: look at its progress above, and clear it to try again"
-        raise AirflowTaskTimeout(_last_line(what, done, clearing)) from None
+        raise AirflowTaskTimeout(_last_line(what, side_effects, retry_note)) from None
     except AirflowException as error:
-        raise AirflowException(_last_line(str(error), done, clearing)) from None
+        raise AirflowException(_last_line(str(error), side_effects, retry_note)) from None
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is raised again without its text
-        # A fault of ours or of a library. Its text may quote a player's data: the place is told, the text is not.
+        # A bug here or in a library. Its text may hold a player's data, so only the traceback is logged.
         where = "".join(traceback.format_tb(error.__traceback__))
         log.error("%s at:\n%s", type(error).__name__, where)
         what = f"unexpected {type(error).__name__} (its text is withheld, it may hold a player's data)"
-        raise AirflowException(_last_line(what, done, clearing)) from None
+        raise AirflowException(_last_line(what, side_effects, retry_note)) from None
 
 
-def _last_line(what: str, done: list[str], clearing: str) -> str:
-    return f"{what.rstrip('.')}. Outside: {'; '.join(done) or 'nothing was changed'}. {clearing}"
+def _last_line(what: str, side_effects: list[str], retry_note: str) -> str:
+    return f"{what.rstrip('.')}. Changes made: {'; '.join(side_effects) or 'none'}. {retry_note}"
 
 
 def describe_aws_error(error: BaseException) -> Advice:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Progress:
-    """Says how many things were done, how fast, and when `total` of them will be, at most every `every` seconds."""
+    """Logs how many things are done, the rate, and the time left of `total`, at most every `every` seconds."""
 
     def __init__(self, log: Logger | Any, things: str, total: int | None = None, every: float = 5.0) -> None:
         self._log, self._things, self._total, self._every = log, things, total, every

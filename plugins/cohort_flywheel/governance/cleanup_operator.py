@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 from pydantic import BaseModel
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
@@ -94,8 +94,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         self.destination, self.aws_conn_id = destination, aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: it looks again at what is there, and goes on."
-        with outside(clearing) as done, self.temporary_folder() as folder:
+        retry_note = "Clearing this task is safe: it looks again at what is there, and goes on."
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
             params: Any = context["params"]
             kind: type[Leavings] | None = getattr(destination(self.destination), "Leavings", None)
@@ -125,11 +125,11 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                     for name in going:
                         hold(self._state(), _claim_key(name), name, context)
                     if leavings:
-                        self._remove_recipients(recipients, leavings, files, context, done)
+                        self._remove_recipients(recipients, leavings, files, context, side_effects)
                         for _, each in segments:
                             leavings.remove_segment(each)
-                            done.append(f"segment {each['segment_id']} was removed")
-                    self._remove_files(going, files, context, done)
+                            side_effects.append(f"segment {each['segment_id']} was removed")
+                    self._remove_files(going, files, context, side_effects)
         return {"past_keep_by": len(due), "kept": len(made) - len(due), **cleanup.sums(list_)}
 
     def _state(self) -> State:
@@ -221,7 +221,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     # --- and off it goes
 
     def _remove_recipients(
-        self, recipients: _Recipients, leavings: Leavings, files: Files, context: Context, done: list[str]
+        self, recipients: _Recipients, leavings: Leavings, files: Files, context: Context, side_effects: list[str]
     ) -> None:
         removed, seen = 0, {each.key for kinds in files.values() for each in kinds.get("segment file", ())}
         for batch in recipients.batches():
@@ -233,15 +233,15 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                 if leavings.may_go(each):  # they may have opted out since the look
                     leavings.remove_recipient(each)
                     removed += 1
-            done[:] = [f"{removed:,} recipients were removed"]
+            side_effects[:] = [f"{removed:,} recipients were removed"]
 
-    def _remove_files(self, going: Iterable[str], files: Files, context: Context, done: list[str]) -> None:
+    def _remove_files(self, going: Iterable[str], files: Files, context: Context, side_effects: list[str]) -> None:
         """The lock of a name is released once all of its files are removed."""
         state = self._state()
         for name in going:
             for version in chain.from_iterable(files.get(name, {}).values()):
                 delete_version(self.s3, version)
-            done.append(f"the files of {name} were removed")
+            side_effects.append(f"the files of {name} were removed")
             state.end_claim(_claim_key(name), this_run(context))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
@@ -66,8 +66,8 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         self.destination, self.aws_conn_id = destination, aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: it goes on with who is still there, as long as the list is."
-        with outside(clearing) as done, self.temporary_folder() as folder:
+        retry_note = "Clearing this task is safe: it goes on with who is still there, as long as the list is."
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
             params: Any = context["params"]
             dry_run, where = params["dry_run"], destination(self.destination)
@@ -76,23 +76,23 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             players = read_players(lines(self.s3, state, PLAYERS_KEY))
             if not dry_run:
                 put_tombstones(self.s3, state, players)
-                done.append(f"{len(players):,} tombstones were put")
+                side_effects.append(f"{len(players):,} tombstones were put")
                 self._refuse_at_work(where, context)
             addresses = self._addresses(players)
             # all addresses are known, and what only they find is gone, before a row that tells one is
-            list_ = self._go_through(folder, players, addresses, done, remove=False)
+            list_ = self._go_through(folder, players, addresses, side_effects, remove=False)
             at_destination = self._at_destination(where, players, addresses, dry_run)
             stays = [*self._under_way(where), *self._on_the_list(players, addresses)]
             self.log.info("%s players\n%s", f"{len(players):,}", table([*list_, *at_destination, *stays]))
             if not dry_run:
-                self._go_through(folder, players, addresses, done, remove=True)
+                self._go_through(folder, players, addresses, side_effects, remove=True)
                 self._refuse_at_work(where, context)  # one that began since may have read what was there
                 again = self._at_destination(where, players, addresses, True)
-                left = self._go_through(folder, players, addresses, done, remove=False)
+                left = self._go_through(folder, players, addresses, side_effects, remove=False)
                 if left or any(not line.why for line in again):
                     raise AirflowException("a file that names them was put meanwhile: a later try takes them out of it")
                 self._remove_list(state)
-                done.append("the list was removed")
+                side_effects.append("the list was removed")
         return {
             "players": len(players),
             "objects": sum(line.number for line in list_),
@@ -126,7 +126,13 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         return texts | {(player, plain) for player, text in texts if (plain := plain_address(text))}
 
     def _go_through(
-        self, folder: Path, players: Collection[str], addresses: set[tuple[str, str]], done: list[str], *, remove: bool
+        self,
+        folder: Path,
+        players: Collection[str],
+        addresses: set[tuple[str, str]],
+        side_effects: list[str],
+        *,
+        remove: bool,
     ) -> list[Left]:
         """Look at every version of every file; give a line for each object in which they are."""
         bytes_, number = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -147,7 +153,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 number[line] += 1
                 if remove:
                     self._take_out(kind, version, rest)
-                    done[1:] = [f"they were taken out of {sum(number.values()):,} versions of files"]
+                    side_effects[1:] = [f"they were taken out of {sum(number.values()):,} versions of files"]
         return [Left(kind, place, number[kind, place], bytes_[kind, place]) for kind, place in number]
 
     def _take_out(self, kind: str, version: Version, rest: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.state_store import State
@@ -29,7 +29,7 @@ def claim_name(context: Context) -> None:
     that has ended, or was deleted, does not block others.
     """
     plan = context["ti"].xcom_pull(task_ids="plan")
-    with outside("Clearing this task is safe: it takes over once the other run has ended."):
+    with describe_failure("Clearing this task is safe: it takes over once the other run has ended."):
         state = State(S3Hook(), plan["state_bucket"])
         hold(state, plan["claim_key"], plan["name"], context, keep_last=True)
         context["ti"].xcom_push(key=GENERATION, value=state.generation(plan["claim_key"], this_run(context)))
@@ -42,7 +42,7 @@ def claim_file(context: Context) -> None:
     then.
     """
     plan = context["ti"].xcom_pull(task_ids="plan")
-    with outside("Clearing this task is safe: it fails again until the file is written again."):
+    with describe_failure("Clearing this task is safe: it fails again until the file is written again."):
         hold_file(State(S3Hook(), plan["state_bucket"]), plan, context)
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from cohort_flywheel.campaign.email_template import read_template
 from cohort_flywheel.campaign.settings import NONE, choose_campaign, why_none, with_mail
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.registry import Registry, read_registry
@@ -73,7 +73,7 @@ class CohortPlanOperator(BaseOperator):
         self.neptune_conn_id, self.aws_conn_id, self.clock = neptune_conn_id, aws_conn_id, clock
 
     def execute(self, context: Context) -> dict[str, Any]:
-        with outside("Correct it and clear this task, or start a new run: this task only reads."):
+        with describe_failure("Correct it and clear this task, or start a new run: this task only reads."):
             params = context["params"]
             refuse_unknown_params(context)
             registry = read_registry(self.registry)

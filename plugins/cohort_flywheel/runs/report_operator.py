@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow.sdk import BaseOperator
 
 from cohort_flywheel.campaign.launch_store import REACHED, believed
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.config.variables import StateSettings, read_settings
 from cohort_flywheel.errors import FlywheelError
@@ -66,10 +66,10 @@ class CohortReportOperator(BaseOperator):
         self.notify, self.clock = notify or Notify(), clock
 
     def execute(self, context: Context) -> dict[str, Any]:
-        with outside("Clearing this task is safe: it writes the same report again.") as done:
+        with describe_failure("Clearing this task is safe: it writes the same report again.") as side_effects:
             report, url = write_report(self, context, self.sources, self.clock, self.aws_conn_id)
             self.log.info("\n%s", table(report))
-            done.append(f"the report was put at {url}")
+            side_effects.append(f"the report was put at {url}")
             if report["faults"]:
                 raise FlywheelError(
                     f"the figures do not add up: {'; '.join(report['faults'])}; send to nobody, and ask for help"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.state_store import State
@@ -41,7 +41,7 @@ class CohortResultOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         plan, segment, run = self.plan, self.checked["segment"], this_run(context)
-        with outside("Clearing this task is safe: it writes the same again.") as done:
+        with describe_failure("Clearing this task is safe: it writes the same again.") as side_effects:
             state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"])
             key = None
             if is_the_days(plan):
@@ -56,7 +56,7 @@ class CohortResultOperator(BaseOperator):
                 }
                 as_of = datetime.fromisoformat(plan["as_of"])
                 key = state.put_result(plan["cohort"], plan["threshold"], as_of, result)
-                done.append(f"the result was put at {key}")
+                side_effects.append(f"the result was put at {key}")
             release(state, plan, context)
         self.log.info("%s is verified; its name is free again", plan["name"])
         return {"result_key": key, **self.imported}

@@ -16,7 +16,7 @@ from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from cohort_flywheel.campaign.send_ledger_store import load_recently_mailed
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Consent
@@ -120,15 +120,15 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         self.withhold, self.shard = withhold, shard
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: it makes the same files from the same extract and records."
+        retry_note = "Clearing this task is safe: it makes the same files from the same extract and records."
         if self.shard:  # what the UI calls this task among its like
             first = self.shard["index"] * self.shard["size"] + 1
             context["shard_label"] = f"members {first:,} to {first + self.shard['members'] - 1:,}"  # type: ignore[typeddict-unknown-key]  # what map_index_template reads
-        with outside(clearing) as done, self.temporary_folder() as folder:
-            return self.make(folder, done)
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
+            return self.make(folder, side_effects)
 
-    def make(self, folder: Path, done: list[str]) -> dict[str, Any]:
-        """Write both files; `done` is told what was put."""
+    def make(self, folder: Path, side_effects: list[str]) -> dict[str, Any]:
+        """Write both files; add to `side_effects` what was put."""
         s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         layout: Any = importlib.import_module(f"cohort_flywheel.destinations.{self.layout}.layout")
         columns = [
@@ -147,7 +147,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             matched = write_matched(listed, matched_path)
         rejects_key = part_key(self.rejects_key, self.shard["index"]) if self.shard else self.rejects_key
         put_unless_equal(s3, rejects_path, self.rejects_bucket, rejects_key, digest(rejects_path))
-        done.append(f"the rejects were put at s3://{self.rejects_bucket}/{rejects_key}")
+        side_effects.append(f"the rejects were put at s3://{self.rejects_bucket}/{rejects_key}")
         sha256, size = digest(rows_path), rows_path.stat().st_size
         file_name = (
             part_file_name(self.name, self.shard["index"], sha256)
@@ -157,8 +157,8 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         key = self.segment_folder + file_name
         url = f"s3://{self.segment_bucket}/{key}"
         put_unless_equal(s3, rows_path, self.segment_bucket, key, sha256)
-        done.append(f"the segment file was put at {url}")
-        self.log.info("%s: %s rows of %s members", done[-1], f"{counts['rows']:,}", f"{counts['members']:,}")
+        side_effects.append(f"the segment file was put at {url}")
+        self.log.info("%s: %s rows of %s members", side_effects[-1], f"{counts['rows']:,}", f"{counts['members']:,}")
         output = {
             "s3_bucket": self.segment_bucket, "s3_key": key, "s3_url": url, "bytes": size, "sha256": sha256,
             "rejects_key": rejects_key, "do_not_contact": entries, "do_not_contact_matched": matched, **counts,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import mildest
 from cohort_flywheel.errors import FlywheelError
@@ -64,12 +64,12 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         self.plan, self.neptune_conn_id, self.aws_conn_id, self.clock = plan, neptune_conn_id, aws_conn_id, clock
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        clearing = (
+        retry_note = (
             "Clearing this task is safe: it reads the graph only for the newest day, else the day's snapshot; a dropped"
             " extract it reads again."
         )
-        with outside(clearing) as done, self.temporary_folder() as folder:
-            facts, shards = self.make(folder, done, schedule_in_force(context, self.plan))
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
+            facts, shards = self.make(folder, side_effects, schedule_in_force(context, self.plan))
             if self.plan["extract_only"]:  # the run ends here: nobody is looked up, and its name is free again
                 release(State(S3Hook(aws_conn_id=self.aws_conn_id), self.plan["state_bucket"]), self.plan, context)
                 shards = []
@@ -78,10 +78,10 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             ti.xcom_push(key=key, value=value)
         return shards  # Airflow maps over what a task returns, and over no other XCom
 
-    def make(self, folder: Path, done: list[str], schedule: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def make(self, folder: Path, side_effects: list[str], schedule: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Choose the source, by the schedule in force, and write the extract; return facts and shards.
 
-        What was put is added to `done`.
+        What was put is added to `side_effects`.
         """
         plan, s3 = self.plan, S3Hook(aws_conn_id=self.aws_conn_id)
         state = State(s3, plan["state_bucket"])
@@ -96,8 +96,10 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             elif snapshot:
                 facts = self._read_snapshot(state, snapshot, members)
             else:
-                facts = self._read_graph(state, now, schedule, members, folder, done)
-            output = put_extract(s3, taken, plan["property"], folder, plan["extract_bucket"], plan["extract_key"], done)
+                facts = self._read_graph(state, now, schedule, members, folder, side_effects)
+            output = put_extract(
+                s3, taken, plan["property"], folder, plan["extract_bucket"], plan["extract_key"], side_effects
+            )
         output["vertices_read"] += members.left_out
         output["vertices_erased"] = members.left_out
         shards = output.pop("shards")
@@ -127,7 +129,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         }
 
     def _read_graph(
-        self, state: State, now: datetime, schedule: str, members: WithoutErased, folder: Path, done: list[str]
+        self, state: State, now: datetime, schedule: str, members: WithoutErased, folder: Path, side_effects: list[str]
     ) -> dict[str, Any]:
         plan = self.plan
         as_of = datetime.fromisoformat(plan["as_of"])
@@ -162,7 +164,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         if file:
             file.close()
             key = state.put_snapshot(path, plan["cohort"], as_of, digest(path))
-            done.append(f"a snapshot was kept at {key}")
+            side_effects.append(f"a snapshot was kept at {key}")
         return {
             "source": "graph",
             "read_at": now.isoformat(),

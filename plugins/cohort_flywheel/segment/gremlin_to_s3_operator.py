@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk import BaseOperator
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Direction
@@ -75,8 +75,8 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
         self.neptune_conn_id, self.aws_conn_id = neptune_conn_id, aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: it reads the graph again and puts the file under the same name."
-        with outside(clearing) as done, self.temporary_folder() as folder:
+        retry_note = "Clearing this task is safe: it reads the graph again and puts the file under the same name."
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             threshold, require = int(self.threshold), dict(self.require or {})
             with Members(folder, direction=self.direction, threshold=threshold, required=require) as members:
                 read_graph(
@@ -89,7 +89,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
                     label=self.vertex_label,
                 )
                 s3 = S3Hook(aws_conn_id=self.aws_conn_id)
-                return put_extract(s3, members, self.property, folder, self.s3_bucket, self.s3_key, done)
+                return put_extract(s3, members, self.property, folder, self.s3_bucket, self.s3_key, side_effects)
 
 
 def read_graph(
@@ -120,7 +120,7 @@ def read_graph(
 
 
 def put_extract(
-    s3: S3Hook, members: Members, property: str, folder: Path, bucket: str, key: str, done: list[str]
+    s3: S3Hook, members: Members, property: str, folder: Path, bucket: str, key: str, side_effects: list[str]
 ) -> dict[str, Any]:
     """Write the extract and put it unless the same bytes are there; return where it is, and the counts."""
     path, counts = folder / "extract.json", members.counts()
@@ -130,8 +130,8 @@ def put_extract(
     sha256 = digest(path)
     put = put_unless_equal(s3, path, bucket, key, sha256)
     place = f"s3://{bucket}/{key}"
-    done.append(f"the extract was put at {place}" if put else f"the same extract was at {place} already")
-    s3.log.info("%s: %s", done[-1], ", ".join(f"{name} {number:,}" for name, number in counts.items()))
+    side_effects.append(f"the extract was put at {place}" if put else f"the same extract was at {place} already")
+    s3.log.info("%s: %s", side_effects[-1], ", ".join(f"{name} {number:,}" for name, number in counts.items()))
     where = {"s3_bucket": bucket, "s3_key": key}
     cut = {"shards": [shard | {"size": size, "of": sha256} for shard in shards]}
     return where | {"bytes": path.stat().st_size, "sha256": sha256, "put": put} | counts | cut

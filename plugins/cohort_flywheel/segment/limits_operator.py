@@ -15,7 +15,7 @@ from airflow.providers.standard.utils.skipmixin import SkipMixin
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
 from cohort_flywheel.runs.lock_store import release, this_run
@@ -77,22 +77,22 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         self.check_nobody_stays, self.aws_conn_id = check_nobody_stays, aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: it judges again, and puts the same file at the same place."
+        retry_note = "Clearing this task is safe: it judges again, and puts the same file at the same place."
         ti: Any = context["ti"]
-        with outside(clearing) as done, self.temporary_folder() as folder:
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
             state = State(s3, self.plan["state_bucket"])
             self.segment = self._combine(s3, folder, self.parts)
             judged = self._judge(state, folder, ti)
-            snapshot = self._make_final(state, context, judged, done)
+            snapshot = self._make_final(state, context, judged, side_effects)
             if snapshot and snapshot != self.extract["snapshot_key"]:
-                self._make_again(s3, folder, done, snapshot, schedule_in_force(context, self.plan))
+                self._make_again(s3, folder, side_effects, snapshot, schedule_in_force(context, self.plan))
                 judged = self._judge(state, folder, ti)
             imports = not self.plan["dry_run"]
             if imports and not self.segment["rows"]:
                 imports = bool(self.check_nobody_stays(self.plan))
             if imports:
-                self._release(s3, done)
+                self._release(s3, side_effects)
             else:
                 release(state, self.plan, context)
             judged |= {"segment": self.segment}
@@ -174,7 +174,9 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             " params)"
         )
 
-    def _make_final(self, state: State, context: Context, judged: Mapping[str, Any], done: list[str]) -> str | None:
+    def _make_final(
+        self, state: State, context: Context, judged: Mapping[str, Any], side_effects: list[str]
+    ) -> str | None:
         plan, key = self.plan, self.extract["snapshot_key"]
         if key is None or plan["dry_run"]:
             return key
@@ -186,19 +188,19 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             return str(key)
         by = this_run(context) | {"override": judged["override"]}
         final = state.make_final(plan["cohort"], as_of, key, by)
-        done.append(f"the day's snapshot is {final}, for good")
+        side_effects.append(f"the day's snapshot is {final}, for good")
         return final
 
-    def _make_again(self, s3: S3Hook, folder: Path, done: list[str], snapshot: str, schedule: str) -> None:
+    def _make_again(self, s3: S3Hook, folder: Path, side_effects: list[str], snapshot: str, schedule: str) -> None:
         """Another run's read of the graph is the day's: this run's result comes from that one."""
         self.log.info("another run has made %s the day's snapshot: making extract and segment file from it", snapshot)
         again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
-        self.extract, self.shards = again.make(folder, done, schedule)
+        self.extract, self.shards = again.make(folder, side_effects, schedule)
         arguments, parts = enrich_arguments(self.plan, self.extract), []
         for shard in self.shards:
             enrich = DynamoDBEnrichOperator(task_id="again", aws_conn_id=self.aws_conn_id, shard=shard, **arguments)
             with TemporaryDirectory(dir=folder) as own:
-                parts.append(enrich.make(Path(own), done))
+                parts.append(enrich.make(Path(own), side_effects))
         self.segment = self._combine(s3, folder, parts)
 
     def _combine(self, s3: S3Hook, folder: Path, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -213,16 +215,16 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             "rejects_key": self.plan["rejects_key"].removesuffix(".csv") + "/",
         }  # fmt: skip
 
-    def _release(self, s3: S3Hook, done: list[str]) -> None:
+    def _release(self, s3: S3Hook, side_effects: list[str]) -> None:
         """From the state bucket to where the destination reads: only here can it be imported."""
         plan, sha256 = self.plan, self.segment["sha256"]
         bucket, parts = plan["segment_bucket"], []
-        done.append(f"parts of the segment file may lie in {bucket}")
+        side_effects.append(f"parts of the segment file may lie in {bucket}")
         for index, part in enumerate(self.segment["parts"]):
             key = segment_part_key(plan["segment_folder"], plan["name"], sha256, index)
             copy_unless_equal(s3, (plan["state_bucket"], part["s3_key"]), (bucket, key), part["sha256"])
             parts.append(part | {"s3_key": key})
         key = parts[0]["s3_key"].rpartition("/")[0] + "/"
         url = f"s3://{bucket}/{key}"
-        done[-1] = f"the segment file was put at {url}"
+        side_effects[-1] = f"the segment file was put at {url}"
         self.segment = self.segment | {"s3_bucket": bucket, "s3_key": key, "s3_url": url, "parts": parts}

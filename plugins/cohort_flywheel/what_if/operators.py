@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Cohort
@@ -52,8 +52,8 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
         self.registry, self.schedule, self.aws_conn_id = registry, schedule, aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: it reads the snapshots again, and puts its two files again."
-        with outside(clearing) as done, self.temporary_folder() as folder:
+        retry_note = "Clearing this task is safe: it reads the snapshots again, and puts its two files again."
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
             params = context["params"]
             cohort = read_registry(self.registry).cohort(params["cohort"])
@@ -80,8 +80,8 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                 (f"{place}.svg", "image/svg+xml", what_if.picture(title, days)),  # a browser shows it by its type
             ):
                 s3.get_conn().put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType=kind)
-                done.append(f"s3://{bucket}/{key} was put")
-        self.log.info("%s", "; ".join(done))
+                side_effects.append(f"s3://{bucket}/{key} was put")
+        self.log.info("%s", "; ".join(side_effects))
         lowest, highest = (day.members for day in what_if.extremes(days) or (days[0], days[0]))
         return {
             "csv_url": f"s3://{bucket}/{place}.csv",

@@ -10,7 +10,7 @@ from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from botocore import exceptions as errors
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.errors import FlywheelError
 
 
@@ -19,14 +19,14 @@ def client_error(code: str) -> ClientError:
 
 
 def test_says_what_was_done_and_whether_clearing_is_safe() -> None:
-    with pytest.raises(AirflowFailException) as raised, outside("Clearing is safe.") as done:
-        done.append("a file was put")
+    with pytest.raises(AirflowFailException) as raised, describe_failure("Clearing is safe.") as side_effects:
+        side_effects.append("a file was put")
         raise FlywheelError("the name is wrong: correct it")
-    assert str(raised.value) == "the name is wrong: correct it. Outside: a file was put. Clearing is safe."
+    assert str(raised.value) == "the name is wrong: correct it. Changes made: a file was put. Clearing is safe."
 
 
 def test_says_when_nothing_was_done() -> None:
-    with pytest.raises(AirflowFailException, match="Outside: nothing was changed"), outside("Clearing is safe."):
+    with pytest.raises(AirflowFailException, match="Changes made: none"), describe_failure("Clearing is safe."):
         raise FlywheelError("no")
 
 
@@ -67,7 +67,7 @@ BUCKET_DENIES = (
     ],
 )
 def test_a_cause_has_its_own_sentence_and_is_not_retried(code: str, sentence: str) -> None:
-    with pytest.raises(AirflowFailException, match=sentence) as raised, outside(""):
+    with pytest.raises(AirflowFailException, match=sentence) as raised, describe_failure(""):
         raise client_error(code)
     assert "wayne96" not in str(raised.value)
 
@@ -83,14 +83,14 @@ def test_a_cause_has_its_own_sentence_and_is_not_retried(code: str, sentence: st
 )
 def test_the_message_tells_one_cause_from_another_and_is_not_told(code: str, message: str, sentence: str) -> None:
     error = ClientError({"Error": {"Code": code, "Message": message}}, "PutObject")
-    with pytest.raises(AirflowFailException, match=sentence) as raised, outside(""):
+    with pytest.raises(AirflowFailException, match=sentence) as raised, describe_failure(""):
         raise error
     assert "wayne96" not in str(raised.value)
 
 
 def test_a_read_that_is_denied_says_nothing_of_an_encryption_header() -> None:
     error = ClientError({"Error": {"Code": "AccessDenied", "Message": "Access Denied"}}, "GetObject")
-    with pytest.raises(AirflowFailException, match="the right to call GetObject there") as raised, outside(""):
+    with pytest.raises(AirflowFailException, match="the right to call GetObject there") as raised, describe_failure(""):
         raise error
     assert "encryption" not in str(raised.value)
 
@@ -98,7 +98,7 @@ def test_a_read_that_is_denied_says_nothing_of_an_encryption_header() -> None:
 @pytest.mark.parametrize("code", ["RequestTimeTooSkewed", "KMS.KeyUnavailableException", "KMS.ThrottlingException",
                                   "SlowDown", "ServiceQuotaExceededException", "InternalError"])  # fmt: skip
 def test_a_cause_that_may_pass_is_retried(code: str) -> None:
-    with pytest.raises(AirflowException) as raised, outside(""):
+    with pytest.raises(AirflowException) as raised, describe_failure(""):
         raise client_error(code)
     assert not isinstance(raised.value, AirflowFailException)
 
@@ -133,7 +133,7 @@ SENT_TO = "https://bucket.s3.eu-west-1.amazonaws.com/wayne96"
     ],
 )  # fmt: skip
 def test_what_the_sdk_raises_has_its_own_sentence(error: Exception, sentence: str, retried: bool) -> None:
-    with pytest.raises(AirflowException, match=sentence) as raised, outside(""):
+    with pytest.raises(AirflowException, match=sentence) as raised, describe_failure(""):
         raise error
     assert isinstance(raised.value, AirflowFailException) is not retried
     assert "wayne96" not in str(raised.value)
@@ -146,25 +146,25 @@ def test_an_upload_that_failed_says_what_s3_said() -> None:
         except ClientError as error:
             raise S3UploadFailedError(f"Failed to upload: {error}")  # noqa: B904 - as boto3 raises it
 
-    with pytest.raises(AirflowFailException, match="AWS answered PutObject with NoSuchBucket"), outside(""):
+    with pytest.raises(AirflowFailException, match="AWS answered PutObject with NoSuchBucket"), describe_failure(""):
         upload()
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "NoSuchBucket", "ForbiddenException", "ResourceNotFoundException"])
 def test_no_retry_where_it_cannot_help(code: str) -> None:
-    with pytest.raises(AirflowFailException, match=f"PutObject with {code}"), outside(""):
+    with pytest.raises(AirflowFailException, match=f"PutObject with {code}"), describe_failure(""):
         raise client_error(code)
 
 
 @pytest.mark.parametrize("error", [client_error("SlowDown"), EndpointConnectionError(endpoint_url="http://x")])
 def test_retry_where_it_can_help(error: Exception) -> None:
-    with pytest.raises(AirflowException) as raised, outside(""):
+    with pytest.raises(AirflowException) as raised, describe_failure(""):
         raise error
     assert not isinstance(raised.value, AirflowFailException)
 
 
 def test_nothing_of_an_unexpected_error_s_text_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG), pytest.raises(AirflowException) as raised, outside(""):
+    with caplog.at_level(logging.DEBUG), pytest.raises(AirflowException) as raised, describe_failure(""):
         dict[str, int]()["wayne96"]
     assert "KeyError" in str(raised.value)
     assert "test_failures.py" in caplog.text  # where it happened is told
@@ -174,18 +174,18 @@ def test_nothing_of_an_unexpected_error_s_text_is_told(caplog: pytest.LogCapture
 
 
 def test_the_message_of_aws_is_not_told() -> None:
-    with pytest.raises(AirflowException) as raised, outside(""):
+    with pytest.raises(AirflowException) as raised, describe_failure(""):
         raise client_error("SlowDown")
     assert "wayne96" not in str(raised.value)
 
 
 def test_a_skip_stays_a_skip() -> None:
-    with pytest.raises(AirflowSkipException), outside(""):
+    with pytest.raises(AirflowSkipException), describe_failure(""):
         raise AirflowSkipException
 
 
 def test_a_task_that_takes_too_long_has_its_last_line_too() -> None:
-    line = "execution_timeout.*Outside: a file was put. Clearing is safe."
-    with pytest.raises(AirflowTaskTimeout, match=line), outside("Clearing is safe.") as done:
-        done.append("a file was put")
+    line = "execution_timeout.*Changes made: a file was put. Clearing is safe."
+    with pytest.raises(AirflowTaskTimeout, match=line), describe_failure("Clearing is safe.") as side_effects:
+        side_effects.append("a file was put")
         raise AirflowTaskTimeout

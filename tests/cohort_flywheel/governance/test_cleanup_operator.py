@@ -231,7 +231,9 @@ def test_a_run_that_begins_meanwhile_keeps_the_endpoints_that_are_left(
 
     monkeypatch.setattr(module, "BATCH", 2)
     monkeypatch.setattr(destination.Leavings, "remove_recipient", and_a_run_begins)
-    with pytest.raises(AirflowFailException, match="scheduled__1 .* is running.*Outside: 2 recipients were removed"):
+    with pytest.raises(
+        AirflowFailException, match="scheduled__1 .* is running.*Changes made: 2 recipients were removed"
+    ):
         CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)
     assert len([player for player in (ANN, BOB, CYD) if endpoint(runs, player)]) == 1
     assert len(runs.segments()) == 2

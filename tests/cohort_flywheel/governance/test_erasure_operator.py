@@ -231,7 +231,7 @@ def test_while_a_run_is_at_work_nothing_is_taken_out_but_no_later_one_takes_them
     me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
     with pytest.raises(AirflowFailException, match="run scheduled__1 of DAG cohort_to_segment is running") as raised:
         CohortErasureOperator(task_id="erase", destination="pinpoint").execute(me)
-    assert "Outside: 1 tombstones were put" in str(raised.value)
+    assert "Changes made: 1 tombstones were put" in str(raised.value)
     assert names(runs, ANN)
     assert extracted(newest["plan"])["vertices_erased"] == 1
     me["ti"].runs["cohort_to_segment", "scheduled__1"] = "success"
@@ -287,7 +287,7 @@ def test_a_job_that_outlives_its_run_is_waited_for(
         AirflowFailException, match=rf"(import|upload) job {job_id} .* has not ended, .*: wait"
     ) as raised:
         erase(destination=destination, dry_run=False)
-    assert "Outside: 1 tombstones were put. Clearing this task is safe" in str(raised.value)
+    assert "Changes made: 1 tombstones were put. Clearing this task is safe" in str(raised.value)
     assert before == {version for version in runs.versions() if not version.key.startswith("erasure/")}
     assert not names_in_log(str(raised.value), ANN)
 
@@ -352,4 +352,4 @@ def test_without_a_list_nothing_is_done(runs: Runs, erase: Erase, players: str |
         put(runs, PLAYERS_KEY, players)
     with pytest.raises(AirflowFailException, match=sentence) as raised:
         erase(dry_run=False)
-    assert "Outside: nothing was changed" in str(raised.value)
+    assert "Changes made: none" in str(raised.value)

@@ -19,7 +19,7 @@ from botocore.httpsession import URLLib3Session
 
 from cohort_flywheel.campaign.send_ledger import Header
 from cohort_flywheel.campaign.send_ledger_store import put_ledger
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.destinations.ses.campaign.sends_store import Batches, Outcome
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks import s3 as hook_module
@@ -293,6 +293,6 @@ def test_conflicts_without_an_end_are_an_error_after_twelve_tries(answers: Answe
 def test_an_error_says_which_object_was_asked_for(
     airflow_env: Any, fresh_config: Config, ask: Callable[[S3Hook, str], Any], address: str
 ) -> None:
-    with pytest.raises(AirflowFailException) as raised, outside(""):
+    with pytest.raises(AirflowFailException) as raised, describe_failure(""):
         ask(S3Hook(), fresh_config.state_bucket)
     assert re.search(rf"with NoSuch\w+ \(s3://{fresh_config.state_bucket}/?{address}\): the ", str(raised.value))

@@ -240,7 +240,7 @@ def test_a_task_that_may_not_begin_has_its_last_line_and_is_not_tried_again(befo
         claim_name(context)
     text = str(raised.value)
     assert "run scheduled__1 of DAG cohort_to_segment is running and makes the same result, ea_atrisk_2_2026" in text
-    assert "Outside: nothing was changed. Clearing this task is safe" in text
+    assert "Changes made: none. Clearing this task is safe" in text
 
 
 def test_a_claim_that_cannot_be_judged_is_tried_again(

@@ -15,8 +15,8 @@ from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.runs.notifications import TOLD, on_failure, tell
 from cohort_flywheel.segment.limits_operator import StoppedByLimitError
 
-STOPPED = StoppedByLimitError("n is outside the limits: 3 members. Outside: nothing was changed. Clearing is safe.")
-FAILED = AirflowFailException("the name is wrong: correct it. Outside: nothing was changed. Clear this task.")
+STOPPED = StoppedByLimitError("n is outside the limits: 3 members. Changes made: none. Clearing is safe.")
+FAILED = AirflowFailException("the name is wrong: correct it. Changes made: none. Clear this task.")
 
 
 class Recorder(BaseNotifier):
@@ -77,7 +77,7 @@ def test_a_limits_stop_is_for_the_producers(told: Any, failed: Any) -> None:
     )]  # fmt: skip
 
 
-@pytest.mark.parametrize("error", [FAILED, AirflowException("AWS answered PutObject with SlowDown. Outside: …")])
+@pytest.mark.parametrize("error", [FAILED, AirflowException("AWS answered PutObject with SlowDown. Changes made: …")])
 def test_any_other_failure_is_for_on_call(told: Any, failed: Any, error: Exception) -> None:
     on_failure(NOTIFY)(failed(error, "enrich"))
     ((to, subject, message),) = told
@@ -105,8 +105,10 @@ def test_the_text_of_an_error_that_is_not_ours_is_left_out(told: Any, failed: An
 
 
 def test_what_a_task_that_took_too_long_had_reached_is_told(told: Any, failed: Any) -> None:
-    on_failure(NOTIFY)(failed(AirflowTaskTimeout("the task took longer. Outside: a file was put. Clearing is safe.")))
-    assert "Outside: a file was put" in told[0][2]
+    on_failure(NOTIFY)(
+        failed(AirflowTaskTimeout("the task took longer. Changes made: a file was put. Clearing is safe."))
+    )
+    assert "Changes made: a file was put" in told[0][2]
 
 
 def test_the_registrys_own_words_are_rendered_around_it(told: Any, failed: Any) -> None:

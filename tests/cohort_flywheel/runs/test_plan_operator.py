@@ -36,7 +36,7 @@ def refused(context: Any, registry: Path = REGISTRY, clock: datetime = NEWEST + 
     with pytest.raises(AirflowFailException) as raised:
         plan(registry, clock).execute(context)
     text = str(raised.value)
-    assert "Outside: nothing was changed. Correct it and clear this task" in text
+    assert "Changes made: none. Correct it and clear this task" in text
     return text
 
 

@@ -140,9 +140,7 @@ def test_a_task_that_is_cleared_days_later_never_reads_the_graph(
     text = str(raised.value)
     assert "cohort ea_atrisk has no snapshot of 2026-11-22 00:00 UTC (there is none of another day)" in text
     assert "run with source=live to accept today's graph" in text
-    assert (
-        "Outside: nothing was changed. Clearing this task is safe: it reads the graph only for the newest day" in text
-    )
+    assert "Changes made: none. Clearing this task is safe: it reads the graph only for the newest day" in text
     assert nothing_kept(state)
 
 
@@ -218,7 +216,7 @@ def test_a_dry_run_keeps_nothing_and_reads_what_is_kept(
 
 
 def test_a_graph_that_is_down_leaves_nothing(planned: Any, extracted: Any, state: State, no_graph: None) -> None:
-    with pytest.raises(AirflowException, match="cannot be reached.*Outside: nothing was changed") as raised:
+    with pytest.raises(AirflowException, match="cannot be reached.*Changes made: none") as raised:
         extracted(planned())
     assert not isinstance(raised.value, AirflowFailException)
     assert nothing_kept(state)

@@ -149,7 +149,7 @@ def test_a_staged_file_that_is_gone_is_a_sentence(
     ) as raised:
         door.check(task)
     assert imports() == {}
-    told = str(raised.value).partition("Outside: ")[2]
+    told = str(raised.value).partition("Changes made: ")[2]
     assert re.match(r"the day's snapshot is snapshots/\S+, for good; parts of the segment file may lie in", told)
 
 
@@ -341,7 +341,7 @@ def test_each_limit_refuses(door: Door, kept: Any, imports: Any, limit: str) -> 
         " read again since), override_limits and override_reason" in text
     )
     assert "the logical date 2026-11-22T00:01:00Z and no data interval" in text
-    assert "Outside: nothing was changed." in text
+    assert "Changes made: none." in text
     assert imports() == {}
     (snapshot,) = door.state.snapshots("ea_atrisk", DAY)
     assert (snapshot.key, snapshot.final) == (key, False)

@@ -80,7 +80,7 @@ def refused(make: Callable[..., Any], **params: Any) -> str:
     with pytest.raises(AirflowFailException) as raised:
         make(**params)
     text = str(raised.value)
-    assert "Outside: nothing was changed." in text
+    assert "Changes made: none." in text
     assert not any(player in text for player in ("wayne96", "msmith", "xortiz", "ada12"))
     return text
 

@@ -237,4 +237,4 @@ def test_a_question_that_is_none_is_refused_before_anything_is_read(
     with pytest.raises(AirflowFailException) as raised:
         count(**params)
     assert re.search(sentence, str(raised.value))
-    assert "Outside: nothing was changed. Clearing this task is safe" in str(raised.value)
+    assert "Changes made: none. Clearing this task is safe" in str(raised.value)

@@ -17,7 +17,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
@@ -66,15 +66,15 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
         self.clock = clock
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: it goes on with the jobs of the same files."
-        with outside(clearing) as done, self.temporary_folder() as folder:
+        retry_note = "Clearing this task is safe: it goes on with the jobs of the same files."
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             state = State(s3, self.plan["state_bucket"])
             membership = Membership(s3, self.plan, self.domain)
             self._check_newest(state, membership, context)
             membership.hold(state, context)
             self._check_newest(state, membership, context)  # as it is while no other run can change it
-            return self._upload(s3, membership, folder, done)
+            return self._upload(s3, membership, folder, side_effects)
 
     def _check_newest(self, state: State, membership: Membership, context: Context) -> None:
         """Skip the run, too, where an upload of a newer as-of was recorded, whatever the schedule is now."""
@@ -86,7 +86,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             membership.end_hold(state, context)
             raise
 
-    def _upload(self, s3: S3Hook, membership: Membership, folder: Path, done: list[str]) -> dict[str, Any]:
+    def _upload(self, s3: S3Hook, membership: Membership, folder: Path, side_effects: list[str]) -> dict[str, Any]:
         record, content = membership.read(), content_of(self.plan, self.segment)
         if record and record.same_verified(content):
             self.log.info("upload %s of %s has made this very segment", record.upload, membership.name)
@@ -105,12 +105,12 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
                 outs.add(layout.out_row(player_id))
             outs.close()
             files = self._named(membership.name, upload, outs, ins)  # who has said no goes first
-            self._leave_alone(jobs, files, done)
+            self._leave_alone(jobs, files, side_effects)
             begun = Record(content, upload, ins.rows, outs.rows, as_of=self.plan["as_of"])
             if record != begun:
                 membership.write(folder, begun, players.all())
-                done.append(f"upload {upload} of {membership.name} was recorded")
-        job_ids = [self._job(name, file, jobs, done) for name, file in files.items()]
+                side_effects.append(f"upload {upload} of {membership.name} was recorded")
+        job_ids = [self._job(name, file, jobs, side_effects) for name, file in files.items()]
         self.log.info(
             "%s: %s are set in and %s out by upload jobs %s",
             membership.name, f"{ins.rows:,}", f"{outs.rows:,}", ", ".join(job_ids) or "(none is needed)",
@@ -149,17 +149,17 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             for index, path in enumerate(files.paths)
         }
 
-    def _leave_alone(self, jobs: Iterable[_Job], files: Mapping[str, _File], done: list[str]) -> None:
+    def _leave_alone(self, jobs: Iterable[_Job], files: Mapping[str, _File], side_effects: list[str]) -> None:
         """See to it that no job of another file changes the membership any more."""
         for job in jobs:
             if job.name in files:
                 continue
-            if job.status == "IN_PROGRESS" or (job.status == "CREATED" and not self._stop(job.id, done)):
+            if job.status == "IN_PROGRESS" or (job.status == "CREATED" and not self._stop(job.id, side_effects)):
                 raise AirflowException(
                     f"upload job {job.id} is under way with another file of the same membership: a later try follows it"
                 )
 
-    def _stop(self, job_id: str, done: list[str]) -> bool:
+    def _stop(self, job_id: str, side_effects: list[str]) -> bool:
         """Stop a job that an earlier run created and did not start, so that it never begins; False where it has."""
         try:
             self.hook.stop_upload_job(self.domain, job_id)
@@ -170,41 +170,41 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
                 return False
             self.log.warning("upload job %s was never started, and cannot be stopped: it is left as it is", job_id)
             return True
-        done.append(f"upload job {job_id} of an earlier file, which was never started, was stopped")
+        side_effects.append(f"upload job {job_id} of an earlier file, which was never started, was stopped")
         return True
 
-    def _job(self, name: str, file: _File, jobs: Iterable[_Job], done: list[str]) -> str:
+    def _job(self, name: str, file: _File, jobs: Iterable[_Job], side_effects: list[str]) -> str:
         """The job of a file, started."""
         found = next((job for job in jobs if job.name == name), None)
         if found and found.status != "CREATED":
             self.log.info("adopted upload job %s, which has the same file", found.id)
-            done.append(f"upload job {found.id} of this segment file was started before")
+            side_effects.append(f"upload job {found.id} of this segment file was started before")
             return found.id
-        job_id = found.id if found else self._create(name, file.header, done)
+        job_id = found.id if found else self._create(name, file.header, side_effects)
         self.hook.put_upload(self.domain, job_id, file.path)
-        done.append(f"upload job {job_id} may have been started")
+        side_effects.append(f"upload job {job_id} may have been started")
         try:
             self.hook.start_upload_job(self.domain, job_id)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was started
-                done[-1] = f"upload job {job_id} has its file and was not started"
+                side_effects[-1] = f"upload job {job_id} has its file and was not started"
             raise
-        done[-1] = f"upload job {job_id} was started"
+        side_effects[-1] = f"upload job {job_id} was started"
         return job_id
 
-    def _create(self, name: str, header: Sequence[str], done: list[str]) -> str:
+    def _create(self, name: str, header: Sequence[str], side_effects: list[str]) -> str:
         request = {
             "DisplayName": name, "Fields": layout.fields(header), "UniqueKey": layout.UNIQUE_KEY,
             "DataExpiry": int(self.data_expiry),
         }  # fmt: skip
-        done.append("another upload job may have been created")
+        side_effects.append("another upload job may have been created")
         try:
             job_id = self.hook.create_upload_job(self.domain, request)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
-                done.pop()
+                side_effects.pop()
             raise
-        done[-1] = f"upload job {job_id} was created"
+        side_effects[-1] = f"upload job {job_id} was created"
         return job_id
 
 
@@ -232,19 +232,19 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         self.plan, self.segment, self.domain, self.job_ids = plan, segment, domain, job_ids
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: it reads, and records the same again."
-        with outside(clearing) as done, self.temporary_folder() as folder:
+        retry_note = "Clearing this task is safe: it reads, and records the same again."
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             state = State(s3, self.plan["state_bucket"])
             membership = Membership(s3, self.plan, self.domain)
             membership.hold(state, context)
             record = self._record(membership)
             counts = self._counts()
-            done.append(f"upload jobs {', '.join(self.job_ids) or '(none was needed)'} have ended")
-            arn = self._definition(membership.name, done)
+            side_effects.append(f"upload jobs {', '.join(self.job_ids) or '(none was needed)'} have ended")
+            arn = self._definition(membership.name, side_effects)
             size = self._size(membership.name)
             membership.write(folder, record.verified_by(list(self.job_ids)), self._player_ids(s3))
-            done.append(f"the rows were recorded as the members of {membership.name}")
+            side_effects.append(f"the rows were recorded as the members of {membership.name}")
             membership.end_hold(state, context)
         self.log.info("segment %s has the %s profiles of the file", membership.name, f"{size:,}")
         return {
@@ -274,14 +274,14 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
             counts["updated"] += job.get("ResultsSummary", {}).get("UpdatedRecords", 0)
         return counts
 
-    def _definition(self, name: str, done: list[str]) -> str:
+    def _definition(self, name: str, side_effects: list[str]) -> str:
         """The ARN of the segment's definition, made unless it is there; it can never be changed."""
         groups = layout.segment_groups(name)
         found = self.hook.segment_definition(self.domain, name)
         if found is None:
-            done.append(f"the definition of segment {name} may have been created")
+            side_effects.append(f"the definition of segment {name} may have been created")
             arn = self.hook.create_segment_definition(self.domain, name, groups)
-            done[-1] = f"the definition of segment {name} was created"
+            side_effects[-1] = f"the definition of segment {name} was created"
             return arn
         if not layout.is_same_segment(found.get("SegmentGroups"), groups):
             raise FlywheelError(

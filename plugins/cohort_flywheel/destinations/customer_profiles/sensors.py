@@ -10,7 +10,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk.exceptions import AirflowException
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
 from cohort_flywheel.destinations.customer_profiles.triggers import CustomerProfilesUploadJobTrigger
 from cohort_flywheel.errors import FlywheelError
@@ -80,7 +80,7 @@ class CustomerProfilesUploadJobsSensor(AwsBaseSensor[CustomerProfilesHook]):
             return
         if told.get("status") == "success" and told.get("job_id") not in running:  # so each job is waited for once
             self._defer(running[0])
-        with outside("Clearing this task is safe: it only reads."):
+        with describe_failure("Clearing this task is safe: it only reads."):
             if "max attempts" not in str(told.get("message")):
                 raise AirflowException(f"the wait for upload job {running[0]} broke off: a later try waits on")
             raise FlywheelError(
@@ -94,9 +94,9 @@ class CustomerProfilesUploadJobsSensor(AwsBaseSensor[CustomerProfilesHook]):
     def _running(self) -> list[str]:
         """The jobs that have not ended; raises for one that ended badly."""
         running = []
-        with outside("Clearing this task is safe: it only reads.") as done:
+        with describe_failure("Clearing this task is safe: it only reads.") as side_effects:
             for job_id in self.job_ids:
-                done.append(f"upload job {job_id} runs, or ran, and may have changed the membership")
+                side_effects.append(f"upload job {job_id} runs, or ran, and may have changed the membership")
                 job = self.hook.get_upload_job(self.domain, job_id)
                 self.log.info("upload job %s is %s", job_id, job["Status"])
                 if job["Status"] in ("CREATED", "IN_PROGRESS"):

@@ -9,7 +9,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
 from cohort_flywheel.errors import FlywheelError
 
@@ -52,8 +52,8 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
         self.segment_name, self.format = segment_name, format
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: it looks for the job of this file before it creates one."
-        with outside(clearing) as done:
+        retry_note = "Clearing this task is safe: it looks for the job of this file before it creates one."
+        with describe_failure(retry_note) as side_effects:
             adopted, segment_id = self._look()
             if adopted:
                 self.log.info("adopted import job %s, which imports the same file", adopted)
@@ -68,17 +68,17 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
             }
             if segment_id:
                 request["SegmentId"] = segment_id
-            job_id = self._create(request, done)
+            job_id = self._create(request, side_effects)
             self.log.info("created import job %s %s", job_id, f"of segment {segment_id}" if segment_id else "")
             return {"job_id": job_id, "adopted": False}
 
-    def _create(self, request: dict[str, Any], done: list[str]) -> str:
-        done.append(f"an import job of {self.s3_url} may have been created")
+    def _create(self, request: dict[str, Any], side_effects: list[str]) -> str:
+        side_effects.append(f"an import job of {self.s3_url} may have been created")
         try:
             return str(self.hook.create_import_job(self.application_id, request)["Id"])
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
-                done.clear()
+                side_effects.clear()
             raise
 
     def _look(self) -> tuple[str | None, str | None]:
@@ -131,8 +131,8 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
         self.application_id, self.job_id, self.expected_size = application_id, job_id, expected_size
 
     def execute(self, context: Context) -> dict[str, Any]:
-        with outside("Clearing this task is safe: it only reads.") as done:
-            done.append(f"import job {self.job_id} has ended")
+        with describe_failure("Clearing this task is safe: it only reads.") as side_effects:
+            side_effects.append(f"import job {self.job_id} has ended")
             job = self.hook.get_import_job(self.application_id, self.job_id)
             expected, failures, pieces = (
                 int(self.expected_size),

@@ -10,7 +10,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk.exceptions import AirflowException
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
 from cohort_flywheel.destinations.pinpoint.import_failures import reasons
 from cohort_flywheel.destinations.pinpoint.triggers import PinpointImportJobTrigger
@@ -74,7 +74,7 @@ class PinpointImportJobSensor(AwsBaseSensor[PinpointHook]):
         """Judge the job once the triggerer has seen its end, or has given up."""
         if self.poke(context):
             return
-        with outside("Clearing this task is safe: it only reads."):
+        with describe_failure("Clearing this task is safe: it only reads."):
             if "max attempts" not in str((event or {}).get("message")):
                 raise AirflowException(f"the wait for import job {self.job_id} broke off: a later try waits on")
             raise FlywheelError(
@@ -83,8 +83,8 @@ class PinpointImportJobSensor(AwsBaseSensor[PinpointHook]):
             )
 
     def poke(self, context: Context) -> bool:
-        with outside("Clearing this task is safe: it only reads.") as done:
-            done.append(f"import job {self.job_id} runs, or ran, and may have registered endpoints")
+        with describe_failure("Clearing this task is safe: it only reads.") as side_effects:
+            side_effects.append(f"import job {self.job_id} runs, or ran, and may have registered endpoints")
             job = self.hook.get_import_job(self.application_id, self.job_id)
             if job["JobStatus"] == "FAILED":
                 raise FlywheelError(

@@ -15,7 +15,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
@@ -70,14 +70,14 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
         self.clock = clock
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: it imports only who is neither on the list nor in a job that runs."
-        with outside(clearing) as done, self.temporary_folder() as folder:
+        retry_note = "Clearing this task is safe: it imports only who is neither on the list nor in a job that runs."
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             state = State(s3, self.plan["state_bucket"])
             skip_unless_newest(self.plan, state, context, self.clock, self.log)
             key = claim_key(f"ses_contact_list_{self.contact_list}")
             self._hold_list(state, key, context)
-            output = self._import(s3, folder, done)
+            output = self._import(s3, folder, side_effects)
             state.end_claim(key, this_run(context))  # from here on its jobs are seen by who comes next
         return output
 
@@ -90,7 +90,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
                 f"another run is importing into contact list {self.contact_list}: a later try follows it"
             ) from None
 
-    def _import(self, s3: S3Hook, folder: Path, done: list[str]) -> dict[str, Any]:
+    def _import(self, s3: S3Hook, folder: Path, side_effects: list[str]) -> dict[str, Any]:
         bucket, prefix = self.segment["s3_bucket"], import_folder(self.segment["s3_key"])
         jobs = self._jobs(s3, bucket, prefix)
         running = [job for job in jobs if job["JobStatus"] not in _ENDED]
@@ -111,10 +111,10 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
                     counts["new" if found is None else "on_list" if found.on_list else "under_way"] += 1
         job_ids = [job["JobId"] for job in running]
         for job_id in job_ids:
-            done.append(f"import job {job_id} of this segment file runs")
+            side_effects.append(f"import job {job_id} of this segment file runs")
         for index, path in enumerate(files.paths):
             job_ids.append(
-                self._import_file(s3, bucket, prefix + import_file_name(index, digest(path)), path, ended, done)
+                self._import_file(s3, bucket, prefix + import_file_name(index, digest(path)), path, ended, side_effects)
             )
         self.log.info(
             "of %s rows %s are on contact list %s, %s are on their way already, %s are new: import jobs %s",
@@ -124,21 +124,21 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
         return {"job_ids": job_ids, **counts}
 
     def _import_file(
-        self, s3: S3Hook, bucket: str, key: str, path: Path, ended: Mapping[str, str], done: list[str]
+        self, s3: S3Hook, bucket: str, key: str, path: Path, ended: Mapping[str, str], side_effects: list[str]
     ) -> str:
         url = f"s3://{bucket}/{key}"
         if url in ended:
             self.log.info("adopted import job %s, which has imported the same file", ended[url])
             return ended[url]
         put_unless_equal(s3, path, bucket, key, digest(path))
-        done.append(f"an import job of {url} may have been created")
+        side_effects.append(f"an import job of {url} may have been created")
         try:
             job_id = self.hook.create_import_job(self.contact_list, url)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
-                done.pop()
+                side_effects.pop()
             raise
-        done[-1] = f"import job {job_id} was created"
+        side_effects[-1] = f"import job {job_id} was created"
         return job_id
 
     def _jobs(self, s3: S3Hook, bucket: str, prefix: str) -> list[dict[str, Any]]:
@@ -190,11 +190,11 @@ class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     def execute(self, context: Context) -> dict[str, Any]:
         with (
-            outside("Clearing this task is safe: it only reads.") as done,
+            describe_failure("Clearing this task is safe: it only reads.") as side_effects,
             self.temporary_folder() as folder,
             closing(_Addresses(folder)) as addresses,
         ):
-            done.append(f"import jobs {', '.join(self.job_ids) or '(none was needed)'} have ended")
+            side_effects.append(f"import jobs {', '.join(self.job_ids) or '(none was needed)'} have ended")
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             counts = self._count(s3, addresses)
             rows, url = sum(counts[n] for n in ("new_contacts", "already_on_list", "missing")), self.segment["s3_url"]

@@ -10,7 +10,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk.exceptions import AirflowException
 
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.triggers import SesImportJobTrigger
 from cohort_flywheel.errors import FlywheelError
@@ -88,7 +88,7 @@ class SesImportJobsSensor(AwsBaseSensor[SesV2Hook]):
             return
         if told.get("status") == "success" and told.get("job_id") not in running:  # so each job is waited for once
             self._defer(running[0])
-        with outside("Clearing this task is safe: it only reads."):
+        with describe_failure("Clearing this task is safe: it only reads."):
             if "max attempts" not in str(told.get("message")):
                 raise AirflowException(f"the wait for import job {running[0]} broke off: a later try waits on")
             raise FlywheelError(
@@ -102,9 +102,9 @@ class SesImportJobsSensor(AwsBaseSensor[SesV2Hook]):
     def _running(self) -> list[str]:
         """The jobs that have not ended; raises for one that ended badly."""
         running = []
-        with outside("Clearing this task is safe: it only reads.") as done:
+        with describe_failure("Clearing this task is safe: it only reads.") as side_effects:
             for job_id in self.job_ids:
-                done.append(f"import job {job_id} runs, or ran, and may have added contacts")
+                side_effects.append(f"import job {job_id} runs, or ran, and may have added contacts")
                 job = self.hook.get_import_job(job_id)
                 self.log.info("import job %s is %s", job_id, job["JobStatus"])
                 if job["JobStatus"] not in ("COMPLETED", "FAILED", "CANCELLED"):

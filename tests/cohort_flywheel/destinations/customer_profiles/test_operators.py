@@ -557,7 +557,9 @@ def test_a_segment_file_that_changed_since_is_caught(domain: Domain, context: An
 
 def test_an_attribute_of_the_segments_name_is_refused(domain: Domain, context: Any) -> None:
     segment = domain.segment("one", ["ann"], header=[*HEADER, "ea_atrisk_2"])
-    with pytest.raises(AirflowFailException, match="the attribute ea_atrisk_2 says who is in the segment.*Outside: no"):
+    with pytest.raises(
+        AirflowFailException, match="the attribute ea_atrisk_2 says who is in the segment.*Changes made: no"
+    ):
         domain.create(segment, context())
     assert domain.jobs == []
 

@@ -85,7 +85,7 @@ def test_who_unsubscribed_before_a_create_that_failed_is_tried_again_stays_so(ac
     account.control(
         refuse={"code": "TooManyRequestsException", "status": 429, "operations": ["CreateImportJob"], "times": 1}
     )
-    with pytest.raises(AirflowException, match="CreateImportJob with TooManyRequests.*Outside: nothing") as raised:
+    with pytest.raises(AirflowException, match="CreateImportJob with TooManyRequests.*Changes made: none") as raised:
         account.create(segment, context())
     assert not isinstance(raised.value, AirflowFailException)
     assert account.control()["calls"]["CreateImportJob"] == 1, "no retry of the SDK's"

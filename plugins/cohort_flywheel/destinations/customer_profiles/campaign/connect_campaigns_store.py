@@ -78,7 +78,7 @@ class Campaigns:
                     found.append((campaign, state))
         return found
 
-    def adopt(self, found: list[tuple[dict[str, Any], str]], done: list[str]) -> str | None:
+    def adopt(self, found: list[tuple[dict[str, Any], str]], side_effects: list[str]) -> str | None:
         """The campaign of an earlier try that says what this launch says, or None.
 
         The others of an earlier try are deleted: none of them was started. Raises FlywheelError for one that a person
@@ -92,17 +92,17 @@ class Campaigns:
                 adopted = adopted or campaign_id
             elif self._is_ours(campaign):
                 self._hook.delete_campaign(campaign_id)
-                done.append(f"campaign {campaign_id}, which was never started, was deleted: {wrong}")
+                side_effects.append(f"campaign {campaign_id}, which was never started, was deleted: {wrong}")
             else:
                 raise FlywheelError(
                     f"campaign {campaign_id}, named {self._plan['name']}, was not created by a launch, and {wrong}:"
                     f" delete it (aws connectcampaignsv2 delete-campaign --id {campaign_id}), then clear this task"
                 )
         if adopted:
-            done.append(f"campaign {adopted}, named {self._plan['name']}, was there")
+            side_effects.append(f"campaign {adopted}, named {self._plan['name']}, was there")
         return adopted
 
-    def delete_unstarted(self, done: list[str]) -> bool:
+    def delete_unstarted(self, side_effects: list[str]) -> bool:
         """Delete what earlier tries of a launch have created that is refused: a user of Connect could start it.
 
         Returns whether a user has started one of them.
@@ -113,25 +113,25 @@ class Campaigns:
                 continue
             if state == INITIALIZED:
                 self._hook.delete_campaign(campaign["id"])
-                done.append(f"campaign {campaign['id']}, which was never started, was deleted")
+                side_effects.append(f"campaign {campaign['id']}, which was never started, was deleted")
             else:
-                done.append(f"campaign {campaign['id']} is {state}: a user of Connect has started it")
+                side_effects.append(f"campaign {campaign['id']} is {state}: a user of Connect has started it")
                 started = True
         return started
 
-    def create(self, done: list[str]) -> str:
+    def create(self, side_effects: list[str]) -> str:
         """Create the campaign, which nothing starts; returns its id.
 
         Where the instance has too many, campaigns of this package that have ended make room.
         """
         try:
-            return self._create(done)
+            return self._create(side_effects)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ServiceQuotaExceededException":
                 raise
-        if self.delete_ended(KEPT_AT_QUOTA, done):
+        if self.delete_ended(KEPT_AT_QUOTA, side_effects):
             try:
-                return self._create(done)
+                return self._create(side_effects)
             except ClientError as error:
                 if error.response["Error"]["Code"] != "ServiceQuotaExceededException":
                     raise
@@ -142,14 +142,14 @@ class Campaigns:
             " counts as mailed by this launch, and a later try goes on"
         )
 
-    def _create(self, done: list[str]) -> str:
+    def _create(self, side_effects: list[str]) -> str:
         name = self._plan["name"]
-        done.append(f"a campaign named {name} may have been created")
+        side_effects.append(f"a campaign named {name} may have been created")
         try:
             campaign_id = self._hook.create_campaign(self._request())
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
-                done.pop()
+                side_effects.pop()
             if error.response["Error"]["Code"] != "ValidationException":
                 raise
             raise FlywheelError(
@@ -157,7 +157,7 @@ class Campaigns:
                 f" instance {self._instance_id}, with its Customer Profiles domain and the knowledge base of message"
                 " templates, and that the sender was added to it (Channels, Email addresses)"
             ) from None
-        done[-1] = f"campaign {campaign_id}, named {name}, was created and not started"
+        side_effects[-1] = f"campaign {campaign_id}, named {name}, was created and not started"
         return campaign_id
 
     def check_time_left(self, campaign_id: str, advice: str) -> None:
@@ -211,7 +211,7 @@ class Campaigns:
 
     # --- campaigns of earlier launches
 
-    def delete_ended(self, kept_for: timedelta, done: list[str]) -> int:
+    def delete_ended(self, kept_for: timedelta, side_effects: list[str]) -> int:
         """Delete campaigns of this package whose schedule ended before `kept_for`; returns how many.
 
         Those that are Completed, and those that were never started and that no launch has recorded. One that is Stopped
@@ -234,7 +234,7 @@ class Campaigns:
             except FlywheelError as error:  # the send ledger of its launch cannot be read
                 log.warning("campaign %s stays: %s", summary["id"], error)
         if deleted:
-            done.append(f"{deleted:,} campaigns that ended more than {kept_for.days} days ago were deleted")
+            side_effects.append(f"{deleted:,} campaigns that ended more than {kept_for.days} days ago were deleted")
         return deleted
 
     def _is_ours(self, campaign: Mapping[str, Any]) -> bool:

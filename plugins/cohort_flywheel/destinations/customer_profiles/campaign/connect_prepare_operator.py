@@ -36,7 +36,7 @@ from cohort_flywheel.campaign.launch_store import (
 )
 from cohort_flywheel.campaign.sender import sender_header, sender_of
 from cohort_flywheel.campaign.settings import check_same_mail
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.message_template import (
@@ -165,9 +165,9 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
 
     def execute(self, context: Context) -> dict[str, Any]:
         campaign = self.plan["campaign"]
-        clearing = "Clearing this task is safe: it goes on with what is there"
-        clearing += ", and mails the samples again." if campaign["mode"] == "test" else "."
-        with outside(clearing) as done:
+        retry_note = "Clearing this task is safe: it goes on with what is there"
+        retry_note += ", and mails the samples again." if campaign["mode"] == "test" else "."
+        with describe_failure(retry_note) as side_effects:
             if campaign["mode"] == "none":
                 raise AirflowSkipException(f"{self.plan['name']} has no campaign")
             if not self.segment["rows"]:
@@ -181,7 +181,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             check_template(template, columns)
             if campaign["mode"] == "launch":
                 self._check_addresses(s3)
-            arn = self._version(s3, template, columns, done)
+            arn = self._version(s3, template, columns, side_effects)
             mails = [self._rendered(arn, columns, sample) for sample in samples(placeholders(template))]
             prepared = {
                 "mode": campaign["mode"], "template": template.name, "template_digest": template_digest(template),
@@ -193,8 +193,8 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
                 },
             }  # fmt: skip
             if campaign["mode"] == "test":
-                self._mail_samples(mails, done)
-        self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(done))
+                self._mail_samples(mails, side_effects)
+        self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(side_effects))
         return prepared
 
     def _check_addresses(self, s3: S3Hook) -> None:
@@ -218,22 +218,22 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             " list, or correct their records, and trigger a new run"
         )
 
-    def _version(self, s3: S3Hook, template: EmailTemplate, columns: Sequence[str], done: list[str]) -> str:
+    def _version(self, s3: S3Hook, template: EmailTemplate, columns: Sequence[str], side_effects: list[str]) -> str:
         """The ARN of the version of the message template that has this content."""
         hook, base = self._qconnect, self.knowledge_base_id
         name, email = message_template_name(template.name), message_template(template, columns, self.unsubscribe_url)
         found = next((each for each in hook.templates(base) if each["name"] == name), None)
         if found is None:
             latest = self._create_template(name, email)
-            done.append(f"message template {name} was created")
+            side_effects.append(f"message template {name} was created")
         else:
             latest = hook.template(base, found["messageTemplateId"])
             if not same_mail(latest, email):
                 latest = hook.update_template(base, found["messageTemplateId"], email)
-                done.append(f"message template {name} was changed")
+                side_effects.append(f"message template {name} was changed")
         versions = TemplateVersions(hook, self.hook, s3, self.plan, base, self.clock)
-        version = versions.create(latest, done)
-        done.append(f"version {version['versionNumber']} of message template {name} has the content")
+        version = versions.create(latest, side_effects)
+        side_effects.append(f"version {version['versionNumber']} of message template {name} has the content")
         if self.plan["campaign"]["mode"] == "launch":
             versions.record_prepared(version["messageTemplateArn"])
         return str(version["messageTemplateArn"])
@@ -261,7 +261,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             )
         return parts
 
-    def _mail_samples(self, mails: Sequence[Mapping[str, str]], done: list[str]) -> None:
+    def _mail_samples(self, mails: Sequence[Mapping[str, str]], side_effects: list[str]) -> None:
         addresses = self.plan["campaign"]["test_addresses"]
         ses = SesV2Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         for number, mail in enumerate(mails, start=1):
@@ -271,7 +271,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
                 Destination={"ToAddresses": addresses},
                 Content={"Simple": {"Subject": subject, "Body": {"Html": html, "Text": text}}},
             )
-            done.append(f"sample {number} of {len(mails)} was mailed to the {len(addresses)} test addresses")
+            side_effects.append(f"sample {number} of {len(mails)} was mailed to the {len(addresses)} test addresses")
 
     @cached_property
     def _qconnect(self) -> QConnectHook:

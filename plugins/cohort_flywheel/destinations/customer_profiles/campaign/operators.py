@@ -26,7 +26,7 @@ from cohort_flywheel.campaign.launch_store import (
 )
 from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import extend_ledger, find_ledger, load_recently_mailed, put_ledger
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Consent
@@ -98,23 +98,23 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         self.domain, self.instance_id, self.clock = domain, instance_id, clock
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: a campaign that may have been started is not started again."
-        with outside(clearing) as done, self.temporary_folder() as folder:
+        retry_note = "Clearing this task is safe: a campaign that may have been started is not started again."
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             check_approved(s3, self.plan, self.segment, self.prepared, self.approval, context)
-            campaign_id = self._launched(s3, done)
+            campaign_id = self._launched(s3, side_effects)
             state = self._state(campaign_id) if campaign_id else INITIALIZED
             if state == INITIALIZED:
-                with self._deleting_if_refused(s3, context, folder, done):
+                with self._deleting_if_refused(s3, context, folder, side_effects):
                     self._check_run(s3, context)
                     with self._alone(s3, context) as membership:
                         self._check_segment(s3, membership)
                         rows = Rows(s3, self.segment, folder)
                         self._check_people(s3, rows, folder)
-                        made = self._unstarted(s3, campaign_id, rows, folder, done)
-                        self._put_ledger(s3, rows, folder, done)
-                        campaign_id = self._recorded(s3, made, context, done)
-                        state = self._started(campaign_id, done)
+                        made = self._unstarted(s3, campaign_id, rows, folder, side_effects)
+                        self._put_ledger(s3, rows, folder, side_effects)
+                        campaign_id = self._recorded(s3, made, context, side_effects)
+                        state = self._started(campaign_id, side_effects)
             else:
                 self._end_claims(s3, context)
             release(State(s3, self.plan["state_bucket"]), self.plan, context)
@@ -209,14 +209,14 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     # --- what is done
 
-    def _put_ledger(self, s3: S3Hook, rows: Rows, folder: Path, done: list[str]) -> None:
+    def _put_ledger(self, s3: S3Hook, rows: Rows, folder: Path, side_effects: list[str]) -> None:
         template, name, bucket = self.prepared["template"], self.plan["name"], self.plan["state_bucket"]
         sha256, players, now = self.segment["sha256"], self.segment["rows"], self.clock()
         until = now + LASTS  # by then the schedule of the campaign has ended
         header = Header(name, template, sha256, _DESTINATION, now, players, until)
         if put_ledger(s3, bucket, header, (row.player_id for row in rows), folder).last_mail < until:
             extend_ledger(s3, bucket, ledger_key(template, name), until, folder)  # of a try before this one
-        done.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name)}")
+        side_effects.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name)}")
 
     def _end_claims(self, s3: S3Hook, context: Context) -> None:
         """What a try that was killed has left: other runs would wait for them as long as the campaign is followed."""
@@ -225,7 +225,9 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         Membership(s3, self.plan, self.domain).end_hold(state, context)
 
     @contextmanager
-    def _deleting_if_refused(self, s3: S3Hook, context: Context, folder: Path, done: list[str]) -> Iterator[None]:
+    def _deleting_if_refused(
+        self, s3: S3Hook, context: Context, folder: Path, side_effects: list[str]
+    ) -> Iterator[None]:
         """Delete the campaign of an earlier try where this one is refused and no send ledger was put.
 
         With a send ledger its players count as mailed, and a person decides, by the sentence of the refusal. Where a
@@ -238,8 +240,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             if not find_ledger(s3, bucket, template, self.plan["name"]):
                 try:
                     with alone(State(s3, bucket), template, context):
-                        if self._campaigns(s3).delete_unstarted(done):
-                            self._put_ledger(s3, Rows(s3, self.segment, folder), folder, done)
+                        if self._campaigns(s3).delete_unstarted(side_effects):
+                            self._put_ledger(s3, Rows(s3, self.segment, folder), folder, side_effects)
                 except (AirflowException, ClientError, FlywheelError) as error:
                     self.log.warning("the campaigns that earlier tries created stay: %s", type(error).__name__)
             raise
@@ -259,7 +261,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         finally:
             membership.end_hold(state, context)
 
-    def _launched(self, s3: S3Hook, done: list[str]) -> str | None:
+    def _launched(self, s3: S3Hook, side_effects: list[str]) -> str | None:
         """The campaign that a try before this one may have started, or None."""
         bucket, key = self.plan["state_bucket"], launch_key(self.plan["name"])
         found = get_json(s3, bucket, key)
@@ -271,14 +273,14 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                 f"{self.plan['name']} was launched already, with another segment or mail (s3://{bucket}/{key}): it is"
                 " not launched again"
             )
-        done.append(f"campaign {record['campaign_id']} is recorded as this launch's")
+        side_effects.append(f"campaign {record['campaign_id']} is recorded as this launch's")
         return str(record["campaign_id"])
 
     @property
     def _content(self) -> tuple[str, str]:
         return self.prepared["segment_sha256"], self.prepared["template_arn"]
 
-    def _unstarted(self, s3: S3Hook, recorded: str | None, rows: Rows, folder: Path, done: list[str]) -> str:
+    def _unstarted(self, s3: S3Hook, recorded: str | None, rows: Rows, folder: Path, side_effects: list[str]) -> str:
         """The campaign to start: the recorded one, or else that of an earlier try, or a new one.
 
         A campaign of this name that is not recorded and was started has mailed players past this launch: they are put
@@ -288,18 +290,18 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         if recorded:
             campaigns.check_time_left(recorded, f"{self._first(s3)}trigger a new run")
             return recorded
-        campaigns.delete_ended(KEPT_FOR, done)
+        campaigns.delete_ended(KEPT_FOR, side_effects)
         found = campaigns.find()
         for campaign, state in found:
             if state != INITIALIZED:
-                self._put_ledger(s3, rows, folder, done)
+                self._put_ledger(s3, rows, folder, side_effects)
                 raise FlywheelError(
                     f"campaign {campaign['id']}, named {self.plan['name']}, is {state}, and no launch has started it: a"
                     " user of Connect has, and it may have mailed the players; this launch does not mail them again"
                 )
-        return campaigns.adopt(found, done) or campaigns.create(done)
+        return campaigns.adopt(found, side_effects) or campaigns.create(side_effects)
 
-    def _recorded(self, s3: S3Hook, campaign_id: str, context: Context, done: list[str]) -> str:
+    def _recorded(self, s3: S3Hook, campaign_id: str, context: Context, side_effects: list[str]) -> str:
         """Record the one campaign of this launch before it is started; returns the recorded one.
 
         The record decides: where a list was behind and a second campaign was created, that one is never started.
@@ -307,25 +309,25 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         sha256, arn = self._content
         record = {"campaign_id": campaign_id, "segment_sha256": sha256, "template_arn": arn, **this_run(context)}
         put_json(s3, self.plan["state_bucket"], launch_key(self.plan["name"]), record, IfNoneMatch="*")
-        recorded = self._launched(s3, done)
+        recorded = self._launched(s3, side_effects)
         if recorded is None:
             raise RuntimeError  # it was there, or was put, a moment ago
         return recorded
 
-    def _started(self, campaign_id: str, done: list[str]) -> str:
+    def _started(self, campaign_id: str, side_effects: list[str]) -> str:
         """Start a campaign, and give its state; who finds it started adopts it."""
-        done.append(f"campaign {campaign_id} may have been started")
+        side_effects.append(f"campaign {campaign_id} may have been started")
         try:
             self.hook.start_campaign(campaign_id)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: this call has started nothing
-                done.pop()
+                side_effects.pop()
             if error.response["Error"]["Code"] != "InvalidCampaignStateException":
                 raise
             if self._state(campaign_id) == INITIALIZED:
                 raise
         else:
-            done[-1] = f"campaign {campaign_id} was started"
+            side_effects[-1] = f"campaign {campaign_id} was started"
         return self._state(campaign_id)
 
     def _state(self, campaign_id: str) -> str:

@@ -12,7 +12,7 @@ from airflow.sdk import PokeReturnValue
 from airflow.sdk.exceptions import AirflowException
 
 from cohort_flywheel.campaign.launch_store import REACHED
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.triggers import ConnectCampaignTrigger
 from cohort_flywheel.errors import FlywheelError
@@ -91,7 +91,7 @@ class ConnectCampaignSensor(AwsBaseSensor[ConnectCampaignsHook]):
         """Judge the campaign once the triggerer has seen its end, or has given up."""
         if ended := self._ended(context):
             return ended
-        with outside(_CLEARING):
+        with describe_failure(_CLEARING):
             if "max attempts" not in str((event or {}).get("message")):
                 raise AirflowException(f"the wait for campaign {self.campaign_id} broke off: a later try waits on")
             raise FlywheelError(
@@ -106,8 +106,8 @@ class ConnectCampaignSensor(AwsBaseSensor[ConnectCampaignsHook]):
 
     def _ended(self, context: Context) -> dict[str, str] | None:
         """What is returned of a campaign that is Completed, None of one that goes on; raises for any other."""
-        with outside(_CLEARING) as done:
-            done.append(f"campaign {self.campaign_id} was started, and may have mailed players")
+        with describe_failure(_CLEARING) as side_effects:
+            side_effects.append(f"campaign {self.campaign_id} was started, and may have mailed players")
             state = self.hook.state(self.campaign_id)
             self.log.info("campaign %s is %s", self.campaign_id, state or "gone")
             if state in _ENDED_BADLY:

@@ -49,7 +49,7 @@ class TemplateVersions:
         self._hook, self._campaigns, self._s3, self._plan = hook, campaigns, s3, plan
         self._base, self._clock = knowledge_base_id, clock
 
-    def create(self, latest: Mapping[str, Any], done: list[str]) -> dict[str, Any]:
+    def create(self, latest: Mapping[str, Any], side_effects: list[str]) -> dict[str, Any]:
         """The version of a template's draft (ExtendedMessageTemplateData).
 
         Where the template has too many versions, the oldest one that is not used is deleted.
@@ -59,7 +59,7 @@ class TemplateVersions:
             return version
         for number in self._unused(template_id):
             self._hook.delete_version(self._base, template_id, number)
-            done.append(f"version {number} of message template {name}, which is not used, was deleted")
+            side_effects.append(f"version {number} of message template {name}, which is not used, was deleted")
             if version := self._create(template_id, sha256):
                 return version
         raise FlywheelError(

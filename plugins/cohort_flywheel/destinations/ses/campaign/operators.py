@@ -61,7 +61,7 @@ from cohort_flywheel.campaign.send_ledger_store import (
 )
 from cohort_flywheel.campaign.sender import sender_header, sender_of
 from cohort_flywheel.campaign.settings import check_same_mail
-from cohort_flywheel.common.failures import outside
+from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.registry import Approval
@@ -158,9 +158,9 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
 
     def execute(self, context: Context) -> dict[str, Any]:
         campaign = self.plan["campaign"]
-        clearing = "Clearing this task is safe: it goes on with what is there"
-        clearing += ", and mails the samples again." if campaign["mode"] == "test" else "."
-        with outside(clearing) as done:
+        retry_note = "Clearing this task is safe: it goes on with what is there"
+        retry_note += ", and mails the samples again." if campaign["mode"] == "test" else "."
+        with describe_failure(retry_note) as side_effects:
             if campaign["mode"] == "none":
                 raise AirflowSkipException(f"{self.plan['name']} has no campaign")
             if not self.segment["rows"]:
@@ -173,12 +173,12 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             check_unsubscribe(template)
             _check_account(self.hook.account(), self.segment["rows"])
             _check_sender(self.hook, campaign)
-            stored, asked = self._stored(template, done), placeholders(template)
+            stored, asked = self._stored(template, side_effects), placeholders(template)
             if campaign["mode"] == "test":
-                self._mail_samples(stored, asked, done)
+                self._mail_samples(stored, asked, side_effects)
             sample = render(template, samples(asked)[0])
             html_url = put_sample(s3, self.plan, sample.html)
-        self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(done))
+        self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(side_effects))
         return {
             "mode": campaign["mode"], "template": template.name, "template_digest": template_digest(template),
             "ses_template": stored, "placeholders": asked, "from": campaign["from"], "rows": self.segment["rows"],
@@ -192,18 +192,18 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
         _address, _player_id, *columns = next(csv.reader([first.decode()]))
         return columns
 
-    def _stored(self, template: EmailTemplate, done: list[str]) -> str:
+    def _stored(self, template: EmailTemplate, side_effects: list[str]) -> str:
         """The name of the template in SES that has this very content."""
         content = ses_template(template)
         name = ses_template_name(template.name, content)
         if self.hook.email_template(name) is None and self.hook.create_email_template(name, content):
-            done.append(f"SES template {name} was created")
+            side_effects.append(f"SES template {name} was created")
         else:
-            done.append(f"SES template {name} is there")
+            side_effects.append(f"SES template {name} is there")
         _check_stored(self.hook, template.name, name)
         return name
 
-    def _mail_samples(self, stored: str, asked: Mapping[str, str | None], done: list[str]) -> None:
+    def _mail_samples(self, stored: str, asked: Mapping[str, str | None], side_effects: list[str]) -> None:
         campaign, made_up = self.plan["campaign"], samples(asked)
         for number, values in enumerate(made_up, start=1):
             data = template_data(asked, values) | {UNSUBSCRIBE: _NO_LINK}
@@ -212,7 +212,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
                 Destination={"ToAddresses": campaign["test_addresses"]},
                 Content={"Template": {"TemplateName": stored, "TemplateData": json.dumps(data)}},
             )
-            done.append(
+            side_effects.append(
                 f"sample {number} of {len(made_up)} was mailed to the {len(campaign['test_addresses'])} test addresses"
             )
 
@@ -264,20 +264,20 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         self.contact_list, self.topic, self.clock = contact_list, topic, clock
 
     def execute(self, context: Context) -> dict[str, Any]:
-        clearing = "Clearing this task is safe: a player whose mail may have been sent is not mailed again."
-        with outside(clearing) as done, self.temporary_folder() as folder:
+        retry_note = "Clearing this task is safe: a player whose mail may have been sent is not mailed again."
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             check_approved(s3, self.plan, self.segment, self.prepared, self.approval, context)
             check_its_day(self.plan, context)
             _check_stored(self.hook, self.prepared["template"], self.prepared["ses_template"])
             with closing(sqlite3.connect(folder / "players.sqlite")) as players:
-                output = self._launch(s3, context, folder, players, done)
+                output = self._launch(s3, context, folder, players, side_effects)
             release(State(s3, self.plan["state_bucket"]), self.plan, context)
         self.log.info("%s is launched: %s", self.plan["name"], output)
         return output
 
     def _launch(
-        self, s3: S3Hook, context: Context, folder: Path, players: sqlite3.Connection, done: list[str]
+        self, s3: S3Hook, context: Context, folder: Path, players: sqlite3.Connection, side_effects: list[str]
     ) -> dict[str, Any]:
         bucket, name, template = self.plan["state_bucket"], self.plan["name"], self.prepared["template"]
         number = self._next_ledger(s3, context)
@@ -291,22 +291,22 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             """The counts, also as the XCom of a launch that has stopped, which has no other output."""
             url = batches.put_in_doubt(tally)
             if url:
-                done.append(f"{tally.in_doubt:,} players are in doubt, and are not mailed again ({url})")
-                self.log.warning(done[-1])
+                side_effects.append(f"{tally.in_doubt:,} players are in doubt, and are not mailed again ({url})")
+                self.log.warning(side_effects[-1])
             counts = tally.counts() | {"in_doubt_list": url}
             context["ti"].xcom_push(key=REACHED, value=counts | {"left": self.segment["rows"] - counts["rows"]})
             return counts
 
         until: datetime | None = None
         if number == 1:
-            until = self._put_ledger(s3, context, left, number, folder, players, done)
+            until = self._put_ledger(s3, context, left, number, folder, players, side_effects)
         try:
             if number > 1:
-                done.append(f"{tally.sent:,} mails were sent ({batches.place})")
-                until = self._continue(s3, context, left, number, folder, players, done)
+                side_effects.append(f"{tally.sent:,} mails were sent ({batches.place})")
+                until = self._continue(s3, context, left, number, folder, players, side_effects)
             withdrawals = self._withdrawals(s3, players, rows)
             with closing(self._sends(until)) as sends:
-                self._mail(left, batches, tally, withdrawals, sends, done)
+                self._mail(left, batches, tally, withdrawals, sends, side_effects)
                 if until:
                     close_ledger(s3, bucket, ledger_key(template, name, number), self.clock(), folder)
         except Exception:
@@ -348,7 +348,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     def _put_ledger(
         self, s3: S3Hook, context: Context, left: Left, number: int, folder: Path, players: sqlite3.Connection,
-        done: list[str],
+        side_effects: list[str],
     ) -> datetime:  # fmt: skip
         """Put a send ledger of the players that are left, but for those that another launch has mailed.
 
@@ -364,19 +364,19 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             header = self._header(sum(1 for _ in left.player_ids("mailed", players)))
             self._put_record(s3)
             header = put_ledger(s3, bucket, header, left.player_ids("mailed", players), folder, number)
-        done.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name, number)}")
+        side_effects.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name, number)}")
         load_ledger(s3, bucket, template, name, players, number)
         return header.last_mail
 
     def _continue(
         self, s3: S3Hook, context: Context, left: Left, number: int, folder: Path, players: sqlite3.Connection,
-        done: list[str],
+        side_effects: list[str],
     ) -> datetime | None:  # fmt: skip
         """As _put_ledger, of a launch that a try before has begun; None where no player is mailed any more."""
         make_list(players, "launched")
         if not self._is_newest or not left:
             return None
-        return self._put_ledger(s3, context, left, number, folder, players, done)
+        return self._put_ledger(s3, context, left, number, folder, players, side_effects)
 
     def _put_record(self, s3: S3Hook) -> None:
         """A result is launched once, with one mail; raises FlywheelError where it was with another."""
@@ -393,14 +393,20 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     # --- batch by batch
 
     def _mail(
-        self, left: Left, batches: Batches, tally: Tally, withdrawals: Withdrawals, sends: Sends, done: list[str]
+        self,
+        left: Left,
+        batches: Batches,
+        tally: Tally,
+        withdrawals: Withdrawals,
+        sends: Sends,
+        side_effects: list[str],
     ) -> None:
         """Mail the rows that are left, and settle the refusals."""
         progress = Progress(self.log, "rows dealt with", self.segment["rows"])
         refusals = Refusals(batches, tally)
-        done.append("")
+        side_effects.append("")
         for number, attempt, rows in left:
-            done[-1] = f"{tally.sent:,} mails were sent, and perhaps some of one batch more ({batches.place})"
+            side_effects[-1] = f"{tally.sent:,} mails were sent, and perhaps some of one batch more ({batches.place})"
             outcome = self._outcome(number, attempt, rows, batches, withdrawals, sends)
             batches.put_outcome(number, attempt, outcome)
             tally.add(outcome)
@@ -409,7 +415,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             if sends.why:
                 break
             progress.add(len(rows))
-        done[-1] = f"{tally.sent:,} mails were sent ({batches.place})"
+        side_effects[-1] = f"{tally.sent:,} mails were sent ({batches.place})"
         if not sends.why and (why := sends.why_all_refused()):
             if tally.sent:
                 self._settle(refusals, refusals.players(), sends)

@@ -201,7 +201,7 @@ def test_a_template_that_the_segment_or_connect_cannot_fill_is_refused(
     connect.write_template(**files)
     plan, run = connect.launch_plan(), context()
     segment = connect.segment("one", ["ann"])
-    with pytest.raises(AirflowFailException, match=f"{sentence}.*Outside: nothing was changed"):
+    with pytest.raises(AirflowFailException, match=f"{sentence}.*Changes made: none"):
         connect.prepare(plan, segment, run)
     assert connect.message_templates == []
 
@@ -324,7 +324,7 @@ def test_a_campaign_that_connect_refuses_is_a_sentence(connect: Connect, ready: 
 
 def test_a_sender_that_is_not_verified_is_refused_before_anything_is_made(connect: Connect, context: Any) -> None:
     plan = connect.launch_plan(**{"from": "play@nowhere.example"})
-    with pytest.raises(AirflowFailException, match="nowhere.example is not verified.*Outside: nothing was changed"):
+    with pytest.raises(AirflowFailException, match="nowhere.example is not verified.*Changes made: none"):
         connect.prepare(plan, connect.segment("one", ["ann"]), context())
     assert connect.message_templates == []
 
