@@ -59,7 +59,7 @@ class NeptuneEndpoint(BaseModel, frozen=True):
 
 
 class NeptuneExtra(BaseModel, frozen=True, extra="forbid"):
-    """The extra of the connection; docs/explanation/how-it-works.md describes each field."""
+    """The extra of the connection; docs/reference/settings.md describes each field."""
 
     iam: Switch = False
     region_name: RegionName | None = None
