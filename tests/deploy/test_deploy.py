@@ -203,7 +203,7 @@ def test_a_file_that_is_no_longer_ours_is_told_of_and_stays(
 def test_a_registry_that_does_not_read_is_refused(bundled: Bundled) -> None:
     bundled.edit("include/cohorts.yaml", "schedule:", "shedule:")
     bundled.build()
-    with pytest.raises(LocalError, match=r"Nothing was uploaded: cohorts.yaml, line \d+: shedule is no key"):
+    with pytest.raises(LocalError, match=r"Nothing was uploaded: cohorts.yaml, line \d+: shedule is not a known key"):
         bundled.deploy()
     assert bundled.objects() == {}
 

@@ -174,7 +174,9 @@ def test_a_dry_run_writes_to_the_state_bucket_only_and_imports_nothing(up: Up, s
     report = up.report(started.cli)
     assert report["extract"]["members"] == sample.count_beyond(sample.players(), "ea_malice", 1)[1]
     assert len(segment_rows(up, report)) == report["segment"]["rows"] > 0
-    assert len([key for key in up.keys(up.config.state_bucket) if "ea_malice_1" in key]) == 4  # the report being one
+    assert (
+        len([key for key in up.keys(up.config.state_bucket) if "ea_malice_1" in key]) == 5
+    )  # the report and the last run of the name being two
     jobs = up.client("pinpoint").get_import_jobs(ApplicationId=up.application_id)["ImportJobsResponse"]["Item"]
     assert [job for job in jobs if "ea_malice" in str(job["Definition"])] == []
 

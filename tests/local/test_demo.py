@@ -82,5 +82,5 @@ def test_a_destination_that_is_not_there_meets_a_sentence(monkeypatch: pytest.Mo
 
 
 def test_the_demo_knows_every_destination() -> None:
-    files = (ROOT / "plugins" / "cohort_flywheel" / "destinations").glob("[a-z]*.py")
-    assert {file.stem for file in files} == set(demo.SERVICES)
+    files = (ROOT / "plugins" / "cohort_flywheel" / "destinations").glob("*/destination.py")
+    assert {file.parent.name for file in files} == set(demo.SERVICES)
