@@ -98,7 +98,8 @@ class Call:
     """A call under way, and whether it is the one that the fault is meant for."""
 
     site: Site
-    struck: str = ""
+    #: a digest of what it asks, if that is known
+    request: str = ""
     sendings: int = 0
 
 
@@ -109,14 +110,14 @@ class Watch:
         self.task, self.case, self.tell = task, case, tell
         self._numbers: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()  # an upload in parts has several threads
-        self._reached = False
+        self._reached, self._request = False, ""
 
-    def begin(self, service: str, operation: str, kinds: Collection[str] = (), **told: Any) -> Call:
+    def begin(self, service: str, operation: str, kinds: Collection[str] = (), request: str = "", **told: Any) -> Call:
         with self._lock:
             self._numbers[service, operation] += 1
             site = Site(self.task, service, operation, self._numbers[service, operation])
-            self.tell(site=site, kinds=kinds, **told)
-            return Call(site)
+            self.tell(site=site, kinds=kinds, request=request, **told)
+            return Call(site, request)
 
     def strikes(self, call: Call) -> str:
         """The kind of the fault that strikes this sending of the call; empty for none."""
@@ -127,10 +128,12 @@ class Watch:
         # what was left unprocessed is asked for, and a mail sent again, in a call of its own, and a graph is read again
         # over a new connection
         again = wanted.service == GRAPH or wanted.operation == MANY or "unprocessed" in fault.kind
-        follows = again and fault.lasts != CALL
         with self._lock:
+            # so is a request that our own code makes again
+            follows = (again or (call.request and call.request == self._request)) and fault.lasts != CALL
             if call.site == wanted:
                 hit = call.sendings == 1 or fault.lasts != CALL
+                self._request = call.request
             else:
                 hit = follows and self._reached and call.site[:3] == wanted[:3]
             if hit and not self._reached:

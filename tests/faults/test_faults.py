@@ -45,7 +45,7 @@ def test_a_put_of_final_that_believes_a_refusal_is_found_out(survived: Any, monk
         return snapshot_key
 
     monkeypatch.setattr(State, "make_final", believes)
-    wrong = survived("check_limits: s3 PutObject #1 × answer lost, time-out")
+    wrong = survived("check_limits: s3 PutObject #2 × answer lost, time-out")
     assert any("the run failed, and again after it was cleared" in sentence for sentence in wrong), wrong
 
 
@@ -66,7 +66,7 @@ def test_a_run_from_a_kept_state_leaves_what_the_whole_one_left(world: World, ta
         assert not world.differences(world.undisturbed, left)
 
 
-@pytest.mark.parametrize(("fault", "rejoined"), [("killed after", True)])
+@pytest.mark.parametrize(("fault", "rejoined"), [("killed after", True), ("503 until cleared", False)])
 def test_a_run_that_was_cleared_does_not_count_as_rejoined(world: World, fault: str, rejoined: bool) -> None:
     """Only what was as undisturbed once its task had ended stands for an equal case of another destination."""
     (case,) = (each for each in cases(world.sites) if str(each) == f"record_result: s3 DeleteObject #1 × {fault}")

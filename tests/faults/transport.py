@@ -65,7 +65,9 @@ def install(watch: Watch) -> None:
     def noted(request: Any, model: Any) -> tuple[Call, Any]:
         told = [("download", model.has_streaming_output), ("upload", model.has_streaming_input)]
         kinds = [kind for kind, holds in told if holds]
-        return watch.begin(model.service_model.service_name, model.name, kinds=kinds, request=_digest(request)), model
+        call = watch.begin(model.service_model.service_name, model.name, kinds=kinds, request=_digest(request))
+        print(f"--- {call.site}: {request['url_path']}", flush=True)  # in the log: which call is the n-th
+        return call, model
 
     def begin_noted(self: Any, request_dict: Any, model: Any) -> Any:
         _now.set(noted(request_dict, model))
