@@ -39,7 +39,7 @@ from cohort_flywheel.config.cohorts import CAMPAIGN_MODES
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.destinations import destination, has_campaigns
-from cohort_flywheel.runs.lock_store import claim_file, claim_name
+from cohort_flywheel.runs.lock_store import acquire_run_lock, acquire_run_lock_for_import
 from cohort_flywheel.runs.notifications import on_failure
 from cohort_flywheel.runs.plan_operator import CohortPlanOperator
 from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
@@ -78,12 +78,12 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             task_id="plan", registry=REGISTRY_PATH, schedule=registry.schedule, destination=registry.destination
         ).output
         extract: Any = CohortExtractOperator(
-            task_id="extract", plan=plan, pre_execute=claim_name, pool=registry.graph_pool or "default_pool"
+            task_id="extract", plan=plan, pre_execute=acquire_run_lock, pool=registry.graph_pool or "default_pool"
         ).output
         parts: Any = (
             DynamoDBEnrichOperator.partial(
                 task_id="enrich",
-                pre_execute=claim_name,
+                pre_execute=acquire_run_lock,
                 map_index_template="{{ shard_label }}",
                 **enrich_arguments(plan, extract),
             )
@@ -97,9 +97,9 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             shards=extract,
             parts=parts,
             check_nobody_stays=where.check_nobody_stays,
-            pre_execute=claim_file,
+            pre_execute=acquire_run_lock_for_import,
         ).output
-        first, last = where.import_segment(plan, checked, before=claim_file)
+        first, last = where.import_segment(plan, checked, before=acquire_run_lock_for_import)
         result = CohortResultOperator(task_id="record_result", plan=plan, checked=checked, imported=last.output)
         sources = ReportSources(plan="plan", extract="extract", checked="check_limits", imported="record_result")
         report = CohortReportOperator(task_id="report", sources=sources, notify=registry.notify)
@@ -125,7 +125,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
                 templates=REGISTRY_PATH.parent / "email",
                 approval=registry.approval,
                 approve=approve,
-                before=claim_name,
+                before=acquire_run_lock,
             )
             result.set_downstream(prepare)
         # Airflow judges a run by its leaves: with the report as the only one, a failed run would end as a success

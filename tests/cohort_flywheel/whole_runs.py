@@ -19,7 +19,7 @@ from cohort_flywheel.destinations.pinpoint.operators import (
 )
 from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, versions
-from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
 from cohort_flywheel.runs.result_operator import CohortResultOperator
 from cohort_flywheel.runs.state_store import State
@@ -66,7 +66,7 @@ class Runs:
         self.kept(as_of, scores, final=True)
         plan = self.planned(as_of, **params) | {"limits": LIMITS, "contacts_table": self.config.contacts_table}
         its = self.context(task_id="check_limits", run_id=f"manual__{plan['name']}")
-        hold(self.state, plan["claim_key"], plan["name"], its)
+        acquire(self.state, plan["claim_key"], plan["name"], its)
         extract = self.extracted(plan, hours=2)
         facts = {key: value for key, value in extract.items() if key != "shards"}
         states, imported = {"plan": "success", "extract": "success", "check_limits": "success"}, None

@@ -52,7 +52,7 @@ def test_a_put_of_final_that_believes_a_refusal_is_found_out(survived: Any, monk
 def test_a_claim_that_nobody_ends_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from cohort_flywheel.runs.state_store import State
 
-    monkeypatch.setattr(State, "end_claim", lambda self, key, run: None)
+    monkeypatch.setattr(State, "release_lock", lambda self, key, run: None)
     wrong = survived("verify_segment: pinpoint GetSegment #1 × killed before")
     assert any("/claims/" in sentence and "should not be there" in sentence for sentence in wrong), wrong
 

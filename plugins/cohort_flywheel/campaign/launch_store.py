@@ -20,7 +20,7 @@ from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
-from cohort_flywheel.runs.lock_store import hold, this_run, word
+from cohort_flywheel.runs.lock_store import acquire, enum_value, this_run
 from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import Reject, fold, judge
@@ -159,7 +159,7 @@ def check_not_launched(s3: S3Hook, plan: Mapping[str, Any], segment: Mapping[str
 
 def check_its_day(plan: Mapping[str, Any], context: Context) -> None:
     """Raise FlywheelError for a backfill, and for what does not stand for its day: they never launch."""
-    if word(context["dag_run"].run_type) == "backfill":
+    if enum_value(context["dag_run"].run_type) == "backfill":
         raise FlywheelError("a backfill never launches a campaign: the newest as-of's own run does")
     if plan["dry_run"] or not is_the_days(plan):
         raise FlywheelError(f"{plan['name']} does not stand for its day (dry run, live, extract_uri): it mails nobody")
@@ -169,7 +169,7 @@ def check_its_day(plan: Mapping[str, Any], context: Context) -> None:
 def alone(state: State, template: str, context: Context) -> Iterator[None]:
     """While no other run launches a campaign of the same template, whichever its destination."""
     try:
-        hold(state, _claim_key(template), f"template {template}", context)
+        acquire(state, _claim_key(template), f"template {template}", context)
     except FlywheelError:
         raise AirflowException(
             f"another run is launching a campaign of template {template}: a later try sees whom it mails"
@@ -182,7 +182,7 @@ def alone(state: State, template: str, context: Context) -> Iterator[None]:
 
 def end_alone(state: State, template: str, context: Context) -> None:
     """Also for the try that follows one which was killed, and finds nothing left to do alone."""
-    state.end_claim(_claim_key(template), this_run(context))
+    state.release_lock(_claim_key(template), this_run(context))
 
 
 def _claim_key(template: str) -> str:

@@ -27,7 +27,7 @@ from cohort_flywheel.governance import cleanup
 from cohort_flywheel.governance.cleanup import DRY_RUN, Left, Made
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, folders, get_json, keys, lines, versions
 from cohort_flywheel.runs import names
-from cohort_flywheel.runs.lock_store import AT_WORK, hold, state_of, this_run
+from cohort_flywheel.runs.lock_store import ACTIVE_STATES, acquire, state_of, this_run
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import is_beyond
 
@@ -123,7 +123,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                 if not params["dry_run"]:
                     going = [one.name for one in due if one.name in files or one.name in with_segment]
                     for name in going:
-                        hold(self._state(), _claim_key(name), name, context)
+                        acquire(self._state(), _claim_key(name), name, context)
                     if leavings:
                         self._remove_recipients(recipients, leavings, files, context, side_effects)
                         for _, each in segments:
@@ -242,14 +242,14 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             for version in chain.from_iterable(files.get(name, {}).values()):
                 delete_version(self.s3, version)
             side_effects.append(f"the files of {name} were removed")
-            state.end_claim(_claim_key(name), this_run(context))
+            state.release_lock(_claim_key(name), this_run(context))
 
 
 def refuse_at_work(s3: S3Hook, bucket: str, context: Context) -> None:
     """Raise FlywheelError while another run holds a claim: it may import anybody at this moment."""
     for key in chain(keys(s3, bucket, names.CLAIMS_FOLDER), keys(s3, bucket, DRY_RUN + names.CLAIMS_FOLDER)):
-        claim = State(s3, bucket).claim(key)
-        if claim and claim[0] != this_run(context) and (state := state_of(context["ti"], claim[0])) in AT_WORK:
+        claim = State(s3, bucket).lock_holder(key)
+        if claim and claim[0] != this_run(context) and (state := state_of(context["ti"], claim[0])) in ACTIVE_STATES:
             raise FlywheelError(
                 f"run {claim[0]['run_id']} of DAG {claim[0]['dag_id']} is {state}, and nothing is removed while a run"
                 " is at work: wait for its end, then clear this task"

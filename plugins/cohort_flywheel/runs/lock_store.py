@@ -1,4 +1,4 @@
-"""One run at a time works on a name: a second run fails, naming the first, or takes over once that one has ended."""
+"""The run lock: one run at a time works on a name. A second run fails, or takes the lock over from an ended run."""
 
 from __future__ import annotations
 
@@ -17,46 +17,45 @@ from cohort_flywheel.segment.source import is_the_days
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-AT_WORK = ("queued", "running")
-#: The XCom of a task that holds its run's name: the lock's generation, as `State.generation` gives it.
+ACTIVE_STATES = ("queued", "running")
+#: The XCom of a task that acquires the run lock: the lock's generation, see `State.generation`.
 GENERATION = "generation"
 
 
-def claim_name(context: Context) -> None:
-    """Hold the name of this run's plan; the `pre_execute` of every task that writes or imports under it.
+def acquire_run_lock(context: Context) -> None:
+    """Acquire the lock of this run's name; the `pre_execute` of every task that writes under the name.
 
-    The lock is released with the verified segment. Fails while another run that holds it is queued or running; a run
-    that has ended, or was deleted, does not block others.
+    `record_result` releases the lock. Fails while another run that holds it is queued or running; a run that has
+    ended, or that was deleted, does not block others.
     """
     plan = context["ti"].xcom_pull(task_ids="plan")
     with describe_failure("Clearing this task is safe: it takes over once the other run has ended."):
         state = State(S3Hook(), plan["state_bucket"])
-        hold(state, plan["claim_key"], plan["name"], context, keep_last=True)
+        acquire(state, plan["claim_key"], plan["name"], context, keep_last=True)
         context["ti"].xcom_push(key=GENERATION, value=state.generation(plan["claim_key"], this_run(context)))
 
 
-def claim_file(context: Context) -> None:
-    """Hold the name as `claim_name` does, for a segment file that is written; the `pre_execute` of what imports it.
+def acquire_run_lock_for_import(context: Context) -> None:
+    """Acquire the lock and check the segment file; the `pre_execute` of every task that imports the file.
 
-    Fails once another run has worked on the name since `enrich` wrote the file: players in it may have opted out by
-    then.
+    Fails if another run has worked on the name since `enrich` wrote the file: players in it may have opted out since.
     """
     plan = context["ti"].xcom_pull(task_ids="plan")
     with describe_failure("Clearing this task is safe: it fails again until the file is written again."):
-        hold_file(State(S3Hook(), plan["state_bucket"]), plan, context)
+        acquire_for_import(State(S3Hook(), plan["state_bucket"]), plan, context)
 
 
-def hold_file(state: State, plan: Mapping[str, Any], context: Context) -> None:
-    """Hold the name of a plan whose segment file is written; raise FlywheelError where the file is stale."""
-    _check_file(state, plan, context)
-    hold(state, plan["claim_key"], plan["name"], context, keep_last=True)
-    _check_file(state, plan, context)  # another run may have begun and ended before the lock was this run's
+def acquire_for_import(state: State, plan: Mapping[str, Any], context: Context) -> None:
+    """Acquire the lock of a plan whose segment file is written; raise FlywheelError if the file is stale."""
+    _check_file_is_current(state, plan, context)
+    acquire(state, plan["claim_key"], plan["name"], context, keep_last=True)
+    _check_file_is_current(state, plan, context)  # another run may have begun and ended before the lock was acquired
 
 
-def _check_file(state: State, plan: Mapping[str, Any], context: Context) -> None:
-    """Raise FlywheelError where another run has worked on the name since the segment file was written."""
+def _check_file_is_current(state: State, plan: Mapping[str, Any], context: Context) -> None:
+    """Raise FlywheelError if another run has worked on the name since the segment file was written."""
     mine, key, ti = this_run(context), plan["claim_key"], context["ti"]
-    found, other = state.claim(key), "another run"
+    found, other = state.lock_holder(key), "another run"
     last = found[0] if found else state.last_run(key)
     if not last and is_the_days(plan) and not plan["dry_run"]:
         result = state.result(plan["cohort"], plan["threshold"], datetime.fromisoformat(plan["as_of"]))
@@ -75,21 +74,21 @@ def _check_file(state: State, plan: Mapping[str, Any], context: Context) -> None
 
 
 def release(state: State, plan: Mapping[str, Any], context: Context) -> None:
-    """Release the name of a plan, and keep which run was the last to work on it; in this order."""
+    """Record this run as the last one to work on the plan's name, then release the lock."""
     state.put_last_run(plan["claim_key"], this_run(context))
-    state.end_claim(plan["claim_key"], this_run(context))
+    state.release_lock(plan["claim_key"], this_run(context))
 
 
-def hold(state: State, key: str, name: str, context: Context, *, keep_last: bool = False) -> None:
-    """Take a lock, or take it over; raise FlywheelError while another run that holds it is queued or running.
+def acquire(state: State, key: str, name: str, context: Context, *, keep_last: bool = False) -> None:
+    """Acquire a lock, or take it over; raise FlywheelError while another run that holds it is queued or running.
 
-    A run that holds the lock puts it again: one that was cleared is not taken for ended by a run that has asked for
-    its state before. `keep_last` records the run that the lock is taken over from (`State.last_run`).
+    A run that holds the lock writes it again, so that a run which has read the state of this one before it was
+    cleared cannot take the lock over. `keep_last` records the previous holder (`State.last_run`).
     """
-    mine, found = this_run(context), state.claim(key)
+    mine, found = this_run(context), state.lock_holder(key)
     if found and found[0] != mine:
         other = found[0]
-        if (at_work := state_of(context["ti"], other)) in AT_WORK:
+        if (at_work := state_of(context["ti"], other)) in ACTIVE_STATES:
             raise FlywheelError(
                 f"run {other['run_id']} of DAG {other['dag_id']} is {at_work} and makes the same result, {name}:"
                 " wait for its end, then clear this task, or delete this run and use that one's segment"
@@ -101,28 +100,28 @@ def hold(state: State, key: str, name: str, context: Context, *, keep_last: bool
 
 
 def this_run(context: Context) -> dict[str, str]:
-    """Who a run is, in a claim."""
+    """The ids by which a lock names a run."""
     return {"dag_id": context["dag_run"].dag_id, "run_id": context["dag_run"].run_id}
 
 
-def word(member: Any) -> str:
-    """A member of the Task SDK's enumerations as Airflow writes it: `str` of one gives its Python name."""
+def enum_value(member: Any) -> str:
+    """The value of a member of the Task SDK's enumerations; `str` of a member gives its Python name."""
     return str(getattr(member, "value", member))
 
 
 def state_of(ti: Any, run: dict[str, str]) -> str | None:
-    """The state of a run, or None where it was deleted."""
+    """The state of a run, or None if it was deleted."""
     try:
         state = ti.get_dagrun_state(dag_id=run["dag_id"], run_id=run["run_id"])
     except AirflowRuntimeError as error:
         if not _says_not_found(error.error.detail):
             raise
         return None
-    return word(state)
+    return enum_value(state)
 
 
 def _says_not_found(detail: Any) -> bool:
-    # {"status_code": 404, "detail": {"detail": {"reason": "not_found"}}}; a 404 of a proxy says nothing of a run
+    # {"status_code": 404, "detail": {"detail": {"reason": "not_found"}}}; a 404 of a proxy has another body
     while isinstance(detail, dict):
         if detail.get("reason") == "not_found":
             return True

@@ -1,4 +1,4 @@
-"""Only the newest day's own run may change what a destination holds now."""
+"""Only the newest canonical run may change what a destination holds now."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def newest_as_of(state: State, cohort: str, schedule: str, now: datetime) -> datetime:
-    """The last instant of the schedule, or a later as-of of the cohort that has a snapshot, of an earlier schedule."""
+    """The last instant of the schedule, or a later as-of with a snapshot (from an earlier schedule)."""
     scheduled = last_instant(schedule, now)
     return max([scheduled, *(day for day in state.snapshot_days(cohort) if scheduled < day <= now)])
 
 
 def newest_now(plan: Mapping[str, Any], state: State, context: Context, now: datetime) -> datetime:
-    """The newest as-of of a plan's cohort by the schedule in force, which may not be the plan's any more."""
+    """The newest as-of of a plan's cohort by the schedule in force, which may have changed since the plan."""
     return newest_as_of(state, plan["cohort"], schedule_in_force(context, plan), now)
 
 
@@ -37,14 +37,14 @@ def skip_unless_newest(
     log: Logger | Any,
     imported: datetime | None = None,
 ) -> None:
-    """Skip the task, and what follows it, of a run that is not the newest day's own, and release its name.
+    """Skip the task and its downstream tasks unless this is the newest canonical run; then release the run lock.
 
-    That is an as-of that is not the newest at the time at which the task runs (a run that is cleared days later is an
-    older one by then), and a run whose players are not the day's: today's graph under its own name, an uploaded
-    extract. `imported` is the as-of that the destination holds, where that is known.
+    The as-of is compared when the task runs: a run that is cleared days later is not the newest any more. A run with
+    source `live` or with an uploaded extract is never canonical. `imported` is the as-of that the destination holds,
+    if known.
     """
     if not is_the_days(plan):
-        why = "its players are not those of its day's snapshot"
+        why = "its source is not the snapshot of its day"
     else:
         newest = max(filter(None, (imported, newest_now(plan, state, context, clock()))))
         if datetime.fromisoformat(plan["as_of"]) >= newest:
@@ -52,8 +52,8 @@ def skip_unless_newest(
         why = f"the newest as-of is {newest.isoformat()}"
     release(state, plan, context)
     sentence = (
-        f"{plan['name']} ends at its segment file: {why}, and only the newest day's own run changes what the"
-        " destination holds now"
+        f"Skipping import for {plan['name']}: {why}. Only the newest run of a cohort changes the destination's"
+        " current members"
     )
     log.info(sentence)
     raise AirflowSkipException(sentence)

@@ -26,7 +26,7 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
 from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.runs.as_of import RunDates, as_of
-from cohort_flywheel.runs.lock_store import word
+from cohort_flywheel.runs.lock_store import enum_value
 from cohort_flywheel.runs.plan import check_extract, make_plan
 from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.runs.state_store import State
@@ -80,7 +80,7 @@ class CohortPlanOperator(BaseOperator):
             cohort = registry.cohort(params["cohort"])
             where = destination(self.destination)
             run = context["dag_run"]
-            check_extract(params, word(run.run_type))
+            check_extract(params, enum_value(run.run_type))
             # what hands nothing over needs nothing of the destination
             hands_over = not params["dry_run"] and not params.get("extract_only")
             moment = self._as_of(context)
@@ -97,7 +97,7 @@ class CohortPlanOperator(BaseOperator):
                 cohort,
                 params=params,
                 as_of=moment,
-                run_type=word(run.run_type),
+                run_type=enum_value(run.run_type),
                 user=getattr(run, "triggering_user_name", None),
                 layout=where.LAYOUT,
                 schedule=self.schedule,
@@ -133,7 +133,7 @@ class CohortPlanOperator(BaseOperator):
         """The campaign, and what its mail asks of each row."""
         run = context["dag_run"]
         newest = last_instant(self.schedule, self.clock())
-        never = why_none(context["params"], word(run.run_type), moment, newest)
+        never = why_none(context["params"], enum_value(run.run_type), moment, newest)
         campaign = choose_campaign(
             cohort, context["params"], approval=registry.approval, why_none=never,
             user=getattr(run, "triggering_user_name", None),
@@ -182,7 +182,7 @@ class CohortPlanOperator(BaseOperator):
             logical_date=run.logical_date,
             data_interval_end=run.data_interval_end,
             run_after=run.run_after,
-            automatic=word(run.run_type) in ("scheduled", "backfill"),
+            automatic=enum_value(run.run_type) in ("scheduled", "backfill"),
         )
         return as_of(dates, last_instant=lambda moment: last_instant(self.schedule, moment), now=self.clock())
 

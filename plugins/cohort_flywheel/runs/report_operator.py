@@ -13,7 +13,7 @@ from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.config.variables import StateSettings, read_settings
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.lock_store import word
+from cohort_flywheel.runs.lock_store import enum_value
 from cohort_flywheel.runs.names import report_file_name, report_folder
 from cohort_flywheel.runs.notifications import tell_of_the_untold
 from cohort_flywheel.runs.report import make_report, table
@@ -90,11 +90,11 @@ def write_report(
     dag_run, ti = context["dag_run"], context["ti"]
     states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
     later = _not_before(task)
-    tasks = {name: word(state) for name, state in states.items() if name not in later}
+    tasks = {name: enum_value(state) for name, state in states.items() if name not in later}
     run = {
         "dag_id": dag_run.dag_id,
         "run_id": dag_run.run_id,
-        "run_type": word(dag_run.run_type),
+        "run_type": enum_value(dag_run.run_type),
         "started": dag_run.start_date.isoformat() if dag_run.start_date else None,
         "reported": clock().isoformat(),
         "triggered_by": getattr(dag_run, "triggering_user_name", None),

@@ -1,4 +1,4 @@
-"""What runs keep for one another in the state bucket: snapshots, locks, results."""
+"""The state bucket: snapshots, run locks and results, which later runs read."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cohort_flywheel.segment.snapshot import MAX_HEADER_BYTES, Snapshot, read_he
 
 
 class State:
-    """The state bucket. Every write is repeatable, and what must happen once is a conditional put.
+    """Read and write the state bucket. Writes are idempotent; a write that must happen once is a conditional put.
 
-    :param s3: the hook to reach it with.
-    :param bucket: its name.
+    :param s3: the S3 hook.
+    :param bucket: the name of the bucket.
     """
 
     def __init__(self, s3: S3Hook, bucket: str) -> None:
@@ -27,11 +27,11 @@ class State:
     # --- snapshots
 
     def snapshot_days(self, cohort: str) -> list[datetime]:
-        """The as-ofs that have any, in their order."""
+        """The as-ofs that have a snapshot, sorted."""
         return [names.from_instant(day) for day in folders(self._s3, self._bucket, names.snapshots_folder(cohort))]
 
     def snapshots(self, cohort: str, as_of: datetime) -> list[Snapshot]:
-        """Every read of an as-of, the final one marked."""
+        """Every snapshot of an as-of, with the final one marked."""
         folder = names.snapshot_folder(cohort, as_of)
         final = self.final_snapshot(cohort, as_of)
         return [
@@ -41,7 +41,7 @@ class State:
         ]
 
     def final_snapshot(self, cohort: str, as_of: datetime) -> Snapshot | None:
-        """The read of an as-of that stays, or None."""
+        """The final snapshot of an as-of, or None."""
         folder = names.snapshot_folder(cohort, as_of)
         final = get_json(self._s3, self._bucket, folder + names.FINAL_FILE_NAME)
         return self._snapshot(final[0]["key"], is_final=True) if final else None
@@ -59,66 +59,66 @@ class State:
         return Snapshot(key, read_header(first, self._place(key)), is_final)
 
     def put_snapshot(self, path: Path, cohort: str, as_of: datetime, sha256: str) -> str:
-        """Keep a read beside the earlier ones, pending; returns its key."""
+        """Put a pending snapshot beside the earlier ones; return its key."""
         key = names.snapshot_folder(cohort, as_of) + names.snapshot_file_name(sha256)
         put_unless_equal(self._s3, path, self._bucket, key, sha256)
         return key
 
     def vertices(self, snapshot_key: str) -> Iterator[Vertex]:
-        """The vertices of a snapshot, streamed."""
+        """Stream the vertices of a snapshot."""
         return read_vertices(lines(self._s3, self._bucket, snapshot_key), self._place(snapshot_key))
 
     def make_final(self, cohort: str, as_of: datetime, snapshot_key: str, by: Mapping[str, Any]) -> str:
-        """Make a snapshot its day's for good, unless one is; returns the key of the one that is."""
+        """Make a snapshot the final one of its as-of, unless there is one; return the key of the final one."""
         key = names.snapshot_folder(cohort, as_of) + names.FINAL_FILE_NAME
         put_json(self._s3, self._bucket, key, {"key": snapshot_key, **by}, IfNoneMatch="*")
         final = get_json(self._s3, self._bucket, key)
         if final is None:
-            raise RuntimeError  # it was there, or was put, a moment ago
+            raise RuntimeError  # the object was there, or was put, a moment ago
         return str(final[0]["key"])
 
     # --- locks
 
-    def claim(self, key: str) -> tuple[dict[str, str], str] | None:
-        """The run that holds a lock, and the ETag to take it over with; or None."""
+    def lock_holder(self, key: str) -> tuple[dict[str, str], str] | None:
+        """The run that holds a lock, and the ETag of the lock; None if no run holds it."""
         found = get_json(self._s3, self._bucket, key)
         return (_run_of(found[0]), found[1]) if found else None
 
     def take(self, key: str, run: Mapping[str, str], etag: str | None, attempt: str = "") -> bool:
-        """Put a lock in the place of the one with this ETag, or of none; False where another run was faster.
+        """Put a lock if the current one has this ETag (None: if there is no lock); False if another run was faster.
 
-        `attempt` tells one attempt of a task from another: it gives the lock a new ETag, so that a run that has read
-        the earlier one cannot take the lock over.
+        `attempt` identifies the task's attempt. It gives the lock a new ETag, so that a run that has read the earlier
+        one cannot take the lock over.
         """
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         if put_json(self._s3, self._bucket, key, {**run, "attempt": attempt}, **condition):
             return True
-        # this run's after all: the answer to the first try was lost, or another of its tasks put the lock meanwhile
-        now = self.claim(key)
+        # still true if the answer to the first try was lost, or another task of this run put the lock meanwhile
+        now = self.lock_holder(key)
         return bool(now and now[0] == run)
 
-    def end_claim(self, key: str, run: Mapping[str, str]) -> None:
-        """Release a lock, if this run holds it."""
-        while (found := self.claim(key)) and found[0] == run:
-            delete_if(self._s3, self._bucket, key, found[1])  # again where another attempt has put it since
+    def release_lock(self, key: str, run: Mapping[str, str]) -> None:
+        """Release a lock if this run holds it."""
+        while (found := self.lock_holder(key)) and found[0] == run:
+            delete_if(self._s3, self._bucket, key, found[1])  # retried if another attempt of this run has put it since
 
     def last_run(self, claim_key: str) -> dict[str, str] | None:
-        """The run that was the last to work on the name of a lock and does not hold it any more, or None."""
+        """The last run that worked on the name of a lock and has released it, or None."""
         found = get_json(self._s3, self._bucket, names.last_run_key(claim_key))
         return _run_of(found[0]) if found else None
 
     def generation(self, claim_key: str, run: Mapping[str, str]) -> int:
-        """A number that grows each time that another run begins to work on the name of a lock; `run` is to hold it."""
+        """The number of runs that have worked on the name of a lock, including `run`, which holds it or will."""
         found = get_json(self._s3, self._bucket, names.last_run_key(claim_key))
         return _generation(found[0] if found else None, run)
 
     def put_last_run(self, claim_key: str, run: Mapping[str, str]) -> None:
-        """Record a run that holds a lock as the last to work on its name; before the lock is released or taken over.
+        """Record the holder of a lock as the last run that worked on its name, before the lock changes hands.
 
-        Does nothing where it is recorded already, and where the run does not hold the lock.
+        Does nothing if the run is recorded already, or does not hold the lock.
         """
         key = names.last_run_key(claim_key)
-        found, holder = get_json(self._s3, self._bucket, key), self.claim(claim_key)
+        found, holder = get_json(self._s3, self._bucket, key), self.lock_holder(claim_key)
         if not holder or holder[0] != run or (found and _run_of(found[0]) == run):
             return
         condition = {"IfMatch": found[1]} if found else {"IfNoneMatch": "*"}
@@ -128,13 +128,13 @@ class State:
     # --- results
 
     def put_result(self, cohort: str, threshold: int, as_of: datetime, result: Mapping[str, Any]) -> str:
-        """Keep what a verified segment came to; returns its key."""
+        """Put the result of a verified segment; return its key."""
         key = names.result_key(cohort, threshold, as_of)
         put_json(self._s3, self._bucket, key, result)
         return key
 
     def result(self, cohort: str, threshold: int, as_of: datetime) -> dict[str, Any] | None:
-        """What the verified segment of an as-of came to, or None."""
+        """The result of an as-of, or None."""
         found = get_json(self._s3, self._bucket, names.result_key(cohort, threshold, as_of))
         return found[0] if found else None
 

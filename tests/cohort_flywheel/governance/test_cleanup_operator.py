@@ -18,7 +18,7 @@ from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
 from cohort_flywheel.governance import cleanup_operator as module
 from cohort_flywheel.governance.cleanup_operator import CohortCleanupOperator
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.names import endpoint_id
 from local.config import ROOT
 from tests.cohort_flywheel.conftest import NEWEST
@@ -204,7 +204,7 @@ def test_nothing_is_removed_while_a_run_is_at_work(runs: Runs, clean_up: CleanUp
     runs.run(OLD, {ANN: 3})
     runs.run(LATER, {BOB: 3})
     other = context(run_id="scheduled__1")
-    hold(runs.state, "claims/one.json", "one", other)
+    acquire(runs.state, "claims/one.json", "one", other)
     before = runs.keys()
     me = its(context, dry_run=False)
     me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
@@ -226,7 +226,7 @@ def test_a_run_that_begins_meanwhile_keeps_the_endpoints_that_are_left(
 
     def and_a_run_begins(leavings: Any, recipient: str) -> None:
         remove(leavings, recipient)
-        hold(runs.state, "claims/one.json", "one", context(run_id="scheduled__1"))
+        acquire(runs.state, "claims/one.json", "one", context(run_id="scheduled__1"))
         me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
 
     monkeypatch.setattr(module, "BATCH", 2)

@@ -20,7 +20,7 @@ from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSenso
 from cohort_flywheel.governance.erasure import PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER
 from cohort_flywheel.governance.erasure_operator import CohortErasureOperator
 from cohort_flywheel.hooks.s3 import put_instead
-from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.names import endpoint_id
 from local.sample import KNOWN
 from tests.cohort_flywheel.conftest import NEWEST
@@ -226,7 +226,7 @@ def test_while_a_run_is_at_work_nothing_is_taken_out_but_no_later_one_takes_them
 ) -> None:
     newest = runs.run(NEWEST, {ANN: 3, BOB: 3})
     put(runs, PLAYERS_KEY, f"{ANN}\n")
-    hold(runs.state, "claims/one.json", "one", context(run_id="scheduled__1"))
+    acquire(runs.state, "claims/one.json", "one", context(run_id="scheduled__1"))
     me = its(context, dry_run=False)
     me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
     with pytest.raises(AirflowFailException, match="run scheduled__1 of DAG cohort_to_segment is running") as raised:

@@ -241,7 +241,7 @@ def test_a_lock_a_ledger_and_a_final_snapshot_are_put_after_a_conflict(
 ) -> None:
     run, other, s3, bucket = {"dag_id": "d", "run_id": "1"}, {"dag_id": "d", "run_id": "2"}, S3Hook(), state._bucket
     assert state.take("claims/n.json", run, None)
-    found = state.claim("claims/n.json")
+    found = state.lock_holder("claims/n.json")
     assert found
     assert state.take("claims/n.json", other, found[1])
     assert not state.take("claims/n.json", run, found[1]), "it is the other's by now"

@@ -11,7 +11,14 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.runs.lock_store import claim_file, claim_name, hold, release, this_run, word
+from cohort_flywheel.runs.lock_store import (
+    acquire,
+    acquire_run_lock,
+    acquire_run_lock_for_import,
+    enum_value,
+    release,
+    this_run,
+)
 from cohort_flywheel.runs.state_store import State
 from tests.cohort_flywheel.conftest import NEWEST
 
@@ -20,7 +27,7 @@ FIRST = {"dag_id": "cohort_to_segment", "run_id": "scheduled__1"}
 
 
 def holder(state: State) -> Any:
-    found = state.claim(KEY)
+    found = state.lock_holder(KEY)
     return found[0] if found else None
 
 
@@ -32,7 +39,7 @@ def second(context: Any, state: State) -> Any:
 
 
 def test_a_free_name_is_taken(state: State, context: Any) -> None:
-    hold(state, KEY, NAME, context(run_id="manual__2"))
+    acquire(state, KEY, NAME, context(run_id="manual__2"))
     assert holder(state) == {"dag_id": "cohort_to_segment", "run_id": "manual__2"}
 
 
@@ -40,21 +47,21 @@ def test_a_free_name_is_taken(state: State, context: Any) -> None:
 def test_who_comes_second_stops_and_names_the_first(state: State, second: Any, at_work: str) -> None:
     second["ti"].runs["cohort_to_segment", "scheduled__1"] = at_work
     with pytest.raises(
-        FlywheelError, match=f"run scheduled__1 of DAG cohort_to_segment is {word(at_work)} and makes the"
+        FlywheelError, match=f"run scheduled__1 of DAG cohort_to_segment is {enum_value(at_work)} and makes the"
     ):
-        hold(state, KEY, NAME, second)
+        acquire(state, KEY, NAME, second)
     assert holder(state) == FIRST
 
 
 @pytest.mark.parametrize("ended", ["failed", "success", DagRunState.FAILED])
 def test_a_run_that_ended_blocks_nobody(state: State, second: Any, ended: str) -> None:
     second["ti"].runs["cohort_to_segment", "scheduled__1"] = ended
-    hold(state, KEY, NAME, second)
+    acquire(state, KEY, NAME, second)
     assert holder(state) == this_run(second)
 
 
 def test_a_run_that_was_deleted_blocks_nobody(state: State, second: Any) -> None:
-    hold(state, KEY, NAME, second)
+    acquire(state, KEY, NAME, second)
     assert holder(state) == this_run(second)
 
 
@@ -62,7 +69,7 @@ def test_a_run_keeps_its_own_claim_on_a_retry_and_asks_for_nobody(state: State, 
     mine = context(run_id="manual__2")
     mine["ti"].runs["cohort_to_segment", "manual__2"] = "running"
     for _ in range(3):
-        hold(state, KEY, NAME, mine)
+        acquire(state, KEY, NAME, mine)
     assert holder(state) == this_run(mine)
 
 
@@ -72,9 +79,9 @@ def test_a_run_of_another_dag_of_ours_is_kept_apart_by_its_dag(state: State, con
     own = context(dag_id="cohort_to_segment__ea_atrisk", run_id="scheduled__1")
     own["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
     with pytest.raises(FlywheelError, match="run scheduled__1 of DAG cohort_to_segment is running"):
-        hold(state, KEY, NAME, own)
+        acquire(state, KEY, NAME, own)
     own["ti"].runs = {("cohort_to_segment__ea_atrisk", "scheduled__1"): "running"}
-    hold(state, KEY, NAME, own)  # the other's run was deleted; its own being at work is no obstacle
+    acquire(state, KEY, NAME, own)  # the other's run was deleted; its own being at work is no obstacle
     assert holder(state) == {"dag_id": "cohort_to_segment__ea_atrisk", "run_id": "scheduled__1"}
 
 
@@ -84,14 +91,14 @@ def test_of_two_that_take_over_at_once_one_tries_later(
     third = {"dag_id": "cohort_to_segment", "run_id": "manual__3"}
 
     def meanwhile(dag_id: str, run_id: str) -> str:
-        found = state.claim(KEY)
+        found = state.lock_holder(KEY)
         assert found is not None
         assert state.take(KEY, third, found[1])
         return "failed"
 
     monkeypatch.setattr(second["ti"], "get_dagrun_state", meanwhile)
     with pytest.raises(AirflowException, match="another run has just begun to work on n: a later try") as raised:
-        hold(state, KEY, NAME, second)
+        acquire(state, KEY, NAME, second)
     assert not isinstance(raised.value, AirflowFailException)
     assert holder(state) == third
 
@@ -101,15 +108,15 @@ def test_a_run_that_is_cleared_while_another_looks_keeps_its_lock(
 ) -> None:
     """A holds, A fails, B asks for its state, A is cleared and its task begins, B takes over: only A passes."""
     a, b = context(run_id="manual__a"), context(run_id="manual__b")
-    hold(state, KEY, NAME, a)
+    acquire(state, KEY, NAME, a)
 
     def cleared_meanwhile(dag_id: str, run_id: str) -> str:
-        hold(state, KEY, NAME, context(run_id="manual__a"))  # the next attempt of A's task
+        acquire(state, KEY, NAME, context(run_id="manual__a"))  # the next attempt of A's task
         return "failed"
 
     monkeypatch.setattr(b["ti"], "get_dagrun_state", cleared_meanwhile)
     with pytest.raises(AirflowException, match="another run has just begun to work on n: a later try"):
-        hold(state, KEY, NAME, b)
+        acquire(state, KEY, NAME, b)
     assert holder(state) == this_run(a)
 
 
@@ -118,24 +125,24 @@ def test_a_run_that_is_cleared_as_another_takes_over_does_not_pass(
 ) -> None:
     """The other order: A finds its own lock, B takes it over, A's task goes on."""
     a, b = context(run_id="manual__a"), context(run_id="manual__b")
-    hold(state, KEY, NAME, a)
+    acquire(state, KEY, NAME, a)
     take = State.take
 
     def after_b(self: State, *args: Any, **kwargs: Any) -> bool:
         monkeypatch.setattr(State, "take", take)
-        hold(state, KEY, NAME, b)
+        acquire(state, KEY, NAME, b)
         return take(self, *args, **kwargs)
 
     monkeypatch.setattr(State, "take", after_b)
     with pytest.raises(AirflowException, match="another run has just begun to work on n: a later try"):
-        hold(state, KEY, NAME, context(run_id="manual__a"))
+        acquire(state, KEY, NAME, context(run_id="manual__a"))
     assert holder(state) == this_run(b)
 
 
 def test_tasks_of_one_run_that_begin_at_once_all_pass(state: State, context: Any) -> None:
     """As the shards of enrich do, which put the lock again in any order."""
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: hold(state, KEY, NAME, context(run_id="manual__a")), range(24)))
+        list(pool.map(lambda _: acquire(state, KEY, NAME, context(run_id="manual__a")), range(24)))
     assert holder(state) == {"dag_id": "cohort_to_segment", "run_id": "manual__a"}
 
 
@@ -144,17 +151,17 @@ def test_a_run_does_not_release_the_lock_that_another_has_taken_over(
 ) -> None:
     """Between its look and its delete."""
     a, b = context(run_id="manual__a"), context(run_id="manual__b")
-    hold(state, KEY, NAME, a)
-    claim = State.claim
+    acquire(state, KEY, NAME, a)
+    claim = State.lock_holder
 
     def then_b(self: State, key: str) -> Any:
         found = claim(self, key)
-        monkeypatch.setattr(State, "claim", claim)
-        hold(state, KEY, NAME, b)
+        monkeypatch.setattr(State, "lock_holder", claim)
+        acquire(state, KEY, NAME, b)
         return found
 
-    monkeypatch.setattr(State, "claim", then_b)
-    state.end_claim(KEY, this_run(a))
+    monkeypatch.setattr(State, "lock_holder", then_b)
+    state.release_lock(KEY, this_run(a))
     assert holder(state) == this_run(b)
 
 
@@ -208,7 +215,7 @@ def test_an_answer_that_does_not_say_that_the_run_is_gone_takes_nothing_over(
 
     monkeypatch.setattr(second["ti"], "get_dagrun_state", get_dagrun_state)
     with pytest.raises(AirflowRuntimeError):
-        hold(state, KEY, NAME, second)
+        acquire(state, KEY, NAME, second)
     assert holder(state) == FIRST
 
 
@@ -225,8 +232,8 @@ def before_a_task(context: Any, planned: Any, state: State) -> Any:
 
 def test_the_claim_is_that_of_the_plans_name(before_a_task: Any, state: State) -> None:
     context, plan = before_a_task
-    claim_name(context)
-    found = state.claim("claims/ea_atrisk_2_2026-11-22_00-00-00.json")
+    acquire_run_lock(context)
+    found = state.lock_holder("claims/ea_atrisk_2_2026-11-22_00-00-00.json")
     assert found is not None
     assert found[0] == this_run(context)
     assert plan["claim_key"] == "claims/ea_atrisk_2_2026-11-22_00-00-00.json"
@@ -237,7 +244,7 @@ def test_a_task_that_may_not_begin_has_its_last_line_and_is_not_tried_again(befo
     state.take(plan["claim_key"], FIRST, None)
     context["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
     with pytest.raises(AirflowFailException) as raised:
-        claim_name(context)
+        acquire_run_lock(context)
     text = str(raised.value)
     assert "run scheduled__1 of DAG cohort_to_segment is running and makes the same result, ea_atrisk_2_2026" in text
     assert "Changes made: none. Clearing this task is safe" in text
@@ -254,7 +261,7 @@ def test_a_claim_that_cannot_be_judged_is_tried_again(
 
     monkeypatch.setattr(context["ti"], "get_dagrun_state", get_dagrun_state)
     with pytest.raises(AirflowException) as raised:
-        claim_name(context)
+        acquire_run_lock(context)
     assert not isinstance(raised.value, AirflowFailException)
 
 
@@ -265,10 +272,10 @@ OF_THE_DAY = ("ea_atrisk", 2, NEWEST)
 
 def test_a_file_is_imported_by_the_run_that_holds_its_name(before_a_task: Any, state: State) -> None:
     context, plan = before_a_task
-    claim_name(context)
+    acquire_run_lock(context)
     state.put_result(*OF_THE_DAY, {"run": FIRST})  # of an earlier run, before this one began
-    claim_file(context)
-    found = state.claim(plan["claim_key"])
+    acquire_run_lock_for_import(context)
+    found = state.lock_holder(plan["claim_key"])
     assert found and found[0] == this_run(context)
 
 
@@ -282,16 +289,16 @@ def test_a_file_is_stale_once_another_run_has_worked_on_the_name(
         state.put_result(*OF_THE_DAY, {"run": FIRST})
     else:
         state.take(plan["claim_key"], FIRST, None)
-    before = state.claim(plan["claim_key"])
+    before = state.lock_holder(plan["claim_key"])
     for _ in range(2):  # a refusal takes nothing over
         with pytest.raises(AirflowFailException) as raised:
-            claim_file(context)
+            acquire_run_lock_for_import(context)
         text = str(raised.value)
         assert "run scheduled__1 of DAG cohort_to_segment has worked on ea_atrisk_2_2026-11-22_00-00-00 since" in text
         assert "clear enrich and what follows it" in text
-        assert state.claim(plan["claim_key"]) == before
-    claim_name(context)  # before enrich
-    claim_file(context)
+        assert state.lock_holder(plan["claim_key"]) == before
+    acquire_run_lock(context)  # before enrich
+    acquire_run_lock_for_import(context)
 
 
 def test_a_file_is_stale_too_while_the_other_run_is_at_work(before_a_task: Any, state: State) -> None:
@@ -300,15 +307,15 @@ def test_a_file_is_stale_too_while_the_other_run_is_at_work(before_a_task: Any, 
     state.take(plan["claim_key"], FIRST, None)
     context["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
     with pytest.raises(AirflowFailException, match="scheduled__1 .* has worked on .* since.*clear enrich and"):
-        claim_file(context)
+        acquire_run_lock_for_import(context)
     with pytest.raises(AirflowFailException, match="is running and makes the same result"):
-        claim_name(context)  # before enrich
+        acquire_run_lock(context)  # before enrich
 
 
 def test_a_finished_run_may_be_cleared_from_its_import_on(before_a_task: Any, state: State) -> None:
     context, _ = before_a_task
     state.put_result(*OF_THE_DAY, {"run": this_run(context)})
-    claim_file(context)
+    acquire_run_lock_for_import(context)
 
 
 @pytest.mark.parametrize("other", [{"source": "live"}, {"dry_run": True}])
@@ -316,7 +323,7 @@ def test_what_is_not_the_days_has_no_result_of_the_day(before_a_task: Any, state
     context, plan = before_a_task
     context["ti"].xcoms["plan", "return_value"] = plan | other
     state.put_result(*OF_THE_DAY, {"run": FIRST})
-    claim_file(context)
+    acquire_run_lock_for_import(context)
 
 
 # --- after another run has worked on the name without a trace in the results ------------------------------
@@ -340,7 +347,7 @@ def wrote(planned: Any, context: Any, request: pytest.FixtureRequest) -> Any:
         for task in [f"enrich_{index}" for index in shards]:
             own = context(run_id=f"manual__{run}", task_id=task)
             own["ti"].xcoms = xcoms
-            claim_name(own)
+            acquire_run_lock(own)
         made = context(run_id=f"manual__{run}", task_id="check_limits")
         made["ti"].xcoms = xcoms
         return made
@@ -353,27 +360,27 @@ def wrote(planned: Any, context: Any, request: pytest.FixtureRequest) -> Any:
 def test_a_file_is_stale_once_another_run_has_ended_without_an_import(wrote: Any, state: State) -> None:
     """B finds that every player has opted out, and ends in check_limits; then the import of A is cleared."""
     a = wrote("a")
-    claim_file(a)
+    acquire_run_lock_for_import(a)
     b = wrote("b")  # A has failed
-    claim_file(b)
+    acquire_run_lock_for_import(b)
     release(state, wrote.plan, b)
     for _ in range(2):
         with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
-            claim_file(a)
-        assert state.claim(wrote.plan["claim_key"]) is None
-    claim_file(wrote("a", before=a))  # enrich was cleared
+            acquire_run_lock_for_import(a)
+        assert state.lock_holder(wrote.plan["claim_key"]) is None
+    acquire_run_lock_for_import(wrote("a", before=a))  # enrich was cleared
 
 
 def test_a_file_is_stale_too_after_a_run_that_another_took_over(wrote: Any, state: State) -> None:
     """A writes, B fails on the way, and A's lock is its own again by a task that writes no file."""
     a, plan = wrote("a"), wrote.plan
     wrote("b")
-    claim_name(a)  # as before a launch, or an extract that is cleared alone
+    acquire_run_lock(a)  # as before a launch, or an extract that is cleared alone
     with pytest.raises(AirflowFailException, match="another run has worked on"):
-        claim_file(a)
+        acquire_run_lock_for_import(a)
     release(state, plan, a)
     with pytest.raises(AirflowFailException, match="another run has worked on"):
-        claim_file(a)
+        acquire_run_lock_for_import(a)
 
 
 def test_a_file_is_stale_while_one_of_its_shards_is(wrote: Any, state: State) -> None:
@@ -381,18 +388,18 @@ def test_a_file_is_stale_while_one_of_its_shards_is(wrote: Any, state: State) ->
     release(state, wrote.plan, wrote("b"))
     wrote("a", shards=(1,), before=a)
     with pytest.raises(AirflowFailException, match="another run has worked on"):
-        claim_file(a)
+        acquire_run_lock_for_import(a)
     wrote("a", shards=(0,), before=a)
-    claim_file(a)
+    acquire_run_lock_for_import(a)
 
 
 def test_a_run_that_no_other_has_disturbed_may_be_cleared_from_anywhere(wrote: Any, state: State) -> None:
     a = wrote("a")
     for _ in range(2):
-        claim_file(a)
+        acquire_run_lock_for_import(a)
         release(state, wrote.plan, a)
     wrote("a", shards=(1,), before=a)
-    claim_file(a)
+    acquire_run_lock_for_import(a)
 
 
 @pytest.mark.parametrize("written", [True, False])
@@ -403,11 +410,11 @@ def test_a_run_that_was_killed_between_the_two_writes_of_a_release(wrote: Any, s
     if written:
         state.put_last_run(plan["claim_key"], this_run(b))
     with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
-        claim_file(a)
-    claim_file(b)  # its own next try
+        acquire_run_lock_for_import(a)
+    acquire_run_lock_for_import(b)  # its own next try
     release(state, plan, b)
     with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
-        claim_file(a)
+        acquire_run_lock_for_import(a)
 
 
 def test_a_lock_is_not_released_before_the_last_run_is_written(
@@ -422,7 +429,7 @@ def test_a_lock_is_not_released_before_the_last_run_is_written(
         patch.setattr(State, "put_last_run", killed)
         release(state, wrote.plan, b)
     with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
-        claim_file(a)
+        acquire_run_lock_for_import(a)
 
 
 def test_a_run_that_was_killed_as_it_took_over_leaves_no_file_fresh(
@@ -437,10 +444,10 @@ def test_a_run_that_was_killed_as_it_took_over_leaves_no_file_fresh(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(State, "take", killed)
-        claim_name(a)
+        acquire_run_lock(a)
     with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
-        claim_file(a)
-    claim_file(wrote("a", before=a))
+        acquire_run_lock_for_import(a)
+    acquire_run_lock_for_import(wrote("a", before=a))
 
 
 def test_a_run_that_begins_and_ends_during_the_check_is_noticed(
@@ -458,9 +465,9 @@ def test_a_run_that_begins_and_ends_during_the_check_is_noticed(
 
     monkeypatch.setattr(State, "take", after_b)
     with pytest.raises(AirflowFailException, match="another run has worked on"):
-        claim_file(a)
+        acquire_run_lock_for_import(a)
     with pytest.raises(AirflowFailException, match="has worked on"):
-        claim_file(a)
+        acquire_run_lock_for_import(a)
 
 
 def test_the_release_of_a_run_that_lost_its_lock_changes_nothing(wrote: Any, state: State) -> None:
@@ -468,7 +475,7 @@ def test_the_release_of_a_run_that_lost_its_lock_changes_nothing(wrote: Any, sta
     a, plan = wrote("a"), wrote.plan
     b = wrote("b")
     release(state, plan, a)
-    claim_file(b)
+    acquire_run_lock_for_import(b)
     release(state, plan, b)
     release(state, plan, a)
     assert state.last_run(plan["claim_key"]) == this_run(b)
@@ -478,10 +485,10 @@ def test_a_dry_run_makes_no_file_stale(planned: Any, context: Any, state: State)
     """Its lock and its last run are below dry_run/, as all of its files are."""
     a = context(run_id="manual__a", task_id="check_limits")
     a["ti"].xcoms["plan", "return_value"] = planned()
-    claim_name(a)
+    acquire_run_lock(a)
     release(state, planned(), a)
     dry = context(run_id="manual__dry", task_id="enrich_0")
     dry["ti"].xcoms["plan", "return_value"] = planned(dry_run=True)
-    claim_name(dry)
+    acquire_run_lock(dry)
     release(state, planned(dry_run=True), dry)
-    claim_file(a)
+    acquire_run_lock_for_import(a)

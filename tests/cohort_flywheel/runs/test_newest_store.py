@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowSkipException
 
-from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.schedule import schedule_in_force
 from cohort_flywheel.runs.state_store import State
@@ -32,10 +32,10 @@ def test_what_stands_for_no_day_ends_at_its_segment_file(
     planned: Any, context: Any, state: State, params: dict[str, Any]
 ) -> None:
     plan, run = planned(**params), context()
-    hold(state, plan["claim_key"], plan["name"], run)
-    with pytest.raises(AirflowSkipException, match="its players are not those of its day"):
+    acquire(state, plan["claim_key"], plan["name"], run)
+    with pytest.raises(AirflowSkipException, match="its source is not the snapshot"):
         skip_unless_newest(plan, state, run, lambda: NEWEST + timedelta(hours=1), getLogger())
-    assert state.claim(plan["claim_key"]) is None
+    assert state.lock_holder(plan["claim_key"]) is None
 
 
 # --- the schedule has changed since the plan was made -----------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.runs.lock_store import hold, this_run
+from cohort_flywheel.runs.lock_store import acquire, this_run
 from cohort_flywheel.runs.result_operator import CohortResultOperator
 from cohort_flywheel.runs.state_store import State
 
@@ -44,10 +44,10 @@ def test_the_same_again_is_harmless(planned: Any, context: Any, state: State) ->
 
 def test_a_live_run_is_nobodys_previous_and_its_name_is_free_again(planned: Any, context: Any, state: State) -> None:
     plan, run = planned(source="live"), context()
-    hold(state, plan["claim_key"], plan["name"], run)
+    acquire(state, plan["claim_key"], plan["name"], run)
     assert record(plan, run) == {"result_key": None, **IMPORTED}
     assert state.previous_result("ea_atrisk", 2, DAY + timedelta(days=1)) is None
-    assert state.claim(plan["claim_key"]) is None
+    assert state.lock_holder(plan["claim_key"]) is None
 
 
 @pytest.mark.parametrize("mine", [True, False])
@@ -55,7 +55,7 @@ def test_the_claim_ends_with_the_verified_segment_if_it_is_this_runs(
     planned: Any, context: Any, state: State, mine: bool
 ) -> None:
     plan, run = planned(), context(run_id="manual__1")
-    hold(state, plan["claim_key"], plan["name"], run if mine else context(run_id="manual__2"))
+    acquire(state, plan["claim_key"], plan["name"], run if mine else context(run_id="manual__2"))
     record(plan, run)
-    assert (state.claim(plan["claim_key"]) is None) is mine
+    assert (state.lock_holder(plan["claim_key"]) is None) is mine
     assert state.last_run(plan["claim_key"]) == (this_run(run) if mine else None)

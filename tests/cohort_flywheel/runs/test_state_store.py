@@ -92,22 +92,22 @@ def test_the_days_of_a_cohort_are_in_their_order_and_its_own(state: State, kept:
 
 
 def test_a_claim_is_taken_once(state: State) -> None:
-    assert state.claim(KEY) is None
+    assert state.lock_holder(KEY) is None
     assert state.take(KEY, MINE, None)
     assert not state.take(KEY, OTHERS, None)
-    found = state.claim(KEY)
+    found = state.lock_holder(KEY)
     assert found is not None
     assert found[0] == MINE
 
 
 def test_a_claim_is_taken_over_with_its_etag_and_not_with_a_stale_one(state: State) -> None:
     state.take(KEY, MINE, None)
-    found = state.claim(KEY)
+    found = state.lock_holder(KEY)
     assert found is not None
     third = OTHERS | {"run_id": "manual__3"}
     assert state.take(KEY, OTHERS, found[1])
     assert not state.take(KEY, third, found[1])
-    now = state.claim(KEY)
+    now = state.lock_holder(KEY)
     assert now is not None
     assert now[0] == OTHERS
 
@@ -115,11 +115,11 @@ def test_a_claim_is_taken_over_with_its_etag_and_not_with_a_stale_one(state: Sta
 def test_a_claim_that_has_just_ended_is_not_taken_over(state: State) -> None:
     """The next try finds none, and takes it."""
     state.take(KEY, MINE, None)
-    found = state.claim(KEY)
+    found = state.lock_holder(KEY)
     assert found is not None
-    state.end_claim(KEY, MINE)
+    state.release_lock(KEY, MINE)
     assert not state.take(KEY, OTHERS, found[1])
-    assert state.claim(KEY) is None
+    assert state.lock_holder(KEY) is None
 
 
 @pytest.mark.parametrize("taken_over", [False, True])
@@ -128,7 +128,7 @@ def test_a_write_whose_answer_was_lost_counts_as_ours(state: State, taken_over: 
     etag = None
     if taken_over:
         state.take(KEY, OTHERS, None)
-        found = state.claim(KEY)
+        found = state.lock_holder(KEY)
         assert found is not None
         etag = found[1]
     assert state.take(KEY, MINE, etag)
@@ -136,13 +136,13 @@ def test_a_write_whose_answer_was_lost_counts_as_ours(state: State, taken_over: 
 
 
 def test_a_run_ends_its_own_claim_and_no_other(state: State) -> None:
-    state.end_claim(KEY, MINE)
+    state.release_lock(KEY, MINE)
     state.take(KEY, OTHERS, None)
-    state.end_claim(KEY, MINE)
-    state.end_claim(KEY, OTHERS | {"dag_id": "another_dag"})
-    assert state.claim(KEY) is not None
-    state.end_claim(KEY, OTHERS)
-    assert state.claim(KEY) is None
+    state.release_lock(KEY, MINE)
+    state.release_lock(KEY, OTHERS | {"dag_id": "another_dag"})
+    assert state.lock_holder(KEY) is not None
+    state.release_lock(KEY, OTHERS)
+    assert state.lock_holder(KEY) is None
 
 
 def test_a_refusal_that_is_no_lost_condition_is_raised(state: State, airflow_env: Any) -> None:

@@ -475,7 +475,7 @@ def test_an_empty_cohort_ends_here_as_a_success(door: Door, kept: Any, imports: 
     assert door.asked == [task.plan], "an earlier run's segment may still have players"
     assert door.state.final_snapshot("ea_atrisk", DAY) is not None
     assert mine == this_run(door.context)
-    assert door.state.claim(task.plan["claim_key"]) is None
+    assert door.state.lock_holder(task.plan["claim_key"]) is None
 
 
 def test_an_empty_cohort_goes_on_where_the_destination_takes_it(door: Door, kept: Any, imports: Any) -> None:
@@ -543,7 +543,7 @@ def test_a_dry_run_ends_here_and_decides_nothing_for_the_day(
     assert imports() == {}
     assert door.state.final_snapshot("ea_atrisk", DAY) is None
     assert door.asked == []
-    assert door.state.claim(task.plan["claim_key"]) is None
+    assert door.state.lock_holder(task.plan["claim_key"]) is None
 
 
 def test_a_cleared_task_is_skipped_again(door: Door, kept: Any) -> None:

@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from cohort_flywheel.config.cohorts import Limits
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.plan_operator import CohortPlanOperator
 from cohort_flywheel.runs.result_operator import CohortResultOperator
 from cohort_flywheel.runs.state_store import State
@@ -220,7 +220,7 @@ def test_its_segment_is_imported_under_its_own_name_and_is_no_days(
     pending = kept(NEWEST, {"ada12": 3})
     plan = fresh_plan(extract_uri=drop())
     its = context(task_id="check_limits")
-    hold(state, plan["claim_key"], plan["name"], its)
+    acquire(state, plan["claim_key"], plan["name"], its)
     checked = _checked(plan, extracted(plan), enriched, its)
     assert (checked["snapshot"], checked["previous"]) == (None, None)
     parts = [part["s3_key"] for part in checked["segment"]["parts"]]
@@ -232,7 +232,7 @@ def test_its_segment_is_imported_under_its_own_name_and_is_no_days(
     assert state.previous_result("ea_atrisk", 2, NEWEST + timedelta(days=1)) is None
     assert state.final_snapshot("ea_atrisk", NEWEST) is None
     assert [s.key for s in state.snapshots("ea_atrisk", NEWEST)] == [pending]
-    assert state.claim(plan["claim_key"]) is None
+    assert state.lock_holder(plan["claim_key"]) is None
 
 
 def test_its_cohorts_limits_bind_it_and_its_change_is_held_against_the_days_before(
@@ -265,7 +265,7 @@ def test_an_extract_only_run_ends_at_the_days_own_extract(
     fresh_plan: Any, context: Any, state: State, aws: Any, fresh_config: Any
 ) -> None:
     plan, its = fresh_plan(extract_only=True), context(task_id="extract")
-    hold(state, plan["claim_key"], plan["name"], its)
+    acquire(state, plan["claim_key"], plan["name"], its)
     clock = NEWEST + timedelta(hours=15)
     shards = CohortExtractOperator(task_id="extract", plan=plan, clock=lambda: clock).execute(its)
     assert shards == [], "nothing to map over, so Airflow skips what follows"
@@ -275,7 +275,7 @@ def test_an_extract_only_run_ends_at_the_days_own_extract(
     assert keys(aws, fresh_config.export_bucket) == [facts["s3_key"]]
     (snapshot,) = state.snapshots("ea_atrisk", NEWEST)
     assert not snapshot.final
-    assert state.claim(plan["claim_key"]) is None, "its name is free again"
+    assert state.lock_holder(plan["claim_key"]) is None, "its name is free again"
 
 
 def test_an_extract_only_run_needs_nothing_of_the_destination(fresh_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:

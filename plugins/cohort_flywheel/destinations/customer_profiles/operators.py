@@ -23,7 +23,7 @@ from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
-from cohort_flywheel.runs.lock_store import hold, this_run
+from cohort_flywheel.runs.lock_store import acquire, this_run
 from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.schedule import Clock, utc_now
@@ -72,7 +72,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             state = State(s3, self.plan["state_bucket"])
             membership = Membership(s3, self.plan, self.domain)
             self._check_newest(state, membership, context)
-            membership.hold(state, context)
+            membership.acquire(state, context)
             self._check_newest(state, membership, context)  # as it is while no other run can change it
             return self._upload(s3, membership, folder, side_effects)
 
@@ -237,7 +237,7 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             state = State(s3, self.plan["state_bucket"])
             membership = Membership(s3, self.plan, self.domain)
-            membership.hold(state, context)
+            membership.acquire(state, context)
             record = self._record(membership)
             counts = self._counts()
             side_effects.append(f"upload jobs {', '.join(self.job_ids) or '(none was needed)'} have ended")
@@ -350,15 +350,15 @@ class Membership:
         self._key = layout.membership_key(domain, self.name)
         self._claim_key = claim_key(f"customer_profiles_{domain}_{self.name}")
 
-    def hold(self, state: State, context: Context) -> None:
+    def acquire(self, state: State, context: Context) -> None:
         """From a run's first look to its verified segment no other run may change the membership."""
         try:
-            hold(state, self._claim_key, f"membership {self.name}", context)
+            acquire(state, self._claim_key, f"membership {self.name}", context)
         except FlywheelError:
             raise AirflowException(f"another run is changing membership {self.name}: a later try follows it") from None
 
     def end_hold(self, state: State, context: Context) -> None:
-        state.end_claim(self._claim_key, this_run(context))
+        state.release_lock(self._claim_key, this_run(context))
 
     def read(self) -> Record | None:
         first = next(self._lines(), None)

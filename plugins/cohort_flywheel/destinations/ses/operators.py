@@ -22,7 +22,7 @@ from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.layout import import_file_name, import_folder, import_header, import_row
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
-from cohort_flywheel.runs.lock_store import hold, this_run
+from cohort_flywheel.runs.lock_store import acquire, this_run
 from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.schedule import Clock, utc_now
@@ -78,13 +78,13 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
             key = claim_key(f"ses_contact_list_{self.contact_list}")
             self._hold_list(state, key, context)
             output = self._import(s3, folder, side_effects)
-            state.end_claim(key, this_run(context))  # from here on its jobs are seen by who comes next
+            state.release_lock(key, this_run(context))  # from here on its jobs are seen by who comes next
         return output
 
     def _hold_list(self, state: State, key: str, context: Context) -> None:
         """Between our look at the list and our job no other run's job may begin."""
         try:
-            hold(state, key, f"contact list {self.contact_list}", context)
+            acquire(state, key, f"contact list {self.contact_list}", context)
         except FlywheelError:
             raise AirflowException(
                 f"another run is importing into contact list {self.contact_list}: a later try follows it"

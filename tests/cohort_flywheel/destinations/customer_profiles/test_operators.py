@@ -13,7 +13,7 @@ from cohort_flywheel.destinations.customer_profiles import hook as hook_module
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles import operators as module
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import EXTRACT
 from local.config import PROFILES_DOMAIN
@@ -371,7 +371,7 @@ def test_one_run_at_a_time_changes_a_membership_until_it_is_verified(domain: Dom
         domain.create(other, second, **DAY_TWO)
     assert not isinstance(raised.value, AirflowFailException)
     domain.verify(segment, first, job_ids, **DAY_ONE)
-    assert _state(domain).claim(LOCK) is None
+    assert _state(domain).lock_holder(LOCK) is None
     domain.run(other, second, **DAY_TWO)
     assert domain.members() == addresses("bob")
 
@@ -389,7 +389,7 @@ def test_what_another_run_has_changed_since_is_not_verified(domain: Domain, cont
 
 @pytest.mark.parametrize("source", ["live", EXTRACT])
 def test_what_is_not_the_days_own_ends_at_its_segment_file(domain: Domain, context: Any, source: str) -> None:
-    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: its players are not those"):
+    with pytest.raises(AirflowSkipException, match="Skipping import for cohort: its source is not"):
         domain.create(domain.segment("one", ["ann"]), context(), source=source)
     assert (domain.jobs, domain.state["profiles"]) == ([], [])
 
@@ -398,13 +398,13 @@ def test_an_older_as_of_ends_at_its_segment_file(
     domain: Domain, context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, plan = context(), domain.plan(as_of=NEWEST - timedelta(days=1))
-    hold(_state(domain), plan["claim_key"], plan["name"], run)
-    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: the newest as-of is 2026-11-22"):
+    acquire(_state(domain), plan["claim_key"], plan["name"], run)
+    with pytest.raises(AirflowSkipException, match="Skipping import for cohort: the newest as-of is 2026-11-22"):
         domain.create(domain.segment("one", ["ann"]), run, as_of=NEWEST - timedelta(days=1))
     assert (domain.jobs, domain.state["profiles"]) == ([], [])
-    assert "cohort ends at its segment file" in capsys.readouterr().out
-    assert _state(domain).claim(plan["claim_key"]) is None
-    assert _state(domain).claim(LOCK) is None
+    assert "Skipping import for cohort" in capsys.readouterr().out
+    assert _state(domain).lock_holder(plan["claim_key"]) is None
+    assert _state(domain).lock_holder(LOCK) is None
 
 
 WEEKLY: dict[str, Any] = {"name": "sunday", "schedule": "0 0 * * 0"}
@@ -423,14 +423,12 @@ def test_a_player_whom_a_newer_as_of_has_set_out_stays_out(domain: Domain, conte
         domain.verify(newer, wednesday, job_ids, name="wednesday", as_of=WEDNESDAY["as_of"])
     jobs = domain.jobs
     for _ in range(2):
-        with pytest.raises(
-            AirflowSkipException, match="sunday ends at its segment file: the newest as-of is 2026-11-25"
-        ):
+        with pytest.raises(AirflowSkipException, match="Skipping import for sunday: the newest as-of is 2026-11-25"):
             domain.create(segment, sunday, hours=4 * 24, **WEEKLY)
     assert domain.jobs == jobs
     assert domain.attribute("ann", "bob") == {"ann": "in", "bob": "out"}
-    assert _state(domain).claim("claims/sunday.json") is None
-    held = _state(domain).claim(LOCK)
+    assert _state(domain).lock_holder("claims/sunday.json") is None
+    held = _state(domain).lock_holder(LOCK)
     assert held is None if verified else held is not None and held[0]["run_id"] == "wednesday"
 
 
@@ -455,7 +453,7 @@ def test_a_newer_as_of_that_is_recorded_while_the_membership_is_waited_for_count
     with pytest.raises(AirflowSkipException, match="the newest as-of is 2026-11-25"):
         domain.create(segment, sunday, hours=4 * 24, **WEEKLY)
     assert domain.attribute("ann", "bob") == {"ann": "in", "bob": "out"}
-    assert _state(domain).claim(LOCK) is None
+    assert _state(domain).lock_holder(LOCK) is None
 
 
 def test_the_membership_of_another_threshold_does_not_count(domain: Domain, context: Any) -> None:

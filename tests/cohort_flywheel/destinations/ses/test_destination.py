@@ -284,7 +284,7 @@ def test_a_day_of_the_past_ends_at_its_segment_file(daily: Daily, account: Accou
     skipped = {task for task, state in report["tasks"].items() if state == "skipped"}
     assert skipped >= {"create_import_job", "wait_for_import_job", "verify_segment", "record_result"}
     assert skipped >= {"prepare_campaign", "approve_campaign", "launch_campaign"}
-    assert "ea_atrisk_2_2026-10-02_00-00-00_live ends at its segment file: its players are not" in report["log"]
+    assert "Skipping import for ea_atrisk_2_2026-10-02_00-00-00_live: its source is not" in report["log"]
     assert (account.jobs, account.contacts) == ([], {})
     claims = account.s3.list_objects_v2(Bucket=account.config.state_bucket, Prefix="claims/")
     assert "Contents" not in claims, "its name is free again"

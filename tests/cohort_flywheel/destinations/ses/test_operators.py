@@ -11,7 +11,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from cohort_flywheel.destinations.ses import operators as module
-from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import EXTRACT
 from local.config import CONTACT_LIST, TOPIC
@@ -304,7 +304,7 @@ def test_another_job_that_runs_is_waited_for(account: Account, context: Any) -> 
 @pytest.mark.parametrize("state", ["queued", "running"])
 def test_one_run_at_a_time_imports_into_the_list(account: Account, context: Any, state: str) -> None:
     run, other = context(run_id="manual__2"), context(run_id="manual__1")
-    hold(_state(account), LIST_LOCK, "list", other)
+    acquire(_state(account), LIST_LOCK, "list", other)
     run["ti"].runs["cohort_to_segment", "manual__1"] = state
     with pytest.raises(AirflowException, match="another run is importing into contact list players") as raised:
         account.create(account.segment("one", [ANN]), run)
@@ -312,20 +312,20 @@ def test_one_run_at_a_time_imports_into_the_list(account: Account, context: Any,
     assert account.jobs == []
     run["ti"].runs["cohort_to_segment", "manual__1"] = "failed"
     assert len(account.create(account.segment("one", [ANN]), run)["job_ids"]) == 1
-    assert _state(account).claim(LIST_LOCK) is None, "the next run sees its job"
+    assert _state(account).lock_holder(LIST_LOCK) is None, "the next run sees its job"
 
 
 def test_an_older_as_of_ends_at_its_segment_file(
     account: Account, context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, plan = context(), account.plan(as_of=NEWEST - timedelta(days=1))
-    hold(_state(account), plan["claim_key"], plan["name"], run)
-    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: the newest as-of is 2026-11-22"):
+    acquire(_state(account), plan["claim_key"], plan["name"], run)
+    with pytest.raises(AirflowSkipException, match="Skipping import for cohort: the newest as-of is 2026-11-22"):
         account.create(account.segment("one", [ANN]), run, as_of=NEWEST - timedelta(days=1))
     assert (account.jobs, account.contacts) == ([], {})
     assert set(account.control()["calls"]) <= {"ListContactLists"}
-    assert "cohort ends at its segment file" in capsys.readouterr().out
-    assert _state(account).claim(plan["claim_key"]) is None
+    assert "Skipping import for cohort" in capsys.readouterr().out
+    assert _state(account).lock_holder(plan["claim_key"]) is None
 
 
 def test_an_as_of_that_a_later_one_followed_under_another_schedule_ends_at_its_segment_file(
@@ -334,14 +334,14 @@ def test_an_as_of_that_a_later_one_followed_under_another_schedule_ends_at_its_s
     """Daily becomes weekly: Sunday is the schedule's newest again, and Wednesday's run has read the graph."""
     run = context() | {"dag": DAG("a_dag", schedule=CronDataIntervalTimetable("0 0 * * 0", timezone="UTC"))}
     kept(NEWEST + timedelta(days=3), {"ann": 3})
-    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: the newest as-of is 2026-11-25"):
+    with pytest.raises(AirflowSkipException, match="Skipping import for cohort: the newest as-of is 2026-11-25"):
         account.create(account.segment("one", [ANN]), run, hours=4 * 24 + 9)
     assert (account.jobs, account.contacts) == ([], {})
 
 
 @pytest.mark.parametrize("source", ["live", EXTRACT])
 def test_what_is_not_the_days_own_ends_at_its_segment_file(account: Account, context: Any, source: str) -> None:
-    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: its players are not those"):
+    with pytest.raises(AirflowSkipException, match="Skipping import for cohort: its source is not"):
         account.create(account.segment("one", [ANN]), context(), source=source)
     assert (account.jobs, account.contacts) == ([], {})
 

@@ -254,7 +254,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         """While no other run changes the membership, or launches a campaign of the same template."""
         state = State(s3, self.plan["state_bucket"])
         membership = Membership(s3, self.plan, self.domain)
-        membership.hold(state, context)
+        membership.acquire(state, context)
         try:
             with alone(state, self.prepared["template"], context):
                 yield membership

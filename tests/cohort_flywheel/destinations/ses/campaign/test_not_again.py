@@ -76,11 +76,11 @@ def test_a_launch_that_is_continued_does_not_mail_who_was_mailed_meanwhile(month
 def test_a_launch_that_is_continued_waits_for_one_that_begins(monthly: Launch, context: Any) -> None:
     """The two would not see each other's send ledgers."""
     from cohort_flywheel.hooks.s3 import S3Hook
-    from cohort_flywheel.runs.lock_store import hold
+    from cohort_flywheel.runs.lock_store import acquire
     from cohort_flywheel.runs.state_store import State
 
     state = State(S3Hook(), monthly.account.config.state_bucket)
-    hold(state, "claims/campaign_at_risk.json", "template", context(run_id="manual__1"))
+    acquire(state, "claims/campaign_at_risk.json", "template", context(run_id="manual__1"))
     run = context(run_id="manual__2")
     run["ti"].runs["cohort_to_segment", "manual__1"] = "running"
     monthly.context = lambda: run

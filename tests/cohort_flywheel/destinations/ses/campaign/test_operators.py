@@ -20,7 +20,7 @@ from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, put_json
-from cohort_flywheel.runs.lock_store import hold
+from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.state_store import State
 from local.config import CONTACT_LIST, TOPIC
 from tests.cohort_flywheel.campaign.campaigns import approved
@@ -427,7 +427,7 @@ def test_a_template_that_changed_since_the_approval_is_refused(launch: Launch) -
 
 
 def test_an_older_as_of_ends_without_a_mail(launch: Launch) -> None:
-    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: the newest as-of is 2026-11-23"):
+    with pytest.raises(AirflowSkipException, match="Skipping import for cohort: the newest as-of is 2026-11-23"):
         launch.run(hours=24)
     assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
 
@@ -437,7 +437,7 @@ def test_the_schedule_in_force_decides_whether_an_as_of_is_older(launch: Launch,
     launch.plan = launch.plan | {"schedule": "0 0 * * 0"}
     dag = DAG("a_dag", schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"))
     launch.context = lambda: context() | {"dag": dag}
-    with pytest.raises(AirflowSkipException, match="cohort ends at its segment file: the newest as-of is 2026-11-25"):
+    with pytest.raises(AirflowSkipException, match="Skipping import for cohort: the newest as-of is 2026-11-25"):
         launch.run(hours=3 * 24)
     assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
 
@@ -485,7 +485,7 @@ def test_two_launches_of_one_template_do_not_begin_together(launch: Launch, cont
     from cohort_flywheel.hooks.s3 import S3Hook
 
     state = State(S3Hook(), launch.account.config.state_bucket)
-    hold(state, "claims/campaign_at_risk.json", "template", context(run_id="manual__1"))
+    acquire(state, "claims/campaign_at_risk.json", "template", context(run_id="manual__1"))
     run = context(run_id="manual__2")
     run["ti"].runs["cohort_to_segment", "manual__1"] = "running"
     launch.context = lambda: run
@@ -495,7 +495,7 @@ def test_two_launches_of_one_template_do_not_begin_together(launch: Launch, cont
     assert launch.account.state_keys("sends/") == []
     run["ti"].runs["cohort_to_segment", "manual__1"] = "failed"
     assert launch.run()["sent"] == 25
-    assert state.claim("claims/campaign_at_risk.json") is None
+    assert state.lock_holder("claims/campaign_at_risk.json") is None
 
 
 def test_what_a_killed_try_held_is_free_once_its_send_ledger_is_found(launch: Launch, context: Any) -> None:
@@ -504,9 +504,9 @@ def test_what_a_killed_try_held_is_free_once_its_send_ledger_is_found(launch: La
 
     state, run = State(S3Hook(), launch.account.config.state_bucket), context()
     counts = launch.run()
-    hold(state, "claims/campaign_at_risk.json", "template", run)
+    acquire(state, "claims/campaign_at_risk.json", "template", run)
     assert launch.run() == counts
-    assert state.claim("claims/campaign_at_risk.json") is None
+    assert state.lock_holder("claims/campaign_at_risk.json") is None
 
 
 # --- wherever it breaks off
@@ -678,9 +678,9 @@ def test_a_launch_ends_the_claim_of_its_name(launch: Launch) -> None:
 
     state, run = State(S3Hook(), launch.account.config.state_bucket), launch.context()
     launch.context = lambda: run
-    hold(state, launch.plan["claim_key"], "cohort", run)  # as its pre_execute does
+    acquire(state, launch.plan["claim_key"], "cohort", run)  # as its pre_execute does
     launch.run()
-    assert state.claim(launch.plan["claim_key"]) is None
+    assert state.lock_holder(launch.plan["claim_key"]) is None
 
 
 # --- what SES answers
