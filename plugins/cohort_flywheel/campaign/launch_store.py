@@ -23,7 +23,7 @@ from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.lock_store import acquire, enum_value, this_run
 from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.contacts import Reject, fold, judge
+from cohort_flywheel.segment.contacts import Reject, classify_member, normalize_entry
 from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, make_list
 from cohort_flywheel.segment.members import Member
 from cohort_flywheel.segment.segment_file import digest
@@ -196,7 +196,7 @@ def same_address(rows: Iterable[Row], listed: sqlite3.Connection) -> Iterator[st
     """The players whose address a row before theirs has: they are one person."""
     make_list(listed, "address")
     for row in rows:
-        if not add_to_list(listed, "address", [fold(row.address)]):
+        if not add_to_list(listed, "address", [normalize_entry(row.address)]):
             yield row.player_id
 
 
@@ -204,7 +204,7 @@ def why_no_more(
     row: Row, record: Mapping[str, Any] | None, consent: Consent | None, listed: sqlite3.Connection
 ) -> str | None:
     """Why a player who was a row may not be mailed any more, by the record and the do-not-contact list as they are."""
-    now = judge(
+    now = classify_member(
         Member(row.player_id, 0), record, attributes={}, score_column=None, consent=consent,
         do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed),
     )  # fmt: skip

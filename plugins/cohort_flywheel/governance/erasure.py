@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import orjson
 
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.segment.contacts import fold
+from cohort_flywheel.segment.contacts import normalize_entry
 from cohort_flywheel.segment.list_entries import is_exact
 from cohort_flywheel.segment.members import Vertex
 
@@ -178,7 +178,9 @@ def look(kind: str, path: Path, players: Collection[str], addresses: Addresses, 
         case "batch of a launch":
             return Found(_in_lists(path, rest, frozenset(players)))
         case _:
-            return _rows(path, rest, frozenset(players), frozenset(fold(address) for _, address in addresses))
+            return _rows(
+                path, rest, frozenset(players), frozenset(normalize_entry(address) for _, address in addresses)
+            )
 
 
 def _in_extract(path: Path, players: frozenset[str]) -> int:
@@ -246,7 +248,7 @@ def _rows(path: Path, rest: Path, players: frozenset[str], addresses: frozenset[
         player, address = _column(header, _PLAYER_COLUMNS), _column(header, _ADDRESS_COLUMNS)
         for row in rows:
             its = row[address] if address is not None else ""
-            if row[player] in players if player is not None else fold(its) in addresses:
+            if row[player] in players if player is not None else normalize_entry(its) in addresses:
                 found += 1
                 if its:
                     beside.add((row[player] if player is not None else "", its))

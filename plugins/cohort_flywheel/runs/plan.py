@@ -107,7 +107,7 @@ def check_extract(params: Mapping[str, Any], run_type: str) -> None:
 
 
 def _withhold(cohort: Cohort, campaign: Mapping[str, Any], as_of: datetime) -> dict[str, Any]:
-    """What keeps a contact out of the segment, for `contacts.withheld`."""
+    """What keeps a contact out of the segment, for `contacts.exclusion_reason`."""
     days, plain = campaign.get("not_again_days"), datetime.fromisoformat(as_of.isoformat())  # pendulum's loses its zone
     return {
         "holdout_percent": cohort.holdout_percent,

@@ -1,4 +1,4 @@
-"""A member's record becomes a contact, or a reject with its reason. Nobody is dropped in silence."""
+"""Classify each member by its contact record: a contact, or a reject with a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cohort_flywheel.segment.members import Member
 ADDRESS_ATTRIBUTE = "email"
 NAME_ATTRIBUTES = {"FirstName": "firstName", "LastName": "lastName", "FavoriteRole": "favoriteRole"}
 
-#: Why a member is no row of the segment file; `column` names the attribute at fault where there is one.
+#: Why a member is not a row of the segment file. `Reject.column` names the attribute at fault, if there is one.
 REASONS = {
     "do_not_contact": "the playerId or the address is on the do-not-contact list",
     "no_record": "the contacts table has no record of the player",
@@ -34,23 +34,23 @@ REASONS = {
     "holdout": "the player is of the share that is written to by no campaign",
 }
 
-#: The reasons that are faults of the data; the others are somebody's wish, or nobody's fault.
+#: The reasons that are data faults, which `max_reject_percent` counts; the others are choices of a player or studio.
 DATA_FAULTS = ("no_record", "no_address", "bad_address", "bad_value", "missing_value")
 
 
-#: The addresses that need no library, which takes longer over one than all else that is done for a player. Hyphens
-#: stand inside a label and never two together: Punycode (`xn--`), as all that is not plain, is the library's to judge.
+#: Addresses that do not need the library, whose check takes longer than all other work for a member. Hyphens only
+#: inside a label, and never two together: the library checks Punycode (`xn--`) and all other addresses.
 _PLAIN = re.compile(
     r"(?=[^@]{1,64}@)([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)"
     r"@(?![^.]{64})((?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.(?![^.]{64}))+[A-Za-z]{2,})"
 )
-#: What is plain by its letters only: names of which the library changes the case, domains that it refuses.
+#: Exceptions that match _PLAIN: local parts whose case the library changes, and domains that it refuses.
 _ROLES = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)
 _SPECIAL_USE = tuple(f".{name}" for name in email_validator.SPECIAL_USE_DOMAIN_NAMES)
 
 
 class Contact(NamedTuple):
-    """A member who may be written to. `attributes` by column name, as text; empty where the record has none."""
+    """A member who may be mailed. `attributes` are text by column name, empty if the record has no value."""
 
     player_id: str
     address: str
@@ -58,7 +58,7 @@ class Contact(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A member who is no row, and why. Never holds the value at fault."""
+    """A member who is not a row of the segment file, and the reason. Never holds the value at fault."""
 
     player_id: str
     reason: str
@@ -66,12 +66,12 @@ class Reject(NamedTuple):
 
 
 def projection(attributes: Mapping[str, str], consent: Consent | None) -> list[str]:
-    """The attributes of a record that a run reads, and no others."""
+    """The attributes of a record that a run reads."""
     names = [ADDRESS_ATTRIBUTE, *NAME_ATTRIBUTES.values(), *attributes.values()]
     return list(dict.fromkeys(names + ([consent.attribute] if consent else [])))
 
 
-def judge(
+def classify_member(
     member: Member,
     record: Mapping[str, Any] | None,
     *,
@@ -80,9 +80,9 @@ def judge(
     consent: Consent | None,
     do_not_contact: Callable[[str], bool],
 ) -> Contact | Reject:
-    """Turn one member and the record found (or None) into exactly one contact or one reject.
+    """Return the contact or the reject of a member and its record (None: not found).
 
-    `do_not_contact` says whether a text is on the list; it is asked for each of `player_id_forms` and
+    `do_not_contact` returns whether a text is on the list; it is called with each of `player_id_forms` and
     `address_forms`. `consent` None is the registry's `none`.
     """
     player_id = member.player_id
@@ -103,26 +103,26 @@ def judge(
     values: dict[str, str] = {}
     for column, attribute in (*NAME_ATTRIBUTES.items(), *attributes.items()):
         value = record.get(attribute)
-        text = value if type(value) is str else as_text(value)  # nearly every value is one
+        text = value if type(value) is str else as_text(value)  # fast path: most values are text
         if text is None:
             return Reject(player_id, "bad_value", column)
-        values[column] = "" if is_blank(text) else text  # so a placeholder takes its default, wherever it is filled in
+        values[column] = "" if is_blank(text) else text  # so that a placeholder takes its default
     if score_column:
         values[score_column] = str(member.score)
     return Contact(player_id, address, values)
 
 
-def withheld(
+def exclusion_reason(
     contact: Contact,
     *,
     asked: Mapping[str, str | None],
     recently_mailed: Callable[[str], bool],
     holdout_percent: int,
 ) -> Reject | None:
-    """Why a contact, who may be written to, is no row all the same; None for one who is.
+    """Return a reject for a contact that the campaign or the holdout excludes, else None.
 
-    `asked` are the placeholders of the campaign's mail with their defaults, none where there is no campaign. The
-    holdout comes last: it is a share of whoever would be mailed.
+    `asked` are the placeholders of the campaign's template with their defaults, empty without a campaign. The holdout
+    is checked last: it is a share of the contacts that would otherwise be mailed.
     """
     if column := lacks(asked, contact.attributes):
         return Reject(contact.player_id, "missing_value", column)
@@ -134,16 +134,16 @@ def withheld(
 
 
 def is_held_out(player_id: str, percent: int) -> bool:
-    """Whether a player is of the holdout: by the playerId alone, so the same of any cohort, day and destination.
+    """Whether a player is in the holdout: by the playerId alone, so the same for each cohort, day and destination.
 
-    Whoever is held out at a percentage is so at every higher one.
+    A player who is held out at one percentage is held out at every higher one.
     """
     number = int.from_bytes(hashlib.sha256(f"cohort-flywheel holdout\0{player_id}".encode()).digest()[:8], "big")
     return number % 10_000 < percent * 100
 
 
 def plain_address(raw: object) -> str | None:
-    """The address in the one form that every mail service takes, or None.
+    """Return the address in the form that every mail service accepts, or None if it is not valid.
 
     The local part is ASCII and the domain is in Punycode [Amazon SES: SMTPUTF8 is not supported].
     """
@@ -161,23 +161,23 @@ def plain_address(raw: object) -> str | None:
         return None
 
 
-def fold(entry: str) -> str:
-    """Addresses on the do-not-contact list are compared without regard to case."""
+def normalize_entry(entry: str) -> str:
+    """Return an entry of the do-not-contact list without case and surrounding blanks, for comparison."""
     return entry.strip().casefold()
 
 
 def player_id_forms(player_id: str) -> set[str]:
-    """The texts by which the do-not-contact list may name a playerId: as it stands, or in its normal form."""
+    """The texts by which the do-not-contact list may name a playerId: unchanged, and in its normal form."""
     normal = normal_form(player_id)
     forms = {player_id, normal} if normal else {player_id}
     return forms | address_forms(player_id, plain_address(player_id)) if "@" in player_id else forms
 
 
 def address_forms(raw: str, address: str | None) -> set[str]:
-    """The texts by which the list may name an address: as the record has it, and as mail services take it, or None."""
-    forms, normal = {fold(raw), fold(address or raw)}, normal_form(raw)
+    """The texts by which the list may name an address: as in the record, and `address`, its plain form (or None)."""
+    forms, normal = {normalize_entry(raw), normalize_entry(address or raw)}, normal_form(raw)
     if normal and normal != raw:
-        forms |= {fold(normal), fold(plain_address(normal) or normal)}
+        forms |= {normalize_entry(normal), normalize_entry(plain_address(normal) or normal)}
     return forms
 
 
@@ -204,15 +204,14 @@ def as_text(value: object) -> str | None:
 
 
 def read_do_not_contact(lines: Iterable[bytes], first_line: int = 1) -> list[str]:
-    """The entries of some lines of the do-not-contact list, in every form in which `judge` asks for them."""
+    """The entries of lines of the do-not-contact list, in every form that `classify_member` looks up."""
     return [form for number, line in enumerate(lines, first_line) for form in entry_forms(line, number)]
 
 
 def entry_forms(line: bytes, number: int) -> set[str]:
-    """One line of the do-not-contact list in every form in which `judge` asks for it; nothing for a blank line.
+    """A line of the do-not-contact list in every form that `classify_member` looks up; empty for a blank line.
 
-    Raises FlywheelError, with the line's number, where it is not UTF-8, or cannot be an address or a playerId: a list
-    that is read wrongly would let a player through.
+    Raises FlywheelError, with the line number, if the line is not UTF-8, an address or a playerId.
     """
     try:
         entry = read_entry(line.decode("utf-8-sig"))
@@ -230,9 +229,9 @@ def entry_forms(line: bytes, number: int) -> set[str]:
 
 
 class RecordCounts:
-    """How many records were found, and how many of them have no value for each attribute that was asked for.
+    """Counts the records found, and for each attribute the records without a value.
 
-    A value is a text that is not empty, a number or a truth value.
+    A value is a text that is not empty, a number or a boolean.
     """
 
     def __init__(self, attributes: Iterable[str]) -> None:
@@ -247,7 +246,7 @@ class RecordCounts:
 
 
 def _has_consented(value: object, consent: Consent) -> bool:
-    if value and type(value) is str and value in consent.opted_in:  # nearly every answer
+    if value and type(value) is str and value in consent.opted_in:  # fast path: most answers are text
         return True
     text = as_text(value)
     if text == "":

@@ -28,10 +28,10 @@ from cohort_flywheel.segment.contacts import (
     Contact,
     RecordCounts,
     Reject,
-    judge,
+    classify_member,
+    exclusion_reason,
     player_forms,
     projection,
-    withheld,
 )
 from cohort_flywheel.segment.do_not_contact_store import (
     ENTRIES,
@@ -142,8 +142,8 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         found = RecordCounts(wanted)
         with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
             entries = load_do_not_contact(s3, self.rejects_bucket, self.do_not_contact_key, listed)
-            judged = self._judged(self._members(s3), consent, wanted, found, listed if entries else None)
-            counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._withheld(s3, listed))
+            judged = self._classified(self._members(s3), consent, wanted, found, listed if entries else None)
+            counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._exclusion(s3, listed))
             matched = write_matched(listed, matched_path)
         rejects_key = part_key(self.rejects_key, self.shard["index"]) if self.shard else self.rejects_key
         put_unless_equal(s3, rejects_path, self.rejects_bucket, rejects_key, digest(rejects_path))
@@ -182,7 +182,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             return read_shard(found, self.property, self.shard["members"])
         return read_extract(found, self.property)
 
-    def _withheld(self, s3: S3Hook, listed: sqlite3.Connection) -> Callable[[Contact], Reject | None] | None:
+    def _exclusion(self, s3: S3Hook, listed: sqlite3.Connection) -> Callable[[Contact], Reject | None] | None:
         """What keeps a contact out of the segment; None, which costs nothing, where nothing does."""
         asked = self.withhold or {}
         template, placeholders = asked.get("template"), asked.get("placeholders", {})
@@ -192,13 +192,13 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             since = datetime.fromisoformat(asked["since"])
             load_recently_mailed(s3, self.rejects_bucket, template, since, self.name, listed)
         return partial(
-            withheld,
+            exclusion_reason,
             asked=placeholders,
             recently_mailed=partial(is_listed, "mailed", listed=listed) if template else lambda _: False,
             holdout_percent=asked.get("holdout_percent", 0),
         )
 
-    def _judged(
+    def _classified(
         self,
         members: Iterable[Member],
         consent: Consent | None,
@@ -221,7 +221,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
                 record = records.get(member.player_id)
                 if record is not None:
                     found.add(record)
-                outcome = judge(
+                outcome = classify_member(
                     member, record, attributes=attributes, consent=consent, score_column=self.score_column,
                     do_not_contact=do_not_contact,
                 )  # fmt: skip

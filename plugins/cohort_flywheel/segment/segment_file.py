@@ -29,11 +29,11 @@ def write_segment(
     layout: Layout,
     rows_path: Path,
     rejects_path: Path,
-    withheld: Callable[[Contact], Reject | None] | None = None,
+    exclude: Callable[[Contact], Reject | None] | None = None,
 ) -> dict[str, int | dict[str, int]]:
     """Write both files; return the last sum of every report, `members = rows + rejects`, with the reasons.
 
-    `withheld` is asked of whoever would be a row.
+    `exclude` returns a reject for a contact that does not become a row.
     """
     rows, reasons = 0, Counter[str]()
     with _csv(rows_path) as rows_file, _csv(rejects_path) as rejects_file:
@@ -45,8 +45,8 @@ def write_segment(
         for outcome in judged:
             if isinstance(outcome, Contact) and (column := layout.refused_column(outcome)):
                 outcome = Reject(outcome.player_id, "bad_value", column)
-            elif withheld and isinstance(outcome, Contact):
-                outcome = withheld(outcome) or outcome
+            elif exclude and isinstance(outcome, Contact):
+                outcome = exclude(outcome) or outcome
             if isinstance(outcome, Contact):
                 segment.writerow(layout.row(outcome))
                 rows += 1

@@ -24,7 +24,7 @@ from cohort_flywheel.campaign.email_template import (
 )
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact, judge
+from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact, classify_member
 from cohort_flywheel.segment.members import Member
 
 SHIPPED = Path(__file__).parents[3] / "include" / "email"
@@ -249,7 +249,7 @@ def test_a_value_of_blanks_takes_the_default_everywhere(blank: str) -> None:
     assert render(template("{{A|you}}", "{{A|you}}", "{{A|you}}"), {"A": blank}) == ("you", "you", "you")
     # and the segment file, of which Connect takes its profiles, has an empty cell
     record = {"email": "jo@example.com", "firstName": blank, "lastName": "O'Neil", "level": blank}
-    contact = judge(
+    contact = classify_member(
         Member("jo", 3), record, attributes={"Level": "level"}, score_column=None, consent=None,
         do_not_contact=lambda _: False,
     )  # fmt: skip

@@ -16,14 +16,14 @@ from cohort_flywheel.segment.contacts import (
     RecordCounts,
     Reject,
     as_text,
-    fold,
+    classify_member,
+    exclusion_reason,
     is_held_out,
-    judge,
+    normalize_entry,
     plain_address,
     player_forms,
     projection,
     read_do_not_contact,
-    withheld,
 )
 from cohort_flywheel.segment.members import Member
 
@@ -53,7 +53,7 @@ def ask(
     consent: Consent | None = CONSENT,
     do_not_contact: Callable[[str], bool] = listed(),  # noqa: B008  # a function that says no
 ) -> Contact | Reject:
-    return judge(
+    return classify_member(
         member,
         record,
         attributes=attributes or {},
@@ -385,7 +385,7 @@ def test_any_record_has_exactly_one_outcome(
         return
     assert record is not None
     assert player_id != "listed96"
-    assert fold(outcome.address) != "listed@example.com"
+    assert normalize_entry(outcome.address) != "listed@example.com"
     assert outcome.address.isascii()
     assert list(outcome.attributes) == ["FirstName", "LastName", "FavoriteRole", "Level", "ea_atrisk"]
     meant = [record.get(name) for name in ("firstName", "lastName", "favoriteRole", "lvl")]
@@ -405,7 +405,7 @@ PLAYERS = [f"player-{number}" for number in range(2_000)]
 
 def why(contact: Contact, **about: Any) -> Reject | None:
     defaults: dict[str, Any] = {"asked": {}, "recently_mailed": lambda _: False, "holdout_percent": 0}
-    return withheld(contact, **(defaults | about))
+    return exclusion_reason(contact, **(defaults | about))
 
 
 def test_whoever_lacks_what_the_mail_needs_is_a_fault_of_the_data() -> None:

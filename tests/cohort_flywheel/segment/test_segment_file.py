@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.segment.contacts import Contact, Reject, judge
+from cohort_flywheel.segment.contacts import Contact, Reject, classify_member
 from cohort_flywheel.segment.members import Members, read_extract, to_vertex, write_extract
 from cohort_flywheel.segment.segment_file import Layout, combine, digest, write_segment
 
@@ -268,7 +268,7 @@ def test_any_players_become_a_file_that_pinpoint_takes_and_nobody_is_dropped(
             write_extract(found, "ea_atrisk", file)
         with (folder / "extract").open("rb") as lines:
             judged = (
-                judge(
+                classify_member(
                     member,
                     table.get(member.player_id),
                     attributes=ATTRIBUTES,

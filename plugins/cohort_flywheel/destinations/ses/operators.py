@@ -27,7 +27,7 @@ from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.contacts import fold
+from cohort_flywheel.segment.contacts import normalize_entry
 from cohort_flywheel.segment.segment_file import digest
 
 if TYPE_CHECKING:
@@ -300,18 +300,18 @@ class _Addresses:
         self._db.executemany(
             "INSERT INTO address (text, on_list, unsubscribed) VALUES (?, 1, ?) ON CONFLICT DO UPDATE SET on_list = 1,"
             " unsubscribed = max(unsubscribed, excluded.unsubscribed)",
-            ((fold(address), unsubscribed) for address, unsubscribed in contacts),
+            ((normalize_entry(address), unsubscribed) for address, unsubscribed in contacts),
         )
 
     def add_imported(self, addresses: Iterable[str]) -> None:
         self._db.executemany(
             "INSERT INTO address (text, imported) VALUES (?, 1) ON CONFLICT DO UPDATE SET imported = 1",
-            ((fold(address),) for address in addresses),
+            ((normalize_entry(address),) for address in addresses),
         )
 
     def find(self, address: str) -> _Found | None:
         row = self._db.execute(
-            "SELECT on_list, unsubscribed, imported FROM address WHERE text = ?", (fold(address),)
+            "SELECT on_list, unsubscribed, imported FROM address WHERE text = ?", (normalize_entry(address),)
         ).fetchone()
         return _Found(*row) if row else None
 
