@@ -130,7 +130,7 @@ class Watch:
         again = wanted.service == GRAPH or wanted.operation == MANY or "unprocessed" in fault.kind
         with self._lock:
             # so is a request that our own code makes again
-            follows = (again or (call.request and call.request == self._request)) and fault.lasts != CALL
+            follows = (again or bool(call.request and call.request == self._request)) and fault.lasts != CALL
             if call.site == wanted:
                 hit = call.sendings == 1 or fault.lasts != CALL
                 self._request = call.request
