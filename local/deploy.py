@@ -105,10 +105,12 @@ def check(folder: Path, root: Path) -> None:
     if str(ROOT / "plugins") not in sys.path:
         sys.path.insert(0, str(ROOT / "plugins"))
     from cohort_flywheel.config.registry import read_registry
+    from cohort_flywheel.destinations import check_destination
     from cohort_flywheel.errors import FlywheelError
 
     try:
         registry = read_registry(folder / bundle.DAGS / bundle.OURS / "include" / "cohorts.yaml")
+        check_destination(registry.destination)
     except FlywheelError as error:
         raise LocalError(f"Nothing was uploaded: {error}") from None
     if registry.broken:

@@ -216,6 +216,37 @@ def test_so_is_one_with_a_cohort_that_would_fail_in_its_plan(bundled: Bundled) -
     assert bundled.objects() == {}
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("direction: above", "direction: under", r"cohort ea_atrisk in cohorts.yaml, line \d+: direction: input"),
+        ("    direction: above\n", "", r"cohort ea_atrisk in cohorts.yaml, line \d+: the key direction is missing"),
+        ("floor: 0", "floor: {a: [}", r"cohorts.yaml, line \d+: this is not YAML"),
+        ("floor: 0", "floor: *zero", r"cohort ea_atrisk in cohorts.yaml, line \d+: \*zero has no &zero above it"),
+        ("default_cohort: ea_atrisk", "default_cohort: ea", r"cohorts.yaml, line \d+: default_cohort 'ea' is not"),
+        ("schedule:", "schedule: [] #", r"cohorts.yaml, line \d+: schedule: input should be a valid string"),
+        ("destination: pinpoint", "destination: email", "there is no destination 'email': write one of custom"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_the_registry_is_a_sentence(bundled: Bundled, old: str, new: str, words: str) -> None:
+    bundled.edit("include/cohorts.yaml", old, new)
+    bundled.build()
+    with pytest.raises(LocalError, match=f"^Nothing was uploaded: {words}"):
+        bundled.deploy()
+    assert bundled.objects() == {}
+
+
+@pytest.mark.parametrize(
+    "content", ["schedule: ü".encode("latin-1"), "schedule: x".encode("utf-16"), b"", b"\0", b"- x"]
+)
+def test_so_is_a_file_that_is_not_a_registry(bundled: Bundled, content: bytes) -> None:
+    (bundled.root / "include/cohorts.yaml").write_bytes(content)
+    bundled.build()
+    with pytest.raises(LocalError, match=r"^Nothing was uploaded: cohorts\.yaml"):
+        bundled.deploy()
+    assert bundled.objects() == {}
+
+
 def test_so_is_a_bundle_that_is_older_than_its_sources_or_missing(bundled: Bundled) -> None:
     bundled.edit("include/cohorts.yaml", "    threshold: 2\n", "    threshold: 3\n")
     with pytest.raises(LocalError, match=f"{REGISTRY} is not as it was when the bundle was built: run `make bundle`"):
