@@ -100,7 +100,13 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             pre_execute=acquire_run_lock_for_import,
         ).output
         first, last = where.import_segment(plan, checked, before=acquire_run_lock_for_import)
-        result = CohortResultOperator(task_id="record_result", plan=plan, checked=checked, imported=last.output)
+        result = CohortResultOperator(
+            task_id="record_result",
+            plan=plan,
+            checked=checked,
+            imported=last.output,
+            pre_execute=acquire_run_lock_for_import,
+        )
         sources = ReportSources(plan="plan", extract="extract", checked="check_limits", imported="record_result")
         report = CohortReportOperator(task_id="report", sources=sources, notify=registry.notify)
         report.as_teardown(on_failure_fail_dagrun=True)

@@ -36,7 +36,7 @@ def acquire_run_lock(context: Context) -> None:
 
 
 def acquire_run_lock_for_import(context: Context) -> None:
-    """Acquire the lock and check the segment file; the `pre_execute` of every task that imports the file.
+    """Acquire the lock and check the segment file; the `pre_execute` of tasks that import the file or record it.
 
     Fails if another run has worked on the name since `enrich` wrote the file: players in it may have opted out since.
     """

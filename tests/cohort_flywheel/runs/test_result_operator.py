@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
-from cohort_flywheel.runs.lock_store import acquire, this_run
+from cohort_flywheel.runs.lock_store import acquire, acquire_run_lock, acquire_run_lock_for_import, this_run
 from cohort_flywheel.runs.result_operator import CohortResultOperator
 from cohort_flywheel.runs.state_store import State
 
@@ -59,3 +60,25 @@ def test_the_claim_ends_with_the_verified_segment_if_it_is_this_runs(
     record(plan, run)
     assert (state.lock_holder(plan["claim_key"]) is None) is mine
     assert state.last_run(plan["claim_key"]) == (this_run(run) if mine else None)
+
+
+def test_a_run_that_is_cleared_does_not_overwrite_the_result_of_a_later_run(
+    planned: Any, context: Any, state: State
+) -> None:
+    """Only its record_result is cleared, after another run has imported a file of its own."""
+    plan, runs = planned(), []
+    for name in ("a", "b"):
+        run = context(run_id=f"manual__{name}", task_id="enrich_0")
+        run["ti"].xcoms = {("plan", "return_value"): plan, ("extract", "return_value"): [{}]}
+        acquire_run_lock(run)
+        runs.append(context(run_id=f"manual__{name}", task_id="record_result"))
+        runs[-1]["ti"].xcoms = run["ti"].xcoms
+        acquire_run_lock_for_import(runs[-1])  # its pre_execute
+        record(plan, runs[-1])
+    a, b = runs
+    with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
+        acquire_run_lock_for_import(a)
+    acquire_run_lock_for_import(b)
+    record(plan, b)  # no other run has disturbed it
+    found = state.result("ea_atrisk", 2, DAY)
+    assert found and found["run"] == this_run(b)
