@@ -1,23 +1,22 @@
 """
-### A player who asked to be forgotten
+### Erase players
 
-1. **erase**: takes the players of `erasure/players.txt` in the state bucket (a playerId a line) out of every version of
-   every file in the three buckets, and out of the destination; leaves a tombstone each, by which every later run
-   leaves them out; removes the list
+1. **erase**: removes the players listed in `erasure/players.txt` of the state bucket (one playerId per line) from every
+   version of every file in the three buckets, and from the destination; writes one tombstone for each, so that later
+   runs exclude them; deletes the list
 
-**Start with a dry run**, which is the default: its log lists each place where one of them is, and nothing is changed.
+**Start with a dry run**, which is the default: it logs each place where a player was found, and changes nothing.
 
-The players are in a file and no param, because a run's params are kept and shown. While a run is at work, or an import
-job of the destination has not ended, nothing is removed. `docs/how-to/cleanup.md` says what you remove yourself: from
-the graph, the contacts table, the do-not-contact list.
+The players are in a file and not in a param, because params are stored and shown. Nothing is removed while a run is
+active or an import job of the destination has not ended. `docs/how-to/cleanup.md` lists what you remove yourself: from
+the graph, the contacts table and the do-not-contact list.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import DAG, Param
 
+from cohort_flywheel.config.dag_defaults import DEFAULT_ARGS
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.governance.erasure_operator import CohortErasureOperator
@@ -29,7 +28,7 @@ def cohort_erasure(registry: Registry) -> DAG:
     with DAG(
         "cohort_erasure",
         doc_md=__doc__,
-        description="Erases players from every place where they rest",
+        description="Erases players from all files and from the destination",
         schedule=None,
         max_active_runs=1,
         is_paused_upon_creation=True,
@@ -39,15 +38,10 @@ def cohort_erasure(registry: Registry) -> DAG:
                 True,
                 type="boolean",
                 title="Dry run",
-                description="On: only list where the players are. Off: erase them, which nothing brings back.",
+                description="On: only list where the players are. Off: erase them, which cannot be undone.",
             ),
         },
-        default_args={
-            "retries": 2,
-            "retry_delay": timedelta(minutes=1),
-            "retry_exponential_backoff": True,
-            "execution_timeout": timedelta(hours=6),
-        },
+        default_args=DEFAULT_ARGS,
     ) as dag:
         CohortErasureOperator(task_id="erase", destination=registry.destination)
     return dag

@@ -1,44 +1,37 @@
 """
-### The players of one cohort beyond one threshold become a segment
+### Turn the players of one cohort beyond a threshold into a segment
 
-Every day, and whenever you trigger it:
+1. **plan**: fixes the cohort, threshold, as-of and all names; fails for a run that must not start
+2. **extract**: reads the members from the graph, or from the day's snapshot; writes the extract to the export bucket.
+   With `extract_only` the run ends here
+3. **enrich**: looks up the players in DynamoDB and writes the segment file
+4. **check_limits**: fails outside the cohort's limits; makes the snapshot final and copies the segment file to the
+   import bucket. A dry run ends here, and so does a run without rows, unless the destination must remove
+   former members
+5. **create_import_job**, **wait_for_import_job**, **verify_segment**: import the segment into the destination
+6. **record_result**: records the verified segment as the result of the day
+7. **prepare_campaign**, **approve_campaign**, **launch_campaign**, **follow_campaign**: send the campaign, once an
+   approver accepts exactly this segment and e-mail in Required Actions; only on the newest day's own run
+8. **report**: counts what happened to each player; it runs after failures too. **end** fails a run with a failed task
 
-1. **plan**: freezes the cohort, the threshold in force, the as-of and all names; refuses what must not run
-2. **extract**: takes the members from the Cohort Modeler's graph, keeping a snapshot of the day, or from the snapshot
-   that the day has; puts the extract in the export bucket. With `extract_only` a run ends here, as a success; with
-   `extract_uri` it begins with an extract that somebody dropped
-3. **enrich**: looks the players up in DynamoDB, and writes the segment file
-4. **check_limits**: stops a run outside its cohort's limits; makes the day's snapshot final, and puts the segment file
-   in the import bucket. A dry run ends here, as a success, and so does an empty cohort (with Customer Profiles it goes
-   on, and sets everybody out)
-5. **create_import_job**, **wait_for_import_job**, **verify_segment**: the destination's own tasks
-6. **record_result**: notes the verified segment as the day's
-7. **prepare_campaign**, **approve_campaign**, **launch_campaign** and, with Customer Profiles, **follow_campaign**:
-   mail the segment, where `campaign` says so; a launch waits for an approver's yes to exactly that segment and mail, in
-   Required Actions. Only the newest day's own run ever does, and never a backfill (Pinpoint has none of these)
-8. **report**: what happened to every player, counted; it runs whatever happened before. **end** does nothing, and
-   fails the run with any task before it
-
-A run's one date is its *as-of*: the end of its data interval. Leave the logical date as the form has it (now), or
-empty, for the newest complete day. Every task can be cleared: names come from the run, so each step does the same
-again. The graph cannot say what it was: a day in the past is read from its snapshot.
+The *as-of* of a run is the end of its data interval. Leave the logical date as the form shows it for the newest
+complete day. You can clear each task: all names are deterministic. A past day is read from its snapshot.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pendulum
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
+from airflow.sdk import DAG, BaseOperator, CronDataIntervalTimetable, Param, TaskGroup, chain
 
 from cohort_flywheel.campaign.operators import CampaignApprovalOperator
 from cohort_flywheel.config.cohorts import CAMPAIGN_MODES
+from cohort_flywheel.config.dag_defaults import DEFAULT_ARGS
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
-from cohort_flywheel.destinations import destination, has_campaigns
+from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.runs.lock_store import acquire_run_lock, acquire_run_lock_for_import
 from cohort_flywheel.runs.notifications import on_failure
 from cohort_flywheel.runs.plan_operator import CohortPlanOperator
@@ -53,7 +46,7 @@ REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
 
 
 def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: list[str]) -> DAG:
-    where = destination(registry.destination)
+    destination = get_destination(registry.destination)
     with DAG(
         dag_id,
         doc_md=__doc__,
@@ -61,18 +54,12 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         schedule=CronDataIntervalTimetable(registry.schedule, timezone="UTC"),
         start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
         catchup=False,
-        # one that waits for an approval is active, and shall keep no other from running
-        max_active_runs=16 if has_campaigns(registry.destination) else 2,
+        # A run that waits for approval is active; let others run.
+        max_active_runs=16 if destination.has_campaigns else 2,
         is_paused_upon_creation=True,
         tags=["cohort-flywheel", registry.destination],
-        params=params(registry, default, choice),
-        default_args={
-            "retries": 2,
-            "retry_delay": timedelta(minutes=1),
-            "retry_exponential_backoff": True,
-            "execution_timeout": timedelta(hours=6),
-            "on_failure_callback": on_failure(registry.notify),
-        },
+        params=params(registry, default, choice, has_campaigns=destination.has_campaigns),
+        default_args=DEFAULT_ARGS | {"on_failure_callback": on_failure(registry.notify)},
     ) as dag:
         plan: Any = CohortPlanOperator(
             task_id="plan", registry=REGISTRY_PATH, schedule=registry.schedule, destination=registry.destination
@@ -96,56 +83,69 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             extract=extract["facts"],
             shards=extract,
             parts=parts,
-            check_nobody_stays=where.check_nobody_stays,
+            handle_empty_segment=destination.handle_empty_segment,
             pre_execute=acquire_run_lock_for_import,
         ).output
-        first, last = where.import_segment(plan, checked, before=acquire_run_lock_for_import)
-        result = CohortResultOperator(
+
+        with TaskGroup("import_segment", prefix_group_id=False):
+            create_import_job = destination.create_import_job(plan, checked, pre_execute=acquire_run_lock_for_import)
+            wait_for_import_job = destination.wait_for_import_job(plan, create_import_job.output)
+            verify_segment = destination.verify_segment(plan, checked, create_import_job.output)
+
+        record_result = CohortResultOperator(
             task_id="record_result",
             plan=plan,
             checked=checked,
-            imported=last.output,
+            imported=verify_segment.output,
             pre_execute=acquire_run_lock_for_import,
         )
+        chain(plan, extract, parts, checked, *present(create_import_job, wait_for_import_job, verify_segment))
+        chain(verify_segment, record_result)
+
         sources = ReportSources(plan="plan", extract="extract", checked="check_limits", imported="record_result")
+        last: Any = record_result
+        if destination.has_campaigns:
+            with TaskGroup("campaign", prefix_group_id=False):
+                prepare_campaign: Any = destination.prepare_campaign(
+                    plan, checked, record_result.output, templates=REGISTRY_PATH.parent / "email"
+                )
+                approve_campaign = CampaignApprovalOperator(
+                    task_id="approve_campaign",
+                    plan=plan,
+                    checked=checked,
+                    verified=record_result.output,
+                    prepared=prepare_campaign.output,
+                    sources=sources,
+                    hours=registry.approval.hours,
+                    notify=registry.notify,
+                )
+                launch_campaign: Any = destination.launch_campaign(
+                    plan, checked, prepare_campaign.output, approval=registry.approval, pre_execute=acquire_run_lock
+                )
+                follow_campaign = destination.follow_campaign(launch_campaign.output)
+            campaign = present(prepare_campaign, approve_campaign, launch_campaign, follow_campaign)
+            chain(record_result, *campaign)
+            last = campaign[-1]
+
         report = CohortReportOperator(task_id="report", sources=sources, notify=registry.notify)
         report.as_teardown(on_failure_fail_dagrun=True)
-        chain(plan, extract, parts, checked, first)
-        last.set_downstream(result)
-        ended: Any = result
-        if has_campaigns(registry.destination):
-            approve = partial(
-                CampaignApprovalOperator,
-                task_id="approve_campaign",
-                plan=plan,
-                checked=checked,
-                verified=result.output,
-                sources=sources,
-                hours=registry.approval.hours,
-                notify=registry.notify,
-            )
-            prepare, ended = where.mail_segment(
-                plan,
-                checked,
-                result.output,
-                templates=REGISTRY_PATH.parent / "email",
-                approval=registry.approval,
-                approve=approve,
-                before=acquire_run_lock,
-            )
-            result.set_downstream(prepare)
-        # Airflow judges a run by its leaves: with the report as the only one, a failed run would end as a success
-        chain(ended, [report, EmptyOperator(task_id="end")])
+        # The leaves decide the state of a run: with the report as the only leaf, a failed run would succeed.
+        chain(last, [report, EmptyOperator(task_id="end")])
     return dag
 
 
-def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Param]:
+def present(*tasks: BaseOperator | None) -> list[BaseOperator]:
+    """Return the tasks that the destination has."""
+    return [task for task in tasks if task is not None]
+
+
+def params(registry: Registry, default: str, choice: list[str], *, has_campaigns: bool) -> dict[str, Param]:
     cohorts = [registry.cohorts[name] for name in choice if name in registry.cohorts]
     ranges = "\n".join(
         f"| {c.name} | {c.direction} | {c.thresholds()[-1]} | {c.threshold_range.min} … {c.threshold_range.max} |"
         for c in cohorts
     )
-    # over all of them; the plan holds the number against the range of the one that was chosen
+    # the range over all cohorts; the plan checks the range of the chosen cohort
     number: dict[str, Any] = {
         "minimum": min((c.threshold_range.min for c in cohorts), default=0),
         "maximum": max((c.threshold_range.max for c in cohorts), default=0),
@@ -156,7 +156,7 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
             type="string",
             enum=choice,
             title="Cohort",
-            description_md="Which players: a cohort of include/cohorts.yaml.\n\n"
+            description_md="The cohort of include/cohorts.yaml.\n\n"
             + "\n".join(f"- **{c.name}**: {c.description}" for c in cohorts),
             values_display={c.name: f"{c.name} ({c.direction} {c.thresholds()[-1]})" for c in cohorts},
         ),
@@ -165,8 +165,8 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
             type=["null", "integer"],
             **number,
             title="Threshold",
-            description_md="A whole number; empty means the registry's, as of the run's day. A member's score is"
-            " strictly beyond it.\n\n| cohort | score | today's | allowed |\n|---|---|---|---|\n" + ranges,
+            description_md="A whole number. Empty: the threshold of the registry on the day of the run. The score of"
+            " a member is strictly beyond it.\n\n| cohort | score | today's | allowed |\n|---|---|---|---|\n" + ranges,
         ),
         "source": Param(
             "auto",
@@ -179,36 +179,36 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
             False,
             type="boolean",
             title="Dry run",
-            description="On: everything but the import, and written to the state bucket only."
-            " Off: the segment is really imported.",
+            description="On: run all steps but the import, and write to the state bucket only."
+            " Off: import the segment.",
         ),
         "extract_only": Param(
             False,
             type="boolean",
             title="Extract only",
-            description="On: the run ends at the extract in the export bucket; nobody is looked up or imported.",
+            description="On: end the run after the extract is in the export bucket, without lookup and import.",
         ),
         "extract_uri": Param(
             None,
             type=["null", "string"],
             pattern="^(s3://.+/dropped/.+)?$",
             maxLength=1024,
-            title="Dropped extract",
-            description="s3://<export bucket>/dropped/<name>: begin with this extract, under names of its own, instead"
-            " of the graph or a snapshot. Empty: as the source says.",
+            title="Uploaded extract",
+            description="s3://<export bucket>/dropped/<name>: read this extract instead of the graph or a snapshot."
+            " Empty: read what the source names.",
         ),
         "override_limits": Param(
             False,
             type="boolean",
             title="Override the limits",
-            description="On: this run may be outside its cohort's limits, for the reason below. A backfill may not.",
+            description="On: allow this run outside the limits of its cohort, for the reason below. Not in a backfill.",
         ),
         "override_reason": Param(
             None,
             type=["null", "string"],
             maxLength=500,
             title="Reason for the override",
-            description="Why the figures are right, for the report. Needed with the override, and only then.",
+            description="Why the figures are right, for the report. Required with the override, and only then.",
         ),
     } | (
         {
@@ -217,12 +217,12 @@ def params(registry: Registry, default: str, choice: list[str]) -> dict[str, Par
                 type=["null", "string"],
                 enum=[None, *CAMPAIGN_MODES],
                 title="Campaign",
-                description_md="What becomes of the segment. Empty: what the registry says for the cohort.\n\n"
+                description_md="What to do with the verified segment. Empty: as set for the cohort in the registry.\n\n"
                 + "\n".join(f"- **{name}**: {meaning}" for name, meaning in CAMPAIGN_MODES.items()),
-                values_display={"null": "what the registry says"},
+                values_display={"null": "as set in the registry"},
             )
         }
-        if has_campaigns(registry.destination)
+        if has_campaigns
         else {}
     )
 

@@ -76,7 +76,7 @@ def make_snapshot(up: Up, context: Any, day: datetime) -> None:
         extract=facts,
         shards=shards,
         parts=parts,
-        check_nobody_stays=lambda plan: None,
+        handle_empty_segment=lambda plan: False,
     ).execute(run)
 
 

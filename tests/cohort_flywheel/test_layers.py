@@ -17,6 +17,7 @@ PACKAGE = PACKAGE_FOLDER.name
 IMPURE_FILES = (
     "operators.py", "*_operator.py", "sensors.py", "triggers.py", "hook.py", "*_hook.py", "destination.py",
     "*_store.py", "variables.py", "failures.py", "schedule.py", "notifications.py", "plugin.py", "hooks/*.py",
+    "destinations/__init__.py", "destinations/base.py",
 )  # fmt: skip
 #: Impure files that need the named modules alone: a monotonic clock, and the type of a task's context.
 EXCEPTIONS = {"common/progress.py": {"time"}, "config/params.py": {"airflow"}}

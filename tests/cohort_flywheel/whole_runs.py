@@ -81,7 +81,7 @@ class Runs:
         with DAG("a_dag", schedule=None):
             limits: Any = CohortLimitsOperator(
                 task_id="check_limits", plan=plan, extract=facts, shards=shards,
-                parts=self.enriched(plan, facts | {"shards": shards}), check_nobody_stays=lambda plan: None,
+                parts=self.enriched(plan, facts | {"shards": shards}), handle_empty_segment=lambda plan: False,
             )  # fmt: skip
             limits >> EmptyOperator(task_id="create_import_job")
         context["task"] = limits

@@ -34,6 +34,10 @@ def facts(dag: Any) -> dict[str, Any]:
         "tags": sorted(dag.tags),
         "doc": dag.doc_md,
         "tasks": [task.task_id for task in dag.topological_sort()],
+        "groups": {
+            name: sorted(group.children) for name, group in dag.task_group.get_task_group_dict().items() if name
+        },
+        "edges": {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks},
         "before": {task.task_id: getattr(_before(task), "__name__", None) for task in dag.tasks},
         "sensors": {
             task.task_id: {

@@ -151,6 +151,21 @@ def test_where_a_destination_mails_its_segments_the_dag_has_its_campaign(probed:
         assert dag["max_active_runs"] > 10
 
 
+def test_the_dag_file_names_every_task_and_groups_import_and_campaign(probed: Any) -> None:
+    """The ids of the tasks have no prefix of a group: they are the same as without groups."""
+    text = (ROOT / "dags" / "cohort_to_segment.py").read_text(encoding="utf-8")
+    import_tasks = ["create_import_job", "verify_segment", "wait_for_import_job"]
+    for name, folder in zip(["pinpoint", "pinpoint", *CAMPAIGNS], probed["folders"][:-1], strict=True):
+        dag = folder["dags"][DAILY]
+        assert not [task for task in dag["tasks"] if task not in text]
+        groups = {"import_segment": import_tasks}
+        if name in CAMPAIGNS:
+            groups["campaign"] = sorted(CAMPAIGNS[name])
+        assert dag["groups"] == groups
+        assert dag["edges"]["wait_for_import_job"] == ["verify_segment"]
+        assert dag["edges"][CAMPAIGNS[name][-1] if name in CAMPAIGNS else "record_result"] == ["end", "report"]
+
+
 def test_no_sensor_waits_longer_than_its_execution_timeout(probed: Any) -> None:
     """The default of the DAG is 6 hours, and a campaign may run for 24."""
     followed = 0
@@ -230,7 +245,8 @@ def test_every_dag_with_a_schedule_starts_paused_explains_itself_and_makes_no_ru
             tasks, _params = kind(dag_id)
             assert sorted(dag["tasks"]) == sorted(tasks), dag_id
             for task in tasks:
-                assert f"**{task}**" in dag["doc"], f"{dag_id}'s page does not speak of {task}"
+                assert f"**{task}**" in dag["doc"], f"{dag_id}'s page does not describe {task}"
+            assert dag["doc"].strip().count("\n") < 24, "more than a screen"
 
 
 def test_every_param_explains_itself_in_the_form(found: Any) -> None:

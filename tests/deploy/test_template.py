@@ -488,9 +488,10 @@ def test_the_environment_waits_for_its_way_out(variant: str, handle: str, deploy
 
 def test_the_settings_are_what_the_pipeline_asks_for(deployed: Callable[[str], Deployed]) -> None:
     from cohort_flywheel.config.variables import PREFIX, DeploymentSettings
-    from cohort_flywheel.destinations.customer_profiles import destination as customer_profiles
-    from cohort_flywheel.destinations.pinpoint import destination as pinpoint
-    from cohort_flywheel.destinations.ses import destination as ses
+    from cohort_flywheel.destinations import get_destination
+
+    pinpoint, ses = get_destination("pinpoint"), get_destination("ses")
+    customer_profiles = get_destination("customer_profiles")
 
     def settings(variant: str) -> tuple[set[str], dict[str, Any]]:
         pages = deployed(variant).client("ssm").get_paginator("get_parameters_by_path")
@@ -506,17 +507,17 @@ def test_the_settings_are_what_the_pipeline_asks_for(deployed: Callable[[str], D
         return {name for model in models for name, field in model.model_fields.items() if field.is_required()}
 
     names, neptune = settings("nat")
-    assert names == required(DeploymentSettings, pinpoint.SETTINGS) | {"s3_encryption", "s3_kms_key_id"}
+    assert names == required(DeploymentSettings, pinpoint.settings) | {"s3_encryption", "s3_kms_key_id"}
     assert neptune == {
         "conn_type": "gremlin", "host": deployed("nat").stack.parameters["NeptuneEndpoint"], "port": 8182,
         "schema": "wss", "extra": {"iam": False, "region_name": "us-east-1"},
     }  # fmt: skip
     names, neptune = settings("private")
-    profiles = (customer_profiles.SETTINGS, customer_profiles.CAMPAIGN_SETTINGS)
-    assert names == required(DeploymentSettings, pinpoint.SETTINGS, *profiles)
+    profiles = (customer_profiles.settings, customer_profiles.campaign_settings)
+    assert names == required(DeploymentSettings, pinpoint.settings, *profiles)
     assert neptune["extra"]["iam"] is True
-    assert settings("ses")[0] == required(DeploymentSettings, ses.SETTINGS, ses.CAMPAIGN_SETTINGS)
-    yours = (DeploymentSettings, pinpoint.SETTINGS, ses.SETTINGS, customer_profiles.SETTINGS)
+    assert settings("ses")[0] == required(DeploymentSettings, ses.settings, ses.campaign_settings)
+    yours = (DeploymentSettings, pinpoint.settings, ses.settings, customer_profiles.settings)
     assert settings("yours")[0] == required(*yours)
 
 

@@ -1,27 +1,34 @@
-"""Where segments go: a module a destination, with its layout, settings, checks and tasks. The registry names one."""
+"""The registry of destinations: each folder here is one, under its own name."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 from cohort_flywheel.errors import FlywheelError
 
+if TYPE_CHECKING:
+    from cohort_flywheel.destinations.base import Destination
+
+
+def destination_names() -> list[str]:
+    """Return the names of all destinations: those of the folders beside this file."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+
 
 def check_destination(name: str) -> None:
-    """Raise FlywheelError for a destination that is not there."""
-    known = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
-    if name not in known:
-        raise FlywheelError(f"there is no destination {name!r}: write one of {', '.join(known)} in the registry")
+    """Raise FlywheelError for a name without a folder."""
+    names = destination_names()
+    if name not in names:
+        raise FlywheelError(f"there is no destination {name!r}: write one of {', '.join(names)} in the registry")
 
 
-def destination(name: str) -> ModuleType:
-    """Return the module of a destination; raise FlywheelError for one that is not there."""
+def get_destination(name: str) -> Destination:
+    """Return the destination of this name: `DESTINATION` of `<name>/destination.py`.
+
+    Raises FlywheelError for a name without a folder.
+    """
     check_destination(name)
-    return importlib.import_module(f"{__name__}.{name}.destination")
-
-
-def has_campaigns(name: str) -> bool:
-    """Whether a destination mails its segments: with `mail_segment`, `check_campaign` and `CAMPAIGN_SETTINGS`."""
-    return hasattr(destination(name), "mail_segment")
+    found: Destination = importlib.import_module(f"{__name__}.{name}.destination").DESTINATION
+    return found

@@ -10,18 +10,18 @@ from contextlib import closing
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
-from pydantic import BaseModel
 
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
-from cohort_flywheel.destinations import destination
+from cohort_flywheel.destinations import get_destination
+from cohort_flywheel.destinations.base import DestinationCleanup
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance import cleanup
 from cohort_flywheel.governance.cleanup import DRY_RUN, Left, Made
@@ -49,32 +49,6 @@ BATCH = 100
 Files = Mapping[str, Mapping[str, Sequence[Version]]]
 
 
-class Leavings(Protocol):
-    """What a destination keeps of its own, beside files: the class `Leavings` of its module, where it keeps any.
-
-    A recipient is what a row of the segment file became there (an endpoint), under an id derived from the playerId.
-    """
-
-    #: the settings that it needs
-    SETTINGS: type[BaseModel]
-    #: the column of the segment file with a recipient's id
-    COLUMN: str
-
-    def __init__(self, settings: Mapping[str, str], aws_conn_id: str | None) -> None: ...
-
-    def has_segment(self, imported: Mapping[str, Any]) -> bool:
-        """Whether what `record_result` noted is a segment of this destination, and still there."""
-
-    def remove_segment(self, imported: Mapping[str, Any]) -> None: ...
-
-    def recipient(self, player_id: str) -> str: ...
-
-    def may_go(self, recipient: str) -> bool | None:
-        """None: it is not there. False: it says no to mail, and one that is made anew would not."""
-
-    def remove_recipient(self, recipient: str) -> None: ...
-
-
 class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     """Remove, or in a dry run only list, what runs left behind that were last reported `keep_days` before this one.
 
@@ -83,7 +57,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     own) `past_keep_by` and `kept` (names of runs), and what goes: `segments`, `recipients`, `objects` (every version
     is one) and `bytes`.
 
-    :param destination: a module of `cohort_flywheel.destinations`.
+    :param destination: the name of a destination.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
@@ -98,23 +72,28 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
             params: Any = context["params"]
-            kind: type[Leavings] | None = getattr(destination(self.destination), "Leavings", None)
-            self.settings = read_settings(DeploymentSettings, *([kind.SETTINGS] if kind else []))
+            destination = get_destination(self.destination)
+            self.settings = read_settings(DeploymentSettings, destination.cleanup_settings)
             self.s3 = S3Hook(aws_conn_id=self.aws_conn_id)
-            leavings = kind(self.settings, self.aws_conn_id) if kind else None
+            at_destination = destination.cleanup(self.settings, self.aws_conn_id)
             if not params["dry_run"]:
                 refuse_at_work(self.s3, self.settings["state_bucket"], context)
             made = cleanup.by_name(self._told())
             keep_by = context["dag_run"].run_after - timedelta(days=params["keep_days"])
             due = cleanup.past_keep_by(made, keep_by, params["cohort"])
             files = self._files()
-            segments = [(one, each) for one in due for each in one.imported if leavings and leavings.has_segment(each)]
+            segments = [
+                (one, each)
+                for one in due
+                for each in one.imported
+                if at_destination and at_destination.has_segment(each)
+            ]
             with closing(_Recipients(folder)) as recipients:
                 list_ = [Left("segment", f"{one.name} ({each['segment_id']})", 1) for one, each in segments]
                 list_ += _listed(due, files)
                 with_segment = {one.name for one, _ in segments}
-                if leavings:
-                    list_ += self._find(recipients, leavings, made, due, with_segment, files)
+                if at_destination:
+                    list_ += self._find(recipients, at_destination, made, due, with_segment, files)
                 self.log.info(
                     "of %s names of runs %s were last reported before %s. %s\n%s", f"{len(made):,}", f"{len(due):,}",
                     f"{keep_by:%Y-%m-%d %H:%M} UTC", "This would go:" if params["dry_run"] else "This goes:",
@@ -124,10 +103,10 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                     going = [one.name for one in due if one.name in files or one.name in with_segment]
                     for name in going:
                         acquire(self._state(), _claim_key(name), name, context)
-                    if leavings:
-                        self._remove_recipients(recipients, leavings, files, context, side_effects)
+                    if at_destination:
+                        self._remove_recipients(recipients, at_destination, files, context, side_effects)
                         for _, each in segments:
-                            leavings.remove_segment(each)
+                            at_destination.remove_segment(each)
                             side_effects.append(f"segment {each['segment_id']} was removed")
                     self._remove_files(going, files, context, side_effects)
         return {"past_keep_by": len(due), "kept": len(made) - len(due), **cleanup.sums(list_)}
@@ -166,33 +145,35 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     # --- recipients: each may be in the segments of many runs
 
     def _find(
-        self, recipients: _Recipients, leavings: Leavings, made: Iterable[Made], due: Iterable[Made],
+        self, recipients: _Recipients, at_destination: DestinationCleanup, made: Iterable[Made], due: Iterable[Made],
         with_segment: Iterable[str], files: Files,
     ) -> list[Left]:  # fmt: skip
         """Those of what goes that are in no segment which stays. Where that cannot be said, there are none."""
         told, where = {one.name: one for one in made}, "in no segment that stays"
         going = {one.name for one in due}
         for name in going.intersection(chain(with_segment, (n for n in files if "segment file" in files[n]))):
-            recipients.add(self._of(name, told[name], leavings, files) or ())
+            recipients.add(self._of(name, told[name], at_destination, files) or ())
         if not recipients:
             return []
         for name in sorted((told.keys() | files.keys()) - going):
             one = told.get(name)
-            its = None if name.startswith(DRY_RUN) else self._of(name, one, leavings, files)
-            if its is None and one and any(leavings.has_segment(each) for each in one.imported):
+            its = None if name.startswith(DRY_RUN) else self._of(name, one, at_destination, files)
+            if its is None and one and any(at_destination.has_segment(each) for each in one.imported):
                 why = f"neither a file nor a snapshot says who is in the segment of {name}, which stays"
                 recipients.clear()
                 return [Left("recipients", where, 0, why=why)]
             recipients.remove(its or ())
         saying_no = 0
         for batch in recipients.batches():
-            answers = [(each, leavings.may_go(each)) for each in batch]
-            recipients.remove(each for each, may_go in answers if not may_go)
-            saying_no += sum(may_go is False for _, may_go in answers)
+            answers = [(each, at_destination.is_deletable(each)) for each in batch]
+            recipients.remove(each for each, deletable in answers if not deletable)
+            saying_no += sum(deletable is False for _, deletable in answers)
         found = [Left("recipients", where, len(recipients))] if recipients else []
         return found + ([Left("recipients", where, saying_no, why="they have opted out")] if saying_no else [])
 
-    def _of(self, name: str, one: Made | None, leavings: Leavings, files: Files) -> Iterator[str] | None:
+    def _of(
+        self, name: str, one: Made | None, at_destination: DestinationCleanup, files: Files
+    ) -> Iterator[str] | None:
         """The recipients of a name, some twice, and those who may be; None where nothing says who they are.
 
         A part of the file may have expired before the others: a snapshot has everybody.
@@ -203,8 +184,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         if not parts and not snapshots:
             return None
         return chain(
-            chain.from_iterable(self._in_file(part, leavings.COLUMN) for part in parts),
-            (leavings.recipient(player) for key in snapshots for player in self._in_snapshot(key, one)),
+            chain.from_iterable(self._in_file(part, at_destination.column) for part in parts),
+            (at_destination.recipient(player) for key in snapshots for player in self._in_snapshot(key, one)),
         )
 
     def _in_file(self, part: Version, column: str) -> Iterator[str]:
@@ -221,7 +202,12 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     # --- and off it goes
 
     def _remove_recipients(
-        self, recipients: _Recipients, leavings: Leavings, files: Files, context: Context, side_effects: list[str]
+        self,
+        recipients: _Recipients,
+        at_destination: DestinationCleanup,
+        files: Files,
+        context: Context,
+        side_effects: list[str],
     ) -> None:
         removed, seen = 0, {each.key for kinds in files.values() for each in kinds.get("segment file", ())}
         for batch in recipients.batches():
@@ -230,8 +216,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             if any(key not in seen and cleanup.read_key(key) for key in now):  # it began and ended since the look
                 raise AirflowException("a run has put a segment file meanwhile: a later try looks at whom it has")
             for each in batch:
-                if leavings.may_go(each):  # they may have opted out since the look
-                    leavings.remove_recipient(each)
+                if at_destination.is_deletable(each):  # they may have opted out since the look
+                    at_destination.remove_recipient(each)
                     removed += 1
             side_effects[:] = [f"{removed:,} recipients were removed"]
 

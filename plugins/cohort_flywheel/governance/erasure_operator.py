@@ -15,7 +15,8 @@ from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
-from cohort_flywheel.destinations import destination
+from cohort_flywheel.destinations import get_destination
+from cohort_flywheel.destinations.base import Destination
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance.cleanup import Left, table
 from cohort_flywheel.governance.cleanup_operator import refuse_at_work
@@ -49,13 +50,13 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
     """Erase the players of a list in the state bucket, or in a dry run only list where they are.
 
     The list is `erasure/players.txt`, a playerId a line, so that no param, XCom or log names anybody; it goes with
-    them. First each has a tombstone, by which later runs leave them out. While a run is at work, or a job of the
-    destination (its `under_way`) has not ended, nothing is removed. Then comes the destination's own `erase`; and
+    them. First each has a tombstone, by which later runs leave them out. While a run is at work, or an import job
+    of the destination has not ended, nothing is removed. Then comes the destination's own `erase`; and
     snapshots, segment files, rejects, memberships, and what is recorded of sends, lose their lines; earlier versions,
     and extracts, go whole. Then everything is looked at again. Returns (each also an XCom of its own) `players`,
     `objects` (versions in which one of them is), `at_destination`, and `stays`.
 
-    :param destination: a module of `cohort_flywheel.destinations`.
+    :param destination: the name of a destination.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
@@ -70,24 +71,24 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
             params: Any = context["params"]
-            dry_run, where = params["dry_run"], destination(self.destination)
-            self.settings = read_settings(DeploymentSettings, where.SETTINGS)
+            dry_run, destination = params["dry_run"], get_destination(self.destination)
+            self.settings = read_settings(DeploymentSettings, destination.settings)
             self.s3, state = S3Hook(aws_conn_id=self.aws_conn_id), self.settings["state_bucket"]
             players = read_players(lines(self.s3, state, PLAYERS_KEY))
             if not dry_run:
                 put_tombstones(self.s3, state, players)
                 side_effects.append(f"{len(players):,} tombstones were put")
-                self._refuse_at_work(where, context)
+                self._refuse_at_work(destination, context)
             addresses = self._addresses(players)
             # all addresses are known, and what only they find is gone, before a row that tells one is
             list_ = self._go_through(folder, players, addresses, side_effects, remove=False)
-            at_destination = self._at_destination(where, players, addresses, dry_run)
-            stays = [*self._under_way(where), *self._on_the_list(players, addresses)]
+            at_destination = self._at_destination(destination, players, addresses, dry_run)
+            stays = [*self._running_import_jobs(destination), *self._on_the_list(players, addresses)]
             self.log.info("%s players\n%s", f"{len(players):,}", table([*list_, *at_destination, *stays]))
             if not dry_run:
                 self._go_through(folder, players, addresses, side_effects, remove=True)
-                self._refuse_at_work(where, context)  # one that began since may have read what was there
-                again = self._at_destination(where, players, addresses, True)
+                self._refuse_at_work(destination, context)  # one that began since may have read what was there
+                again = self._at_destination(destination, players, addresses, True)
                 left = self._go_through(folder, players, addresses, side_effects, remove=False)
                 if left or any(not line.why for line in again):
                     raise AirflowException("a file that names them was put meanwhile: a later try takes them out of it")
@@ -100,17 +101,17 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             "stays": sum(line.number for line in [*at_destination, *stays] if line.why),
         }
 
-    def _refuse_at_work(self, where: Any, context: Context) -> None:
+    def _refuse_at_work(self, destination: Destination, context: Context) -> None:
         """Raise FlywheelError while a run may import, or a job does, which goes on when its run has failed."""
         refuse_at_work(self.s3, self.settings["state_bucket"], context)
-        for job in self._under_way(where):
+        for job in self._running_import_jobs(destination):
             raise FlywheelError(
                 f"{job.what} {job.place} has not ended, and may bring back whom this removes: wait for its end, then"
                 " clear this task"
             )
 
-    def _under_way(self, where: Any) -> list[Left]:
-        found = where.under_way(self.settings, self.aws_conn_id) if hasattr(where, "under_way") else []
+    def _running_import_jobs(self, destination: Destination) -> list[Left]:
+        found = destination.running_import_jobs(self.settings, self.aws_conn_id)
         return [each._replace(why="it has not ended: nothing is erased before") for each in found]
 
     def _addresses(self, players: list[str]) -> set[tuple[str, str]]:
@@ -166,13 +167,10 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         else:
             delete_version(self.s3, version)
 
-    def _at_destination(self, where: Any, players: Collection[str], addresses: Addresses, dry_run: bool) -> list[Left]:
-        if not hasattr(where, "erase"):
-            return [
-                Left("recipient", self.destination, len(players), why=f"{self.destination} has no erase: do it there")
-            ]
-        found: list[Left] = where.erase(self.settings, players, addresses, dry_run, self.aws_conn_id)
-        return found
+    def _at_destination(
+        self, destination: Destination, players: Collection[str], addresses: Addresses, dry_run: bool
+    ) -> list[Left]:
+        return destination.erase(self.settings, players, addresses, dry_run, self.aws_conn_id)
 
     def _on_the_list(self, players: Collection[str], addresses: Addresses) -> list[Left]:
         """The do-not-contact list is the studio's to edit: no run may take a no out of it."""

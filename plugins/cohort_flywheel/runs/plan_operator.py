@@ -21,7 +21,7 @@ from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.config.variables import PREFIX, DeploymentSettings, read_settings
-from cohort_flywheel.destinations import destination, has_campaigns
+from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
 from cohort_flywheel.hooks.s3 import S3Hook, lines
@@ -46,7 +46,7 @@ class CohortPlanOperator(BaseOperator):
 
     :param registry: the path of cohorts.yaml, read when the task runs.
     :param schedule: the DAG's cron, in UTC.
-    :param destination: a module of `cohort_flywheel.destinations`.
+    :param destination: the name of a destination.
     :param templates: the folder of the mails' templates; left out, `email` beside the registry.
     :param neptune_conn_id: the Airflow connection of the graph, which is read but not used.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -78,19 +78,19 @@ class CohortPlanOperator(BaseOperator):
             refuse_unknown_params(context)
             registry = read_registry(self.registry)
             cohort = registry.cohort(params["cohort"])
-            where = destination(self.destination)
+            destination = get_destination(self.destination)
             run = context["dag_run"]
             check_extract(params, enum_value(run.run_type))
-            # what hands nothing over needs nothing of the destination
+            # a run that imports nothing needs no settings of the destination
             hands_over = not params["dry_run"] and not params.get("extract_only")
             moment = self._as_of(context)
             campaign = self._campaign(registry, cohort, context, moment)
             mails = campaign["mode"] != "none"
-            models = [DeploymentSettings]
+            models: list[type[BaseModel]] = [DeploymentSettings]
             if hands_over:
-                models.append(where.SETTINGS)
-            if mails:
-                models.append(where.CAMPAIGN_SETTINGS)
+                models.append(destination.settings)
+            if mails and destination.campaign_settings:
+                models.append(destination.campaign_settings)
             reads_graph = self._may_read_graph(params, moment)
             settings = read_all_settings(models, self.neptune_conn_id if reads_graph else None)
             plan = make_plan(
@@ -99,7 +99,7 @@ class CohortPlanOperator(BaseOperator):
                 as_of=moment,
                 run_type=enum_value(run.run_type),
                 user=getattr(run, "triggering_user_name", None),
-                layout=where.LAYOUT,
+                layout=destination.name,
                 schedule=self.schedule,
                 settings=settings,
                 extract_sha256=self._check_dropped(params.get("extract_uri"), cohort, settings["export_bucket"]),
@@ -110,12 +110,12 @@ class CohortPlanOperator(BaseOperator):
                 State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"]), plan, self.clock(), self.schedule
             )
             if hands_over:
-                if where.NEVER_KNEW_OPT_OUTS and registry.opt_outs is None:
+                if destination.REQUIRES_OPT_OUT_LIST and registry.opt_outs is None:
                     self._check_opt_outs(plan)
-                where.check(settings, self.aws_conn_id, self.log)
+                destination.check(settings, self.aws_conn_id)
             if mails:
                 template = read_template(self.templates, campaign["template"])
-                where.check_campaign(campaign, template, cohort.columns(), settings, self.aws_conn_id)
+                destination.check_campaign(campaign, template, cohort.columns(), settings, self.aws_conn_id)
         self.log.info(
             "%s: %s %s %s (%s) at %s, from %s; campaign: %s",
             plan["name"],
@@ -142,7 +142,7 @@ class CohortPlanOperator(BaseOperator):
             if never and cohort.campaign and cohort.campaign.mode != "none":
                 self.log.info("no campaign, as this is %s", never)
             return dict(NONE)
-        if not has_campaigns(self.destination):
+        if not get_destination(self.destination).has_campaigns:
             raise FlywheelError(
                 f"campaign={campaign['mode']}, but there are no campaigns at {self.destination}: set the campaign of"
                 f" cohort {cohort.name} to `mode: none` in the registry, or choose another destination"

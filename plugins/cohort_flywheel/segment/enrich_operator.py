@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -20,6 +19,7 @@ from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, lines, put_unless_equal
 from cohort_flywheel.runs.names import matched_file_name, part_file_name, part_key, segment_file_name
@@ -72,7 +72,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     :param score_column: the attribute as which the score rides along, or None. (templated)
     :param consent: a Consent as a dict, or None for no question of consent. (templated)
     :param do_not_contact_key: the list in the rejects' bucket that binds the file, or None. (templated)
-    :param layout: a module of `cohort_flywheel.layouts`. (templated)
+    :param layout: the destination whose format the file has. (templated)
     :param withhold: what keeps a contact out of the file, as CohortPlanOperator returns it: `holdout_percent`, the
         `placeholders` that must have values, and the `template` that nobody may have been mailed `since`; or None.
         (templated)
@@ -130,7 +130,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     def make(self, folder: Path, side_effects: list[str]) -> dict[str, Any]:
         """Write both files; add to `side_effects` what was put."""
         s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-        layout: Any = importlib.import_module(f"cohort_flywheel.destinations.{self.layout}.layout")
+        layout = get_destination(self.layout).layout
         columns = [
             *NAME_ATTRIBUTES,
             *(self.attributes or {}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -17,6 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
 from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.names import segment_part_key
@@ -51,8 +51,8 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     :param extract: the facts of CohortExtractOperator. (templated)
     :param shards: its output. (templated)
     :param parts: the outputs of DynamoDBEnrichOperator, one a shard. (templated)
-    :param check_nobody_stays: called with the plan where nobody is to be imported; the destination's. True has the
-        empty segment file go on, where it takes an import to leave nobody in a segment.
+    :param handle_empty_segment: the destination's method, called with the plan if the segment file has no rows.
+        If it returns True, the empty segment file is imported.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
@@ -68,13 +68,13 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         extract: Any,
         shards: Any,
         parts: Any,
-        check_nobody_stays: Callable[[Mapping[str, Any]], bool | None],
+        handle_empty_segment: Callable[[Mapping[str, Any]], bool],
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.plan, self.extract, self.shards, self.parts = plan, extract, shards, parts
-        self.check_nobody_stays, self.aws_conn_id = check_nobody_stays, aws_conn_id
+        self.handle_empty_segment, self.aws_conn_id = handle_empty_segment, aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         retry_note = "Clearing this task is safe: it judges again, and puts the same file at the same place."
@@ -90,7 +90,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
                 judged = self._judge(state, folder, ti)
             imports = not self.plan["dry_run"]
             if imports and not self.segment["rows"]:
-                imports = bool(self.check_nobody_stays(self.plan))
+                imports = self.handle_empty_segment(self.plan)
             if imports:
                 self._release(s3, side_effects)
             else:
@@ -204,9 +204,9 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         self.segment = self._combine(s3, folder, parts)
 
     def _combine(self, s3: S3Hook, folder: Path, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        layout: Any = importlib.import_module(f"cohort_flywheel.destinations.{self.plan['layout']}.layout")
+        layout = get_destination(self.plan["layout"]).layout
         bucket, key = self.plan["state_bucket"], f"{self.plan['staged_folder']}{self.plan['name']}/"
-        segment = combine(list(parts), self.shards, layout.MAX_BYTES)
+        segment = combine(list(parts), self.shards, layout.max_bytes)
         with closing(sqlite3.connect(folder / "matched.sqlite")) as listed:
             matched = count_matched(s3, bucket, segment.pop("matched_keys"), listed)
         return segment | {

@@ -7,20 +7,23 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import Contact, Reject
 
 
-class Layout(Protocol):
-    """What a module of `layouts` offers."""
+class Layout(NamedTuple):
+    """The format of a destination's segment file: `LAYOUT` of its `layout` module."""
 
-    MAX_BYTES: int
-
-    def header(self, columns: list[str]) -> list[str]: ...
-    def row(self, contact: Contact) -> list[str]: ...
-    def refused_column(self, contact: Contact) -> str | None: ...
+    #: The size that one import takes.
+    max_bytes: int
+    #: The header row, from the names of the attributes.
+    header: Callable[[list[str]], list[str]]
+    #: The cells of one contact, in the order of the header.
+    row: Callable[[Contact], list[str]]
+    #: The first column whose value the destination refuses, or None.
+    refused_column: Callable[[Contact], str | None]
 
 
 def write_segment(

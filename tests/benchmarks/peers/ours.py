@@ -55,7 +55,7 @@ def release(job: dict[str, Any]) -> Iterator[Any]:
     before, parts = _kept(job, "graph"), _kept(job, "enrich")["parts"]
     operator = CohortLimitsOperator(
         task_id="check_limits", plan=before["plan"], extract=before["facts"], shards=before["shards"], parts=parts,
-        check_nobody_stays=lambda plan: None,
+        handle_empty_segment=lambda plan: False,
     )  # fmt: skip
     yield
     with TemporaryDirectory() as folder:

@@ -9,15 +9,15 @@ from pydantic import BaseModel
 
 from cohort_flywheel.config.setting_types import Uuid
 from cohort_flywheel.config.variables import PREFIX, DeploymentSettings, StateSettings, read_settings
-from cohort_flywheel.destinations.customer_profiles import destination as customer_profiles
-from cohort_flywheel.destinations.pinpoint import destination as pinpoint
-from cohort_flywheel.destinations.ses import destination as ses
+from cohort_flywheel.destinations import destination_names, get_destination
 from cohort_flywheel.errors import FlywheelError
 
+DESTINATIONS = [get_destination(name) for name in destination_names()]
 MODELS: list[type[BaseModel]] = [
-    DeploymentSettings, pinpoint.SETTINGS, ses.SETTINGS, ses.CAMPAIGN_SETTINGS, customer_profiles.SETTINGS,
-    customer_profiles.CAMPAIGN_SETTINGS,
-]  # fmt: skip
+    DeploymentSettings,
+    *(destination.settings for destination in DESTINATIONS),
+    *(destination.campaign_settings for destination in DESTINATIONS if destination.campaign_settings),
+]
 ID = "12345678-90ab-cdef-1234-567890abcdef"
 RIGHT: dict[str, list[str]] = {
     "export_bucket": ["cohort-modeler-export", "abc", "a.b.c", "1-bucket", "x" * 63],

@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.campaign.launch_store import put_sample
-from cohort_flywheel.destinations.pinpoint import destination
+from cohort_flywheel.destinations.pinpoint.destination import PinpointCleanup
 from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
 from cohort_flywheel.governance import cleanup_operator as module
 from cohort_flywheel.governance.cleanup_operator import CohortCleanupOperator
@@ -222,7 +222,7 @@ def test_a_run_that_begins_meanwhile_keeps_the_endpoints_that_are_left(
 ) -> None:
     runs.run(OLD, {ANN: 3, BOB: 3, CYD: 3})
     runs.run(LATER, {DAN: 3})
-    me, remove = its(context, dry_run=False), destination.Leavings.remove_recipient
+    me, remove = its(context, dry_run=False), PinpointCleanup.remove_recipient
 
     def and_a_run_begins(leavings: Any, recipient: str) -> None:
         remove(leavings, recipient)
@@ -230,7 +230,7 @@ def test_a_run_that_begins_meanwhile_keeps_the_endpoints_that_are_left(
         me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
 
     monkeypatch.setattr(module, "BATCH", 2)
-    monkeypatch.setattr(destination.Leavings, "remove_recipient", and_a_run_begins)
+    monkeypatch.setattr(PinpointCleanup, "remove_recipient", and_a_run_begins)
     with pytest.raises(
         AirflowFailException, match="scheduled__1 .* is running.*Changes made: 2 recipients were removed"
     ):

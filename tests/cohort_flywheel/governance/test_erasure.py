@@ -174,7 +174,7 @@ def contact(player: str) -> Contact:
     return Contact(player, f"{player[:2]}@Example.com", attributes)
 
 
-@pytest.mark.parametrize("layout", [pinpoint, ses])
+@pytest.mark.parametrize("layout", [pinpoint.LAYOUT, ses.LAYOUT])
 def test_a_segment_file_and_rejects_lose_their_rows_and_no_other_byte(paths: tuple[Path, Path], layout: Any) -> None:
     path, rest = paths
     columns = list(contact(ANN).attributes)

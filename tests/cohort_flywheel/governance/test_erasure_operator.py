@@ -336,10 +336,10 @@ def test_what_was_put_meanwhile_is_found_out_and_the_next_try_ends_it(
     assert not names(runs, ANN)
 
 
-def test_a_destination_without_an_erase_says_so(runs: Runs, erase: Erase, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cohort_flywheel.destinations.pinpoint import destination as where
+def test_a_destination_without_an_erase_reports_all(runs: Runs, erase: Erase, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cohort_flywheel.destinations.pinpoint.destination import PinpointDestination
 
-    monkeypatch.delattr(where, "erase")
+    monkeypatch.delattr(PinpointDestination, "erase")
     assert erase(ANN, CYD) == {"players": 2, "objects": 0, "at_destination": 0, "stays": 2}
 
 

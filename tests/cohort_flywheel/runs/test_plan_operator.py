@@ -14,7 +14,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from cohort_flywheel.campaign.email_template import read_template, template_digest
-from cohort_flywheel.destinations import destination
+from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.runs.plan_operator import CohortPlanOperator
 from local import seed
 from local.config import ROOT
@@ -319,7 +319,7 @@ def test_a_destination_that_never_knew_the_opt_outs_asks_for_the_list(
     s3.put_object(Bucket=fresh_config.state_bucket, Key="do_not_contact.txt", Body=entries.encode())
     monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", fresh_config.state_bucket)
     asked: list[str] = []
-    monkeypatch.setattr(destination(name), "check", lambda *_: asked.append(name))
+    monkeypatch.setattr(get_destination(name), "check", lambda *_: asked.append(name))
     registry = tmp_path / "cohorts.yaml"
     registry.write_text(REGISTRY.read_text(encoding="utf-8") + f"\n{written}\n", encoding="utf-8")
     task = plan(registry)
@@ -340,7 +340,7 @@ def test_a_line_of_the_list_that_plan_refuses_has_its_number(
     s3 = seed.client("s3", servers, fresh_config)
     s3.put_object(Bucket=fresh_config.state_bucket, Key="do_not_contact.txt", Body=b"\n\n@example.com\nann\n")
     monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", fresh_config.state_bucket)
-    monkeypatch.setattr(destination("ses"), "check", lambda *_: None)
+    monkeypatch.setattr(get_destination("ses"), "check", lambda *_: None)
     task = plan()
     task.destination = "ses"
     with pytest.raises(AirflowFailException, match="line 3 of the do-not-contact list is not an address or a playerId"):

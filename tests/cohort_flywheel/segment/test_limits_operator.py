@@ -54,11 +54,15 @@ class Door:
         with DAG("a_dag", schedule=None) as dag:
             door = CohortLimitsOperator(
                 task_id="check_limits", plan=plan, extract=extract, shards=shards, parts=parts,
-                check_nobody_stays=self.asked.append,
+                handle_empty_segment=self.no_import,
             )  # fmt: skip
             door >> [EmptyOperator(task_id="create"), EmptyOperator(task_id="report").as_teardown()]
             dag.task_dict["create"] >> EmptyOperator(task_id="wait")
         return door
+
+    def no_import(self, plan: Any) -> bool:
+        self.asked.append(plan)
+        return False
 
     def check(self, door: CohortLimitsOperator, run_id: str = "manual__1") -> dict[str, Any]:
         self.context = self._context(task_id="check_limits", run_id=run_id) | {"task": door}
@@ -481,7 +485,7 @@ def test_an_empty_cohort_ends_here_as_a_success(door: Door, kept: Any, imports: 
 def test_an_empty_cohort_goes_on_where_the_destination_takes_it(door: Door, kept: Any, imports: Any) -> None:
     kept(DAY, {"ann": 2})
     task = door.run()
-    task.check_nobody_stays = lambda plan: True
+    task.handle_empty_segment = lambda plan: True
     assert door.check(task)["rows"] == 0
     (body,) = imports().values()
     assert body.count("\n") == 1
@@ -513,10 +517,10 @@ def test_where_an_earlier_segment_still_has_players_the_run_fails(door: Door, ke
     kept(DAY, {"ann": 2})
     task = door.run()
 
-    def somebody_stays(plan: Any) -> None:
+    def members_stay(plan: Any) -> bool:
         raise AirflowFailException("segment s1 still has players")
 
-    task.check_nobody_stays = somebody_stays
+    task.handle_empty_segment = members_stay
     with pytest.raises(AirflowFailException, match="segment s1 still has players.* snapshot is snapshots/.*for good"):
         door.check(task)
 

@@ -30,7 +30,7 @@ def contact(player_id: str, first: str = "First", last: str = "Last", role: str 
     return Contact(player_id, f"{player_id}@example.com", dict(zip(NAMES, (first, last, role), strict=True)))
 
 
-def write(folder: Path, *judged: Contact | Reject, layout: Layout = pinpoint) -> dict[str, Any]:
+def write(folder: Path, *judged: Contact | Reject, layout: Layout = pinpoint.LAYOUT) -> dict[str, Any]:
     return write_segment(iter(judged), NAMES, layout, folder / "rows.csv", folder / "rejects.csv")
 
 
@@ -68,7 +68,7 @@ def test_whoever_is_withheld_is_asked_last_and_is_a_reject(tmp_path: Path) -> No
     judged: list[Contact | Reject] = [contact("ann"), Reject("bob", "no_record")]
     judged += [contact("cem", first="line\nbreak"), contact("eve")]
     paths = tmp_path / "rows.csv", tmp_path / "rejects.csv"
-    counts = write_segment(iter(judged), NAMES, pinpoint, *paths, withheld)
+    counts = write_segment(iter(judged), NAMES, pinpoint.LAYOUT, *paths, withheld)
     assert counts == {"members": 4, "rows": 1, "rejects": {"bad_value": 1, "holdout": 1, "no_record": 1}}
     assert [row[2] for row in cells(paths[0])[1:]] == ["ann"]
     assert cells(paths[1])[-1] == ["eve", "holdout", ""]
@@ -278,7 +278,7 @@ def test_any_players_become_a_file_that_pinpoint_takes_and_nobody_is_dropped(
                 )
                 for member in read_extract(lines, "ea_atrisk")
             )
-            counts: Any = write_segment(judged, COLUMNS, pinpoint, folder / "rows.csv", folder / "rejects.csv")
+            counts: Any = write_segment(judged, COLUMNS, pinpoint.LAYOUT, folder / "rows.csv", folder / "rejects.csv")
         endpoints = keeps_the_rules_of_the_import((folder / "rows.csv").read_bytes())
         header, *rejects = cells(folder / "rejects.csv")
 

@@ -252,7 +252,7 @@ def _checked(plan: dict[str, Any], extract: dict[str, Any], enriched: Any, its: 
     with DAG("a_dag", schedule=None):
         door = CohortLimitsOperator(
             task_id="check_limits", plan=plan, extract=extract, shards=shards, parts=parts,
-            check_nobody_stays=lambda _plan: None,
+            handle_empty_segment=lambda _plan: False,
         )  # fmt: skip
         EmptyOperator(task_id="create")
     return door.execute(its | {"task": door})

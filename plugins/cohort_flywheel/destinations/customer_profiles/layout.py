@@ -20,8 +20,7 @@ from cohort_flywheel.destinations.ses import layout as ses
 from cohort_flywheel.destinations.ses.layout import MAX_BYTES, refused_column, row
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.runs.names import endpoint_id, instant
-
-__all__ = ["MAX_BYTES", "header", "refused_column", "row"]  # of the segment file, as `Layout` has them
+from cohort_flywheel.segment.segment_file import Layout
 
 #: "Under 1GB in size": 10^9 bytes [strict].
 MAX_UPLOAD_BYTES = 1_000_000_000 - 1
@@ -135,3 +134,6 @@ def _bare(value: object) -> object:
 
 
 _DEFAULTS = [("Include", "ALL"), ("Type", "ALL"), ("SourceType", "ALL")]
+
+
+LAYOUT = Layout(MAX_BYTES, header, row, refused_column)

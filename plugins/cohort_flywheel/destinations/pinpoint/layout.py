@@ -9,6 +9,7 @@ import re
 
 from cohort_flywheel.runs.names import endpoint_id
 from cohort_flywheel.segment.contacts import Contact
+from cohort_flywheel.segment.segment_file import Layout
 
 CHANNEL = "EMAIL"
 
@@ -58,3 +59,6 @@ def refused_column(contact: Contact) -> str | None:
         cells = {"playerId": contact.player_id, **contact.attributes}
         return max(cells, key=lambda column: len(cells[column].encode()))
     return None
+
+
+LAYOUT = Layout(MAX_BYTES, header, row, refused_column)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.sdk import BaseOperator, chain
+from airflow.sdk import BaseOperator
 from botocore.exceptions import ClientError
 from pydantic import BaseModel
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.config.setting_types import SesName
+from cohort_flywheel.destinations.base import Destination, NoSettings, Output, PreExecute, Settings
 from cohort_flywheel.destinations.ses.campaign.operators import (
     SesLaunchCampaignOperator,
     SesPrepareCampaignOperator,
@@ -24,7 +26,7 @@ from cohort_flywheel.destinations.ses.campaign.operators import (
     check_unsubscribe,
 )
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
-from cohort_flywheel.destinations.ses.layout import IMPORT_FOLDER
+from cohort_flywheel.destinations.ses.layout import IMPORT_FOLDER, LAYOUT
 from cohort_flywheel.destinations.ses.operators import (
     SesCreateImportJobsOperator,
     SesVerifyContactsOperator,
@@ -37,12 +39,7 @@ from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.segment.contacts import plain_address
 
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-LAYOUT = "ses"
-#: So a first run needs a do-not-contact list, or the word that there is nobody to put on it.
-NEVER_KNEW_OPT_OUTS = True
+log = logging.getLogger(__name__)
 
 
 class SesSettings(BaseModel):
@@ -52,160 +49,8 @@ class SesSettings(BaseModel):
     ses_topic: SesName
 
 
-class SesCampaignSettings(BaseModel):
-    """A campaign needs nothing more."""
-
-
-SETTINGS, CAMPAIGN_SETTINGS = SesSettings, SesCampaignSettings
-
 _REFUSED = ("AccessDenied", "AccessDeniedException", "403")
 _SERVICE = "ses.amazonaws.com"
-
-
-def check(settings: Mapping[str, str], aws_conn_id: str | None, log: Any) -> None:
-    """Raise FlywheelError unless the account may send, its list has the topic, and SES may read the import bucket."""
-    ses = SesV2Hook(aws_conn_id=aws_conn_id).conn
-    with _granted("ses:GetAccount"):
-        account = ses.get_account()
-    if not account.get("ProductionAccessEnabled"):
-        raise FlywheelError(
-            "the SES account is in the sandbox, where it imports no contacts and mails only verified addresses: ask"
-            " for production access (SES console, Account dashboard), in the region of the AWS connection"
-        )
-    if not account.get("SendingEnabled") or account.get("EnforcementStatus") == "SHUTDOWN":
-        raise FlywheelError(
-            "the sending of the SES account is paused: look at its status (aws sesv2 get-account), and resume it with"
-            " `aws sesv2 put-account-sending-attributes --sending-enabled`, or by AWS Support where AWS paused it"
-        )
-    _check_list(ses, settings["ses_contact_list"], settings["ses_topic"])
-    _check_policy(S3Hook(aws_conn_id=aws_conn_id).get_conn(), settings["import_bucket"], log)
-
-
-def check_nobody_stays(plan: Mapping[str, Any]) -> None:
-    """Nobody does: the contact list names no segment, and an empty segment file mails nobody."""
-
-
-def under_way(settings: Mapping[str, str], aws_conn_id: str | None) -> list[Left]:
-    """The import jobs that have not ended, whatever became of their runs: each may make a contact anew."""
-    hook, name = SesV2Hook(aws_conn_id=aws_conn_id), settings["ses_contact_list"]
-    jobs = [job["JobId"] for job in hook.import_jobs(name) if job["JobStatus"] in ("CREATED", "PROCESSING")]
-    return [Left("import job", f"{job} into contact list {name}", 1) for job in jobs]
-
-
-def erase(
-    settings: Mapping[str, str],
-    players: Collection[str],
-    addresses: Addresses,
-    dry_run: bool,
-    aws_conn_id: str | None,
-) -> list[Left]:
-    """Delete the contacts of the players' addresses; one that has unsubscribed stays, as only SES knows of it.
-
-    An address may be somebody else's too, who would be imported again, and mailed. A contact has no playerId: of whom
-    nothing tells an address any more, it is not found.
-    """
-    ses, name, topic = SesV2Hook(aws_conn_id=aws_conn_id).conn, settings["ses_contact_list"], settings["ses_topic"]
-    gone = stay = 0
-    for address in sorted({plain for _, each in addresses if (plain := plain_address(each))}):
-        try:
-            contact = ses.get_contact(ContactListName=name, EmailAddress=address)
-        except ses.exceptions.NotFoundException:
-            continue
-        if is_unsubscribed(contact, topic):
-            stay += 1
-            continue
-        gone += 1
-        if not dry_run:
-            ses.delete_contact(ContactListName=name, EmailAddress=address)
-    place = f"contact list {name}"
-    unknown = len(set(players) - {player for player, _ in addresses})
-    found = [
-        Left("contact", place, gone),
-        Left("contact", place, stay, why="unsubscribed: delete it in SES, if you must"),
-        Left("contact, if any", place, unknown, why="no record and no file tells the address: ask them, look in SES"),
-    ]
-    return [each for each in found if each.number]
-
-
-def import_segment(plan: Any, segment: Any, before: Callable[[Context], None]) -> tuple[BaseOperator, BaseOperator]:
-    """The tasks from the segment file to all of its rows on the contact list; returns the first and the last.
-
-    `plan` and `segment` are the outputs (XComArg) of the tasks that made them; `before` is called before anything
-    is created.
-    """
-    contact_list, topic = plan["ses_contact_list"], plan["ses_topic"]
-    create = SesCreateImportJobsOperator(
-        task_id="create_import_job",
-        plan=plan,
-        segment=segment["segment"],
-        contact_list=contact_list,
-        topic=topic,
-        pre_execute=before,
-        retries=30,  # one run at a time imports into the account's one list, and other cohorts' begin at the same time
-        max_retry_delay=timedelta(minutes=10),
-    )
-    job_ids: Any = create.output["job_ids"]  # type: ignore[index]  # XComArg's type does not say so
-    wait = SesImportJobsSensor(task_id="wait_for_import_job", job_ids=job_ids, deferrable=True)
-    verify = SesVerifyContactsOperator(
-        task_id="verify_segment", segment=segment["segment"], contact_list=contact_list, topic=topic, job_ids=job_ids
-    )
-    chain(create, wait, verify)
-    return create, verify
-
-
-def check_campaign(
-    campaign: Mapping[str, Any],
-    template: EmailTemplate,
-    columns: Sequence[str],
-    settings: Mapping[str, str],
-    aws_conn_id: str | None,
-) -> None:
-    """Raise FlywheelError unless SES can send the mail, and has verified the sender.
-
-    `check` has seen to it that the account may send at all.
-    """
-    check_unsubscribe(template)
-    with _granted("ses:GetEmailIdentity"):
-        check_sender(campaign, aws_conn_id)
-
-
-def mail_segment(
-    plan: Any,
-    checked: Any,
-    verified: Any,
-    templates: Path,
-    approval: Approval,
-    approve: Callable[..., BaseOperator],
-    before: Callable[[Context], None],
-) -> tuple[BaseOperator, BaseOperator]:
-    """The tasks from the verified segment to its mails; returns the first and the last.
-
-    `approve` makes the task that asks a person, of what was `prepared`; the launch holds the answer against `approval`,
-    the registry's. `before` is called before anything is launched.
-    """
-    prepare = SesPrepareCampaignOperator(
-        task_id="prepare_campaign",
-        plan=plan,
-        segment=checked["segment"],
-        segment_id=verified["segment_id"],
-        templates=templates,
-    )
-    asked = approve(prepared=prepare.output)
-    launch = SesLaunchCampaignOperator(
-        task_id="launch_campaign",
-        plan=plan,
-        segment=checked["segment"],
-        prepared=prepare.output,
-        approval=approval,
-        contact_list=plan["ses_contact_list"],
-        topic=plan["ses_topic"],
-        execution_timeout=timedelta(hours=24),  # as long as the quota lasts for which the rows were held against it
-        pre_execute=before,
-        retries=10,  # the account's quota may end, or another run may be launching the same template
-        max_retry_delay=timedelta(minutes=30),
-    )
-    chain(prepare, asked, launch)
-    return prepare, launch
 
 
 def _check_list(ses: Any, name: str, topic: str) -> None:
@@ -225,7 +70,7 @@ def _check_list(ses: Any, name: str, topic: str) -> None:
         )
 
 
-def _check_policy(s3: Any, bucket: str, log: Any) -> None:
+def _check_policy(s3: Any, bucket: str) -> None:
     """Raise FlywheelError unless the bucket's policy admits SES: its import job would fail, and late.
 
     Conditions and denials are left to the job.
@@ -273,3 +118,149 @@ def _granted(action: str) -> Iterator[None]:
         if code not in _REFUSED:
             raise
         raise FlywheelError(f"SES is refused ({code}): grant the execution role {action}") from None
+
+
+class SesDestination(Destination):
+    """Amazon SES: a contact list, and a mail to each row of the segment file."""
+
+    name = "ses"
+    layout = LAYOUT
+    settings = SesSettings
+    campaign_settings = NoSettings
+    #: A contact list does not know who has opted out elsewhere.
+    REQUIRES_OPT_OUT_LIST = True
+
+    def create_import_job(self, plan: Output, segment: Output, pre_execute: PreExecute) -> BaseOperator:
+        return SesCreateImportJobsOperator(
+            task_id="create_import_job",
+            plan=plan,
+            segment=segment["segment"],
+            contact_list=plan["ses_contact_list"],
+            topic=plan["ses_topic"],
+            pre_execute=pre_execute,
+            # one run at a time imports into the account's one list, and other cohorts' begin at the same time
+            retries=30,
+            max_retry_delay=timedelta(minutes=10),
+        )
+
+    def wait_for_import_job(self, plan: Output, created: Output) -> BaseOperator:
+        return SesImportJobsSensor(task_id="wait_for_import_job", job_ids=created["job_ids"], deferrable=True)
+
+    def verify_segment(self, plan: Output, segment: Output, created: Output) -> BaseOperator:
+        return SesVerifyContactsOperator(
+            task_id="verify_segment",
+            segment=segment["segment"],
+            contact_list=plan["ses_contact_list"],
+            topic=plan["ses_topic"],
+            job_ids=created["job_ids"],
+        )
+
+    def prepare_campaign(self, plan: Output, segment: Output, verified: Output, templates: Path) -> BaseOperator:
+        return SesPrepareCampaignOperator(
+            task_id="prepare_campaign",
+            plan=plan,
+            segment=segment["segment"],
+            segment_id=verified["segment_id"],
+            templates=templates,
+        )
+
+    def launch_campaign(
+        self, plan: Output, segment: Output, prepared: Output, approval: Approval, pre_execute: PreExecute
+    ) -> BaseOperator:
+        return SesLaunchCampaignOperator(
+            task_id="launch_campaign",
+            plan=plan,
+            segment=segment["segment"],
+            prepared=prepared,
+            approval=approval,
+            contact_list=plan["ses_contact_list"],
+            topic=plan["ses_topic"],
+            execution_timeout=timedelta(hours=24),  # as long as the quota lasts for which the rows were held against it
+            pre_execute=pre_execute,
+            retries=10,  # the account's quota may end, or another run may be launching the same template
+            max_retry_delay=timedelta(minutes=30),
+        )
+
+    def check(self, settings: Settings, aws_conn_id: str | None) -> None:
+        """Raise FlywheelError unless the account may send, the list has the topic, and SES may read the bucket."""
+        ses = SesV2Hook(aws_conn_id=aws_conn_id).conn
+        with _granted("ses:GetAccount"):
+            account = ses.get_account()
+        if not account.get("ProductionAccessEnabled"):
+            raise FlywheelError(
+                "the SES account is in the sandbox, where it imports no contacts and mails only verified addresses: ask"
+                " for production access (SES console, Account dashboard), in the region of the AWS connection"
+            )
+        if not account.get("SendingEnabled") or account.get("EnforcementStatus") == "SHUTDOWN":
+            raise FlywheelError(
+                "the sending of the SES account is paused: look at its status (aws sesv2 get-account), and resume it"
+                " with `aws sesv2 put-account-sending-attributes --sending-enabled`, or ask AWS Support if AWS did it"
+            )
+        _check_list(ses, settings["ses_contact_list"], settings["ses_topic"])
+        _check_policy(S3Hook(aws_conn_id=aws_conn_id).get_conn(), settings["import_bucket"])
+
+    def check_campaign(
+        self,
+        campaign: Mapping[str, Any],
+        template: EmailTemplate,
+        columns: Sequence[str],
+        settings: Settings,
+        aws_conn_id: str | None,
+    ) -> None:
+        """Raise FlywheelError unless SES can send the mail, and has verified the sender.
+
+        `check` has seen to it that the account may send at all.
+        """
+        check_unsubscribe(template)
+        with _granted("ses:GetEmailIdentity"):
+            check_sender(campaign, aws_conn_id)
+
+    def handle_empty_segment(self, plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> bool:
+        """Return False: a contact list names no segment, and an empty segment file sends no e-mail."""
+        return False
+
+    def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[Left]:
+        """Return the import jobs that have not ended, also those of runs that failed."""
+        hook, name = SesV2Hook(aws_conn_id=aws_conn_id), settings["ses_contact_list"]
+        jobs = [job["JobId"] for job in hook.import_jobs(name) if job["JobStatus"] in ("CREATED", "PROCESSING")]
+        return [Left("import job", f"{job} into contact list {name}", 1) for job in jobs]
+
+    def erase(
+        self,
+        settings: Settings,
+        players: Collection[str],
+        addresses: Addresses,
+        dry_run: bool,
+        aws_conn_id: str | None,
+    ) -> list[Left]:
+        """Delete the contacts of the players' addresses; a contact that has unsubscribed stays.
+
+        Only SES knows that it has unsubscribed, and another player may have the same address, who would be imported
+        again and mailed. A contact has no playerId: without a known address it is not found.
+        """
+        ses, name, topic = SesV2Hook(aws_conn_id=aws_conn_id).conn, settings["ses_contact_list"], settings["ses_topic"]
+        gone = stay = 0
+        for address in sorted({plain for _, each in addresses if (plain := plain_address(each))}):
+            try:
+                contact = ses.get_contact(ContactListName=name, EmailAddress=address)
+            except ses.exceptions.NotFoundException:
+                continue
+            if is_unsubscribed(contact, topic):
+                stay += 1
+                continue
+            gone += 1
+            if not dry_run:
+                ses.delete_contact(ContactListName=name, EmailAddress=address)
+        place = f"contact list {name}"
+        unknown = len(set(players) - {player for player, _ in addresses})
+        found = [
+            Left("contact", place, gone),
+            Left("contact", place, stay, why="unsubscribed: delete it in SES, if you must"),
+            Left(
+                "contact, if any", place, unknown, why="no record and no file tells the address: ask them, look in SES"
+            ),
+        ]
+        return [each for each in found if each.number]
+
+
+DESTINATION = SesDestination()

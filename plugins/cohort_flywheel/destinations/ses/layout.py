@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from cohort_flywheel.segment.contacts import Contact
+from cohort_flywheel.segment.segment_file import Layout
 
 #: What one object of S3 may have; a segment file's parts come nowhere near.
 MAX_BYTES = 5 * 1024**4
@@ -67,3 +68,6 @@ def import_file_name(index: int, digest: str) -> str:
 
 
 IMPORT_FOLDER = "contacts/"
+
+
+LAYOUT = Layout(MAX_BYTES, header, row, refused_column)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 import subprocess
@@ -17,9 +16,9 @@ from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.config.variables import read_settings
-from cohort_flywheel.destinations import destination
-from cohort_flywheel.destinations.customer_profiles import destination as customer_profiles
+from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.customer_profiles import layout
+from cohort_flywheel.destinations.customer_profiles.destination import DESTINATION
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
 from cohort_flywheel.errors import FlywheelError
 from local import airflow, seed
@@ -27,7 +26,6 @@ from local.config import PROFILES_DOMAIN, ROOT
 from local.servers import airflow_environment
 from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import Domain
 
-LOG = logging.getLogger(__name__)
 PREFIX = "AIRFLOW_VAR_COHORT_FLYWHEEL_"
 
 
@@ -44,38 +42,38 @@ def check(domain: Domain) -> Callable[..., None]:
 
     def run(**settings: Any) -> None:
         right: dict[str, Any] = {"customer_profiles_domain": PROFILES_DOMAIN, "customer_profiles_data_expiry_days": 90}
-        customer_profiles.check(right | settings, "aws_default", LOG)
+        DESTINATION.check(right | settings, "aws_default")
 
     return run
 
 
 def test_the_registry_can_name_it() -> None:
-    assert destination("customer_profiles") is customer_profiles
-    assert customer_profiles.LAYOUT == "customer_profiles"
+    assert get_destination("customer_profiles") is DESTINATION
+    assert DESTINATION.layout is layout.LAYOUT
 
 
 def test_the_expiry_has_a_default_and_the_domain_has_none(airflow_env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(f"{PREFIX}CUSTOMER_PROFILES_DOMAIN", raising=False)
     with pytest.raises(FlywheelError, match=r"not set: cohort_flywheel_customer_profiles_domain\. Set"):
-        read_settings(customer_profiles.SETTINGS)
+        read_settings(DESTINATION.settings)
     monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DOMAIN", "players")
-    found = read_settings(customer_profiles.SETTINGS)
+    found = read_settings(DESTINATION.settings)
     assert found == {"customer_profiles_domain": "players", "customer_profiles_data_expiry_days": 90}
     monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DATA_EXPIRY_DAYS", "7")
-    assert read_settings(customer_profiles.SETTINGS)["customer_profiles_data_expiry_days"] == 7
+    assert read_settings(DESTINATION.settings)["customer_profiles_data_expiry_days"] == 7
 
 
 @pytest.mark.parametrize("days", ["1", "90", "1098"])
 def test_an_expiry_of_the_service(airflow_env: Any, monkeypatch: pytest.MonkeyPatch, days: str) -> None:
     monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DATA_EXPIRY_DAYS", days)
-    assert read_settings(customer_profiles.SETTINGS)["customer_profiles_data_expiry_days"] == int(days)
+    assert read_settings(DESTINATION.settings)["customer_profiles_data_expiry_days"] == int(days)
 
 
 @pytest.mark.parametrize("days", ["0", "1099", "-1", "14 days", "1.5", "٣", "1_0", " 7", "7\n", "+7"])
 def test_an_expiry_that_the_service_does_not_know(airflow_env: Any, monkeypatch: pytest.MonkeyPatch, days: str) -> None:
     monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DATA_EXPIRY_DAYS", days)
     with pytest.raises(FlywheelError) as raised:
-        read_settings(customer_profiles.SETTINGS)
+        read_settings(DESTINATION.settings)
     assert f"cohort_flywheel_customer_profiles_data_expiry_days is {days!r}: write the days" in str(raised.value)
     assert "as a whole number from 1 to 1,098" in str(raised.value)
 
@@ -110,12 +108,12 @@ def test_an_erasure_deletes_the_profile_and_stops_the_job_that_could_make_it_ane
     domain.client.create_upload_job(DomainName=PROFILES_DOMAIN, **request)
     ours, theirs = domain.jobs[-2:]
     assert (ours["Status"], theirs["Status"]) == ("CREATED", "CREATED")
-    assert customer_profiles.under_way(settings, "aws_default") == [], "to be waited for"
+    assert DESTINATION.running_import_jobs(settings, "aws_default") == [], "to be waited for"
 
-    dry = customer_profiles.erase(settings, ["ann", "nobody"], set(), True, "aws_default")
+    dry = DESTINATION.erase(settings, ["ann", "nobody"], set(), True, "aws_default")
     assert [(line.what, line.number) for line in dry] == [("profile", 1)]
     assert domain.statuses[-2:] == ["CREATED", "CREATED"]
-    assert customer_profiles.erase(settings, ["ann", "nobody"], set(), False, "aws_default") == dry
+    assert DESTINATION.erase(settings, ["ann", "nobody"], set(), False, "aws_default") == dry
     assert domain.attribute("ann", "bob") == {"ann": None, "bob": "in"}
     assert domain.statuses[-2:] == ["STOPPED", "CREATED"]
     with pytest.raises(ClientError, match="BadRequestException"):
@@ -129,12 +127,12 @@ def test_a_job_that_cannot_be_stopped_is_left(domain: Domain, context: Any) -> N
         domain.create(segment, context())
     domain.control(refuse={"code": "BadRequestException", "status": 400, "operations": ["StopUploadJob"]})
     settings = {"customer_profiles_domain": PROFILES_DOMAIN}
-    assert customer_profiles.erase(settings, ["ann"], set(), False, "aws_default") == []
+    assert DESTINATION.erase(settings, ["ann"], set(), False, "aws_default") == []
     assert domain.statuses == ["CREATED"]
 
 
 def test_an_empty_segment_file_goes_on() -> None:
-    assert customer_profiles.check_nobody_stays({"name": "cohort"})
+    assert DESTINATION.handle_empty_segment({"name": "cohort"})
 
 
 def test_seeding_twice_is_seeding_once(domain: Domain, servers: Any, config: Any) -> None:

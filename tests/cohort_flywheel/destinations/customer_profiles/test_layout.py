@@ -16,10 +16,9 @@ from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.destinations.ses import layout as ses
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact
-from cohort_flywheel.segment.segment_file import Layout
 from local.customer_profiles.upload_file import rows as read_rows
 
-SEGMENT: Layout = layout
+SEGMENT = layout.LAYOUT
 COLUMNS = [*NAME_ATTRIBUTES, "Level"]
 AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -43,7 +42,7 @@ def test_the_segment_file_is_that_of_ses() -> None:
 
 def test_an_upload_has_each_cell_under_its_own_name_and_no_player_id() -> None:
     header = layout.upload_header(layout.header(COLUMNS), "ea_atrisk_2")
-    row = layout.upload_row(layout.row(contact(Level="12")))
+    row = layout.upload_row(SEGMENT.row(contact(Level="12")))
     assert dict(zip(header, row, strict=True)) == {
         "playerKey": layout.player_key("wayne96"),
         "emailAddress": "wayne@example.com",
@@ -98,7 +97,7 @@ def test_what_the_layout_takes_the_service_takes_as_it_is(player_id: str, first:
     if SEGMENT.refused_column(someone):
         return
     header = layout.upload_header(layout.header(COLUMNS), "ea_atrisk_2")
-    content = csv_of(header, layout.upload_row(layout.row(someone)))
+    content = csv_of(header, layout.upload_row(SEGMENT.row(someone)))
     ((_, values),) = read_rows(content, layout.fields(header), layout.UNIQUE_KEY)
     expected: dict[Any, str] = {
         ("AccountNumber",): layout.player_key(player_id), ("EmailAddress",): "wayne@example.com",

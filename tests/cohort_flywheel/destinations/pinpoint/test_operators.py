@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from cohort_flywheel.destinations.pinpoint import destination
+from cohort_flywheel.destinations.pinpoint.destination import DESTINATION
 from cohort_flywheel.destinations.pinpoint.operators import (
     PinpointCreateImportJobOperator,
     PinpointVerifySegmentOperator,
@@ -172,23 +172,23 @@ def test_a_segment_that_another_run_changed_is_caught(steps: Steps, segment_file
         steps.verify(first, 2)
 
 
-def test_nobody_stays_in_a_segment_when_everybody_left(
+def test_an_empty_segment_file_fails_while_an_earlier_segment_has_members(
     steps: Steps, segment_file: Any, aws: Any, pinpoint: Any
 ) -> None:
     plan = {"pinpoint_application_id": steps.app, "name": "segment"}
-    destination.check_nobody_stays(plan)
+    DESTINATION.handle_empty_segment(plan)
     segment_id = steps.all(segment_file("v1", ["a"]), 1)["segment_id"]
-    with pytest.raises(FlywheelError, match=f"segment {segment_id} of an earlier run of segment still has players"):
-        destination.check_nobody_stays(plan)
+    with pytest.raises(FlywheelError, match=f"segment {segment_id} of an earlier run of segment still has members"):
+        DESTINATION.handle_empty_segment(plan)
     aws("pinpoint").delete_segment(ApplicationId=steps.app, SegmentId=segment_id)
-    destination.check_nobody_stays(plan)
+    DESTINATION.handle_empty_segment(plan)
 
 
-def test_nobody_comes_by_a_job_that_is_still_under_way(steps: Steps, segment_file: Any) -> None:
+def test_an_empty_segment_file_fails_while_an_earlier_job_has_not_ended(steps: Steps, segment_file: Any) -> None:
     """Its segment is not there yet, and will be."""
     job = steps.create(segment_file("v1", ["a"]))
-    with pytest.raises(AirflowException, match=f"import job {job} of an earlier run of segment is still under way"):
-        destination.check_nobody_stays({"pinpoint_application_id": steps.app, "name": "segment"})
+    with pytest.raises(AirflowException, match=f"import job {job} of an earlier run of segment has not ended"):
+        DESTINATION.handle_empty_segment({"pinpoint_application_id": steps.app, "name": "segment"})
 
 
 def test_many_jobs_are_looked_through(steps: Steps, segment_file: Any, pinpoint: Any, aws: Any) -> None:

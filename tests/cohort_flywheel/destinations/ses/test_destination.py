@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import subprocess
 import sys
@@ -14,15 +13,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.destinations import destination
-from cohort_flywheel.destinations.ses import destination as ses
+from cohort_flywheel.destinations import get_destination
+from cohort_flywheel.destinations.ses import destination as ses_destination
+from cohort_flywheel.destinations.ses.destination import DESTINATION
 from cohort_flywheel.errors import FlywheelError
 from local import airflow
 from local.config import CONTACT_LIST, ROOT, TOPIC
 from local.servers import airflow_environment
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
-
-LOG = logging.getLogger(__name__)
 
 
 @pytest.fixture
@@ -42,14 +40,14 @@ def check(account: Account) -> Callable[..., None]:
             "ses_topic": TOPIC,
             "import_bucket": account.config.import_bucket,
         }
-        ses.check(right | settings, "aws_default", LOG)
+        DESTINATION.check(right | settings, "aws_default")
 
     return run
 
 
 def test_the_registry_can_name_it() -> None:
-    assert destination("ses") is ses
-    assert (ses.LAYOUT, list(ses.SETTINGS.model_fields)) == ("ses", ["ses_contact_list", "ses_topic"])
+    assert get_destination("ses") is DESTINATION
+    assert list(DESTINATION.settings.model_fields) == ["ses_contact_list", "ses_topic"]
 
 
 def test_an_erasure_deletes_the_contact_but_never_a_no(account: Account) -> None:
@@ -58,10 +56,10 @@ def test_an_erasure_deletes_the_contact_but_never_a_no(account: Account) -> None
     account.unsubscribe("bob@example.com")
     account.unsubscribe("cyd@example.com", TopicName=TOPIC)
     its = {("ann", f"{name}@example.com") for name in ("ann", "bob", "cyd", "nobody")}
-    dry = ses.erase(settings, ["ann"], its, True, "aws_default")
+    dry = DESTINATION.erase(settings, ["ann"], its, True, "aws_default")
     assert [(line.what, line.number, bool(line.why)) for line in dry] == [("contact", 1, False), ("contact", 2, True)]
     assert len(account.contacts) == 4
-    assert ses.erase(settings, ["ann"], its, False, "aws_default") == dry
+    assert DESTINATION.erase(settings, ["ann"], its, False, "aws_default") == dry
     assert account.contacts.keys() == {"bob@example.com", "cyd@example.com", "dan@example.com"}
 
 
@@ -69,7 +67,7 @@ def test_an_erasure_says_of_whom_nothing_tells_an_address(account: Account) -> N
     """A contact has no playerId: it can only be found by its address."""
     settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC}
     account.add("ann@example.com", "bob@example.com")
-    found = ses.erase(
+    found = DESTINATION.erase(
         settings, ["ann", "bob", "cyd"], {("ann", "ann@example.com"), ("", "x@y.z")}, False, "aws_default"
     )
     assert [(line.what, line.number, line.why) for line in found] == [
@@ -180,14 +178,14 @@ class _S3:
 
 
 def test_a_policy_that_may_not_be_read_is_only_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    ses._check_policy(_S3("AccessDenied"), "imports", LOG)
+    ses_destination._check_policy(_S3("AccessDenied"), "imports")
     assert "GetBucketPolicy is refused, so it is not checked that SES may read bucket imports" in caplog.text
     with pytest.raises(ClientError):
-        ses._check_policy(_S3("InternalError"), "imports", LOG)
+        ses_destination._check_policy(_S3("InternalError"), "imports")
 
 
 def test_nobody_stays_in_what_has_no_members(airflow_env: Any) -> None:
-    ses.check_nobody_stays({"name": "cohort"})
+    assert not DESTINATION.handle_empty_segment({"name": "cohort"})
 
 
 # --- end to end ------------------------------------------------------------------------------------------

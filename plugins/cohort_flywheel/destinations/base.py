@@ -1,0 +1,200 @@
+"""The base class of destinations: one method for each step of the DAG, and the checks and clean-up around them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+from pydantic import BaseModel
+
+from cohort_flywheel.campaign.email_template import EmailTemplate
+from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.governance.cleanup import Left
+from cohort_flywheel.governance.erasure import Addresses
+from cohort_flywheel.segment.segment_file import Layout
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: The output of an upstream task (an XComArg), or one of its keys. `Any`: the type of XComArg has no subscript.
+type Output = Any
+type PreExecute = Callable[[Context], None]
+#: The settings of the models, by field; the fields of all models are in one mapping.
+type Settings = Mapping[str, Any]
+
+
+class NoSettings(BaseModel):
+    """Settings without a field."""
+
+
+class DestinationCleanup(ABC):
+    """What a destination keeps of each run besides files: segments, and recipients that several segments share.
+
+    A recipient is what a row of the segment file became there (an endpoint, for example), under an id that is derived
+    from the playerId.
+    """
+
+    #: The column of the segment file that holds the id of a recipient.
+    column: ClassVar[str]
+
+    @abstractmethod
+    def has_segment(self, imported: Mapping[str, Any]) -> bool:
+        """Return whether the output of `record_result` names a segment of this destination that still exists."""
+
+    @abstractmethod
+    def remove_segment(self, imported: Mapping[str, Any]) -> None:
+        """Delete the segment."""
+
+    @abstractmethod
+    def recipient(self, player_id: str) -> str:
+        """Return the id of a player's recipient."""
+
+    @abstractmethod
+    def is_deletable(self, recipient: str) -> bool | None:
+        """Return whether a recipient may be deleted; None if it does not exist.
+
+        One that has opted out is not deletable: the next import of the player would create it again, opted in.
+        """
+
+    @abstractmethod
+    def remove_recipient(self, recipient: str) -> None:
+        """Delete the recipient."""
+
+
+class Destination(ABC):
+    """Where segments go. A subclass is a destination; its instance is `DESTINATION` of `<name>/destination.py`.
+
+    A method that is named as a task id returns the operator of that task; it sets the `task_id` and nothing about
+    edges, which are in the DAG file. `wait_for_import_job` and the campaign's steps may return None: the DAG then has
+    no such task.
+
+    Every method that calls the destination takes `aws_conn_id`. A destination of another protocol ignores it and reads
+    an Airflow connection of its own.
+    """
+
+    #: The name of the folder, which the registry's `destination` names.
+    name: ClassVar[str]
+    #: The format of the segment file: the `layout` module of the folder.
+    layout: ClassVar[Layout]
+    #: The Airflow Variables that an import needs.
+    settings: ClassVar[type[BaseModel]]
+    #: The Airflow Variables that a campaign needs besides; None: this destination sends no campaigns.
+    campaign_settings: ClassVar[type[BaseModel] | None] = None
+    #: The Airflow Variables that `cleanup` needs.
+    cleanup_settings: ClassVar[type[BaseModel]] = NoSettings
+    #: Whether a run needs a do-not-contact list that is not empty, or `opt_outs: none` in the registry. True for a
+    #: destination that does not know who has opted out before.
+    REQUIRES_OPT_OUT_LIST: ClassVar[bool]
+
+    @property
+    def has_campaigns(self) -> bool:
+        """Whether this destination sends campaigns."""
+        return self.campaign_settings is not None
+
+    # --- the steps of the DAG
+
+    @abstractmethod
+    def create_import_job(self, plan: Output, segment: Output, pre_execute: PreExecute) -> BaseOperator:
+        """Return the task that imports the segment file, or starts its import.
+
+        :param plan: the output of `plan`.
+        :param segment: the output of `check_limits`.
+        :param pre_execute: the task's `pre_execute`, which acquires the run lock.
+        """
+
+    def wait_for_import_job(self, plan: Output, created: Output) -> BaseOperator | None:
+        """Return the sensor that waits for the end of the import; None if the import ends with its call.
+
+        :param created: the output of `create_import_job`.
+        """
+        return None
+
+    @abstractmethod
+    def verify_segment(self, plan: Output, segment: Output, created: Output) -> BaseOperator:
+        """Return the task that fails unless the destination has each row of the segment file.
+
+        Its output must have `segment_size` and, for a campaign, `segment_id`; the report has it as `imported`.
+        """
+
+    def prepare_campaign(self, plan: Output, segment: Output, verified: Output, templates: Path) -> BaseOperator | None:
+        """Return the task that creates the template and previews the e-mail.
+
+        :param verified: the output of `record_result`.
+        :param templates: the folder of the e-mail templates.
+        """
+        return None
+
+    def launch_campaign(
+        self, plan: Output, segment: Output, prepared: Output, approval: Approval, pre_execute: PreExecute
+    ) -> BaseOperator | None:
+        """Return the task that sends the campaign, once it is approved.
+
+        `campaign/launch_store.py` has the rules of every launch.
+
+        :param prepared: the output of `prepare_campaign`.
+        :param approval: the registry's approvers, against which the recorded answer is checked.
+        :param pre_execute: the task's `pre_execute`, which acquires the run lock.
+        """
+        return None
+
+    def follow_campaign(self, launched: Output) -> BaseOperator | None:
+        """Return the sensor that waits for the end of the campaign; None if it ends with the launch.
+
+        :param launched: the output of `launch_campaign`.
+        """
+        return None
+
+    # --- checks of the plan, before anything is written
+
+    @abstractmethod
+    def check(self, settings: Settings, aws_conn_id: str | None) -> None:
+        """Raise FlywheelError unless the destination can be reached and has what the settings name. Only reads."""
+
+    def check_campaign(
+        self,
+        campaign: Mapping[str, Any],
+        template: EmailTemplate,
+        columns: Sequence[str],
+        settings: Settings,
+        aws_conn_id: str | None,
+    ) -> None:
+        """Raise FlywheelError unless this destination can send the campaign's e-mail. Only reads."""
+        return
+
+    # --- a run without rows
+
+    @abstractmethod
+    def handle_empty_segment(self, plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> bool:
+        """Return whether an empty segment file must be imported, to remove the members of the run before.
+
+        Raises FlywheelError where members of an earlier run stay and only a user can remove them. Abstract, because a
+        default could leave former members in a segment.
+        """
+
+    # --- clean-up and erasure
+
+    def cleanup(self, settings: Settings, aws_conn_id: str | None) -> DestinationCleanup | None:
+        """Return what deletes segments and recipients past their retention; None if there are none to delete."""
+        return None
+
+    def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[Left]:
+        """Return the import jobs that have not ended: each may create a recipient that an erasure deletes."""
+        return []
+
+    def erase(
+        self,
+        settings: Settings,
+        players: Collection[str],
+        addresses: Addresses,
+        dry_run: bool,
+        aws_conn_id: str | None,
+    ) -> list[Left]:
+        """Delete the recipients of the players, or only count them in a dry run; return one line per kind.
+
+        A line with `why` is a recipient that stays. The default deletes none and reports each.
+        """
+        why = f"{self.name} has no erase: do it there"
+        return [Left("recipient", self.name, len(players), why=why)]
