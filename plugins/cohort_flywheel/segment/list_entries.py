@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from html import unescape
 from typing import NamedTuple
+from urllib.parse import unquote
 
 #: Nearly every line: one playerId or one address, which is its own normal form.
-_SIMPLE = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*(?:@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+)?")
+_ASCII_LABEL = "[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
+_SIMPLE = re.compile(rf"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*(?:@{_ASCII_LABEL}(?:\.{_ASCII_LABEL})+)?")
+#: A playerId of digits, in a column that a tool has read as decimal numbers.
+_DECIMAL = re.compile(r"([0-9]+)\.0+")
+#: How a spreadsheet shows a long number; its other digits are lost.
+_ROUNDED = re.compile(r"[0-9](?:\.[0-9]+)?E\+[0-9]{2,}")
 #: Left out at both ends: they stand around an entry and are seldom part of it.
 _AROUND = " \"'`<>()[]{}.,;:|*\\"
 #: Quotes in their typographic forms, the punctuation of East Asian keyboards, and what is invisible without being of
@@ -24,10 +32,13 @@ _BY_CATEGORY = {"Pd": "-", "Ps": "(", "Pe": ")", "Pi": '"', "Pf": '"'}
 _FIELDS = re.compile(r"[,;\t|]")
 _WORDS = re.compile(r'[\s<>()\[\]{}"=:,;|]+')
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
-_LOCAL_PART, _LABEL = r'[^\s<>()\[\]{},;:"|\\@]+', r'[^\s<>()\[\]{},;:"|\\@.*%/?&=]+'
+#: With bounds, as a search without them takes a time that is the square of a long line.
+_LOCAL_PART, _LABEL = r'[^\s<>()\[\]{},;:"|\\@]{1,256}', r'[^\s<>()\[\]{},;:"|\\@.*%/?&=]{1,256}'
 _ADDRESSES = re.compile(rf"{_LOCAL_PART}@(?:{_LABEL}\.)+{_LABEL}")
 #: These are found as well where other characters touch them, as in `email=jo@example.com`.
-_ASCII_ADDRESSES = re.compile(r"[A-Za-z0-9_.+'-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
+_ASCII_ADDRESSES = re.compile(rf"[A-Za-z0-9_.+'-]{{1,256}}@{_ASCII_LABEL}(?:\.{_ASCII_LABEL})+")
+#: `jo (at) example [dot] com`
+_AT, _DOT = (re.compile(rf"\s*[(\[{{]\s*{word}\s*[)\]}}]\s*", re.IGNORECASE) for word in ("at", "dot"))
 #: Not `*@example.com`, nor `@example.com`.
 _OF_A_PLAYER = re.compile(r"[^@*]*\w[^@*]*@")
 _MORE_THAN_A_PLAYER_ID = re.compile(r'[,;\t|<>()\[\]{}"]|^mailto:', re.IGNORECASE)
@@ -57,16 +68,22 @@ def read_entry(text: str) -> Entry | None:
     """
     stripped = text.strip()
     if _SIMPLE.fullmatch(stripped):
-        return Entry(frozenset([stripped]), frozenset([stripped] if "@" in stripped else []))
+        if _ROUNDED.fullmatch(stripped):
+            return None
+        return Entry(_with_whole_numbers([stripped]), frozenset([stripped] if "@" in stripped else []))
     if any(each == "\ufffd" or (each != "\t" and unicodedata.category(each) == "Cc") for each in stripped):
         return None  # UTF-16, or characters that a conversion has lost
     typed = _as_typed(text)
     if not typed.strip():
         return Entry(frozenset(), frozenset())
-    quoted = [each.replace('""', '"') for each in _QUOTED.findall(typed)]
-    parts = map(normal_form, [typed, *_FIELDS.split(typed), *_WORDS.split(typed), *quoted])
-    texts, addresses = frozenset(parts) - {""}, _addresses(typed)
-    return Entry(texts | {stripped}, addresses) if texts and addresses is not None else None
+    texts, addresses = _texts(typed), _addresses(typed)
+    if "&" in typed or "%" in typed:  # from a web page, or a link
+        decoded = _as_typed(unquote(unescape(text)))
+        found = _addresses(decoded)
+        texts, addresses = texts | _texts(decoded), None if found is None else found | (addresses or frozenset())
+    if not texts or addresses is None or any(map(_ROUNDED.fullmatch, texts)):
+        return None
+    return Entry(texts | {stripped}, addresses)
 
 
 def is_exact(text: str) -> bool:
@@ -74,15 +91,29 @@ def is_exact(text: str) -> bool:
     return normal_form(text) == text and not _MORE_THAN_A_PLAYER_ID.search(text)
 
 
+def _texts(typed: str) -> frozenset[str]:
+    quoted = [each.replace('""', '"') for each in _QUOTED.findall(typed)]
+    parts = map(normal_form, [typed, *_FIELDS.split(typed), *_WORDS.split(typed), *quoted])
+    return _with_whole_numbers(parts) - {""}
+
+
+def _with_whole_numbers(texts: Iterable[str]) -> frozenset[str]:
+    found = frozenset(texts)
+    return found | {whole[1] for each in found if (whole := _DECIMAL.fullmatch(each))}
+
+
 def _addresses(text: str) -> frozenset[str] | None:
     """Return the addresses in a text; None where it has an `@` that is of no address, and of no playerId either."""
-    text = re.sub(r"\s*@\s*", "@", text.replace("%40", "@"))
+    text = re.sub(r"\s*@\s*", "@", _DOT.sub(".", _AT.sub("@", text)))
+    if "@" not in text:
+        return frozenset()
     found = [each for each in map(normal_form, _ADDRESSES.findall(text)) if _OF_A_PLAYER.match(each)]
     if text.count("@") != len(found):
         whole = normal_form(text)
         if re.search(r"@[^@]*\.", whole) or len(_WORDS.split(whole)) > 1:
             return None
-    return frozenset(found) | frozenset(map(normal_form, _ASCII_ADDRESSES.findall(text)))
+    plain = [normal_form(each) for each in _ASCII_ADDRESSES.findall(text)]
+    return frozenset(found).union(plain, (each.lstrip("_") for each in plain))  # `_jo@example.com_`, as in Markdown
 
 
 def _as_typed(text: str) -> str:

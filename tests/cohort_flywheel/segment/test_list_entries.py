@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -35,6 +36,7 @@ def test_what_stands_around_an_entry_is_left_out(around: str, named: str) -> Non
         "wayne96，unsubscribed", "wayne96 unsubscribed", "wayne96   # by phone", "- wayne96", "1. wayne96",
         '{"playerId": "wayne96"}', '{"Item":{"playerId":{"S":"wayne96"}}}', '["wayne96", "xortiz"]', "playerId=wayne96",
         "playerId: wayne96", "wayne96,wayne@example.com,Wayne Johnson", "wayne96 <wayne@example.com>",
+        "&quot;wayne96&quot;", "wayne96&nbsp;", "https://studio.example/?player=wayne96", "%22wayne96%22",
     ],
 )  # fmt: skip
 def test_each_column_and_each_word_may_be_the_player_id(line: str) -> None:
@@ -53,13 +55,22 @@ def test_each_column_and_each_word_may_be_the_player_id(line: str) -> None:
         "wayne@example。com", "wa\u200byne@example.com", "wayne@exam\u00adple.com", "email=wayne@example.com",
         "email:wayne@example.com", "to wayne@example.com.",
         "[wayne@example.com](mailto:wayne@example.com)", '{"email": "wayne@example.com"}', "邮箱wayne@example.com",
-        "a@example.com, wayne@example.com", "wayne@example.com unsubscribed",
+        "a@example.com, wayne@example.com", "wayne@example.com unsubscribed", "wayne&#64;example.com",
+        "wayne (at) example.com", "wayne [AT] example [dot] com", "wayne@example.com-", "_wayne@example.com_",
+        "https://studio.example/?email=wayne%40example.com&x=1", "&lt;wayne@example.com&gt;",
     ],
 )  # fmt: skip
 def test_an_address_is_found_in_what_stands_around_it(line: str) -> None:
     entry = read_entry(line)
     assert entry is not None
     assert "wayne@example.com" in entry.addresses
+
+
+@pytest.mark.parametrize("line", ["12345.0", "12345.00", '"12345.0"', "12345.0,unsubscribed", "1;12345.0"])
+def test_a_player_id_of_digits_is_found_where_a_tool_has_made_it_a_decimal_number(line: str) -> None:
+    entry = read_entry(line)
+    assert entry is not None
+    assert {"12345", "12345" + line.strip('"').partition("12345")[2].partition(",")[0]} <= entry.texts
 
 
 @pytest.mark.parametrize(
@@ -104,6 +115,7 @@ def test_a_line_on_which_nothing_can_be_seen_is_blank(line: str) -> None:
         "*@example.com", "@example.com", "%@example.com", "jo*@example.com", "jo@*.example.com",  # a pattern
         "jo@gmail,com", "Jo <jo@gmail>", "jo@@example.com", "jo@example..com", "jo@a@example.com",  # not an address
         "jo smith@example", "a@example.com, b@gmail,com",
+        "1.23457E+17", '"1.23457E+17",unsubscribed', "7E+15",  # a spreadsheet has rounded it
     ],
 )  # fmt: skip
 def test_a_line_that_cannot_be_an_address_or_a_player_id(line: str) -> None:
@@ -126,3 +138,12 @@ def test_what_is_a_player_id_and_no_more(text: str) -> None:
 )  # fmt: skip
 def test_what_would_have_to_be_cleaned_first_is_not_exact(text: str) -> None:
     assert not is_exact(text)
+
+
+@pytest.mark.parametrize(
+    "line", ["a;" + "x" * 10**5 + "@", "x@" + "a." * 10**5, "x@" + "a-" * 10**5 + "!", ";" + '"' * 10**5, "&" * 10**5]
+)
+def test_a_line_without_an_end_is_read_in_a_moment(line: str) -> None:
+    before = time.process_time()
+    read_entry(line)
+    assert time.process_time() - before < 5
