@@ -107,7 +107,7 @@ def test_a_campaign_that_mailed_not_everybody_fails(
 
 
 def waiting_trigger(waiting: ConnectCampaignSensor) -> ConnectCampaignTrigger:
-    return deferred(waiting._defer).trigger
+    return deferred(waiting._defer, waiting.campaign_id).trigger
 
 
 def test_attempts_that_are_used_up_end_the_wait_with_a_sentence(sensor: Any) -> None:
@@ -127,7 +127,7 @@ def test_a_wait_that_broke_off_is_tried_again(sensor: Any) -> None:
 
 def test_it_waits_longer_than_a_campaign_can_run_and_no_longer_than_its_task_may(airflow_env: Any) -> None:
     waiting = ConnectCampaignSensor(task_id="wait", campaign_id="any")
-    in_triggerer = deferred(waiting._defer).timeout
+    in_triggerer = deferred(waiting._defer, waiting.campaign_id).timeout
     assert in_triggerer is not None
     assert RUNS_FOR < timedelta(seconds=waiting.timeout) < in_triggerer < FOLLOWS_FOR
     assert ConnectCampaignTrigger(campaign_id="any").attempts == waiting.max_attempts

@@ -1,0 +1,1 @@
+"""The base of sensors and triggers that wait for jobs of AWS services."""
