@@ -76,7 +76,7 @@ _LABEL = "(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _NAME = rf"(?=.{{1,253}}(?:[:/]|$)){_LABEL}(?:\.{_LABEL})*"
 _IPV6 = r"[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*"
 _HOST = rf"{_NAME}|\[{_IPV6}\]"
-_PORT = "[1-9][0-9]{0,4}"
+_PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 
 BucketName = Annotated[
     str,
@@ -101,7 +101,7 @@ PinpointApplicationId = Annotated[
 RoleArn = Annotated[
     str,
     text(
-        r"arn:aws[a-z-]*:iam::[0-9]{12}:role/(?:[!-.0-9;-~]+/)*[\w+=,.@-]{1,64}",
+        r"arn:aws[a-z-]*:iam::[0-9]{12}:role/(?:[!-.0-9;-~]+/)*[A-Za-z0-9_+=,.@-]{1,64}",
         "arn:aws:iam::<account>:role/<name>, the account with its 12 digits",
     ),
 ]

@@ -69,6 +69,7 @@ WRONG: dict[str, list[str]] = {
         "PinpointSegmentImport", "arn:aws:iam::12345:role/X", "arn:aws:iam:eu-west-1:123456789012:role/X",
         "arn:aws:iam::123456789012:user/X", "arn:aws:iam::123456789012:role/", "arn:aws:iam::123456789012:role/X/",
         "arn:aws:sts::123456789012:assumed-role/X/session", "arn:aws:iam::123456789012:role/" + "x" * 65,
+        "arn:aws:iam::123456789012:role/Ä",
     ],
     "ses_contact_list": NAMES,
     "ses_topic": NAMES,
@@ -80,6 +81,7 @@ WRONG: dict[str, list[str]] = {
         "http://studio.example/unsubscribe", "studio.example/unsubscribe", "https://", "https:///unsubscribe", "ftp://x.example",
         "https://studio.example/a b", "https://u:p@studio.example/", "https://studio.example/{{amazonSESUnsubscribeUrl}}",
         "https://stüdio.example/", "https://studio.example/<id>", "mailto:a@studio.example", "https://studio.example:0/",
+        "https://studio.example:65536/",
     ],
 }  # fmt: skip
 

@@ -116,7 +116,7 @@ NUMBER, SECONDS = "write the number of results per frame as a whole number from 
         ("iam", ["yes", "on", "", 2, 1.5, [], {}], "write true or false"),
         ("serializer", ["graphson", "GraphSON-3.0", "", 3, ["graphson-3.0"]], "write graphson-3.0 or graphbinary-1.0"),
         ("region_name", ["Ireland", "eu-west", "EU-WEST-1", "eu-west-1a", " eu-west-1", 1], "the code of a region"),
-        ("signed_host", [f"wss://{CLUSTER}", f"{CLUSTER}:8182/gremlin", "a:0", " a"], "write the cluster's endpoint"),
+        ("signed_host", [f"wss://{CLUSTER}", f"{CLUSTER}:8182/x", "a:0", "a:65536"], "write the cluster's endpoint"),
         ("server_hostname", [f"{CLUSTER}:8182", f"https://{CLUSTER}", "a b", True], "write a host name alone"),
     ],
 )  # fmt: skip

@@ -74,6 +74,17 @@ def test_the_same_players_give_the_same_bytes(airflow_env: Any, config: Any) -> 
     assert operator.execute({}) == operator.execute({})
 
 
+@pytest.mark.parametrize("argument", ["extract_bucket", "rejects_bucket", "segment_bucket"])
+@pytest.mark.parametrize("bucket", ["s3://name", "s3://name/folder", "a b"])
+def test_a_bucket_that_cannot_be_one_is_named_and_not_tried_again(
+    airflow_env: Any, config: Any, argument: str, bucket: str
+) -> None:
+    """Of the operator alone, whose arguments no plan has checked."""
+    operator = enrich(config, extract(config, 2, "enrich_three"), **{argument: bucket})
+    with pytest.raises(AirflowFailException, match=rf"for the bucket name '{bucket}': correct the setting or argument"):
+        operator.execute({})
+
+
 def test_whoever_is_on_the_list_is_in_no_file(airflow_env: Any, aws: Any, config: Any) -> None:
     """By playerId, and by address in another case; the list binds a file whatever the consent says."""
     key = extract(config, 2, "enrich_listed")

@@ -7,13 +7,17 @@ botocore's model of `qconnect`.
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from cohort_flywheel.campaign.email_template import UNSUBSCRIBE, EmailTemplate, placeholders, render
+from cohort_flywheel.config.setting_types import WebAddress
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.errors import FlywheelError
+
+_web_address = TypeAdapter(WebAddress)
 
 
 def message_template_name(template: str) -> str:
@@ -26,19 +30,19 @@ def message_template(template: EmailTemplate, columns: Sequence[str], unsubscrib
 
     A placeholder becomes the variable of a profile's attribute: `{{FirstName|there}}` is
     `{{Attributes.Customer.FirstName}}` with a default beside the text. SES's placeholder of the link to unsubscribe
-    becomes the address of a page. Raises FlywheelError for a default that there cannot be, for an address that is none
-    of the web, and where a body has no such link.
+    becomes the address of a page. Raises FlywheelError for a default that there cannot be, for an address that the
+    setting may not have either, and where a body has no such link.
     """
     link = f"{{{{{UNSUBSCRIBE}}}}}"
     if without := [name for name, part in (("html", template.html), ("txt", template.text)) if link not in part]:
         raise FlywheelError(
             f"{template.name}/body.{without[0]} has no {link}: write it where the link to unsubscribe belongs"
         )
-    if not re.fullmatch(r"https://[^\s{}<>\"]+", unsubscribe_url):
-        raise FlywheelError(
-            "cohort_flywheel_unsubscribe_url is no address of the web: write that of the page on which a player"
-            " unsubscribes, as in https://studio.example/unsubscribe"
-        )
+    try:
+        _web_address.validate_python(unsubscribe_url)
+    except ValidationError as error:
+        advice = error.errors(include_url=False)[0]["ctx"]["error"]
+        raise FlywheelError(f"cohort_flywheel_unsubscribe_url is not a web address: {advice}") from None
     defaults = {name: default for name, default in placeholders(template).items() if default is not None}
     if empty := sorted(name for name, default in defaults.items() if not default):
         raise FlywheelError(

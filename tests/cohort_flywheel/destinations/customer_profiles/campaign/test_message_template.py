@@ -51,10 +51,14 @@ def test_what_has_no_default_leaves_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "studio.example", "http://studio.example", "https://a b", 'https://"', "https://{{x}}"]
-)
+    "url",
+    [
+        "", "studio.example", "http://studio.example", "https://a b", 'https://"', "https://{{x}}", "https://",
+        "https://studio.example:0/", "https://studio.example:65536/", "https://u:p@studio.example", "https://x/\n",
+    ],
+)  # fmt: skip
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(FlywheelError, match="cohort_flywheel_unsubscribe_url is no address of the web"):
+    with pytest.raises(FlywheelError, match="cohort_flywheel_unsubscribe_url is not a web address: write the https"):
         message_template(TEMPLATE, COLUMNS, url)
 
 
