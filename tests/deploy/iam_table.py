@@ -1,4 +1,4 @@
-"""The tables of docs/reference/iam.md: each action and resource of a policy, and what is refused without it."""
+"""The table of include/iam/README.md: each action and resource of a policy, and what is refused without it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from local.config import ROOT
 from tests.deploy import stack
 from tests.deploy.iam_checker import statements
 
-DOCUMENT = ROOT / "docs" / "reference" / "iam.md"
+DOCUMENT = ROOT / "include" / "iam" / "README.md"
 
 #: Policy, statement, action or resource as its file has it, and the call that is refused without it or a page.
 Row = tuple[str, str, str, str]
@@ -37,4 +37,4 @@ def assert_is_kept(of: str, rows: Iterable[Row]) -> None:
     if os.environ.get("WRITE_IAM_TABLE"):
         DOCUMENT.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}", encoding="utf-8")
         kept = table
-    assert kept.strip() == table, "docs/reference/iam.md has other policies: run this test once with WRITE_IAM_TABLE=1"
+    assert kept.strip() == table, "include/iam/README.md has other policies: run this test once with WRITE_IAM_TABLE=1"

@@ -520,7 +520,7 @@ def test_without_any_part_some_call_is_refused_or_a_page_demands_it(
             demanded += [(name, statement["Sid"], f"`{action}`", PAGES[statement["Sid"]]) for action in actions]
     figure(
         f"IAM: without each of {len(refused)} actions and resources some call is refused; {len(demanded)} more are"
-        " demanded by a page of AWS's: docs/reference/iam.md has the table"
+        " demanded by a page of AWS's: include/iam/README.md has the table"
     )
     assert_is_kept("tests/deploy/test_iam.py", refused + demanded)
 
