@@ -51,7 +51,7 @@ from cohort_flywheel.destinations.customer_profiles.operators import segment_row
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.schedule import Clock, utc_now
+from cohort_flywheel.runs.schedule import Clock, schedule_in_force, utc_now
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -181,7 +181,8 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             check_template(template, columns)
             if campaign["mode"] == "launch":
                 self._check_addresses(s3)
-            arn = self._version(s3, template, columns, side_effects)
+            plan = dict(self.plan) | {"schedule": schedule_in_force(context, self.plan)}  # which launches still wait
+            arn = self._version(s3, plan, template, columns, side_effects)
             mails = [self._rendered(arn, columns, sample) for sample in samples(placeholders(template))]
             prepared = {
                 "mode": campaign["mode"], "template": template.name, "template_digest": template_digest(template),
@@ -218,7 +219,10 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             " list, or correct their records, and trigger a new run"
         )
 
-    def _version(self, s3: S3Hook, template: EmailTemplate, columns: Sequence[str], side_effects: list[str]) -> str:
+    def _version(
+        self, s3: S3Hook, plan: Mapping[str, Any], template: EmailTemplate, columns: Sequence[str],
+        side_effects: list[str],
+    ) -> str:  # fmt: skip
         """The ARN of the version of the message template that has this content."""
         hook, base = self._qconnect, self.knowledge_base_id
         name, email = message_template_name(template.name), message_template(template, columns, self.unsubscribe_url)
@@ -231,7 +235,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             if not same_mail(latest, email):
                 latest = hook.update_template(base, found["messageTemplateId"], email)
                 side_effects.append(f"message template {name} was changed")
-        versions = TemplateVersions(hook, self.hook, s3, self.plan, base, self.clock)
+        versions = TemplateVersions(hook, self.hook, s3, plan, base, self.clock)
         version = versions.create(latest, side_effects)
         side_effects.append(f"version {version['versionNumber']} of message template {name} has the content")
         if self.plan["campaign"]["mode"] == "launch":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from cohort_flywheel.destinations.customer_profiles.campaign import hook as campaigns_hook
@@ -365,6 +366,19 @@ def test_a_launch_of_an_older_as_of_waits_no_more(connect: Connect, ready: Any) 
     assert versions(connect) == [2, 3]
     kept = connect.s3.get_object(Bucket=connect.config.state_bucket, Key=prepared_key("at_risk"))["Body"].read()
     assert json.loads(kept) == {"run_2": {"as_of": TODAY.isoformat(), "version": f"{_template_id(connect)}:2"}}
+
+
+def test_the_schedule_in_force_says_which_launches_still_wait(connect: Connect, ready: Any) -> None:
+    """Not the one that the run was planned with, of each minute."""
+    connect.template_control(versions_per_template=3)
+    edit(connect, ready, "Edit 2", "launch", name="run_2")
+    plan, segment, prepared, run = ready
+    in_force = {"dag": DAG("a_dag", schedule=CronDataIntervalTimetable(YEARLY["schedule"], timezone="UTC"))}
+    cleared = plan | {"schedule": "* * * * *"}, segment, prepared, run | in_force
+    assert edit(connect, cleared, "Edit 3", "launch", name="run_3").endswith(":3")
+    with pytest.raises(AirflowFailException, match="has as many versions as Amazon Q in Connect allows"):
+        edit(connect, cleared, "Edit 4")
+    assert versions(connect) == [1, 2, 3]
 
 
 def _template_id(connect: Connect) -> str:
