@@ -439,17 +439,17 @@ def test_a_newer_as_of_that_is_recorded_while_the_membership_is_waited_for_count
     sunday, wednesday = context(run_id="sunday"), context(run_id="wednesday")
     segment = domain.segment("sunday", ["ann", "bob"])
     domain.run(segment, sunday, **WEEKLY)
-    hold_membership = module.Membership.hold
+    acquire_membership = module.Membership.acquire
 
     def after_wednesday(self: Any, *args: Any) -> None:
-        monkeypatch.setattr(module.Membership, "hold", hold_membership)
+        monkeypatch.setattr(module.Membership, "acquire", acquire_membership)
         newer = domain.segment("wednesday", ["ann"])
         job_ids = domain.create(newer, wednesday, **WEDNESDAY)["job_ids"]
         domain.wait(job_ids)
         domain.verify(newer, wednesday, job_ids, name="wednesday", as_of=WEDNESDAY["as_of"])
-        hold_membership(self, *args)
+        acquire_membership(self, *args)
 
-    monkeypatch.setattr(module.Membership, "hold", after_wednesday)
+    monkeypatch.setattr(module.Membership, "acquire", after_wednesday)
     with pytest.raises(AirflowSkipException, match="the newest as-of is 2026-11-25"):
         domain.create(segment, sunday, hours=4 * 24, **WEEKLY)
     assert domain.attribute("ann", "bob") == {"ann": "in", "bob": "out"}
