@@ -131,14 +131,14 @@ def is_blank(value: str | None) -> bool:
     return all(c in _FILLERS or unicodedata.category(c) in _UNSEEN for c in value)
 
 
-def lacks(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> str | None:
+def first_missing_column(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> str | None:
     """The first column that a template asks for (`placeholders`) without a default and a player does not have."""
     return next((name for name, default in asked.items() if default is None and is_blank(attributes.get(name))), None)
 
 
-def filled(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
+def resolve_placeholders(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
     """The value of each placeholder: the player's, or the default; raises FlywheelError where there is neither."""
-    if column := lacks(asked, attributes):
+    if column := first_missing_column(asked, attributes):
         raise FlywheelError(f"the mail needs a value of {column}: give its placeholder a default, {{{{{column}|…}}}}")
     return {
         name: (default or "") if is_blank(attributes.get(name)) else attributes[name] for name, default in asked.items()
@@ -150,7 +150,7 @@ def render(template: EmailTemplate, values: Mapping[str, str]) -> Mail:
 
     SES's own placeholder stays. Raises FlywheelError for a value that lacks and has no default.
     """
-    known = filled(placeholders(template), values)
+    known = resolve_placeholders(placeholders(template), values)
     return Mail(
         subject=" ".join(_with(template.subject, known, str).splitlines()),
         html=_with(template.html, known, html.escape),

@@ -102,8 +102,10 @@ def get_approval(s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any
     return found[0] if found else None
 
 
-def believed(answer: Any, s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The answer that a report tells: a no as the task's XCom has it, and a yes only as it was recorded."""
+def recorded_answer(
+    answer: Any, s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The answer for a report: a refusal as in the task's XCom, an approval only as it was recorded."""
     if not isinstance(answer, dict) or answer.keys() != {"approved", "by", "at", "timed_out", "digest"}:
         return None  # set by hand
     if not answer["approved"]:
@@ -157,7 +159,7 @@ def check_not_launched(s3: S3Hook, plan: Mapping[str, Any], segment: Mapping[str
         check_same_launch(found, header, f"s3://{bucket}/{ledger_key(template, name)}")
 
 
-def check_its_day(plan: Mapping[str, Any], context: Context) -> None:
+def check_is_current_run(plan: Mapping[str, Any], context: Context) -> None:
     """Raise FlywheelError for a backfill, and for what does not stand for its day: they never launch."""
     if enum_value(context["dag_run"].run_type) == "backfill":
         raise FlywheelError("a backfill never launches a campaign: the newest as-of's own run does")
@@ -166,7 +168,7 @@ def check_its_day(plan: Mapping[str, Any], context: Context) -> None:
 
 
 @contextmanager
-def alone(state: State, template: str, context: Context) -> Iterator[None]:
+def exclusive_launch(state: State, template: str, context: Context) -> Iterator[None]:
     """While no other run launches a campaign of the same template, whichever its destination."""
     try:
         acquire(state, _claim_key(template), f"template {template}", context)
@@ -177,10 +179,10 @@ def alone(state: State, template: str, context: Context) -> Iterator[None]:
     try:
         yield
     finally:
-        end_alone(state, template, context)
+        end_exclusive_launch(state, template, context)
 
 
-def end_alone(state: State, template: str, context: Context) -> None:
+def end_exclusive_launch(state: State, template: str, context: Context) -> None:
     """Also for the try that follows one which was killed, and finds nothing left to do alone."""
     state.release_lock(_claim_key(template), this_run(context))
 
@@ -200,7 +202,7 @@ def same_address(rows: Iterable[Row], listed: sqlite3.Connection) -> Iterator[st
             yield row.player_id
 
 
-def why_no_more(
+def revocation_reason(
     row: Row, record: Mapping[str, Any] | None, consent: Consent | None, listed: sqlite3.Connection
 ) -> str | None:
     """Why a player who was a row may not be mailed any more, by the record and the do-not-contact list as they are."""

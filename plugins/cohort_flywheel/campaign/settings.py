@@ -15,7 +15,7 @@ from cohort_flywheel.errors import FlywheelError
 NONE: dict[str, Any] = {"mode": "none"}
 
 
-def why_none(params: Mapping[str, Any], run_type: str, as_of: datetime, newest: datetime) -> str | None:
+def campaign_skip_reason(params: Mapping[str, Any], run_type: str, as_of: datetime, newest: datetime) -> str | None:
     """What a run is that never has a campaign, whatever the registry says; None for the newest day's own run."""
     if run_type == "backfill":
         return "a backfill"
@@ -31,7 +31,7 @@ def why_none(params: Mapping[str, Any], run_type: str, as_of: datetime, newest: 
 
 
 def choose_campaign(
-    cohort: Cohort, params: Mapping[str, Any], *, approval: Approval, user: str | None, why_none: str | None
+    cohort: Cohort, params: Mapping[str, Any], *, approval: Approval, user: str | None, skip_reason: str | None
 ) -> dict[str, Any]:
     """Return the `mode`, and unless that is none all that a campaign needs but its mail, as JSON.
 
@@ -40,11 +40,11 @@ def choose_campaign(
     `approvers` are those who may approve this run, to be shown; a launch holds the answer against the registry.
     """
     asked, ours = params.get("campaign"), cohort.campaign
-    if asked not in (None, "none") and why_none:
+    if asked not in (None, "none") and skip_reason:
         raise FlywheelError(
-            f"campaign={asked} is for the newest day's own run, and this is {why_none}: leave campaign empty"
+            f"campaign={asked} is for the newest day's own run, and this is {skip_reason}: leave campaign empty"
         )
-    mode = asked or (ours.mode if ours and not why_none else "none")
+    mode = asked or (ours.mode if ours and not skip_reason else "none")
     if mode == "none":
         return dict(NONE)
     if ours is None:

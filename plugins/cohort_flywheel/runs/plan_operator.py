@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel
 
 from cohort_flywheel.campaign.email_template import read_template
-from cohort_flywheel.campaign.settings import NONE, choose_campaign, why_none, with_mail
+from cohort_flywheel.campaign.settings import NONE, campaign_skip_reason, choose_campaign, with_mail
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.params import refuse_unknown_params
@@ -133,14 +133,14 @@ class CohortPlanOperator(BaseOperator):
         """The campaign, and what its mail asks of each row."""
         run = context["dag_run"]
         newest = last_instant(self.schedule, self.clock())
-        never = why_none(context["params"], enum_value(run.run_type), moment, newest)
+        skip_reason = campaign_skip_reason(context["params"], enum_value(run.run_type), moment, newest)
         campaign = choose_campaign(
-            cohort, context["params"], approval=registry.approval, why_none=never,
+            cohort, context["params"], approval=registry.approval, skip_reason=skip_reason,
             user=getattr(run, "triggering_user_name", None),
         )  # fmt: skip
         if campaign["mode"] == "none":
-            if never and cohort.campaign and cohort.campaign.mode != "none":
-                self.log.info("no campaign, as this is %s", never)
+            if skip_reason and cohort.campaign and cohort.campaign.mode != "none":
+                self.log.info("no campaign, as this is %s", skip_reason)
             return dict(NONE)
         if not get_destination(self.destination).has_campaigns:
             raise FlywheelError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import BaseOperator
 
-from cohort_flywheel.campaign.launch_store import REACHED, believed
+from cohort_flywheel.campaign.launch_store import REACHED, recorded_answer
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.config.variables import StateSettings, read_settings
@@ -112,7 +112,7 @@ def write_report(
     answer = output(sources.approval, "answer", ("success", "failed"))
     campaign = {
         "prepared": prepared,
-        "answer": believed(answer, s3, plan, prepared) if plan and prepared else None,
+        "answer": recorded_answer(answer, s3, plan, prepared) if plan and prepared else None,
         "launched": output(sources.launched) or output(sources.launched, REACHED, ("failed",)),
         "followed": output(sources.followed) or output(sources.followed, REACHED, ("failed",)),
     }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import email_validator
 from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
-from cohort_flywheel.campaign.email_template import is_blank, lacks
+from cohort_flywheel.campaign.email_template import first_missing_column, is_blank
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.list_entries import normal_form, read_entry
@@ -124,7 +124,7 @@ def exclusion_reason(
     `asked` are the placeholders of the campaign's template with their defaults, empty without a campaign. The holdout
     is checked last: it is a share of the contacts that would otherwise be mailed.
     """
-    if column := lacks(asked, contact.attributes):
+    if column := first_missing_column(asked, contact.attributes):
         return Reject(contact.player_id, "missing_value", column)
     if recently_mailed(contact.player_id):
         return Reject(contact.player_id, "recently_mailed")

@@ -14,11 +14,11 @@ from cohort_flywheel.campaign.email_template import (
     UNSUBSCRIBE,
     EmailTemplate,
     check_template,
-    filled,
-    lacks,
+    first_missing_column,
     placeholders,
     read_template,
     render,
+    resolve_placeholders,
     samples,
     template_digest,
 )
@@ -131,12 +131,12 @@ def test_ses_own_placeholder_is_no_column() -> None:
 )
 def test_who_lacks_a_value_without_a_default(attributes: dict[str, str], column: str | None) -> None:
     asked = {"FirstName": "there", "Level": None}
-    assert lacks(asked, attributes) == column
+    assert first_missing_column(asked, attributes) == column
     if column:
         with pytest.raises(FlywheelError, match="the mail needs a value of Level"):
-            filled(asked, attributes)
+            resolve_placeholders(asked, attributes)
     else:
-        assert filled(asked, attributes) == {"FirstName": "there", "Level": attributes["Level"]}
+        assert resolve_placeholders(asked, attributes) == {"FirstName": "there", "Level": attributes["Level"]}
 
 
 # --- what a player reads
@@ -192,7 +192,7 @@ def test_no_value_becomes_markup(value: str) -> None:
 def test_the_shipped_mail_reads_well_for_everybody() -> None:
     shipped = read_template(SHIPPED, "at_risk")
     check_template(shipped, NAME_ATTRIBUTES)
-    assert lacks(placeholders(shipped), {}) is None, "nobody is a reject for it"
+    assert first_missing_column(placeholders(shipped), {}) is None, "nobody is a reject for it"
     for part in (shipped.html, shipped.text):
         assert part.count(f"{{{{{UNSUBSCRIBE}}}}}") == 1
     full, bare, odd = (render(shipped, values) for values in samples(placeholders(shipped)))
@@ -244,8 +244,8 @@ BLANKS = [
 @pytest.mark.parametrize("blank", BLANKS, ids=ascii)
 def test_a_value_of_blanks_takes_the_default_everywhere(blank: str) -> None:
     asked = {"FirstName": "player", "Level": None}
-    assert filled(asked, {"FirstName": blank, "Level": "3"}) == {"FirstName": "player", "Level": "3"}
-    assert lacks(asked, {"FirstName": "Jo", "Level": blank}) == "Level"
+    assert resolve_placeholders(asked, {"FirstName": blank, "Level": "3"}) == {"FirstName": "player", "Level": "3"}
+    assert first_missing_column(asked, {"FirstName": "Jo", "Level": blank}) == "Level"
     assert render(template("{{A|you}}", "{{A|you}}", "{{A|you}}"), {"A": blank}) == ("you", "you", "you")
     # and the segment file, of which Connect takes its profiles, has an empty cell
     record = {"email": "jo@example.com", "firstName": blank, "lastName": "O'Neil", "level": blank}
@@ -261,7 +261,7 @@ def test_a_value_of_blanks_takes_the_default_everywhere(blank: str) -> None:
     "value", ["Jo", " Jo ", "0", "-", ".", "\u200bJo", "王", "👩\u200d🚀", "Ö", "\u0e01\u0e33", "'"]
 )
 def test_a_value_that_a_reader_sees_is_kept_as_it_is(value: str) -> None:
-    assert filled({"FirstName": "player"}, {"FirstName": value}) == {"FirstName": value}
+    assert resolve_placeholders({"FirstName": "player"}, {"FirstName": value}) == {"FirstName": value}
 
 
 def test_the_samples_show_every_default_and_every_value() -> None:

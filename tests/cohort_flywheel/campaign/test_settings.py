@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
-from cohort_flywheel.campaign.settings import NONE, check_same_mail, choose_campaign, why_none, with_mail
+from cohort_flywheel.campaign.settings import NONE, campaign_skip_reason, check_same_mail, choose_campaign, with_mail
 from cohort_flywheel.config.cohorts import Campaign, Cohort
 from cohort_flywheel.config.registry import Approval, read_registry
 from cohort_flywheel.errors import FlywheelError
@@ -27,7 +27,7 @@ def cohort(**changes: Any) -> Cohort:
 
 
 def chosen(asked: str | None, of: Cohort | None = None, **about: Any) -> dict[str, Any]:
-    defaults: dict[str, Any] = {"approval": Approval(approvers=["ann", "bo"]), "user": "ana", "why_none": None}
+    defaults: dict[str, Any] = {"approval": Approval(approvers=["ann", "bo"]), "user": "ana", "skip_reason": None}
     return choose_campaign(of or cohort(), PARAMS | {"campaign": asked}, **(defaults | about))
 
 
@@ -73,16 +73,16 @@ RUNS: list[tuple[dict[str, Any], str, timedelta, str | None]] = [
 def test_only_the_newest_days_own_run_has_a_campaign(
     params: dict[str, Any], run_type: str, age: timedelta, why: str | None
 ) -> None:
-    found = why_none(PARAMS | params, run_type, NEWEST - age, NEWEST)
+    found = campaign_skip_reason(PARAMS | params, run_type, NEWEST - age, NEWEST)
     assert found == why
     daily = cohort(mode="launch")
-    assert chosen(None, daily, why_none=found)["mode"] == ("none" if why else "launch")
-    assert chosen("none", daily, why_none=found) == NONE
+    assert chosen(None, daily, skip_reason=found)["mode"] == ("none" if why else "launch")
+    assert chosen("none", daily, skip_reason=found) == NONE
     for asked in ("draft", "launch") if why else ():
         with pytest.raises(
             FlywheelError, match=f"campaign={asked} is for the newest day's own run, and this is {re.escape(why or '')}"
         ):
-            chosen(asked, daily, why_none=found)
+            chosen(asked, daily, skip_reason=found)
 
 
 def test_a_cohort_without_a_campaign_has_none() -> None:

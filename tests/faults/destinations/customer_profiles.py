@@ -10,7 +10,7 @@ from typing import Any
 
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
-from cohort_flywheel.destinations.customer_profiles.operators import Record
+from cohort_flywheel.destinations.customer_profiles.segment_membership_store import SegmentMembershipRecord
 from local import seed
 from local.config import PROFILES_DOMAIN, Config
 from local.seed import Seeded
@@ -21,8 +21,14 @@ from tests.faults.sites import Case
 CONF: dict[str, Any] = {"campaign": "launch"}
 #: Whom yesterday's upload has set in, and who is on the do-not-contact list today.
 LEAVER, MEMBERSHIP = "xortiz", "ea_atrisk_0"
-_YESTERDAY = Record({"name": "yesterday", "sha256": ""}, upload=1, set_in=1, set_out=0, job_ids=["yesterday"])
-STATE = {layout.membership_key(PROFILES_DOMAIN, MEMBERSHIP): f"{json.dumps(_YESTERDAY._asdict())}\n{LEAVER}\n".encode()}
+_YESTERDAY = SegmentMembershipRecord(
+    {"name": "yesterday", "sha256": ""}, upload=1, set_in=1, set_out=0, job_ids=["yesterday"]
+)
+STATE = {
+    layout.segment_membership_key(
+        PROFILES_DOMAIN, MEMBERSHIP
+    ): f"{json.dumps(_YESTERDAY._asdict())}\n{LEAVER}\n".encode()
+}
 #: As SES has it.
 HOLDOUT_PERCENT = 60
 DANGEROUS = (

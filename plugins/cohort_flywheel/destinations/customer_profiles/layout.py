@@ -2,8 +2,8 @@
 
 The segment file is that of `destinations/ses/layout.py`: it has the playerIds, by which a later run finds the players
 who left. A file of an upload job has its rows without the playerId, and with `in` as the value of the cohort's own
-attribute. Players who go `out` are in a file of two columns: what an empty cell does to a value that a profile holds is
-not documented.
+attribute. Former members are in a file of two columns: the effect of an empty cell on an existing value of a profile
+is not documented.
 
 Source of the rules: the Amazon Connect administrator guide, "Create segments from imported files".
 """
@@ -27,11 +27,11 @@ MAX_UPLOAD_BYTES = 1_000_000_000 - 1
 #: "You can map up to 25 attributes."
 MAX_COLUMNS = 25
 
-#: By which a profile is found again. It tells nobody who the player is.
+#: The column by which a profile is found again; it does not identify the player.
 UNIQUE_KEY = "playerKey"
 IN, OUT = "in", "out"
 
-#: Where a column goes in a profile; any other is an attribute of its own name.
+#: The target of a column in a profile; any other column is an attribute of the same name.
 _TARGETS = {
     UNIQUE_KEY: ("AccountNumber", "STRING"),
     "emailAddress": ("EmailAddress", "EMAIL_ADDRESS"),
@@ -41,8 +41,8 @@ _TARGETS = {
 
 
 def header(columns: list[str]) -> list[str]:
-    """The header of the segment file; raises FlywheelError for attributes that no upload job could carry."""
-    # as many as an upload's: that lacks the playerId, and has the cohort's own attribute
+    """The header of the segment file; raises FlywheelError for attributes that an upload job cannot carry."""
+    # as many columns as an upload file has: without the playerId, and with the segment's attribute
     names = [UNIQUE_KEY, *ses.header(columns)]
     if len(names) > MAX_COLUMNS:
         raise FlywheelError(
@@ -54,24 +54,24 @@ def header(columns: list[str]) -> list[str]:
 
 
 def upload_header(segment_header: Sequence[str], attribute: str) -> list[str]:
-    """The first line of a file of who is in; raises FlywheelError where the cohort's attribute is a column already."""
+    """The header of a file of members; raises FlywheelError where the segment's attribute is a column already."""
     address, _player_id, *columns = segment_header
     if attribute in columns:
         raise FlywheelError(
-            f"the attribute {attribute} says who is in the segment, and the cohort carries another of that name:"
+            f"the attribute {attribute} marks the members of the segment, and the cohort carries another of that name:"
             " rename that one"
         )
     return [UNIQUE_KEY, address, *columns, attribute]
 
 
 def upload_row(segment_row: Sequence[str]) -> list[str]:
-    """A row of the segment file as one of who is in."""
+    """A row of the segment file as a row of a file of members."""
     address, player_id, *cells = segment_row
     return [player_key(player_id), address, *cells, IN]
 
 
 def out_header(attribute: str) -> list[str]:
-    """The first line of a file of who goes out."""
+    """The header of a file of former members."""
     return [UNIQUE_KEY, attribute]
 
 
@@ -80,12 +80,12 @@ def out_row(player_id: str) -> list[str]:
 
 
 def player_key(player_id: str) -> str:
-    """What a profile is found by: as Pinpoint's endpoint Id, stable and nobody's name."""
+    """The key of a profile: stable and not personal, as Pinpoint's endpoint Id is."""
     return endpoint_id(CHANNEL, player_id)
 
 
 def fields(upload_header: Sequence[str]) -> dict[str, dict[str, str]]:
-    """CreateUploadJob's Fields: which column goes where in a profile."""
+    """The Fields of CreateUploadJob: the target of each column in a profile."""
     targets = {column: _TARGETS.get(column, (f"Attributes.{column}", "STRING")) for column in upload_header}
     return {
         column: {"Source": f"_source.{column}", "Target": f"_profile.{target}", "ContentType": content}
@@ -93,24 +93,24 @@ def fields(upload_header: Sequence[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def upload_job_name(membership: str, as_of: datetime, upload: int, kind: str, index: int, digest: str) -> str:
-    """The DisplayName of an upload job: of one file of a membership's `upload`th upload."""
-    return f"{membership}.{instant(as_of)}.{upload}.{kind}_{index:04d}_{digest[:16]}.csv"
+def upload_job_name(segment: str, as_of: datetime, upload: int, kind: str, index: int, digest: str) -> str:
+    """The DisplayName of an upload job: one file of upload number `upload` of a segment."""
+    return f"{segment}.{instant(as_of)}.{upload}.{kind}_{index:04d}_{digest[:16]}.csv"
 
 
-def upload_of(job_name: str, membership: str) -> int | None:
-    """Which upload of a membership a job is of, by its DisplayName; None for a job that is none of its."""
-    found = re.fullmatch(rf"{re.escape(membership)}\.[\d_-]+\.(\d+)\.(?:in|out)_\d+_[0-9a-f]+\.csv", job_name)
+def upload_of(job_name: str, segment: str) -> int | None:
+    """The number of the upload that a job belongs to, by its DisplayName; None for a job of another segment."""
+    found = re.fullmatch(rf"{re.escape(segment)}\.[\d_-]+\.(\d+)\.(?:in|out)_\d+_[0-9a-f]+\.csv", job_name)
     return int(found[1]) if found else None
 
 
-def membership_key(domain: str, membership: str) -> str:
-    """Where the record of who may be `in` lies, which no lifecycle may remove."""
-    return f"memberships/customer_profiles/{domain}/{membership}.txt"
+def segment_membership_key(domain: str, segment: str) -> str:
+    """The key of the segment membership record, which no lifecycle rule may remove."""
+    return f"memberships/customer_profiles/{domain}/{segment}.txt"
 
 
-def membership_name(cohort: str, threshold: int) -> str:
-    """The name of the segment, and of the attribute that says who is in it: one a cohort and threshold."""
+def segment_name(cohort: str, threshold: int) -> str:
+    """The name of the segment of a cohort and threshold, and of the attribute that marks its members."""
     return f"{cohort}_{threshold}"
 
 
@@ -122,14 +122,14 @@ def segment_groups(attribute: str) -> dict[str, Any]:
 
 
 def is_same_segment(groups: object, others: object) -> bool:
-    """Whether two SegmentGroups ask the same; ALL is taken for what a service says that was told nothing [strict]."""
+    """Whether two SegmentGroups are equal; ALL counts as the default that a service may add [strict]."""
     return _bare(groups) == _bare(others)
 
 
 def _bare(value: object) -> object:
     if isinstance(value, dict):
-        said = {key: _bare(each) for key, each in value.items()}
-        return {key: each for key, each in said.items() if each and (key, each) not in _DEFAULTS}
+        plain = {key: _bare(each) for key, each in value.items()}
+        return {key: each for key, each in plain.items() if each and (key, each) not in _DEFAULTS}
     return [_bare(each) for each in value] if isinstance(value, list) else value
 
 

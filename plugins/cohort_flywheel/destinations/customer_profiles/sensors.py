@@ -29,7 +29,7 @@ class CustomerProfilesUploadJobsSensor(WaitingSensor[CustomerProfilesHook]):
     template_fields = aws_template_fields("domain", "job_ids")
     trigger_class = CustomerProfilesUploadJobTrigger
     label = "upload job"
-    side_effect = "may have changed the membership"
+    side_effect = "may have changed the members of the segment"
     inspection = "look at it with `aws customer-profiles get-upload-job`"
 
     def __init__(self, *, domain: str, job_ids: Sequence[str], **kwargs: Any) -> None:

@@ -53,7 +53,7 @@ class SesV2Hook(AwsBaseHook):
             token = {"NextToken": page["NextToken"]}
 
     def import_jobs(self, contact_list: str) -> Iterator[dict[str, Any]]:
-        """Every import job of a contact list, page by page (ImportJobSummary, which lacks the S3 address)."""
+        """Every import job of a contact list, page by page (ImportJobSummary, without the S3 address)."""
         token: dict[str, str] = {}
         while True:
             page = self._patient.list_import_jobs(ImportDestinationType="CONTACT_LIST", PageSize=JOBS_A_PAGE, **token)

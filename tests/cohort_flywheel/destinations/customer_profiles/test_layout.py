@@ -124,13 +124,13 @@ def test_an_attribute_that_is_a_column_already_is_refused(name: str) -> None:
 
 
 def test_an_attribute_of_the_segments_name_is_refused() -> None:
-    with pytest.raises(FlywheelError, match="the attribute ea_atrisk_2 says who is in the segment"):
+    with pytest.raises(FlywheelError, match="the attribute ea_atrisk_2 marks the members of the segment"):
         layout.upload_header(layout.header([*NAME_ATTRIBUTES, "ea_atrisk_2"]), "ea_atrisk_2")
 
 
 @pytest.mark.parametrize("threshold", [2, 0, -75])
 def test_a_job_is_known_by_its_name(threshold: int) -> None:
-    name = layout.membership_name("ea_atrisk", threshold)
+    name = layout.segment_name("ea_atrisk", threshold)
     job = layout.upload_job_name(name, AS_OF, 17, layout.OUT, 3, "0123456789abcdef0123")
     assert job == f"ea_atrisk_{threshold}.2026-11-22_00-00-00.17.out_0003_0123456789abcdef.csv"
     assert layout.upload_of(job, name) == 17
@@ -148,7 +148,7 @@ def test_a_job_of_somebody_elses_name_is_none_of_ours(job: str) -> None:
 
 
 def test_the_longest_names_are_taken() -> None:
-    name = layout.membership_name("c" * 50, -999_999_999_999)
+    name = layout.segment_name("c" * 50, -999_999_999_999)
     assert len(name) <= 64  # of a definition and of a column [botocore's model]
     assert len(layout.upload_job_name(name, AS_OF, 999_999, layout.OUT, 9999, "0" * 64)) <= 255
 

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from cohort_flywheel.destinations.customer_profiles import hook as hook_module
 from cohort_flywheel.destinations.customer_profiles import layout
-from cohort_flywheel.destinations.customer_profiles import operators as module
+from cohort_flywheel.destinations.customer_profiles.segment_membership_store import SegmentMembershipStore, content_of
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.state_store import State
@@ -367,7 +367,7 @@ def test_one_run_at_a_time_changes_a_membership_until_it_is_verified(domain: Dom
     domain.wait(job_ids)
     second["ti"].runs["cohort_to_segment", "one"] = state
     other = domain.segment("two", ["bob"])
-    with pytest.raises(AirflowException, match="another run is changing membership ea_atrisk_2") as raised:
+    with pytest.raises(AirflowException, match="another run is changing the members of segment ea_atrisk_2") as raised:
         domain.create(other, second, **DAY_TWO)
     assert not isinstance(raised.value, AirflowFailException)
     domain.verify(segment, first, job_ids, **DAY_ONE)
@@ -439,17 +439,17 @@ def test_a_newer_as_of_that_is_recorded_while_the_membership_is_waited_for_count
     sunday, wednesday = context(run_id="sunday"), context(run_id="wednesday")
     segment = domain.segment("sunday", ["ann", "bob"])
     domain.run(segment, sunday, **WEEKLY)
-    acquire_membership = module.Membership.acquire
+    acquire_lock = SegmentMembershipStore.acquire_lock
 
     def after_wednesday(self: Any, *args: Any) -> None:
-        monkeypatch.setattr(module.Membership, "acquire", acquire_membership)
+        monkeypatch.setattr(SegmentMembershipStore, "acquire_lock", acquire_lock)
         newer = domain.segment("wednesday", ["ann"])
         job_ids = domain.create(newer, wednesday, **WEDNESDAY)["job_ids"]
         domain.wait(job_ids)
         domain.verify(newer, wednesday, job_ids, name="wednesday", as_of=WEDNESDAY["as_of"])
-        acquire_membership(self, *args)
+        acquire_lock(self, *args)
 
-    monkeypatch.setattr(module.Membership, "acquire", after_wednesday)
+    monkeypatch.setattr(SegmentMembershipStore, "acquire_lock", after_wednesday)
     with pytest.raises(AirflowSkipException, match="the newest as-of is 2026-11-25"):
         domain.create(segment, sunday, hours=4 * 24, **WEEKLY)
     assert domain.attribute("ann", "bob") == {"ann": "in", "bob": "out"}
@@ -556,7 +556,7 @@ def test_a_segment_file_that_changed_since_is_caught(domain: Domain, context: An
 def test_an_attribute_of_the_segments_name_is_refused(domain: Domain, context: Any) -> None:
     segment = domain.segment("one", ["ann"], header=[*HEADER, "ea_atrisk_2"])
     with pytest.raises(
-        AirflowFailException, match="the attribute ea_atrisk_2 says who is in the segment.*Changes made: no"
+        AirflowFailException, match="the attribute ea_atrisk_2 marks the members of the segment.*Changes made: no"
     ):
         domain.create(segment, context())
     assert domain.jobs == []
@@ -570,11 +570,11 @@ def test_what_is_returned_and_logged_names_nobody(
     domain.wait(made["job_ids"])
     told = json.dumps([made, domain.verify(segment, run, made["job_ids"], **DAY_TWO)])
     told += capsys.readouterr().out
-    assert "ea_atrisk_2: 2 are set in and 2 out by upload jobs" in told
+    assert "segment ea_atrisk_2: 2 players are set in and 2 out by upload jobs" in told
     assert "segment ea_atrisk_2 has the 2 profiles of the file" in told
     for secret in ("@", "player-", layout.player_key("player-bob"), layout.player_key("ann")):
         assert secret not in told
-    assert module.content_of(domain.plan(**DAY_TWO), segment) == domain.record()[0]["content"]
+    assert content_of(domain.plan(**DAY_TWO), segment) == domain.record()[0]["content"]
 
 
 def _state(domain: Domain) -> State:

@@ -18,11 +18,11 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.campaign.launch_store import (
     Rows,
-    alone,
     check_approved,
-    check_its_day,
-    end_alone,
-    why_no_more,
+    check_is_current_run,
+    end_exclusive_launch,
+    exclusive_launch,
+    revocation_reason,
 )
 from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import extend_ledger, find_ledger, load_recently_mailed, put_ledger
@@ -39,7 +39,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.connect_campaigns_s
 )
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import INITIALIZED, ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
-from cohort_flywheel.destinations.customer_profiles.operators import Membership, content_of
+from cohort_flywheel.destinations.customer_profiles.segment_membership_store import SegmentMembershipStore, content_of
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
@@ -107,8 +107,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             if state == INITIALIZED:
                 with self._deleting_if_refused(s3, context, folder, side_effects):
                     self._check_run(s3, context)
-                    with self._alone(s3, context) as membership:
-                        self._check_segment(s3, membership)
+                    with self._alone(s3, context) as store:
+                        self._check_segment(s3, store)
                         rows = Rows(s3, self.segment, folder)
                         self._check_people(s3, rows, folder)
                         made = self._unstarted(s3, campaign_id, rows, folder, side_effects)
@@ -130,7 +130,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def _check_run(self, s3: S3Hook, context: Context) -> None:
         """A backfill, and what does not stand for its day, never launch; any as-of but the newest is skipped."""
         plan = self.plan
-        check_its_day(plan, context)
+        check_is_current_run(plan, context)
         state = State(s3, plan["state_bucket"])
         newest = newest_now(plan, state, context, self.clock())
         if datetime.fromisoformat(plan["as_of"]) < newest and (begun := self._begun(s3)):
@@ -152,19 +152,19 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def _first(self, s3: S3Hook) -> str:
         return f"{begun}; then " if (begun := self._begun(s3)) else ""
 
-    def _check_segment(self, s3: S3Hook, membership: Membership) -> None:
+    def _check_segment(self, s3: S3Hook, store: SegmentMembershipStore) -> None:
         """Raise FlywheelError unless the segment is the one that was verified, and has its rows."""
-        record = membership.read()
+        record = store.read()
         if record is None or not record.same_verified(content_of(self.plan, self.segment)):
             raise FlywheelError(
-                f"the segment {membership.name} is not this run's verified one any more, as another run has changed it"
+                f"the segment {store.name} is not this run's verified one any more, as another run has changed it"
                 f" since: {self._first(s3)}trigger a new run, which makes it anew and asks about it"
             )
         profiles = CustomerProfilesHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-        size = profiles.estimate(self.domain, layout.segment_groups(membership.name))
+        size = profiles.estimate(self.domain, layout.segment_groups(store.name))
         if size != self.segment["rows"]:
             raise FlywheelError(
-                f"segment {membership.name} has {size:,} profiles by now, but {self.segment['rows']:,} were approved:"
+                f"segment {store.name} has {size:,} profiles by now, but {self.segment['rows']:,} were approved:"
                 f" profiles were merged, deleted or changed by somebody else; {self._first(s3)}trigger a new run,"
                 " which makes the segment anew and asks about it"
             )
@@ -203,7 +203,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             for row in batch:
                 if is_listed("mailed", row.player_id, listed):
                     yield "recently_mailed"
-                elif reason := why_no_more(row, found.get(row.player_id), consent, listed):
+                elif reason := revocation_reason(row, found.get(row.player_id), consent, listed):
                     yield reason  # another address as well: the profile has the one that was approved
             progress.add(len(batch))
 
@@ -221,8 +221,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def _end_claims(self, s3: S3Hook, context: Context) -> None:
         """What a try that was killed has left: other runs would wait for them as long as the campaign is followed."""
         state = State(s3, self.plan["state_bucket"])
-        end_alone(state, self.prepared["template"], context)
-        Membership(s3, self.plan, self.domain).end_hold(state, context)
+        end_exclusive_launch(state, self.prepared["template"], context)
+        SegmentMembershipStore(s3, self.plan, self.domain).release_lock(state, context)
 
     @contextmanager
     def _deleting_if_refused(
@@ -239,7 +239,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         except (FlywheelError, AirflowSkipException):
             if not find_ledger(s3, bucket, template, self.plan["name"]):
                 try:
-                    with alone(State(s3, bucket), template, context):
+                    with exclusive_launch(State(s3, bucket), template, context):
                         if self._campaigns(s3).delete_unstarted(side_effects):
                             self._put_ledger(s3, Rows(s3, self.segment, folder), folder, side_effects)
                 except (AirflowException, ClientError, FlywheelError) as error:
@@ -250,16 +250,16 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         return Campaigns(self.hook, s3, self.plan, self.instance_id, self.prepared, self.clock)
 
     @contextmanager
-    def _alone(self, s3: S3Hook, context: Context) -> Iterator[Membership]:
-        """While no other run changes the membership, or launches a campaign of the same template."""
+    def _alone(self, s3: S3Hook, context: Context) -> Iterator[SegmentMembershipStore]:
+        """While no other run changes the store, or launches a campaign of the same template."""
         state = State(s3, self.plan["state_bucket"])
-        membership = Membership(s3, self.plan, self.domain)
-        membership.acquire(state, context)
+        store = SegmentMembershipStore(s3, self.plan, self.domain)
+        store.acquire_lock(state, context)
         try:
-            with alone(state, self.prepared["template"], context):
-                yield membership
+            with exclusive_launch(state, self.prepared["template"], context):
+                yield store
         finally:
-            membership.end_hold(state, context)
+            store.release_lock(state, context)
 
     def _launched(self, s3: S3Hook, side_effects: list[str]) -> str | None:
         """The campaign that a try before this one may have started, or None."""
@@ -302,7 +302,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         return campaigns.adopt(found, side_effects) or campaigns.create(side_effects)
 
     def _recorded(self, s3: S3Hook, campaign_id: str, context: Context, side_effects: list[str]) -> str:
-        """Record the one campaign of this launch before it is started; returns the recorded one.
+        """SegmentMembershipRecord the one campaign of this launch before it is started; returns the recorded one.
 
         The record decides: where a list was behind and a second campaign was created, that one is never started.
         """

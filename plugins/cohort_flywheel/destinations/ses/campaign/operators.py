@@ -29,10 +29,10 @@ from cohort_flywheel.campaign.email_template import (
     UNSUBSCRIBE,
     EmailTemplate,
     check_template,
-    filled,
     placeholders,
     read_template,
     render,
+    resolve_placeholders,
     samples,
     template_digest,
 )
@@ -40,11 +40,11 @@ from cohort_flywheel.campaign.launch_store import (
     REACHED,
     Row,
     Rows,
-    alone,
     check_approved,
-    check_its_day,
+    check_is_current_run,
     check_not_launched,
-    end_alone,
+    end_exclusive_launch,
+    exclusive_launch,
     launch_folder,
     put_sample,
 )
@@ -125,7 +125,7 @@ def template_data(asked: Mapping[str, str | None], attributes: Mapping[str, str]
     SES replaces the first two.
     """
     data = {}
-    for name, value in filled(asked, attributes).items():
+    for name, value in resolve_placeholders(asked, attributes).items():
         data[name] = value.translate({ord("{"): "(", ord("}"): ")"})
         data[f"_html_{name}"] = html.escape(data[name])
     return data
@@ -268,7 +268,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             check_approved(s3, self.plan, self.segment, self.prepared, self.approval, context)
-            check_its_day(self.plan, context)
+            check_is_current_run(self.plan, context)
             _check_stored(self.hook, self.prepared["template"], self.prepared["ses_template"])
             with closing(sqlite3.connect(folder / "players.sqlite")) as players:
                 output = self._launch(s3, context, folder, players, side_effects)
@@ -338,7 +338,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             return 1
         check_same_launch(found, self._header(0), f"s3://{bucket}/{ledger_key(template, name)}")
         self._put_record(s3)
-        end_alone(state, template, context)
+        end_exclusive_launch(state, template, context)
         return len(ledgers_of(s3, bucket, template, name)) + 1
 
     def _header(self, players: int) -> Header:
@@ -358,7 +358,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         bucket, name = plan["state_bucket"], plan["name"]
         _check_account(self.hook.account(), self.segment["rows"] if number == 1 else 0)
         _check_sender(self.hook, plan["campaign"])
-        with alone(State(s3, bucket), template, context):
+        with exclusive_launch(State(s3, bucket), template, context):
             since = datetime.fromisoformat(plan["as_of"]) - timedelta(days=plan["campaign"]["not_again_days"])
             load_recently_mailed(s3, bucket, template, since, name, players)
             header = self._header(sum(1 for _ in left.player_ids("mailed", players)))

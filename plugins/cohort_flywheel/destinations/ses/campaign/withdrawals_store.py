@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import batched
 from typing import Any
 
-from cohort_flywheel.campaign.email_template import lacks
-from cohort_flywheel.campaign.launch_store import Row, same_address, why_no_more
+from cohort_flywheel.campaign.email_template import first_missing_column
+from cohort_flywheel.campaign.launch_store import Row, revocation_reason, same_address
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations.ses.campaign.sends_store import OLDER_AS_OF
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
@@ -52,11 +52,11 @@ class Withdrawals:
     def _reason(self, row: Row, record: Mapping[str, Any] | None) -> str | None:
         if not is_listed("launched", row.player_id, self._players):
             return "recently_mailed"
-        if reason := why_no_more(row, record, self._consent, self._players):
+        if reason := revocation_reason(row, record, self._consent, self._players):
             return reason
         if is_listed("another", row.player_id, self._players):
             return "same_address"
-        return "missing_value" if lacks(self._asked, row.attributes) else None
+        return "missing_value" if first_missing_column(self._asked, row.attributes) else None
 
     def _load_do_not_contact(self) -> None:
         """Copy the list into its table, as often as it has changed."""
