@@ -22,6 +22,7 @@ from local.pinpoint.control import control
 from local.pinpoint.models import install
 from local.qconnect.wsgi import with_qconnect
 from local.sesv2.control_plane import with_sesv2
+from local.webhook.wsgi import with_webhook
 
 
 def application() -> Callable[..., Iterable[bytes]]:
@@ -35,7 +36,7 @@ def application() -> Callable[..., Iterable[bytes]]:
             return control_plane.serve(environ, start_response)
         return moto(environ, start_response)
 
-    return with_customer_profiles(with_qconnect(with_connect_campaigns(with_sesv2(serve))))
+    return with_webhook(with_customer_profiles(with_qconnect(with_connect_campaigns(with_sesv2(serve)))))
 
 
 def server(host: str, port: int, import_seconds: float = 4.0) -> BaseWSGIServer:

@@ -21,6 +21,7 @@ from types import FrameType
 
 from local import dynamodb_local, gremlin_server, java
 from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, RUN_DIR, TOPIC, UNSUBSCRIBE_URL, Config, LocalError, load
+from local.webhook.receiver import TOKEN
 
 HOST = "127.0.0.1"
 READY_SECONDS = 120
@@ -85,8 +86,14 @@ def airflow_environment(
             "service_config": {"dynamodb": {"endpoint_url": servers.dynamodb_url}},
         },
     }
+    webhook = {
+        "conn_type": "http",
+        "host": f"{servers.aws_url}/webhook",
+        "extra": {"Authorization": f"Bearer {TOKEN}"},
+    }
     prefix = "AIRFLOW_VAR_COHORT_FLYWHEEL_"
     return {
+        "AIRFLOW_CONN_WEBHOOK_DEFAULT": json.dumps(webhook),
         "AIRFLOW_CONN_NEPTUNE_DEFAULT": json.dumps({**neptune, "extra": {"iam": False}}),
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
         f"{prefix}EXPORT_BUCKET": config.export_bucket,

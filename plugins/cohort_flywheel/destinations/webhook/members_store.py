@@ -1,0 +1,109 @@
+"""The record of which players may be members of a segment at the receiver."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow.sdk.exceptions import AirflowException
+
+from cohort_flywheel.destinations.webhook import layout
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
+from cohort_flywheel.runs.lock_store import acquire, this_run
+from cohort_flywheel.runs.names import claim_key
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.segment_file import digest
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class Record(NamedTuple):
+    """The last import of a segment."""
+
+    content: Mapping[str, str]  #: the run's name and the digest of its segment file
+    upload: int  #: the number of the import, counted per segment
+    as_of: str
+    verified: Mapping[str, Any] | None = None  #: the output of `create_import_job`, once the segment is verified
+
+
+class Members:
+    """The players that an import may have made members of a segment: a file in the state bucket.
+
+    Its first line is the record as JSON, each other line a playerId. It is written before the first message is sent,
+    and loses the leavers once the segment is verified; so leavers are known after a failed import too.
+
+    :param s3: the hook of the state bucket.
+    :param plan: the output of CohortPlanOperator.
+    :param conn_id: the Airflow connection of the receiver.
+    """
+
+    def __init__(self, s3: S3Hook, plan: Mapping[str, Any], conn_id: str) -> None:
+        self.segment = layout.segment_name(plan["cohort"], plan["threshold"])
+        self._s3, self._bucket = s3, plan["state_bucket"]
+        self._key = layout.members_key(conn_id, self.segment)
+        self._lock_key = claim_key(f"webhook_{conn_id}_{self.segment}")
+
+    def acquire(self, state: State, context: Context) -> None:
+        """Acquire the lock of the segment, which is held until it is verified."""
+        try:
+            acquire(state, self._lock_key, f"segment {self.segment}", context)
+        except FlywheelError:
+            raise AirflowException(
+                f"another run is changing segment {self.segment} of the receiver: a later attempt follows it"
+            ) from None
+
+    def release(self, state: State, context: Context) -> None:
+        """Release the lock of the segment."""
+        state.release_lock(self._lock_key, this_run(context))
+
+    def read(self) -> Record | None:
+        """Return the record, or None before the first import."""
+        first = next(self._lines(), None)
+        return Record(**json.loads(first)) if first else None
+
+    def players(self) -> Iterator[str]:
+        """Return the playerIds."""
+        found = self._lines()
+        next(found, None)
+        return (line.decode() for line in found)
+
+    def write(self, folder: Path, record: Record, players: Iterable[str]) -> None:
+        """Replace the record and the playerIds."""
+        path = folder / "members.txt"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write(f"{json.dumps(record._asdict(), sort_keys=True)}\n")
+            file.writelines(f"{player}\n" for player in players)
+        put_unless_equal(self._s3, path, self._bucket, self._key, digest(path))
+
+    def _lines(self) -> Iterator[bytes]:
+        if self._key in keys(self._s3, self._bucket, self._key):
+            yield from lines(self._s3, self._bucket, self._key)
+
+
+class PlayerTable:
+    """The recorded players and the rows, on disk: both can be larger than a worker's memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._db = sqlite3.connect(folder / "players.sqlite")
+        self._db.execute("CREATE TABLE player (id TEXT PRIMARY KEY, is_row INT) WITHOUT ROWID")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def add_recorded(self, players: Iterable[str]) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO player VALUES (?, 0)", ((each,) for each in players))
+
+    def add_rows(self, players: Iterable[str]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO player VALUES (?, 1)", ((each,) for each in players))
+
+    def leavers(self) -> Iterator[str]:
+        """Return the recorded players that are not rows."""
+        return (each for (each,) in self._db.execute("SELECT id FROM player WHERE NOT is_row ORDER BY id"))
+
+    def all(self) -> Iterator[str]:
+        return (each for (each,) in self._db.execute("SELECT id FROM player ORDER BY id"))
