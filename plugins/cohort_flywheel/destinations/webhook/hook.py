@@ -164,7 +164,7 @@ class WebhookHook(HttpHook):
 
     def _once(self, session: Session, prepared: PreparedRequest, missing: bool) -> Response:
         settings = session.merge_environment_settings(
-            prepared.url, proxies=session.proxies, stream=False, verify=session.verify, cert=session.cert
+            prepared.url or "", proxies=session.proxies, stream=False, verify=session.verify, cert=session.cert
         )
         try:
             answer = session.send(prepared, timeout=TIMEOUT, allow_redirects=False, **settings)
