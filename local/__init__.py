@@ -1,1 +1,1 @@
-"""The servers of a laptop and of the tests, and the sample players in them: `python -m local --help`."""
+"""Local servers for development and tests, with sample players: `python -m local --help`."""

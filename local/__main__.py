@@ -12,8 +12,10 @@ from local.config import LocalError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; what goes wrong is said in a sentence."""
-    parser = argparse.ArgumentParser(prog="python -m local", description="The servers of a laptop.")
+    """Run one command; print a LocalError as one sentence."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local", description="Local servers, the demo, the bundle and its deployment."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: Callable[[argparse.Namespace], int | None], help: str) -> argparse.ArgumentParser:
@@ -22,8 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         return made
 
     command("fetch", lambda args: java.fetch(), "fetch the jars of the servers into .cache")
-    command("lock-jars", lambda args: java.lock_jars(), "write local/jars anew after a version was changed")
-    command("demo", lambda args: demo(), "one run of the daily DAG on local servers, and what came of it")
+    command("lock-jars", lambda args: java.lock_jars(), "rewrite local/jars after a version change")
+    command("demo", lambda args: demo(), "run the daily DAG once on local servers and print the results")
     up_command = command(
         "up",
         lambda args: up(args.run_dir, args.dags, args.database_url),
@@ -34,14 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
     down_command = command("down", lambda args: down(args.run_dir), "stop what `up` started")
     for each in (up_command, down_command):
         each.add_argument(
-            "--run-dir", type=Path, default=config.RUN_DIR, help="where logs and the like are, not .local"
+            "--run-dir", type=Path, default=config.RUN_DIR, help="folder of logs and pid files, default .local"
         )
     bundle_command = command(
         "bundle",
         lambda args: build_bundle(args.folder, args.into, args.requirements, args.wheels),
-        "write what Amazon MWAA takes into build/",
+        "build the files that Amazon MWAA takes into build/",
     )
-    bundle_command.add_argument("--into", type=Path, help="another's plugins.zip, into a copy of which ours is merged")
+    bundle_command.add_argument("--into", type=Path, help="an existing plugins.zip to merge a copy of ours into")
     bundle_command.add_argument("--requirements", type=Path, help="another's requirements.txt, likewise")
     bundle_command.add_argument("--wheels", metavar="AIRFLOW_VERSION", help="for a web server without internet")
     deploy_command = command(
@@ -50,20 +52,26 @@ def main(arguments: list[str] | None = None) -> int:
         "upload build/ to the bucket of an MWAA environment",
     )
     deploy_command.add_argument("--bucket", required=True)
-    deploy_command.add_argument("--environment", help="the environment that takes the new versions")
-    deploy_command.add_argument("--prefix", default="", help="where in the bucket")
+    deploy_command.add_argument("--environment", help="the MWAA environment to update")
+    deploy_command.add_argument("--prefix", default="", help="key prefix in the bucket")
     for each in (bundle_command, deploy_command):
-        each.add_argument("--folder", type=Path, default=config.ROOT / "build", help="where the bundle is, not build/")
+        each.add_argument(
+            "--folder", type=Path, default=config.ROOT / "build", help="the folder of the bundle, default build/"
+        )
     stack_command = command(
         "stack",
         lambda args: deploy_stack(args.modeler, args.name, args.parameters, args.go),
-        "create or update our CloudFormation stack beside the Cohort Modeler's",
+        "create or update our CloudFormation stack next to the Cohort Modeler's",
     )
     stack_command.add_argument("--modeler", required=True, help="the name of the Cohort Modeler's stack")
-    stack_command.add_argument("--name", required=True, help="the name of ours")
-    stack_command.add_argument("--go", action="store_true", help="do it; otherwise the parameters are printed")
+    stack_command.add_argument("--name", required=True, help="the name of our stack")
+    stack_command.add_argument(
+        "--go", action="store_true", help="create or update the stack; without it, only print the parameters"
+    )
     stack_command.add_argument("parameters", nargs="*", metavar="PARAMETER=value", help="of the template")
-    command("test-needs", lambda args: test_needs(), "say which tests are left out here, and what would bring them in")
+    command(
+        "test-needs", lambda args: test_needs(), "list the tests that are skipped here, and the tools that they need"
+    )
     command("servers", lambda args: start(), "start the servers, seeded; addresses go to .local/servers.env")
     command("servers-down", lambda args: stop(), "stop what `servers` started")
     command(
@@ -80,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def start() -> None:
     """Start the three servers and seed them."""
-    from local.seed import seed  # boto3 takes its time, which the other commands need not wait for
+    from local.seed import seed  # importing boto3 is slow, and the other commands do not need it
 
     settings = config.load()
     addresses = servers.start_detached(settings)
@@ -114,7 +122,7 @@ def down(run_dir: Path) -> None:
 
 
 def build_bundle(folder: Path, into: Path | None, requirements: Path | None, wheels: str | None) -> None:
-    """Build the bundle, and say what it is."""
+    """Build the bundle and print its size and digest."""
     from local import bundle
 
     bundle.build(folder, into=into, their_requirements=requirements, wheels_for=wheels)
@@ -144,14 +152,14 @@ def deploy_stack(modeler: str, name: str, parameters: list[str], go: bool) -> No
 
 
 def test_needs() -> None:
-    """Say which tests need a tool that PyPI does not have and that is not here."""
+    """Print which tests need a tool that is not on PyPI and not installed."""
     for tool, tests in {
         "chromium": "the DAG's form in a browser (tests/e2e, marked browser)",
-        "docker-compose": "docker-compose.yaml against its engine's own reading (tests/test_docker_compose.py)",
+        "docker-compose": "docker-compose.yaml as docker-compose parses it (tests/test_docker_compose.py)",
         "postgresql": "backfills on a real scheduler and its database (tests/backfill)",
     }.items():
         if not (config.postgresql() if tool == "postgresql" else config.works(tool)):
-            print(f"Left out, as {tool} is missing: {tests}. To run them: apt-get install {tool}")
+            print(f"Skipped because {tool} is missing: {tests}. To run them: apt-get install {tool}")
 
 
 def stop() -> None:

@@ -1,4 +1,4 @@
-"""A real Airflow on this machine: its settings, and its four processes, which start and end together."""
+"""A real Airflow on this machine: its settings and its four processes, which start and stop together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from local.config import ROOT, LocalError
 #: The airflow command of the environment that runs this.
 AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 
-#: As `airflow standalone` has them; but that one listens for readers of logs on every address of the machine.
+#: The processes of `airflow standalone`, which however serves logs on all addresses of the machine.
 PROCESSES = (
     ("api-server",),
     ("scheduler", "--skip-serve-logs"),
@@ -46,7 +46,7 @@ def environment(
 ) -> dict[str, str]:
     """The environment variables of every Airflow process here; `servers` as `airflow_environment` gives them.
 
-    `AUTH_MANAGER` in `environ` is the class of another auth manager, by which users log in.
+    `AUTH_MANAGER` in `environ` is the class of the auth manager for user logins, if not the default.
     """
     inherited = {key: value for key, value in environ.items() if not key.startswith(("AIRFLOW", "AWS_"))}
     inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # Airflow's own 1,400 files would be compiled in every process
@@ -72,7 +72,7 @@ def environment(
     }
     if manager := environ.get("AUTH_MANAGER"):
         ours["AIRFLOW__CORE__AUTH_MANAGER"] = manager
-    else:  # nobody but this machine's user reaches the port: no login
+    else:  # only this machine's user can reach the port: no login
         ours["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] = "True"
     if database_url:  # else SQLite in the home
         ours["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database_url
@@ -80,7 +80,7 @@ def environment(
 
 
 def migrate(environ: Mapping[str, str]) -> None:
-    """Make, or bring up to date, the metadata database."""
+    """Create or migrate the metadata database."""
     run = subprocess.run([AIRFLOW, "db", "migrate"], env=dict(environ), capture_output=True, text=True, timeout=300)
     if run.returncode:
         raise LocalError(f"`airflow db migrate` failed:\n{run.stderr[-2000:]}")
@@ -93,7 +93,7 @@ def start(
     pass_fds: tuple[int, ...] = (),
     preexec_fn: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start the four processes, in a session of their own; their output goes to `log`."""
+    """Start the four processes in a new session; their output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         return subprocess.Popen(
@@ -138,7 +138,7 @@ def wait_until_ready(
 
 
 def wait_until_listed(base_url: str, dag_id: str, log: Path, seconds: float = READY_SECONDS) -> None:
-    """Return when a DAG was parsed and can be triggered; at once where one must log in to see that."""
+    """Wait until a DAG is parsed and can be triggered; return at once if a login is required to see that."""
     end = time.monotonic() + seconds
     while get_json(f"{base_url}/api/v2/dags/{dag_id}") is None:
         if time.monotonic() > end:
@@ -149,7 +149,7 @@ def wait_until_listed(base_url: str, dag_id: str, log: Path, seconds: float = RE
 
 
 def get_json(url: str) -> dict[str, Any] | None:
-    """The answer of our own API server; empty where one must log in, None where there is none (yet)."""
+    """Return the answer of our API server: empty if a login is required, None if it does not answer (yet)."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=10) as answer:
@@ -161,7 +161,7 @@ def get_json(url: str) -> dict[str, Any] | None:
 
 
 def members(session: int) -> list[int]:
-    """The processes of a session, tasks included, which have process groups of their own; zombies are gone."""
+    """The processes of a session, including tasks, which have their own process groups; without zombies."""
     found = []
     for pid in psutil.pids():
         with suppress(ProcessLookupError, PermissionError, psutil.Error):
@@ -171,7 +171,7 @@ def members(session: int) -> list[int]:
 
 
 def stop(session: int, seconds: float = STOP_SECONDS) -> None:
-    """Stop the session that `start` made: kindly, and after some seconds not."""
+    """Stop the session that `start` began: SIGTERM first, SIGKILL after some seconds."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         for pid in members(session):
             with suppress(ProcessLookupError):
@@ -197,7 +197,7 @@ def running(environ: Mapping[str, str], log: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Run the four processes until one of them ends, or until this one is told to end; then end them all."""
+    """Run the four processes until one of them ends or this one gets SIGTERM; then stop them all."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -229,7 +229,7 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    """On Linux, have the kernel tell this process to end when the one that started it is gone (PR_SET_PDEATHSIG)."""
+    """On Linux, have the kernel end this process when its parent ends (PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 

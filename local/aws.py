@@ -1,4 +1,4 @@
-"""The AWS of a laptop: moto's server, and what it lacks: Pinpoint's imports, Customer Profiles, campaigns, SES's lists.
+"""The local AWS endpoint: moto's server plus Pinpoint imports, Customer Profiles, campaigns and SES contact lists.
 
 Run it with ``python -m local.aws --host 127.0.0.1 --port 5566``; it stops on SIGTERM and on Ctrl-C.
 """
@@ -58,7 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     made = server(arguments.host, arguments.port, arguments.import_seconds)
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what runs behind it with SIGINT ignored
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, _stop)
     print(f"AWS (moto, and what local/ adds) listens on http://{arguments.host}:{made.server_port}", flush=True)
     try:

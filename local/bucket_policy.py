@@ -21,8 +21,8 @@ _KEYS = {
 
 
 def install() -> None:
-    """Put this evaluation in the place of moto's."""
-    FakeBucket.get_permission = _get_permission  # type: ignore[method-assign]  # the place that moto asks
+    """Replace moto's evaluation by this one."""
+    FakeBucket.get_permission = _get_permission  # type: ignore[method-assign]  # moto calls this method
 
 
 def _get_permission(self: FakeBucket, action: str, resource: str) -> PermissionResult:
@@ -77,7 +77,7 @@ def _holds(operator: str, found: str | None, expected: list[str]) -> bool:
         return bool(if_exists) or "Not" in name
     equal = {"StringEquals": True, "ArnEquals": True, "StringNotEquals": False, "ArnNotEquals": False}
     if name not in equal:
-        raise NotImplementedError(f"the local bucket policies do not know {operator}")
+        raise NotImplementedError(f"the local bucket policies do not support the condition operator {operator}")
     return (found in expected) is equal[name]
 
 

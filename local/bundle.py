@@ -1,6 +1,6 @@
-"""`make bundle`: what Amazon MWAA takes, in build/: the dags folder, plugins.zip, requirements.txt.
+"""`make bundle`: build the files that Amazon MWAA takes into build/: the dags folder, plugins.zip, requirements.txt.
 
-There is no startup script, as nothing needs one. The same sources give the same bytes.
+A startup script is not needed. The same sources give the same bytes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import NamedTuple
 from local.config import ROOT, LocalError
 
 BUILD = ROOT / "build"
-#: The folder of ours in the dags folder and in plugins.zip, where other people's files lie beside it.
+#: Our folder in the dags folder and in plugins.zip; other teams' files may be next to it.
 OURS = "cohort_flywheel"
 DAGS, PLUGINS, REQUIREMENTS = "dags", "plugins.zip", "requirements.txt"
-#: In plugins.zip: each file of ours with its SHA-256, so that a later merge knows an earlier version of ours.
+#: In plugins.zip: each file of ours with its SHA-256, so that a later merge recognizes an earlier version of ours.
 MANIFEST = f"{OURS}/bundle.json"
 #: A template and policies are for the account, not for Airflow.
 NOT_FOR_AIRFLOW = ("cloudformation", "iam")
@@ -33,16 +33,16 @@ MWAA_PLUGINS = "/usr/local/airflow/plugins"
 #: What runs on MWAA's images: Amazon Linux 2023 on x86-64.
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 PYTHON = "3.12"
-#: In requirements.txt: our lines are between these two, and what is before or behind them is another's.
+#: In requirements.txt: our lines are between these two; lines before and after belong to others.
 BEHIND = "# --- Cohort Flywheel\n"
-END = "# --- the end of Cohort Flywheel: the next merge makes these lines anew, and keeps what is below\n"
+END = "# --- the end of Cohort Flywheel: the next merge rewrites these lines and keeps those below\n"
 #: Each line that earlier versions wrote behind BEHIND, when there was no END.
 BEFORE_END = frozenset({
     "aiohttp", "apache-airflow-providers-amazon[aiobotocore]", "apache-airflow-providers-common-compat",
     "apache-airflow-providers-standard", "boto3", "botocore", "croniter", "email-validator", "gremlinpython", "orjson",
     "pendulum", "pydantic", "pyyaml", "tenacity",
 })  # fmt: skip
-#: The head of a requirements.txt whose wheels are in plugins.zip.
+#: The first line of a requirements.txt whose wheels are in plugins.zip.
 WITH_WHEELS = f"--find-links {MWAA_PLUGINS}\n--no-index\n\n"
 IGNORE = "# nothing in include/ is a DAG file (read as a glob, and as a regular expression)\ninclude\n"
 SECONDS = 300
@@ -63,9 +63,9 @@ def build(
     wheels_for: str | None = None,
     root: Path = ROOT,
 ) -> None:
-    """Write the bundle into a folder, which is made anew.
+    """Write the bundle into a folder, replacing the folder.
 
-    into: another's plugins.zip, into a copy of which ours is merged; their_requirements: a requirements.txt, likewise.
+    into: an existing plugins.zip to merge a copy of ours into; their_requirements: an existing requirements.txt.
     wheels_for: the Airflow version of an environment whose web server has no internet: plugins.zip then carries the
     wheels of requirements.txt, which pip takes from there. Raises LocalError.
     """
@@ -79,7 +79,7 @@ def build(
         ours |= wheels(requirements, wheels_for, root)
         requirements = WITH_WHEELS + requirements
     others = not_ours(into, ours) if into else {}
-    # a file that they have too, to the byte, is theirs: a later merge leaves it
+    # a file that they have with the same bytes is theirs: a later merge keeps it
     ours[MANIFEST] = as_json({name: digest(data) for name, data in ours.items() if name not in others})
     packed = zipped(ours, others)
 
@@ -93,7 +93,7 @@ def build(
 
 
 def dag_files(root: Path = ROOT) -> dict[str, bytes]:
-    """What belongs below MWAA's dags folder, by name: our DAG files, and include/, which the parser leaves alone."""
+    """The files below MWAA's dags folder, by name: our DAG files, and include/, which the DAG parser ignores."""
     found = {f"{OURS}/{name}": data for name, data in _files(root / "dags").items()}
     for name, data in _files(root / "include").items():
         if name.partition("/")[0] not in NOT_FOR_AIRFLOW:
@@ -108,7 +108,7 @@ def plugin_files(root: Path = ROOT) -> dict[str, bytes]:
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    """The files below a folder, but for what Python compiled and what a desktop or an editor left there."""
+    """The files below a folder, without compiled Python files and those of desktops and editors."""
     found = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
@@ -119,9 +119,9 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def zipped(ours: Mapping[str, bytes], others: Mapping[str, Entry]) -> bytes:
-    """A zip of sorted names; ours all with one date and one mode, others' with their own.
+    """Return a zip with sorted names; our entries share one date and mode, others keep theirs.
 
-    Nothing is compressed: what zlib makes of the same bytes depends on its version.
+    Entries are not compressed: zlib's output depends on its version.
     """
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as file:
@@ -136,40 +136,42 @@ def zipped(ours: Mapping[str, bytes], others: Mapping[str, Entry]) -> bytes:
 
 
 def not_ours(path: Path, ours: Mapping[str, bytes]) -> dict[str, Entry]:
-    """The entries of another's plugins.zip, but for an earlier version of ours in it.
+    """The entries of an existing plugins.zip, without an earlier version of ours.
 
-    Raises LocalError where a name of ours is taken by other bytes, or our package would hide a module of theirs.
+    Raises LocalError if one of our names has other bytes there, or our package would hide one of their modules.
     """
     kept = theirs(unzipped(read(path), path.name))
     if taken := sorted(name for name, (_, data) in kept.items() if name in ours and data != ours[name]):
         more = f" (and {len(taken) - 1} more)" if len(taken) > 1 else ""
         raise LocalError(
-            f"{path.name} has a {taken[0]}{more} that is neither this version of ours nor an earlier one: rename it"
+            f"{path.name} has {taken[0]}{more}, which is neither this version of ours nor an earlier one: rename it"
             " there, or, if it is a copy of ours that was edited, take the edit into plugins/ here and remove it there."
         )
     if hidden := sorted(name for name in kept if re.fullmatch(rf"{OURS}\.(py|pyc|so|.*\.so)", name)):
-        raise LocalError(f"{path.name} has a {hidden[0]}, which our package {OURS}/ would hide: rename it there.")
+        raise LocalError(f"{path.name} has {hidden[0]}, which our package {OURS}/ would hide: rename it there.")
     return kept
 
 
 def theirs(entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """What is not ours in a plugins.zip; one of ours that was edited there is not either."""
+    """The entries of a plugins.zip that are not ours; a file of ours that was edited there counts as theirs."""
     ours = manifest(entries)
     return {name: entry for name, entry in entries.items() if name != MANIFEST and ours.get(name) != digest(entry.data)}
 
 
 def manifest(entries: Mapping[str, Entry]) -> dict[str, str]:
-    """The SHA-256 of each file of ours in a plugins.zip, as the bundle that made it wrote them down."""
+    """The SHA-256 of each of our files in a plugins.zip, from its manifest."""
     if MANIFEST not in entries:
         return {}
     try:
         return dict(json.loads(entries[MANIFEST].data))
     except ValueError:
-        raise LocalError(f"The {MANIFEST} in plugins.zip is not as a bundle writes it: remove it there.") from None
+        raise LocalError(
+            f"The {MANIFEST} in plugins.zip is not a manifest written by `make bundle`: remove it there."
+        ) from None
 
 
 def unzipped(data: bytes, name: str) -> dict[str, Entry]:
-    """Each entry of a zip file; raises LocalError where it cannot be read."""
+    """Return each entry of a zip file; raises LocalError if it cannot be read."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             return {info.filename: Entry(info, file.read(info)) for info in file.infolist()}
@@ -184,7 +186,7 @@ def unzipped(data: bytes, name: str) -> dict[str, Entry]:
 
 
 def merge_requirements(another: str, ours: str) -> str:
-    """Another's lines as they are, and behind them each line of ours whose package they do not name."""
+    """Return the existing lines, followed by each of our lines whose package they do not name."""
     before = their_requirements_in(another).rstrip("\n")
     named = {distribution(line) for line in before.splitlines()}
     missing = [line for line in ours.splitlines() if distribution(line) and distribution(line) not in named]
@@ -192,7 +194,7 @@ def merge_requirements(another: str, ours: str) -> str:
 
 
 def their_requirements_in(requirements: str) -> str:
-    """What is not ours in a requirements.txt: what is before our lines, and what was put behind them since."""
+    """The lines of a requirements.txt that are not ours: those before and those added after ours."""
     before, _, behind = requirements.removeprefix(WITH_WHEELS).partition(BEHIND)
     ours, end, after = behind.partition(END)
     if not end:
@@ -202,7 +204,7 @@ def their_requirements_in(requirements: str) -> str:
 
 
 def lost(name: str, before: bytes, now: bytes) -> str | None:
-    """What another put into an earlier plugins.zip or requirements.txt that the one of now has no more; or None."""
+    """What others added to an earlier plugins.zip or requirements.txt and the current one lacks, or None."""
     if name == PLUGINS:
         new = unzipped(now, name)
         for entry_name, entry in theirs(unzipped(before, name)).items():
@@ -223,14 +225,14 @@ def distribution(line: str) -> str:
 
 
 def wheels(requirements: str, airflow: str, root: Path = ROOT) -> dict[str, bytes]:
-    """The wheels that requirements take beside Airflow itself, in the versions of MWAA's image, by file name.
+    """The wheels that requirements need besides Airflow, in the versions of MWAA's image, by file name.
 
-    What Airflow depends on is in the image, as Airflow is. Raises LocalError where an index lacks one.
+    Airflow and its dependencies are in the image. Raises LocalError if an index lacks one.
     """
     constraints = root / "constraints" / f"airflow-{airflow}.txt"
     if not constraints.is_file():
         known = " or ".join(sorted(path.stem.removeprefix("airflow-") for path in constraints.parent.glob("*.txt")))
-        raise LocalError(f"There is no {constraints.relative_to(root)}: AIRFLOW_VERSION is {known}.")
+        raise LocalError(f"{constraints.relative_to(root)} does not exist: set AIRFLOW_VERSION to {known}.")
     with tempfile.TemporaryDirectory() as folder:
         image = _resolved(f"apache-airflow=={airflow}\n", constraints)
         needed = _resolved(f"apache-airflow=={airflow}\n{requirements}", constraints) - image
@@ -249,7 +251,7 @@ def wheels(requirements: str, airflow: str, root: Path = ROOT) -> dict[str, byte
 
 
 def _resolved(requirements: str, constraints: Path) -> set[str]:
-    """The pins of requirements and of all that they depend on, on MWAA's platform."""
+    """The pins of requirements and their dependencies, on MWAA's platform."""
     command = [
         *(str(Path(sys.executable).with_name("uv")), "pip", "compile", "--quiet", "--no-annotate", "--no-header"),
         *("--no-strip-extras", "--python-version", PYTHON, "--python-platform", "x86_64-manylinux_2_28"),
@@ -259,13 +261,15 @@ def _resolved(requirements: str, constraints: Path) -> set[str]:
 
 
 def _run(command: list[str], given: str = "") -> str:
-    """What a command prints; raises LocalError with the end of what it says where it fails."""
+    """Return a command's output; raises LocalError with the end of its error output if it fails."""
     try:
         run = subprocess.run(command, input=given, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise LocalError(f"The wheels were not there after {SECONDS} s: is the package index within reach?") from None
+        raise LocalError(
+            f"Downloading the wheels took longer than {SECONDS} s: check that the package index is reachable."
+        ) from None
     if run.returncode:
-        raise LocalError(f"The wheels could not be gathered:\n{run.stderr.strip()[-1500:]}")
+        raise LocalError(f"The wheels could not be downloaded:\n{run.stderr.strip()[-1500:]}")
     return run.stdout
 
 
@@ -288,7 +292,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def text(data: bytes, name: str) -> str:
-    """The text of a file's bytes; raises LocalError where they are none."""
+    """Decode a file's bytes; raises LocalError if they are not UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -296,15 +300,15 @@ def text(data: bytes, name: str) -> str:
 
 
 def read(path: Path) -> bytes:
-    """A file's bytes; raises LocalError where it cannot be read."""
+    """Return a file's bytes; raises LocalError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise LocalError(f"{path} cannot be read ({error.strerror}): name a file that is there.") from None
+        raise LocalError(f"{path} cannot be read ({error.strerror}): name an existing file.") from None
 
 
 def digest(data: bytes) -> str:
-    """The SHA-256 of some bytes, in hex."""
+    """Return the SHA-256 of bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -16,20 +16,20 @@ RUN_DIR = ROOT / ".local"
 CONTACT_LIST, TOPIC = "players", "Cohorts"
 #: Of Customer Profiles.
 PROFILES_DOMAIN = "players"
-#: Of campaigns: who SES may send for, and where a player of the sample would unsubscribe from a mail of Connect's.
+#: Campaigns: the verified sender domain of SES, and the unsubscribe page of Connect's e-mails.
 SENDER_DOMAIN, UNSUBSCRIBE_URL = "studio.example", "https://studio.example/unsubscribe"
 
-# In a developer's shell these may be real secrets, which must reach neither a local server nor a file of ours.
+# In a developer's shell these may be real secrets, which must not reach a local server or one of our files.
 FROM_FILE_ONLY = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"})
 
 
 class LocalError(Exception):
-    """Something about the local servers that is said to the user in a sentence."""
+    """An error of the local servers that is reported to the user in one sentence."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What `.env` says; every name in `local/` comes from here."""
+    """The settings of `.env`; every name in `local/` comes from here."""
 
     gremlin_port: int
     dynamodb_port: int
@@ -70,7 +70,7 @@ KEYS = {
 
 
 def works(tool: str) -> bool:
-    """Whether a tool is there and runs: a stand-in that only says what is missing is none."""
+    """Whether a tool is installed and runs; a placeholder script that only prints an error does not count."""
     try:
         run = subprocess.run([tool, "--version"], capture_output=True, timeout=60, check=False)
     except OSError:
@@ -79,7 +79,7 @@ def works(tool: str) -> bool:
 
 
 def postgresql() -> Path | None:
-    """The folder of PostgreSQL's programs, the newest that run; Debian does not put them on the PATH."""
+    """The folder of PostgreSQL's programs, the newest that runs; Debian does not put them on the PATH."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
     return next((folder for folder in reversed(folders) if works(str(folder / "postgres"))), None)
 
@@ -114,5 +114,5 @@ def load(path: Path = ENV_FILE, environ: Mapping[str, str] = os.environ) -> Conf
 
 def _port(key: str, value: str, path: Path) -> int:
     if not value.isascii() or not value.isdigit() or not 0 < int(value) < 65536:
-        raise LocalError(f"{key} in {path.name} is no port: write a number from 1 to 65535.")
+        raise LocalError(f"{key} in {path.name} is not a port: write a number from 1 to 65535.")
     return int(value)

@@ -1,7 +1,6 @@
-"""`make demo`: one run of the daily DAG on local servers and sample players, and what came of it.
+"""`make demo`: run the daily DAG once on local servers and sample players, and print the results.
 
-It goes where the registry's `destination` says, or where DESTINATION does: then on a copy of the DAG files and the
-registry that says so too.
+The destination is that of the registry, or DESTINATION: then the run uses a copy of the DAG files and the registry.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _DESTINATION = re.compile(r"""(?m)^destination: *["']?(\w+)["']?""")
 
 
 def main() -> int:
-    """Run the demo; 0 only if a segment was imported and its size agrees with the report."""
+    """Run the demo; return 0 only if a segment was imported and its size equals the report's."""
     started = time.monotonic()
 
     def say(text: str) -> None:
@@ -36,15 +35,17 @@ def main() -> int:
         try:
             conf["threshold"] = int(os.environ["THRESHOLD"])
         except ValueError:
-            raise config.LocalError("THRESHOLD is no whole number: write, say, make demo THRESHOLD=1") from None
+            raise config.LocalError(
+                "THRESHOLD is not a whole number: write, for example, make demo THRESHOLD=1"
+            ) from None
     destination = _destination()
-    here = config.RUN_DIR / "demo" / destination  # of its own, so that the three lie side by side
+    here = config.RUN_DIR / "demo" / destination  # one folder per destination
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir(parents=True)
     dags = _dags(destination, here)
     settings = config.load()
 
-    say("starting Gremlin Server, DynamoDB Local, the AWS endpoint (moto, and what it lacks), and Airflow ...")
+    say("starting Gremlin Server, DynamoDB Local, the AWS endpoint (moto with extensions), and Airflow ...")
     log = here / "run.log"
     with _airflow(here, dags) as run, servers.running(run_dir=here / "servers") as addresses:
         say("loading the sample: 1,000 player vertices and their contacts ...")
@@ -55,17 +56,17 @@ def main() -> int:
         files = _save_buckets(seed.client("s3", addresses, settings), settings, here)
         report = next((json.loads(file.read_text()) for file in files if "reports" in file.parts), None)
         agrees = False
-        if report and report["imported"]:  # ask the service itself
+        if report and report["imported"]:  # count at the service itself
             service = seed.client(SERVICES[destination].client, addresses, settings)
             size = SERVICES[destination].size(service, report["imported"], seeded)
             agrees = size == report["segment"]["rows"] > 0
-    say("what happened to every player:")
+    say("players at each step:")
     print(_funnel(report, SERVICES[destination].where) if report else "  (no report was written)")
-    print("\nEach artefact, copied from the emulated S3, which has ended with the other servers:")
+    print("\nEach artifact, copied from the emulated S3:")
     for file in [*files, log]:
         print(f"  {file.relative_to(config.ROOT)}")
     if code or not agrees:
-        print("\nThe demo FAILED: read the end of the log above.")
+        print("\nThe demo FAILED: see the end of the log above.")
         return 1
     took = f"{time.monotonic() - started:.0f} s in all"
     print(f"\nImported to {destination}, whose own count agrees with the rows. {took}.")
@@ -74,20 +75,20 @@ def main() -> int:
 
 
 def _destination() -> str:
-    """DESTINATION, or what the registry names; raises LocalError for one that the demo cannot ask about its size."""
+    """DESTINATION, or the registry's; raises LocalError for a destination whose size the demo cannot read."""
     found = _DESTINATION.search(REGISTRY.read_text(encoding="utf-8"))
     name = os.environ.get("DESTINATION") or (found[1] if found else "")
     if name not in SERVICES:
         raise config.LocalError(
-            f"The demo knows no destination {name!r}: write make demo DESTINATION= and one of {', '.join(SERVICES)}."
+            f"Unknown destination {name!r}: write make demo DESTINATION= and one of {', '.join(SERVICES)}."
         )
     return name
 
 
 def _dags(destination: str, here: Path) -> Path:
-    """The DAG files beside a registry that names the destination: ours, or a copy."""
+    """The DAG files with a registry that names the destination: the repository's, or a copy."""
     registry = REGISTRY.read_text(encoding="utf-8")
-    # the sample's players were never written to from elsewhere
+    # the sample's players were never mailed by another system
     found, said = _DESTINATION.search(registry), re.compile(r"(?m)^opt_outs:.*\n?")
     changed = _DESTINATION.sub(f"destination: {destination}\nopt_outs: none", said.sub("", registry), count=1)
     if found and found[1] == destination and (destination == "pinpoint" or said.search(registry)):
@@ -100,7 +101,7 @@ def _dags(destination: str, here: Path) -> Path:
 
 @contextmanager
 def _airflow(here: Path, dags: Path) -> Iterator[subprocess.Popen[str]]:
-    """The process that runs the DAG, getting ready while the servers start; it ends with the block."""
+    """Start the process that runs the DAG while the servers start; it ends with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "local.run_dag", "cohort_to_segment"],
         cwd=config.ROOT,
@@ -118,7 +119,7 @@ def _airflow(here: Path, dags: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def _run(process: subprocess.Popen[str], told: str, log: Path, say: Callable[[str], None]) -> int:
-    """Let the run begin; say each task as it begins, and keep the whole log."""
+    """Start the run; print each task as it begins, and keep the whole log."""
     assert process.stdin and process.stdout  # noqa: S101 - both are pipes
     process.stdin.write(told + "\n")
     process.stdin.flush()
@@ -136,7 +137,7 @@ def _pinpoint_size(pinpoint: Any, imported: Mapping[str, Any], seeded: seed.Seed
 
 
 def _ses_size(ses: Any, imported: Mapping[str, Any], seeded: seed.Seeded) -> int:
-    """The whole list, which had nobody on it before this run."""
+    """The size of the whole list, which was empty before this run."""
     number = 0
     token: dict[str, str] = {}
     while True:
@@ -148,7 +149,7 @@ def _ses_size(ses: Any, imported: Mapping[str, Any], seeded: seed.Seeded) -> int
 
 
 def _customer_profiles_size(profiles: Any, imported: Mapping[str, Any], seeded: seed.Seeded) -> int:
-    """The estimate of the segment as the service defines it."""
+    """The size of the segment by the service's estimate."""
     domain = {"DomainName": imported["domain"]}
     groups = profiles.get_segment_definition(**domain, SegmentDefinitionName=imported["segment_name"])["SegmentGroups"]
     estimate_id = profiles.create_segment_estimate(**domain, SegmentQuery=groups)["EstimateId"]
@@ -161,7 +162,7 @@ def _customer_profiles_size(profiles: Any, imported: Mapping[str, Any], seeded: 
 
 
 class Service(NamedTuple):
-    """What is asked about the players at a destination: by which client, how many, and in what they are."""
+    """How to count the players at a destination: the client, the function, and the name of the container."""
 
     client: str
     size: Callable[[Any, Mapping[str, Any], seed.Seeded], int]
@@ -176,7 +177,7 @@ SERVICES = {
 
 
 def _save_buckets(s3: Any, settings: config.Config, here: Path) -> list[Path]:
-    """Copy every object of the three buckets to a folder, as the emulated S3 ends with the demo."""
+    """Copy every object of the three buckets to a folder, because the emulated S3 ends with the demo."""
     files = []
     for bucket in (settings.export_bucket, settings.import_bucket, settings.state_bucket):
         for item in s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
@@ -188,7 +189,7 @@ def _save_buckets(s3: Any, settings: config.Config, here: Path) -> list[Path]:
 
 
 def _funnel(report: dict[str, Any], where: str) -> str:
-    """The report as a picture of bars: how many players came through each room, and what the destination says."""
+    """Draw the report as bars: the number of players after each step, and the destination's count."""
     extract, segment, imported = report["extract"], report["segment"], report["imported"]
     steps: list[tuple[str, int]] = []
     if extract:

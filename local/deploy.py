@@ -1,7 +1,7 @@
-"""`make deploy`: puts the bundle into MWAA's bucket, and gives the environment its new plugins and requirements.
+"""`make deploy`: upload the bundle to MWAA's bucket and update the environment's plugins and requirements.
 
-Nothing is deleted. What lies under a name of ours is replaced only where the object has our mark, its metadata, and
-nothing that others merged into it would be lost.
+Nothing is deleted. An object is replaced only if it has our metadata mark and no content that others merged into it
+would be lost.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local import bundle
 from local.config import ROOT, LocalError
 
-#: The metadata of each object that this wrote; the value is the SHA-256 of its bytes.
+#: The metadata key of each object that `make deploy` wrote; the value is the SHA-256 of its bytes.
 MARK = "cohort-flywheel"
-#: The names that MWAA's API gives to the two files that it takes in a version.
+#: MWAA's API parameters of the two versioned files.
 VERSIONED = {bundle.PLUGINS: "Plugins", bundle.REQUIREMENTS: "Requirements"}
-#: The variable of `make bundle` that names another's file.
+#: The variable of `make bundle` that names an existing file to merge with.
 MERGE = {bundle.PLUGINS: "INTO", bundle.REQUIREMENTS: "REQUIREMENTS"}
 
 
 class There(NamedTuple):
-    """An object of the bucket: its ETag, its version and its bytes; marked if this wrote it."""
+    """An object of the bucket: its ETag, its version and its bytes; marked if `make deploy` wrote it."""
 
     etag: str
     version: str
@@ -38,7 +38,7 @@ class There(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """The bucket, and the prefix of everything in it."""
+    """The bucket and the key prefix."""
 
     s3: Any
     bucket: str
@@ -58,16 +58,16 @@ def deploy(
     s3: Any = None,
     mwaa: Any = None,
 ) -> None:
-    """Upload the bundle of a folder; with an environment's name, update it if its plugins or requirements are others.
+    """Upload a bundle; with an environment's name, update the environment if its plugins or requirements differ.
 
-    prefix: where in the bucket; the DAG files of an environment go to its own dags folder, wherever that is.
-    Raises LocalError before anything is uploaded if any of it would be refused.
+    prefix: key prefix in the bucket; the DAG files of an environment go to its configured dags folder.
+    Raises LocalError before anything is uploaded if any check fails.
     """
     check(folder, root)
     place = Place(s3 or boto3.client("s3"), bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else "")
     with said():
         if place.s3.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
-            raise LocalError(f"The bucket {bucket} has no versioning, which MWAA demands: switch it on.")
+            raise LocalError(f"Versioning is not enabled on the bucket {bucket}, and MWAA requires it: enable it.")
         mwaa = (mwaa or boto3.client("mwaa")) if environment else None
         now = mwaa.get_environment(Name=environment)["Environment"] if mwaa else {}
         versioned = {f"{place.prefix}{name}": (folder / name).read_bytes() for name in VERSIONED}
@@ -89,19 +89,21 @@ def deploy(
         for key, data in files.items():
             put(place, key, data, before[key])
         for key in left_there(place, f"{dags}/{bundle.OURS}/", set(files)):
-            print(f"Left there, though it is no longer part of the bundle; remove it by hand: {place.url(key)}")
-        if not place.prefix:  # the template knows the two files at the bucket's root alone
-            # an update of the stack that has older ones would set the environment back
+            print(f"No longer part of the bundle and not deleted; remove it by hand: {place.url(key)}")
+        if not place.prefix:  # the template takes the two files only at the bucket's root
+            # a stack update with older versions would roll the environment back
             parameters = [f"{word}Version={versions[name]}" for name, word in VERSIONED.items()]
             print("The template's parameters: " + " ".join(parameters))
 
 
 def check(folder: Path, root: Path) -> None:
-    """Raise LocalError unless the bundle is there, holds what the sources hold, and its registry reads."""
+    """Raise LocalError unless the bundle exists, matches the sources, and has a valid registry."""
     if not (folder / bundle.PLUGINS).is_file():
-        raise LocalError(f"There is no bundle in {folder.name}/: run `make bundle` first.")
+        raise LocalError(f"{folder.name}/ does not contain a bundle: run `make bundle` first.")
     if changed := bundle.stale(folder, root):
-        raise LocalError(f"{changed} is not as it was when the bundle was built: run `make bundle` again, as before.")
+        raise LocalError(
+            f"{changed} has changed since the bundle was built: run `make bundle` again with the same variables."
+        )
     if str(ROOT / "plugins") not in sys.path:
         sys.path.insert(0, str(ROOT / "plugins"))
     from cohort_flywheel.config.registry import read_registry
@@ -118,10 +120,10 @@ def check(folder: Path, root: Path) -> None:
 
 
 def check_environment(now: dict[str, Any], place: Place, folder: Path) -> None:
-    """Raise LocalError unless the environment can be updated now, and takes nothing that the bundle would leave out."""
+    """Raise LocalError unless the environment can be updated now, without losing content of others."""
     name, bucket = now["Name"], now["SourceBucketArn"].rpartition(":")[2]
     if bucket != place.bucket:
-        raise LocalError(f"The environment {name} takes its files from {bucket}: write BUCKET={bucket}.")
+        raise LocalError(f"The environment {name} uses the bucket {bucket}: write BUCKET={bucket}.")
     if now["Status"] not in ("AVAILABLE", "UPDATE_FAILED"):
         raise LocalError(f"The environment {name} is {now['Status']}: try again when it is AVAILABLE.")
     for file, word in VERSIONED.items():
@@ -129,7 +131,7 @@ def check_environment(now: dict[str, Any], place: Place, folder: Path) -> None:
             found = look(place, key, now.get(f"{word}S3ObjectVersion"))
             if found and (lost := bundle.lost(file, found.data, (folder / file).read_bytes())):
                 raise LocalError(
-                    f"The environment {name} has {lost!r} of others in its {file}, which the bundle does not hold:"
+                    f"The environment {name} has {lost!r} in its {file}, which is not ours and not in the bundle:"
                     f" fetch {place.url(key)}, and run `make bundle {MERGE[file]}=that-file`."
                 )
 
@@ -140,16 +142,16 @@ def check_object(place: Place, key: str, found: There | None, data: bytes) -> No
     if not found or found.data == data:
         return
     if not found.marked:
-        what = f"{place.url(key)} was not written by `make deploy` and has other bytes, so it was left as it is."
+        what = f"{place.url(key)} was not written by `make deploy` and has different content, so it was not replaced."
         if name in VERSIONED:
             raise LocalError(
                 f"{what} Run `make bundle {MERGE[name]}=a-copy-of-it`, then deploy with PREFIX={bundle.OURS}:"
-                " the merged file then lies beside it."
+                " the merged file is then uploaded next to it."
             )
-        raise LocalError(f"{what} Take what is right in it into your checkout, then remove it there.")
+        raise LocalError(f"{what} Copy the changes that you want to keep into your checkout, then remove the object.")
     if name in VERSIONED and (lost := bundle.lost(name, found.data, data)):
         raise LocalError(
-            f"{place.url(key)} has {lost!r} of others, which the bundle does not hold: run `make bundle"
+            f"{place.url(key)} has {lost!r}, which is not ours and not in the bundle: run `make bundle"
             f" {MERGE[name]}=a-copy-of-it`."
         )
 
@@ -166,9 +168,9 @@ def look(place: Place, key: str, version: str | None = None) -> There | None:
 
 
 def put(place: Place, key: str, data: bytes, before: There | None) -> str:
-    """Put one object, unless it is there with these bytes; return its version.
+    """Put one object unless it already has these bytes; return its version.
 
-    The condition keeps what somebody else put there since we looked.
+    The conditional write keeps an object that another writer put there in the meantime.
     """
     if before and before.data == data:
         return before.version
@@ -180,7 +182,7 @@ def put(place: Place, key: str, data: bytes, before: There | None) -> str:
     except ClientError as error:
         if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
             raise LocalError(
-                f"Somebody else wrote {place.url(key)} just now, and it was left as it is: run `make deploy` again."
+                f"{place.url(key)} was changed during the deployment and was not replaced: run `make deploy` again."
             ) from None
         raise
     print(f"Uploaded {place.url(key)}")
@@ -188,21 +190,21 @@ def put(place: Place, key: str, data: bytes, before: There | None) -> str:
 
 
 def left_there(place: Place, folder: str, keys: set[str]) -> list[str]:
-    """The keys below a folder that we wrote once and have no more."""
+    """The keys below a folder that `make deploy` wrote and the bundle no longer has."""
     pages = place.s3.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=folder)
     others = [item["Key"] for page in pages for item in page.get("Contents", ()) if item["Key"] not in keys]
     return [key for key in others if (found := look(place, key)) and found.marked]
 
 
 def update(mwaa: Any, now: dict[str, Any], place: Place, versions: dict[str, str]) -> None:
-    """Tell the environment of the versions that it does not have yet."""
+    """Update the environment to the versions that it does not have yet."""
     wanted: dict[str, str] = {}
     for file, word in VERSIONED.items():
         key = f"{place.prefix}{file}"
         if (now.get(f"{word}S3Path"), now.get(f"{word}S3ObjectVersion")) != (key, versions[key]):
             wanted |= {f"{word}S3Path": key, f"{word}S3ObjectVersion": versions[key]}
     if not wanted:
-        print(f"The environment {now['Name']} has these versions: it reads new DAG files by itself.")
+        print(f"The environment {now['Name']} already has these versions; it picks up new DAG files without an update.")
         return
     # running tasks may end first
     mwaa.update_environment(Name=now["Name"], WorkerReplacementStrategy="GRACEFUL", **wanted)
@@ -211,11 +213,11 @@ def update(mwaa: Any, now: dict[str, Any], place: Place, versions: dict[str, str
 
 @contextmanager
 def said() -> Iterator[None]:
-    """An error of AWS is said in a sentence."""
+    """Turn an error of AWS into a LocalError."""
     try:
         yield
     except ClientError as error:
         code, call = error.response["Error"]["Code"], error.operation_name
-        raise LocalError(f"AWS refused {call} with {code}: is the name right, and may you do that?") from None
+        raise LocalError(f"AWS refused {call} with {code}: check the name and your permissions.") from None
     except BotoCoreError as error:
-        raise LocalError(f"AWS cannot be asked ({error}): check the region, and your credentials.") from None
+        raise LocalError(f"AWS cannot be reached ({error}): check the region and your credentials.") from None

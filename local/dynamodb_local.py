@@ -34,7 +34,7 @@ def command(host: str, port: int, run_dir: Path, config: Config) -> list[str]:
 
 
 def is_ready(host: str, port: int) -> bool:
-    """Whether it answers at all: a request without a signature is an error to it, and an answer."""
+    """Whether it answers: to a request without a signature it answers with an error."""
     try:
         with urllib.request.urlopen(f"http://{host}:{port}/", timeout=10):
             return True

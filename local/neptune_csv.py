@@ -1,8 +1,8 @@
-"""Loads Neptune's bulk-load CSV (its Gremlin format) into a Gremlin Server, with what Neptune makes of it.
+"""Load Neptune's bulk-load CSV (Gremlin format) into a Gremlin Server, with Neptune's semantics.
 
 https://docs.aws.amazon.com/neptune/latest/userguide/bulk-load-tutorial-format-gremlin.html: system columns `~id`,
-`~label`, `~from`, `~to`; property columns `name:Type`, `name:Type(single)`, `name:Type[]`; an empty cell is no
-property. A vertex property has set cardinality unless told otherwise: loading another value for a vertex adds it.
+`~label`, `~from`, `~to`; property columns `name:Type`, `name:Type(single)`, `name:Type[]`; an empty cell sets no
+property. A vertex property has set cardinality by default: loading another value for a vertex adds it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Element = dict[Any, Any]
 
 
 def load_folder(folder: Path, gremlin_url: str, files: Iterable[str] = LOAD_ORDER, source: str = "g") -> dict[str, int]:
-    """Load the files of a folder in their order; returns how many elements each had."""
+    """Load the files of a folder in order; return the number of elements of each."""
     with closing(
         DriverRemoteConnection(gremlin_url, source, message_serializer=GraphBinarySerializersV1())
     ) as connection:
@@ -53,7 +53,7 @@ def load_folder(folder: Path, gremlin_url: str, files: Iterable[str] = LOAD_ORDE
 
 
 def load_file(g: GraphTraversalSource, path: Path) -> int:
-    """Load one file; returns how many vertices or edges it had."""
+    """Load one file; return its number of vertices or edges."""
     loaded = 0
     for is_edge, batch in _batches(path):
         rows = g.inject(batch).unfold().as_("row")
@@ -63,7 +63,7 @@ def load_file(g: GraphTraversalSource, path: Path) -> int:
             merged.option(Merge.on_create, properties).option(Merge.on_match, properties).iterate()
         except GremlinServerError as error:
             raise LocalError(
-                f"{path.name}: the graph refused one of the elements {loaded + 1} to {loaded + len(batch)}: {error}"
+                f"{path.name}: the graph rejected one of the elements {loaded + 1} to {loaded + len(batch)}: {error}"
             ) from error
         loaded += len({id(row["key"]) for row in batch})
     return loaded
@@ -119,7 +119,7 @@ def _date(text: str) -> datetime:
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
-# A Float arrives as a Double: gremlinpython has no smaller one.
+# A Float becomes a Double: gremlinpython has no smaller type.
 TYPES: dict[str, Callable[[str], Any]] = {
     "bool": _boolean,
     "boolean": _boolean,
@@ -164,10 +164,10 @@ def _check_header(path: Path, header: list[str]) -> None:
     if ("~from" in header) != ("~to" in header):
         missing.append("~to" if "~from" in header else "~from")
     if missing:
-        raise LocalError(f"{path.name}, line 1: there is no column {' and no column '.join(missing)}.")
+        raise LocalError(f"{path.name}, line 1: the column {' and the column '.join(missing)} is missing.")
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise LocalError(f"{path.name}, line 1: column {twice[0]} is there twice.")
+        raise LocalError(f"{path.name}, line 1: column {twice[0]} occurs twice.")
 
 
 def _row(where: str, columns: list[Column], row: list[str]) -> Iterator[Element]:
@@ -199,4 +199,6 @@ def _value(where: str, column: Column, text: str) -> Any:
         return TYPES[column.type](text)
     except ValueError:
         # the cell itself may be personal data
-        raise LocalError(f"{where}, column {column.name}: the cell is no {column.type.capitalize()}.") from None
+        raise LocalError(
+            f"{where}, column {column.name}: the cell is not a valid {column.type.capitalize()}."
+        ) from None

@@ -1,7 +1,7 @@
-"""One run of a DAG in one process, on a new metadata database: the half of `make demo` that is Airflow.
+"""Run a DAG in one process on a new metadata database: the Airflow part of `make demo`.
 
-Airflow's import and its database take as long as the servers' start, so both begin at once: this reads what it needs
-of the servers, `{"environment": {…}, "conf": {…}}`, as a line of standard input, once it is ready to run.
+Airflow's import and its database take as long as the servers' start, so both start at once: this process reads the
+servers' settings, `{"environment": {…}, "conf": {…}}`, from a line of standard input, once it is ready to run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow.utils.db import initdb
 
 
 def main() -> int:
-    """Run the DAG of the dags folder that the first argument names, deferral included; 0 if the run succeeded."""
+    """Run the DAG of the dags folder in the first argument, deferral included; return 0 if the run succeeded."""
     initdb()
     bag = DagBag()
     for file, error in bag.import_errors.items():

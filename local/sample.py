@@ -1,7 +1,7 @@
-"""Sample players in the Cohort Modeler's schema, made from a seed, and their contacts.
+"""Sample players in the Cohort Modeler's schema, generated from a seed, and their contacts.
 
-Not a row is the modeler's own; the counts are: 1,000 player vertices with 994 playerIds, of whom ea_atrisk above 2
-gives wayne96, xortiz and msmith (two vertices, with 3 and 1), above 1 gives 53, above 0 gives 348 members from 349
+The rows are generated; the counts are the modeler's: 1,000 player vertices with 994 playerIds, of whom ea_atrisk above
+2 gives wayne96, xortiz and msmith (two vertices, with 3 and 1), above 1 gives 53, above 0 gives 348 members from 349
 vertices, and ea_reputation below -75 gives 4.
 """
 
@@ -22,7 +22,7 @@ CONTACTS_FILE = "contacts.jsonl"
 Player = dict[str, str | int]
 Contact = dict[str, str]
 
-#: The modeler's properties of a player, but the whole numbers.
+#: The modeler's properties of a player, without the whole numbers.
 TEXTS = {"playerId": "String", "status": "String", "stat_joinedDate": "Date", "stat_lastPlayed": "Date"}
 ACTIONS = ("chat", "sharepii", "partyjoin", "randomheal", "endorse", "report")
 
@@ -71,8 +71,8 @@ Wong Young Zhou
 """.split()
 ROLES = ("Tank", "Healer", "DPS", "Support")
 
-# What a contact may be but ordinary: each reason for a reject that a record can give, and each name that a careless
-# CSV breaks on.
+# Kinds of special contacts: each reject reason that a record can have, and each name that breaks a careless CSV
+# writer.
 KINDS: dict[str, Callable[[Contact], Contact | None]] = {
     "no_record": lambda contact: None,
     "no_email": lambda contact: _without(contact, "email"),
@@ -102,7 +102,7 @@ def players(seed: int = SEED) -> list[Player]:
     others = at_risk[3:-5]
     others.remove(1)
     rng.shuffle(others)
-    # The second vertices come last: five at no risk, so that their members are no more; then msmith's, with a 1.
+    # The second vertices come last: five at no risk, so that they add no members; then msmith's, with a 1.
     owners = [*ids, *ids[3:8], "msmith"]
     risks = [3, 3, 3, *others, 0, 0, 0, 0, 0, 1]
     made: list[Player] = [
@@ -116,7 +116,7 @@ def players(seed: int = SEED) -> list[Player]:
 
 
 def big(n: int, seed: int = SEED) -> Iterator[Player]:
-    """n players, one by one, with the same shares of every score and each its own playerId; for measurements."""
+    """Yield n players with the same shares of every score and distinct playerIds; for measurements."""
     rng = random.Random(seed)  # noqa: S311 - a sample, not a secret
     scores, shares = list(AT_RISK), list(AT_RISK.values())
     for number in range(1, n + 1):
@@ -125,7 +125,7 @@ def big(n: int, seed: int = SEED) -> Iterator[Player]:
 
 
 def contacts(sample: Iterable[Player]) -> Iterator[Contact]:
-    """The records of the players in the contacts table; some have none, and some are odd."""
+    """The players' records in the contacts table; some players have none, some records are special."""
     ranked = sorted({(-int(player["ea_atrisk"]), str(player["playerId"])) for player in sample})
     kinds = list(KINDS)
     seen = set()
@@ -144,7 +144,7 @@ def contacts(sample: Iterable[Player]) -> Iterator[Contact]:
 def contact(player_id: str, kind: str = "ordinary") -> Contact | None:
     """One player's record, derived from the playerId alone; None for the kind that has no record.
 
-    Addresses are labels of the SES mailbox simulator, so that mail sent by mistake reaches nobody:
+    Addresses are labels of the SES mailbox simulator, so that mail sent by mistake reaches no real inbox:
     https://docs.aws.amazon.com/ses/latest/dg/send-an-email-from-console.html
     """
     digest = zlib.crc32(player_id.encode())
@@ -172,7 +172,7 @@ def count_beyond(sample: Iterable[Player], name: str, threshold: int, direction:
 
 
 def write(folder: Path, seed: int = SEED) -> None:
-    """Write the seven CSV files, under the modeler's names, and the contacts, one JSON object a line."""
+    """Write the seven CSV files, under the modeler's names, and the contacts, one JSON object per line."""
     folder.mkdir(parents=True, exist_ok=True)
     sample = players(seed)
     rng = random.Random(seed + 1)  # noqa: S311 - a sample, not a secret

@@ -1,4 +1,4 @@
-"""Fills the local servers: buckets, contacts, what each destination needs, the graph."""
+"""Seed the local servers: buckets, contacts, the resources of each destination, the graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WRITERS = 4
 
 
 class Seeded(NamedTuple):
-    """What the services named themselves."""
+    """Identifiers that the services generated."""
 
     application_id: str
     role_arn: str
@@ -38,15 +38,15 @@ class Seeded(NamedTuple):
 
 
 def seed(servers: Servers, config: Config, folder: Path | None = None) -> Seeded:
-    """Make all that a run needs, and load the graph and the contacts of a folder (of the sample, unless told).
+    """Create all resources of a run, and load the graph and the contacts of a folder (default: the sample).
 
-    What is there already is left as it is, so that seeding twice is seeding once.
+    Existing resources are unchanged: seeding is idempotent.
     """
     with tempfile.TemporaryDirectory() as made:
         if folder is None:
             folder = Path(made)
             sample.write(folder)
-        with ThreadPoolExecutor(2) as pool:  # each of the three servers is busy with its own
+        with ThreadPoolExecutor(2) as pool:  # the three servers work in parallel
             graph = pool.submit(neptune_csv.load_folder, folder, servers.gremlin_url)
             contacts = pool.submit(_load_contacts, servers, config, folder)
             make_buckets(servers, config)
@@ -63,7 +63,7 @@ def seed(servers: Servers, config: Config, folder: Path | None = None) -> Seeded
 
 
 def client(service: str, servers: Servers, config: Config) -> Any:
-    """A boto3 client that talks to the local servers and nobody else."""
+    """A boto3 client of the local servers only."""
     url = servers.dynamodb_url if service == "dynamodb" else servers.aws_url
     with _one_at_a_time:
         return _client(service, url, config.region, config.access_key_id, config.secret_access_key, os.getpid())
@@ -71,7 +71,7 @@ def client(service: str, servers: Servers, config: Config) -> Any:
 
 @functools.cache
 def _client(service: str, url: str, region: str, access_key_id: str, secret_access_key: str, process: int) -> Any:
-    """One a process, as a fork must not share its parent's connections."""
+    """One per process, because a fork must not share its parent's connections."""
     return _session().client(
         service,
         endpoint_url=url,
@@ -82,15 +82,15 @@ def _client(service: str, url: str, region: str, access_key_id: str, secret_acce
     )
 
 
-#: To make one takes longer than to make a client; not for several threads, unlike a client.
+#: Creating a session takes longer than creating a client, and unlike a client a session is not thread-safe.
 _session, _one_at_a_time = functools.cache(boto3.Session), threading.Lock()
 
 
 def make_buckets(servers: Servers, config: Config) -> None:
-    """Make the three buckets, and an empty do-not-contact list where there is none."""
+    """Create the three buckets, and an empty do-not-contact list if it is missing."""
     s3 = client("s3", servers, config)
     where: dict[str, Any] = {}
-    if config.region != "us-east-1":  # which S3 refuses to be told
+    if config.region != "us-east-1":  # which S3 rejects as a LocationConstraint
         where = {"CreateBucketConfiguration": {"LocationConstraint": config.region}}
     for bucket in (config.export_bucket, config.import_bucket, config.state_bucket):
         with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
@@ -101,7 +101,7 @@ def make_buckets(servers: Servers, config: Config) -> None:
 
 
 def _ses_policy(bucket: str) -> dict[str, Any]:
-    """What lets SES read the files of its imports, and no segment file.
+    """The policy that lets SES read its import files, and no segment file.
 
     https://docs.aws.amazon.com/ses/latest/dg/sending-email-list-management.html
     """
@@ -116,7 +116,7 @@ def _ses_policy(bucket: str) -> dict[str, Any]:
 
 
 def make_contact_list(servers: Servers, config: Config) -> None:
-    """Make the account's contact list with its topic, unless it is there."""
+    """Create the account's contact list with its topic, unless it exists."""
     ses = client("sesv2", servers, config)
     if ses.list_contact_lists()["ContactLists"]:
         return
@@ -125,7 +125,7 @@ def make_contact_list(servers: Servers, config: Config) -> None:
 
 
 def make_profiles_domain(servers: Servers, config: Config) -> None:
-    """Make the domain of Customer Profiles, unless it is there."""
+    """Create the domain of Customer Profiles, unless it exists."""
     profiles = client("customer-profiles", servers, config)
     try:
         profiles.get_domain(DomainName=PROFILES_DOMAIN)
@@ -134,7 +134,7 @@ def make_profiles_domain(servers: Servers, config: Config) -> None:
 
 
 def make_sender(servers: Servers, config: Config) -> None:
-    """Have SES send for a domain, as after somebody has put its records into the DNS."""
+    """Verify a sender domain in SES, as if its DNS records were published."""
     ses = client("sesv2", servers, config)
     with suppress(ses.exceptions.AlreadyExistsException):
         ses.create_email_identity(EmailIdentity=SENDER_DOMAIN)
@@ -144,7 +144,7 @@ def make_sender(servers: Servers, config: Config) -> None:
 
 
 def make_connect_instance(servers: Servers, config: Config) -> str:
-    """The id of the account's Amazon Connect instance, made unless there is one."""
+    """The id of the account's Amazon Connect instance, created unless one exists."""
     connect = client("connect", servers, config)
     for instance in connect.list_instances()["InstanceSummaryList"]:
         return str(instance["Id"])
@@ -155,7 +155,7 @@ def make_connect_instance(servers: Servers, config: Config) -> str:
 
 
 def make_knowledge_base(servers: Servers, config: Config) -> str:
-    """The id of the knowledge base of message templates, made unless there is one."""
+    """The id of the knowledge base of message templates, created unless one exists."""
     qconnect = client("qconnect", servers, config)
     for base in qconnect.list_knowledge_bases()["knowledgeBaseSummaries"]:
         return str(base["knowledgeBaseId"])
@@ -164,7 +164,7 @@ def make_knowledge_base(servers: Servers, config: Config) -> str:
 
 
 def make_application(servers: Servers, config: Config) -> str:
-    """The id of the Pinpoint application of the configured name, made unless it is there."""
+    """The id of the Pinpoint application of the configured name, created unless it exists."""
     pinpoint = client("pinpoint", servers, config)
     token: dict[str, str] | None = {}
     while token is not None:
@@ -216,7 +216,7 @@ def make_import_role(servers: Servers, config: Config, application_id: str) -> s
 
 
 def make_contacts_table(servers: Servers, config: Config) -> None:
-    """Make the contacts table, with the seeds' one key."""
+    """Create the contacts table with its one key."""
     dynamodb = client("dynamodb", servers, config)
     try:
         dynamodb.create_table(
@@ -233,7 +233,7 @@ def make_contacts_table(servers: Servers, config: Config) -> None:
 
 
 def load_contacts(servers: Servers, config: Config, records: Iterable[Mapping[str, str]]) -> int:
-    """Put records into the contacts table, over those that are there; returns how many."""
+    """Put records into the contacts table, replacing existing ones; return their number."""
     dynamodb = client("dynamodb", servers, config)
     remaining = iter(records)
 
@@ -241,23 +241,23 @@ def load_contacts(servers: Servers, config: Config, records: Iterable[Mapping[st
         items = [{name: {"S": value} for name, value in record.items()} for record in batch]
         pending = {config.contacts_table: [{"PutRequest": {"Item": item}} for item in items]}
         for attempt in range(8):
-            # what was not processed comes back in a successful answer, which botocore does not retry
+            # unprocessed items come back in a successful response, which botocore does not retry
             pending = dynamodb.batch_write_item(RequestItems=pending)["UnprocessedItems"]
             if not pending:
                 return len(batch)
             time.sleep(0.05 * 2**attempt)
-        raise LocalError(f"{servers.dynamodb_url} took only a part of the contacts: is it overloaded?")
+        raise LocalError(f"{servers.dynamodb_url} stored only some of the contacts: it may be overloaded, try again.")
 
     loaded = 0
     with ThreadPoolExecutor(WRITERS) as pool:
-        # as many at a time as keep the writers busy, so that a million records are never in memory
+        # enough batches at a time to keep the writers busy, and never a million records in memory
         while some := list(islice(remaining, 25 * 40 * WRITERS)):
             loaded += sum(pool.map(put, (some[start : start + 25] for start in range(0, len(some), 25))))
     return loaded
 
 
 def _load_contacts(servers: Servers, config: Config, folder: Path) -> None:
-    """Make the table and load the folder's contacts; the modeler's own data comes without any."""
+    """Create the table and load the folder's contacts; the modeler's data has none."""
     make_contacts_table(servers, config)
     path = folder / sample.CONTACTS_FILE
     if path.exists():

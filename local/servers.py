@@ -74,7 +74,7 @@ def airflow_environment(
     connect_instance_id: str = "none",
     knowledge_base_id: str = "none",
 ) -> dict[str, str]:
-    """The connections and variables that lead Airflow to these servers."""
+    """The Airflow connections and variables for these servers."""
     neptune = {"conn_type": "gremlin", "host": servers.host, "port": servers.gremlin_port, "schema": "ws"}
     aws = {
         "conn_type": "aws",
@@ -113,9 +113,9 @@ def airflow_environment(
 
 @contextmanager
 def running(run_dir: Path, ports: Servers | None = None, config: Config | None = None) -> Iterator[Servers]:
-    """The three servers while the block runs, on free ports unless told; their logs are in the run directory.
+    """The three servers while the block runs, on free ports by default; their logs are in the run directory.
 
-    To be entered in the main thread: the servers end with the thread that started them, even when it is killed.
+    Enter it in the main thread: the servers end with the thread that started them, even when it is killed.
     """
     servers = ports or free_ports()
     processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -130,7 +130,7 @@ def running(run_dir: Path, ports: Servers | None = None, config: Config | None =
 
 
 def start_detached(config: Config, run_dir: Path = RUN_DIR / "servers") -> Servers:
-    """Start the servers on the ports of `.env`, to outlive this command; if they run already, leave them be."""
+    """Start the servers on the ports of `.env`, to outlive this command; do nothing if they already run."""
     servers = configured_ports(config)
     alive = [name for name in KEYS if pid_if_alive(run_dir, name)]
     if len(alive) == len(KEYS):
@@ -139,7 +139,7 @@ def start_detached(config: Config, run_dir: Path = RUN_DIR / "servers") -> Serve
         raise LocalError(f"Only {' and '.join(alive)} is running of the three servers: run `make servers-down` first.")
     try:
         for name, command in _commands(servers, run_dir, config).items():
-            # The server inherits the lock and holds it for as long as it lives: no pid file can lie about that.
+            # The server inherits the lock and holds it while it runs, so the pid file is always right.
             with pid_file(run_dir, name).open("w", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 process = _start(command, run_dir / f"{name}.log", pass_fds=(file.fileno(),))
@@ -176,7 +176,7 @@ def write_environment(environment: dict[str, str], path: Path = RUN_DIR / "serve
 
 
 def _plain(environment: dict[str, str]) -> dict[str, str]:
-    """The same addresses for the AWS CLI and for people, who do not read Airflow's connections."""
+    """The same addresses for the AWS CLI and other tools, which do not read Airflow's connections."""
     graph = json.loads(environment["AIRFLOW_CONN_NEPTUNE_DEFAULT"])
     aws = json.loads(environment["AIRFLOW_CONN_AWS_DEFAULT"])
     return {
@@ -190,11 +190,11 @@ def _plain(environment: dict[str, str]) -> dict[str, str]:
 
 
 def _commands(servers: Servers, run_dir: Path, config: Config) -> dict[str, list[str]]:
-    """What runs each server, once its port is known to be free and its jars are there."""
+    """The command of each server; checks its port and fetches its jars first."""
     for name, key in KEYS.items():
         port = getattr(servers, f"{name}_port")
         if not is_free(port):
-            raise LocalError(f"Port {port} is taken: stop what listens there, or set {key} in .env to another port.")
+            raise LocalError(f"Port {port} is in use: stop its process, or set {key} in .env to another port.")
     java.fetch(
         sorted({config.gremlin_jars, "gremlin-server-3.8", "dynamodb-local"})
     )  # DynamoDB Local runs Groovy of the second
@@ -237,7 +237,7 @@ def _start(
 
 
 def _die_with_parent() -> None:
-    """On Linux, have the kernel kill this process when the one that started it is gone (PR_SET_PDEATHSIG)."""
+    """On Linux, have the kernel kill this process when its parent ends (PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
@@ -289,7 +289,7 @@ def _stop(processes: dict[str, subprocess.Popen[bytes]]) -> None:
 
 @contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    """While the block runs, SIGTERM ends the program as Ctrl-C does: by way of every `finally`."""
+    """While the block runs, SIGTERM ends the program as Ctrl-C does, running every `finally`."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -306,7 +306,7 @@ def pid_file(run_dir: Path, name: str) -> Path:
 
 
 def pid_if_alive(run_dir: Path, name: str) -> int:
-    """The server's process id, or 0 when nobody holds the lock on its pid file."""
+    """The server's process id, or 0 if the lock on its pid file is free."""
     try:
         with pid_file(run_dir, name).open(encoding="utf-8") as file:
             try:

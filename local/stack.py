@@ -1,7 +1,7 @@
-"""`make stack`: our stack beside the Cohort Modeler's, whose resources are found there by their logical ids.
+"""`make stack`: create or update our stack next to the Cohort Modeler's, whose resources it finds by logical id.
 
-Without `GO=1` it only reads, and prints the parameters. What CloudFormation would find out late and undo (overlapping
-ranges, a route that is taken, a stack of others by that name) is refused before anything is made.
+Without `GO=1` it only reads and prints the parameters. Errors that CloudFormation would find late and roll back
+(overlapping ranges, an existing route, an unrelated stack of that name) are raised before anything is created.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from local.config import ROOT, LocalError
 from local.deploy import VERSIONED, said
 
 TEMPLATE = ROOT / "include" / "cloudformation" / "cohort-flywheel.yaml"
-#: What the modeler's stack is asked for: its resources by their logical ids there, and our parameters.
+#: The modeler's resources by logical id, and our parameters that take them.
 MODELER = {
     "CohortVpc": "ModelerVpcId",
     "CohortPrivateRouteTable": "ModelerRouteTableId",
@@ -28,7 +28,7 @@ MODELER = {
 }
 CLUSTER = "CohortNeptuneDBCluster"
 SUBNETS = ("PublicSubnetCidr", "PrivateSubnet1Cidr", "PrivateSubnet2Cidr")
-#: An environment takes twenty to forty minutes; a stack that has not ended by then is left to run on.
+#: An environment takes twenty to forty minutes; a stack that has not ended by then continues without us.
 WAIT_SECONDS = 2 * 3600
 _ENDED_WELL = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 _CHANGEABLE = (*_ENDED_WELL, "UPDATE_ROLLBACK_COMPLETE")
@@ -47,12 +47,12 @@ def stack(
     client: Client = boto3.client,
     pause: float = 15,
 ) -> None:
-    """Create the stack `name`, or update it; without `go`, print its parameters and make nothing.
+    """Create or update the stack `name`; without `go`, only print its parameters.
 
     modeler: the name of the Cohort Modeler's stack, in the same account and region.
-    given: parameters of the template, which win over what is found, what the stack has, and the defaults.
-    pause: seconds between two looks at the stack.
-    Raises LocalError before anything is made if it would be refused, and if the stack did not end well.
+    given: parameters of the template, which override the values found, the stack's, and the defaults.
+    pause: seconds between two polls of the stack.
+    Raises LocalError before anything is created if a check fails, and if the stack operation fails.
     """
     if name == modeler:
         raise LocalError(f"{name} is the Cohort Modeler's own stack: choose another NAME for ours.")
@@ -62,11 +62,11 @@ def stack(
         summary = cloudformation.get_template_summary(TemplateBody=body)["Parameters"]
         defaults = {each["ParameterKey"]: str(each.get("DefaultValue") or "") for each in summary}
         if unknown := sorted(given.keys() - defaults.keys()):
-            raise LocalError(f"The template has no parameter {', '.join(unknown)}: write of {', '.join(defaults)}.")
+            raise LocalError(f"The template has no parameter {', '.join(unknown)}: use one of {', '.join(defaults)}.")
         before = existing(cloudformation, name)
         found = modelers(cloudformation, ec2, client("neptune"), modeler)
         kept = {key: value for key, value in (before or {}).items() if key in defaults}
-        # found again each time: a cluster may have been replaced, or have IAM authentication on by now
+        # looked up each time: a cluster may have been replaced or IAM authentication enabled since
         parameters = defaults | kept | found | dict(given)
         if parameters["MakeEnvironment"] == "true":
             parameters |= subnets(parameters, given)
@@ -78,7 +78,7 @@ def stack(
         check_network(ec2, parameters, _resources(cloudformation, name).get("Peering") if before else None)
         show(parameters, found, before if before is not None else defaults)
         if not go:
-            print(f"Nothing was {'changed' if before else 'made'}. To go on, say the same with GO=1.")
+            print(f"Nothing was {'changed' if before else 'created'}. To do so, run the same command with GO=1.")
             return
         if apply(cloudformation, name, body, parameters, is_new=before is None):
             wait(cloudformation, name, pause)
@@ -86,7 +86,7 @@ def stack(
 
 
 def sent() -> str:
-    """The template as JSON without a blank, and without what only the console shows.
+    """Return the template as compact JSON, without the parts that only the console shows.
 
     A request takes 51,200 bytes of it [CloudFormation quotas].
     """
@@ -98,7 +98,7 @@ def sent() -> str:
 
 
 def existing(cloudformation: Any, name: str) -> Parameters | None:
-    """The parameters of our stack, or None where there is none; LocalError where it may not be updated."""
+    """The parameters of our stack, or None if it does not exist; raises LocalError if it cannot be updated."""
     try:
         (found,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
     except ClientError as error:
@@ -107,7 +107,7 @@ def existing(cloudformation: Any, name: str) -> Parameters | None:
         return None
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", ())}
     if "ModelerVpcId" not in parameters:
-        raise LocalError(f"The stack {name} is there, and was not made from this template: choose another NAME.")
+        raise LocalError(f"The stack {name} exists and was not created from this template: choose another NAME.")
     status = found["StackStatus"]
     if status not in _CHANGEABLE:
         raise LocalError(f"The stack {name} is {status}: {_what_helps(cloudformation, name, status)}")
@@ -115,20 +115,20 @@ def existing(cloudformation: Any, name: str) -> Parameters | None:
 
 
 def _what_helps(cloudformation: Any, name: str, status: str) -> str:
-    """What to do about a stack that may not be updated: to wait helps with one that is at work."""
+    """What to do about a stack that cannot be updated: wait if an operation is in progress."""
     delete = f"aws cloudformation delete-stack --stack-name {name}"
     match status:
         case "ROLLBACK_COMPLETE":
-            return f"its first creation failed, and such a stack can only be deleted: {delete}"
+            return f"its creation failed, so it can only be deleted: {delete}"
         case "UPDATE_ROLLBACK_FAILED":
-            says = f"mend what is below, then say aws cloudformation continue-update-rollback --stack-name {name}"
+            says = f"fix the errors below, then run aws cloudformation continue-update-rollback --stack-name {name}"
         case "CREATE_FAILED" | "ROLLBACK_FAILED":
-            says = f"such a stack can only be deleted: {delete}"
+            says = f"it can only be deleted: {delete}"
         case "DELETE_FAILED":
             there = [each for each in _summaries(cloudformation, name) if each["ResourceStatus"] == status]
             says = (
-                f"such a stack can only be deleted. Mend what is below, then say {delete}, or leave it behind, for you"
-                f" to delete: the same with --retain-resources {' '.join(each['LogicalResourceId'] for each in there)}"
+                f"it can only be deleted. Fix the errors below, then run {delete}, or keep the resources to delete"
+                f" by hand: the same with --retain-resources {' '.join(each['LogicalResourceId'] for each in there)}"
             )
         case _:
             return "try again when it is CREATE_COMPLETE or UPDATE_COMPLETE."
@@ -136,7 +136,7 @@ def _what_helps(cloudformation: Any, name: str, status: str) -> str:
 
 
 def modelers(cloudformation: Any, ec2: Any, neptune: Any, modeler: str) -> Parameters:
-    """What the template asks of the modeler's stack; LocalError names each resource that it lacks."""
+    """The parameters from the modeler's stack; raises LocalError with each missing resource."""
     there = _resources(cloudformation, modeler)
     if missing := [each for each in (*MODELER, CLUSTER) if each not in there]:
         raise LocalError(
@@ -170,7 +170,7 @@ def subnets(parameters: Parameters, given: Mapping[str, str]) -> Parameters:
         return {}
     network = _network("VpcCidr", parameters["VpcCidr"])
     if not 16 <= network.prefixlen <= 20:
-        raise LocalError(f"VpcCidr={network} has no room for the three subnets, or is no VPC's: write /16 to /20.")
+        raise LocalError(f"VpcCidr={network} is not a valid range for a VPC and three subnets: write /16 to /20.")
     return {name: str(each) for name, each in zip(SUBNETS, network.subnets(prefixlen_diff=8), strict=False)}
 
 
@@ -372,4 +372,4 @@ def _network(name: str, text: str) -> IPv4Network:
     try:
         return IPv4Network(text)
     except ValueError:
-        raise LocalError(f"{name}={text} is no IPv4 range: write one such as 10.1.0.0/16.") from None
+        raise LocalError(f"{name}={text} is not an IPv4 range: write one such as 10.1.0.0/16.") from None

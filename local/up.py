@@ -14,7 +14,7 @@ from local.config import LocalError
 DAG_ID = "cohort_to_segment"
 NEXT = f"""
 Airflow          {{url}}
-login            none: everybody on this machine is admin
+login            not needed: all users of this machine are admins
 
 Next:
   1. Open {{url}}/dags/{DAG_ID}
@@ -39,12 +39,11 @@ def up(run_dir: Path = config.RUN_DIR, dags: Path = config.ROOT / "dags", databa
     if had_servers and had_airflow:
         print("Both run already.", NEXT.format(url=url, home=_short(home)), sep="\n")
         return
-    if had_airflow:  # the servers it was started with are gone, and with them the ids that it was told
+    if had_airflow:  # the servers it was started with are gone, and so are their ids
         _stop_airflow(run_dir)
     if not servers.is_free(settings.airflow_port):
         raise LocalError(
-            f"Port {settings.airflow_port} is taken: stop what listens there, or set AIRFLOW_PORT in .env to another"
-            " port."
+            f"Port {settings.airflow_port} is in use: stop its process, or set AIRFLOW_PORT in .env to another port."
         )
     try:
         with ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""A campaign, its states, and the mails that it made."""
+"""A campaign, its states, and the e-mails that it sent."""
 
 import math
 import re
@@ -35,7 +35,7 @@ class Campaign:
         return bool(self.request["connectInstanceId"] == instance_id)
 
     def state(self, now: float) -> str:
-        """[shape CampaignState]; [strict] a campaign is Completed when everybody was mailed, or its schedule ends."""
+        """[shape CampaignState]; [strict] Completed when all recipients were mailed or the schedule ends."""
         if self.started is None:
             return "Initialized"
         if self.stopped is not None:
@@ -46,7 +46,7 @@ class Campaign:
         return "Completed" if over or now >= self.ends else "Running"
 
     def sent(self, now: float) -> list[dict[str, Any]]:
-        """The mails that have left by now: one after the other while the campaign runs."""
+        """The e-mails sent so far: one after the other while the campaign runs."""
         if self.expanded is None:
             return []
         until = min(self.stopped if self.stopped is not None else now, self.ends)

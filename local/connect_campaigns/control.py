@@ -1,4 +1,4 @@
-"""What a test may change about campaigns while the server runs."""
+"""Settings of campaigns that a test may change while the server runs."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,11 +10,11 @@ from local.rest_json.control import Control, Settings
 class CampaignSettings(Settings):
     choices: ClassVar[dict[str, tuple[str, ...]]] = Settings.choices | {
         "same_name": ("another", "same", "conflict"),
-        "failed_campaign_mails": ("half", "nobody"),
+        "failed_campaign_mails": ("half", "none"),
     }
 
     campaign_seconds: float = 2.0
-    # [shape CreateCampaign] "This API is idempotent", while [shape CreateCampaignRequest] has no token: by what two
+    # [shape CreateCampaign] "This API is idempotent", while [shape CreateCampaignRequest] has no token: how two
     # requests are held to be one is not documented. [strict] They are two, and both campaigns can be started.
     same_name: str = "another"
     failed_campaign_mails: str = "half"

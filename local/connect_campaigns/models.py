@@ -20,7 +20,7 @@ from local.sesv2.models import backends as ses_backends
 from .campaigns import Campaign
 from .control import control
 
-# Of [shape CreateCampaignRequest] what is not emulated; refused, so that nobody relies on it.
+# Members of [shape CreateCampaignRequest] that are not emulated; refused, so that no caller relies on them.
 _NOT_EMULATED = (
     "connectCampaignFlowArn",
     "communicationTimeConfig",
@@ -41,7 +41,7 @@ class QuotaError(ServiceError):
 
 class NotFoundError(ServiceError):
     def __init__(self, what: str) -> None:
-        super().__init__("ResourceNotFoundException", 404, f"There is no such {what}.")
+        super().__init__("ResourceNotFoundException", 404, f"The {what} does not exist.")
 
 
 class InvalidStateError(ServiceError):
@@ -61,7 +61,7 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
         self._made = 0
 
     def reset(self) -> None:
-        """moto's own reset empties every backend through here."""
+        """Called by moto's reset on every backend."""
         with control.lock:
             super().reset()
             control.reset()
@@ -77,7 +77,7 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
         if known and control.settings.same_name == "same" and known[0].request == request:
             return known[0]
         if known and control.settings.same_name != "another":
-            raise ServiceError("ConflictException", 409, "There is a campaign of this name.")
+            raise ServiceError("ConflictException", 409, "A campaign with this name already exists.")
         self._check_quotas(request["connectInstanceId"])
         self._made += 1
         new_id = uuid_id(self.account_id, self.region_name, "campaign", self._made)
@@ -95,12 +95,12 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
         settings, now = control.settings, control.now()
         states = [each.state(now) for each in self.campaigns_v2.values() if each.of_instance(instance_id)]
         if not starting and len(states) >= settings.total_campaigns:
-            raise QuotaError("The instance has as many campaigns as it may have.")
+            raise QuotaError("The instance has reached its limit of campaigns.")
         if states.count("Running") >= settings.active_campaigns:
-            raise QuotaError("The instance has as many active campaigns as it may have.")
+            raise QuotaError("The instance has reached its limit of active campaigns.")
 
     def instance_config(self, instance_id: str) -> dict[str, Any]:
-        """[shape InstanceConfig] Enabling outbound campaigns is not emulated: they are, in every instance."""
+        """[shape InstanceConfig] Enabling outbound campaigns is not emulated: they are enabled in every instance."""
         self._check_instance(instance_id)
         role = f"arn:{self.partition}:iam::{self.account_id}:role/aws-service-role/connect-campaigns.amazonaws.com/none"
         return {
@@ -121,7 +121,7 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
         if now >= campaign.ends:
             raise ValidationError("The campaign's schedule has ended.")  # [strict]
         self._check_quotas(campaign.request["connectInstanceId"], starting=True)
-        self._segment(campaign.request)  # both may have gone since the campaign was made [strict: refused again]
+        self._segment(campaign.request)  # both may have been deleted since [strict: refused again]
         self._template(campaign.request)
         campaign.started, campaign.seconds = now, control.settings.campaign_seconds
         campaign.doomed = control.take("fail_next_campaigns")
@@ -148,10 +148,10 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
             raise ValidationError("A campaign that is Running cannot be deleted.")
         del self.campaigns_v2[campaign_id]
 
-    # --- what a campaign is made of
+    # --- the parts of a campaign
 
     def _check(self, request: dict[str, Any]) -> tuple[float, float]:
-        """The schedule of a request that can be carried out."""
+        """Return the schedule of a valid request."""
         if request.get("type", "MANAGED") != "MANAGED" or any(name in request for name in _NOT_EMULATED):
             raise ValidationError(f"Journeys and {', '.join(_NOT_EMULATED)} are not emulated.")
         for name in ("source", "channelSubtypeConfig", "schedule"):
@@ -175,7 +175,7 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
 
     def _schedule(self, schedule: dict[str, Any]) -> tuple[float, float]:
         if "refreshFrequency" in schedule:
-            raise ValidationError("refreshFrequency is not emulated: it would mail who joins the segment later.")
+            raise ValidationError("refreshFrequency is not emulated: it would mail players who join the segment later.")
         starts, ends = _instant(schedule["startTime"]), _instant(schedule["endTime"])
         if not starts < ends or ends <= control.now():
             raise ValidationError("endTime must be after startTime and in the future.")  # [strict]
@@ -199,7 +199,7 @@ class FlywheelCampaignsBackend(ConnectCampaignServiceBackend):
         with templates_control.lock:
             found = templates_backends[self.account_id][self.region_name].by_arn(arn)
         if found is None:
-            raise NotFoundError("message template or version of it")
+            raise NotFoundError("message template or version")
         template, qualifier = found
         if not qualifier or template.version_number(qualifier) is None:
             raise ValidationError("wisdomTemplateArn must name a version: $LATEST can change.")  # [strict]
@@ -234,12 +234,12 @@ def _instant(value: Any) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
-# moto's own backends, one for each account and region on demand, which install() makes of this class.
+# moto's backends, one per account and region, created on demand; install() makes them instances of this class.
 backends = cast(BackendDict[FlywheelCampaignsBackend], connectcampaigns_backends)
 
 
 def install() -> None:
-    """Put this backend in the place of moto's."""
+    """Replace moto's backend by this one."""
     backends.backend = FlywheelCampaignsBackend
 
 
@@ -250,7 +250,7 @@ def forget() -> None:
 
 
 def state() -> dict[str, Any]:
-    """Everything that the service keeps, for a test's assertions: of a campaign also whom it mailed what."""
+    """The whole state of the service, for assertions of tests: campaigns with their e-mails."""
     now = control.now()
     return {
         "campaigns": [

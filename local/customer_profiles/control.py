@@ -1,4 +1,4 @@
-"""What a test may change about Customer Profiles while it runs."""
+"""Settings of Customer Profiles that a test may change while the server runs."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,7 +19,7 @@ class ProfilesSettings(Settings):
     estimate_seconds: float = 0.5
     url_seconds: float = 900.0
     max_bytes: int = 1_000_000_000
-    # [shape CreateUploadJobRequest.DisplayName] "The unique name of the upload job": whether that is a demand is not
+    # [shape CreateUploadJobRequest.DisplayName] "The unique name of the upload job": whether that is enforced is not
     # documented, so both are here. [strict] A second job of that name is made.
     same_display_name: str = "another"
     failed_job_ingests: str = "half"

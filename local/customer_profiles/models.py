@@ -1,4 +1,4 @@
-"""The state of Customer Profiles, account by account and region by region, in a backend of moto's kind."""
+"""The state of Customer Profiles, account by account and region by region, in a backend for moto."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from .uploads import DAY, INGESTED_AT, Job, UploadPath, Verdict
 
 # [Connect guide: imported files] "You can map up to 25 attributes." [strict] By the API neither.
 MAX_FIELDS = 25
-CHUNK = 1_000  # rows that are taken in before others get the lock
+CHUNK = 1_000  # rows processed before the lock is released once
 
 
 class BadRequestError(ServiceError):
@@ -30,12 +30,12 @@ class BadRequestError(ServiceError):
 
 class NotFoundError(ServiceError):
     def __init__(self, what: str) -> None:
-        super().__init__("ResourceNotFoundException", 404, f"There is no such {what}.")
+        super().__init__("ResourceNotFoundException", 404, f"The {what} does not exist.")
 
 
 @dataclass
 class Domain:
-    """All that a domain has: oldest first."""
+    """A domain's contents, oldest first."""
 
     name: str
     request: dict[str, Any]
@@ -57,14 +57,14 @@ class Domain:
 
 
 class CustomerProfilesBackend(BaseBackend):
-    """Every method is to be called under control.lock."""
+    """Call every method under control.lock."""
 
     def __init__(self, region_name: str, account_id: str):
         super().__init__(region_name, account_id)
         self.domains: dict[str, Domain] = {}
 
     def reset(self) -> None:
-        """moto's own reset empties every backend through here."""
+        """Called by moto's reset on every backend."""
         with control.lock:
             super().reset()
             control.reset()
@@ -73,7 +73,7 @@ class CustomerProfilesBackend(BaseBackend):
 
     def create_domain(self, name: str, request: dict[str, Any]) -> Domain:
         if name in self.domains:
-            raise BadRequestError("There is a domain of this name.")  # the modelled errors have no conflict
+            raise BadRequestError("A domain with this name already exists.")  # the modelled errors have no conflict
         made = Domain(name, request, control.now(), ProfileBook(name))
         self.domains[name] = made
         return made
@@ -97,7 +97,7 @@ class CustomerProfilesBackend(BaseBackend):
         _check_fields(request)
         same_name = any(job.request["DisplayName"] == request["DisplayName"] for job in domain.jobs.values())
         if same_name and control.settings.same_display_name == "refused":
-            raise BadRequestError("There is an upload job of this DisplayName.")
+            raise BadRequestError("An upload job with this DisplayName already exists.")
         job = Job(hex_id(domain_name, "upload job", len(domain.jobs) + 1), request, control.now())
         domain.jobs[job.id] = job
         return job
@@ -111,7 +111,7 @@ class CustomerProfilesBackend(BaseBackend):
     def upload_path(self, domain_name: str, job_id: str) -> UploadPath:
         job = self.upload_job(domain_name, job_id)
         if job.status(control.now()) != "CREATED":
-            raise BadRequestError("The job was started: it takes no file any more.")  # [strict]
+            raise BadRequestError("The job was already started and does not accept a file.")  # [strict]
         return new_path(domain_name, job, self.region_name, control.now(), control.settings.url_seconds)
 
     def start_upload_job(self, domain_name: str, job_id: str) -> None:
@@ -141,9 +141,9 @@ class CustomerProfilesBackend(BaseBackend):
     def create_definition(self, domain_name: str, name: str, request: dict[str, Any]) -> Definition:
         domain = self.domain(domain_name)
         if name in domain.definitions:
-            raise BadRequestError("There is a segment definition of this name.")  # the model has no conflict
+            raise BadRequestError("A segment definition with this name already exists.")  # the model has no conflict
         if "SegmentSqlQuery" in request or "SegmentGroups" not in request:
-            raise BadRequestError("SegmentGroups is needed; SegmentSqlQuery is not emulated.")
+            raise BadRequestError("SegmentGroups is required; SegmentSqlQuery is not emulated.")
         self._check(domain, request["SegmentGroups"])
         arn = f"arn:{self.partition}:profile:{self.region_name}:{self.account_id}:domains/{domain_name}"
         made = Definition(f"{arn}/segment-definitions/{name}", request, control.now())
@@ -160,7 +160,7 @@ class CustomerProfilesBackend(BaseBackend):
         self.definition(domain_name, name)
         for other in self.domains[domain_name].definitions.values():
             if name in segments.sources(other.groups):
-                raise BadRequestError("Another segment definition builds on this one.")  # [strict]
+                raise BadRequestError("Another segment definition uses this one.")  # [strict]
         del self.domains[domain_name].definitions[name]
 
     def members(self, domain_name: str, groups: dict[str, Any]) -> Iterator[Document]:
@@ -181,7 +181,7 @@ class CustomerProfilesBackend(BaseBackend):
     def create_estimate(self, domain_name: str, request: dict[str, Any]) -> Estimate:
         domain = self.domain(domain_name)
         if "SegmentSqlQuery" in request or "SegmentQuery" not in request:
-            raise BadRequestError("SegmentQuery is needed; SegmentSqlQuery is not emulated.")
+            raise BadRequestError("SegmentQuery is required; SegmentSqlQuery is not emulated.")
         self._check(domain, request["SegmentQuery"])
         size = sum(1 for _ in self.members(domain_name, request["SegmentQuery"]))
         size += control.settings.add_to_next_estimate
@@ -242,13 +242,13 @@ def _check_fields(request: dict[str, Any]) -> None:
         except ProfileError as wrong:
             raise BadRequestError(str(wrong)) from None
     if len({mapped["Target"] for mapped in fields.values()}) != len(fields):
-        raise BadRequestError("Two columns have one Target.")  # [strict]
+        raise BadRequestError("Two columns have the same Target.")  # [strict]
     # [Connect guide: imported files] "choose one mapped attribute as the customer identifier (unique key)".
     if request["UniqueKey"] not in fields:
         raise BadRequestError("UniqueKey must be one of the columns in Fields.")
 
 
-# --- what a job does, on its own thread
+# --- running a job, on its own thread
 
 
 def _ingest(book: ProfileBook, job: Job) -> None:
@@ -308,7 +308,7 @@ backends = BackendDict(CustomerProfilesBackend, "customer-profiles")
 
 
 def forget() -> None:
-    """Domains stay, because an environment was seeded with them; /moto-api/reset takes them too."""
+    """Reset all but the seeded domains; /moto-api/reset removes those too."""
     for regions in backends.values():
         for backend in regions.values():
             for domain in backend.domains.values():
@@ -316,7 +316,7 @@ def forget() -> None:
 
 
 def find_upload(key: str) -> tuple[Job, UploadPath] | None:
-    """The job and the path of a presigned address."""
+    """The job and the path of a presigned URL."""
     for regions in backends.values():
         for backend in regions.values():
             for domain in backend.domains.values():
@@ -327,7 +327,7 @@ def find_upload(key: str) -> tuple[Job, UploadPath] | None:
 
 
 def state() -> dict[str, Any]:
-    """Everything that the service keeps, for a test's assertions."""
+    """The whole state of the service, for assertions of tests."""
     return {
         "domains": [
             _domain_state(backend, domain)

@@ -1,4 +1,4 @@
-"""The presigned address of an upload: how it is written, and the PUT that it takes, as Amazon S3 takes one."""
+"""Presigned upload URLs: how one is written, and its PUT as Amazon S3 handles it."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ _REASONS = {
 
 
 def new_path(domain: str, job: Job, region: str, now: float, seconds: float) -> UploadPath:
-    """Another address for a job's file [S3 docs: query string authentication]."""
+    """A new URL for a job's file [S3 docs: query string authentication]."""
     token, at = job.data_key(), datetime.fromtimestamp(now, UTC)
     query = {
         "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
@@ -33,7 +33,7 @@ def new_path(domain: str, job: Job, region: str, now: float, seconds: float) -> 
         "X-Amz-Expires": str(int(seconds)),
         "X-Amz-SignedHeaders": ";".join(_SIGNED),
     }
-    # The signature is checked by comparison: only an address that was given out, letter by letter, is taken.
+    # The signature is checked by comparison: only a URL that was issued, character by character, is accepted.
     query["X-Amz-Signature"] = hex_id(token, *query.values()) + hex_id(*query.values(), token)
     path = UploadPath(f"{PREFIX}/{domain}/{job.id}.csv?{urlencode(query)}", token, now + seconds)
     job.paths[path.key] = path
@@ -41,7 +41,7 @@ def new_path(domain: str, job: Job, region: str, now: float, seconds: float) -> 
 
 
 def with_uploads(inner: Wsgi, control: Control[Any], find: Callable[[str], tuple[Job, UploadPath] | None]) -> Wsgi:
-    """The inner application, and the addresses of uploads; `find` gives the job of an address."""
+    """The inner application with upload URLs; `find` returns the job of a URL."""
 
     def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if not environ.get("PATH_INFO", "").startswith(f"{PREFIX}/"):
@@ -55,7 +55,7 @@ def with_uploads(inner: Wsgi, control: Control[Any], find: Callable[[str], tuple
             if lost:
                 if control.settings.lose_by == "drop":
                     drop(environ)
-                raise ServiceError("InternalError", 500, "The answer was lost.")
+                raise ServiceError("InternalError", 500, "Simulated loss of the response.")
         except ServiceError as error:
             return _answer(start_response, error.status, f"<Error><Code>{error.name}</Code></Error>".encode())
         return _answer(start_response, 200, b"")
@@ -65,8 +65,8 @@ def with_uploads(inner: Wsgi, control: Control[Any], find: Callable[[str], tuple
 
 def _body(environ: dict[str, Any]) -> bytes:
     if not environ.get("CONTENT_LENGTH"):
-        # [S3 docs: error responses] MissingContentLength 411: a streamed body must tell its length first.
-        raise ServiceError("MissingContentLength", 411, "There is no Content-Length.")
+        # [S3 docs: error responses] MissingContentLength 411: a streamed body must have a length.
+        raise ServiceError("MissingContentLength", 411, "You must provide the Content-Length HTTP header.")
     content: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
     return content
 
@@ -79,10 +79,10 @@ def _put(
 ) -> None:
     """Keep a file, or raise the error of Amazon S3 [S3 docs: error responses]."""
     if environ["REQUEST_METHOD"] != "PUT":
-        raise ServiceError("MethodNotAllowed", 405, "Only PUT was signed for.")
+        raise ServiceError("MethodNotAllowed", 405, "The specified method is not allowed against this resource.")
     found = find(f"{environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')}")
     if found is None:
-        raise ServiceError("SignatureDoesNotMatch", 403, "The address is none that was given out.")
+        raise ServiceError("SignatureDoesNotMatch", 403, "The request signature does not match.")
     job, path = found
     if control.now() >= path.valid_until:
         raise ServiceError("AccessDenied", 403, "Request has expired")

@@ -1,6 +1,6 @@
-"""The profiles of one domain: what a profile may hold, how one is found again, and when it expires.
+"""The profiles of one domain: their attributes, search keys and expiry.
 
-No sentence here holds a value: an address or a name never reaches an answer's message.
+Error texts hold no values: an address or a name never reaches a response's message.
 """
 
 import math
@@ -26,12 +26,12 @@ _SEARCH_KEYS: dict[str, tuple[str, ...]] = {
 
 
 class ProfileError(ValueError):
-    """A profile or a value that the service would not take; the text is the sentence that says why."""
+    """An invalid profile or value; the text says why."""
 
 
 @cache
 def target(text: str) -> tuple[Path, Any]:
-    """Where `_profile.Address.City` leads in a profile, and the shape of what stands there.
+    """Return the path in a profile that `_profile.Address.City` names, and its shape.
 
     [shape ObjectTypeField.Target] "The location of the data in the standard ProfileObject model. For example:
     _profile.Address.PostalCode"; [Connect guide: imported files] custom attributes are `Attributes.<name>`.
@@ -64,7 +64,7 @@ class Entry:
 
 @dataclass
 class ProfileBook:
-    """All profiles of a domain, by id and by the attributes that an upload was matched by."""
+    """All profiles of a domain, by id and by the attributes that uploads match on."""
 
     domain: str
     by_id: dict[str, Entry] = field(default_factory=dict)
@@ -85,13 +85,13 @@ class ProfileBook:
     def make(self, values: dict[Path, str], expires: float) -> str:
         self._made += 1
         profile_id = hex_id(self.domain, "profile", self._made)
-        # [strict] A profile whose type is not given is a customer's own [shape ProfileType].
+        # [strict] A profile without a type is an account profile [shape ProfileType].
         self.by_id[profile_id] = Entry({"ProfileId": profile_id, "ProfileType": "PROFILE"}, expires)
         self.update(profile_id, values, expires)
         return profile_id
 
     def update(self, profile_id: str, values: dict[Path, str], expires: float | None) -> None:
-        """Set what is given and keep the rest; an empty value removes [shape UpdateProfile].
+        """Set the given values and keep the others; an empty value removes [shape UpdateProfile].
 
         [shape CreateUploadJobRequest.DataExpiry] "for the profiles ingested with the job": [strict] the whole profile
         expires as the newest job says, also earlier than an older one said.

@@ -107,7 +107,7 @@ class CustomerProfilesResponse(RestJsonResponse):
         definition, profiles = self._definition(), self.backend.domain(self.domain).book.by_id
         wanted = self.request["ProfileIds"]
         present = {member["ProfileId"] for member in self.backend.members(self.domain, definition.groups)}
-        missing = {"Message": "There is no such profile.", "Status": 404}
+        missing = {"Message": "The profile does not exist.", "Status": 404}
         return self.answer(
             SegmentDefinitionName=self.request["SegmentDefinitionName"],
             Profiles=[
@@ -136,7 +136,7 @@ class CustomerProfilesResponse(RestJsonResponse):
 
     def batch_get_profile(self) -> str:
         profiles, wanted = self.backend.domain(self.domain).book.by_id, self.request["ProfileIds"]
-        missing = {"Code": "ResourceNotFoundException", "Message": "There is no such profile."}
+        missing = {"Code": "ResourceNotFoundException", "Message": "The profile does not exist."}
         return self.answer(
             Profiles=[profiles[i].document for i in wanted if i in profiles],
             Errors=[{"ProfileId": i} | missing for i in wanted if i not in profiles],

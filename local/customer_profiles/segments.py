@@ -7,18 +7,18 @@ from typing import Any
 
 from .profiles import Document, value_at
 
-# How several things are held together, by the words of [shape IncludeOptions].
+# How conditions are combined, by [shape IncludeOptions].
 _INCLUDE: dict[str, Callable[[list[bool]], bool]] = {
     "ALL": all,
     "ANY": any,
     "NONE": lambda found: not any(found),
 }
-# [strict] What is left out holds together by ALL; the documentation names no default.
+# [strict] The default is ALL; the documentation names none.
 _DEFAULT = "ALL"
 
 # Comparisons of a held value with those of the dimension [shape AttributeDimensionType].
 _TEXT: dict[str, Callable[[str, list[str]], bool]] = {
-    # [strict] A value is compared letter by letter, its case included.
+    # [strict] Comparisons are case-sensitive.
     "INCLUSIVE": lambda held, values: held in values,
     "EXCLUSIVE": lambda held, values: held not in values,
     "CONTAINS": lambda held, values: any(value in held for value in values),
@@ -42,7 +42,7 @@ _DATES: dict[str, Callable[[float, list[float]], bool]] = {
 
 
 class DefinitionError(ValueError):
-    """A definition that cannot be evaluated; the text is the sentence that says why."""
+    """A definition that cannot be evaluated; the text says why."""
 
 
 @dataclass
@@ -69,9 +69,9 @@ class Definition:
 
 
 def check(groups: dict[str, Any], known: Callable[[str], bool]) -> None:
-    """Refuse what could not be evaluated, before anything is kept; raises DefinitionError."""
+    """Raise DefinitionError for a definition that cannot be evaluated, before anything is stored."""
     if not groups.get("Groups"):
-        raise DefinitionError("A segment must have at least one group.")  # [strict] It would be everybody.
+        raise DefinitionError("A segment must have at least one group.")  # [strict] It would match all profiles.
     if not all(known(name) for name in sources(groups)):
         raise DefinitionError("A source segment does not exist.")
     for group in groups["Groups"]:
@@ -100,7 +100,7 @@ def _group_includes(group: dict[str, Any], document: Document, definition: Calla
         includes(definition(source["SegmentDefinitionName"]).groups, document, definition)
         for source in group.get("SourceSegments", ())
     ]
-    # [shape Group.SourceSegments] "the starting source of data": who is not there is in no case in the group.
+    # [shape Group.SourceSegments] "the starting source of data": a profile outside it is never in the group.
     if sources and not _INCLUDE[group.get("SourceType", _DEFAULT)](sources):
         return False
     dimensions = [
@@ -134,7 +134,7 @@ def _meets(document: Document, path: tuple[str, ...], condition: dict[str, Any])
     kind, values = condition["DimensionType"], condition["Values"]
     held = value_at(document, path)
     if held is None:
-        # [strict] A profile that lacks the attribute is none of the excluded ones: it would be mailed.
+        # [strict] A profile without the attribute is not excluded: it would be mailed.
         return bool(kind == "EXCLUSIVE")
     if kind in _TEXT:
         return _TEXT[kind](held, values)
@@ -161,7 +161,7 @@ def _instant(text: str) -> float | None:
 
 @dataclass
 class Estimate:
-    """[shape GetSegmentEstimateResponse] counted when it was asked for."""
+    """[shape GetSegmentEstimateResponse] counted at the request."""
 
     id: str
     ends: float

@@ -1,6 +1,6 @@
-"""The file of an upload job: read, and turned into a profile's values or a sentence for each row.
+"""Parse the file of an upload job into a profile's values or an error text per row.
 
-A file that cannot be read as a whole fails the job (FileError); a row that is wrong fails alone. Sentences name lines
+A file that cannot be read as a whole fails the job (FileError); an invalid row fails alone. Error texts name lines
 and columns, never a value.
 """
 
@@ -26,16 +26,16 @@ _CONTENT = {
     "NUMBER": re.compile(r"-?[0-9]+(?:\.[0-9]+)?"),
 }
 
-# The line's number, and what the row sets or why it sets nothing.
+# The line number, and the row's values or its error text.
 Row = tuple[int, dict[Path, str] | str]
 
 
 class FileError(ValueError):
-    """A file of which no row can be read; the text is the sentence that says why."""
+    """A file that cannot be read; the text says why."""
 
 
 def rows(content: bytes, fields: dict[str, dict[str, str]], unique_key: str) -> Iterator[Row]:
-    """The rows of a file, lazily; raises FileError before the first row or not at all."""
+    """The rows of a file, lazily; raises FileError only before the first row."""
     if content.startswith(b"\xef\xbb\xbf"):
         # [Connect guide: imported files] "UTF-8 with BOM (Byte Order Mark) is not supported."
         raise FileError("The file begins with a byte order mark.")

@@ -15,13 +15,13 @@ MAX_SENTENCES = 100
 
 @dataclass
 class Verdict:
-    """What came of a job's file."""
+    """The result of a job's file."""
 
     judged: float
     created: int = 0
     updated: int = 0
     failed: int = 0
-    reason: str | None = None  # of a failure as a whole [shape StatusReason]
+    reason: str | None = None  # why the whole job failed [shape StatusReason]
     sentences: list[str] = field(default_factory=list)
 
     def complain(self, sentence: str) -> None:
@@ -38,7 +38,7 @@ class Verdict:
 
 @dataclass
 class UploadPath:
-    """A presigned address, and the key without which it takes nothing."""
+    """A presigned URL and the data key that its PUT must have."""
 
     key: str  # the address' path and query string
     token: str
@@ -55,7 +55,7 @@ class Job:
     started: float | None = None
     seconds: float = 0.0
     stopped: float | None = None
-    doom: str | None = None  # "fail" or "partly", by order of a test
+    doom: str | None = None  # "fail" or "partly", set by a test
     verdict: Verdict | None = None
 
     def status(self, now: float) -> str:
@@ -66,11 +66,11 @@ class Job:
         return self.verdict.status if self.verdict and now >= self.completed() else "IN_PROGRESS"
 
     def completed(self) -> float:
-        """When a job ended that was stopped, or when one ends that was judged; ValueError for any other."""
+        """When a stopped job ended or a processed job ends; raises ValueError for any other."""
         if self.stopped is not None:
             return self.stopped
         if self.verdict is None or self.started is None:
-            raise ValueError("The job was not judged.")
+            raise ValueError("The job was not processed.")
         return max(self.started + self.seconds, self.verdict.judged)
 
     def ended(self, now: float) -> bool:
@@ -97,7 +97,7 @@ class Job:
         return found
 
     def document(self, now: float) -> dict[str, Any]:
-        """[shape GetUploadJobResponse]; [strict] the results are there when the job has ended and not before."""
+        """[shape GetUploadJobResponse]; [strict] the results are present only after the job has ended."""
         found = self.item(now) | {"Fields": self.request["Fields"], "UniqueKey": self.request["UniqueKey"]}
         if self.ended(now) and self.verdict:
             found["ResultsSummary"] = {
@@ -108,7 +108,7 @@ class Job:
         return found
 
     def data_key(self) -> str:
-        """A data key of 256 bits as base64, another one for each path. [strict] Keys are not interchangeable."""
+        """A data key of 256 bits as base64, different for each path. [strict] Keys are not interchangeable."""
         return base64.b64encode(hex_id(self.id, "data key", len(self.paths)).encode()).decode()
 
 

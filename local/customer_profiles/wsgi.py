@@ -1,4 +1,4 @@
-"""Customer Profiles on a server: taught to moto, with the upload addresses and the control plane in front of it."""
+"""Customer Profiles on a server: registered with moto, behind the upload URLs and the control plane."""
 
 from local.rest_json.control import Wsgi, with_control_plane
 from local.rest_json.moto_service import teach

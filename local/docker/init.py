@@ -1,4 +1,4 @@
-"""The one-shot of docker-compose.yaml: loads the sample, and sets the Variables that only the seeding knows."""
+"""The init container of docker-compose.yaml: load the sample and set the Variables known only after seeding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "cohort_flywheel_"
 
 @dataclass(frozen=True)
 class Containers(Servers):
-    """The three servers, each in a container of its own; Airflow's connections say where."""
+    """The three servers, one container each; their addresses come from Airflow's connections."""
 
     @property
     def gremlin_url(self) -> str:
@@ -37,7 +37,7 @@ def _aws() -> dict[str, dict[str, dict[str, str]]]:
 
 
 def variables(seeded: seed.Seeded) -> dict[str, str]:
-    """The settings that no file can hold, as Airflow Variables."""
+    """The settings that are known only after seeding, as Airflow Variables."""
     return {
         f"{PREFIX}pinpoint_application_id": seeded.application_id,
         f"{PREFIX}pinpoint_import_role_arn": seeded.role_arn,
@@ -55,7 +55,7 @@ def main() -> None:
     servers = Containers(settings.gremlin_port, settings.dynamodb_port, settings.aws_port)
     for name, value in variables(seed.seed(servers, settings)).items():
         subprocess.run(["airflow", "variables", "set", name, value], check=True)
-    print("The sample is loaded, and Airflow knows where everything is.")
+    print("The sample is loaded and the Airflow Variables are set.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a test may change about the service while it runs, and what the service has counted."""
+"""Settings of the service that a test may change while it runs, and the service's counters."""
 
 from collections import Counter
 from dataclasses import dataclass, field, fields
@@ -30,7 +30,7 @@ class Settings:
 
 @dataclass
 class Control:
-    """One for the whole server. `lock` guards it and everything the service keeps."""
+    """One instance for the whole server. `lock` guards it and the service's state."""
 
     default_import_seconds: float = 4.0
     settings: Settings = field(default_factory=Settings)
@@ -43,7 +43,7 @@ class Control:
             self.calls = Counter()
 
     def change(self, changes: dict[str, Any]) -> list[str]:
-        """Apply the changes if all of them can be, and say in a sentence each what is wrong with them otherwise."""
+        """Apply the changes if all are valid; otherwise return one error text per invalid change."""
         with self.lock:
             wrong = [sentence for name, value in changes.items() for sentence in _wrong(name, value)]
             if not wrong:
@@ -52,7 +52,7 @@ class Control:
             return wrong
 
     def meet(self, operation: str) -> None:
-        """Count a call, and raise the refusal that was ordered for it, if one was."""
+        """Count a call, and raise the refusal that a test set for it, if any."""
         with self.lock:
             self.calls[operation] += 1
             refusal = self.settings.refuse
@@ -66,7 +66,7 @@ class Control:
             raise PinpointError(refusal["code"], refusal["status"], message)
 
     def take(self, counter: str) -> bool:
-        """Use up one of the faults that were ordered by number."""
+        """Use up one of a number of faults."""
         with self.lock:
             left = getattr(self.settings, counter)
             if left:
@@ -76,7 +76,7 @@ class Control:
 
 def _wrong(name: str, value: Any) -> list[str]:
     if name not in {f.name for f in fields(Settings)}:
-        return [f"There is no setting {name}."]
+        return [f"Unknown setting: {name}."]
     if name == "refuse":
         return _wrong_refusal(value)
     if name in _CHOICES:

@@ -1,4 +1,4 @@
-"""The control plane of the emulated Pinpoint, for tests: GET its state, POST what it should do next."""
+"""The control plane of the emulated Pinpoint, for tests: GET returns its state, POST changes its settings."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ PATH = "/cohort-flywheel/pinpoint"
 
 
 def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """WSGI: 200 and the state, or 400 and the sentences that say what was wrong with the change."""
+    """WSGI: 200 and the state, or 400 and the errors of the change."""
     wrong: list[str] = []
     with control.lock:
         if environ["REQUEST_METHOD"] == "POST":
@@ -26,7 +26,7 @@ def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterab
 
 
 def _change(body: bytes) -> list[str]:
-    # moto resets only backends that exist, and ours resets the control: so let there be one.
+    # moto resets only existing backends, and ours resets the control: make sure that one exists.
     backends[DEFAULT_ACCOUNT_ID]["us-east-1"]
     try:
         changes = json.loads(body)
@@ -40,7 +40,7 @@ def _change(body: bytes) -> list[str]:
 
 
 def _reset() -> None:
-    """Applications stay, because an environment was seeded with them; /moto-api/reset takes them too."""
+    """Reset all but the seeded applications; /moto-api/reset removes those too."""
     control.reset()
     for regions in backends.values():
         for backend in regions.values():

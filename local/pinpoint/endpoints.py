@@ -1,6 +1,6 @@
-"""The endpoints of one application: what an endpoint must be, and how an update changes one.
+"""The endpoints of one application: validation and updates.
 
-No sentence here holds a value: an address or a name never reaches a log or a list of failures.
+Error texts hold no values: an address or a name never reaches a log or a list of failures.
 """
 
 import json
@@ -36,7 +36,7 @@ _BAD_IN_ID = re.compile(r"[${}]")
 
 
 class EndpointError(ValueError):
-    """An endpoint that Pinpoint would not take; the text is the sentence that says why."""
+    """An endpoint that Pinpoint would reject; the text says why."""
 
 
 def attribute_name_fault(name: str) -> str | None:
@@ -65,7 +65,7 @@ class EndpointBook:
         self._chosen = 0
 
     def choose_id(self) -> str:
-        """An id of the service's own, another one each time."""
+        """A new generated id."""
         self._chosen += 1
         return derived_id(self.application_id, "endpoint", self._chosen)
 
@@ -76,21 +76,21 @@ class EndpointBook:
         return [self.by_key[key] for key in sorted(self._of_user.get(user_id, ()))]
 
     def judge(self, endpoint_id: str, update: Item) -> Item:
-        """The endpoint as this update would leave it; raises EndpointError if it must not be."""
+        """Return the endpoint after this update; raises EndpointError if it is invalid."""
         if not endpoint_id or _BAD_IN_ID.search(endpoint_id):
             raise EndpointError("An Id must not be empty, nor contain $, { or }.")
         endpoint = _merged(self.get(endpoint_id) or self._new(endpoint_id), update)
         _check(endpoint)
         user = endpoint.get("User", {}).get("UserId")
         if user is not None and len(self._of_user.get(user, set()) - {key_of(endpoint_id)}) >= MAX_ENDPOINTS_PER_USER:
-            raise EndpointError(f"The user has {MAX_ENDPOINTS_PER_USER} endpoints already, which is the limit.")
+            raise EndpointError(f"The user already has {MAX_ENDPOINTS_PER_USER} endpoints, which is the limit.")
         new_names = _attribute_names(update) - self._attribute_names
         if len(self._attribute_names) + len(new_names) > MAX_ATTRIBUTES_PER_APP:
             raise EndpointError(f"The application would have more than {MAX_ATTRIBUTES_PER_APP} attributes.")
         return endpoint
 
     def put(self, endpoint_id: str, update: Item) -> Item:
-        """Register a new endpoint or update the one of this id."""
+        """Register a new endpoint or update the one with this id."""
         endpoint = self.judge(endpoint_id, update)
         self.delete(endpoint_id)
         key = key_of(endpoint_id)
@@ -126,7 +126,7 @@ class EndpointBook:
 
 
 def _merged(endpoint: Item, update: Item) -> Item:
-    """The update's members over the endpoint's: what the update leaves out stays as it is.
+    """Merge the update's members into the endpoint; other members are unchanged.
 
     [shape UpdateEndpoint] "If an update includes one or more values for a custom attribute, Amazon Pinpoint replaces
     (overwrites) any existing values": the values of that attribute, not the other attributes.
@@ -158,9 +158,9 @@ def _check(endpoint: Item) -> None:
     if channel not in channels:
         raise EndpointError(f"ChannelType must be one of {', '.join(channels)}.")
     if channel == "EMAIL" and not (_EMAIL.fullmatch(address) and len(address) <= 254):
-        raise EndpointError("Address is no e-mail address.")
+        raise EndpointError("Address is not an e-mail address.")
     if channel in ("SMS", "VOICE") and not _E164.fullmatch(address):
-        raise EndpointError("Address is no phone number in E.164 format.")
+        raise EndpointError("Address is not a phone number in E.164 format.")
     # [shape EndpointBatchItem.OptOut] "Possible values are: ALL [...] and, NONE".
     if endpoint["OptOut"] not in ("ALL", "NONE"):
         raise EndpointError("OptOut must be ALL or NONE.")

@@ -1,4 +1,4 @@
-"""The errors that Pinpoint's operations are modelled with; moto turns them into answers."""
+"""The modelled errors of Pinpoint's operations; moto turns them into responses."""
 
 from moto.core.exceptions import JsonRESTError
 

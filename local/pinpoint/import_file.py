@@ -1,7 +1,7 @@
-"""One file of an import: read, and turned into endpoints or into sentences about its rows.
+"""Parse one file of an import into endpoints or error texts of its rows.
 
-A file that cannot be read as a whole is refused as a whole (PieceError: a FailedPiece); a row that is wrong fails
-alone, and the job still ends COMPLETED. Sentences name lines and columns, never a value.
+A file that cannot be read is rejected as a whole (PieceError: a FailedPiece); an invalid row fails alone, and the job
+still ends COMPLETED. Error texts name lines and columns, never a value.
 """
 
 import csv
@@ -16,7 +16,7 @@ from .endpoints import Item, attribute_name_fault
 
 csv.field_size_limit(2**31 - 1)
 
-# A row is its line's number and what it holds: an endpoint's definition, or why it is none.
+# A row is its line number, and an endpoint's definition or an error text.
 Row = tuple[int, Item | str]
 
 _SINGLE = ("ChannelType", "Address", "Id", "OptOut", "User.UserId")
@@ -31,14 +31,14 @@ _QUOTED = re.compile(r'(?:^|(?<=[,\r\n]))"[^"]*(?:""[^"]*)*"(?=[,\r\n]|$)')
 
 
 class PieceError(ValueError):
-    """A file of which no row can be imported; the text is the sentence that says why."""
+    """A file that cannot be imported; the text says why."""
 
 
 def rows(content: bytes, file_format: str) -> Iterator[Row]:
-    """The rows of a file, lazily; raises PieceError before the first row or not at all."""
+    """The rows of a file, lazily; raises PieceError only before the first row."""
     if content.startswith(b"\x1f\x8b"):
         # [Pinpoint docs: importing segments] the file must not be compressed.
-        raise PieceError("The file is compressed; an import takes it plain.")
+        raise PieceError("The file is compressed; an import requires an uncompressed file.")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
@@ -92,7 +92,7 @@ def _column(name: str) -> Column:
             return (group, member), float if found.type_name == "double" else str
     if name in _UNCLEAR:
         raise PieceError(f"The header has {name}, about which the documentation contradicts itself: leave it out.")
-    raise PieceError("The header has a column that is not known; names are case-sensitive.")
+    raise PieceError("The header has an unknown column; names are case-sensitive.")
 
 
 def _one_value(cell: str) -> list[str]:
@@ -122,7 +122,7 @@ def _csv_item(header: list[str], columns: list[Column], cells: list[str]) -> Ite
 
 
 def _json_rows(text: str) -> Iterator[Row]:
-    """[shape ImportJobRequest.Format] "JSON, for newline-delimited JSON format": an EndpointBatchItem a line."""
+    """[shape ImportJobRequest.Format] "JSON, for newline-delimited JSON format": one EndpointBatchItem per line."""
     lines = text.split("\n")
     if not lines[-1]:
         lines.pop()

@@ -1,4 +1,4 @@
-"""An import job and the segment it leaves, and both as the documents that the service answers with."""
+"""An import job and its segment, and both as response documents."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from .naming import iso
 from .source import Source
 
-# Shares of a job's duration at which it leaves a status behind; the file is judged at the last.
+# Shares of a job's duration at which its status changes; the file is processed at the last.
 # [shape JobStatus] names the statuses; their order and lengths are not documented. PENDING_JOB does not occur here.
 _OPENING = ((0.1, "CREATED"), (0.25, "PREPARING_FOR_INITIALIZATION"), (0.4, "INITIALIZING"))
 JUDGED_AT = 0.75
@@ -17,7 +17,7 @@ MAX_FAILURES = 100  # [shape ImportJobResponse.Failures] "one for each of the fi
 
 @dataclass
 class Verdict:
-    """What came of a job's file: its pieces, its rows, and the first sentences about what failed."""
+    """The result of a job's file: its pieces, its rows, and the first error texts."""
 
     judged: float = 0.0
     completed_pieces: int = 0
@@ -61,7 +61,7 @@ class Job:
         return self.status(now) not in ("COMPLETED", "FAILED")
 
     def to_json(self, now: float) -> dict[str, Any]:
-        """[shape ImportJobResponse], of which only the required members are there before the file was judged."""
+        """[shape ImportJobResponse], with only the required members before the file is processed."""
         answer: dict[str, Any] = {
             "ApplicationId": self.application_id,
             "CreationDate": iso(self.created),
@@ -84,7 +84,7 @@ class Job:
         return answer
 
     def definition(self) -> dict[str, Any]:
-        """[shape ImportJobResource] The request, and the segment's id once there is one and not before."""
+        """[shape ImportJobResource] The request, and the segment's id once it exists."""
         segment = {"SegmentId": self.segment_id} if self.segment_id else {}
         return {name: value for name, value in self.request.items() if name != "SegmentId"} | segment
 
@@ -100,7 +100,7 @@ class Segment:
     versions: list[dict[str, Any]] = field(default_factory=list)
 
     def imported(self, job: Job, now: float) -> None:
-        """A new version of the segment, after a job put its members there."""
+        """Count a new version of the segment after an import job."""
         request = job.request
         self.versions.append(
             {
@@ -115,7 +115,7 @@ class Segment:
                     "RoleArn": request["RoleArn"],
                     "S3Url": request["S3Url"],
                     # [shape SegmentImportResource.Size] "endpoint definitions that were imported successfully to create
-                    # the segment". [strict] Two definitions of one endpoint count once, so the size is of people.
+                    # the segment". [strict] Two definitions of one endpoint count once, so the size counts endpoints.
                     "Size": len(self.members),
                 },
                 "LastModifiedDate": iso(now),

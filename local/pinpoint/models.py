@@ -20,7 +20,7 @@ from .source import Source, parse_s3_url
 
 @dataclass
 class AppState:
-    """All that an application has: oldest first."""
+    """An application's contents, oldest first."""
 
     book: EndpointBook
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class AppState:
 
 
 class FlywheelPinpointBackend(PinpointBackend):
-    """moto's Pinpoint with import jobs. Every public method is to be called under control.lock."""
+    """moto's Pinpoint with import jobs. Call every public method under control.lock."""
 
     def __init__(self, region_name: str, account_id: str):
         super().__init__(region_name, account_id)
@@ -37,7 +37,7 @@ class FlywheelPinpointBackend(PinpointBackend):
         self._apps_made: dict[str, int] = {}
 
     def reset(self) -> None:
-        """moto's own reset empties every backend through here."""
+        """Called by moto's reset on every backend."""
         with control.lock:
             super().reset()
             control.reset()
@@ -47,7 +47,7 @@ class FlywheelPinpointBackend(PinpointBackend):
         self.states = {application_id: AppState(EndpointBook(application_id)) for application_id in self.apps}
 
     def create_app(self, name: str, tags: dict[str, str]) -> App:
-        """As moto's, with an id that follows from account, region, name and how many of that name came before."""
+        """As moto's, with an id derived from account, region, name and the number of earlier apps of that name."""
         app = super().create_app(name, {})
         del self.apps[app.application_id]
         self._apps_made[name] = self._apps_made.get(name, 0) + 1
@@ -77,13 +77,13 @@ class FlywheelPinpointBackend(PinpointBackend):
         source = self._source(application_id, request)
         self._check_segment(state, request)
         now = time.time()
-        # [Pinpoint docs: quotas] active import jobs: 10 an account on one page, 2 on another. [strict] 2.
+        # [Pinpoint docs: quotas] active import jobs: 10 per account on one page, 2 on another. [strict] 2.
         # [shape CreateImportJob errors] Of the modelled errors TooManyRequestsException (429) is the one that fits.
         if (
             sum(j.active(now) for s in self.states.values() for j in s.jobs.values())
             >= control.settings.max_active_jobs
         ):
-            raise TooManyRequestsError("The account has as many active import jobs as it may have.")
+            raise TooManyRequestsError("The account has reached its limit of active import jobs.")
         source.check()
         job = Job(
             id=derived_id(application_id, "import job", len(state.jobs) + 1),
@@ -137,7 +137,7 @@ class FlywheelPinpointBackend(PinpointBackend):
         self.get_segment(application_id, segment_id)
         return [job for job in self.get_import_jobs(application_id) if job.segment_id == segment_id]
 
-    # --- what a job does, on its own thread
+    # --- running a job, on its own thread
 
     def _judge(self, state: AppState, job: Job) -> None:
         verdict = Verdict()
@@ -162,7 +162,7 @@ class FlywheelPinpointBackend(PinpointBackend):
                 verdict.complain(f"Piece {number}: {refused}")
         if not objects:
             verdict.failed_pieces = 1
-            verdict.complain("There is no object to import at S3Url.")
+            verdict.complain("No object to import exists at S3Url.")
         with control.lock:
             self._define_segment(state, job, verdict)
             verdict.judged = time.time()
@@ -197,7 +197,7 @@ class FlywheelPinpointBackend(PinpointBackend):
             new_id = derived_id(job.application_id, "segment", state.segments_made)
             arn = f"{job.source.application_arn}/segments/{new_id}"
             # [shape ImportJobRequest.SegmentName] "for the segment that's created by the import job": an update does
-            # not rename [strict], and what an unnamed one is called is not documented.
+            # not rename [strict], and the name of an unnamed one is not documented.
             name = request.get("SegmentName", f"import-{job.id}")
             known = state.segments[new_id] = Segment(new_id, job.application_id, arn, name, now)
         elif control.settings.segment_update == "replace":
@@ -233,17 +233,17 @@ def _import_row(book: EndpointBook, row: Item, register: bool) -> Item:
     return book.put(endpoint_id, row) if register else book.judge(endpoint_id, row)
 
 
-# moto's own backends, one for each account and region on demand, which install() makes of this class.
+# moto's backends, one per account and region, created on demand; install() makes them instances of this class.
 backends = cast(BackendDict[FlywheelPinpointBackend], pinpoint_backends)
 
 
 def install() -> None:
-    """Put this backend in the place of moto's."""
+    """Replace moto's backend by this one."""
     backends.backend = FlywheelPinpointBackend
 
 
 def snapshot() -> str:
-    """Everything on this server, for a test's assertions."""
+    """The whole state of this server, for assertions of tests."""
     applications = [
         _application(backend, application_id, state)
         for regions in backends.values()

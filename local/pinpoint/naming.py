@@ -1,4 +1,4 @@
-"""Identifiers and instants: identifiers follow from what is named, so a seeded environment always has the same."""
+"""Identifiers and timestamps; identifiers are deterministic, so a seeded environment always has the same ones."""
 
 import hashlib
 import time

@@ -17,7 +17,7 @@ from .models import FlywheelPinpointBackend
 from .naming import derived_id
 
 # [shape GetImportJobsRequest.PageSize] "The maximum number of items to include in each page"; what it is by default and
-# at most is not documented. [strict] Small by default, so that a caller who does not follow NextToken is found out.
+# at most is not documented. [strict] Small by default, so that a caller who does not follow NextToken fails.
 DEFAULT_PAGE = 10
 MAX_PAGE = 100
 
@@ -27,7 +27,7 @@ class FlywheelPinpointResponse(PinpointResponse):
 
     @property
     def backend(self) -> FlywheelPinpointBackend:
-        return cast(FlywheelPinpointBackend, self.pinpoint_backend)  # models.install() sees to it
+        return cast(FlywheelPinpointBackend, self.pinpoint_backend)  # set by models.install()
 
     def call_action(self) -> TYPE_RESPONSE:
         operation = self._get_action()
@@ -41,8 +41,8 @@ class FlywheelPinpointResponse(PinpointResponse):
         return self._lose() if lost else answer
 
     def _lose(self) -> TYPE_RESPONSE:
-        """The call has taken effect and its caller never learns of it."""
-        error = PinpointError("InternalServerErrorException", 500, "The answer was lost.")
+        """Lose the response of a call that took effect."""
+        error = PinpointError("InternalServerErrorException", 500, "Simulated loss of the response.")
         if control.settings.lose_by == "drop":
             connection: socket.socket = self.normalized_request.environ["werkzeug.socket"]
             connection.shutdown(socket.SHUT_RDWR)
@@ -127,7 +127,7 @@ class FlywheelPinpointResponse(PinpointResponse):
         return str(self.uri_match[name])
 
     def _request(self, operation: str) -> dict[str, Any]:
-        """The body, held against the operation's shape; an application that is not there is said first."""
+        """The body, validated against the operation's shape; a missing application is reported first."""
         self.backend.get_app(self._uri("application-id"))
         try:
             body = json.loads(self.body)
@@ -145,7 +145,7 @@ class FlywheelPinpointResponse(PinpointResponse):
             ids = [str(item[key]) for item in items]
             last = _decoded(token)
             if last not in ids:
-                raise BadRequestError("Token is not one that this operation gave.")
+                raise BadRequestError("Token was not issued by this operation.")
             start = ids.index(last) + 1
         page = items[start : start + size]
         more = {"NextToken": _encoded(str(page[-1][key]))} if start + size < len(items) else {}

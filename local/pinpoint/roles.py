@@ -68,7 +68,7 @@ def _names_service(principal: Any) -> bool:
 
 
 def _names_action(statement: dict[str, Any], action: str) -> bool:
-    if "NotAction" in statement:  # [strict] not read: as good as everything in a Deny, and as nothing in an Allow
+    if "NotAction" in statement:  # [strict] not evaluated: matches everything in a Deny, nothing in an Allow
         return bool(statement["Effect"] == "Deny")
     # [IAM docs: policy elements, Action] "The prefix and the action name are case insensitive."
     return any(_matches(pattern.lower(), action.lower()) for pattern in _listed(statement.get("Action", [])))

@@ -1,4 +1,4 @@
-"""botocore's model of Pinpoint, and a walk over it that says what is wrong with a JSON document."""
+"""botocore's model of Pinpoint, and validation of JSON documents against it."""
 
 from functools import cache
 from typing import Any
@@ -41,7 +41,7 @@ def payload(operation: str, direction: str) -> Shape:
 
 
 def problems(value: Any, expected: Any, at: str = "body") -> list[str]:
-    """Every way in which a document departs from its shape, a sentence each; the values themselves stay out."""
+    """Return one error text per violation of the shape, without values."""
     kind = expected.type_name
     of_kind: bool = isinstance(value, _PYTHON_TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
     if not of_kind:

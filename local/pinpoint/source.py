@@ -1,4 +1,4 @@
-"""What an import job reads: objects of moto's S3, with the rights of the job's role."""
+"""The source of an import job: objects of moto's S3, read with the permissions of the job's role."""
 
 import re
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ class Source:
     file_format: str
 
     def check(self) -> None:
-        """Refuse the role if Pinpoint could not use it; raises BadRequestError.
+        """Raise BadRequestError if Pinpoint could not use the role.
 
         [strict] The documentation says what the role must allow, and not when that is checked: here at the create
         call, where a mistake is refused before there is a job, and again when the job reads.
         """
         if self._role() is None:
             raise BadRequestError(
-                "The IAM role does not exist, is not of this account, or does not trust Amazon Pinpoint."
+                "The IAM role does not exist, is not in this account, or does not trust Amazon Pinpoint."
             )
         if not self._may("s3:GetObject", self._arn(self.key or "*")):
             raise BadRequestError("The IAM role does not allow s3:GetObject on the objects of S3Url.")
@@ -52,12 +52,12 @@ class Source:
             bucket = self._s3().get_bucket(self.bucket)
         except MissingBucket:
             raise PieceError("The bucket does not exist.") from None
-        if self.key and not self.key.endswith("/"):  # a folder's own marker is no file
+        if self.key and not self.key.endswith("/"):  # a folder marker is not a file
             single = self._s3().get_object(self.bucket, self.key)
             if single is not None:
                 return [single]
         if not self._may_list():
-            raise PieceError("There is no such object, and the role does not allow s3:ListBucket.")
+            raise PieceError("The object does not exist, and the role does not allow s3:ListBucket.")
         # [shape ImportJobRequest.Format] "imports data only from the files that use the specified format"; [strict]
         # only a name that ends like the other format is passed over: every other stray object is imported too.
         names = sorted(
@@ -71,7 +71,7 @@ class Source:
             raise PieceError("The role does not allow s3:GetObject on the object.")
         if key.name.endswith(".gz"):
             # [Pinpoint docs: importing segments] the file must not be compressed.
-            raise PieceError("The file is compressed; an import takes it plain.")
+            raise PieceError("The file is compressed; an import requires an uncompressed file.")
         return key.value
 
     def _s3(self) -> S3Backend:
@@ -81,7 +81,7 @@ class Source:
         return f"arn:{self.partition}:s3:::{self.bucket}/{key}"
 
     def _role(self) -> Role | None:
-        """The role, if it is there and trusts Pinpoint for this application.
+        """The role, if it exists and trusts Pinpoint for this application.
 
         [Pinpoint docs: IAM role for importing endpoints] aws:SourceAccount and aws:SourceArn are the application's.
         [IAM docs: passing a role to a service] a role can be passed only within its own account.

@@ -1,4 +1,4 @@
-"""The message templates of Amazon Q in Connect, beside moto's own services; of its knowledge bases only their own kind.
+"""Message templates of Amazon Q in Connect, beside moto's services, in knowledge bases of type MESSAGE_TEMPLATES.
 
 Nothing here was measured against the real service. Each rule names its source:
 

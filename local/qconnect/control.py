@@ -1,4 +1,4 @@
-"""What a test may change about message templates while the server runs."""
+"""Settings of message templates that a test may change while the server runs."""
 
 from dataclasses import dataclass
 

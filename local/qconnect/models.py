@@ -1,4 +1,4 @@
-"""The state of message templates, account by account and region by region, in a backend of moto's kind."""
+"""The state of message templates, account by account and region by region, in a backend for moto."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,7 +29,7 @@ class QuotaError(ServiceError):
 
 class NotFoundError(ServiceError):
     def __init__(self, what: str) -> None:
-        super().__init__("ResourceNotFoundException", 404, f"There is no such {what}.")
+        super().__init__("ResourceNotFoundException", 404, f"The {what} does not exist.")
 
 
 @dataclass
@@ -47,7 +47,7 @@ class KnowledgeBase:
 
 
 class QConnectBackend(BaseBackend):
-    """Every method is to be called under control.lock."""
+    """Call every method under control.lock."""
 
     def __init__(self, region_name: str, account_id: str):
         super().__init__(region_name, account_id)
@@ -55,13 +55,13 @@ class QConnectBackend(BaseBackend):
         self._tokens: dict[tuple[str, str], tuple[dict[str, Any], Any]] = {}
 
     def reset(self) -> None:
-        """moto's own reset empties every backend through here."""
+        """Called by moto's reset on every backend."""
         with control.lock:
             super().reset()
             control.reset()
 
     def forget(self) -> None:
-        """Knowledge bases stay, because an environment was seeded with them."""
+        """Reset all but the seeded knowledge bases."""
         self._tokens = {}
         for base in self.knowledge_bases.values():
             base.templates = {}
@@ -75,7 +75,7 @@ class QConnectBackend(BaseBackend):
         if request["knowledgeBaseType"] != "MESSAGE_TEMPLATES":
             raise ValidationError("Only knowledge bases of the type MESSAGE_TEMPLATES are emulated.")
         if any(base.request["name"] == request["name"] for base in self.knowledge_bases.values()):
-            raise ConflictError("There is a knowledge base of this name.")
+            raise ConflictError("A knowledge base with this name already exists.")
         new_id = uuid_id(self.account_id, self.region_name, "knowledge base", request["name"])
         made = KnowledgeBase(new_id, self._arn(f"knowledge-base/{new_id}"), request)
         self.knowledge_bases[new_id] = made
@@ -97,12 +97,12 @@ class QConnectBackend(BaseBackend):
         if request["channelSubtype"] != "EMAIL" or "sourceConfiguration" in request:
             raise ValidationError("Only the channel subtype EMAIL is emulated.")
         if "name" not in request or "content" not in request:
-            raise ValidationError("A template needs a name and content.")  # [strict]
+            raise ValidationError("A template requires a name and content.")  # [strict]
         # [shape CreateMessageTemplate] "The name of the message template has to be unique for each knowledge base."
         if any(template.name == request["name"] for template in base.templates.values()):
-            raise ConflictError("There is a message template of this name.")
+            raise ConflictError("A message template with this name already exists.")
         if len(base.templates) >= control.settings.templates_per_knowledge_base:
-            raise QuotaError("The knowledge base has as many message templates as it may have.")
+            raise QuotaError("The knowledge base has reached its limit of message templates.")
         snapshot = Snapshot(request["content"], request.get("language"), request.get("defaultAttributes", {}))
         _check(snapshot)
         now = control.now()
@@ -122,12 +122,12 @@ class QConnectBackend(BaseBackend):
         try:
             found.version_number(qualifier or LATEST)
         except KeyError:
-            raise NotFoundError("version of the message template") from None
+            raise NotFoundError("message template version") from None
         # [shape GetMessageTemplate] "If it is not supplied, then $LATEST is assumed implicitly."
         return found, qualifier or LATEST
 
     def draft(self, base_id: str, identifier: str) -> Template:
-        """A template that is to be changed: [shape UpdateMessageTemplateRequest] by its id without a qualifier."""
+        """A template to change: [shape UpdateMessageTemplateRequest] by its id without a qualifier."""
         found, qualifier = self.template(base_id, identifier)
         if qualifier != LATEST:
             raise ValidationError("The identifier must not name a version: versions are immutable.")
@@ -146,17 +146,17 @@ class QConnectBackend(BaseBackend):
         found = self.draft(base_id, identifier)
         if sha256 is not None and sha256 != found.latest.sha256:
             # [shape CreateMessageTemplateVersion] "An error is displayed if the supplied […] is different".
-            raise ConflictError("The content has another checksum.")
+            raise ConflictError("The content has a different checksum.")
         # [strict] A version that was deleted does not count, and its number is not given again. A content that is the
         # newest version is answered as before, however many there are.
         if found.is_new() and len(found.versions) >= control.settings.versions_per_template:
-            raise QuotaError("The message template has as many versions as it may have.")
+            raise QuotaError("The message template has reached its limit of versions.")
         return found, str(found.new_version())
 
     def activate(self, base_id: str, identifier: str, number: int) -> Template:
         found = self.draft(base_id, identifier)
         if number not in found.versions:
-            raise NotFoundError("version of the message template")
+            raise NotFoundError("message template version")
         found.active = number
         return found
 
@@ -171,7 +171,7 @@ class QConnectBackend(BaseBackend):
             del found.versions[number]
 
     def by_arn(self, arn: str) -> tuple[Template, str] | None:
-        """The template and the qualifier of an ARN, if there is such a template and version; "" without one."""
+        """The template and the qualifier of an ARN, if both exist; "" without a qualifier."""
         for base in self.knowledge_bases.values():
             for template in base.templates.values():
                 if arn == template.arn:
@@ -191,7 +191,7 @@ class QConnectBackend(BaseBackend):
         if known is None:
             return None
         if known[0] != request:
-            raise ConflictError("This client token came with another request.")  # [strict]
+            raise ConflictError("This client token was used with another request.")  # [strict]
         return known[1]
 
     def _remember(self, scope: str, request: dict[str, Any], made: Any) -> Any:
@@ -220,7 +220,7 @@ def forget() -> None:
 
 
 def state() -> dict[str, Any]:
-    """Everything that the service keeps, for a test's assertions."""
+    """The whole state of the service, for assertions of tests."""
     return {
         "knowledge_bases": [
             base.item() | {"templates": [_template_state(template) for template in base.templates.values()]}

@@ -103,7 +103,7 @@ class QConnectResponse(RestJsonResponse):
         """[shape MessageTemplateSummary]"""
         kept = {name: template.request[name] for name in ("description", "tags") if name in template.request}
         return {
-            # [shape ArnWithQualifier] [strict] The draft's has its qualifier, so that nobody takes it for a version's.
+            # [shape ArnWithQualifier] [strict] The draft's has its qualifier, so that it is not taken for a version's.
             "messageTemplateArn": f"{template.arn}:{LATEST}",
             "messageTemplateId": template.id,
             "knowledgeBaseArn": self.base.arn,

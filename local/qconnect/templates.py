@@ -1,4 +1,4 @@
-"""A message template, its versions, and the mail that one makes of a customer's attributes."""
+"""A message template, its versions, and rendering with a customer's attributes."""
 
 import hashlib
 import html
@@ -16,12 +16,12 @@ _TYPES = {"Customer": "CUSTOMER_PROFILE", "Agent": "AGENT", "System": "SYSTEM", 
 
 
 class TemplateError(ValueError):
-    """A template that could not be used; the text is the sentence that says why."""
+    """An invalid template; the text says why."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a version holds for ever."""
+    """The immutable content of a version."""
 
     content: dict[str, Any]
     language: str | None
@@ -34,7 +34,7 @@ class Snapshot:
         return hashlib.sha256(whole.encode()).hexdigest()
 
     def parts(self) -> dict[str, str]:
-        """Subject, text and HTML, as far as there are such."""
+        """The parts that exist of subject, text and HTML."""
         email = self.content["email"]
         found = {"subject": email["subject"]}
         for name in ("plainText", "html"):
@@ -43,7 +43,7 @@ class Snapshot:
         return found
 
     def variables(self) -> list[str]:
-        """The names of all variables, each once, in their order."""
+        """The distinct names of variables, in order."""
         return list(dict.fromkeys(name for text in self.parts().values() for name in _VARIABLE.findall(text)))
 
     def attribute_types(self) -> list[str]:
@@ -88,7 +88,7 @@ def attribute_values(attributes: dict[str, Any]) -> dict[str, str]:
 
 
 def check(snapshot: Snapshot) -> None:
-    """Refuse what no mail could be made of, or what is not emulated; raises TemplateError."""
+    """Raise TemplateError for content that cannot be rendered or is not emulated."""
     email = snapshot.content.get("email")
     if email is None:
         raise TemplateError("The content must be that of an e-mail; other channels are not emulated.")
@@ -115,7 +115,7 @@ class Template:
     active: int | None = None
 
     def version_number(self, qualifier: str) -> int | None:
-        """The number of the version that a qualifier names; None for $LATEST, KeyError for no such version."""
+        """The number of the version that a qualifier names; None for $LATEST, KeyError for an unknown version."""
         if qualifier == LATEST:
             return None
         number = self.active if qualifier == ACTIVE else int(qualifier) if qualifier.isdecimal() else None
@@ -124,7 +124,7 @@ class Template:
         return number
 
     def snapshot(self, qualifier: str) -> Snapshot:
-        """What a qualifier names; KeyError for no such version."""
+        """Return the content for a qualifier; raises KeyError for an unknown version."""
         number = self.version_number(qualifier)
         return self.latest if number is None else self.versions[number]
 

@@ -1,4 +1,4 @@
-"""Message templates on a server: taught to moto, with their control plane in front of it."""
+"""Message templates on a server: registered with moto, behind their control plane."""
 
 from local.rest_json.control import Wsgi, with_control_plane
 from local.rest_json.moto_service import teach

@@ -1,4 +1,4 @@
-"""What a test may change about a service while it runs, what the service has counted, and how both are asked for."""
+"""Settings of a service that a test may change, the service's counters, and the HTTP API of both."""
 
 import json
 import time
@@ -17,7 +17,7 @@ Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 @dataclass
 class Settings:
-    """The faults that every service knows; a service adds its own, numbers all of them except its `choices`."""
+    """The faults of every service; a service adds its own, all numbers except its `choices`."""
 
     choices: ClassVar[dict[str, tuple[str, ...]]] = {"lose_by": ("drop", "error")}
 
@@ -32,7 +32,7 @@ S = TypeVar("S", bound=Settings)
 
 
 class Control[S: Settings]:
-    """One for each service of the server. `lock` guards it and everything the service keeps."""
+    """One instance per service of the server. `lock` guards it and the service's state."""
 
     def __init__(self, make_settings: Callable[[], S]) -> None:
         self.make_settings = make_settings
@@ -45,7 +45,7 @@ class Control[S: Settings]:
             self.calls: Counter[str] = Counter()
 
     def change(self, changes: dict[str, Any]) -> list[str]:
-        """Apply the changes if all of them can be, and say in a sentence each what is wrong with them otherwise."""
+        """Apply the changes if all are valid; otherwise return one error text per invalid change."""
         with self.lock:
             wrong = [sentence for name, value in changes.items() for sentence in self._wrong(name, value)]
             if not wrong:
@@ -54,7 +54,7 @@ class Control[S: Settings]:
             return wrong
 
     def meet(self, operation: str) -> None:
-        """Count a call, and raise the refusal that was ordered for it, if one was."""
+        """Count a call, and raise the refusal that a test set for it, if any."""
         with self.lock:
             self.calls[operation] += 1
             refusal = self.settings.refuse
@@ -68,11 +68,11 @@ class Control[S: Settings]:
             raise ServiceError(refusal["code"], refusal["status"], message)
 
     def now(self) -> float:
-        """The service's time in epoch seconds: the machine's, and as many seconds later as a test asked for."""
+        """The service's time in epoch seconds: the machine's plus the offset that a test set."""
         return time.time() + self.settings.clock_ahead_seconds
 
     def take(self, counter: str) -> bool:
-        """Use up one of the faults that were ordered by number."""
+        """Use up one of a number of faults."""
         with self.lock:
             left = getattr(self.settings, counter)
             if left:
@@ -80,14 +80,14 @@ class Control[S: Settings]:
             return bool(left)
 
     def loses(self, operation: str, reads: bool) -> bool:
-        """Whether the answer of this successful call is to be lost."""
+        """Whether to lose the response of this successful call."""
         wanted = self.settings.lose_operations
         return (not reads if wanted is None else operation in wanted) and self.take("lose_next_answers")
 
     def _wrong(self, name: str, value: Any) -> list[str]:
         known = {f.name: f for f in fields(self.settings)}
         if name not in known:
-            return [f"There is no setting {name}."]
+            return [f"Unknown setting: {name}."]
         if name == "refuse":
             return _wrong_refusal(value)
         if name == "lose_operations":
@@ -125,9 +125,9 @@ def _wrong_refusal(value: Any) -> list[str]:
 def with_control_plane(
     inner: Wsgi, path: str, control: Control[Any], state: Callable[[], dict[str, Any]], forget: Callable[[], None]
 ) -> Wsgi:
-    """The inner application, and at `path` a service's control plane: GET its state, POST what it should do next.
+    """The inner application, and at `path` a service's control plane: GET returns its state, POST changes its settings.
 
-    `{"reset": true}` puts the settings back and calls `forget`, which drops what a test may have left.
+    `{"reset": true}` resets the settings and calls `forget`, which removes the state of tests.
     """
 
     def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -1,4 +1,4 @@
-"""An error that an operation answers with."""
+"""The error response of an operation."""
 
 from typing import Any
 

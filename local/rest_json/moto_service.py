@@ -1,4 +1,4 @@
-"""How moto learns a service that it does not have."""
+"""Registers a service that moto does not have."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from moto.core.base_backend import BackendDict
 def teach(name: str, host: str, backends: BackendDict[Any]) -> None:
     """Have moto serve `backends` to requests that are signed for the service `host`.
 
-    moto finds a service by its host and imports the module of its name. Teaching twice is teaching once.
+    moto finds a service by its host and imports the module of its name. Idempotent.
     """
     if not any(known == name for known, _ in backend_index.backend_url_patterns):
         pattern = re.compile(rf"https?://{re.escape(host)}\.(.+)\.amazonaws\.com")

@@ -1,4 +1,4 @@
-"""Identifiers, which follow from what is named: a seeded environment always has the same."""
+"""Deterministic identifiers: a seeded environment always has the same ones."""
 
 import hashlib
 import uuid

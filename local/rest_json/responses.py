@@ -1,4 +1,4 @@
-"""One request of a service: routed by moto, held against its shape, counted, answered or lost."""
+"""One request of a service: routed by moto, validated against its shape, counted, answered or lost."""
 
 import base64
 import binascii
@@ -14,14 +14,14 @@ from . import shapes
 from .control import Control
 from .errors import ServiceError
 
-# What pages hold by default is not documented. [strict] Little, so that a caller who does not go on is found out.
+# The default page size is not documented. [strict] Small, so that a caller who does not follow NextToken fails.
 DEFAULT_PAGE = 10
 
 
 class RestJsonResponse(BaseResponse):
     """moto calls the method that is named like the operation; it takes `self.request` and returns an answer's members.
 
-    A method that looks something up by itself raises ServiceError.
+    A method raises ServiceError for a resource that does not exist.
     """
 
     model: ClassVar[str]  # as botocore calls the service
@@ -38,7 +38,7 @@ class RestJsonResponse(BaseResponse):
     def call_action(self) -> TYPE_RESPONSE:
         name = self._get_action()
         if not name:
-            return _error(ServiceError("UnknownOperationException", 404, "There is no such operation."))
+            return _error(ServiceError("UnknownOperationException", 404, "The operation does not exist."))
         operation = shapes.operation(self.model, name)
         with self.control.lock:
             try:
@@ -51,7 +51,7 @@ class RestJsonResponse(BaseResponse):
         return self._lose() if lost else answer
 
     def answer(self, **members: Any) -> str:
-        """The members of the operation's answer as JSON; None is left out, and instants are epoch seconds."""
+        """Return the members of the response as JSON, without None; timestamps are epoch seconds."""
         expected = shapes.operation(self.model, self._get_action()).output_shape
         present = {name: value for name, value in members.items() if value is not None}
         return json.dumps(shapes.to_json(present, expected) if expected else {})
@@ -60,13 +60,13 @@ class RestJsonResponse(BaseResponse):
         return ServiceError(*self.invalid, message)
 
     def page(self, items: list[dict[str, Any]], key: str, size: Any, token: Any) -> tuple[list[dict[str, Any]], Any]:
-        """The page that was asked for and the next one's token, which names the page's last item by its `key`."""
+        """The requested page and the next one's token, which names the page's last item by its `key`."""
         start = 0
         if token:
             ids = [str(item[key]) for item in items]
             last = _decoded(token)
             if last not in ids:
-                raise self.refuse("The token is not one that this operation gave.")
+                raise self.refuse("The token was not issued by this operation.")
             start = ids.index(last) + 1
         page = items[start : start + int(size or DEFAULT_PAGE)]
         more = start + len(page) < len(items)
@@ -96,10 +96,10 @@ class RestJsonResponse(BaseResponse):
         return request
 
     def _lose(self) -> TYPE_RESPONSE:
-        """The call has taken effect and its caller never learns of it."""
+        """Lose the response of a call that took effect."""
         if self.control.settings.lose_by == "drop":
             drop(self.normalized_request.environ)
-        return _error(ServiceError("InternalServerException", 500, "The answer was lost."))
+        return _error(ServiceError("InternalServerException", 500, "Simulated loss of the response."))
 
 
 def drop(environ: dict[str, Any]) -> None:

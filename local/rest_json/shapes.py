@@ -1,4 +1,4 @@
-"""botocore's models of services: what is wrong with a document by its shape, and how an answer is written."""
+"""botocore's models of services: validation of documents by shape, and serialization of responses."""
 
 import re
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ def operation(service_name: str, name: str) -> OperationModel:
 
 
 def problems(value: Any, expected: Any, at: str = "The request") -> list[str]:
-    """Every way in which a document departs from its shape, a sentence each; the values themselves stay out."""
+    """Return one error text per violation of the shape, without values."""
     kind = expected.type_name
     types = _TIMESTAMPS[_timestamp_format(expected)] if kind == "timestamp" else _PYTHON_TYPES[kind]
     of_kind = isinstance(value, types) and (kind == "boolean" or not isinstance(value, bool))
@@ -67,8 +67,8 @@ def _range_problems(value: Any, expected: Any, at: str) -> list[str]:
 def _structure_problems(value: dict[str, Any], expected: Any, at: str) -> list[str]:
     members = {wire_name(name, member): member for name, member in expected.members.items()}
     found = [f"{at} lacks {name}, which is required." for name in expected.required_members if name not in value]
-    # [strict] The real services may pass over what they do not know.
-    found += [f"{at} has {name}, which is no member of {expected.name}." for name in value if name not in members]
+    # [strict] The real services may ignore unknown members.
+    found += [f"{at} has {name}, which is not a member of {expected.name}." for name in value if name not in members]
     if expected.is_tagged_union and len(value) != 1:
         found.append(f"{at} must have exactly one member.")
     for name, item in value.items():
@@ -87,7 +87,7 @@ def wire_name(name: str, member: Any) -> str:
 
 
 def to_json(value: Any, expected: Any) -> Any:
-    """An answer as JSON has it: instants, kept as epoch seconds, in the form their shape asks for."""
+    """Return a response as JSON: timestamps, kept as epoch seconds, in their shape's format."""
     kind = expected.type_name
     if kind == "timestamp":
         if isinstance(value, str) or _timestamp_format(expected) == "unixTimestamp":

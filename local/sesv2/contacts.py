@@ -1,4 +1,4 @@
-"""A contact list: its topics, its contacts, who may be mailed, and what an import does to them."""
+"""A contact list: its topics, contacts and subscriptions, and imports into it."""
 
 import re
 import time
@@ -26,7 +26,7 @@ def is_address(text: str) -> bool:
 
 
 class FlywheelContact(Contact):
-    """moto's contact, with the instants as numbers, and its place in the order of a listing."""
+    """moto's contact, with timestamps as numbers and its position in listings."""
 
     def __init__(self, list_name: str, address: str, number: int, now: float) -> None:
         super().__init__(list_name, address, [], False, None)
@@ -34,7 +34,7 @@ class FlywheelContact(Contact):
         self.created = self.updated = now
 
     def replace(self, record: Item, now: float) -> None:
-        """All that is chosen about the contact; what the record leaves out is cleared."""
+        """Set all preferences of the contact; those that the record omits are cleared."""
         self.topic_preferences = record.get("TopicPreferences", [])
         self.unsubscribe_all = record.get("UnsubscribeAll", False)
         self.attributes_data = record.get("AttributesData")
@@ -46,7 +46,7 @@ class FlywheelContact(Contact):
 
 
 class FlywheelContactList(ContactList):
-    """moto's list. Its contacts keep the order in which they first came."""
+    """moto's list. Its contacts keep their order of creation."""
 
     contacts: dict[str, FlywheelContact]  # type: ignore[assignment]
 
@@ -66,7 +66,7 @@ class FlywheelContactList(ContactList):
 
     def update_contact(self, email: str, params: Item) -> None:
         """[shape UpdateContact] "You must specify all existing topic preferences [...] otherwise, all your existing
-        preferences will be removed". [strict] UnsubscribeAll and AttributesData that are left out go too ([asked])."""
+        preferences will be removed". [strict] UnsubscribeAll and AttributesData go too if left out ([asked])."""
         self._check(email, params)
         self.get_contact(email).replace(params, time.time())
 
@@ -107,7 +107,7 @@ class FlywheelContactList(ContactList):
     # --- who is subscribed
 
     def default_of(self, topic: str) -> str | None:
-        """A topic's default status, and None where the list has no such topic."""
+        """A topic's default status, or None if the list does not have the topic."""
         found = [t["DefaultSubscriptionStatus"] for t in self.topics if t["TopicName"] == topic]
         return found[0] if found else None
 
@@ -126,13 +126,13 @@ class FlywheelContactList(ContactList):
             contact.unsubscribe_all = True
         else:
             if self.default_of(topic) is None:
-                raise BadRequestError("The list has no such topic.")
+                raise BadRequestError("The list does not have this topic.")
             others = [p for p in contact.topic_preferences if p["TopicName"] != topic]
             contact.topic_preferences = [*others, {"TopicName": topic, "SubscriptionStatus": "OPT_OUT"}]
         contact.updated = time.time()
 
     def passes(self, contact: FlywheelContact, chosen: Item) -> bool:
-        """[SES docs: list management] What UseDefaultIfPreferenceUnavailable does. [strict] Who is unsubscribed from
+        """[SES docs: list management] Applies UseDefaultIfPreferenceUnavailable. [strict] A contact unsubscribed from
         all is opted out of every topic; without a topic, that alone is what counts."""
         wanted = chosen.get("FilteredStatus")
         if wanted is None:
@@ -144,7 +144,7 @@ class FlywheelContactList(ContactList):
             status = self.default_of(topic)
         return ("OPT_OUT" if contact.unsubscribe_all else status) == wanted
 
-    # --- as the service answers
+    # --- response documents
 
     def details(self) -> Item:
         """[shape GetContactListResponse]"""
@@ -155,7 +155,7 @@ class FlywheelContactList(ContactList):
         }
 
     def summary(self) -> Item:
-        """[shape ContactList]: a listing says less than a look."""
+        """[shape ContactList]: a listing has fewer members than GetContactList."""
         return {"ContactListName": self.contact_list_name, "LastUpdatedTimestamp": self.updated}
 
     def contact_details(self, contact: FlywheelContact) -> Item:

@@ -1,4 +1,4 @@
-"""What a test may change about the service while it runs, and what the service has counted."""
+"""Settings of the service that a test may change while it runs, and the service's counters."""
 
 from collections import Counter
 from dataclasses import dataclass, field, fields
@@ -30,7 +30,7 @@ class Settings:
     processed_counts: str = "all"
     address_case: str = "fold"
     unsubscribed_answer: str = "bounce"
-    # An account begins in the sandbox [shape GetAccountResponse.ProductionAccessEnabled]; a laptop's has left it.
+    # An account starts in the sandbox [shape GetAccountResponse.ProductionAccessEnabled]; the local one is out of it.
     production_access: bool = True
     sending_enabled: bool = True
     max_24_hour_send: int = 50_000  # outside the sandbox the two "vary based on your specific use case"
@@ -39,7 +39,7 @@ class Settings:
     # second", each.
     template_seconds: float = 1.0
     # [SES docs: quotas] "All actions (except for SendEmail, SendRawEmail, and SendTemplatedEmail) are throttled at one
-    # request per second": names of API v1. Whether v2 is meant is not said, so it is off until a test asks for it.
+    # request per second": names of API v1. Whether this includes v2 is not documented, so it is off by default.
     seconds_between_calls: float = 0.0
     fail_next_jobs: int = 0
     lose_next_answers: int = 0
@@ -51,7 +51,7 @@ class Settings:
 
 @dataclass
 class Control:
-    """One for the whole server. `lock` guards it and everything the service keeps."""
+    """One instance for the whole server. `lock` guards it and the service's state."""
 
     settings: Settings = field(default_factory=Settings)
     calls: Counter[str] = field(default_factory=Counter)
@@ -70,7 +70,7 @@ class Control:
         return server_control.default_import_seconds if chosen is None else chosen
 
     def change(self, changes: dict[str, Any]) -> list[str]:
-        """Apply the changes if all of them can be, and say in a sentence each what is wrong with them otherwise."""
+        """Apply the changes if all are valid; otherwise return one error text per invalid change."""
         with self.lock:
             wrong = [sentence for name, value in changes.items() for sentence in _wrong(name, value)]
             if not wrong:
@@ -79,7 +79,7 @@ class Control:
             return wrong
 
     def meet(self, operation: str) -> None:
-        """Count a call, and raise the refusal that was ordered for it, if one was."""
+        """Count a call, and raise the refusal that a test set for it, if any."""
         with self.lock:
             self.calls[operation] += 1
             refusal = self.settings.refuse
@@ -96,7 +96,7 @@ class Control:
             raise SesError(refusal["code"], refusal["status"], message)
 
     def loses(self, operation: str) -> bool:
-        """Whether the answer to this call, which took effect, is one of those that were ordered to be lost."""
+        """Whether to lose the response of this call, which took effect."""
         with self.lock:
             settings = self.settings
             if operation not in settings.lose_operations or not settings.lose_next_answers:
@@ -116,7 +116,7 @@ class Control:
 
 def _wrong(name: str, value: Any) -> list[str]:
     if name not in {f.name for f in fields(Settings)}:
-        return [f"There is no setting {name}."]
+        return [f"Unknown setting: {name}."]
     if name == "refuse":
         return _wrong_refusal(value)
     if name in _CHOICES:

@@ -1,10 +1,10 @@
 """The control plane of the emulated SES, for tests, and the files of failed records.
 
-GET gives its state; POST says what it should do next: settings by name, and
+GET returns its state; POST changes settings by name, and
 
 * ``reset``: true forgets contacts, jobs, mails, templates, settings and counts; lists and identities stay;
 * ``verify``, ``unverify``: lists of identities that exist;
-* ``unsubscribe``: a list of objects with EmailAddress and, if wanted, ContactListName and TopicName: at once.
+* ``unsubscribe``: a list of objects with EmailAddress and optional ContactListName and TopicName; takes effect at once.
 """
 
 import json
@@ -28,7 +28,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def with_sesv2(application: Application) -> Application:
-    """The WSGI application of moto, told about this service and with its control plane in front."""
+    """The WSGI application of moto, extended by this service and its control plane."""
     install()
 
     def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -47,7 +47,7 @@ def failed_records_path(job_id: str) -> str:
 
 
 def _serve_control(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """200 and the state, or 400 and the sentences that say what was wrong with the change."""
+    """200 and the state, or 400 and the errors of the change."""
     wrong: list[str] = []
     with control.lock:
         if environ["REQUEST_METHOD"] == "POST":
@@ -57,7 +57,7 @@ def _serve_control(environ: dict[str, Any], start_response: Callable[..., Any]) 
 
 
 def _serve_failed_records(job_id: str, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """As S3 does with a pre-signed URL: 403 without the signature, whatever else is asked."""
+    """As S3 does with a presigned URL: 403 without the signature."""
     signature = parse_qs(environ.get("QUERY_STRING", "")).get("X-Amz-Signature")
     if signature != [derived_id("failed records", job_id)]:
         return _answer(start_response, "403 Forbidden", "text/plain", "")
@@ -76,7 +76,7 @@ def _answer(start_response: Callable[..., Any], status: str, kind: str, body: st
 
 
 def _change(body: bytes) -> list[str]:
-    # moto resets only backends that exist, and ours resets the control: so let there be one.
+    # moto resets only existing backends, and ours resets the control: make sure that one exists.
     backends[DEFAULT_ACCOUNT_ID]["us-east-1"]
     try:
         changes = json.loads(body)
@@ -95,7 +95,7 @@ def _change(body: bytes) -> list[str]:
 
 
 def _verify(identities: Any, verified: bool) -> list[str]:
-    """In every region where the identity is."""
+    """In each region that has the identity."""
     wrong = []
     for name in identities:
         holders = [backend for backend in every_backend() if name in backend.core_backend.email_identities]
@@ -110,11 +110,11 @@ def _unsubscribe(people: Any) -> list[str]:
     wrong = []
     for one in people:
         if not isinstance(one, dict) or "EmailAddress" not in one or set(one) - _UNSUBSCRIBE_KEYS:
-            wrong.append("unsubscribe needs objects with EmailAddress, and maybe ContactListName and TopicName.")
+            wrong.append("unsubscribe needs objects with EmailAddress, and optional ContactListName and TopicName.")
             continue
         holders = [backend for backend in every_backend() if _holds(backend, one["EmailAddress"])]
         if not holders:
-            wrong.append("There is no such contact to unsubscribe.")
+            wrong.append("The contact to unsubscribe does not exist.")
         for backend in holders:
             try:
                 backend.unsubscribe(one["EmailAddress"], one.get("ContactListName"), one.get("TopicName"))

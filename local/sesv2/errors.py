@@ -1,4 +1,4 @@
-"""The errors that SES's operations are modelled with; moto turns them into answers."""
+"""The modelled errors of SES's operations; moto turns them into responses."""
 
 from moto.core.exceptions import JsonRESTError
 

@@ -1,7 +1,7 @@
-"""The file of an import: read, and turned into records of contacts or into sentences about its rows.
+"""Parse the file of an import into contact records or error texts of its rows.
 
-A file that cannot be read as a whole fails the job (FileError); a row that is wrong fails alone, and the job still
-ends COMPLETED [shape GetImportJobResponse.FailedRecordsCount]. Sentences name lines and columns, never a value.
+A file that cannot be read as a whole fails the job (FileError); an invalid row fails alone, and the job still
+ends COMPLETED [shape GetImportJobResponse.FailedRecordsCount]. Error texts name lines and columns, never a value.
 """
 
 import csv
@@ -22,12 +22,12 @@ _STATUSES = ("OPT_IN", "OPT_OUT")
 
 
 class FileError(ValueError):
-    """A file of which no row can be imported; the text is the sentence that says why."""
+    """A file that cannot be imported; the text says why."""
 
 
 @dataclass
 class Row:
-    """One record of the file: the contact that it asks for, or why it is none."""
+    """One record of the file: its contact, or its error text."""
 
     line: int
     content: Any
@@ -37,9 +37,9 @@ class Row:
 
 
 def rows(content: bytes, data_format: str) -> Iterator[Row]:
-    """The rows of a file, lazily; raises FileError before the first row or not at all."""
+    """The rows of a file, lazily; raises FileError only before the first row."""
     try:
-        text = content.decode("utf-8")  # [strict] compressed files are not spoken of, and are none of these either
+        text = content.decode("utf-8")  # [strict] compressed files are not documented, so refused
     except UnicodeDecodeError:
         raise FileError("The file is not UTF-8.") from None
     if not text:
@@ -76,9 +76,9 @@ def _header(reader: Any) -> list[str]:
         raise FileError("The header lacks emailAddress, which is mandatory.")
     if len(set(header)) != len(header):
         raise FileError("The header has a column twice.")
-    # [strict] A column that is not known fails the file; names are case-sensitive.
+        # [strict] An unknown column fails the file; names are case-sensitive.
     if any(name not in _COLUMNS and not name.startswith(_TOPIC) for name in header):
-        raise FileError("The header has a column that is not known; names are case-sensitive.")
+        raise FileError("The header has an unknown column; names are case-sensitive.")
     return header
 
 
@@ -97,7 +97,7 @@ def _csv_row(line: int, header: list[str], cells: list[str]) -> Row:
 
 
 def _json_rows(text: str) -> Iterator[Row]:
-    """[SES docs: list management] "Only newline-delimited JSON files are supported": a contact a line."""
+    """[SES docs: list management] "Only newline-delimited JSON files are supported": one contact per line."""
     lines = text.split("\n")
     if not lines[-1]:
         lines.pop()
@@ -109,7 +109,7 @@ def _json_row(number: int, line: str) -> Row:
     try:
         item = json.loads(line)
         if set(item) - {*_COLUMNS, "topicPreferences"}:
-            row.fault = "The line has a member that is not known; names are case-sensitive."
+            row.fault = "The line has an unknown member; names are case-sensitive."
             return row
         topics = [(t["topicName"], t["subscriptionStatus"]) for t in item.get("topicPreferences", [])]
         return _judged(

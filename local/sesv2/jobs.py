@@ -1,4 +1,4 @@
-"""An import job, and what the service answers about it."""
+"""An import job and its response documents."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ JUDGED_AT = 0.75  # [strict] the object is read, and contacts are written, late
 
 @dataclass
 class Verdict:
-    """What came of a job's file."""
+    """The result of a job's file."""
 
     judged: float = 0.0
     processed: int = 0
@@ -68,7 +68,7 @@ class Job:
         }
 
     def details(self, now: float, counts: str, failed_records_url: str) -> dict[str, Any]:
-        """[shape GetImportJobResponse]; FailureInfo is there only when there is a failure to tell of [strict]."""
+        """[shape GetImportJobResponse]; FailureInfo is present only if there is a failure [strict]."""
         answer = self.summary(now, counts) | {"ImportDataSource": self.request["ImportDataSource"]}
         if self.verdict is None or self.active(now):
             return answer

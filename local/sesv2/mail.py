@@ -1,4 +1,4 @@
-"""One mail: what a request asks for, its templates rendered, and what became of it."""
+"""One e-mail: its request, its rendered content, and its delivery."""
 
 import json
 import re
@@ -27,9 +27,9 @@ _UNRENDERED = (MissingRenderingAttributeException, AssertionError, AttributeErro
 
 @dataclass
 class Mail:
-    """A mail that SES accepted.
+    """An e-mail that SES accepted.
 
-    `sender_name` is what a reader sees; `delivered` and `bounced` are addresses; `failure` is why it was never sent.
+    `sender_name` is the display name; `delivered` and `bounced` are addresses; `failure` is why it was not sent.
     """
 
     message_id: str
@@ -59,7 +59,7 @@ class Mail:
 
 
 def envelope(request: Item, message_id: str, now: float) -> Mail:
-    """The request as a mail without its content; raises BadRequestError for what no account could send."""
+    """Return the request as an e-mail without its content; raises BadRequestError for an invalid request."""
     destination = request.get("Destination", {})
     content = request["Content"]
     options = request.get("ListManagementOptions", {})
@@ -85,7 +85,7 @@ def envelope(request: Item, message_id: str, now: float) -> Mail:
     if not 1 <= len(mail.recipients) <= MAX_RECIPIENTS:
         raise BadRequestError(f"A mail must have 1 to {MAX_RECIPIENTS} recipients.")
     if not all(is_address(parseaddr(address)[1]) for address in (mail.sender, *mail.recipients)):
-        raise BadRequestError("An address is not one, or has other than 7-bit ASCII characters.")
+        raise BadRequestError("An address is invalid or has characters other than 7-bit ASCII.")
     if not all(_TAG.fullmatch(tag[part]) for tag in mail.tags for part in ("Name", "Value")):
         # [shape MessageTagName, MessageTagValue]
         raise BadRequestError("A tag's name and value have 1 to 256 characters of A-Z, a-z, 0-9, _ and -.")
@@ -93,7 +93,7 @@ def envelope(request: Item, message_id: str, now: float) -> Mail:
 
 
 def _sender(written: str) -> tuple[str, str]:
-    """The name that a mail shows, and the address.
+    """Return the display name and the address.
 
     [SES docs: SendEmail, FromEmailAddress] a name that is not ASCII is encoded by RFC 2047. [strict] Refused where it
     is not, and where RFC 5322 reads it as a group or as several addresses: a colon or a comma stands in quotes.
@@ -107,13 +107,13 @@ def _sender(written: str) -> tuple[str, str]:
 
 
 def template_of(content: Item, stored: Item | None) -> Item:
-    """A template's parts, from the request or as they are stored.
+    """Return a template's parts, from the request or the stored template.
 
     [shape Template.TemplateContent] "only simple substitutions" if the content is in the request. [strict] Refused.
     """
     given = content.get("TemplateContent")
     if (given is None) == (stored is None):
-        raise BadRequestError("A template needs TemplateName or TemplateContent, and not both.")
+        raise BadRequestError("A template requires either TemplateName or TemplateContent.")
     if given is not None and any(_BLOCK.search(given.get(part, "")) for part in PARTS):
         raise BadRequestError("TemplateContent supports only simple substitutions.")
     parts: Item = given if given is not None else stored or {}

@@ -54,13 +54,13 @@ class FlywheelSesBackend(SESV2Backend):
         self._numbered = 0
 
     def reset(self) -> None:
-        """moto's own reset empties every backend through here."""
+        """Called by moto's reset on every backend."""
         with control.lock:
             super().reset()
             control.reset()
 
     def forget_runs(self) -> None:
-        """Lists, identities and account stay; contacts, jobs, mails and templates go."""
+        """Remove contacts, jobs, mails and templates; keep lists, identities and the account."""
         for contact_list in self.lists:
             contact_list.contacts = {}
         self.jobs, self.mails, self.templates = {}, [], {}
@@ -77,7 +77,7 @@ class FlywheelSesBackend(SESV2Backend):
         """[shape AccountDetails.ReviewDetails] Access is granted by a review: here by the control plane's
         production_access. [shape ConflictException] "already an ongoing account details update under review"."""
         if self.details is not None and self._review() == "PENDING":
-            raise SesError("ConflictException", 409, "The account's details are under review.")
+            raise SesError("ConflictException", 409, "An account details update is already under review.")
         self.details = request
 
     def account(self) -> Item:
@@ -129,7 +129,7 @@ class FlywheelSesBackend(SESV2Backend):
         if email_identity in self.core_backend.email_identities:
             raise AlreadyExistsError("The identity exists.")
         made = super().create_email_identity(email_identity, tags, dkim_signing_attributes, configuration_set_name)
-        made.verification_status = "PENDING"  # [shape VerificationStatus]; moto says SUCCESS from the start
+        made.verification_status = "PENDING"  # [shape VerificationStatus]; moto starts with SUCCESS
         made.sending_enabled = False
         return made
 
@@ -172,7 +172,7 @@ class FlywheelSesBackend(SESV2Backend):
     def unsubscribe(self, address: str, list_name: str | None, topic: str | None) -> None:
         """As if the player had followed a mail's link."""
         if not self.lists:
-            raise NotFoundError("There is no contact list.")
+            raise NotFoundError("The contact list does not exist.")
         self.contact_list(list_name or self.lists[0].contact_list_name).unsubscribe(address, topic)
 
     # --- import jobs
@@ -189,7 +189,7 @@ class FlywheelSesBackend(SESV2Backend):
             raise NotFoundError(f"ContactList <{name}> doesn't exist")
         now = time.time()
         if sum(job.active(now) for job in self.jobs.values()) >= control.settings.max_active_jobs:
-            raise LimitExceededError("The account has as many active import jobs as it may have.")
+            raise LimitExceededError("The account has reached its limit of active import jobs.")
         url = _S3_URL.fullmatch(request["ImportDataSource"]["S3Url"])
         if url is None:
             raise BadRequestError("S3Url must look like s3://bucket_name/object.")
@@ -212,12 +212,12 @@ class FlywheelSesBackend(SESV2Backend):
         return [] if destination_type == "SUPPRESSION_LIST" else list(self.jobs.values())[::-1]
 
     def failed_records(self, job: Job) -> str:
-        """A line of JSON a record [strict: the format is not documented]; it quotes the records, as it must."""
+        """One line of JSON per record [strict: the format is not documented]; it contains the records' data."""
         failed = job.verdict.failed_records if job.verdict else []
         return "".join(json.dumps(record) + "\n" for record in failed)
 
     def _judge(self, job: Job) -> None:
-        """What a job does, on its own thread."""
+        """Run a job, on its own thread."""
         verdict = Verdict()
         try:
             content, data_format = job.source.read(), job.request["ImportDataSource"]["DataFormat"]
@@ -242,7 +242,7 @@ class FlywheelSesBackend(SESV2Backend):
         if job.id not in self.jobs:
             raise FileError("A reset forgot the job.")
         if job.list_name not in self.core_backend.contacts_lists:
-            raise FileError("The contact list does not exist any more.")
+            raise FileError("The contact list no longer exists.")
         verdict.processed += 1
         if fault := row.fault or _put(self.contact_list(job.list_name), row, job.deletes):
             verdict.failed_records.append({"line": row.line, "error": fault, "record": row.content})
@@ -302,7 +302,9 @@ class FlywheelSesBackend(SESV2Backend):
             return dict.fromkeys(mail.recipients, True)
         contact_list = self.contact_list(mail.contact_list)
         if mail.topic is not None and contact_list.default_of(mail.topic) is None:
-            raise BadRequestError("The contact list has no such topic.")  # [strict] The answer is not documented.
+            raise BadRequestError(
+                "The contact list does not have this topic."
+            )  # [strict] The answer is not documented.
         return {a: self._may_be_mailed(contact_list, _address(a), mail.topic) for a in mail.recipients}
 
     def _may_be_mailed(self, contact_list: FlywheelContactList, address: str, topic: str | None) -> bool:
@@ -312,8 +314,8 @@ class FlywheelSesBackend(SESV2Backend):
 
     def _check_unsubscribed(self, mailed: dict[str, bool]) -> None:
         """[SES docs: list management] "SES will issue a bounce event for a message that is sent to an unsubscribed
-        contact": the call is answered as any other, and nobody is mailed. `reject` is for a client that must bear the
-        other answer too."""
+        contact": the call succeeds, and the recipient is not mailed. `reject` tests a client
+        with the other response."""
         if not all(mailed.values()) and control.settings.unsubscribed_answer == "reject":
             raise MessageRejectedError("The recipient is unsubscribed.")
 
@@ -370,14 +372,14 @@ def _address(written: str) -> str:
 
 
 def _put(contact_list: FlywheelContactList, row: Row, deletes: bool) -> str | None:
-    """Write or remove one contact; the sentence that says why not, if not."""
+    """Write or remove one contact; return an error text if that fails."""
     if deletes:
         if not contact_list.has(row.address):
             return "The contact is not on the list."
         contact_list.delete_contact(row.address)
         return None
     if any(contact_list.default_of(p["TopicName"]) is None for p in row.record["TopicPreferences"]):
-        return "The list has no such topic."
+        return "The list does not have this topic."
     contact_list.put(row.address, row.record)
     return None
 
@@ -392,12 +394,12 @@ def _checked(request: Item) -> Item:
     return dict(content)
 
 
-# moto's own backends, one for each account and region on demand, which install() makes of this class.
+# moto's backends, one per account and region, created on demand; install() makes them instances of this class.
 backends = cast(BackendDict[FlywheelSesBackend], sesv2_backends)
 
 
 def install() -> None:
-    """Put this backend in the place of moto's."""
+    """Replace moto's backend by this one."""
     backends.backend = FlywheelSesBackend
 
 
@@ -406,7 +408,7 @@ def every_backend() -> list[FlywheelSesBackend]:
 
 
 def snapshot() -> str:
-    """Everything on this server, for a test's assertions."""
+    """The whole state of this server, for assertions of tests."""
     found = {
         "settings": vars(control.settings),
         "calls": control.calls,

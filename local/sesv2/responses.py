@@ -18,8 +18,8 @@ from .control_plane import failed_records_path
 from .errors import BadRequestError, SesError, TooManyRequestsError
 from .models import FlywheelSesBackend
 
-# How many a page holds when nothing is asked for is not documented for these. [strict] Few, so that a caller who does
-# not follow NextToken is found out. [asked] 10 templates and 25 identities.
+# The default page sizes of these are not documented. [strict] Small, so that a caller who does not follow NextToken
+# fails. [asked] 10 templates and 25 identities.
 DEFAULT_PAGE, IDENTITIES_PAGE = 10, 25
 MAX_PAGE = 1000  # [shape ListEmailIdentitiesRequest.PageSize]
 MAX_TEMPLATES_PAGE = 100  # [shape ListEmailTemplatesRequest.PageSize]; of import jobs too [strict]
@@ -32,7 +32,7 @@ class FlywheelSesResponse(SESV2Response):
 
     @property
     def backend(self) -> FlywheelSesBackend:
-        return cast(FlywheelSesBackend, self.sesv2_backend)  # models.install() sees to it
+        return cast(FlywheelSesBackend, self.sesv2_backend)  # set by models.install()
 
     def call_action(self) -> TYPE_RESPONSE:
         operation = self._get_action()
@@ -46,14 +46,14 @@ class FlywheelSesResponse(SESV2Response):
             lost = status == 200 and control.loses(operation)
         if lost:
             return self._lose()
-        # moto writes null for what is not set, which is a value of no shape.
+            # moto writes null for unset members, which no shape allows.
         if status == 200 and "null" in str(body):
             body = json.dumps(_without_nulls(json.loads(body)))
         return status, headers, body
 
     def _lose(self) -> TYPE_RESPONSE:
-        """The call has taken effect and its caller never learns of it."""
-        error = SesError("InternalServiceErrorException", 500, "The answer was lost.")
+        """Lose the response of a call that took effect."""
+        error = SesError("InternalServiceErrorException", 500, "Simulated loss of the response.")
         if control.settings.lose_by == "drop":
             connection: socket.socket = self.normalized_request.environ["werkzeug.socket"]
             connection.shutdown(socket.SHUT_RDWR)
@@ -191,7 +191,7 @@ class FlywheelSesResponse(SESV2Response):
         return str(self.uri_match[name])
 
     def _request(self, operation: str) -> Item:
-        """The body, held against the operation's shape."""
+        """The body, validated against the operation's shape."""
         try:
             body = json.loads(self.body or "{}")
         except ValueError:
@@ -216,7 +216,7 @@ class FlywheelSesResponse(SESV2Response):
 
 
 def _throttle(operation: str) -> None:
-    """Refuse a call that comes too soon after the one before: of its own kind, or of any but the sends."""
+    """Throttle a call too soon after the previous one of its operation, or of any operation but the sends."""
     now, settings = time.monotonic(), control.settings
     waits: Iterable[tuple[str, float]] = [("", settings.seconds_between_calls)] if operation != "SendEmail" else []
     if operation in _ONCE_A_SECOND:
@@ -250,5 +250,5 @@ def _decoded(token: str | None, kind: str) -> int:
     except ValueError:
         name, number = "", ""
     if name != kind or not number.isdecimal():
-        raise BadRequestError("NextToken is not one that this operation gave.")
+        raise BadRequestError("NextToken was not issued by this operation.")
     return int(number)

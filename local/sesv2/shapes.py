@@ -1,4 +1,4 @@
-"""botocore's model of SES v2, and a walk over it that says what is wrong with a JSON document."""
+"""botocore's model of SES v2, and validation of JSON documents against it."""
 
 import re
 from functools import cache
@@ -30,14 +30,14 @@ def service() -> ServiceModel:
 
 
 def problems_of(operation: str, direction: str, body: Any) -> list[str]:
-    """Every way in which the body of an "input" or an "output" departs from the operation's shape."""
+    """Return one error text per violation of the operation's "input" or "output" shape."""
     model = service().operation_model(operation)
     expected: Any = model.input_shape if direction == "input" else model.output_shape
     return problems(body, expected) if expected is not None else []
 
 
 def problems(value: Any, expected: Any, at: str = "body") -> list[str]:
-    """A sentence for each; the values themselves stay out."""
+    """Return one error text per violation, without values."""
     kind = expected.type_name
     of_kind: bool = isinstance(value, _PYTHON_TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
     if not of_kind:
@@ -66,7 +66,7 @@ def _size_problems(value: Any, expected: Any, at: str) -> list[str]:
 
 
 def _structure_problems(value: dict[str, Any], expected: Any, at: str) -> list[str]:
-    """The members that travel in the body: those of the address and of the query are not looked for here."""
+    """The members that travel in the body: those of the URI and the query string are not checked here."""
     in_body = {name: m for name, m in expected.members.items() if "location" not in m.serialization}
     members = {m.serialization.get("name", name): m for name, m in in_body.items()}
     required = [name for name in expected.required_members if name in in_body]

@@ -1,4 +1,4 @@
-"""What an import job reads: one object of moto's S3, if the bucket's policy lets SES have it."""
+"""The source of an import job: one object of moto's S3, if the bucket policy allows SES to read it."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SERVICE = "ses.amazonaws.com"
 
 @dataclass(frozen=True)
 class Source:
-    """[shape ImportDataSource.S3Url] "in the format s3://<bucket_name>/<object>": one object, no folder."""
+    """[shape ImportDataSource.S3Url] "in the format s3://<bucket_name>/<object>": one object, not a folder."""
 
     account_id: str
     partition: str
@@ -25,7 +25,7 @@ class Source:
     key: str
 
     def read(self) -> bytes:
-        """The object's bytes; raises FileError with the sentence that the job fails with."""
+        """Return the object's bytes; raises FileError with the job's failure text."""
         s3 = s3_backends[self.account_id][self.partition]
         try:
             policy = s3.get_bucket_policy(self.bucket)
@@ -34,19 +34,19 @@ class Source:
         # [SES docs: list management] "Give Amazon SES permission to read the Amazon S3 object": the bucket's policy
         # admits ses.amazonaws.com, and there is no role. [strict] Checked as the job reads, and never before.
         if policy is None or not self._admits(policy):
-            raise FileError("The bucket's policy does not let ses.amazonaws.com have s3:GetObject on the object.")
+            raise FileError("The bucket policy does not allow s3:GetObject on the object to ses.amazonaws.com.")
         found = s3.get_object(self.bucket, self.key)
         if found is None:
-            raise FileError("There is no such object.")
+            raise FileError("The object does not exist.")
         return bytes(found.value)
 
     def _admits(self, policy: bytes) -> bool:
         document = json.loads(policy)
         statements = document["Statement"] if isinstance(document["Statement"], list) else [document["Statement"]]
         ours = [s for s in statements if _names_ses(s.get("Principal"))]
-        # Pinpoint's reading of a policy wants a role that holds it.
+        # Pinpoint's policy evaluation requires a role with the policy.
         holder = SimpleNamespace(policies={"bucket": {"Statement": ours}}, managed_policies={})
-        # [SES docs: list management] The guide's policy has aws:Referer with the account. [strict] There is no
+        # [SES docs: list management] The guide's policy has aws:Referer with the account. [strict] No
         # aws:SourceArn: the documentation names none for an import job.
         context = {"aws:referer": self.account_id, "aws:sourceaccount": self.account_id}
         return roles.may(

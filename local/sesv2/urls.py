@@ -1,4 +1,4 @@
-"""moto's addresses of SES v2, all led to our responses; moto finds this module by the backend's own."""
+"""The URLs of SES v2, all served by our responses; moto finds this module by the backend's."""
 
 from collections.abc import Callable
 from typing import Any

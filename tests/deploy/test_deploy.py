@@ -145,7 +145,9 @@ def test_the_studios_own_edit_in_the_bucket_is_not_replaced_until_it_is_in_the_c
     bundled.put(REGISTRY, edited)
     bundled.edit("include/cohorts.yaml", "    threshold: 2\n", "    threshold: 4\n")
     bundled.build()
-    with pytest.raises(LocalError, match="Take what is right in it into your checkout, then remove it there"):
+    with pytest.raises(
+        LocalError, match="Copy the changes that you want to keep into your checkout, then remove the object"
+    ):
         bundled.deploy()
     bundled.edit("include/cohorts.yaml", "    threshold: 4\n", "    threshold: 3\n")
     bundled.build()
@@ -161,7 +163,7 @@ def test_what_somebody_puts_there_meanwhile_is_left_as_it_is(bundled: Bundled) -
             bundled.put(DAG, b"theirs")
 
     bundled.s3.meta.events.register("provide-client-params.s3.PutObject", meanwhile)
-    with pytest.raises(LocalError, match=f"Somebody else wrote s3://{BUCKET}/{DAG} just now, and it was left"):
+    with pytest.raises(LocalError, match=f"s3://{BUCKET}/{DAG} was changed during the deployment and was not replaced"):
         bundled.deploy()
     assert bundled.read(DAG) == b"theirs"
 
@@ -249,17 +251,17 @@ def test_so_is_a_file_that_is_not_a_registry(bundled: Bundled, content: bytes) -
 
 def test_so_is_a_bundle_that_is_older_than_its_sources_or_missing(bundled: Bundled) -> None:
     bundled.edit("include/cohorts.yaml", "    threshold: 2\n", "    threshold: 3\n")
-    with pytest.raises(LocalError, match=f"{REGISTRY} is not as it was when the bundle was built: run `make bundle`"):
+    with pytest.raises(LocalError, match=f"{REGISTRY} has changed since the bundle was built: run `make bundle`"):
         bundled.deploy()
     shutil.rmtree(bundled.folder)
-    with pytest.raises(LocalError, match="There is no bundle in build/: run `make bundle` first"):
+    with pytest.raises(LocalError, match="build/ does not contain a bundle: run `make bundle` first"):
         bundled.deploy()
     assert bundled.objects() == {}
 
 
 def test_a_bucket_that_mwaa_would_not_take_and_one_that_is_not_there_are_sentences(bundled: Bundled) -> None:
     bundled.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
-    with pytest.raises(LocalError, match="has no versioning, which MWAA demands: switch it on"):
+    with pytest.raises(LocalError, match="Versioning is not enabled on the bucket .*, and MWAA requires it: enable it"):
         bundled.deploy()
     with pytest.raises(LocalError, match="AWS refused GetBucketVersioning with NoSuchBucket: is the name right"):
         deploy("no-bucket-of-ours", folder=bundled.folder, root=bundled.root, s3=bundled.s3)
@@ -348,13 +350,15 @@ def test_beside_others_the_merged_files_get_keys_of_their_own(bundled: Bundled, 
         RequirementsS3ObjectVersion=bundled.put("requirements.txt", requirements.read_bytes()),
     )
     before = bundled.objects()
-    with pytest.raises(LocalError, match=r"has 'their_plugin.py' of others in its plugins.zip.*`make bundle INTO="):
+    with pytest.raises(LocalError, match=r"has 'their_plugin.py' in its plugins.zip.*`make bundle INTO="):
         environment.deploy(bundled)
     bundled.build(into=zipped)
-    with pytest.raises(LocalError, match=r"has 'pandas' of others in its requirements.txt.*`make bundle REQUIREMENTS="):
+    with pytest.raises(LocalError, match=r"has 'pandas' in its requirements.txt.*`make bundle REQUIREMENTS="):
         environment.deploy(bundled)
     bundled.build(into=zipped, their_requirements=requirements)
-    with pytest.raises(LocalError, match="deploy with PREFIX=cohort_flywheel: the merged file then lies beside it"):
+    with pytest.raises(
+        LocalError, match="deploy with PREFIX=cohort_flywheel: the merged file is then uploaded next to it"
+    ):
         environment.deploy(bundled)
     assert bundled.objects() == before
 
@@ -363,12 +367,12 @@ def test_beside_others_the_merged_files_get_keys_of_their_own(bundled: Bundled, 
     assert {key: bundled.read(key) for key in before} == before
     # who forgets the merge the next time would take their plugin away
     bundled.build()
-    with pytest.raises(LocalError, match="has 'their_plugin.py' of others in its plugins.zip"):
+    with pytest.raises(LocalError, match="has 'their_plugin.py' in its plugins.zip"):
         environment.deploy(bundled, prefix="cohort_flywheel")
     with pytest.raises(LocalError, match="cohort_flywheel/plugins.zip has 'their_plugin.py' of others"):
         bundled.deploy(prefix="cohort_flywheel")
     bundled.build(into=bundled.save("cohort_flywheel/plugins.zip", tmp_path))
-    with pytest.raises(LocalError, match="has 'pandas' of others in its requirements.txt"):
+    with pytest.raises(LocalError, match="has 'pandas' in its requirements.txt"):
         environment.deploy(bundled, prefix="cohort_flywheel")
 
 
@@ -378,7 +382,7 @@ def test_a_requirement_that_was_put_behind_ours_is_not_lost(bundled: Bundled, tm
     appended.write_bytes(bundled.read("requirements.txt") + b"snowflake-connector-python\n")
     version = bundled.put("their/requirements.txt", appended.read_bytes())
     environment = Environment(RequirementsS3Path="their/requirements.txt", RequirementsS3ObjectVersion=version)
-    with pytest.raises(LocalError, match="has 'snowflake-connector-python' of others in its requirements.txt"):
+    with pytest.raises(LocalError, match="has 'snowflake-connector-python' in its requirements.txt"):
         environment.deploy(bundled)
     bundled.build(their_requirements=appended)
     assert environment.deploy(bundled, updates=True) == newest(bundled)
@@ -395,7 +399,7 @@ def shared(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_an_environment_of_another_bucket_or_one_that_is_busy_is_refused(bundled: Bundled) -> None:
-    with pytest.raises(LocalError, match="takes its files from another: write BUCKET=another"):
+    with pytest.raises(LocalError, match="uses the bucket another: write BUCKET=another"):
         Environment(SourceBucketArn="arn:aws:s3:::another").deploy(bundled)
     with pytest.raises(LocalError, match="is UPDATING: try again when it is AVAILABLE"):
         Environment(Status="UPDATING").deploy(bundled)

@@ -223,7 +223,7 @@ def test_a_stack_of_others_is_never_updated(account: Account) -> None:
 
 
 def test_a_parameter_that_the_template_does_not_have_is_refused(account: Account) -> None:
-    account.refused("The template has no parameter Rooting: write of ModelerVpcId, ", Rooting="private")
+    account.refused("The template has no parameter Rooting: use one of ModelerVpcId, ", Rooting="private")
 
 
 def test_the_first_time_it_only_tells(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,7 +235,7 @@ def test_the_first_time_it_only_tells(account: Account, capsys: pytest.CaptureFi
     assert said[-3:] == [
         "Other than before, or than by default:",
         f"  {'Routing':26} private",
-        "Nothing was made. To go on, say the same with GO=1.",
+        "Nothing was created. To do so, run the same command with GO=1.",
     ]
 
 
@@ -354,17 +354,17 @@ DELETE = "aws cloudformation delete-stack --stack-name cohort-flywheel"
 @pytest.mark.parametrize(
     ("status", "says"),
     [
-        ("ROLLBACK_COMPLETE", f"its first creation failed, and such a stack can only be deleted: {DELETE}"),
+        ("ROLLBACK_COMPLETE", f"its creation failed, so it can only be deleted: {DELETE}"),
         ("UPDATE_IN_PROGRESS", "try again when it is CREATE_COMPLETE or UPDATE_COMPLETE."),
-        ("ROLLBACK_FAILED", f"such a stack can only be deleted: {DELETE}\n  Vpc (AWS::Some::Type): in use"),
+        ("ROLLBACK_FAILED", f"it can only be deleted: {DELETE}\n  Vpc (AWS::Some::Type): in use"),
         (
             "DELETE_FAILED",
-            f"such a stack can only be deleted. Mend what is below, then say {DELETE}, or leave it behind, for you to"
-            " delete: the same with --retain-resources Vpc Peering\n  Vpc (AWS::Some::Type): in use",
+            f"it can only be deleted. Fix the errors below, then run {DELETE}, or keep the resources to delete"
+            " by hand: the same with --retain-resources Vpc Peering\n  Vpc (AWS::Some::Type): in use",
         ),
         (
             "UPDATE_ROLLBACK_FAILED",
-            "mend what is below, then say aws cloudformation continue-update-rollback --stack-name cohort-flywheel\n"
+            "fix the errors below, then run aws cloudformation continue-update-rollback --stack-name cohort-flywheel\n"
             "  Vpc (AWS::Some::Type): in use",
         ),
     ],
@@ -432,7 +432,7 @@ def test_the_command_on_the_local_servers(servers: Servers, config: Config) -> N
 
     said = local("--modeler", MODELER, "--name", OURS, "Routing=private", "SesContactList=players")
     assert said.returncode == 0, said.stderr
-    assert said.stdout.endswith("Nothing was made. To go on, say the same with GO=1.\n")
+    assert said.stdout.endswith("Nothing was created. To do so, run the same command with GO=1.\n")
     assert "  Routing                    private\n  " not in said.stderr
     said = local("--modeler", MODELER, "--name", "", "--go")
     assert (said.returncode, said.stderr) == (

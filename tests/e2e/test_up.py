@@ -51,7 +51,7 @@ def test_a_taken_port_is_said_with_its_key_before_anything_starts(up: Up) -> Non
     done = run_local(environ, "up", "--run-dir", str(up.run_dir.parent / "another"), seconds=30)
     assert done.returncode == 1
     assert done.stderr == (
-        f"Port {up.config.aws_port} is taken: stop what listens there, or set AIRFLOW_PORT in .env to another port.\n"
+        f"Port {up.config.aws_port} is in use: stop its process, or set AIRFLOW_PORT in .env to another port.\n"
     )
     assert not (up.run_dir.parent / "another").exists()
 

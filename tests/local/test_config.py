@@ -18,7 +18,7 @@ def test_the_environment_wins_but_for_credentials() -> None:
     ("line", "sentence"),
     [
         ("AWS_PORT", "line 1: expected KEY=value"),
-        ("AWS_PORT=high", "AWS_PORT in .env is no port: write a number from 1 to 65535"),
+        ("AWS_PORT=high", "AWS_PORT in .env is not a port: write a number from 1 to 65535"),
         ("AWS_PORT=0", "AWS_PORT in .env is no port"),
         ("EXPORT_BUCKET=", "has no value for EXPORT_BUCKET"),
     ],

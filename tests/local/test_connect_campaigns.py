@@ -404,7 +404,7 @@ def test_campaigns_fail_by_order_and_may_have_mailed_some(service: Campaigns) ->
     service.control("connect-campaigns", fail_next_campaigns=1)
     failed = service.launch()
     assert service.state(failed) == "Failed" and service.mailed(failed) == ["ann", "bob"]
-    service.control("connect-campaigns", fail_next_campaigns=1, failed_campaign_mails="nobody")
+    service.control("connect-campaigns", fail_next_campaigns=1, failed_campaign_mails="none")
     failed = service.launch()
     assert service.state(failed) == "Failed" and service.mailed(failed) == []
     assert service.state(service.launch()) == "Completed"

