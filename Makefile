@@ -1,10 +1,10 @@
-# Each command does its own set-up: .venv (local/setup.sh) and the jars of the servers (.cache) are made once.
-# A variable goes behind the command: make demo COHORT=ea_reputation THRESHOLD=-70
+# Each command sets up what it needs: .venv (local/setup.sh) and the jars of the servers (.cache) are created once.
+# A variable follows the command: make demo COHORT=ea_reputation THRESHOLD=-70
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 AIRFLOW_VERSION ?= 3.3.1
 export PYTHONPATH := .
-# an import of Airflow takes three times as long where Python may not keep what it compiled
+# importing Airflow takes three times as long without compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test approvals backfills faults bench bench-full bench-width bench-small stack bundle bundle-321 deploy nightly lint counts up down servers servers-down clean
@@ -15,23 +15,23 @@ help: ## this list
 setup:
 	@AIRFLOW_VERSION=$(AIRFLOW_VERSION) sh local/setup.sh
 
-demo: setup ## one run of the daily DAG on local servers and sample players; DESTINATION=customer_profiles, ses or pinpoint
+demo: setup ## run the daily DAG once on local servers and sample players; DESTINATION=customer_profiles, ses or pinpoint
 	@$(PY) -m local demo
 
-test: setup ## all tests but the backfills and approvals, on servers that they start and stop themselves
+test: setup ## all tests except backfills and approvals; they start and stop their servers
 	@$(PY) -m local test-needs
 	@$(PY) -m pytest --numprocesses=4 --ignore=tests/backfill --ignore=tests/approval -m "not bundle_321"
 
-approvals: setup ## a person's answers in a real UI, with the login of MWAA; needs chromium; four minutes
+approvals: setup ## approvals answered in a real UI with MWAA's login; needs chromium; four minutes
 	@$(PY) -m pytest tests/approval
 
 backfills: setup ## five days of snapshots, backfilled by a real scheduler on PostgreSQL; four minutes
 	@$(PY) -m pytest tests/backfill
 
-faults: setup ## every outside call of a run × every fault; goes on where it was stopped; WORDS=BatchGetItem, CHANGED=1, FRESH=1
+faults: setup ## every external call of a run × every fault; resumes where it stopped; WORDS=BatchGetItem, CHANGED=1, FRESH=1
 	@$(PY) -m tests.faults $(if $(CHANGED),--changed) $(if $(FRESH),--fresh) $(WORDS)
 
-bench: setup ## measured against what else a studio would use, 1,000 and 10,000 players; to tests/benchmarks/RESULTS.md
+bench: setup ## benchmarks against alternatives, 1,000 and 10,000 players; writes tests/benchmarks/RESULTS.md
 	@$(PY) -m tests.benchmarks
 
 bench-full: setup ## the same with 100,000 and 1,000,000 players; hours, 8 GB of memory and 2 GB of disk
@@ -40,26 +40,26 @@ bench-full: setup ## the same with 100,000 and 1,000,000 players; hours, 8 GB of
 bench-width: setup ## shards over one Celery worker and over two; needs redis-server and PostgreSQL; ten minutes
 	@$(PY) -m tests.benchmarks.width
 
-bench-small: setup ## three players: whose the time of a run is; four minutes
+bench-small: setup ## where the time of a run with three players goes; four minutes
 	@$(PY) -m tests.benchmarks.small_case
 
-stack: setup ## our stack on AWS: MODELER=the modeler's stack, NAME=ours, GO=1 to make it, PARAMETERS="Routing=private …"
+stack: setup ## the CloudFormation stack: MODELER=the modeler's stack, NAME=ours, GO=1 to create it, PARAMETERS="Routing=private …"
 	@$(PY) -m local stack --modeler "$(MODELER)" --name "$(NAME)" $(if $(GO),--go) $(PARAMETERS)
 
-bundle: setup ## what Amazon MWAA takes, into build/; INTO=their-plugins.zip REQUIREMENTS=theirs.txt merge, WHEELS=1 carries the wheels
+bundle: setup ## the files for Amazon MWAA, into build/; INTO=their-plugins.zip REQUIREMENTS=theirs.txt to merge, WHEELS=1 to add wheels
 	@$(PY) -m local bundle $(if $(INTO),--into "$(INTO)") $(if $(REQUIREMENTS),--requirements "$(REQUIREMENTS)") \
 		$(if $(WHEELS),--wheels $(if $(filter 1,$(WHEELS)),$(AIRFLOW_VERSION),$(WHEELS)))
 
-deploy: setup ## build/ to MWAA's bucket: BUCKET=…, and ENVIRONMENT=… to update it, PREFIX=… for a place of its own
+deploy: setup ## upload build/ to MWAA's bucket: BUCKET=…, ENVIRONMENT=… to update it, PREFIX=… for a key prefix
 	@$(PY) -m local deploy --bucket "$(BUCKET)" $(if $(ENVIRONMENT),--environment "$(ENVIRONMENT)") --prefix "$(PREFIX)"
 
-bundle-321: setup ## the bundle in an Airflow 3.2.1 of its own, and its wheels; three minutes
+bundle-321: setup ## the bundle and its wheels in a separate Airflow 3.2.1; three minutes
 	@$(PY) -m pytest -m bundle_321 tests/deploy/test_bundle.py
 
-nightly: setup ## everything that `make test` leaves out, each part by name, with a table; PARTS="faults bench" for some
+nightly: setup ## everything that `make test` skips, as a table; PARTS="faults bench" for some
 	@$(PY) -m tests.nightly $(PARTS)
 
-lint: setup ## ruff (AIR rules included), its formatting, and the types
+lint: setup ## ruff (AIR rules included), formatting and types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy plugins dags local tests
@@ -71,14 +71,14 @@ counts: setup ## how far the code is from plain English and typed data: lines an
 up: setup ## the servers and a real Airflow with its UI, seeded; prints the address
 	@$(PY) -m local up
 
-down: setup ## stops what `make up` started
+down: setup ## stop what `make up` started
 	@$(PY) -m local down
 
-servers: setup ## only the servers; their addresses go to .local/servers.env, which a shell can source
+servers: setup ## start only the servers; writes their addresses to .local/servers.env for a shell to source
 	@$(PY) -m local servers
 
 servers-down: setup ## stops them
 	@$(PY) -m local servers-down
 
-clean: ## removes .venv, .cache, .local and build (stop the servers first)
+clean: ## remove .venv, .cache, .local and build (stop the servers first)
 	rm -rf .venv .cache .local build

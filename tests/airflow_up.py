@@ -46,7 +46,7 @@ class Up:
     database_url: str | None = None
     #: Of a login, where Airflow asks for one.
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
-    #: What was waited for in vain: nobody waits again on an Airflow that stands still.
+    #: The first timeout: later tests fail at once on an Airflow that does not progress.
     stuck: str = ""
 
     @property
@@ -102,7 +102,7 @@ class Up:
         return answer
 
     def login(self, username: str, password: str) -> Up:
-        """The same Airflow for somebody who has logged in by FAB."""
+        """The same Airflow for a user who has logged in by FAB."""
         who = {"username": username, "password": password}
         answer = httpx.post(f"{self.url}/auth/token", json=who, timeout=60, trust_env=False)
         assert answer.status_code == 201, answer.text

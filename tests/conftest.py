@@ -25,7 +25,7 @@ from local import seed
 from local.config import Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment, running
-from tests.aws_once import no_look_for_the_caller, read_once, wait_briefly
+from tests.aws_session_cache import read_once, skip_caller_lookup, wait_briefly
 
 # before anything imports Airflow: it would make a home in the user's
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-of-tests-")
@@ -125,7 +125,7 @@ def fresh_seeded(servers: Servers, fresh_config: Config) -> Seeded:
 @pytest.fixture
 def airflow_env(servers: Any, config: Any, seeded: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The connections and variables of the seeded local servers, in the environment."""
-    no_look_for_the_caller(monkeypatch)
+    skip_caller_lookup(monkeypatch)
     variables = airflow_environment(servers, config, *seeded)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

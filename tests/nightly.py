@@ -100,7 +100,7 @@ def last_line(part: Part) -> str:
 def main(names: Sequence[str]) -> int:
     """Run the named parts, or all that do not take hours; return 1 if one failed."""
     if unknown := sorted(set(names) - {part.name for part in PARTS}):
-        print(f"There is no part {', '.join(unknown)}: the parts are {', '.join(part.name for part in PARTS)}.")
+        print(f"Unknown part {', '.join(unknown)}: the parts are {', '.join(part.name for part in PARTS)}.")
         return 2
     chosen = [part for part in PARTS if part.name in names or (not names and not part.unless_named)]
     rows = []

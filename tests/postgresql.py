@@ -16,7 +16,7 @@ from tests.airflow_up import ends_with_us, free_ports
 
 
 class NoPostgreSQLError(Exception):
-    """There is none, or it does not run here; the text says what to do."""
+    """PostgreSQL is missing or does not run here; the text says what to do."""
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def postgresql() -> Iterator[str]:
     programs = local_config.postgresql()
     if not programs:
         raise NoPostgreSQLError("PostgreSQL is missing: apt-get install postgresql")
-    # not in a folder of pytest's, which nobody but its maker may enter
+    # not in a folder of pytest's, which only its owner can enter
     folder = Path(tempfile.mkdtemp(prefix="postgresql-of-tests-"))
     data, (port,) = folder / "data", free_ports(1)
     user = _as_no_root(folder)

@@ -86,7 +86,7 @@ def test_where_it_cannot_be_as_mwaa_is_told(services: dict[str, Any]) -> None:
 
 def test_everything_starts_when_what_it_needs_is_ready(services: dict[str, Any]) -> None:
     for name, service in services.items():
-        assert "healthcheck" in service or name == "init", f"nobody can wait for {name}"
+        assert "healthcheck" in service or name == "init", f"{name} has no healthcheck to wait for"
         for other, condition in service.get("depends_on", {}).items():
             expected = "service_completed_successfully" if other == "init" else "service_healthy"
             assert condition == {"condition": expected}, f"{name} needs {other}"

@@ -36,7 +36,7 @@ def test_a_part_that_fails_does_not_end_the_night(parts: None, capsys: pytest.Ca
 def test_parts_are_chosen_by_name(parts: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert nightly.main(["good"]) == 0
     assert nightly.main(["gone"]) == 2
-    assert "There is no part gone: the parts are bad, good, long." in capsys.readouterr().out
+    assert "Unknown part gone: the parts are bad, good, long." in capsys.readouterr().out
 
 
 def test_each_target_that_the_ci_leaves_out_is_a_part() -> None:

@@ -76,7 +76,7 @@ class Runs:
 
 @pytest.fixture(scope="package")
 def runs(up: Up, users: dict[str, Up]) -> Runs:
-    """All of them have asked, and nobody answers the scheduled one."""
+    """All runs wait for approval; the scheduled one gets no answer."""
     up.unpause(DAG_ID)
     approved, contested, changed = (
         users["ana"].trigger({"cohort": name, "threshold": number, "campaign": "launch"})
@@ -92,7 +92,7 @@ def runs(up: Up, users: dict[str, Up]) -> Runs:
 
 
 @pytest.fixture(scope="package")
-def asked_anew(up: Up, users: dict[str, Up], runs: Runs) -> str:
+def retried_run(up: Up, users: dict[str, Up], runs: Runs) -> str:
     """The mail changes while a run waits, and ann says yes all the same; the id of a new run of the same result."""
     subject = up.registry.parent / "email" / "at_risk" / "subject.txt"
     subject.write_text("A safety note for you, {{FirstName|player}}\n", encoding="utf-8")

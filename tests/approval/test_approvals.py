@@ -94,7 +94,7 @@ def test_an_approver_says_yes_in_the_ui_and_each_player_is_mailed_once(
 
 
 def test_a_yes_to_a_mail_that_has_changed_since_sends_nothing_and_a_new_run_asks(
-    up: Up, users: dict[str, Up], runs: Runs, asked_anew: str
+    up: Up, users: dict[str, Up], runs: Runs, retried_run: str
 ) -> None:
     said = "to another segment or mail than the one that is prepared now, .*: trigger a new run"
     assert re.search(said, up.said(runs.changed, "approve_campaign"))
@@ -108,8 +108,8 @@ def test_a_yes_to_a_mail_that_has_changed_since_sends_nothing_and_a_new_run_asks
     assert re.search(said, up.said(runs.changed, "approve_campaign"))
     assert nothing_was_sent(up, runs.changed)["outcome"] == "failed"
 
-    asks(up, asked_anew)
-    assert "A safety note for you, Sam" in question(up, asked_anew)["body"]
+    asks(up, retried_run)
+    assert "A safety note for you, Sam" in question(up, retried_run)["body"]
 
 
 # --- one run, which each of these tests has ask again
@@ -141,7 +141,7 @@ def test_a_yes_of_who_is_no_approver_or_has_triggered_the_run_fails_the_task(
 def test_a_task_that_was_marked_successful_is_no_answer(
     up: Up, users: dict[str, Up], contested: str, written: bool
 ) -> None:
-    """Nor is one that somebody has written who may write XComs, as Op may."""
+    """An answer written as an XCom by a user with the role Op does not count either."""
     if written:
         digest = question(up, contested)["params"]["shown"]["value"]
         yes = {"approved": True, "by": "ann", "at": f"{datetime.now(UTC)}", "timed_out": False, "digest": digest}
@@ -173,26 +173,26 @@ def test_the_form_says_what_an_empty_campaign_means(up: Up, runs: Runs, page: An
 
 @pytest.mark.browser
 def test_an_approver_says_no_in_the_ui_and_the_run_ends_well(
-    up: Up, asked_anew: str, page: Any, tmp_path: Path
+    up: Up, retried_run: str, page: Any, tmp_path: Path
 ) -> None:
-    asks(up, asked_anew)
-    opened(page, up, "ann", actions(asked_anew)).get_by_role("button", name="Reject").wait_for()
+    asks(up, retried_run)
+    opened(page, up, "ann", actions(retried_run)).get_by_role("button", name="Reject").wait_for()
     assert "Subject: A safety note for you, Sam" in page.locator("body").inner_text()
     page.get_by_role("button", name="Reject").click()
-    has_answered(up, asked_anew, page)
+    has_answered(up, retried_run, page)
 
-    up.end(asked_anew)
-    report = nothing_was_sent(up, asked_anew)
+    up.end(retried_run)
+    report = nothing_was_sent(up, retried_run)
     answered = report["campaign"]["answer"]
-    assert (report["outcome"], up.tasks(asked_anew)["launch_campaign"]) == ("not approved", "skipped")
+    assert (report["outcome"], up.tasks(retried_run)["launch_campaign"]) == ("not approved", "skipped")
     assert (answered["approved"], answered["by"], answered["timed_out"]) == (False, "ann", False)
     assert is_recent(answered)
-    page.goto(f"{up.url}{actions(asked_anew)}")
+    page.goto(f"{up.url}{actions(retried_run)}")
     page.get_by_text(re.compile(r"Response received .* from ann")).wait_for()
     picture(page, tmp_path, "approval-refused")
 
 
-def test_nobody_answers_in_time_and_the_run_ends_well(up: Up, runs: Runs) -> None:
+def test_a_run_without_an_answer_in_time_succeeds(up: Up, runs: Runs) -> None:
     run = up.end(runs.unanswered)
     report = nothing_was_sent(up, runs.unanswered)
     answered = report["campaign"]["answer"]
@@ -202,7 +202,7 @@ def test_nobody_answers_in_time_and_the_run_ends_well(up: Up, runs: Runs) -> Non
 
 
 @pytest.mark.browser
-def test_the_ui_tells_that_nobody_answered(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
+def test_the_ui_shows_a_missing_answer(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
     up.end(runs.unanswered)
     opened(page, up, "ann", actions(runs.unanswered)).get_by_text("Response received").wait_for()
     assert "from ann" not in page.locator("body").inner_text()
@@ -221,7 +221,7 @@ def test_the_form_says_what_a_campaign_may_be(up: Up, runs: Runs, page: Any, tmp
 
 
 def test_no_player_is_in_a_log_or_in_anything_that_airflow_keeps(
-    up: Up, runs: Runs, asked_anew: str, players: list[dict[str, str]]
+    up: Up, runs: Runs, retried_run: str, players: list[dict[str, str]]
 ) -> None:
     """The question that a person was asked among it."""
     leaks, rows, read = Leaks(players), {}, 0

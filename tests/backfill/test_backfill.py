@@ -29,7 +29,7 @@ CHANGES: list[dict[str, int]] = [{}, {"wayne96": 0}, {"xortiz": 1}, {"wayne96": 
 
 
 def set_scores(up: Up, changes: dict[str, int] | None) -> None:
-    """Change players of the graph; None: everybody is at risk, as nobody was on any of the days."""
+    """Change players of the graph; None sets all players at risk, which none was on the days before."""
     from gremlin_python.driver.client import Client
 
     client = Client(up.servers.gremlin_url, "g")
@@ -151,7 +151,7 @@ def test_each_day_gives_its_own_members_under_its_own_threshold(
     up.end(runs[NO_SNAPSHOT], "failed")  # alone
     assert f"no snapshot of {NO_SNAPSHOT:%Y-%m-%d}" in up.said(runs[NO_SNAPSHOT], "plan")
     first = {day: check(day, runs[day]) for day in DAYS}
-    # nobody had let that one pass; this run was the first to
+    # that run had not been approved; this one is the first
     assert [first[day]["extract"]["snapshot"] for day in DAYS] == ["final", "final", "pending", "final", "final"]
     assert len(jobs(up)) == len(DAYS)
 

@@ -1,4 +1,4 @@
-"""`make bench` and `make bench-full`: measures, and writes results.json and RESULTS.md, after each size anew."""
+"""`make bench` and `make bench-full`: measures, and writes results.json and RESULTS.md, again after each size."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main() -> int:
     for n, number in sizes.items():
         try:
             measured = size(n, number, [peer for peer in rounds.STAGES if peer not in unavailable])
-        except Exception as error:  # noqa: BLE001 - nobody sits beside it: what was measured is kept
+        except Exception as error:  # noqa: BLE001 - unattended: keep the measurements
             measured = {"failures": [f"{n:,} players: {type(error).__name__}: {error}"]}
             say(measured["failures"][0])
         failures += measured.pop("failures")

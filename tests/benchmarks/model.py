@@ -35,7 +35,7 @@ READ_UNITS_A_PLAYER = 0.5
 DOLLARS_A_MILLION_READ_UNITS = 0.125
 #: A table on demand takes this many read units a second unless its quota is raised [DynamoDB quotas: LOOK IT UP].
 TABLE_READ_UNITS_A_SECOND = 40_000
-#: neptune_query_timeout of a cluster that nobody changed, in seconds.
+#: Default neptune_query_timeout of a cluster, in seconds.
 NEPTUNE_TIMEOUT_SECONDS = 120
 GB = 1_000_000_000
 #: Pinpoint 1 GB a job; Customer Profiles 1 GB an upload; SES 1,000,000 contacts a job [facts of the issue].

@@ -26,7 +26,7 @@ NAMES = {
 }
 _STAGES = ("graph", "enrich", "all")
 PEERS = ("seeds", "wrangler")
-#: What somebody else measures, and adds with `add_section`.
+#: Sections measured elsewhere and added with `add_section`.
 SECTIONS = {"width": "Width", "small_case": "The small case"}
 
 
@@ -57,9 +57,9 @@ def write(folder: Path, found: dict[str, Any]) -> None:
 
 
 def add_section(name: str, section: dict[str, Any], folder: Path = FOLDER) -> None:
-    """Put in what somebody else measured: `{"text": …, "header": […], "rows": [[…]], "raw": anything}`."""
+    """Add a section measured elsewhere: `{"text": …, "header": […], "rows": [[…]], "raw": anything}`."""
     if name not in SECTIONS:
-        raise ValueError(f"{name} is none of {', '.join(SECTIONS)}")
+        raise ValueError(f"{name} is not one of {', '.join(SECTIONS)}")
     write(folder, (read(folder) or begin(folder, "add_section")) | {name: section})
 
 

@@ -73,5 +73,5 @@ def test_the_document_has_the_tables_of_these_results() -> None:
 
 def test_the_page_has_the_figures_of_these_results() -> None:
     if not FOUND:
-        pytest.skip("there is no results.json: `make bench` makes it")
+        pytest.skip("results.json is missing: `make bench` writes it")
     assert (results.FOLDER / "RESULTS.md").read_text(encoding="utf-8") == results.markdown(FOUND)

@@ -43,7 +43,7 @@ def test_every_peer_makes_the_same_members(graph: None, servers: Servers, fresh_
             found = rounds.run(bench, peer, stages)
             assert list(found) == stages
     with pytest.raises(rounds.PeerFailedError):
-        rounds.run(bench, "nobody", ["graph"])
+        rounds.run(bench, "unknown", ["graph"])
     other = rounds.Bench(servers, bench.config, N - 1, PROPERTY, tmp_path / "other")
     for stage, outcome in {"graph": {"members": floor("members")}, "enrich": {"rows": floor("rows")}}.items():
         rounds.check(bench, stage, outcome)

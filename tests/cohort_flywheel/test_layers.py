@@ -50,7 +50,7 @@ def is_pure(file: str) -> bool:
 
 
 def module_file(module: str) -> str | None:
-    """The path within the package of `cohort_flywheel.runs.names`, or None if there is no such module."""
+    """The path within the package of `cohort_flywheel.runs.names`, or None if the module does not exist."""
     path = PACKAGE_FOLDER.joinpath(*module.split(".")[1:])
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file():

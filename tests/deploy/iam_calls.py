@@ -44,7 +44,7 @@ class Call:
 
 
 class Recorder:
-    """Notes the calls of every process of a played run in a file, and may break the first upload to each place.
+    """Notes the calls of every process of a simulated run in a file, and may break the first upload to each place.
 
     The answer to the first CreateCampaign is lost, so that a later try finds what was made.
     """
@@ -250,7 +250,7 @@ def _profiles(call: Call, where: str) -> list[Request]:
 
 
 def _campaigns(call: Call, where: str) -> list[Request]:
-    # [Amazon Connect Outbound Campaigns] an instance is no resource
+    # [Amazon Connect Outbound Campaigns] an instance is not a resource
     return [Request(f"connect-campaigns:{call.operation}", "*")]
 
 

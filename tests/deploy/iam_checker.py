@@ -108,7 +108,7 @@ def _holds(operator: str, key: str, wanted: list[str], context: Mapping[str, str
     # [condition operators: Null] true: the key is absent
     if operator == "Null":
         return (value is None) == (wanted[0].lower() == "true")
-    # [condition operators: ...IfExists] an absent key is no obstacle
+    # [condition operators: ...IfExists] an absent key matches
     if operator.endswith("IfExists"):
         if value is None:
             return True
@@ -139,7 +139,7 @@ def each_removed(document: Document) -> Iterator[Without]:
         del lacking["Statement"][number]
         yield Without(sid, "statement", sid, lacking)
         for kind in ("Action", "Resource"):
-            for entry in _listed(statement.get(kind, [])):  # of NotAction and NotResource there is no part
+            for entry in _listed(statement.get(kind, [])):  # NotAction and NotResource are not supported
                 lacking = deepcopy(dict(document))
                 kept = [each for each in _listed(statement[kind]) if each != entry]
                 if kept:

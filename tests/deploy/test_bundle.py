@@ -40,7 +40,7 @@ TASKS = {
     "plan", "extract", "enrich", "check_limits", "create_import_job", "wait_for_import_job", "verify_segment",
     "record_result", "report", "end",
 }  # fmt: skip
-#: Somebody else's, in the same plugins.zip and the same dags folder. `report` is a name of ours too, in our package.
+#: Another team's, in the same plugins.zip and the same dags folder. `report` is a name of ours too, in our package.
 THEIR_PLUGINS = {
     "their_plugin.py": """
 from airflow.plugins_manager import AirflowPlugin
@@ -292,7 +292,7 @@ def test_an_older_pin_of_ours_never_stands_beside_the_new_line() -> None:
     pinned = f"pandas\n\n{bundle.BEHIND}boto3\ngremlinpython==3.7.3\n"
     merged = f"pandas\n\n{bundle.BEHIND}{OURS}{bundle.END}"
     assert bundle.merge_requirements(pinned + bundle.END, OURS) == merged
-    # no version without an END wrote a pin, so it is somebody's, and stands instead of ours
+    # no version without an END wrote a pin, so it belongs to others, and replaces ours
     assert bundle.merge_requirements(pinned, OURS).splitlines().count("gremlinpython==3.7.3") == 1
     assert "gremlinpython\n" not in bundle.merge_requirements(pinned, OURS)
 
@@ -362,7 +362,7 @@ def test_pip_installs_from_plugins_zip_alone(tmp_path: Path, figure: Callable[[s
 
 
 def home_of(built: Path, home: Path) -> Path:
-    """An Airflow home as MWAA's containers have it, with somebody else's files among ours and no repository near."""
+    """An Airflow home as MWAA's containers have it, with another team's files and without the repository."""
     shutil.copytree(built / "dags", home / "dags")
     zipfile.ZipFile(built / "plugins.zip").extractall(home / "plugins")
     (home / "dags/theirs").mkdir()
@@ -426,7 +426,7 @@ def pip_install(python: Path, requirements: Path) -> float:
 
 
 @pytest.mark.parametrize("python", ["here", pytest.param("3.2.1", marks=pytest.mark.bundle_321)], indirect=True)
-def test_it_runs_where_mwaa_unpacks_it_beside_somebody_elses_plugin_and_dag(
+def test_it_runs_where_mwaa_unpacks_it_beside_another_teams_plugin_and_dag(
     python: Path,
     request: pytest.FixtureRequest,
     tmp_path: Path,

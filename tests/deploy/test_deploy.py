@@ -49,7 +49,7 @@ class Bundled:
         deploy(BUCKET, folder=self.folder, root=self.root, s3=self.s3, **more)
 
     def put(self, key: str, data: bytes) -> str:
-        """Somebody else's object; its version."""
+        """Put another writer's object; return its version."""
         return str(self.s3.put_object(Bucket=BUCKET, Key=key, Body=data)["VersionId"])
 
     def objects(self) -> dict[str, bytes]:
@@ -157,7 +157,7 @@ def test_the_studios_own_edit_in_the_bucket_is_not_replaced_until_it_is_in_the_c
     assert bundled.read(REGISTRY) == edited
 
 
-def test_what_somebody_puts_there_meanwhile_is_left_as_it_is(bundled: Bundled) -> None:
+def test_an_object_written_meanwhile_is_not_replaced(bundled: Bundled) -> None:
     def meanwhile(params: dict[str, Any], **_: Any) -> None:
         if params["Key"] == DAG and params["Body"] != b"theirs":
             bundled.put(DAG, b"theirs")
@@ -263,7 +263,7 @@ def test_a_bucket_that_mwaa_would_not_take_and_one_that_is_not_there_are_sentenc
     bundled.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
     with pytest.raises(LocalError, match="Versioning is not enabled on the bucket .*, and MWAA requires it: enable it"):
         bundled.deploy()
-    with pytest.raises(LocalError, match="AWS refused GetBucketVersioning with NoSuchBucket: is the name right"):
+    with pytest.raises(LocalError, match="AWS refused GetBucketVersioning with NoSuchBucket: check the name"):
         deploy("no-bucket-of-ours", folder=bundled.folder, root=bundled.root, s3=bundled.s3)
 
 

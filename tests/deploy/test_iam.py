@@ -1,6 +1,6 @@
 """Least privilege: whether the policies of include/iam allow every call of the pipeline, and nothing that it needs not.
 
-The pipeline's runs are played on the local servers with the settings and the roles that the template made, and every
+The pipeline's runs are simulated on the local servers with the settings and the roles that the template made, and every
 call is recorded. The checker's own rules are tested below.
 """
 
@@ -120,7 +120,7 @@ class Deployment:
         self.credentials = _credentials(client, self.stack)
         self.environment = _environment(servers, config, client("ssm"), prefix, self.credentials)
         self._write_dags()
-        self.recorder, self.played = Recorder(self.folder), set[str]()
+        self.recorder, self.dags_run = Recorder(self.folder), set[str]()
 
     def client(self, service: str, **credentials: str) -> Any:
         local = {"aws_access_key_id": self.config.access_key_id, "aws_secret_access_key": self.config.secret_access_key}
@@ -162,17 +162,17 @@ class Deployment:
         from tests.faults import play
 
         self.recorder.breaks_uploads = breaks
-        self.played.add(dag)
+        self.dags_run.add(dag)
         with pytest.MonkeyPatch.context() as patch, self.recorder.recording():
             for name, value in self.environment.items():
                 patch.setenv(name, value)
-            played = play.Run(self.dags[dag], conf, now, self.folder / "runs.log")
-            played.go()
-        for module in played.modules:  # which a child need not import again
+            simulated = play.Run(self.dags[dag], conf, now, self.folder / "runs.log")
+            simulated.go()
+        for module in simulated.modules:  # which a child need not import again
             with suppress(ImportError):
                 importlib.import_module(module)
-        assert not played.failed, f"{conf}: {played.errors}; its log is {played.log}"
-        assert played.states[end] == "success", played.states
+        assert not simulated.failed, f"{conf}: {simulated.errors}; its log is {simulated.log}"
+        assert simulated.states[end] == "success", simulated.states
 
     @cached_property
     def asked(self) -> dict[Request, str]:
@@ -234,12 +234,12 @@ def _parameters(servers: Servers, config: Config) -> dict[str, dict[str, str]]:
 
 
 def _prepare(made: dict[str, Deployment]) -> None:
-    """What is no run's to make."""
+    """Resources that a run does not create."""
     for bucket, key in _OF_OTHERS:
         made["pinpoint"].put(bucket, key, _NAMES_HIM)
     made["pinpoint"].put("ExportBucket", _DROPPED, b'[{"playerId": ["msmith"], "ea_atrisk": [3]}]')
     made["ses"].client("s3").put_bucket_policy(**_bucket_policy(made["ses"].stack))
-    # an upload that nobody started
+    # an upload that was not started
     name = upload_job_name("ea_duty_1", _MIDNIGHT, 1, "in", 0, "0" * 16)
     field = {"Source": "_source.key", "Target": "_profile.AccountNumber"}
     made["customer_profiles"].client("customer-profiles").create_upload_job(
@@ -255,7 +255,7 @@ def _play_pinpoint(at: Deployment) -> None:
     at.run("cohort_to_segment", yesterday, everybody, "record_result")
     at.run("cohort_to_segment", _MIDNIGHT, everybody, "record_result", breaks=True)  # with a result before it
     at.run("cohort_to_segment", _MIDNIGHT, everybody | {"dry_run": True}, "check_limits", breaks=True)
-    at.run("cohort_to_segment", _MIDNIGHT, {"cohort": "ea_atrisk", "threshold": 90}, "check_limits")  # nobody
+    at.run("cohort_to_segment", _MIDNIGHT, {"cohort": "ea_atrisk", "threshold": 90}, "check_limits")  # no members
     at.run("cohort_to_segment", _MIDNIGHT, {"extract_uri": uri}, "record_result")
     at.run("cohort_what_if", _MIDNIGHT, {"cohort": "ea_atrisk"}, "count_days")
     two_days = {"keep_days": 2, "dry_run": False}
@@ -350,7 +350,7 @@ def _environment(
     neptune = "AIRFLOW_CONN_NEPTUNE_DEFAULT"
     options = stack.template()["Resources"]["Environment"]["Properties"]["AirflowConfigurationOptions"]
     kwargs = json.loads(stack.substituted(options["secrets.backend_kwargs"]["Fn::Sub"], {"SettingsPrefix": prefix}))
-    # there is no wss:// on a laptop: the same parameter leads to the local graph
+    # wss:// is not available locally: the same parameter leads to the local graph
     ssm.put_parameter(Name=f"{prefix}/connections/neptune_default", Value=local[neptune], Overwrite=True)
     aws = json.loads(local["AIRFLOW_CONN_AWS_DEFAULT"])
     aws["extra"] |= {"aws_session_token": credentials["aws_session_token"]}
@@ -390,8 +390,10 @@ def _deployed_policies(iam: Any, made: stack.Stack) -> dict[str, Any]:
 
 
 def test_every_dag_was_played(recorded: dict[str, Deployment]) -> None:
-    played = {dag for at in recorded.values() for dag in at.played}
-    left_out = {dag for at in recorded.values() for dag in at.dags if "__" not in dag} - played  # one's own is the main
+    dags_run = {dag for at in recorded.values() for dag in at.dags_run}
+    left_out = {
+        dag for at in recorded.values() for dag in at.dags if "__" not in dag
+    } - dags_run  # a cohort's own DAG is like the main
     assert not left_out, f"play {left_out}, so that their calls are judged too"
 
 
@@ -421,11 +423,11 @@ def test_what_the_runs_do_not_do_is_refused(recorded: dict[str, Deployment]) -> 
             ("s3:DeleteObjectVersion", f"{bucket}/do_not_contact.txt"),
             ("s3:DeleteObjectVersion", f"{bucket}/reports/ea_atrisk_2_2026-11-22_00-00-00/d__1.json"),
             ("s3:DeleteObjectVersion", f"{bucket}/erasure/tombstones/0123"),
-            ("s3:GetObject", "arn:aws:s3:::somebody-elses/key"),
+            ("s3:GetObject", "arn:aws:s3:::other-teams/key"),
             ("s3:PutBucketPolicy", bucket),
             ("dynamodb:PutItem", "arn:aws:dynamodb:us-east-1:123456789012:table/userdata"),
             ("dynamodb:Scan", "arn:aws:dynamodb:us-east-1:123456789012:table/userdata"),
-            ("ssm:GetParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/somebody-elses/password"),
+            ("ssm:GetParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/other-teams/password"),
             ("ssm:PutParameter", f"arn:aws:ssm:us-east-1:123456789012:parameter/{at.destination}/variables/x"),
             ("iam:PassRole", "arn:aws:iam::123456789012:role/admin"),
             ("mobiletargeting:SendMessages", "arn:aws:mobiletargeting:us-east-1:123456789012:apps/abc"),
@@ -492,7 +494,7 @@ def test_the_import_role_is_passed_to_pinpoint_alone(recorded: dict[str, Deploym
 
 # --- and no more
 
-#: Whoever takes these out of `pipeline`, as they use no erasure, loses nothing else: so another policy may have a part
+#: Without erasure these can be removed from `pipeline` and nothing else is lost: so another policy may have a part
 #: of it too.
 _OF_ERASURE = "ErasureRewrites"
 
@@ -504,7 +506,7 @@ def test_without_any_part_some_call_is_refused_or_a_page_demands_it(
     for at in recorded.values():
         for name in sorted(at.policies):
             if name == "pipeline" and at.destination != "pinpoint":
-                continue  # only there every DAG was played
+                continue  # only there every DAG was run
             written = as_written(name, at.policies[name])
             for each, call in _refused(at, name, at.policies[name]):
                 if not call:

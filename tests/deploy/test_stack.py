@@ -158,11 +158,11 @@ def test_what_is_given_wins_over_what_is_found_which_is_looked_up_each_time(
     assert f"  {'NeptuneEndpoint':26} {reader} (was the.writer)\n" in capsys.readouterr().out
 
 
-def test_a_stack_that_is_not_the_modelers_is_told_by_what_it_lacks(account: Account) -> None:
+def test_a_stack_that_is_not_the_modelers_is_rejected_with_its_missing_resources(account: Account) -> None:
     some = {name: RESOURCES[name] for name in ("CohortVpc", "CohortNeptuneDBSG")}
     account.cloudformation.create_stack(StackName="other", TemplateBody=json.dumps({"Resources": some}))
     account.refused("The stack other has no CohortPrivateRouteTable, CohortNeptuneDBCluster: is it", modeler="other")
-    account.refused("AWS refused ListStackResources with ValidationError: is the name right", modeler="nowhere")
+    account.refused("AWS refused ListStackResources with ValidationError: check the name", modeler="nowhere")
 
 
 # --- what is refused before anything is made

@@ -33,7 +33,7 @@ class Started:
     cli: str
     cli_with_date: str
 
-    #: yesterday at five in the morning, which is no instant of the schedule
+    #: yesterday at five in the morning, which is not on the schedule
     past_date: datetime
 
 

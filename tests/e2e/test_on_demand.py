@@ -1,6 +1,6 @@
 """docs/how-to/on-demand.md, executed: its clients and shell lines against the real API server, its rule by S3's events.
 
-Amazon MWAA is played by a server that hands `InvokeRestApi` on to that Airflow, and refuses what the service's model
+A server emulates Amazon MWAA: it passes `InvokeRestApi` to that Airflow and rejects what the service's model
 does.
 """
 
@@ -102,7 +102,7 @@ def environ(up: Up, mwaa: str) -> dict[str, str]:
         "EXPORT_BUCKET": up.config.export_bucket,
         "AWS_ENDPOINT_URL": up.servers.aws_url,
         "AWS_ENDPOINT_URL_MWAA": mwaa,
-        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",  # env.127.0.0.1 is no host
+        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",  # env.127.0.0.1 is not a host
         "AWS_DEFAULT_REGION": up.config.region,
         "AWS_ACCESS_KEY_ID": up.config.access_key_id,
         "AWS_SECRET_ACCESS_KEY": up.config.secret_access_key,
@@ -313,7 +313,7 @@ def test_a_dropped_extract_starts_one_run_and_ours_start_none(
     assert (segment["Name"], segment["ImportDefinition"]["Size"]) == (name, 2)
     assert report["imported"]["result_key"] is None
     assert [key for key in up.keys(up.config.state_bucket, "results/") if "extract" in key] == []
-    assert received() == [], "our copy, and all that the run wrote, start nobody"
+    assert received() == [], "our copy, and all that the run wrote, send no event"
 
 
 @needs_aws
@@ -336,7 +336,7 @@ def test_the_posts_lambda_is_disconnected_and_the_others_stay(
     assert [each["LambdaFunctionArn"] for each in left["LambdaFunctionConfigurations"]] == [f"{arn}x"]
     assert [each["QueueArn"] for each in left["QueueConfigurations"]] == [queue[0]]
     received()  # S3's own test event
-    s3.put_object(Bucket=bucket, Key="dropped/ea_atrisk/nobody.json", Body=b"[]")
+    s3.put_object(Bucket=bucket, Key="dropped/ea_atrisk/empty.json", Body=b"[]")
     # moto's answer never says that EventBridge is told; the events do
     assert sorted(event.get("detail-type", "to the queue itself") for event in received()) == [
         "Object Created", "to the queue itself",
@@ -344,7 +344,7 @@ def test_the_posts_lambda_is_disconnected_and_the_others_stay(
 
 
 @needs_aws
-def test_a_bucket_that_nobody_listens_to_stays_so(
+def test_a_bucket_without_notifications_stays_so(
     up: Up, execute: Any, queue: tuple[str, Callable[[], list[Any]]]
 ) -> None:
     succeeded(execute("disconnect"))

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.airflow
 
 
 @pytest.fixture(autouse=True)
-def nobody_else(up: Up) -> None:
+def no_other_runs(up: Up) -> None:
     """The emulation's next fault is for the run of the test."""
     up.unpause(DAG_ID)  # as `started` does
     wait_until(lambda: bool(up.runs(run_type="scheduled")), "the DAG, once switched on, has a scheduled run", up)

@@ -22,7 +22,14 @@ from local.config import ROOT
 PLUGINS = ROOT / "plugins"
 PACKAGE = PLUGINS / "cohort_flywheel"
 #: What every case depends on, but the package: the DAG and what it reads, the servers, and how a case is run.
-SURROUNDINGS = ("dags/**/*.py", "include/**/*", "local/**/*", "tests/faults/**/*.py", "tests/aws_once.py", ".env")
+SURROUNDINGS = (
+    "dags/**/*.py",
+    "include/**/*",
+    "local/**/*",
+    "tests/faults/**/*.py",
+    "tests/aws_session_cache.py",
+    ".env",
+)
 _TOOL = 4
 _ran: set[str] = set()
 

@@ -31,7 +31,7 @@ from local import seed
 from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
-from tests.aws_once import no_look_for_the_caller, read_once
+from tests.aws_session_cache import read_once, skip_caller_lookup
 from tests.faults import aws, code
 from tests.faults.aws import Endpoint
 from tests.faults.destinations import customer_profiles
@@ -298,7 +298,7 @@ def a_world(servers: Servers, config: Config, folder: Path, destination: str = D
     """A recorded world while the block runs, with an AWS endpoint of its own."""
     # in all children, too: it takes most of an attempt
     with read_once(), pytest.MonkeyPatch.context() as patch, aws.started(NOW.timestamp() + 60) as (endpoint, kept):
-        no_look_for_the_caller(patch)
+        skip_caller_lookup(patch)
         try:
             yield World(servers, config, folder, destination, endpoint, kept)
         finally:

@@ -19,7 +19,7 @@ def test_the_environment_wins_but_for_credentials() -> None:
     [
         ("AWS_PORT", "line 1: expected KEY=value"),
         ("AWS_PORT=high", "AWS_PORT in .env is not a port: write a number from 1 to 65535"),
-        ("AWS_PORT=0", "AWS_PORT in .env is no port"),
+        ("AWS_PORT=0", "AWS_PORT in .env is not a port"),
         ("EXPORT_BUCKET=", "has no value for EXPORT_BUCKET"),
     ],
 )

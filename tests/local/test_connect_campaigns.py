@@ -1,4 +1,4 @@
-"""Campaigns: made, started, followed and stopped; whom they mail what; and what is refused."""
+"""Campaigns: creation, start, status and stop; their recipients and e-mails; and rejected requests."""
 
 import time
 import urllib.request
@@ -215,7 +215,7 @@ def test_a_stopped_campaign_has_mailed_some(service: Campaigns) -> None:
     assert refused(lambda: service.campaigns.start_campaign(id=campaign_id)) == ("InvalidCampaignStateException", 409)
 
 
-def test_an_empty_segment_is_completed_and_nobody_mailed(service: Campaigns) -> None:
+def test_a_campaign_for_an_empty_segment_completes_without_mails(service: Campaigns) -> None:
     campaign_id = service.launch()
     service.wait(campaign_id, "Completed")
     assert service.kept(campaign_id)["mails"] == []

@@ -109,7 +109,7 @@ def test_jobs_are_listed_newest_first_a_page_at_a_time(service: Service) -> None
         {"DataExpiry": 1099},
         {"DataExpiry": "30"},
         {"UniqueKey": None},
-        {"UniqueKey": "Nobody"},
+        {"UniqueKey": "Unknown"},
         {"UniqueKey": "_profile.AccountNumber"},
         {"Fields": None},
         {"Fields": {}},
@@ -158,19 +158,19 @@ def test_a_body_is_held_against_its_shape(service: Service, body: bytes, status:
 
 
 def test_what_is_not_there_is_not_found(service: Service) -> None:
-    nobody = "0" * 32
+    unknown = "0" * 32
     calls: list[Callable[[], Any]] = [
         lambda: service.create(DomainName="elsewhere"),
-        lambda: service.job(nobody),
-        lambda: service.path(nobody),
-        lambda: service.start(nobody),
-        lambda: service.profiles.stop_upload_job(DomainName=DOMAIN, JobId=nobody),
+        lambda: service.job(unknown),
+        lambda: service.path(unknown),
+        lambda: service.start(unknown),
+        lambda: service.profiles.stop_upload_job(DomainName=DOMAIN, JobId=unknown),
         lambda: service.profiles.get_domain(DomainName="elsewhere"),
         lambda: service.profiles.get_segment_definition(DomainName=DOMAIN, SegmentDefinitionName="none"),
         lambda: service.profiles.delete_segment_definition(DomainName=DOMAIN, SegmentDefinitionName="none"),
-        lambda: service.profiles.get_segment_estimate(DomainName=DOMAIN, EstimateId=nobody),
-        lambda: service.profiles.delete_profile(DomainName=DOMAIN, ProfileId=nobody),
-        lambda: service.profiles.update_profile(DomainName=DOMAIN, ProfileId=nobody),
+        lambda: service.profiles.get_segment_estimate(DomainName=DOMAIN, EstimateId=unknown),
+        lambda: service.profiles.delete_profile(DomainName=DOMAIN, ProfileId=unknown),
+        lambda: service.profiles.update_profile(DomainName=DOMAIN, ProfileId=unknown),
     ]
     for call in calls:
         assert refused(call) == MISSING
@@ -178,7 +178,7 @@ def test_what_is_not_there_is_not_found(service: Service) -> None:
 
 def test_a_job_is_started_once_with_a_file_and_then_takes_no_other(service: Service) -> None:
     job_id = service.create()
-    assert refused(lambda: service.start(job_id)) == BAD, "There is no file."
+    assert refused(lambda: service.start(job_id)) == BAD, "The job has no file."
     path = service.path(job_id)
     service.put(job_id, people("ann"))
     service.start(job_id)
@@ -397,7 +397,7 @@ def test_the_newest_job_says_when_a_profile_expires(service: Service) -> None:
 
 def test_a_profile_is_found_read_changed_and_erased(service: Service) -> None:
     service.run(people("ann", "bob"))
-    found = service.profiles.search_profiles(DomainName=DOMAIN, KeyName="_account", Values=["ann", "nobody"])
+    found = service.profiles.search_profiles(DomainName=DOMAIN, KeyName="_account", Values=["ann", "unknown"])
     (ann,) = found["Items"]
     for key, value in (("_email", "ann@example.com"), ("_fullName", "Ann"), ("_profileId", ann["ProfileId"])):
         (same,) = service.profiles.search_profiles(DomainName=DOMAIN, KeyName=key, Values=[value])["Items"]
@@ -413,11 +413,11 @@ def test_a_profile_is_found_read_changed_and_erased(service: Service) -> None:
 
     profile = {"DomainName": DOMAIN, "ProfileId": ann["ProfileId"]}
     service.profiles.update_profile(**profile, FirstName="", Attributes={"ea_atrisk": "out", "since": "2026"})
-    nobody = "0" * 32
-    batch = service.profiles.batch_get_profile(DomainName=DOMAIN, ProfileIds=[ann["ProfileId"], nobody])
+    unknown = "0" * 32
+    batch = service.profiles.batch_get_profile(DomainName=DOMAIN, ProfileIds=[ann["ProfileId"], unknown])
     (read,) = batch["Profiles"]
     assert "FirstName" not in read and read["Attributes"] == {"ea_atrisk": "out", "since": "2026"}
-    assert [error["ProfileId"] for error in batch["Errors"]] == [nobody]
+    assert [error["ProfileId"] for error in batch["Errors"]] == [unknown]
 
     service.profiles.delete_profile(**profile)
     assert service.profile("ann") is None
@@ -622,16 +622,16 @@ def test_membership_is_told_by_profile(service: Service) -> None:
     service.run(people("ann"))
     service.run(people("bob", cohort="out"))
     profiles = {p["AccountNumber"]: p["ProfileId"] for p in service.domain()["profiles"]}
-    nobody = "0" * 32
+    unknown = "0" * 32
     found = service.profiles.get_segment_membership(
-        DomainName=DOMAIN, SegmentDefinitionName="seg", ProfileIds=[profiles["ann"], profiles["bob"], nobody]
+        DomainName=DOMAIN, SegmentDefinitionName="seg", ProfileIds=[profiles["ann"], profiles["bob"], unknown]
     )
     assert {p["ProfileId"]: p["QueryResult"] for p in found["Profiles"]} == {
         profiles["ann"]: "PRESENT",
         profiles["bob"]: "ABSENT",
     }
-    assert [failure["ProfileId"] for failure in found["Failures"]] == [nobody]
-    many = {"DomainName": DOMAIN, "SegmentDefinitionName": "seg", "ProfileIds": [nobody] * 101}
+    assert [failure["ProfileId"] for failure in found["Failures"]] == [unknown]
+    many = {"DomainName": DOMAIN, "SegmentDefinitionName": "seg", "ProfileIds": [unknown] * 101}
     assert refused(lambda: service.profiles.get_segment_membership(**many)) == BAD
 
 

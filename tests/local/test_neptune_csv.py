@@ -83,9 +83,9 @@ def test_edges_once(servers: Servers, g: GraphTraversalSource, tmp_path: Path) -
     assert (edge[T.label], edge["iterations"], g.V("a").out().id_().to_list()) == ("action_edge", 7, ["b"])
 
 
-def test_an_edge_to_nobody_is_said(servers: Servers, g: GraphTraversalSource, tmp_path: Path) -> None:
+def test_an_edge_to_a_missing_vertex_is_an_error(servers: Servers, g: GraphTraversalSource, tmp_path: Path) -> None:
     with pytest.raises(LocalError, match=r"file\.csv: the graph rejected one of the elements 1 to 1"):
-        load(servers, write(tmp_path, "~id,~label,~from,~to\ne,action_edge,a,nobody\n"))
+        load(servers, write(tmp_path, "~id,~label,~from,~to\ne,action_edge,a,missing\n"))
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ def test_a_third_active_job_is_too_many(service: Service) -> None:
 
 
 def test_a_role_must_exist(service: Service) -> None:
-    assert refused(service, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/Nobody") == ("BadRequestException", 400)
+    assert refused(service, RoleArn=f"arn:aws:iam::{ACCOUNT}:role/Missing") == ("BadRequestException", 400)
     assert refused(service, RoleArn="arn:aws:iam::999999999999:role/Import") == ("BadRequestException", 400)
 
 

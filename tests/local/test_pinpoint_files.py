@@ -115,8 +115,8 @@ def wide_role(service: Service) -> str:
         pytest.param(row(OptOut="YES"), id="OptOut"),
         pytest.param(row(Attributes__A=101 * "x"), id="an attribute's value of 101"),
         pytest.param(row(User__UserAttributes__A=101 * "x"), id="a user attribute's value of 101"),
-        pytest.param(row(Metrics__A="many"), id="a metric that is no number"),
-        pytest.param(row(Location__Latitude="north"), id="a latitude that is no number"),
+        pytest.param(row(Metrics__A="many"), id="a metric that is not a number"),
+        pytest.param(row(Location__Latitude="north"), id="a latitude that is not a number"),
         pytest.param(row(Demographic__Make=16000 * "x"), id="an endpoint above 15 KB"),
         pytest.param(row(Id="ann${x}"), id="an Id with braces"),
     ],
@@ -148,12 +148,12 @@ def test_a_file_is_taken(service: Service, content: str) -> None:
 
 
 def test_a_completed_job_carries_its_bad_rows(service: Service) -> None:
-    bad = "".join(f"EMAIL,nobody{n},p{n},First,Last,p{n}\n" for n in range(150))
+    bad = "".join(f"EMAIL,unknown{n},p{n},First,Last,p{n}\n" for n in range(150))
     job = service.run(people("ann", "bob") + bad)
     assert (job["JobStatus"], job["TotalProcessed"], job["TotalFailures"]) == ("COMPLETED", 152, 150)
     assert len(job["Failures"]) == 100
     assert job["Failures"][0].startswith("Piece 1, line 4: ")
-    assert not any("nobody" in text for text in job["Failures"])
+    assert not any("unknown" in text for text in job["Failures"])
     assert service.segment(job["Definition"]["SegmentId"])["ImportDefinition"]["Size"] == 2
 
 
@@ -215,7 +215,7 @@ def test_a_row_with_an_id_updates_and_one_without_adds(service: Service) -> None
     listed = service.pinpoint.get_user_endpoints(ApplicationId=service.app, UserId="ann")["EndpointsResponse"]["Item"]
     assert len({e["Id"] for e in listed}) == 15
     assert outcome(service.run(chosen)) == ROW_FAILED, "A user has at most 15 endpoints."
-    assert outcome(service.run(row(User__UserId="ann"))) == GOOD, "An update is no sixteenth."
+    assert outcome(service.run(row(User__UserId="ann"))) == GOOD, "An update does not add a sixteenth."
 
 
 def test_an_update_needs_its_id_alone(service: Service) -> None:
@@ -291,9 +291,9 @@ def test_update_endpoint_keeps_the_same_rules(service: Service) -> None:
 def test_an_unknown_endpoint_or_user_is_not_found(service: Service) -> None:
     app = service.app
     calls: list[Callable[[], Any]] = [
-        lambda: service.endpoint("nobody"),
-        lambda: service.pinpoint.delete_endpoint(ApplicationId=app, EndpointId="nobody"),
-        lambda: service.pinpoint.get_user_endpoints(ApplicationId=app, UserId="nobody"),
+        lambda: service.endpoint("unknown"),
+        lambda: service.pinpoint.delete_endpoint(ApplicationId=app, EndpointId="unknown"),
+        lambda: service.pinpoint.get_user_endpoints(ApplicationId=app, UserId="unknown"),
     ]
     for call in calls:
         with pytest.raises(ClientError) as error:

@@ -57,11 +57,11 @@ def test_the_three_of_the_modeler() -> None:
 @pytest.mark.parametrize(
     ("name", "threshold"), [("ea_altruism", 25), ("ea_duty", 6), ("ea_mischief", 2), ("ea_malice", 1)]
 )
-def test_every_cohort_has_somebody_and_not_everybody(name: str, threshold: int) -> None:
+def test_every_cohort_has_some_but_not_all_players(name: str, threshold: int) -> None:
     assert 0 < sample.count_beyond(sample.players(), name, threshold)[1] < 100
 
 
-def test_addresses_reach_the_mailbox_simulator_or_nobody() -> None:
+def test_addresses_are_those_of_the_mailbox_simulator() -> None:
     written = [record["email"] for record in sample.contacts(sample.players()) if record.get("email")]
     well_formed = [address for address in written if re.fullmatch(r"[^@\s]+@[^@\s]+", address)]
     assert len(written) > 900

@@ -49,10 +49,10 @@ def test_seeding_twice_is_seeding_once(servers: Servers, config: Config, seeded:
     s3 = client("s3", servers, config)
     try:
         before = (g.V().count().next(), g.E().count().next(), g.V().properties().count().next())
-        s3.put_object(Bucket=config.state_bucket, Key=DO_NOT_CONTACT, Body=b"nobody96\n")
+        s3.put_object(Bucket=config.state_bucket, Key=DO_NOT_CONTACT, Body=b"unknown96\n")
         assert seed(servers, config) == seeded
         assert (g.V().count().next(), g.E().count().next(), g.V().properties().count().next()) == before
-        assert s3.get_object(Bucket=config.state_bucket, Key=DO_NOT_CONTACT)["Body"].read() == b"nobody96\n"
+        assert s3.get_object(Bucket=config.state_bucket, Key=DO_NOT_CONTACT)["Body"].read() == b"unknown96\n"
     finally:
         s3.put_object(Bucket=config.state_bucket, Key=DO_NOT_CONTACT, Body=b"")
         connection.close()

@@ -82,7 +82,7 @@ def test_dynamodb_local_refuses_what_dynamodb_refuses(servers: Servers, config: 
         get(dynamodb, config, ["wayne96", "wayne96"])
     with pytest.raises(ClientError, match=r"[Tt]oo many items|less than or equal to 100"):
         get(dynamodb, config, [f"player{number}" for number in range(101)])
-    found = get(dynamodb, config, ["wayne96", "nobody"])["Responses"][config.contacts_table]
+    found = get(dynamodb, config, ["wayne96", "unknown"])["Responses"][config.contacts_table]
     assert [item["playerId"]["S"] for item in found] == ["wayne96"]  # who is missing is silently absent
 
 
@@ -179,6 +179,6 @@ def test_detached_servers_are_found_again_and_stopped(
     assert local_servers.stop_detached(tmp_path) == []
 
 
-def test_a_stale_pid_file_stops_nobody(tmp_path: Path) -> None:
+def test_a_stale_pid_file_stops_no_process(tmp_path: Path) -> None:
     (tmp_path / "gremlin.pid").write_text(str(os.getpid()))
     assert local_servers.stop_detached(tmp_path) == []

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.sesv2 import shapes
-from tests.aws_once import wait_fully
+from tests.aws_session_cache import wait_fully
 from tests.local.pinpoint_service import REGION, code_of, process
 from tests.local.sesv2_service import HEADER, LIST, SENDER, TOPICS, Service, people
 
@@ -115,7 +115,7 @@ def test_contacts_are_listed_by_pages(service: Service) -> None:
     assert "AttributesData" not in first["Contacts"][0]
     service.ses.delete_contact(ContactListName=LIST, EmailAddress="p03@example.com")
     rest = service.addresses(PageSize=10, NextToken=first["NextToken"])
-    assert rest == [f"{name}@example.com" for name in names[10:]], "A contact that left moves nobody off the pages."
+    assert rest == [f"{name}@example.com" for name in names[10:]], "A deleted contact does not shift the pages."
     for wrong in ({"PageSize": 0}, {"PageSize": 1001}, {"NextToken": "x"}):
         assert refused(service.ses.list_contacts, ContactListName=LIST, **wrong) == BAD_REQUEST
 

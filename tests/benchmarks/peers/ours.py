@@ -17,7 +17,7 @@ AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
 def graph(job: dict[str, Any]) -> Iterator[Any]:
     """The graph's answer becomes members, a snapshot and an extract."""
     for module in ("driver.client", "driver.aiohttp.transport", "driver.serializer", "process.graph_traversal"):
-        importlib.import_module(f"gremlin_python.{module}")  # nobody's imports are measured
+        importlib.import_module(f"gremlin_python.{module}")  # imports are not measured
 
     from cohort_flywheel.segment.extract_operator import CohortExtractOperator
 

@@ -1,4 +1,4 @@
-"""The two Lambdas of the posts, written anew from what the posts say of them, with a loop over chunks of 100 keys.
+"""The two Lambdas of the posts, reimplemented from the posts' description, with a loop over chunks of 100 keys.
 
 ApiCohortGet and S3TriggerCohortIngest, up to the import job. What the posts' text has lost (they are cut in places) is
 as in AWS's own example of a Lambda for Neptune, from which those lines come: GraphSON 2 and a pool of one connection.

@@ -1,7 +1,7 @@
 """AWS SDK for pandas, in an environment of its own: what a studio would otherwise write.
 
 Its client of Neptune speaks wss only; WS_PROTOCOL is set to ws here, as the server of the benchmark has no TLS. It is
-given the key's schema and the columns, which spares it a DescribeTable a call and attributes that nobody wants, and one
+given the key's schema and the columns, which saves one DescribeTable per call and unused attributes, and one
 session for all calls: without that, each call of `read_items` makes a session of its own, at over 1,700 µs a player.
 """
 

@@ -15,9 +15,9 @@ from cohort_flywheel.runs.names import endpoint_id
 from cohort_flywheel.segment.contacts import is_held_out
 from local import seed
 from local.servers import Servers
+from tests.cohort_flywheel.dag_simulator import TODAY, YESTERDAY, DagSimulator
 from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import Domain
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
-from tests.cohort_flywheel.played import TODAY, YESTERDAY, Played
 
 NAMES = ("customer_profiles", "ses", "pinpoint")
 PLAYERS = [f"player-{number:02d}" for number in range(40)]
@@ -28,7 +28,7 @@ HELD = {player for player in PLAYERS if is_held_out(player, 20)}
 SOMEBODY, ANOTHER, OTHER = [player for player in PLAYERS[10:30] if player not in HELD][:3]
 
 
-class House(Played):
+class Studio(DagSimulator):
     """Forty players, two days of snapshots, a holdout of a fifth; and what the destination says of its segment."""
 
     def __init__(self, name: str, *where: Any) -> None:
@@ -86,10 +86,10 @@ def house(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Any:  # fmt: skip
     ours = seeded._replace(application_id=fresh_seeded.application_id, role_arn=fresh_seeded.role_arn)
-    made: list[House] = []
+    made: list[Studio] = []
 
-    def make(name: str) -> House:
-        made.append(House(name, servers, fresh_config, ours, tmp_path, monkeypatch))
+    def make(name: str) -> Studio:
+        made.append(Studio(name, servers, fresh_config, ours, tmp_path, monkeypatch))
         return made[-1]
 
     yield make
@@ -103,7 +103,7 @@ def house(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_players_and_holdout_and_the_joiners_and_leavers_of_day_two(
-    house: Callable[[str], House], name: str
+    house: Callable[[str], Studio], name: str
 ) -> None:
     """What is expected knows nothing of the destination: so they are the same at all three."""
     one = house(name)
@@ -127,7 +127,7 @@ def test_the_same_players_and_holdout_and_the_joiners_and_leavers_of_day_two(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_who_has_unsubscribed_at_the_destination_stays_so(house: Callable[[str], House], name: str) -> None:
+def test_who_has_unsubscribed_at_the_destination_stays_so(house: Callable[[str], Studio], name: str) -> None:
     """Before a run, and between a run's segment file and its import job."""
     one = house(name)
     assert {SOMEBODY, ANOTHER, OTHER} < one.members(one.ends(YESTERDAY))

@@ -11,9 +11,9 @@ import pytest
 
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
 from cohort_flywheel.segment.contacts import is_held_out
+from tests.cohort_flywheel.dag_simulator import TODAY, YESTERDAY, DagSimulator
 from tests.cohort_flywheel.destinations.customer_profiles.connect_account import Connect
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
-from tests.cohort_flywheel.played import TODAY, YESTERDAY, Played
 
 NAMES = ("ses", "customer_profiles")
 PLAYERS = [f"player-{number:02d}" for number in range(12)]
@@ -22,7 +22,7 @@ STRICT, MILD = PLAYERS[:6], PLAYERS[6:]
 HELD = {player for player in PLAYERS if is_held_out(player, 20)}
 
 
-class House(Played):
+class Studio(DagSimulator):
     """Twelve players of whom six are beyond the stricter threshold, today and yesterday; and whom the mails reached."""
 
     def __init__(self, name: str, connect: Connect, *where: Any) -> None:
@@ -53,10 +53,10 @@ def house(
     """Makes the house of a destination; the snapshots are the state bucket's, so of all of them."""
     connect = Connect(servers, fresh_config, tmp_path)
     ours = seeded._replace(connect_instance_id=connect.instance, knowledge_base_id=connect.base)
-    made: list[House] = []
+    made: list[Studio] = []
 
-    def make(name: str) -> House:
-        made.append(House(name, connect, servers, fresh_config, ours, tmp_path, monkeypatch))
+    def make(name: str) -> Studio:
+        made.append(Studio(name, connect, servers, fresh_config, ours, tmp_path, monkeypatch))
         if len(made) == 1:
             for day in (YESTERDAY, TODAY):
                 made[0].snapshot(day, dict.fromkeys(STRICT, 3) | dict.fromkeys(MILD, 2))
@@ -72,7 +72,7 @@ def house(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nobody_is_mailed_again_by_another_threshold_cohort_or_destination(
-    house: Callable[[str], House], name: str
+    house: Callable[[str], Studio], name: str
 ) -> None:
     one = house(name)
     first = one.launch()
@@ -105,7 +105,7 @@ def campaign() -> str:
     return "{template: at_risk, from: play@studio.example, not_again_days: 30}"
 
 
-def test_who_unsubscribes_before_the_launch_is_mailed_by_neither(house: Callable[[str], House]) -> None:
+def test_who_unsubscribes_before_the_launch_is_mailed_by_neither(house: Callable[[str], Studio]) -> None:
     """After the segment was verified, and approved."""
     ses, who = house("ses"), next(player for player in STRICT if player not in HELD)
     report = ses.launch(before={"launch_campaign": lambda: ses.account.unsubscribe(f"{who}@example.com")})

@@ -22,7 +22,7 @@ from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.names import endpoint_id
 from local.config import ROOT
 from tests.cohort_flywheel.conftest import NEWEST
-from tests.cohort_flywheel.whole_runs import Runs
+from tests.cohort_flywheel.pipeline_runs import Runs
 
 ANN, BOB, CYD, DAN = "ann", "bob", "cyd", "dan"
 OLD, LATER = NEWEST - timedelta(days=100), NEWEST - timedelta(days=95)

@@ -26,7 +26,7 @@ from local.sample import KNOWN
 from tests.cohort_flywheel.conftest import NEWEST
 from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import Domain
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
-from tests.cohort_flywheel.whole_runs import Runs
+from tests.cohort_flywheel.pipeline_runs import Runs
 
 #: In no other name, digest or header: their bytes can be looked for.
 ANN, BOB, CYD = "Ann-4711", "Bob-4712", "Cyd-4713"

@@ -1,4 +1,4 @@
-"""The real DAG of a destination, played task by task, day after day, over snapshots and contacts of a test's own."""
+"""The real DAG of a destination, run task by task and day by day over snapshots and contacts of a test's own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from local import seed
 from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
-from tests.aws_once import no_look_for_the_caller
+from tests.aws_session_cache import skip_caller_lookup
 from tests.faults.play import Run
 
 DAG_ID = "cohort_to_segment"
@@ -46,13 +46,13 @@ class Watched(Run):
         return super()._all_tried(task)
 
 
-class Played:
-    """A house whose segments go to one destination: a copy of the DAG files, with a registry that says so."""
+class DagSimulator:
+    """A studio with one destination: a copy of the DAG files and the registry."""
 
     def __init__(
         self, name: str, servers: Servers, config: Config, seeded: Seeded, folder: Path, patch: pytest.MonkeyPatch
     ) -> None:
-        no_look_for_the_caller(patch)
+        skip_caller_lookup(patch)
         self.name, self.servers, self.config, self.folder = name, servers, config, folder / name
         self.s3 = seed.client("s3", servers, config)
         for each in ("dags", "include"):
