@@ -27,7 +27,7 @@ from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
 from tests.aws_session_cache import skip_caller_lookup
-from tests.faults.play import Run
+from tests.faults.simulate import Run
 
 DAG_ID = "cohort_to_segment"
 #: A campaign's schedule is held against the machine's clock, so the newest day is today.
@@ -88,7 +88,7 @@ class DagSimulator:
         state = State(S3Hook(), self.config.state_bucket)
         state.make_final(cohort, day, state.put_snapshot(path, cohort, day, digest(path)), {"run_id": "kept"})
 
-    def play(
+    def simulate(
         self, day: datetime, before: Mapping[str, Callable[[], None]] | None = None, **conf: Any
     ) -> dict[str, Any]:
         """A run of that day, five minutes after it is complete; gives its report, with `states` of the tasks."""

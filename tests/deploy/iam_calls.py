@@ -55,7 +55,7 @@ class Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """While the block runs, `play.Run` begins each process with our recorder."""
+        """While the block runs, `simulate.Run` begins each process with our recorder."""
         inner = transport.install
 
         def install(watch: Any) -> None:

@@ -225,12 +225,12 @@ def test_a_module_that_our_package_would_hide_is_refused(tmp_path: Path, name: s
 
 
 def test_what_is_no_zip_file_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(LocalError, match="cannot be read .*: name a file that is there"):
+    with pytest.raises(LocalError, match="cannot be read .*: name an existing file"):
         bundle.build(tmp_path / "build", into=tmp_path / "missing.zip")
     (tmp_path / "theirs.zip").write_text("no zip")
     with pytest.raises(LocalError, match="cannot be read as a zip file .*: name the environment's plugins.zip"):
         bundle.build(tmp_path / "build", into=tmp_path / "theirs.zip")
-    with pytest.raises(LocalError, match="is not as a bundle writes it: remove it there"):
+    with pytest.raises(LocalError, match="is not a manifest written by `make bundle`: remove it there"):
         bundle.build(tmp_path / "build", into=zip_of(tmp_path / "theirs.zip", {bundle.MANIFEST: "no json"}))
 
 

@@ -369,7 +369,7 @@ def test_beside_others_the_merged_files_get_keys_of_their_own(bundled: Bundled, 
     bundled.build()
     with pytest.raises(LocalError, match="has 'their_plugin.py' in its plugins.zip"):
         environment.deploy(bundled, prefix="cohort_flywheel")
-    with pytest.raises(LocalError, match="cohort_flywheel/plugins.zip has 'their_plugin.py' of others"):
+    with pytest.raises(LocalError, match="cohort_flywheel/plugins.zip has 'their_plugin.py', which is not ours"):
         bundled.deploy(prefix="cohort_flywheel")
     bundled.build(into=bundled.save("cohort_flywheel/plugins.zip", tmp_path))
     with pytest.raises(LocalError, match="has 'pandas' in its requirements.txt"):

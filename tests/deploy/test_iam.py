@@ -159,14 +159,14 @@ class Deployment:
 
     def run(self, dag: str, now: datetime, conf: dict[str, Any], end: str, breaks: bool = False) -> None:
         """Play a run; its task `end` must succeed."""
-        from tests.faults import play
+        from tests.faults import simulate
 
         self.recorder.breaks_uploads = breaks
         self.dags_run.add(dag)
         with pytest.MonkeyPatch.context() as patch, self.recorder.recording():
             for name, value in self.environment.items():
                 patch.setenv(name, value)
-            simulated = play.Run(self.dags[dag], conf, now, self.folder / "runs.log")
+            simulated = simulate.Run(self.dags[dag], conf, now, self.folder / "runs.log")
             simulated.go()
         for module in simulated.modules:  # which a child need not import again
             with suppress(ImportError):

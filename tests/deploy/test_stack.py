@@ -178,8 +178,8 @@ def test_ranges_that_overlap_are_refused(account: Account) -> None:
     assert subnets == ["10.2.0.0/24", "10.2.1.0/24", "10.2.2.0/24"]
 
 
-@pytest.mark.parametrize(("cidr", "says"), [("10.1", "is no IPv4 range"), ("10.9.0.0/24", "write /16 to /20")])
-def test_a_range_that_is_none_or_has_no_room_is_refused(account: Account, cidr: str, says: str) -> None:
+@pytest.mark.parametrize(("cidr", "says"), [("10.1", "is not an IPv4 range"), ("10.9.0.0/24", "write /16 to /20")])
+def test_an_invalid_range_is_rejected(account: Account, cidr: str, says: str) -> None:
     account.refused(says, VpcCidr=cidr)
 
 
@@ -219,14 +219,14 @@ def test_a_stack_of_others_is_never_updated(account: Account) -> None:
     account.refused("cohort-modeler is the Cohort Modeler's own stack: choose another NAME", name=MODELER)
     bucket = {"Resources": {"Bucket": {"Type": "AWS::S3::Bucket"}}}
     account.cloudformation.create_stack(StackName="theirs", TemplateBody=json.dumps(bucket))
-    account.refused("The stack theirs is there, and was not made from this template", name="theirs")
+    account.refused("The stack theirs exists and was not created from this template", name="theirs")
 
 
 def test_a_parameter_that_the_template_does_not_have_is_refused(account: Account) -> None:
     account.refused("The template has no parameter Rooting: use one of ModelerVpcId, ", Rooting="private")
 
 
-def test_the_first_time_it_only_tells(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_go_it_only_prints(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     before = account.everything()
     make_stack(MODELER, OURS, {"Routing": "private"}, template=template(), client=account.client)
     assert account.everything() == before

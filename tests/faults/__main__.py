@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from local.config import Config
+    from tests.faults.fault_report import FaultReport
     from tests.faults.harness import Outcome, World
     from tests.faults.results import Results
     from tests.faults.sites import Case
-    from tests.faults.tally import Tally
 
 # before anything imports Airflow: it would make a home in the user's
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-of-faults-")
@@ -35,9 +35,9 @@ sys.path.insert(0, str(config.ROOT / "plugins"))
 def main() -> int:
     """Try the cases of all destinations that were not survived yet with the code as it is."""
     from tests.faults import code
+    from tests.faults.fault_report import FaultReport, total
     from tests.faults.harness import DESTINATIONS, a_world
     from tests.faults.results import Results
-    from tests.faults.tally import Tally, total
 
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("words", nargs="*", help="only cases whose names have one of these words")
@@ -56,27 +56,27 @@ def main() -> int:
         addresses = stack.enter_context(running(run_dir=folder / "servers", config=settings))
         seed.seed(addresses, settings)
         worlds = [stack.enter_context(a_world(addresses, settings, folder / name, name)) for name in DESTINATIONS]
-        tallies = {world.destination: Tally(world.destination, world.sites) for world in worlds}
+        reports = {world.destination: FaultReport(world.destination, world.sites) for world in worlds}
         for world in worlds:
             print(f"{world.destination}: {world.left_out()}", flush=True)
         chosen = list(_chosen(worlds, arguments.words, changed))
-        for outcome in _outcomes(worlds, chosen, results, tallies, settings, folder):
-            tallies[outcome.destination].add(outcome.case, outcome.wrong)
+        for outcome in _outcomes(worlds, chosen, results, reports, settings, folder):
+            reports[outcome.destination].add(outcome.case, outcome.wrong)
             if not outcome.wrong:
                 results.add(f"{outcome.destination}: {outcome.case}", outcome.ran, outcome.rejoined)
-            number = f"{sum(tally.done for tally in tallies.values()):4}/{len(chosen)}"
+            number = f"{sum(report.done for report in reports.values()):4}/{len(chosen)}"
             took = f"{outcome.seconds:4.1f} s ({outcome.cpu_seconds:.1f} CPU)"
             print(f"{number} {took} {outcome.destination}: {outcome.case}", flush=True)
             for sentence in outcome.wrong:
                 print(f"          {sentence}", flush=True)
     results.close()
-    failed = any(tally.failed for tally in tallies.values())
+    failed = any(report.failed for report in reports.values())
     if not failed:
         shutil.rmtree(folder)
-    for tally in tallies.values():
-        print(f"{tally.destination}: {tally}")
+    for report in reports.values():
+        print(f"{report.destination}: {report}")
     print(f"{(time.monotonic() - began) / 60:.0f} minutes")
-    print(total(*tallies.values()))
+    print(total(*reports.values()))
     return 1 if failed else 0
 
 
@@ -104,7 +104,7 @@ def _outcomes(
     worlds: list[World],
     chosen: list[tuple[World, Case]],
     results: Results,
-    tallies: dict[str, Tally],
+    reports: dict[str, FaultReport],
     settings: Config,
     folder: Path,
 ) -> Iterator[Outcome]:
@@ -123,7 +123,7 @@ def _outcomes(
     open_: list[tuple[World, Case]] = []
     for world, case in chosen:
         if results.get(f"{world.destination}: {case}"):
-            tallies[world.destination].add(case, [], earlier=True)
+            reports[world.destination].add(case, [], earlier=True)
         else:
             open_.append((world, case))
     here = [(world, case) for world, case in open_ if case.fault == RESTARTED]
@@ -134,7 +134,7 @@ def _outcomes(
         if twin := twins.get((world.destination, case)):
             known = results.get(f"{twin}: {case}")
             if known and known.rejoined:
-                tallies[world.destination].equal.append(case)
+                reports[world.destination].equal.append(case)
             else:
                 later.append((world, case))
     yield from tried(later)

@@ -39,13 +39,13 @@ def survive(world: World, figure: Callable[[str], None]) -> Callable[[list[Case]
     """Tries cases, and tells how many were survived, and of what they are a part; fails unless all were."""
 
     def run(chosen: list[Case], part: str) -> None:
+        from tests.faults.fault_report import FaultReport
         from tests.faults.harness import tried
-        from tests.faults.tally import Tally
 
-        tally = Tally(world.destination, world.sites)
+        report = FaultReport(world.destination, world.sites)
         for outcome in tried([(world, case) for case in chosen]):
-            tally.add(outcome.case, outcome.wrong)
-        figure(f"{world.destination}: {tally}; {part}")
-        assert not tally.failed, "\n".join(f"{case}: {'; '.join(wrong)}" for case, wrong in tally.failed.items())
+            report.add(outcome.case, outcome.wrong)
+        figure(f"{world.destination}: {report}; {part}")
+        assert not report.failed, "\n".join(f"{case}: {'; '.join(wrong)}" for case, wrong in report.failed.items())
 
     return run

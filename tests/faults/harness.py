@@ -37,8 +37,8 @@ from tests.faults.aws import Endpoint
 from tests.faults.destinations import customer_profiles
 from tests.faults.equal import Call, calls_of
 from tests.faults.killable_graph import Graph
-from tests.faults.left import OF_A_REFUSED_RUN, Left, Place
-from tests.faults.play import Run
+from tests.faults.leftovers import OF_A_REFUSED_RUN, Leftovers, Place
+from tests.faults.simulate import Run
 from tests.faults.sites import GRAPH, Case, Site, few_of_many
 
 DAG_ID = "cohort_to_segment"
@@ -143,7 +143,7 @@ class World:
         texts = {(name, value.get("S", "")) for page in pages for item in page["Items"] for name, value in item.items()}
         return {text for name, text in texts if name == "playerId" or "@" in text}
 
-    def _recorded(self, endpoint: Endpoint, kept: Path) -> tuple[Left, dict[Site, list[str]]]:
+    def _recorded(self, endpoint: Endpoint, kept: Path) -> tuple[Leftovers, dict[Site, list[str]]]:
         """What an undisturbed run leaves and calls; the second one shows that both can be relied on."""
         servers = replace(self.servers, aws_port=endpoint.port)
         self._seeded = self._made(servers)
@@ -190,7 +190,7 @@ class World:
         self.at.settle(servers, None)
         return seeded
 
-    def run(self, case: Case | None, graph: Graph | None = None, task_id: str | None = None) -> tuple[Run, Left]:
+    def run(self, case: Case | None, graph: Graph | None = None, task_id: str | None = None) -> tuple[Run, Leftovers]:
         """One run from just before a task, the case's or the first; failed, it is cleared once, without the fault."""
         task_id = task_id or (self.task_of(case.site) if case else next(iter(self.checkpoints)))
         checkpoint = self.checkpoints[task_id]
@@ -235,8 +235,8 @@ class World:
             os.environ.clear()
             os.environ.update(before)
 
-    def _left(self, endpoint: Endpoint, servers: Servers) -> Left:
-        return Left(endpoint.objects(), self.at.there(servers))
+    def _left(self, endpoint: Endpoint, servers: Servers) -> Leftovers:
+        return Leftovers(endpoint.objects(), self.at.there(servers))
 
     def survived(self, case: Case, graph: Graph | None = None) -> list[str]:
         """Run a case; what is wrong afterwards, a sentence each."""
@@ -251,7 +251,7 @@ class World:
         seconds, cpu_seconds = time.monotonic() - began[0], _cpu_seconds() - began[1] + run.endpoint_seconds
         return Outcome(self.destination, case, wrong, bool(run.rejoined), sorted(ran), seconds, cpu_seconds)
 
-    def _wrong(self, case: Case, run: Run, left: Left) -> list[str]:
+    def _wrong(self, case: Case, run: Run, left: Leftovers) -> list[str]:
         wrong = self.differences(self.undisturbed, left, case)
         if not run.struck:
             wrong.append("the call was not reached")
@@ -268,7 +268,7 @@ class World:
             wrong.append(f"its log: {kept}")
         return wrong
 
-    def differences(self, undisturbed: Left, left: Left, case: Case | None = None) -> list[str]:
+    def differences(self, undisturbed: Leftovers, left: Leftovers, case: Case | None = None) -> list[str]:
         """Where what a run left is not what an undisturbed one leaves."""
         wrong = []
         theirs, wanted = (self.at.comparable(each.objects, left) for each in (left, undisturbed))

@@ -77,7 +77,9 @@ def test_the_demo_imports_three_players_and_leaves_nothing_running(
 
 def test_a_destination_that_is_not_there_meets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DESTINATION", "pinpont")
-    with pytest.raises(LocalError, match="no destination 'pinpont': write .* one of customer_profiles, ses, pinpoint"):
+    with pytest.raises(
+        LocalError, match="Unknown destination 'pinpont': write .* one of customer_profiles, ses, pinpoint"
+    ):
         demo.main()
 
 

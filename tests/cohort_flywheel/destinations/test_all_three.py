@@ -40,7 +40,7 @@ class Studio(DagSimulator):
             self.snapshot(day, dict.fromkeys(players, 3))
 
     def ends(self, day: Any, outcome: str = "imported", **how: Any) -> dict[str, Any]:
-        report = self.play(day, **how)
+        report = self.simulate(day, **how)
         assert (report["outcome"], report["faults"], report["errors"]) == (outcome, [], {})
         return report
 

@@ -41,7 +41,7 @@ class Studio(DagSimulator):
         return Counter(by_key[key] for key in self.connect.mailed)
 
     def launch(self, outcome: str = "launched", **how: Any) -> dict[str, Any]:
-        report = self.play(TODAY, campaign="launch", **how)
+        report = self.simulate(TODAY, campaign="launch", **how)
         assert (report["outcome"], report["faults"]) == (outcome, []), report["errors"]
         return report
 
@@ -92,12 +92,12 @@ def test_nobody_is_mailed_again_by_another_threshold_cohort_or_destination(
     assert one.mailed() == Counter(set(PLAYERS) - HELD)
 
     one.edit("  ea_malice:\n", f"  ea_malice:\n    campaign: {campaign()}\n")
-    other = one.play(TODAY, cohort="ea_malice", campaign="launch")
+    other = one.simulate(TODAY, cohort="ea_malice", campaign="launch")
     assert one.rejected(other)["recently_mailed"] == {STRICT[0], MILD[0]} - HELD
     assert one.mailed() == Counter(set(PLAYERS) - HELD)
 
     elsewhere = house(next(each for each in NAMES if each != name))
-    report = elsewhere.play(TODAY, threshold=1, campaign="draft")
+    report = elsewhere.simulate(TODAY, threshold=1, campaign="draft")
     assert elsewhere.rejected(report)["recently_mailed"] >= mailed
 
 
@@ -115,7 +115,7 @@ def test_who_unsubscribes_before_the_launch_is_mailed_by_neither(house: Callable
     connect = house("customer_profiles")
     mild = set(MILD) - HELD
     who = min(mild)
-    report = connect.play(
+    report = connect.simulate(
         TODAY, threshold=1, campaign="launch",
         before={"launch_campaign": lambda: connect.contacts([who], emailConsent="no")},
     )  # fmt: skip

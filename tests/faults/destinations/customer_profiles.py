@@ -15,7 +15,7 @@ from local import seed
 from local.config import PROFILES_DOMAIN, Config
 from local.seed import Seeded
 from local.servers import Servers
-from tests.faults.left import Left, Place, control
+from tests.faults.leftovers import Leftovers, Place, control
 from tests.faults.sites import Case
 
 CONF: dict[str, Any] = {"campaign": "launch"}
@@ -81,7 +81,7 @@ def there(servers: Servers) -> dict[str, Any]:
     }
 
 
-def comparable(objects: dict[Place, bytes], left: Left) -> dict[Place, bytes]:
+def comparable(objects: dict[Place, bytes], left: Leftovers) -> dict[Place, bytes]:
     if not _failed(left):
         return objects
     return {
@@ -90,11 +90,11 @@ def comparable(objects: dict[Place, bytes], left: Left) -> dict[Place, bytes]:
     }
 
 
-def _failed(left: Left) -> bool:
+def _failed(left: Leftovers) -> bool:
     return any(job["Status"] == "FAILED" for job in left.there["upload_jobs"])
 
 
-def differences(undisturbed: Left, left: Left, case: Case | None) -> Iterator[str]:
+def differences(undisturbed: Leftovers, left: Leftovers, case: Case | None) -> Iterator[str]:
     names, wanted = (
         Counter(job["DisplayName"] for job in each.there["upload_jobs"] if job["Status"] == "SUCCEEDED")
         for each in (left, undisturbed)
@@ -122,7 +122,7 @@ def differences(undisturbed: Left, left: Left, case: Case | None) -> Iterator[st
     yield from _mails(undisturbed, left)
 
 
-def _profiles(left: Left) -> dict[str, dict[str, Any]]:
+def _profiles(left: Leftovers) -> dict[str, dict[str, Any]]:
     """By our own key, without the service's and its clock."""
     return {
         profile["AccountNumber"]: {
@@ -132,7 +132,7 @@ def _profiles(left: Left) -> dict[str, dict[str, Any]]:
     }
 
 
-def _segments(left: Left) -> list[tuple[str, set[str]]]:
+def _segments(left: Leftovers) -> list[tuple[str, set[str]]]:
     keys = {profile["ProfileId"]: profile["AccountNumber"] for profile in left.there["profiles"]}
     return [
         (segment["SegmentDefinitionName"], {keys[member] for member in segment["Members"]})
@@ -140,7 +140,7 @@ def _segments(left: Left) -> list[tuple[str, set[str]]]:
     ]
 
 
-def _mails(undisturbed: Left, left: Left) -> Iterator[str]:
+def _mails(undisturbed: Leftovers, left: Leftovers) -> Iterator[str]:
     mails = [mail for campaign in left.there["campaigns"] for mail in campaign["mails"]]
     times = Counter(mail["AccountNumber"] for mail in mails)
     if again := sum(number > 1 for number in times.values()):

@@ -11,7 +11,7 @@ from local import seed
 from local.config import Config
 from local.seed import Seeded
 from local.servers import Servers
-from tests.faults.left import Left, Place, control
+from tests.faults.leftovers import Leftovers, Place, control
 from tests.faults.sites import Case
 
 CONF: dict[str, Any] = {}
@@ -56,7 +56,7 @@ def there(servers: Servers) -> dict[str, Any]:
     return {name: app[name] for name in ("jobs", "segments", "endpoints")}
 
 
-def comparable(objects: dict[Place, bytes], left: Left) -> dict[Place, bytes]:
+def comparable(objects: dict[Place, bytes], left: Leftovers) -> dict[Place, bytes]:
     if all(job["JobStatus"] != "FAILED" for job in left.there["jobs"]):
         return objects
     return {
@@ -65,7 +65,7 @@ def comparable(objects: dict[Place, bytes], left: Left) -> dict[Place, bytes]:
     }
 
 
-def differences(undisturbed: Left, left: Left, case: Case | None) -> Iterator[str]:
+def differences(undisturbed: Leftovers, left: Leftovers, case: Case | None) -> Iterator[str]:
     jobs = Counter(job["Definition"]["S3Url"] for job in left.there["jobs"] if job["JobStatus"] != "FAILED")
     yield from (f"{number} import jobs of {url}" for url, number in jobs.items() if number != 1)
     if jobs.keys() != {job["Definition"]["S3Url"] for job in undisturbed.there["jobs"]}:

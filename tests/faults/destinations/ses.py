@@ -14,8 +14,8 @@ from local import seed
 from local.config import CONTACT_LIST, Config
 from local.seed import Seeded
 from local.servers import Servers
-from tests.faults.left import Left, Place, control
-from tests.faults.play import MOST_RETRIES
+from tests.faults.leftovers import Leftovers, Place, control
+from tests.faults.simulate import MOST_RETRIES
 from tests.faults.sites import CALL, CLEARED, Case
 
 CONF: dict[str, Any] = {"campaign": "launch"}
@@ -64,7 +64,7 @@ def there(servers: Servers) -> dict[str, Any]:
     return dict(account)
 
 
-def comparable(objects: dict[Place, bytes], left: Left) -> dict[Place, bytes]:
+def comparable(objects: dict[Place, bytes], left: Leftovers) -> dict[Place, bytes]:
     """All but the records of the batches and the send ledgers, which `differences` reads."""
     found = {}
     for place, body in objects.items():
@@ -84,11 +84,11 @@ def _without_what_may_differ(body: bytes) -> bytes:
     return json.dumps(document).encode()
 
 
-def _failed(left: Left) -> bool:
+def _failed(left: Leftovers) -> bool:
     return any(job["JobStatus"] == "FAILED" for job in left.there["jobs"])
 
 
-def differences(undisturbed: Left, left: Left, case: Case | None) -> Iterator[str]:
+def differences(undisturbed: Leftovers, left: Leftovers, case: Case | None) -> Iterator[str]:
     jobs = Counter(job["ImportDataSource"]["S3Url"] for job in left.there["jobs"] if job["JobStatus"] != "FAILED")
     yield from (f"{number} import jobs of {url}" for url, number in jobs.items() if number != 1)
     if not _failed(left) and jobs.keys() != {job["ImportDataSource"]["S3Url"] for job in undisturbed.there["jobs"]}:
@@ -108,7 +108,7 @@ def differences(undisturbed: Left, left: Left, case: Case | None) -> Iterator[st
     yield from _accounts(left, case)
 
 
-def _contacts(left: Left) -> dict[str, dict[str, Any]]:
+def _contacts(left: Leftovers) -> dict[str, dict[str, Any]]:
     """By address, without the service's clock."""
     (found,) = left.there["lists"]
     return {
@@ -117,7 +117,7 @@ def _contacts(left: Left) -> dict[str, dict[str, Any]]:
     }
 
 
-def _mails(undisturbed: Left, left: Left) -> Iterator[str]:
+def _mails(undisturbed: Leftovers, left: Leftovers) -> Iterator[str]:
     """Nobody was mailed twice, and whoever was mailed got what the undisturbed run sent."""
     times = Counter(mail["to"][0] for mail in left.there["mails"])
     if again := sum(number > 1 for number in times.values()):
@@ -130,7 +130,7 @@ def _mails(undisturbed: Left, left: Left) -> Iterator[str]:
         yield f"{other} players got another mail"
 
 
-def _accounts(left: Left, case: Case | None) -> Iterator[str]:
+def _accounts(left: Leftovers, case: Case | None) -> Iterator[str]:
     """Nobody is lost without a trace: of each row it is recorded what became of it, and that is so."""
     rows, mailed = left.rows, {mail["to"][0] for mail in left.there["mails"]}
     sent, in_doubt, apart = _became(left)
@@ -166,7 +166,7 @@ def _may_be_in_doubt(case: Case | None) -> int:
     return BATCH if case.fault.lasts != CALL else 0
 
 
-def _became(left: Left) -> tuple[list[str], list[str], list[str]]:
+def _became(left: Leftovers) -> tuple[list[str], list[str], list[str]]:
     """By the records of the batches: who was sent a mail, who is in doubt, and who is refused or withdrawn.
 
     Who was sent one is told by their number alone: those of the intents who are nothing else.

@@ -1,4 +1,4 @@
-"""What a run left outside."""
+"""What a run leaves in other systems."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from local.servers import Servers
 #: A bucket and a key.
 Place = tuple[str, str]
 
-#: What a run leaves that its plan refused, or could not ask: nobody takes it away.
+#: What a run leaves that its plan refused, or could not ask: no task removes it.
 OF_A_REFUSED_RUN = "reports/cohort_to_segment/"
 
 
 @dataclass(frozen=True)
-class Left:
+class Leftovers:
     objects: dict[Place, bytes]
-    #: the destination, as its emulation tells of it
+    #: the destination, by its emulation
     there: dict[str, Any]
 
     @property
@@ -44,7 +44,7 @@ class Left:
 
     @property
     def ledger(self) -> set[str]:
-        """Whom the send ledger names."""
+        """The players in the send ledger."""
         bodies = (body for (_, key), body in self.objects.items() if key.startswith("sends/"))
         return {line for body in bodies for line in body.decode().splitlines()[1:]}
 

@@ -1,4 +1,4 @@
-"""What was tried, and what came of it."""
+"""The fault cases that were tried, and their results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection
 from tests.faults.sites import Case, Site
 
 
-class Tally:
+class FaultReport:
     """The cases of one destination."""
 
     def __init__(self, destination: str, sites: Collection[Site]) -> None:
@@ -35,16 +35,18 @@ class Tally:
         return total(self)
 
 
-def total(*tallies: Tally) -> str:
+def total(*reports: FaultReport) -> str:
     """The line that counts them all."""
     tried, failed, earlier, equal = (
         sum(map(len, lists))
-        for lists in zip(*((tally.tried, tally.failed, tally.earlier, tally.equal) for tally in tallies), strict=True)
+        for lists in zip(
+            *((report.tried, report.failed, report.earlier, report.equal) for report in reports), strict=True
+        )
     )
-    reached = sum(len({case.site for case in (*tally.tried, *tally.equal)}) for tally in tallies)
+    reached = sum(len({case.site for case in (*report.tried, *report.equal)}) for report in reports)
     line = (
         f"faults: {tried} tried, {tried - failed} survived,"
-        f" {reached} of {sum(len(tally.sites) for tally in tallies)} call sites"
+        f" {reached} of {sum(len(report.sites) for report in reports)} call sites"
     )
     if equal:
         line += f"; {equal} more are equal to a case of another destination"
