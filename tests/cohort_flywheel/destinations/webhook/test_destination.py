@@ -13,8 +13,8 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.webhook import layout
 from cohort_flywheel.destinations.webhook.destination import DESTINATION
 from local.webhook.receiver import TOKEN
-from tests.cohort_flywheel.played import TODAY, YESTERDAY, Played
-from tests.faults.left import control
+from tests.cohort_flywheel.dag_simulator import TODAY, YESTERDAY, DagSimulator
+from tests.faults.leftovers import control
 
 PLAYERS = [f"player-{number:02d}" for number in range(20)]
 #: Yesterday has all but the last five, today all but the first five.
@@ -22,7 +22,7 @@ DAYS = {YESTERDAY: set(PLAYERS[:15]), TODAY: set(PLAYERS[5:])}
 SEGMENT = "ea_atrisk_2"
 
 
-class Receiver(Played):
+class Receiver(DagSimulator):
     """Twenty players with two days of snapshots, and the receiver."""
 
     def __init__(self, *where: Any) -> None:
@@ -35,7 +35,7 @@ class Receiver(Played):
         return control(self.servers, "webhook", settings)
 
     def ends(self, day: Any, outcome: str = "imported", **how: Any) -> dict[str, Any]:
-        report = self.play(day, **how)
+        report = self.simulate(day, **how)
         assert (report["outcome"], report["faults"], report["errors"]) == (outcome, [], {})
         return report
 
@@ -107,7 +107,7 @@ def test_lost_answers_and_413_end_in_the_same_members(receiver: Receiver) -> Non
 
 def test_a_message_that_is_too_large_alone_is_an_error(receiver: Receiver) -> None:
     receiver.control(max_bytes=10)
-    report = receiver.play(TODAY)
+    report = receiver.simulate(TODAY)
     assert "the receiver refuses a single message as too large (413)" in report["errors"]["create_import_job"]
     assert receiver.control()["segments"] == {}
 
@@ -115,7 +115,7 @@ def test_a_message_that_is_too_large_alone_is_an_error(receiver: Receiver) -> No
 def test_leavers_of_a_failed_import_are_sent_by_the_next(receiver: Receiver) -> None:
     """The failed import sent some members, who are not rows of the next run."""
     receiver.control(reject_next=1)
-    report = receiver.play(YESTERDAY)
+    report = receiver.simulate(YESTERDAY)
     assert "the receiver took 14 of 15 messages of batch 0" in report["errors"]["create_import_job"]
     assert receiver.members < DAYS[YESTERDAY]
     receiver.ends(TODAY)
@@ -137,7 +137,7 @@ def test_a_segment_that_another_sender_changed_is_not_verified(receiver: Receive
         body = layout.leaver_message(PLAYERS[10])
         WebhookHook().send_batch(SEGMENT, "theirs", 9, 1, layout.Batch(0, 1, body))
 
-    report = receiver.play(TODAY, before={"verify_segment": other_sender})
+    report = receiver.simulate(TODAY, before={"verify_segment": other_sender})
     assert "as the last of segment ea_atrisk_2: another sender has changed it" in report["errors"]["verify_segment"]
     receiver.ends(TODAY)
     assert receiver.members == DAYS[TODAY]
@@ -149,7 +149,7 @@ def test_a_wrong_token_fails_the_plan_before_anything_is_written(
 ) -> None:
     text = json.dumps({"conn_type": "http", "host": f"{receiver.servers.aws_url}/webhook"})
     monkeypatch.setenv("AIRFLOW_CONN_WEBHOOK_DEFAULT", text)
-    report = receiver.play(TODAY)
+    report = receiver.simulate(TODAY)
     assert "answered 401: correct the login and password" in report["errors"]["plan"]
     assert receiver.control()["segments"] == {}
 

@@ -16,7 +16,7 @@ from cohort_flywheel.destinations.webhook.hook import PayloadTooLargeError, Webh
 from cohort_flywheel.destinations.webhook.layout import Batch, erase_message, leaver_message, member_message
 from cohort_flywheel.errors import FlywheelError
 from local.webhook.receiver import TOKEN
-from tests.faults.left import control as control_of
+from tests.faults.leftovers import control as control_of
 
 ADDRESS, COLUMNS = "ann@example.com", ["emailAddress", "playerId", "FirstName"]
 
