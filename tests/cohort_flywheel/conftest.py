@@ -91,7 +91,7 @@ def kept(state: State, tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def no_graph(airflow_env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port of loopback on which nobody listens: whoever asks the graph fails."""
+    """A loopback port without a listener: a query of the graph fails."""
     monkeypatch.setenv(
         "AIRFLOW_CONN_NEPTUNE_DEFAULT", '{"conn_type": "gremlin", "host": "127.0.0.1", "port": 9, "schema": "ws"}'
     )

@@ -52,7 +52,7 @@ NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
 WORKERS = min(2, os.cpu_count() or 1)
 #: Where each world's segments go, in the order in which they are tried.
 DESTINATIONS = ("pinpoint", "ses", "customer_profiles")
-#: What a registry says there, line by line: whoever triggers a run, ana, may not approve it.
+#: What a registry says there, line by line: the user who triggers a run, ana, may not approve it.
 REGISTRY = {
     r"destination: \w+": "destination: {destination}\nopt_outs: none",
     r"approval: .+": "approval: {{approvers: [ann], hours: 12}}",

@@ -209,7 +209,7 @@ class Run:
     def _execute(
         self, task: Any, index: int, number: int, method: str = "", kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """In the child: what Airflow's task runner does with an operator; it has no callbacks, which tell somebody."""
+        """In the child: what Airflow's task runner does with an operator; without the notifying callbacks."""
         context = self._context(task, index, number)
         task_runner.SUPERVISOR_COMMS = _Supervisor(self)  # type: ignore[assignment]  # it answers what is asked here
         try:

@@ -49,7 +49,7 @@ def test_a_put_of_final_that_believes_a_refusal_is_found_out(survived: Any, monk
     assert any("the run failed, and again after it was cleared" in sentence for sentence in wrong), wrong
 
 
-def test_a_claim_that_nobody_ends_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_never_released_is_detected(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from cohort_flywheel.runs.state_store import State
 
     monkeypatch.setattr(State, "release_lock", lambda self, key, run: None)

@@ -121,7 +121,7 @@ def _digest(request: dict[str, Any]) -> str:
 
 
 def _before(kind: str, model: Any, request: Any, kind_of_answer: Any) -> Any:
-    """What becomes of a request that never arrives: an answer that nobody gave, an exception, or the end of us."""
+    """Handle a request that never arrives: a made-up response, an exception, or the end of the process."""
     match kind:
         case "killed before":
             die()
@@ -257,7 +257,7 @@ def _send_half(request: Any) -> None:
             connection.putheader(name, value)
     connection.endheaders(body[: len(body) // 2])
     connection.sock.shutdown(socket.SHUT_WR)
-    with suppress(OSError):  # what the server makes of it shall be there before the next sending
+    with suppress(OSError):  # the server must have processed it before the next request
         connection.sock.recv(1)
     connection.close()
 

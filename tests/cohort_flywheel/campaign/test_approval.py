@@ -44,6 +44,6 @@ def test_what_is_no_approvers_yes_is_none(answer: Any) -> None:
         check_approval(PREPARED, answer, ["ann"])
 
 
-def test_where_nobody_is_an_approver_nobody_approves() -> None:
+def test_without_approvers_no_answer_approves() -> None:
     with pytest.raises(FlywheelError, match="there is no answer"):
         check_approval(PREPARED, RIGHT, [])

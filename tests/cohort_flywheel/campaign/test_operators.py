@@ -54,7 +54,7 @@ class Question:
         self.told: list[tuple[Any, str, str]] = []
 
     def operator(self) -> CampaignApprovalOperator:
-        """As each process makes it anew."""
+        """Built again, as in each process."""
         with DAG("cohort_to_segment", schedule=None):
             made = CampaignApprovalOperator(
                 task_id="approve_campaign", plan=self.plan, checked=CHECKED, prepared=self.prepared, hours=12,
@@ -111,7 +111,7 @@ def question(context: Any, monkeypatch: pytest.MonkeyPatch) -> Question:
 # --- the question
 
 
-def test_it_shows_what_is_sent_to_how_many_from_whom_and_what_is_new(question: Question) -> None:
+def test_the_question_shows_content_count_sender_and_new_players(question: Question) -> None:
     question.ask()
     assert question.shown["subject"] == "May ea_atrisk_1_2026-11-22 be launched, to 1,200 players?"
     body = question.shown["body"]
@@ -207,7 +207,7 @@ def test_a_yes_counts_no_more_once_the_same_is_asked_again(question: Question) -
 
 @pytest.mark.parametrize("by", ["ann", "bob", None])
 def test_a_no_of_anybody_skips_the_launch_and_is_recorded(question: Question, by: str | None) -> None:
-    """Nobody's is that of the time that ran out."""
+    """Without an answer it is the timeout's."""
     with pytest.raises(DownstreamTasksSkipped):
         question.answer("Reject", by)
     assert (question.recorded["approved"], question.recorded["by"]) == (False, by)
@@ -218,7 +218,7 @@ def test_a_no_of_anybody_skips_the_launch_and_is_recorded(question: Question, by
 
 @pytest.mark.parametrize("by", ["bob", "ana", "7", None])
 def test_a_yes_of_who_may_not_approve_fails_the_task(question: Question, by: str | None) -> None:
-    """Whoever triggered the run is no approver of its plan."""
+    """The user who triggered the run is not an approver of its plan."""
     with pytest.raises(AirflowFailException, match=f"{by} has said yes, and may not approve this run: ann or bo may"):
         question.answer("Approve", by, timedout=False)
     assert (question.recorded["approved"], question.recorded["by"]) == (False, by)

@@ -33,13 +33,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert (header, list(players)) == (HEADER, PLAYERS)
 
 
-def test_a_ledger_of_nobody(tmp_path: Path) -> None:
+def test_an_empty_ledger(tmp_path: Path) -> None:
     write_ledger(tmp_path / "ledger", HEADER._replace(players=0), [])
     header, players = read_ledger((tmp_path / "ledger").read_bytes().splitlines(), "x")
     assert (header.players, list(players)) == (0, [])
 
 
-def test_an_erasure_may_have_taken_somebody_out(tmp_path: Path) -> None:
+def test_an_erasure_may_have_removed_a_player(tmp_path: Path) -> None:
     write_ledger(tmp_path / "ledger", HEADER, PLAYERS)
     first, _, *others = (tmp_path / "ledger").read_bytes().splitlines()
     _, players = read_ledger([first, *others], "x")

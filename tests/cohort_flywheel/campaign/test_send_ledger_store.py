@@ -197,7 +197,7 @@ def test_a_ledger_that_was_put_long_before_is_not_opened(ledgers: Ledgers, monke
 
 
 def test_what_is_no_ledger_stops_a_launch(ledgers: Ledgers) -> None:
-    """Somebody could be mailed again."""
+    """A player could be mailed again."""
     ledgers.s3.get_conn().put_object(Bucket=ledgers.bucket, Key="sends/at_risk/x.jsonl", Body=b"wayne96\n")
     with pytest.raises(FlywheelError, match=r"s3://\S+/sends/at_risk/x.jsonl is no send ledger"):
         ledgers.mailed(NOON - timedelta(days=1))

@@ -41,7 +41,7 @@ def test_a_param_wins(asked: str) -> None:
     assert chosen(asked, cohort(mode="launch"))["mode"] == asked
 
 
-def test_as_shipped_nobody_is_mailed() -> None:
+def test_the_shipped_registry_mails_no_players() -> None:
     registry = read_registry(ROOT / "include" / "cohorts.yaml")
     assert chosen(None, SHIPPED) == NONE
     assert registry.approval.approvers == []
@@ -101,7 +101,7 @@ def test_a_test_needs_its_addresses_and_a_launch_its_days() -> None:
     assert chosen("draft", cohort(not_again_days=None))["mode"] == "draft"
 
 
-def test_whoever_triggered_a_run_may_not_approve_it() -> None:
+def test_the_user_who_triggered_a_run_may_not_approve_it() -> None:
     assert chosen("launch", user="ann")["approvers"] == ["bo"]
     assert chosen("launch", user=None)["approvers"] == ["ann", "bo"]
     alone = Approval(approvers=["ann"])

@@ -28,6 +28,6 @@ def test_inside_the_dags_folder_wins(dag: Path, tmp_path: Path) -> None:
 
 
 def test_nowhere_is_a_sentence(dag: Path, tmp_path: Path) -> None:
-    (tmp_path / "include").touch()  # a file is no folder
+    (tmp_path / "include").touch()  # a file is not a folder
     with pytest.raises(FlywheelError, match="no include folder in .*dags"):
         include_folder(str(dag))

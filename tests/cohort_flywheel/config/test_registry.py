@@ -519,7 +519,7 @@ def test_who_is_told_and_which_pool_asks_the_graph() -> None:
     assert registry.notify.producers == [{"notifier": "some.Module", "to": ["a", "b"]}]
 
 
-def test_nobody_is_told_and_no_pool_is_named_unless_the_registry_says() -> None:
+def test_notifications_and_pool_are_empty_by_default() -> None:
     assert parse().graph_pool is None
     assert parse().opt_outs is None
     assert parse(line_3="destination: ses\nopt_outs: none").opt_outs == "none"
@@ -527,7 +527,7 @@ def test_nobody_is_told_and_no_pool_is_named_unless_the_registry_says() -> None:
     assert (read_registry(SHIPPED).graph_pool, read_registry(SHIPPED).notify.on_call) == (None, [])
 
 
-def test_who_may_approve_is_nobody_unless_the_registry_says() -> None:
+def test_approvers_are_empty_by_default() -> None:
     assert parse().approval.model_dump() == {"approvers": [], "own_runs": False, "hours": 12}
     registry = parse(line_3="destination: ses\napproval: {approvers: [ann, bo], hours: 3, own_runs: true}")
     assert (registry.approval.approvers, registry.approval.hours, registry.approval.own_runs) == (
@@ -537,7 +537,7 @@ def test_who_may_approve_is_nobody_unless_the_registry_says() -> None:
     )
 
 
-def test_a_cohort_says_how_it_is_mailed_and_whom_it_holds_out() -> None:
+def test_a_cohort_has_campaign_and_holdout_settings() -> None:
     calm = parse(line_11="    daily: true\n    holdout_percent: 10\n    campaign: {template: back, from: a@x.example}")
     found = calm.cohort("calm")
     assert (found.holdout_percent, found.campaign and found.campaign.mode) == (10, "none")

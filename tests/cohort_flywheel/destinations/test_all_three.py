@@ -134,7 +134,7 @@ def test_who_has_unsubscribed_at_the_destination_stays_so(house: Callable[[str],
     one.unsubscribe(SOMEBODY)
     report = one.ends(TODAY, before={"create_import_job": lambda: one.unsubscribe(ANOTHER)})
     assert ANOTHER in {row["playerId"] for row in one.rows(report)}, "the file was made before"
-    # an upload to Customer Profiles sets who is in the released file: whom a campaign mails is asked once more before
+    # an upload to Customer Profiles sets the players of the released file: recipients are checked again before
     # it starts (test_campaigns.py), and the next run sets them out
     late = {ANOTHER} if name == "customer_profiles" else set()
     assert {SOMEBODY, ANOTHER, OTHER} & one.members(report) == {OTHER} | late

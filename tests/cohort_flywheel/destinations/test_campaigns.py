@@ -23,7 +23,7 @@ HELD = {player for player in PLAYERS if is_held_out(player, 20)}
 
 
 class Studio(DagSimulator):
-    """Twelve players of whom six are beyond the stricter threshold, today and yesterday; and whom the mails reached."""
+    """Twelve players of whom six are beyond the stricter threshold, today and yesterday; and the mailed players."""
 
     def __init__(self, name: str, connect: Connect, *where: Any) -> None:
         super().__init__(name, *where)
@@ -71,7 +71,7 @@ def house(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nobody_is_mailed_again_by_another_threshold_cohort_or_destination(
+def test_no_player_is_mailed_again_by_another_threshold_cohort_or_destination(
     house: Callable[[str], Studio], name: str
 ) -> None:
     one = house(name)
@@ -85,7 +85,7 @@ def test_nobody_is_mailed_again_by_another_threshold_cohort_or_destination(
 
     milder = one.launch(threshold=1)
     assert one.rejected(milder)["recently_mailed"] == mailed
-    assert one.mailed() == Counter(set(PLAYERS) - HELD), "those who are new, once, and nobody twice"
+    assert one.mailed() == Counter(set(PLAYERS) - HELD), "those who are new, once, and none twice"
 
     again = one.launch()  # the same three are one result, which is launched once
     assert again["segment"]["sha256"] == first["segment"]["sha256"]

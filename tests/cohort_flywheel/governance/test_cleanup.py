@@ -61,7 +61,7 @@ def test_the_newest_verified_day_of_each_cohort_and_threshold_stays() -> None:
 
 
 def test_a_later_day_that_is_not_verified_takes_the_place_of_none() -> None:
-    """A failed run, a `live` one and a dry run are nobody's result: what they made goes, the result stays."""
+    """A failed run, a `live` one and a dry run have no result: their artifacts are removed, the result stays."""
     assert due(made(40), made(30, verified=False)) == [30]
 
 

@@ -122,7 +122,7 @@ def test_every_version_of_a_file_goes_and_its_delete_markers(runs: Runs, clean_u
 
 
 def test_who_has_opted_out_stays_so(runs: Runs, clean_up: CleanUp, capfd: pytest.CaptureFixture[str]) -> None:
-    """An endpoint that an import makes anew would not know of it."""
+    """An endpoint that an import creates again would not have it."""
     runs.run(OLD, {ANN: 3, BOB: 3})
     runs.run(LATER, {CYD: 3})
     runs.opt_out(endpoint_id(CHANNEL, ANN))

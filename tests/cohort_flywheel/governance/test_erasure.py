@@ -92,7 +92,7 @@ def test_an_erased_players_vertices_are_left_out_and_counted(tmp_path: Path) -> 
         assert members.counts()["vertices_read"] == 2
 
 
-def test_where_nobody_was_erased_nobody_is_asked_for() -> None:
+def test_without_erased_players_no_lookup_is_made() -> None:
     """The very vertices are handed on: it costs nothing a player."""
     given: list[Any] = []
 
@@ -212,7 +212,7 @@ def test_a_file_of_others_keeps_its_bytes_whatever_they_are(paths: tuple[Path, P
         assert look("file of rows", path, [ANN], [(ANN, "a@b.c")], rest) == Found(0)
 
 
-def test_an_extract_names_players_whoever_wrote_it(paths: tuple[Path, Path]) -> None:
+def test_an_extract_names_players_in_each_format(paths: tuple[Path, Path]) -> None:
     path, rest = paths
     with path.open("wb") as file:
         write_extract([Member("anna", 3), Member(BOB, 3), Member(ZOË, 3)], "ea_atrisk", file)

@@ -148,7 +148,7 @@ def names_in_log(text: str, *players: str) -> list[str]:
 
 
 def test_an_erased_player_never_comes_back(runs: Runs, erase: Erase, extracted: Any) -> None:
-    """The graph still has them, and so may a snapshot that somebody restored."""
+    """The graph still has them, and so may a restored snapshot."""
     runs.run(YESTERDAY, {ANN: 3, BOB: 3})
     erase(ANN, dry_run=False)
     again = runs.run(NEWEST, {ANN: 3, BOB: 3})
@@ -178,7 +178,7 @@ def test_a_read_of_the_graph_leaves_them_out_of_snapshot_and_extract(
     assert b'"xortiz"' in text
 
 
-def test_tombstones_tell_nobody_and_are_put_once(runs: Runs, erase: Erase) -> None:
+def test_tombstones_hold_no_player_and_are_put_once(runs: Runs, erase: Erase) -> None:
     erase(ANN, BOB, dry_run=False)
     salt = read(runs, runs.config.state_bucket, SALT_KEY)
     first = {key for key in runs.keys() if key.startswith(TOMBSTONES_FOLDER)}  # noqa: SIM118 - a method of ours
@@ -312,7 +312,7 @@ def test_a_job_that_a_run_left_behind_meanwhile_is_waited_for_too(
         task_id="wait", application_id=runs.seeded.application_id, job_id=jobs[0], poke_interval=0.2,
         max_attempts=300, deferrable=False,
     ).execute({})  # fmt: skip
-    assert endpoint(runs, ANN), "the job has made it anew"
+    assert endpoint(runs, ANN), "the job has created it again"
     erase(dry_run=False)
     assert endpoint(runs, ANN) is None
 
@@ -323,12 +323,12 @@ def test_what_was_put_meanwhile_is_found_out_and_the_next_try_ends_it(
     newest = runs.run(NEWEST, {ANN: 3, BOB: 3})
     body = read(runs, runs.config.state_bucket, newest["extract"]["snapshot_key"])
 
-    def and_somebody_restores_another(*arguments: Any) -> None:
+    def and_another_is_restored(*arguments: Any) -> None:
         put_instead(*arguments)
         put(runs, "snapshots/ea_atrisk/2026-01-01_00-00-00/0.jsonl", body)
 
     with monkeypatch.context() as patch:
-        patch.setattr("cohort_flywheel.governance.erasure_operator.put_instead", and_somebody_restores_another)
+        patch.setattr("cohort_flywheel.governance.erasure_operator.put_instead", and_another_is_restored)
         with pytest.raises(AirflowException, match="a file that names them was put meanwhile: a later try"):
             erase(ANN, dry_run=False)
     assert names(runs, ANN)

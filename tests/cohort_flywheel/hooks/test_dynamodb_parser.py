@@ -149,7 +149,7 @@ GOOD = b'{"Responses": {"t": [{"playerId": {"S": "p1"}, "level": {"N": "1"}}]}, 
 def test_an_answer_that_fails_its_checksum_is_asked_for_again(
     mode: str, mangled: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DynamoDB sends a checksum of the body, and botocore's retries compare it, whoever parses the body."""
+    """DynamoDB sends a checksum of the body, and botocore's retries compare it with either parser."""
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     header = {"x-amz-crc32": str(zlib.crc32(GOOD))}
     with a_dynamodb(lambda n: (200, mangled if n == 1 else GOOD, header)) as (url, seen):
@@ -179,7 +179,7 @@ def test_what_the_connection_says_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(conn._serializer) is JSONSerializer  # and no ParamValidationDecorator around it
 
 
-def test_nobody_else_gets_this_parser(airflow_env: Any) -> None:
+def test_other_clients_keep_their_parser(airflow_env: Any) -> None:
     ours = DynamoDBBatchGetHook().conn
     for theirs in (
         AwsBaseHook(client_type="dynamodb").conn,
@@ -239,7 +239,7 @@ def test_no_batches_give_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_more_is_asked_for_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes slowly is not buried: one batch given, four under way or waiting for it."""
+    """A slow writer has a bounded queue: one batch given, four under way or waiting for it."""
     lookups, taken = Lookups(monkeypatch), list[int]()
     answers = many(50, taken, in_flight=4)
     for given_out in range(1, 6):

@@ -87,7 +87,7 @@ def on_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, a NaN being equal to a NaN; a truth is no number, but one of gremlinpython's own classes is."""
+    """Equal, a NaN being equal to a NaN; a boolean is not a number, but one of gremlinpython's own classes is."""
     if isinstance(one, list):
         return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict):

@@ -443,7 +443,7 @@ def test_works_inside_a_running_event_loop(servers: Any, monkeypatch: pytest.Mon
 
 
 def test_the_graph_is_not_read_faster_than_it_is_taken(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """gremlinpython alone reads on until the memory is full, and until the end of a result that nobody wants."""
+    """gremlinpython alone reads on until the memory is full, and until the end of an unwanted result."""
     hook = connect(monkeypatch, servers.gremlin_port, batch_size=10)
     read: list[int] = []
     real = AiohttpTransport.read

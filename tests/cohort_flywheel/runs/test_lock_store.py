@@ -1,4 +1,4 @@
-"""One run at a time works on a name: the second waits for the first's end, and a run that is gone blocks nobody."""
+"""One run at a time works on a name: the second waits for the first's end, and an ended run blocks no other."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_who_comes_second_stops_and_names_the_first(state: State, second: Any, a
 
 
 @pytest.mark.parametrize("ended", ["failed", "success", DagRunState.FAILED])
-def test_a_run_that_ended_blocks_nobody(state: State, second: Any, ended: str) -> None:
+def test_an_ended_run_blocks_no_other(state: State, second: Any, ended: str) -> None:
     second["ti"].runs["cohort_to_segment", "scheduled__1"] = ended
     acquire(state, KEY, NAME, second)
     assert holder(state) == this_run(second)
 
 
-def test_a_run_that_was_deleted_blocks_nobody(state: State, second: Any) -> None:
+def test_a_deleted_run_blocks_no_other(state: State, second: Any) -> None:
     acquire(state, KEY, NAME, second)
     assert holder(state) == this_run(second)
 
@@ -81,7 +81,7 @@ def test_a_run_of_another_dag_of_ours_is_kept_apart_by_its_dag(state: State, con
     with pytest.raises(FlywheelError, match="run scheduled__1 of DAG cohort_to_segment is running"):
         acquire(state, KEY, NAME, own)
     own["ti"].runs = {("cohort_to_segment__ea_atrisk", "scheduled__1"): "running"}
-    acquire(state, KEY, NAME, own)  # the other's run was deleted; its own being at work is no obstacle
+    acquire(state, KEY, NAME, own)  # the other's run was deleted; its own active state does not matter
     assert holder(state) == {"dag_id": "cohort_to_segment__ea_atrisk", "run_id": "scheduled__1"}
 
 

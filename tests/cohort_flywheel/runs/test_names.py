@@ -107,7 +107,7 @@ def test_an_endpoint_id_is_one_players_on_one_channel(one: tuple[str, str], othe
 
 
 @given(st.text(min_size=3))
-def test_an_endpoint_id_tells_nobody_who_the_player_is(player: str) -> None:
+def test_an_endpoint_id_does_not_reveal_the_player(player: str) -> None:
     endpoint = names.endpoint_id("EMAIL", player)
     assert re.fullmatch(r"[0-9a-f]{32}", endpoint)
     assert player == endpoint or player not in endpoint or re.fullmatch(r"[0-9a-f]{3,}", player)

@@ -1,4 +1,4 @@
-"""Somebody is told: the producers of a limit's stop, on-call of any other failure, and nobody of a player."""
+"""Notifications: producers for a limit's stop, on-call for any other failure, without personal data."""
 
 from __future__ import annotations
 
@@ -123,13 +123,13 @@ def test_a_sentence_with_braces_is_text_and_no_template(told: Any, failed: Any) 
     assert "write {{ dag_run.run_id }} instead" in told[0][2]
 
 
-def test_of_whom_was_told_is_known_to_the_report(told: Any, failed: Any) -> None:
+def test_the_report_has_the_notified_groups(told: Any, failed: Any) -> None:
     context = failed(FAILED)
     on_failure(NOTIFY)(context)
     assert context["ti"].xcoms["check_limits", TOLD] is True
 
 
-def test_where_nobody_is_named_nobody_is_told(told: Any, failed: Any) -> None:
+def test_without_notifiers_no_notification_is_sent(told: Any, failed: Any) -> None:
     on_failure(Notify())(failed(FAILED))
     on_failure(Notify(producers=[target("producers")]))(failed(FAILED))
     on_failure(Notify(on_call=[target("on-call")]))(failed(STOPPED))
@@ -145,7 +145,7 @@ def test_where_nobody_is_named_nobody_is_told(told: Any, failed: Any) -> None:
         (target("x", colour="red"), TypeError),
     ],
 )
-def test_a_target_that_is_down_silences_nobody_and_is_not_swallowed(
+def test_a_failing_notifier_does_not_stop_others_and_is_reported(
     told: Any, failed: Any, broken: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):

@@ -295,7 +295,7 @@ def test_three_buckets_must_be_three(
     assert "must be three" in refused(context())
 
 
-def test_without_a_do_not_contact_list_nobody_is_written_to(
+def test_without_a_do_not_contact_list_the_run_fails(
     airflow_env: Any, context: Any, config: Any, servers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3 = boto3.client("s3", endpoint_url=servers.aws_url, region_name=config.region,

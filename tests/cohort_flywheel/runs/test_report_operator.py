@@ -191,14 +191,14 @@ def test_an_override_is_in_the_report(run: Run) -> None:
         pytest.param({"by": "bob"}, {"approved": False}, None, id="a yes that was taken back since"),
         pytest.param({"approved": False}, None, {"approved": False}, id="a no"),
         pytest.param({"approved": False}, {}, {"approved": False}, id="a no, after another run's yes"),
-        pytest.param("yes", {}, None, id="what is no answer"),
+        pytest.param("yes", {}, None, id="not an answer"),
         pytest.param({"why": "because"}, {}, None, id="more than an answer has"),
     ],
 )
 def test_a_yes_is_told_as_it_was_recorded(
     run: Run, planned: Any, aws: Any, fresh_config: Any, told: Any, recorded: Any, filed: Any
 ) -> None:
-    """Whoever may write XComs writes no approver into a report."""
+    """A user who can write XComs cannot write an approver into a report."""
     yes = {"approved": True, "by": "ann", "at": f"{NOW}", "timed_out": False, "digest": approval_digest(PREPARED)}
     passed(run)
     run.ended("prepare_campaign", output=PREPARED)
@@ -210,7 +210,7 @@ def test_a_yes_is_told_as_it_was_recorded(
 
 
 def test_a_role_without_a_right_to_launches_still_reports(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever empties `CampaignSender` ends all mailing, and wants to know what was sent by then."""
+    """An empty `CampaignSender` ends all mailing; the report still has what was sent before."""
     passed(run)
     run.ended("prepare_campaign", output=PREPARED)
     yes = {"approved": True, "by": "ann", "at": f"{NOW}", "timed_out": False, "digest": approval_digest(PREPARED)}
@@ -271,7 +271,7 @@ def test_a_run_that_ended_at_the_door_as_a_success(run: Run, planned: Any, dry_r
 
 
 def test_a_killed_workers_failure_is_told_by_the_report(run: Run) -> None:
-    """Airflow calls nobody back for it."""
+    """Airflow runs no callback for it."""
     run.ended("enrich_3", "failed")
     run.ended("enrich_0", "failed", told=True)
     run.ended("check_limits", "upstream_failed")
@@ -287,7 +287,7 @@ def test_what_was_told_is_not_told_again(run: Run) -> None:
     assert Recorder.told == []
 
 
-def test_a_run_that_succeeded_is_told_to_nobody(run: Run) -> None:
+def test_a_successful_run_sends_no_notification(run: Run) -> None:
     passed(run)
     run.ended("record_result", output=IMPORTED)
     run.report()

@@ -64,7 +64,7 @@ def test_a_final_snapshot_that_is_gone_is_a_sentence_and_no_other_takes_its_plac
             ask("ea_atrisk", DAY)
 
 
-def test_final_json_says_which_and_by_whom_and_is_never_written_again(
+def test_final_json_names_snapshot_and_run_and_is_written_once(
     state: State, kept: Any, aws: Any, fresh_config: Any
 ) -> None:
     first, second = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})

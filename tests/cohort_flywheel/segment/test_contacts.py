@@ -141,7 +141,7 @@ def test_a_column_of_the_registry_is_checked_as_well() -> None:
     "line",
     [b'"",""', b"*@example.com", b"@example.com", b"jo@gmail,com", b"a@example.com, jo@gmail,com", b"\x00j\x00o"],
 )
-def test_a_line_that_would_match_nobody_is_refused_with_its_number(line: bytes) -> None:
+def test_a_line_that_cannot_match_is_rejected_with_its_number(line: bytes) -> None:
     with pytest.raises(
         FlywheelError, match="line 8 of the do-not-contact list is not an address or a playerId: write one of them"
     ) as error:
@@ -320,7 +320,7 @@ def test_records_without_a_value_are_counted_by_attribute() -> None:
     assert (counts.records, counts.without) == (14, {"email": 0, "lastName": 14, "emailConsent": 7})
 
 
-def test_blank_lines_list_nobody() -> None:
+def test_blank_lines_are_ignored() -> None:
     assert read_do_not_contact([b"", b"\n", b"  \r\n"]) == []
     assert isinstance(ask(RECORD | {"firstName": ""}, do_not_contact=listed("", "  ")), Contact)
 
@@ -398,7 +398,7 @@ def test_any_record_has_exactly_one_outcome(
         assert type(said) in (str, bool, type(None))
 
 
-# --- who is no row all the same --------------------------------------------------------------------------
+# --- members that are excluded ----------------------------------------------------------------------------
 
 PLAYERS = [f"player-{number}" for number in range(2_000)]
 
@@ -408,14 +408,14 @@ def why(contact: Contact, **about: Any) -> Reject | None:
     return exclusion_reason(contact, **(defaults | about))
 
 
-def test_whoever_lacks_what_the_mail_needs_is_a_fault_of_the_data() -> None:
+def test_a_record_without_a_template_column_is_a_reject() -> None:
     contact = Contact("ann", "ann@example.com", {"FirstName": "Ann", "LastName": ""})
     assert why(contact) is None
     assert why(contact, asked={"FirstName": None, "LastName": "of ours"}) is None
     assert why(contact, asked={"LastName": None}) == Reject("ann", "missing_value", "LastName")
 
 
-def test_whoever_was_mailed_recently_is_not_a_row_again() -> None:
+def test_a_recently_mailed_player_is_excluded() -> None:
     contact = Contact("ann", "ann@example.com", {})
     assert why(contact, recently_mailed={"bob"}.__contains__) is None
     assert why(contact, recently_mailed={"ann"}.__contains__) == Reject("ann", "recently_mailed")
@@ -440,7 +440,7 @@ def test_the_holdout_is_its_share_and_the_same_players_always() -> None:
     ]
 
 
-def test_the_holdout_is_a_share_of_whoever_would_be_mailed() -> None:
+def test_the_holdout_is_a_share_of_the_recipients() -> None:
     held = next(player for player in PLAYERS if is_held_out(player, 20))
     contact = Contact(held, "a@example.com", {"LastName": ""})
     assert why(contact, asked={"LastName": None}, holdout_percent=20) == Reject(held, "missing_value", "LastName")

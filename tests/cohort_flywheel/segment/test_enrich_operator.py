@@ -85,7 +85,7 @@ def test_a_bucket_that_cannot_be_one_is_named_and_not_tried_again(
         operator.execute({})
 
 
-def test_whoever_is_on_the_list_is_in_no_file(airflow_env: Any, aws: Any, config: Any) -> None:
+def test_a_listed_player_is_in_no_file(airflow_env: Any, aws: Any, config: Any) -> None:
     """By playerId, and by address in another case; the list binds a file whatever the consent says."""
     key = extract(config, 2, "enrich_listed")
     row = next(csv.DictReader(io.StringIO(text(aws, config.import_bucket, enrich(config, key).execute({})["s3_key"]))))
@@ -233,12 +233,12 @@ def test_a_table_that_is_not_there(airflow_env: Any, config: Any) -> None:
         enrich(config, extract(config, 2, "enrich_notable"), table_name="nowhere").execute({})
 
 
-def test_output_is_fit_for_an_xcom_and_holds_nobody(airflow_env: Any, config: Any) -> None:
+def test_output_fits_an_xcom_and_holds_no_player(airflow_env: Any, config: Any) -> None:
     output = json.dumps(enrich(config, extract(config, 2, "enrich_xcom")).execute({}))
     assert not any(word in output for word in ("wayne96", "msmith", "xortiz", "@", "Johnson"))
 
 
-# --- who is no row all the same --------------------------------------------------------------------------
+# --- members that are excluded ----------------------------------------------------------------------------
 
 NOT_SINCE = {"template": "back", "since": "2026-10-23T00:00:00+00:00", "placeholders": {"FirstName": None}}
 
@@ -255,7 +255,7 @@ def put_ledger(aws: Any, config: Any, name: str, launched_at: str, *players: str
     return key
 
 
-def test_whoever_another_launch_has_mailed_is_no_row_again(airflow_env: Any, aws: Any, config: Any) -> None:
+def test_a_player_mailed_by_another_launch_is_excluded(airflow_env: Any, aws: Any, config: Any) -> None:
     """Of another cohort, threshold, day and destination, within not_again_days; not by this run, or another mail."""
     key, ours = extract(config, 2, "enrich_mailed"), "enrich_mailed"
     keys = [

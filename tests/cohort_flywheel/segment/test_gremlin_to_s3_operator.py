@@ -63,7 +63,7 @@ def test_a_cohort_made_of_gremlin_is_only_ever_a_property_name(airflow_env: Any,
     assert graph_size() == before > 1_000
 
 
-def test_text_compares_with_no_number_so_nobody_is_a_member(airflow_env: Any, config: Any) -> None:
+def test_a_text_score_is_not_a_member(airflow_env: Any, config: Any) -> None:
     assert query(config, "export/text.json", property="status", threshold=0).execute({})["members"] == 0
 
 

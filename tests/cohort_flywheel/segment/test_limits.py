@@ -93,7 +93,7 @@ def test_with_nothing_to_compare_with_the_change_is_not_asked(previous: int | No
     assert change["sentence"] == said
 
 
-def test_whether_there_may_be_nobody_is_for_min_members_to_say() -> None:
+def test_min_members_decides_whether_a_cohort_may_be_empty() -> None:
     assert broken(0, previous=None) == ["min_members"]
     assert broken(0) == ["min_members"]
     assert [v["found"] for v in judge(0)] == [0, 0, None, 0.0]

@@ -492,7 +492,7 @@ def test_an_empty_cohort_goes_on_where_the_destination_takes_it(door: Door, kept
 
 
 @pytest.mark.parametrize("override", [False, True])
-def test_a_read_that_found_nobody_at_all_is_not_that_day_for_ever(door: Door, kept: Any, override: bool) -> None:
+def test_an_empty_read_does_not_become_the_days_final_snapshot(door: Door, kept: Any, override: bool) -> None:
     """Unless a person says so: the graph may not have been loaded yet."""
     nobody = kept(DAY, {})
     with pytest.raises(DownstreamTasksSkipped):
@@ -505,7 +505,7 @@ def test_a_read_that_found_nobody_at_all_is_not_that_day_for_ever(door: Door, ke
         assert door.state.final_snapshot("ea_atrisk", DAY) is not None
 
 
-def test_a_read_that_found_nobody_gives_way_to_the_days(door: Door, kept: Any) -> None:
+def test_an_empty_read_is_replaced_by_the_days_snapshot(door: Door, kept: Any) -> None:
     kept(DAY, {}, minutes=60)
     task = door.run()
     winners = kept(DAY, THREE, final=True)

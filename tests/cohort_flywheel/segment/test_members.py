@@ -130,7 +130,7 @@ def test_what_is_not_beyond_the_threshold_is_counted_and_nothing_else(above: Mem
         (["Inactive"], ["Active"], False),
         (["active"], ["Active"], False),
         (["Active", "Active"], ["Active"], True),
-        (["Active", "Inactive"], ["Active"], False),  # a re-load left two: nobody can say which one holds
+        (["Active", "Inactive"], ["Active"], False),  # a re-load left two: which one holds is unknown
         (["Active", "Inactive"], ["Active", "Inactive"], True),
         ([], ["Active"], False),
         ([True], [True], True),
@@ -395,9 +395,9 @@ SHAPES = {
     "no id": b'{"playerId": [], "ea_atrisk": [3]}',
     "two scores": b'{"playerId": ["wayne96"], "ea_atrisk": [3, 4]}',
     "a score that is text": b'{"playerId": ["wayne96"], "ea_atrisk": ["3"]}',
-    "a score that is none": b'{"playerId": ["wayne96"], "ea_atrisk": [null]}',
+    "a null score": b'{"playerId": ["wayne96"], "ea_atrisk": [null]}',
     "a score that is a truth": b'{"playerId": ["wayne96"], "ea_atrisk": [true]}',
-    "a score that is no number": b'{"playerId": ["wayne96"], "ea_atrisk": [NaN]}',
+    "a score that is not a number": b'{"playerId": ["wayne96"], "ea_atrisk": [NaN]}',
     "an id that is a number": b'{"playerId": [96], "ea_atrisk": [3]}',
     "an empty id": b'{"playerId": [""], "ea_atrisk": [3]}',
     "half of a surrogate pair": b'{"playerId": ["wayne96\\ud800"], "ea_atrisk": [3]}',

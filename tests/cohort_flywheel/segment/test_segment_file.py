@@ -1,4 +1,4 @@
-"""Contacts in, a segment file and a rejects file out: every row keeps the destination's rules, and nobody is lost.
+"""Contacts in, a segment file and a rejects file out: valid rows, and every player accounted for.
 
 The rules of Pinpoint's import are written here a second time, from its user guide and quotas, and not imported.
 """
@@ -61,7 +61,7 @@ def test_contacts_become_rows_and_rejects_become_lines(tmp_path: Path) -> None:
     ]
 
 
-def test_whoever_is_withheld_is_asked_last_and_is_a_reject(tmp_path: Path) -> None:
+def test_an_excluded_member_is_classified_last_and_is_a_reject(tmp_path: Path) -> None:
     def withheld(asked: Contact) -> Reject | None:
         assert asked.player_id != "cem", "a value that the destination refuses comes first"
         return Reject("eve", "holdout") if asked.player_id == "eve" else None
@@ -253,7 +253,7 @@ records = fine_record | any_record | st.none()
 
 
 @given(st.lists(st.tuples(vertices, records), max_size=12))
-def test_any_players_become_a_file_that_pinpoint_takes_and_nobody_is_dropped(
+def test_any_players_become_a_file_that_pinpoint_takes_and_all_are_accounted_for(
     players: list[tuple[tuple[list[str], list[int]], dict[str, Any] | None]],
 ) -> None:
     table = {ids[0]: record for (ids, _), record in players if ids and record is not None}

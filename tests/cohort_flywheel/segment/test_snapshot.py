@@ -69,7 +69,7 @@ def test_a_snapshot_is_a_header_a_line_a_vertex_and_its_end(tmp_path: Path) -> N
     assert read([header, *lines]) == VERTICES
 
 
-def test_a_snapshot_of_nobody_is_whole(tmp_path: Path) -> None:
+def test_an_empty_snapshot_is_complete(tmp_path: Path) -> None:
     lines = written(tmp_path, [])
     assert len(lines) == 2
     assert read(lines) == []
@@ -243,7 +243,7 @@ def test_a_header_that_is_none_is_a_sentence(line: bytes) -> None:
     assert "is no snapshot" in refusal([])
 
 
-# --- whom a snapshot serves ------------------------------------------------------------------------------
+# --- which runs a snapshot serves ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -271,6 +271,6 @@ def test_a_header_that_is_none_is_a_sentence(line: bytes) -> None:
         ),
     ],
 )
-def test_whom_a_snapshot_serves(header: Header, asked: dict[str, Any], why_not: str | None) -> None:
+def test_which_runs_a_snapshot_serves(header: Header, asked: dict[str, Any], why_not: str | None) -> None:
     whole: dict[str, Any] = {"property": "ea_atrisk", "direction": "above", "threshold": 2, "required": []}
     assert header.serves(**(whole | asked)) == why_not

@@ -1,4 +1,4 @@
-"""An extract that somebody dropped: what is one, what is none, and where it goes wrong."""
+"""Uploaded extracts: valid ones, invalid ones, and the place of the error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_our_own_extract_and_the_posts_are_read(size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", "[\n]\n", " [ ] \r\n\t"])
-def test_an_extract_of_nobody(text: str) -> None:
+def test_an_empty_extract(text: str) -> None:
     assert read(text) == []
 
 
@@ -108,7 +108,7 @@ def test_however_it_is_laid_out(players: list[tuple[str, float, bool]], indent: 
     assert read(text, size) == [Vertex(player, score) for player, score, _ in players]
 
 
-# --- what is none
+# --- invalid extracts
 
 
 @pytest.mark.parametrize(

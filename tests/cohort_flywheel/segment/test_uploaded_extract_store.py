@@ -1,4 +1,4 @@
-"""A run that begins with an extract that somebody dropped: validated first, under names of its own, no day's."""
+"""A run of an uploaded extract: validated first, under names of its own, no day's."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_its_members_are_merged_sorted_and_beyond_the_threshold(
     assert (output["source"], output["snapshot"], output["snapshot_key"]) == ("extract", None, None)
     dropped_at = aws("s3").head_object(Bucket=fresh_config.export_bucket, Key="dropped/theirs.json")["LastModified"]
     assert output["read_at"] == dropped_at.isoformat()
-    # our copy starts nobody who listens to the export bucket
+    # our copy does not trigger listeners of the export bucket
     assert (output["s3_bucket"], output["s3_key"]) == (fresh_config.state_bucket, f"staged/{plan['name']}.json")
     assert keys(aws, fresh_config.export_bucket) == ["dropped/theirs.json"]
     assert state.snapshot_days("ea_atrisk") == []

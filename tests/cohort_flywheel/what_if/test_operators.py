@@ -24,7 +24,7 @@ from cohort_flywheel.what_if.operators import CohortWhatIfOperator
 from local.config import ROOT
 
 REGISTRY = ROOT / "include" / "cohorts.yaml"
-SECRET = "wayne96"  # a player whom no log, XCom or error may name
+SECRET = "wayne96"  # a player that no log, XCom or error may name
 
 Keep = Callable[..., str]
 Row = dict[str, str]
@@ -95,7 +95,7 @@ def objects(aws: Any, bucket: str) -> dict[str, str]:
 def a_week(keep: Keep) -> None:
     keep(17, {SECRET: 3, "ada": 2, "bob": 4, "cyd": 9})
     keep(18, {SECRET: 3, "ada": 3, "cyd": 9}, also=[Vertex(None, 7), Vertex("cyd", 5), Vertex("ada", 1)])
-    # of the 19th there is none
+    # the 19th has none
     keep(20, {SECRET: 3}, floor=3)
     keep(21, {SECRET: 4, "dan": 3}, final=False)
     keep(21, {SECRET: 4, "dan": 3, "eve": 9}, final=False, read_at=as_of(21) + timedelta(hours=1))

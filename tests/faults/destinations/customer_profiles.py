@@ -19,7 +19,7 @@ from tests.faults.leftovers import Leftovers, Place, control
 from tests.faults.sites import Case
 
 CONF: dict[str, Any] = {"campaign": "launch"}
-#: Whom yesterday's upload has set in, and who is on the do-not-contact list today.
+#: The player of yesterday's upload who is on the do-not-contact list today.
 LEAVER, MEMBERSHIP = "xortiz", "ea_atrisk_0"
 _YESTERDAY = SegmentMembershipRecord(
     {"name": "yesterday", "sha256": ""}, upload=1, set_in=1, set_out=0, job_ids=["yesterday"]
@@ -148,6 +148,6 @@ def _mails(undisturbed: Leftovers, left: Leftovers) -> Iterator[str]:
     if times.keys() != set(map(player_key, undisturbed.rows)):
         yield f"{len(times)} players were mailed, and the segment file has {len(undisturbed.rows)} rows"
     if not times.keys() <= set(map(player_key, left.ledger)):
-        yield "the send ledger lacks somebody who was mailed"
+        yield "the send ledger lacks a mailed player"
     if any(mail["Missing"] for mail in mails):
         yield "a mail lacks a value"

@@ -118,7 +118,7 @@ def _contacts(left: Leftovers) -> dict[str, dict[str, Any]]:
 
 
 def _mails(undisturbed: Leftovers, left: Leftovers) -> Iterator[str]:
-    """Nobody was mailed twice, and whoever was mailed got what the undisturbed run sent."""
+    """No player was mailed twice, and each mail equals that of the undisturbed run."""
     times = Counter(mail["to"][0] for mail in left.there["mails"])
     if again := sum(number > 1 for number in times.values()):
         yield f"{again} players were mailed more than once"
@@ -131,7 +131,7 @@ def _mails(undisturbed: Leftovers, left: Leftovers) -> Iterator[str]:
 
 
 def _accounts(left: Leftovers, case: Case | None) -> Iterator[str]:
-    """Nobody is lost without a trace: of each row it is recorded what became of it, and that is so."""
+    """Every row has a recorded outcome, and the outcome is true."""
     rows, mailed = left.rows, {mail["to"][0] for mail in left.there["mails"]}
     sent, in_doubt, apart = _became(left)
     if Counter([*sent, *in_doubt, *apart]) != Counter(list(rows)):

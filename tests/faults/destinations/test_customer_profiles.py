@@ -32,4 +32,4 @@ def test_a_campaign_without_a_send_ledger_is_found_out(survived: Any, monkeypatc
 
     monkeypatch.setattr(ConnectLaunchCampaignOperator, "_put_ledger", lambda *_: None)
     wrong = survived("launch_campaign: connectcampaignsv2 StartCampaign #1 × killed after")
-    assert any("the send ledger lacks somebody who was mailed" in sentence for sentence in wrong), wrong
+    assert any("the send ledger lacks a mailed player" in sentence for sentence in wrong), wrong

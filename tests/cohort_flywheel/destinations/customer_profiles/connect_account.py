@@ -86,7 +86,7 @@ class Connect(Domain):
 
     @property
     def made(self) -> list[dict[str, Any]]:
-        """Every campaign, with whom it mailed what."""
+        """Every campaign, with its e-mails."""
         return list(self.campaign_control()["campaigns"])
 
     @property
@@ -105,7 +105,7 @@ class Connect(Domain):
     # --- a run
 
     def contacts(self, *players: str, **changes: Any) -> None:
-        """Records as the segment files of `segment` have them; a value of "" is no attribute."""
+        """Records as the segment files of `segment` have them; a value of "" removes the attribute."""
         defaults = {"firstName": "Jo, Jr.", "lastName": 'O"Neil', "marketing": "yes"}
         records = [{"playerId": player, "email": address(player)} | defaults | changes for player in players]
         seed.load_contacts(
@@ -175,7 +175,7 @@ class Connect(Domain):
         return Campaigns(ConnectCampaignsHook(), S3Hook(), plan, self.instance, prepared, lambda: NOW)
 
     def ledger(self, name: str = "ea_atrisk_2_today", template: str = "at_risk") -> list[str] | None:
-        """Whom the send ledger of a launch names, or None where there is none."""
+        """The players in the send ledger of a launch, or None if it does not exist."""
         found = self.s3.list_objects_v2(Bucket=self.config.state_bucket, Prefix=f"sends/{template}/{name}.jsonl")
         if not found.get("Contents"):
             return None

@@ -135,7 +135,7 @@ class Domain:
         return self.verify(segment, context, job_ids, **plan)
 
     def record(self, name: str = "ea_atrisk_2") -> tuple[dict[str, Any], list[str]]:
-        """What is recorded of a membership, and of whom."""
+        """The recorded memberships by player."""
         key = f"memberships/customer_profiles/{PROFILES_DOMAIN}/{name}.txt"
         body = self.s3.get_object(Bucket=self.config.state_bucket, Key=key)["Body"].read().decode()
         first, *players = body.splitlines()

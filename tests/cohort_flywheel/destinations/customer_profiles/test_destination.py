@@ -96,7 +96,9 @@ def test_a_right_that_is_missing(check: Any, domain: Domain, operation: str) -> 
         check()
 
 
-def test_an_erasure_deletes_the_profile_and_stops_the_job_that_could_make_it_anew(domain: Domain, context: Any) -> None:
+def test_an_erasure_deletes_the_profile_and_stops_the_job_that_could_create_it_again(
+    domain: Domain, context: Any
+) -> None:
     settings = {"customer_profiles_domain": PROFILES_DOMAIN}
     domain.run(domain.segment("one", ["ann", "bob"]), context())
     domain.control(refuse={"code": "SlowDown", "status": 503, "operations": ["StartUploadJob"]})

@@ -143,7 +143,7 @@ def test_a_job_of_another_membership_is_none_of_ours(other: str) -> None:
 
 
 @pytest.mark.parametrize("job", ["", "ea_atrisk_2", "ea_atrisk_2.csv", "ea_atrisk_2.2026.x.in_0000_ab.csv"])
-def test_a_job_of_somebody_elses_name_is_none_of_ours(job: str) -> None:
+def test_a_job_with_another_name_is_not_ours(job: str) -> None:
     assert layout.upload_of(job, "ea_atrisk_2") is None
 
 

@@ -1,4 +1,4 @@
-"""Whoever is a row is in the segment and nobody else, whatever happens: against the emulated Customer Profiles."""
+"""The segment has exactly the rows' players after any fault: against the emulated Customer Profiles."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_who_comes_back_is_in_again(domain: Domain, context: Any, one: Any) -> N
     assert (made["segment_size"], domain.members()) == (2, addresses("ann", "bob"))
 
 
-def test_a_cohort_that_becomes_empty_leaves_nobody_in(domain: Domain, context: Any, one: Any) -> None:
+def test_a_cohort_that_becomes_empty_empties_the_segment(domain: Domain, context: Any, one: Any) -> None:
     made = domain.run(domain.segment("none", []), context(), **DAY_TWO)
     assert (made["segment_size"], len(made["job_ids"]), domain.members()) == (0, 1, set())
     assert domain.attribute("ann", "bob") == {"ann": "out", "bob": "out"}
@@ -162,7 +162,7 @@ def test_who_may_be_in_is_recorded_before_a_job_is_created_and_the_rows_alone_wh
     assert domain.members() == addresses("bob", "cat")
 
 
-def test_whom_a_failed_upload_set_in_goes_out_with_the_next(domain: Domain, context: Any, one: Any) -> None:
+def test_players_of_a_failed_upload_are_removed_by_the_next(domain: Domain, context: Any, one: Any) -> None:
     """The emulated job that FAILED has taken in half of its rows, which no later segment file names."""
     domain.control(fail_next_jobs=1)
     made = domain.create(domain.segment("two", ["dan", "eve"]), context(run_id="two"), **DAY_TWO)
@@ -223,7 +223,7 @@ def test_the_job_is_found_on_whichever_page(domain: Domain, context: Any, monkey
     for number in range(5):
         _job(domain, f"hay {number}")
     assert domain.create(segment, run) == first
-    assert len(domain.jobs) == 6, "and nobody else's job was touched"
+    assert len(domain.jobs) == 6, "and no other job was touched"
 
 
 def test_content_that_changes_back_is_uploaded_again(domain: Domain, context: Any, one: Any) -> None:
@@ -377,7 +377,7 @@ def test_one_run_at_a_time_changes_a_membership_until_it_is_verified(domain: Dom
 
 
 def test_what_another_run_has_changed_since_is_not_verified(domain: Domain, context: Any) -> None:
-    """Or the record would forget whom that one set in."""
+    """Or the record would lose the players of that upload."""
     first, segment = context(run_id="one"), domain.segment("one", ["ann"])
     job_ids = domain.create(segment, first, **DAY_ONE)["job_ids"]
     domain.wait(job_ids)
@@ -412,7 +412,7 @@ WEDNESDAY: dict[str, Any] = {"name": "wednesday", "as_of": NEWEST + timedelta(da
 
 
 @pytest.mark.parametrize("verified", [True, False])
-def test_a_player_whom_a_newer_as_of_has_set_out_stays_out(domain: Domain, context: Any, verified: bool) -> None:
+def test_a_player_removed_by_a_newer_as_of_stays_removed(domain: Domain, context: Any, verified: bool) -> None:
     """Weekly becomes daily; Wednesday sets bob out; Sunday's run is cleared, and its plan says weekly."""
     sunday, wednesday = context(run_id="sunday"), context(run_id="wednesday")
     segment, newer = domain.segment("sunday", ["ann", "bob"]), domain.segment("wednesday", ["ann"])
@@ -511,7 +511,7 @@ def test_the_definition_is_made_once(domain: Domain, context: Any, one: Any) -> 
     assert domain.calls["CreateSegmentDefinition"] == 1
 
 
-def test_the_same_definition_is_adopted_whoever_made_it(domain: Domain, context: Any) -> None:
+def test_an_equal_definition_is_adopted(domain: Domain, context: Any) -> None:
     """Without the words that are the defaults."""
     condition = {"DimensionType": "INCLUSIVE", "Values": ["in"]}
     _define(domain, {"Groups": [{"Dimensions": [{"ProfileAttributes": {"Attributes": {"ea_atrisk_2": condition}}}]}]})
@@ -562,7 +562,7 @@ def test_an_attribute_of_the_segments_name_is_refused(domain: Domain, context: A
     assert domain.jobs == []
 
 
-def test_what_is_returned_and_logged_names_nobody(
+def test_results_and_logs_hold_no_personal_data(
     domain: Domain, context: Any, one: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     segment, run = domain.segment("two", ["player-bob", "player-cat"]), context()
@@ -588,6 +588,6 @@ def _define(domain: Domain, groups: dict[str, Any]) -> None:
 
 
 def _job(domain: Domain, name: str) -> None:
-    """An upload job that somebody else made."""
+    """An upload job of another caller."""
     fields = {"Key": {"Source": "_source.Key", "Target": "_profile.AccountNumber"}}
     domain.client.create_upload_job(DomainName=PROFILES_DOMAIN, DisplayName=name, Fields=fields, UniqueKey="Key")

@@ -1,4 +1,4 @@
-"""Why Pinpoint refused rows: the reasons and their counts, and nothing of whom."""
+"""Why Pinpoint rejected rows: the reasons and their counts, without personal data."""
 
 import re
 

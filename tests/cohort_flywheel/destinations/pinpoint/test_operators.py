@@ -74,7 +74,7 @@ def test_changed_content_updates_the_one_segment(steps: Steps, segment_file: Any
 
 
 def test_an_update_that_adds_is_caught(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
-    """Nobody can say whether Pinpoint's update replaces: where it adds, whoever left would be mailed."""
+    """Whether Pinpoint's update replaces is not documented: if it adds, former members would be mailed."""
     pinpoint(segment_update="add")
     steps.all(segment_file("v1", ["a", "b", "c"]), 3)
     with pytest.raises(AirflowFailException, match="has 4 endpoints, but the file has 2 rows: do not send"):
@@ -144,7 +144,7 @@ def test_content_that_changed_back_is_imported_again(steps: Steps, segment_file:
     assert sorted(segment["Members"]) == ["id-a", "id-b"]
 
 
-def test_a_segment_that_a_person_deleted_is_made_anew(steps: Steps, segment_file: Any, aws: Any) -> None:
+def test_a_segment_that_a_user_deleted_is_created_again(steps: Steps, segment_file: Any, aws: Any) -> None:
     first = steps.all(segment_file("v1", ["a"]), 1)
     aws("pinpoint").delete_segment(ApplicationId=steps.app, SegmentId=first["segment_id"])
     same_file = steps.all(segment_file("v1", ["a"]), 1)

@@ -63,7 +63,7 @@ def test_an_erasure_deletes_the_contact_but_never_a_no(account: Account) -> None
     assert account.contacts.keys() == {"bob@example.com", "cyd@example.com", "dan@example.com"}
 
 
-def test_an_erasure_says_of_whom_nothing_tells_an_address(account: Account) -> None:
+def test_an_erasure_reports_players_without_a_known_address(account: Account) -> None:
     """A contact has no playerId: it can only be found by its address."""
     settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC}
     account.add("ann@example.com", "bob@example.com")
@@ -184,7 +184,7 @@ def test_a_policy_that_may_not_be_read_is_only_warned_of(caplog: pytest.LogCaptu
         ses_destination._check_policy(_S3("InternalError"), "imports")
 
 
-def test_nobody_stays_in_what_has_no_members(airflow_env: Any) -> None:
+def test_an_empty_segment_needs_no_handling(airflow_env: Any) -> None:
     assert not DESTINATION.handle_empty_segment({"name": "cohort"})
 
 

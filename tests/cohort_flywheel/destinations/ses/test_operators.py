@@ -32,7 +32,7 @@ def account(airflow_env: Any, servers: Any, fresh_config: Any) -> Any:
 # --- who is imported -------------------------------------------------------------------------------------
 
 
-def test_new_contacts_come_onto_the_list_and_nobody_else_is_in_the_file(account: Account, context: Any) -> None:
+def test_only_new_contacts_are_in_the_import_file(account: Account, context: Any) -> None:
     account.add(BOB)
     segment = account.segment("one", [ANN, BOB], [CAT])
     made = account.create(segment, context())
@@ -97,7 +97,7 @@ def test_who_unsubscribed_before_a_create_that_failed_is_tried_again_stays_so(ac
 
 @pytest.mark.parametrize("case", ["fold", "keep"])
 def test_an_address_in_other_letters_is_taken_for_the_same(account: Account, context: Any, case: str) -> None:
-    """Where SES folds them, an import of the other would override the choice; where it does not, nobody is lost."""
+    """Where SES folds them, an import of the other would override the choice; otherwise all are kept."""
     account.control(address_case=case)
     account.add("Ann@example.com", unsubscribed=True)
     made = account.run(account.segment("one", [ANN, BOB, "BOB@example.com"]), context())
@@ -270,7 +270,7 @@ def test_what_a_job_refused_is_tried_again_alone(account: Account, context: Any)
     assert [len(account.file(url)) - 1 for url in account.jobs] == [3, 1]
     with pytest.raises(AirflowFailException, match=f"import job {second} has ended as COMPLETED: 1 contacts refused"):
         account.wait([second])
-    assert account.create(segment, context())["job_ids"] != [second], "of the same file, but it refused somebody"
+    assert account.create(segment, context())["job_ids"] != [second], "of the same file, but it rejected a contact"
 
 
 def test_some_jobs_done_and_the_next_refused(account: Account, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ def test_some_jobs_done_and_the_next_refused(account: Account, context: Any, mon
 
 
 def test_another_job_that_runs_is_waited_for(account: Account, context: Any) -> None:
-    """It may bring somebody onto the list who is one of our rows: a second write could override a choice."""
+    """It may add one of our rows to the list: a second write could override a choice."""
     account.control(import_seconds=30)
     (other,) = account.create(account.segment("one", [ANN]), context())["job_ids"]
     with pytest.raises(AirflowException, match=f"import job {other} into contact list players is under way") as raised:
@@ -375,7 +375,7 @@ def test_a_segment_file_that_changed_since_is_caught(account: Account, context: 
         account.verify(segment | {"rows": 3}, job_ids)
 
 
-def test_what_is_returned_and_logged_names_nobody(
+def test_results_and_logs_hold_no_personal_data(
     account: Account, context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     segment = account.segment("one", [ANN, BOB])
@@ -395,7 +395,7 @@ def _state(account: Account) -> State:
 
 
 def _job(account: Account, name: str, lines: list[str]) -> str:
-    """An import job that somebody else made."""
+    """An import job of another caller."""
     key = f"contacts/{name}/file.csv"
     account.s3.put_object(Bucket=account.config.import_bucket, Key=key, Body="\n".join(lines).encode())
     into = {"ContactListName": CONTACT_LIST, "ContactListImportAction": "PUT"}

@@ -65,7 +65,7 @@ def _ses(connect: Connect, **settings: Any) -> Any:
 # --- what is prepared ------------------------------------------------------------------------------------
 
 
-def test_the_mail_becomes_a_version_of_a_message_template_and_nobody_is_mailed(connect: Connect, ready: Any) -> None:
+def test_the_mail_becomes_a_message_template_version_without_mailing(connect: Connect, ready: Any) -> None:
     plan, segment, prepared, _ = ready
     (template,) = connect.message_templates
     assert prepared == {
@@ -142,7 +142,7 @@ def test_a_lost_answer_of_a_template_makes_nothing_twice(
     assert len(template["versions"]) == (2 if lost == "UpdateMessageTemplate" else 1)
 
 
-def test_a_template_that_somebody_changes_meanwhile_is_not_taken(
+def test_a_template_changed_meanwhile_is_not_used(
     connect: Connect, ready: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between our look and the version: the version is of what was seen, or none."""
@@ -246,7 +246,7 @@ def test_an_empty_segment_and_no_campaign_are_skipped(connect: Connect, context:
 
 
 def test_a_draft_is_a_mail_and_no_campaign(connect: Connect, context: Any) -> None:
-    """One that somebody could start in Connect would be past the approval and the send ledger."""
+    """A campaign started in Connect would bypass the approval and the send ledger."""
     plan, run = connect.launch_plan("draft"), context()
     segment = connect.imported(plan, run, *PLAYERS)
     prepared = connect.prepare(plan, segment, run)
@@ -259,7 +259,7 @@ def test_a_draft_is_a_mail_and_no_campaign(connect: Connect, context: Any) -> No
 
 @pytest.mark.parametrize("lost", [None, "CreateCampaign"])
 @pytest.mark.parametrize("lose_by", ["drop", "error"])
-def test_a_campaign_is_made_once_and_says_whom_it_mails_what(
+def test_a_campaign_is_created_once_with_its_segment_and_template(
     connect: Connect, ready: Any, lost: str | None, lose_by: str
 ) -> None:
     plan, _, prepared, _ = ready
@@ -281,7 +281,7 @@ def test_a_campaign_is_made_once_and_says_whom_it_mails_what(
         "wisdomTemplateArn": prepared["template_arn"],
     }
     assert made["source"] == {"customerProfilesSegmentArn": prepared["segment_id"]}
-    assert set(made["schedule"]) == {"startTime", "endTime"}, "nobody who joins the segment later is mailed"
+    assert set(made["schedule"]) == {"startTime", "endTime"}, "players who join the segment later are not mailed"
     assert made["tags"] == {
         "owner": f"arn:aws:connect:us-east-1:123456789012:instance/{connect.instance}",
         TAG: f"s3://{connect.config.state_bucket}/sends/at_risk/ea_atrisk_2_today.jsonl",
@@ -378,7 +378,7 @@ def test_an_address_of_connects_own_is_verified_and_sends_no_test(connect: Conne
 # --- a launch --------------------------------------------------------------------------------------------
 
 
-def test_a_launch_mails_the_rows_and_nobody_else(connect: Connect, ready: Any) -> None:
+def test_a_launch_mails_exactly_the_rows(connect: Connect, ready: Any) -> None:
     plan, segment, prepared, run = ready
     launched = connect.launch(plan, segment, prepared, run)
     (made,) = connect.made
@@ -437,9 +437,7 @@ def test_where_the_campaign_cannot_be_created_no_player_counts_as_mailed(
 
 @pytest.mark.parametrize("lost", ["CreateCampaign", "StartCampaign", "ListCampaigns", "GetCampaignState"])
 @pytest.mark.parametrize("lose_by", ["drop", "error"])
-def test_a_lost_answer_mails_nobody_twice_and_everybody_once(
-    connect: Connect, ready: Any, lost: str, lose_by: str
-) -> None:
+def test_a_lost_answer_mails_each_player_once(connect: Connect, ready: Any, lost: str, lose_by: str) -> None:
     plan, segment, prepared, run = ready
     connect.campaign_control(lose_next_answers=20, lose_operations=[lost], lose_by=lose_by, campaign_seconds=60)
     with pytest.raises(AirflowException) as raised:
@@ -464,7 +462,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize(
     "place", ["module._put_ledger", "hook.create_campaign", "module.put_json", "hook.start_campaign", "hook.state"]
 )
-def test_a_worker_that_is_killed_mails_nobody_twice_and_everybody_once(
+def test_a_worker_that_is_killed_mails_each_player_once(
     connect: Connect, ready: Any, monkeypatch: pytest.MonkeyPatch, place: str, when: str
 ) -> None:
     plan, segment, prepared, run = ready
@@ -535,7 +533,7 @@ def test_the_campaign_is_found_on_whichever_page(connect: Connect, ready: Any, m
     assert connect.states.count("Initialized") == 5
 
 
-def test_a_campaign_that_somebody_started_in_connect_is_not_launched_beside(connect: Connect, ready: Any) -> None:
+def test_a_campaign_started_in_connect_prevents_a_launch(connect: Connect, ready: Any) -> None:
     plan, segment, prepared, run = ready
     made = connect.made_before(plan, prepared)
     connect.campaigns.start_campaign(id=made)
@@ -544,7 +542,7 @@ def test_a_campaign_that_somebody_started_in_connect_is_not_launched_beside(conn
     ):
         connect.launch(plan, segment, prepared, run)
     assert connect.mailed == keys_of(PLAYERS)
-    assert connect.ledger() == sorted(PLAYERS), "so that nobody else mails them either"
+    assert connect.ledger() == sorted(PLAYERS), "so that no other run mails them"
 
 
 def test_a_campaign_whose_time_is_nearly_over_is_replaced(connect: Connect, ready: Any) -> None:
@@ -614,7 +612,7 @@ def test_another_segment_of_the_name_is_refused_by_the_send_ledger(connect: Conn
     ],
     ids=["none", "a state", "nothing", "refused", "text", "no approver", "nobody", "another digest", "no digest"],
 )
-def test_without_an_approvers_yes_to_this_very_mail_nobody_is_mailed(
+def test_without_an_approval_of_this_mail_no_player_is_mailed(
     connect: Connect, ready: Any, forge: Callable[[dict[str, Any]], Any]
 ) -> None:
     plan, segment, prepared, run = ready
@@ -759,7 +757,7 @@ def test_many_rows_are_looked_up_again_by_the_hundred(connect: Connect, context:
     assert connect.mailed == keys_of(everybody)
 
 
-def test_whom_another_cohort_has_mailed_meanwhile_stops_the_launch(connect: Connect, ready: Any) -> None:
+def test_a_player_mailed_by_another_cohort_meanwhile_stops_the_launch(connect: Connect, ready: Any) -> None:
     """Both were approved before either was launched, so neither segment file could know."""
     plan, segment, prepared, run = ready
     other = connect.launch_plan(name="other_today", threshold=1)

@@ -31,7 +31,7 @@ class Killed(BaseException):
 
 
 class Campaign(Account):
-    """An account whose sender is verified, with contacts for whoever is in a segment file."""
+    """An account whose sender is verified, with contacts for the players of a segment file."""
 
     def __init__(self, servers: Any, config: Any, folder: Path) -> None:
         super().__init__(servers, config)
@@ -77,7 +77,7 @@ class Campaign(Account):
         return names
 
     def records(self, *names: str, **changes: Any) -> None:
-        """Contacts as they were when the segment file was made, but for the changes; "" is no attribute."""
+        """Contacts as they were when the segment file was made, but for the changes; "" removes the attribute."""
         defaults = {"firstName": "Jo", "lastName": "O'Neil", "marketing": "yes"}
         records = [{"playerId": name, "email": f"{name}@example.com"} | defaults | changes for name in names]
         seed.load_contacts(self.servers, self.config, [{k: v for k, v in each.items() if v} for each in records])

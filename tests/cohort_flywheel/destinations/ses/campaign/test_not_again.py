@@ -70,7 +70,7 @@ def test_a_launch_that_is_continued_does_not_mail_who_was_mailed_meanwhile(month
     assert (counts["sent"], counts["withdrawn"], total(counts)) == (21, {"recently_mailed": 4}, 25)
     assert monthly.account.mailed == Counter(monthly.names)
     assert monthly.run(hours=26 * DAY) == counts
-    assert "cohort.3.jsonl" not in monthly.account.state_keys("sends/"), "there is no player left to mail"
+    assert "cohort.3.jsonl" not in monthly.account.state_keys("sends/"), "no player is left to mail"
 
 
 def test_a_launch_that_is_continued_waits_for_one_that_begins(monthly: Launch, context: Any) -> None:

@@ -1,4 +1,4 @@
-"""A launch by the emulated SES: nobody is mailed twice, and nobody is lost without a trace, wherever it breaks off."""
+"""A launch by the emulated SES: no player is mailed twice and every player is accounted for, wherever it fails."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_template_whose_answer_was_lost_is_found(account: Campaign, context: A
     assert len(account.state["templates"]) == 1
 
 
-def test_a_template_that_somebody_changed_in_ses_is_refused(account: Campaign, context: Any) -> None:
+def test_a_template_changed_in_ses_is_rejected(account: Campaign, context: Any) -> None:
     plan, segment = account.launch_plan("draft"), account.released("cohort", account.players(1))
     name = account.prepare(plan, segment, context())["ses_template"]
     account.client.update_email_template(TemplateName=name, TemplateContent={"Subject": "Buy", "Text": "more"})
@@ -92,7 +92,7 @@ def test_a_template_that_somebody_changed_in_ses_is_refused(account: Campaign, c
 
 
 @pytest.mark.parametrize("mode", ["none", "launch"])
-def test_nobody_to_mail_is_a_skip(account: Campaign, context: Any, mode: str) -> None:
+def test_without_recipients_the_launch_is_skipped(account: Campaign, context: Any, mode: str) -> None:
     plan = account.launch_plan(mode) if mode == "launch" else account.plan() | {"campaign": {"mode": "none"}}
     with pytest.raises(AirflowSkipException, match="is empty" if mode == "launch" else "has no campaign"):
         account.prepare(plan, account.released("cohort", []), context())
@@ -152,7 +152,7 @@ def test_a_sender_without_an_address_is_refused_by_the_plan(account: Campaign) -
     module.check_sender({"from": "play@mail.studio.example"}, "aws_default")  # below a domain that is verified
 
 
-def test_a_test_mails_three_samples_of_nobody(account: Campaign, context: Any) -> None:
+def test_a_test_mails_three_made_up_samples(account: Campaign, context: Any) -> None:
     plan, segment = account.launch_plan("test"), account.released("cohort", account.players(1), first_name="Real")
     assert account.prepare(plan, segment, context())["mode"] == "test"
     assert [mail["subject"] for mail in account.mails] == [
@@ -249,7 +249,7 @@ def test_who_lacks_a_value_without_a_default_is_not_mailed(account: Campaign, co
     assert (counts["withdrawn"], account.mails) == ({"missing_value": 1}, [])
 
 
-def test_a_launch_that_is_cleared_mails_nobody_again(launch: Launch) -> None:
+def test_a_cleared_launch_mails_no_player_again(launch: Launch) -> None:
     first = launch.run()
     assert launch.run() == first
     assert launch.account.mailed == Counter(launch.names)
@@ -358,7 +358,7 @@ def test_not_again_days_end(launch: Launch, context: Any, days: int, hours: floa
 # --- who may launch
 
 
-def test_without_an_approvers_answer_for_exactly_this_nobody_is_mailed(launch: Launch) -> None:
+def test_without_an_approval_of_exactly_this_no_player_is_mailed(launch: Launch) -> None:
     whole = approved(launch.prepared)
     changes: list[dict[str, Any]] = [
         {"approved": False}, {"approved": "true"}, {"by": "bob"}, {"by": None}, {"digest": "0" * 64},
@@ -405,7 +405,7 @@ def test_what_was_prepared_for_another_segment_is_refused(launch: Launch) -> Non
 
 
 def test_a_segment_file_whose_bytes_have_changed_is_refused(launch: Launch) -> None:
-    """Somebody who may write into the bucket adds an address after the approval."""
+    """A writer of the bucket adds an address after the approval."""
     part = launch.segment["parts"][1]["s3_key"]
     place = {"Bucket": launch.account.config.import_bucket, "Key": part}
     body = launch.account.s3.get_object(**place)["Body"].read()
@@ -467,7 +467,7 @@ def test_a_result_is_launched_once_whatever_its_segment_or_mail_is_later(launch:
     another = "cohort was launched already, at .* its segment file is another one"
     with pytest.raises(AirflowFailException, match=another):
         launch.run()
-    with pytest.raises(AirflowFailException, match=another):  # so that nobody is asked in vain
+    with pytest.raises(AirflowFailException, match=another):  # before an approval is requested
         account.prepare(launch.plan, launch.segment, launch.context())
     launch.segment = account.released("cohort", launch.names[:13], launch.names[13:])
     assert launch.segment == segment
@@ -481,7 +481,7 @@ def test_a_result_is_launched_once_whatever_its_segment_or_mail_is_later(launch:
 
 
 def test_two_launches_of_one_template_do_not_begin_together(launch: Launch, context: Any) -> None:
-    """The second would not see whom the first is about to mail."""
+    """The second would not see the players that the first is about to mail."""
     from cohort_flywheel.hooks.s3 import S3Hook
 
     state = State(S3Hook(), launch.account.config.state_bucket)
@@ -547,7 +547,7 @@ PLACES = {
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("place", PLACES)
-def test_killed_anywhere_nobody_is_mailed_twice_or_lost(
+def test_a_launch_killed_anywhere_mails_no_player_twice_and_loses_none(
     launch: Launch, place: str, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holder, name, number, most = PLACES[place]
@@ -558,11 +558,11 @@ def test_killed_anywhere_nobody_is_mailed_twice_or_lost(
     counts = launch.run()
     assert (counts["rows"], total(counts)) == (25, 25)
     mailed = launch.account.mailed
-    assert max(mailed.values()) == 1, "somebody was mailed twice"
+    assert max(mailed.values()) == 1, "a player was mailed twice"
     assert counts["in_doubt"] <= most
     doubted = launch.account.read("launches/cohort/in_doubt.txt").split() if counts["in_doubt_list"] else []
     assert len(doubted) == counts["in_doubt"]
-    assert set(launch.names) == set(mailed) | set(doubted), "nobody is lost without a trace"
+    assert set(launch.names) == set(mailed) | set(doubted), "every player is accounted for"
     assert counts["sent"] == len(set(launch.names) - set(doubted)), "who is in doubt is not counted as sent"
     assert launch.run() == counts, "a third try finds it all as it is"
     assert launch.account.mailed == mailed
@@ -626,7 +626,7 @@ def test_a_put_whose_answer_was_lost_is_not_another_try(launch: Launch, monkeypa
     assert launch.run()["sent"] == 25
 
 
-def test_a_launch_that_broke_off_yesterday_mails_nobody_more_and_says_so(
+def test_yesterdays_incomplete_launch_mails_no_more_players_and_reports_it(
     launch: Launch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as broken:
@@ -638,7 +638,7 @@ def test_a_launch_that_broke_off_yesterday_mails_nobody_more_and_says_so(
     assert (counts["sent"], counts["in_doubt"], counts["withdrawn"]) == (10, 10, {"older_as_of": 5})
     assert launch.account.mailed == before
     assert "cohort is not the newest run any more: the players left are not mailed" in capsys.readouterr().out
-    # whom no try has come to is free for the newer day's run; whoever may have the mail is not
+    # players without an attempt are free for the newer run; those who may have the mail are not
     header, *listed = launch.account.read("sends/at_risk/cohort.jsonl").splitlines()
     assert (json.loads(header)["players"], set(launch.names) - set(listed)) == (25, set(launch.names[20:]))
     assert launch.run(hours=24) == counts
@@ -700,7 +700,7 @@ def test_a_mail_whose_answer_was_lost_is_in_doubt_alone(launch: Launch, lose_by:
 
 
 def test_a_server_error_that_took_no_effect_is_in_doubt_too(launch: Launch) -> None:
-    """Its answer tells nobody whether it did."""
+    """Its response does not say whether it did."""
     launch.account.control(
         refuse={"code": "InternalServiceErrorException", "status": 500, "operations": ["SendEmail"], "times": 1}
     )
@@ -780,7 +780,7 @@ def test_a_mail_that_ses_refuses_is_counted_by_its_reason(launch: Launch) -> Non
     assert "p003" in launch.account.read("launches/cohort/000000_1.outcome.json")
 
 
-def test_where_ses_refuses_everybody_nobody_is_given_up(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_ses_rejects_all_players_none_is_given_up(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender that is not verified any more, for one: all of them are mailed once that is mended."""
     with monkeypatch.context() as changed:
         changed.setattr(module, "_check_sender", lambda *_: launch.account.control(unverify=["studio.example"]))
@@ -795,7 +795,7 @@ def test_where_ses_refuses_everybody_nobody_is_given_up(launch: Launch, monkeypa
 def test_a_few_who_are_refused_after_others_were_mailed_are_refused(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also by a try that has mailed nobody itself."""
+    """Also by a try that has mailed no player itself."""
     for name in launch.names[20:]:
         launch.account.add(f"{name}@example.com", unsubscribed=True)
     launch.account.control(unsubscribed_answer="reject")
@@ -807,7 +807,7 @@ def test_a_few_who_are_refused_after_others_were_mailed_are_refused(
     assert (counts["sent"], counts["refused"]) == (20, {"MessageRejected": 5})
 
 
-def test_where_ses_cannot_be_reached_nobody_is_in_doubt(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_ses_cannot_be_reached_no_player_is_in_doubt(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has left this machine."""
     from cohort_flywheel.destinations.ses import hook as sesv2
 
@@ -831,7 +831,7 @@ def test_where_ses_cannot_be_reached_nobody_is_in_doubt(launch: Launch, monkeypa
 # --- what it tells
 
 
-def test_what_is_returned_logged_and_raised_names_nobody(
+def test_results_logs_and_errors_hold_no_personal_data(
     launch: Launch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     launch.account.records("p001", marketing="no")
