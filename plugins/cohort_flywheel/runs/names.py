@@ -38,6 +38,14 @@ def from_instant(text: str) -> datetime:
     return datetime.strptime(text, _INSTANT).replace(tzinfo=UTC)
 
 
+def is_instant(text: str) -> bool:
+    """Whether a folder's name is an as-of: a user may keep other folders beside them."""
+    try:
+        return instant(from_instant(text)) == text
+    except ValueError:
+        return False
+
+
 def extract_key(name: str) -> str:
     return f"export/{name}.json"
 

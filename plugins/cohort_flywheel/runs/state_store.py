@@ -28,7 +28,8 @@ class State:
 
     def snapshot_days(self, cohort: str) -> list[datetime]:
         """The as-ofs that have a snapshot, sorted."""
-        return [names.from_instant(day) for day in folders(self._s3, self._bucket, names.snapshots_folder(cohort))]
+        found = folders(self._s3, self._bucket, names.snapshots_folder(cohort))
+        return [names.from_instant(day) for day in found if names.is_instant(day)]
 
     def snapshots(self, cohort: str, as_of: datetime) -> list[Snapshot]:
         """Every snapshot of an as-of, with the final one marked."""

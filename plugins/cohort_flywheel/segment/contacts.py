@@ -167,9 +167,9 @@ def normalize_entry(entry: str) -> str:
 
 
 def player_id_forms(player_id: str) -> set[str]:
-    """The texts by which the do-not-contact list may name a playerId: unchanged, and in its normal form."""
+    """The texts by which the do-not-contact list may name a playerId: unchanged, in its normal form, without case."""
     normal = normal_form(player_id)
-    forms = {player_id, normal} if normal else {player_id}
+    forms = {player_id, normal, normal.casefold()} if normal else {player_id}
     return forms | address_forms(player_id, plain_address(player_id)) if "@" in player_id else forms
 
 
@@ -225,7 +225,8 @@ def entry_forms(line: bytes, number: int) -> set[str]:
             f"line {number} of the do-not-contact list is not an address or a playerId: write one of them, alone on"
             " the line; a whole domain is not an entry"
         )
-    return {*entry.texts, *(form for each in entry.addresses for form in address_forms(each, plain_address(each)))}
+    addresses = (form for each in entry.addresses for form in address_forms(each, plain_address(each)))
+    return {*entry.texts, *map(str.casefold, entry.texts), *addresses}
 
 
 class RecordCounts:

@@ -83,6 +83,8 @@ def test_the_days_of_a_cohort_are_in_their_order_and_its_own(state: State, kept:
     days = [DAY - timedelta(days=n) for n in (0, 9, 3)]
     for day in days:
         kept(day, {"a": 1})
+    for folder in ("backup", "2026-11-22", "2026-11-22_00-00-00_old"):  # a user keeps folders beside the as-ofs
+        put_json(state._s3, state._bucket, f"snapshots/ea_atrisk/{folder}/x.json", {})
     assert state.snapshot_days("ea_atrisk") == sorted(days)
     assert state.snapshot_days("ea_at") == []
     assert state.snapshots("ea_atrisk", DAY - timedelta(days=1)) == []

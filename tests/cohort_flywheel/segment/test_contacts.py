@@ -280,6 +280,7 @@ def test_no_case_of_a_listed_address_gets_through(local: str, domain: str, data:
         ("Zoe\u0308", "Zo\u00eb"), ("Zo\u00eb", "Zoe\u0308"), (" The Boss ", "The\u00a0Boss"),
         ("wayne96", "ｗａｙｎｅ９６"), ("...wayne", "...wayne"),
         ("Wayne@Example.com", "wayne@example.com"), ("wayne@example.com", "WAYNE@example.com"),
+        ("WAYNE96", "wayne96"), ("wayne96", "Wayne96"), ('"WAYNE96",no', "wayne96"), ("STRASSE", "straße"),
     ],
 )  # fmt: skip
 def test_a_player_is_listed_by_id_in_what_looks_like_it(line: str, player_id: str) -> None:
