@@ -7,6 +7,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,6 +55,24 @@ def describe_failure(retry_note: str) -> Iterator[list[str]]:
         log.error("%s at:\n%s", type(error).__name__, where)
         what = f"unexpected {type(error).__name__} (its text is withheld, it may hold a player's data)"
         raise AirflowException(_last_line(what, side_effects, retry_note)) from None
+
+
+@contextmanager
+def unconfirmed(side_effects: list[str], change: str, *, refused: str = "") -> Iterator[None]:
+    """Note a change for as long as the answer to its request is not known: the request has no idempotency token.
+
+    The caller replaces the note, `side_effects[-1]`, after the answer. An answer with an HTTP status below 500 refuses
+    the request, so nothing was changed: the note becomes `refused`, or is removed.
+
+    :param change: the note, as in `an import job may have been created`.
+    """
+    side_effects.append(change)
+    try:
+        yield
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] < HTTPStatus.INTERNAL_SERVER_ERROR:
+            side_effects[-1:] = [refused] if refused else []
+        raise
 
 
 def _last_line(what: str, side_effects: list[str], retry_note: str) -> str:

@@ -58,13 +58,9 @@ class CustomerProfilesHook(AwsBaseHook):
 
     def upload_jobs(self, domain: str) -> Iterator[dict[str, Any]]:
         """Every upload job of a domain, page by page (UploadJobItem)."""
-        token: dict[str, str] = {}
-        while True:
-            page = self._patient.list_upload_jobs(DomainName=domain, MaxResults=JOBS_A_PAGE, **token)
+        pages = self._patient.get_paginator("list_upload_jobs")
+        for page in pages.paginate(DomainName=domain, PaginationConfig={"PageSize": JOBS_A_PAGE}):
             yield from page["Items"]
-            if not page.get("NextToken"):
-                return
-            token = {"NextToken": page["NextToken"]}
 
     def create_upload_job(self, domain: str, request: Mapping[str, Any]) -> str:
         """Send CreateUploadJob exactly once; returns the JobId."""

@@ -15,7 +15,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.failures import describe_failure, unconfirmed
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
@@ -198,13 +198,9 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             return found.id
         job_id = found.id if found else self._create(name, file.header, side_effects)
         self.hook.put_upload(self.domain, job_id, file.path)
-        side_effects.append(f"upload job {job_id} may have been started")
-        try:
+        refused = f"upload job {job_id} has its file and was not started"
+        with unconfirmed(side_effects, f"upload job {job_id} may have been started", refused=refused):
             self.hook.start_upload_job(self.domain, job_id)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was started
-                side_effects[-1] = f"upload job {job_id} has its file and was not started"
-            raise
         side_effects[-1] = f"upload job {job_id} was started"
         return job_id
 
@@ -213,13 +209,8 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             "DisplayName": name, "Fields": layout.fields(header), "UniqueKey": layout.UNIQUE_KEY,
             "DataExpiry": int(self.data_expiry),
         }  # fmt: skip
-        side_effects.append("another upload job may have been created")
-        try:
+        with unconfirmed(side_effects, "another upload job may have been created"):
             job_id = self.hook.create_upload_job(self.domain, request)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
-                side_effects.pop()
-            raise
         side_effects[-1] = f"upload job {job_id} was created"
         return job_id
 
@@ -306,8 +297,8 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         groups = layout.segment_groups(name)
         found = self.hook.segment_definition(self.domain, name)
         if found is None:
-            side_effects.append(f"the definition of segment {name} may have been created")
-            arn = self.hook.create_segment_definition(self.domain, name, groups)
+            with unconfirmed(side_effects, f"the definition of segment {name} may have been created"):
+                arn = self.hook.create_segment_definition(self.domain, name, groups)
             side_effects[-1] = f"the definition of segment {name} was created"
             return arn
         if not layout.is_same_segment(found.get("SegmentGroups"), groups):

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowException
-from botocore.exceptions import ClientError
 
-from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.failures import describe_failure, unconfirmed
 from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
 from cohort_flywheel.errors import FlywheelError
 
@@ -73,13 +72,8 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
             return {"job_id": job_id, "adopted": False}
 
     def _create(self, request: dict[str, Any], side_effects: list[str]) -> str:
-        side_effects.append(f"an import job of {self.s3_url} may have been created")
-        try:
+        with unconfirmed(side_effects, f"an import job of {self.s3_url} may have been created"):
             return str(self.hook.create_import_job(self.application_id, request)["Id"])
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
-                side_effects.clear()
-            raise
 
     def _look(self) -> tuple[str | None, str | None]:
         """The job to adopt, and the segment to update where there is none.

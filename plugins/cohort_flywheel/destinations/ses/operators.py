@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowException
-from botocore.exceptions import ClientError
 
-from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.failures import describe_failure, unconfirmed
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
@@ -131,13 +130,8 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
             self.log.info("adopted import job %s, which has imported the same file", ended[url])
             return ended[url]
         put_unless_equal(s3, path, bucket, key, digest(path))
-        side_effects.append(f"an import job of {url} may have been created")
-        try:
+        with unconfirmed(side_effects, f"an import job of {url} may have been created"):
             job_id = self.hook.create_import_job(self.contact_list, url)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
-                side_effects.pop()
-            raise
         side_effects[-1] = f"import job {job_id} was created"
         return job_id
 

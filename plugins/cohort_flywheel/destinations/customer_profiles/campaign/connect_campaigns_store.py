@@ -18,6 +18,7 @@ from cohort_flywheel.campaign.launch_store import launch_folder
 from cohort_flywheel.campaign.send_ledger import LASTS, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import find_ledger
 from cohort_flywheel.campaign.sender import sender_of
+from cohort_flywheel.common.failures import unconfirmed
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import INITIALIZED, ConnectCampaignsHook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json
@@ -144,12 +145,10 @@ class Campaigns:
 
     def _create(self, side_effects: list[str]) -> str:
         name = self._plan["name"]
-        side_effects.append(f"a campaign named {name} may have been created")
         try:
-            campaign_id = self._hook.create_campaign(self._request())
+            with unconfirmed(side_effects, f"a campaign named {name} may have been created"):
+                campaign_id = self._hook.create_campaign(self._request())
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: nothing was created
-                side_effects.pop()
             if error.response["Error"]["Code"] != "ValidationException":
                 raise
             raise FlywheelError(

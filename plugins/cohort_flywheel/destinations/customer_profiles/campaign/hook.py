@@ -48,15 +48,10 @@ class ConnectCampaignsHook(AwsBaseHook):
 
     def campaigns(self, instance_id: str | None = None) -> Iterator[dict[str, Any]]:
         """The campaigns of a Connect instance, or of all instances of the account and region (CampaignSummary)."""
-        request: dict[str, Any] = {"maxResults": CAMPAIGNS_A_PAGE}
-        if instance_id:
-            request["filters"] = {"instanceIdFilter": {"value": instance_id, "operator": "Eq"}}
-        while True:
-            page = self._patient.list_campaigns(**request)
+        of_instance = {"filters": {"instanceIdFilter": {"value": instance_id, "operator": "Eq"}}} if instance_id else {}
+        pages = self._patient.get_paginator("list_campaigns")
+        for page in pages.paginate(**of_instance, PaginationConfig={"PageSize": CAMPAIGNS_A_PAGE}):
             yield from page.get("campaignSummaryList", ())
-            if not page.get("nextToken"):
-                return
-            request["nextToken"] = page["nextToken"]
 
     def campaign(self, campaign_id: str) -> dict[str, Any] | None:
         """A campaign, or None where it is gone: a list may still name it."""

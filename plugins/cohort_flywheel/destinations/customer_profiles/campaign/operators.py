@@ -26,7 +26,7 @@ from cohort_flywheel.campaign.launch_store import (
 )
 from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import extend_ledger, find_ledger, load_recently_mailed, put_ledger
-from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.failures import describe_failure, unconfirmed
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Consent
@@ -316,12 +316,10 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     def _started(self, campaign_id: str, side_effects: list[str]) -> str:
         """Start a campaign, and give its state; who finds it started adopts it."""
-        side_effects.append(f"campaign {campaign_id} may have been started")
         try:
-            self.hook.start_campaign(campaign_id)
+            with unconfirmed(side_effects, f"campaign {campaign_id} may have been started"):
+                self.hook.start_campaign(campaign_id)
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:  # a refusal: this call has started nothing
-                side_effects.pop()
             if error.response["Error"]["Code"] != "InvalidCampaignStateException":
                 raise
             if self._state(campaign_id) == INITIALIZED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -32,23 +32,19 @@ class QConnectHook(AwsBaseHook):
 
     def templates(self, knowledge_base_id: str) -> Iterator[dict[str, Any]]:
         """Every message template of a knowledge base, page by page (MessageTemplateSummary)."""
-        request = {"knowledgeBaseId": knowledge_base_id, "maxResults": TEMPLATES_A_PAGE}
-        return self._pages(self._patient.list_message_templates, request, "messageTemplateSummaries")
+        pages = self._patient.get_paginator("list_message_templates")
+        for page in pages.paginate(knowledgeBaseId=knowledge_base_id, PaginationConfig={"PageSize": TEMPLATES_A_PAGE}):
+            yield from page["messageTemplateSummaries"]
 
     def versions(self, knowledge_base_id: str, template_id: str) -> Iterator[dict[str, Any]]:
         """Every version of a message template, page by page (MessageTemplateVersionSummary)."""
-        request = {
-            "knowledgeBaseId": knowledge_base_id, "messageTemplateId": template_id, "maxResults": TEMPLATES_A_PAGE,
-        }  # fmt: skip
-        return self._pages(self._patient.list_message_template_versions, request, "messageTemplateVersionSummaries")
-
-    def _pages(self, call: Callable[..., Any], request: dict[str, Any], member: str) -> Iterator[dict[str, Any]]:
-        while True:
-            page = call(**request)
-            yield from page[member]
-            if not page.get("nextToken"):
-                return
-            request = request | {"nextToken": page["nextToken"]}
+        pages = self._patient.get_paginator("list_message_template_versions")
+        for page in pages.paginate(
+            knowledgeBaseId=knowledge_base_id,
+            messageTemplateId=template_id,
+            PaginationConfig={"PageSize": TEMPLATES_A_PAGE},
+        ):
+            yield from page["messageTemplateVersionSummaries"]
 
     def template(self, knowledge_base_id: str, template_id: str) -> dict[str, Any]:
         """The draft of a template ($LATEST) as it is now (ExtendedMessageTemplateData)."""
