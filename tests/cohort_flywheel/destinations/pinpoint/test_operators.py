@@ -123,7 +123,7 @@ def test_a_service_that_is_busy_is_left_to_airflow_s_retry(
 @pytest.mark.parametrize("code", ["ForbiddenException", "BadRequestException"])
 def test_a_refusal_is_final(code: str, steps: Steps, segment_file: Any, pinpoint: Any) -> None:
     pinpoint(refuse={"code": code, "status": 403, "operations": ["CreateImportJob"]})
-    with pytest.raises(AirflowFailException, match=f"CreateImportJob with {code}.*nothing was changed"):
+    with pytest.raises(AirflowFailException, match=f"CreateImportJob with {code}.*Changes made: none"):
         steps.create(segment_file("refused", ["a"]))
 
 

@@ -400,6 +400,6 @@ def test_a_knowledge_base_that_is_full_is_a_sentence(connect: Connect, context: 
     plan, run = connect.launch_plan(), context()
     segment = connect.segment("one", ["ann"])
     with pytest.raises(
-        AirflowFailException, match="as many message templates as its quota allows.*nothing was changed"
+        AirflowFailException, match="as many message templates as its quota allows.*Changes made: none"
     ):
         connect.prepare(plan, segment, run)
