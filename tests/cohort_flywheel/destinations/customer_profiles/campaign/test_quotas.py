@@ -399,7 +399,5 @@ def test_a_knowledge_base_that_is_full_is_a_sentence(connect: Connect, context: 
     connect.template_control(templates_per_knowledge_base=0)
     plan, run = connect.launch_plan(), context()
     segment = connect.segment("one", ["ann"])
-    with pytest.raises(
-        AirflowFailException, match="as many message templates as its quota allows.*Changes made: none"
-    ):
+    with pytest.raises(AirflowFailException, match="as many message templates as its quota allows.*Changes made: none"):
         connect.prepare(plan, segment, run)
