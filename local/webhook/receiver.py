@@ -56,7 +56,7 @@ class Receiver:
             return self._status(found[1])
         if found and (method, found[2]) == ("POST", "/batches"):
             return self._batch(found[1], query, headers, body)
-        raise ServiceError("NotFound", 404, "There is no such path.")
+        raise ServiceError("NotFound", 404, "The path does not exist.")
 
     def state(self) -> dict[str, Any]:
         segments = {
@@ -123,7 +123,7 @@ class Receiver:
 
     def _status(self, name: str) -> dict[str, Any]:
         if name not in self.segments:
-            raise ServiceError("NotFound", 404, "There is no such segment.")
+            raise ServiceError("NotFound", 404, "The segment does not exist.")
         found = self.segments[name]
         return {
             "import": found.import_id, "upload": found.upload, "batches": len(found.batches),
