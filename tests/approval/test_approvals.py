@@ -49,7 +49,7 @@ def has_answered(up: Up, run_id: str, page: Any) -> None:
 
 def picture(page: Any, folder: Path, name: str) -> None:
     """For the documents: SCREENSHOTS=docs/images."""
-    page.get_by_text("launch_campaign").first.wait_for()
+    page.get_by_text("record_result").first.wait_for()  # the tasks of a group are folded
     for each in [folder, *([Path(os.environ["SCREENSHOTS"])] if os.environ.get("SCREENSHOTS") else [])]:
         page.screenshot(path=each / f"{name}.png")
 
