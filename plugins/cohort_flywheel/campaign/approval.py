@@ -1,4 +1,4 @@
-"""An approval is of exactly what was prepared: any change asks again."""
+"""An approval applies to exactly what was prepared: any change needs another approval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cohort_flywheel.errors import FlywheelError
 
 
 def approval_digest(prepared: Mapping[str, Any]) -> str:
-    """SHA-256, in hex, of all that prepare_campaign returned."""
+    """SHA-256, in hex, of the output of prepare_campaign."""
     return hashlib.sha256(json.dumps(prepared, sort_keys=True).encode()).hexdigest()
 
 
@@ -26,7 +26,7 @@ def approval_text(
     until: datetime,
     unsubscribed: int = 0,
 ) -> str:
-    """What an approver is shown, as Markdown: counts, the mail of a made-up player, and no player of the segment."""
+    """The approval page, as Markdown: counts and the mail of a made-up player, without a player of the segment."""
     segment, message = checked["segment"], prepared["message"]
     rejects = ", ".join(f"{number:,} {reason}" for reason, number in segment["rejects"].items()) or "none"
     change = next((v for v in checked["limits"] if v["limit"] == "max_change_percent"), None)
@@ -38,7 +38,7 @@ def approval_text(
         f"- from {_plain(prepared['from'])}\n"
         f"- members {segment['members']:,}; no row: {rejects}\n"
         f"- change since last time: {change['sentence'] if change else 'not known'}\n"
-        f"- nobody gets this template again for {plan['campaign']['not_again_days']} days;"
+        f"- each player gets this template at most once in {plan['campaign']['not_again_days']} days;"
         f" held out: {plan['withhold']['holdout_percent']} %\n"
         f"- segment {prepared['segment_id']}, content {prepared['segment_sha256'][:16]}; template"
         f" {prepared['template']}, content {prepared['template_digest'][:16]}\n"
@@ -67,19 +67,19 @@ def _console(url: str) -> str:
 
 
 def may_approve(approval: Approval, user: str | None) -> list[str]:
-    """The approvers of a run that this user triggered, who is none of them unless `own_runs` says so."""
+    """The approvers of a run that this user triggered: without the user, unless `own_runs` is true."""
     return [name for name in approval.approvers if approval.own_runs or name != user]
 
 
 def check_approval(prepared: Mapping[str, Any], approval: object, approvers: Sequence[str]) -> None:
-    """Raise FlywheelError unless the recorded answer is an approver's yes to this very digest.
+    """Raise FlywheelError unless the recorded answer is an approval of this digest by an approver.
 
-    Nothing else is trusted: whoever may clear tasks can mark one successful.
+    The state of the task is not trusted: a user who may clear tasks can mark one successful.
     """
     answer = approval if isinstance(approval, Mapping) else {}
     is_of_this = answer.get("digest") == approval_digest(prepared)
     if answer.get("approved") is not True or answer.get("by") not in approvers or not is_of_this:
         raise FlywheelError(
-            "there is no answer by which an approver has approved exactly this segment and mail: nobody is mailed,"
+            "there is no answer by which an approver has approved exactly this segment and mail: no player is mailed,"
             " whatever state the task approve_campaign is in; trigger a new run, which asks"
         )

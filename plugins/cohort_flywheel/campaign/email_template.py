@@ -1,4 +1,4 @@
-"""A mail's template: its three files, its placeholders, and what it says to one player."""
+"""E-mail templates: their three files, their placeholders, and the mail for one player."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cohort_flywheel.common.encoding import decode_text
 from cohort_flywheel.errors import FlywheelError
 
 #: SES's own placeholder, which SES fills in for each mail to a contact list [SES developer guide: subscription
-#: management]. It is no column of a segment, and `render` leaves it as it is.
+#: management]. It is not a column of a segment, and `render` leaves it as it is.
 UNSUBSCRIBE = "amazonSESUnsubscribeUrl"
 
 _FILES = {"subject": "subject.txt", "html": "body.html", "text": "body.txt"}
@@ -42,7 +42,7 @@ class EmailTemplate(NamedTuple):
 
 
 class Mail(NamedTuple):
-    """What one player is told."""
+    """The mail for one player."""
 
     subject: str
     html: str
@@ -53,7 +53,7 @@ def read_template(folder: Path, name: str) -> EmailTemplate:
     """Read `<folder>/<name>/` with subject.txt, body.html and body.txt.
 
     Raises FlywheelError where a file is missing, empty or not UTF-8, where the subject has several lines, for braces
-    that are no placeholder, and for a placeholder with two defaults.
+    that are not a placeholder, and for a placeholder with two defaults.
     """
     if not re.fullmatch(TEMPLATE_NAME, name) or not (folder / name).is_dir():
         there = ", ".join(sorted(each.name for each in folder.glob("*/"))) or "none"
@@ -95,7 +95,7 @@ def template_digest(template: EmailTemplate) -> str:
 
 
 def placeholders(template: EmailTemplate) -> dict[str, str | None]:
-    """Each column that the template names, with its default or None; SES's own placeholder is none of them.
+    """Each column that the template names, with its default or None, without SES's own placeholder.
 
     Raises FlywheelError where one has a default here and another, or none, there.
     """
@@ -114,7 +114,7 @@ def placeholders(template: EmailTemplate) -> dict[str, str | None]:
 
 
 def check_template(template: EmailTemplate, columns: Iterable[str]) -> None:
-    """Raise FlywheelError for a placeholder that is no column of the segment."""
+    """Raise FlywheelError for a placeholder that is not a column of the segment."""
     known = list(columns)
     if unknown := sorted(placeholders(template).keys() - set(known)):
         raise FlywheelError(
@@ -125,30 +125,33 @@ def check_template(template: EmailTemplate, columns: Iterable[str]) -> None:
 
 
 def is_blank(value: str | None) -> bool:
-    """Whether a reader sees nothing of a value: blanks, controls, marks of zero width, fillers."""
+    """Whether a value has no visible character: blanks, controls, marks of zero width, fillers."""
     if not value or (value[0].isalnum() and value[0] not in _FILLERS):  # nearly every value
         return not value
     return all(c in _FILLERS or unicodedata.category(c) in _UNSEEN for c in value)
 
 
-def first_missing_column(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> str | None:
-    """The first column that a template asks for (`placeholders`) without a default and a player does not have."""
-    return next((name for name, default in asked.items() if default is None and is_blank(attributes.get(name))), None)
+def first_missing_column(placeholders: Mapping[str, str | None], attributes: Mapping[str, str]) -> str | None:
+    """The first placeholder without a default that has no value in a player's attributes, or None."""
+    return next(
+        (name for name, default in placeholders.items() if default is None and is_blank(attributes.get(name))), None
+    )
 
 
-def resolve_placeholders(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
-    """The value of each placeholder: the player's, or the default; raises FlywheelError where there is neither."""
-    if column := first_missing_column(asked, attributes):
+def resolve_placeholders(placeholders: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
+    """The value of each placeholder: the player's or the default; raises FlywheelError if both are missing."""
+    if column := first_missing_column(placeholders, attributes):
         raise FlywheelError(f"the mail needs a value of {column}: give its placeholder a default, {{{{{column}|…}}}}")
     return {
-        name: (default or "") if is_blank(attributes.get(name)) else attributes[name] for name, default in asked.items()
+        name: (default or "") if is_blank(attributes.get(name)) else attributes[name]
+        for name, default in placeholders.items()
     }
 
 
 def render(template: EmailTemplate, values: Mapping[str, str]) -> Mail:
-    """What the template says with these values, which are escaped in the HTML part alone; the subject is one line.
+    """Render a template with these values, which are escaped in the HTML part only; the subject is one line.
 
-    SES's own placeholder stays. Raises FlywheelError for a value that lacks and has no default.
+    SES's own placeholder stays. Raises FlywheelError for a missing value without a default.
     """
     known = resolve_placeholders(placeholders(template), values)
     return Mail(

@@ -1,4 +1,4 @@
-"""What holds for every launch of a campaign, whichever the destination."""
+"""Checks and records of a launch, shared by all destinations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REACHED = "reached"
 
 
 def launch_folder(name: str) -> str:
-    """Of a result's one launch: who approved it, what it is, its batches. No lifecycle may remove it."""
+    """The folder of a launch: its approval, its record and its batches. No lifecycle rule may remove it."""
     return f"launches/{name}/"
 
 
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 class Rows:
-    """The rows of a segment file, which was fetched: they are the ones that were approved, byte by byte."""
+    """The rows of a downloaded segment file; raises FlywheelError unless it has the approved digest."""
 
     def __init__(self, s3: S3Hook, segment: Mapping[str, Any], folder: Path) -> None:
         self._paths = []
@@ -75,7 +75,7 @@ class Rows:
 
 
 def put_sample(s3: S3Hook, plan: Mapping[str, Any], html: str) -> str:
-    """Keep a mail's HTML as a made-up player gets it beside the run's report; returns its S3 address."""
+    """Put the HTML of a sample mail beside the run's report; returns its S3 address."""
     bucket, name = plan["state_bucket"], f"mail_{hashlib.sha256(html.encode()).hexdigest()[:16]}.html"
     key = plan["report_folder"] + name
     s3.get_conn().put_object(Bucket=bucket, Key=key, Body=html.encode(), ContentType="text/html; charset=utf-8")
@@ -86,12 +86,12 @@ def put_sample(s3: S3Hook, plan: Mapping[str, Any], html: str) -> str:
 
 
 def put_approval(s3: S3Hook, plan: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-    """Record an approver's yes where nobody writes who may only use Airflow: an XCom can be set by hand."""
+    """Record an approval in the state bucket, as an Airflow user can set an XCom by hand."""
     put_json(s3, plan["state_bucket"], _approval_key(plan["name"], answer["digest"]), answer)
 
 
 def withdraw_approval(s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]) -> None:
-    """Have an earlier yes to the same count no more, as it is asked about again: the last word counts."""
+    """Withdraw an earlier approval of the same content, as the question is asked again."""
     if get_approval(s3, plan, prepared):
         put_approval(s3, plan, {"approved": False, "digest": approval_digest(prepared)})
 
@@ -152,7 +152,7 @@ def _approval_key(name: str, of: str) -> str:
 
 
 def check_not_launched(s3: S3Hook, plan: Mapping[str, Any], segment: Mapping[str, Any], destination: str) -> None:
-    """Raise FlywheelError where the result was launched already, with another segment: nobody need be asked."""
+    """Raise FlywheelError where the result was launched already, with another segment, before an approver is asked."""
     bucket, name, template = plan["state_bucket"], plan["name"], plan["campaign"]["template"]
     if found := find_ledger(s3, bucket, template, name):
         header = Header(name, template, segment["sha256"], destination, found.launched_at, found.players)
@@ -160,21 +160,23 @@ def check_not_launched(s3: S3Hook, plan: Mapping[str, Any], segment: Mapping[str
 
 
 def check_is_current_run(plan: Mapping[str, Any], context: Context) -> None:
-    """Raise FlywheelError for a backfill, and for what does not stand for its day: they never launch."""
+    """Raise FlywheelError for a backfill and for a run that is not the canonical run of its as-of."""
     if enum_value(context["dag_run"].run_type) == "backfill":
         raise FlywheelError("a backfill never launches a campaign: the newest as-of's own run does")
     if plan["dry_run"] or not is_the_days(plan):
-        raise FlywheelError(f"{plan['name']} does not stand for its day (dry run, live, extract_uri): it mails nobody")
+        raise FlywheelError(
+            f"{plan['name']} does not stand for its day (dry run, live, extract_uri): it mails no player"
+        )
 
 
 @contextmanager
 def exclusive_launch(state: State, template: str, context: Context) -> Iterator[None]:
-    """While no other run launches a campaign of the same template, whichever its destination."""
+    """Hold the lock of a template, so that one run at a time launches it, at whichever destination."""
     try:
         acquire(state, _claim_key(template), f"template {template}", context)
     except FlywheelError:
         raise AirflowException(
-            f"another run is launching a campaign of template {template}: a later try sees whom it mails"
+            f"another run is launching a campaign of template {template}: a later try sees which players it mails"
         ) from None
     try:
         yield
@@ -183,7 +185,7 @@ def exclusive_launch(state: State, template: str, context: Context) -> Iterator[
 
 
 def end_exclusive_launch(state: State, template: str, context: Context) -> None:
-    """Also for the try that follows one which was killed, and finds nothing left to do alone."""
+    """Release the lock of a template, also for a try that was killed."""
     state.release_lock(_claim_key(template), this_run(context))
 
 
@@ -195,7 +197,7 @@ def _claim_key(template: str) -> str:
 
 
 def same_address(rows: Iterable[Row], listed: sqlite3.Connection) -> Iterator[str]:
-    """The players whose address a row before theirs has: they are one person."""
+    """The players whose address is in an earlier row: they are the same person."""
     make_list(listed, "address")
     for row in rows:
         if not add_to_list(listed, "address", [normalize_entry(row.address)]):
@@ -205,7 +207,7 @@ def same_address(rows: Iterable[Row], listed: sqlite3.Connection) -> Iterator[st
 def revocation_reason(
     row: Row, record: Mapping[str, Any] | None, consent: Consent | None, listed: sqlite3.Connection
 ) -> str | None:
-    """Why a player who was a row may not be mailed any more, by the record and the do-not-contact list as they are."""
+    """Why a player of the segment may no longer be mailed, by the current record and do-not-contact list, or None."""
     now = classify_member(
         Member(row.player_id, 0), record, attributes={}, score_column=None, consent=consent,
         do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed),

@@ -1,4 +1,4 @@
-"""A launch waits for a person, in Airflow's Required Actions."""
+"""Ask an approver in Airflow's Required Actions before a launch."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _ANOTHER = (
     "another segment or mail than the one that is prepared now, and Airflow shows the first question of a run for"
     " ever: trigger a new run, which asks about this one"
 )
-_CLEARING = "Clearing this task is safe: nobody is mailed before an approver agrees."
+_CLEARING = "Clearing this task is safe: no player is mailed before an approver agrees."
 
 
 class CampaignApprovalOperator(ApprovalOperator):
     """Ask whether a campaign may be launched; skip what follows unless an approver agrees.
 
-    Shows how many are mailed, from whom, the mail as a made-up player gets it, the change since last time, and where
+    Shows the number of players, the sender, the mail as a made-up player gets it, the change since last time, and where
     the report of the run so far lies. The answer, a no as well, is an XCom of its own, `answer`, and bound to the
-    digest of what was shown; a yes is recorded in the state bucket, where the launch looks for it. A refusal, by
-    whomever, and the end of the time are a no. A yes of somebody who is no approver fails the task, and so does a yes
+    digest of what was shown; a yes is recorded in the state bucket, where the launch looks for it. A refusal by
+    any user and the end of the time are a no. A yes of a user who is not an approver fails the task, and so does a yes
     to what is not prepared any more. To ask takes an earlier yes to the same back. Only a launch is asked about: with
     any other mode the task is skipped.
 
@@ -135,7 +135,7 @@ class CampaignApprovalOperator(ApprovalOperator):
                 answer["approved"] = True
                 put_approval(S3Hook(aws_conn_id=self.aws_conn_id), self.plan, answer)
                 ti.xcom_push(key=ANSWER, value=answer)
-            said = "nobody answered in time" if answer["timed_out"] else f"{by} said {'yes' if yes else 'no'}"
+            said = "no answer in time" if answer["timed_out"] else f"{by} said {'yes' if yes else 'no'}"
             self.log.info("%s: %s", self.plan["name"], said)
         super().execute_complete(context, event)  # skips what follows after a no
         return answer

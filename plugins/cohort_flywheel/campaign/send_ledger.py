@@ -95,8 +95,8 @@ def read_header(line: bytes, place: str) -> Header:
         return Header(**about | times)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise FlywheelError(
-            f"{place} is no send ledger: restore it (its earlier version, where the bucket is versioned), or take it"
-            " out of the folder if it is not ours; without it somebody could be mailed again"
+            f"{place} is not a send ledger: restore it (its earlier version, where the bucket is versioned), or take it"
+            " out of the folder if it is not ours; without it players could be mailed again"
         ) from None
 
 

@@ -61,7 +61,7 @@ def _check_name(name: str, address: str) -> None:
     if unseen:
         raise ValueError(f"the sender's name has the character {unseen[0]!a}, which is not shown: leave it out")
     if _ENCODED_WORD.search(name):
-        raise ValueError("the sender's name is encoded (=?…?=): write it as a reader shall see it")
+        raise ValueError("the sender's name is encoded (=?…?=): write it as a reader should see it")
     too_long = len(name) > MAX_NAME or (
         not name.isascii() and len(formataddr((name, address))) - len(f" <{address}>") > MAX_ENCODED_WORD
     )

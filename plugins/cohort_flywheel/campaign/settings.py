@@ -1,4 +1,4 @@
-"""What a run's campaign is, decided as the run is planned: whose mail, by whom, to whom not again."""
+"""Resolve a run's campaign settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NONE: dict[str, Any] = {"mode": "none"}
 
 
 def campaign_skip_reason(params: Mapping[str, Any], run_type: str, as_of: datetime, newest: datetime) -> str | None:
-    """What a run is that never has a campaign, whatever the registry says; None for the newest day's own run."""
+    """Why a run never has a campaign, whatever the registry says; None for the newest as-of's own run."""
     if run_type == "backfill":
         return "a backfill"
     if params["dry_run"]:
@@ -33,9 +33,9 @@ def campaign_skip_reason(params: Mapping[str, Any], run_type: str, as_of: dateti
 def choose_campaign(
     cohort: Cohort, params: Mapping[str, Any], *, approval: Approval, user: str | None, skip_reason: str | None
 ) -> dict[str, Any]:
-    """Return the `mode`, and unless that is none all that a campaign needs but its mail, as JSON.
+    """Return the `mode`, and for a mode other than `none` the settings of the campaign without its mail.
 
-    The registry's word counts where the param is empty, and is none for a run that never has a campaign. Raises
+    An empty param means the registry's mode, or `none` for a run that never has a campaign. Raises
     FlywheelError for a campaign that the param demands and the run cannot have, and for what a mode lacks.
     `approvers` are those who may approve this run, to be shown; a launch holds the answer against the registry.
     """
@@ -60,13 +60,13 @@ def choose_campaign(
     if mode == "launch" and ours.not_again_days is None:
         raise FlywheelError(
             f"campaign=launch needs not_again_days in the campaign of cohort {cohort.name}: write in the registry for"
-            " how many days nobody gets this mail again"
+            " how many days a player does not get this mail again"
         )
     approvers = may_approve(approval, user)
     if mode == "launch" and not approvers:
         mine = f", but for {user}, who triggered it and may not approve it" if approval.approvers else ""
         raise FlywheelError(
-            f"campaign=launch waits for an approver, and nobody may approve this run{mine}: write names into"
+            f"campaign=launch waits for an approver, and no user may approve this run{mine}: write names into"
             " approval.approvers of the registry"
         )
     return {
@@ -80,7 +80,7 @@ def choose_campaign(
 
 
 def with_mail(campaign: Mapping[str, Any], template: EmailTemplate, columns: Iterable[str]) -> dict[str, Any]:
-    """A campaign with what its mail asks of each row; raises FlywheelError for a placeholder that is no column."""
+    """Add the placeholders and the digest of a template; raises FlywheelError for a placeholder without a column."""
     check_template(template, columns)
     return {**campaign, "placeholders": placeholders(template), "template_digest": template_digest(template)}
 
@@ -90,5 +90,5 @@ def check_same_mail(campaign: Mapping[str, Any], template: EmailTemplate) -> Non
     if template_digest(template) != campaign["template_digest"]:
         raise FlywheelError(
             f"template {template.name} has changed since the run was planned, and its rows were chosen by the earlier"
-            " one: trigger a new run, or clear plan and what follows it if nobody was asked yet"
+            " one: trigger a new run, or clear plan and what follows it if no approver was asked yet"
         )

@@ -68,7 +68,9 @@ def test_other_players_than_were_counted_are_no_ledger(tmp_path: Path, players: 
     ],
 )
 def test_what_is_no_ledger_is_refused_by_its_place(line: bytes) -> None:
-    with pytest.raises(FlywheelError, match="s3://state/sends/at_risk/x.jsonl is no send ledger: restore it") as raised:
+    with pytest.raises(
+        FlywheelError, match="s3://state/sends/at_risk/x.jsonl is not a send ledger: restore it"
+    ) as raised:
         read_ledger([line], "s3://state/sends/at_risk/x.jsonl")
     assert "wayne96" not in str(raised.value)
 
@@ -92,7 +94,7 @@ def test_a_time_without_a_zone_is_not_compared(field: str) -> None:
     """It could be read as hours earlier, and a player mailed again by as much too soon."""
     times = {"launched_at": "2026-11-22T09:00:00+00:00", field: "2026-11-22T09:00:00"}
     about = HEADER._asdict() | {"mails_until": "2026-11-22T10:00:00+00:00"} | times
-    with pytest.raises(FlywheelError, match="x is no send ledger"):
+    with pytest.raises(FlywheelError, match="x is not a send ledger"):
         read_ledger([json.dumps(about).encode()], "x")
 
 

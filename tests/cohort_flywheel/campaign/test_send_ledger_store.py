@@ -186,9 +186,9 @@ def test_a_ledger_that_was_put_long_before_is_not_opened(ledgers: Ledgers, monke
         return iter(())
 
     monkeypatch.setattr("cohort_flywheel.campaign.send_ledger_store.lines", nothing)
-    with pytest.raises(FlywheelError, match="is no send ledger"):
+    with pytest.raises(FlywheelError, match="is not a send ledger"):
         ledgers.mailed(NOON - timedelta(days=1))
-    with pytest.raises(FlywheelError, match="is no send ledger"):  # which S3's clock has not reached
+    with pytest.raises(FlywheelError, match="is not a send ledger"):  # which S3's clock has not reached
         ledgers.mailed(NOON + timedelta(days=9))
     assert opened == [ledger_key("at_risk", "old")] * 2
     monkeypatch.setattr("cohort_flywheel.campaign.send_ledger_store.LASTS", -timedelta(hours=3))  # two hours ago
@@ -199,7 +199,7 @@ def test_a_ledger_that_was_put_long_before_is_not_opened(ledgers: Ledgers, monke
 def test_what_is_no_ledger_stops_a_launch(ledgers: Ledgers) -> None:
     """A player could be mailed again."""
     ledgers.s3.get_conn().put_object(Bucket=ledgers.bucket, Key="sends/at_risk/x.jsonl", Body=b"wayne96\n")
-    with pytest.raises(FlywheelError, match=r"s3://\S+/sends/at_risk/x.jsonl is no send ledger"):
+    with pytest.raises(FlywheelError, match=r"s3://\S+/sends/at_risk/x.jsonl is not a send ledger"):
         ledgers.mailed(NOON - timedelta(days=1))
 
 

@@ -45,7 +45,7 @@ def test_the_shipped_registry_mails_no_players() -> None:
     registry = read_registry(ROOT / "include" / "cohorts.yaml")
     assert chosen(None, SHIPPED) == NONE
     assert registry.approval.approvers == []
-    with pytest.raises(FlywheelError, match=r"nobody may approve this run: write names into approval\.approvers"):
+    with pytest.raises(FlywheelError, match=r"no user may approve this run: write names into approval\.approvers"):
         chosen("launch", SHIPPED, approval=registry.approval)
 
 
@@ -105,7 +105,7 @@ def test_the_user_who_triggered_a_run_may_not_approve_it() -> None:
     assert chosen("launch", user="ann")["approvers"] == ["bo"]
     assert chosen("launch", user=None)["approvers"] == ["ann", "bo"]
     alone = Approval(approvers=["ann"])
-    with pytest.raises(FlywheelError, match="nobody may approve this run, but for ann, who triggered it"):
+    with pytest.raises(FlywheelError, match="no user may approve this run, but for ann, who triggered it"):
         chosen("launch", user="ann", approval=alone)
     ours = Approval(approvers=["ann"], own_runs=True)
     assert chosen("launch", user="ann", approval=ours)["approvers"] == ["ann"]

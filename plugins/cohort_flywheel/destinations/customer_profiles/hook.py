@@ -73,7 +73,7 @@ class CustomerProfilesHook(AwsBaseHook):
         """
         where = self._patient.get_upload_job_path(DomainName=domain, JobId=job_id)
         if not where["Url"].startswith(("https://", "http://")):
-            raise AirflowException(f"the address of upload job {job_id} is none of the web: a later try gets another")
+            raise AirflowException(f"the address of upload job {job_id} is not a web address: a later try gets another")
         with path.open("rb") as file:
             headers = {"Content-Type": "text/csv", "Content-Length": str(path.stat().st_size)}
             request = urllib.request.Request(  # noqa: S310 - the service's own address, of the web only
@@ -110,7 +110,7 @@ class CustomerProfilesHook(AwsBaseHook):
     # --- segments
 
     def segment_definition(self, domain: str, name: str) -> dict[str, Any] | None:
-        """A definition (GetSegmentDefinitionResponse), or None where there is none of the name."""
+        """A definition (GetSegmentDefinitionResponse), or None if it does not exist."""
         try:
             return dict(self._patient.get_segment_definition(DomainName=domain, SegmentDefinitionName=name))
         except self._patient.exceptions.ResourceNotFoundException:

@@ -36,7 +36,7 @@ class UploadPlayers:
 
 
 class UploadFiles:
-    """The files of upload jobs, each within the size limit of a job; without a row there is no file.
+    """The files of upload jobs, each within the size limit of a job; without rows there are no files.
 
     :param folder: where the files are written.
     :param kind: `in` or `out`.

@@ -1,4 +1,4 @@
-"""Why Pinpoint refused rows, without whom."""
+"""The reasons of Pinpoint for refused rows, without personal data."""
 
 from __future__ import annotations
 

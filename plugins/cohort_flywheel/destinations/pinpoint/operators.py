@@ -76,7 +76,7 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
             return str(self.hook.create_import_job(self.application_id, request)["Id"])
 
     def _look(self) -> tuple[str | None, str | None]:
-        """The job to adopt, and the segment to update where there is none.
+        """The job to adopt, or the segment to update.
 
         A job of this file is adopted only while no later one of the same segment has imported another file: the
         content may have changed and changed back.
@@ -136,8 +136,8 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
             if failures or pieces:
                 raise FlywheelError(
                     f"import job {self.job_id} refused {failures} of {expected} rows and {pieces} pieces: do not send"
-                    " to its segment; read the reasons with `aws pinpoint get-import-job`, mend the cause, delete the"
-                    " segment (`aws pinpoint delete-segment`), and clear enrich and what follows it"
+                    " to its segment; read the reasons with `aws pinpoint get-import-job`, correct the cause, delete"
+                    " the segment (`aws pinpoint delete-segment`), and clear enrich and what follows it"
                 )
             segment_id = job["Definition"].get("SegmentId")
             if not segment_id:
@@ -148,7 +148,7 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
             if imported_from != job["Definition"]["S3Url"]:
                 raise FlywheelError(
                     f"segment {segment_id} was imported from {imported_from} since: another run has changed it; clear"
-                    " enrich and what follows it, if this run's file shall be the one"
+                    " enrich and what follows it, if this run's file should be the one"
                 )
             if size != expected:
                 raise FlywheelError(

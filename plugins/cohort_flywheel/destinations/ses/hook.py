@@ -105,7 +105,7 @@ class SesV2Hook(AwsBaseHook):
         return False
 
     def email_template(self, name: str) -> dict[str, str] | None:
-        """The content of a template (Subject, Html, Text), or None where there is none."""
+        """The content of a template (Subject, Html, Text), or None if it does not exist."""
         try:
             return dict(self._patient.get_email_template(TemplateName=name)["TemplateContent"])
         except self._patient.exceptions.NotFoundException:

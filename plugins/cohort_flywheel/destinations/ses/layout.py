@@ -50,7 +50,7 @@ def import_header(topic: str) -> list[str]:
 
 
 def import_row(address: str) -> list[str]:
-    """A new contact, who has consented; to be written for nobody who is on the list, as it replaces the record."""
+    """A new contact with consent. Never write one for a contact of the list: it replaces the record."""
     return [address, "false", "", "OPT_IN"]
 
 

@@ -1,4 +1,4 @@
-"""Whom a segment file names comes onto the contact list of Amazon SES, where they are not on it yet."""
+"""Import the players of a segment file that are not on the contact list of Amazon SES yet."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]):
     """Create the import jobs of the rows that are not on the contact list, or adopt those that are there.
 
-    An import overrides a contact's record, consent included, so nobody who is on the list is ever in a file of an
+    An import overrides a contact's record, consent included, so no contact of the list is ever in a file of an
     import; the list is read first. The jobs of this segment file that run are adopted, and their contacts are in no
     second one; so is a job of exactly the same file, unless it FAILED or refused contacts. One run at a time imports
     into a list. An older as-of's run is skipped here. Returns (each also an XCom of its own) `job_ids`, and the rows
@@ -154,7 +154,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
             elif summary["JobStatus"] not in _ENDED:
                 raise AirflowException(
                     f"import job {job['JobId']} into contact list {self.contact_list} is under way with another file:"
-                    " a later try sees whom it has added"
+                    " a later try sees which contacts it has added"
                 )
         return ours
 
@@ -201,7 +201,7 @@ class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
                 raise FlywheelError(
                     f"{missing:,} of {rows:,} rows of {url} are not on contact list {self.contact_list}, although the"
                     " import jobs ended well: do not send by it. If the list is only behind, clear this task after a"
-                    " while; whoever was deleted from it since belongs on the do-not-contact list, or is imported"
+                    " while; a contact that was deleted from it belongs on the do-not-contact list, or is imported"
                     " again by the next as-of's run"
                 )
         self.log.info(

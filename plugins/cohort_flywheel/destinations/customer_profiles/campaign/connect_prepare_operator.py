@@ -122,12 +122,12 @@ def _found(what: str, setting: str, action: str) -> Iterator[None]:
 
 
 class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[ConnectCampaignsHook]):
-    """Put a campaign's mail where Connect takes it from, and show what it looks like; nobody of the segment is mailed.
+    """Put a campaign's mail where Connect takes it from, and show what it looks like; no player is mailed.
 
     The template, checked against the columns that the profiles carry, becomes a version of a message template in Amazon
-    Q in Connect, by its content. No campaign is made, of which somebody could start one in Connect's console, without
+    Q in Connect, by its content. No campaign is created, as a user could start it in Connect's console, without
     an approval and past the send ledger. A launch whose rows share an address is refused. With `test` SES mails three
-    samples of made-up players to the test addresses, as nobody but Connect's own service may send a mail by Connect
+    samples of made-up players to the test addresses, as only Connect's own service may send a mail by Connect
     [connect: SendOutboundEmail]. An empty segment is skipped. Returns (each also an XCom of its own) `mode`,
     `template`, `template_digest`, `template_arn` (of the version), `from`, `rows`, `segment_id`, `segment_sha256`, and
     `message` (subject, text and the address of the HTML for a made-up player).
@@ -171,7 +171,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             if campaign["mode"] == "none":
                 raise AirflowSkipException(f"{self.plan['name']} has no campaign")
             if not self.segment["rows"]:
-                raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is nobody to mail")
+                raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is no player to mail")
             check_sender(campaign, self.aws_conn_id)
             template = read_template(self.templates, campaign["template"])
             check_same_mail(campaign, template)

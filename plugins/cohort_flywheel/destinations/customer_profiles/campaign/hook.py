@@ -69,7 +69,7 @@ class ConnectCampaignsHook(AwsBaseHook):
         self._once.start_campaign(id=campaign_id)
 
     def delete_campaign(self, campaign_id: str) -> None:
-        """Delete a campaign that is not Running or Paused; one that is gone is no error."""
+        """Delete a campaign that is not Running or Paused; a missing campaign is not an error."""
         try:
             self._patient.delete_campaign(id=campaign_id)
         except self._patient.exceptions.ResourceNotFoundException:

@@ -57,7 +57,7 @@ def message_template(template: EmailTemplate, columns: Sequence[str], unsubscrib
     }
     return {
         "content": {"email": {"subject": mail.subject, "body": body}},
-        # also where there is none: an update keeps what it is not told
+        # also if empty: an update keeps the parts that it does not name
         "defaultAttributes": message_template_attributes(defaults, columns),
     }
 

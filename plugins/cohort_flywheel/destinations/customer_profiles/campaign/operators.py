@@ -158,15 +158,15 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         if record is None or not record.same_verified(content_of(self.plan, self.segment)):
             raise FlywheelError(
                 f"the segment {store.name} is not this run's verified one any more, as another run has changed it"
-                f" since: {self._first(s3)}trigger a new run, which makes it anew and asks about it"
+                f" since: {self._first(s3)}trigger a new run, which creates it again and asks about it"
             )
         profiles = CustomerProfilesHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         size = profiles.estimate(self.domain, layout.segment_groups(store.name))
         if size != self.segment["rows"]:
             raise FlywheelError(
                 f"segment {store.name} has {size:,} profiles by now, but {self.segment['rows']:,} were approved:"
-                f" profiles were merged, deleted or changed by somebody else; {self._first(s3)}trigger a new run,"
-                " which makes the segment anew and asks about it"
+                f" profiles were merged, deleted or changed outside this package; {self._first(s3)}trigger a new run,"
+                " which creates the segment again and asks about it"
             )
 
     def _check_people(self, s3: S3Hook, rows: Rows, folder: Path) -> None:
@@ -329,11 +329,11 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         return self._state(campaign_id)
 
     def _state(self, campaign_id: str) -> str:
-        """The state of the recorded campaign; raises FlywheelError where it can mail nobody any more."""
+        """The state of the recorded campaign; raises FlywheelError if it can no longer mail players."""
         state = self.hook.state(campaign_id)
         if state in ("Failed", "Stopped", None):
             raise FlywheelError(
                 f"campaign {campaign_id} is {state or 'gone'}, and may have mailed players (Connect's campaign"
-                " analytics show whom): it is not started again, and its players stay in the send ledger"
+                " analytics show which): it is not started again, and its players stay in the send ledger"
             )
         return str(state)

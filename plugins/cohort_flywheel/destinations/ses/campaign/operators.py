@@ -1,4 +1,4 @@
-"""A segment is mailed by Amazon SES, a mail a player, once, after a person agreed.
+"""Mail a segment by Amazon SES after an approval, with at most one mail per player.
 
 What is sent is a template stored in SES, named by its content: the samples that a person looked at come from the very
 text that the players get. SES escapes no value, so each placeholder of the HTML part is one of its own, filled with the
@@ -121,7 +121,7 @@ def ses_template_name(template: str, content: Mapping[str, str]) -> str:
 def template_data(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
     """The values of a stored template's placeholders; raises FlywheelError for one that lacks and has no default.
 
-    Braces become parentheses, in whatever value: nobody's name may take the place of SES's own placeholder, of which
+    Braces become parentheses, in every value: a name must not replace SES's own placeholder, of which
     SES replaces the first two.
     """
     data = {}
@@ -132,7 +132,7 @@ def template_data(asked: Mapping[str, str | None], attributes: Mapping[str, str]
 
 
 class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
-    """Store a campaign's mail in SES, and show what it looks like; nobody of the segment is mailed.
+    """Store a campaign's mail in SES, and show what it looks like; no player of the segment is mailed.
 
     The template is checked against the columns of the segment file and made by its content, under a name of its own,
     unless it is there. Refuses an account in the sandbox, paused, or with less of its daily quota left than there are
@@ -164,7 +164,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             if campaign["mode"] == "none":
                 raise AirflowSkipException(f"{self.plan['name']} has no campaign")
             if not self.segment["rows"]:
-                raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is nobody to mail")
+                raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is no player to mail")
             template = read_template(self.templates, campaign["template"])
             check_same_mail(campaign, template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
@@ -446,7 +446,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def _withdrawals(self, s3: S3Hook, players: sqlite3.Connection, rows: Rows) -> Withdrawals:
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         if not self._is_newest:
-            self.log.warning("%s is not the newest run any more: the players left are not mailed", self.plan["name"])
+            self.log.warning("%s is no longer the newest run; skipping the remaining recipients", self.plan["name"])
         return Withdrawals(s3, records, self.plan, self.prepared["placeholders"], players, self._is_newest, rows)
 
     def _sends(self, until: datetime | None) -> Sends:
@@ -507,7 +507,11 @@ def _check_stored(hook: SesV2Hook, template: str, name: str) -> None:
     """Raise FlywheelError unless the template in SES has the content that its name tells."""
     found = hook.email_template(name)
     if found is None or ses_template_name(template, found) != name:
-        what = "is gone" if found is None else "was changed by somebody: delete it (aws sesv2 delete-email-template)"
+        what = (
+            "is gone"
+            if found is None
+            else "was changed outside this package: delete it (aws sesv2 delete-email-template)"
+        )
         raise FlywheelError(f"SES template {name} {what}; then clear prepare_campaign with downstream")
 
 

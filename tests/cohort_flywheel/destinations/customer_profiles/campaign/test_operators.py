@@ -234,7 +234,7 @@ def test_the_cohorts_own_attributes_are_placeholders_too(connect: Connect, conte
 
 
 def test_an_empty_segment_and_no_campaign_are_skipped(connect: Connect, context: Any) -> None:
-    with pytest.raises(AirflowSkipException, match="is empty: there is nobody to mail"):
+    with pytest.raises(AirflowSkipException, match="is empty: there is no player to mail"):
         connect.prepare(connect.launch_plan(), connect.segment("none", []), context())
     with pytest.raises(AirflowSkipException, match="has no campaign"):
         plan = connect.launch_plan() | {"campaign": {"mode": "none"}}

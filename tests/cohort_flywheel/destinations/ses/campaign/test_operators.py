@@ -87,7 +87,7 @@ def test_a_template_changed_in_ses_is_rejected(account: Campaign, context: Any) 
     plan, segment = account.launch_plan("draft"), account.released("cohort", account.players(1))
     name = account.prepare(plan, segment, context())["ses_template"]
     account.client.update_email_template(TemplateName=name, TemplateContent={"Subject": "Buy", "Text": "more"})
-    with pytest.raises(AirflowFailException, match=f"SES template {name} was changed by somebody: delete it"):
+    with pytest.raises(AirflowFailException, match=f"SES template {name} was changed outside this package: delete it"):
         account.prepare(plan, segment, context())
 
 
@@ -418,7 +418,7 @@ def test_a_segment_file_whose_bytes_have_changed_is_refused(launch: Launch) -> N
 def test_a_template_that_changed_since_the_approval_is_refused(launch: Launch) -> None:
     name = launch.prepared["ses_template"]
     launch.account.client.update_email_template(TemplateName=name, TemplateContent={"Subject": "Buy", "Text": "more"})
-    with pytest.raises(AirflowFailException, match="was changed by somebody: delete it"):
+    with pytest.raises(AirflowFailException, match="was changed outside this package: delete it"):
         launch.run()
     launch.account.client.delete_email_template(TemplateName=name)
     with pytest.raises(AirflowFailException, match="is gone"):
