@@ -12,12 +12,14 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from local import airflow, config, seed, servers
+from local.webhook.receiver import TOKEN
 
 REGISTRY = config.ROOT / "include" / "cohorts.yaml"
 _DESTINATION = re.compile(r"""(?m)^destination: *["']?(\w+)["']?""")
@@ -161,6 +163,14 @@ def _customer_profiles_size(profiles: Any, imported: Mapping[str, Any], seeded: 
     raise config.LocalError(f"The estimate of segment {imported['segment_name']} has not ended: run it again.")
 
 
+def _webhook_size(aws: Any, imported: Mapping[str, Any], seeded: seed.Seeded) -> int:
+    """The receiver is on the AWS endpoint; it counts its members itself."""
+    url = f"{aws.meta.endpoint_url}/webhook/segments/{imported['segment_id']}"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})  # noqa: S310 - our own server
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own server
+        return int(json.load(answer)["members"])
+
+
 class Service(NamedTuple):
     """How to count the players at a destination: the client, the function, and the name of the container."""
 
@@ -173,6 +183,7 @@ SERVICES = {
     "customer_profiles": Service("customer-profiles", _customer_profiles_size, "in the segment"),
     "ses": Service("sesv2", _ses_size, "on the list"),
     "pinpoint": Service("pinpoint", _pinpoint_size, "in the segment"),
+    "webhook": Service("s3", _webhook_size, "in the segment"),
 }
 
 

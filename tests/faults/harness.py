@@ -39,7 +39,7 @@ from tests.faults.equal import Call, calls_of
 from tests.faults.killable_graph import Graph
 from tests.faults.leftovers import OF_A_REFUSED_RUN, Leftovers, Place
 from tests.faults.simulate import Run
-from tests.faults.sites import GRAPH, Case, Site, few_of_many
+from tests.faults.sites import GRAPH, WEBHOOK, Case, Site, few_of_many
 
 DAG_ID = "cohort_to_segment"
 #: 348 members from 349 vertices: several frames, several batches, files in several parts.
@@ -51,7 +51,7 @@ NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
 #: How many cases are tried at once.
 WORKERS = min(2, os.cpu_count() or 1)
 #: Where each world's segments go, in the order in which they are tried.
-DESTINATIONS = ("pinpoint", "ses", "customer_profiles")
+DESTINATIONS = ("pinpoint", "ses", "customer_profiles", "webhook")
 #: What a registry says there, line by line: the user who triggers a run, ana, may not approve it.
 REGISTRY = {
     r"destination: \w+": "destination: {destination}\nopt_outs: none",
@@ -159,7 +159,8 @@ class World:
         for name in first.modules:  # what a child had to import, the next need not
             with suppress(ImportError):
                 importlib.import_module(name)
-        for service in {site.service for site in first.sites} - {GRAPH}:  # nor need it read what the SDK knows of it
+        # nor need it read what the SDK knows of a service
+        for service in {site.service for site in first.sites} - {GRAPH, WEBHOOK}:
             boto3.Session(region_name=self.config.region).client(service)
         code.watch()
         gc.freeze()  # what is here stays, in every child: to look it through takes longer than an attempt

@@ -36,6 +36,7 @@ from airflow.sdk.serde import deserialize, serialize
 from asgiref.sync import ThreadSensitiveContext
 
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
+from cohort_flywheel.destinations.webhook import layout as webhook_layout
 from cohort_flywheel.segment import members as membership
 from tests.faults import code, graph, transport
 from tests.faults.sites import CLEARED, Case, Site, Watch
@@ -369,6 +370,7 @@ def _child(
                 _hasten()
                 ses_sends._WAITS = tuple(seconds * SECOND for seconds in ses_sends._WAITS)  # type: ignore[assignment]  # of an event, no sleeps; its length aside, it is the same
                 membership.SHARD_MEMBERS = SHARD_MEMBERS
+                webhook_layout.BATCH_BYTES = 20_000  # so that the sample has several batches
                 watch = Watch(name, case, tell)
                 transport.install(watch)
                 graph.install(watch, GRAPH_CONNECTION, server_pid)

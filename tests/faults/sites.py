@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tests.faults import code
 
-GRAPH = "graph"
+GRAPH, WEBHOOK = "graph", "webhook"
 #: The operation that is called for each player. Which player the n-th call is about is chance, as eight are under way
 #: at once; so of its sites some are tried: in a batch of 100 the first, one in its middle and the last, the first of
 #: the next batch, and the last of all.
@@ -71,6 +71,7 @@ OF_OPERATION = {
     "BatchGetItem": (Fault("30 % of keys unprocessed"),),
     "CreateImportJob": (Fault("job FAILED"),),
     "StartUploadJob": (Fault("job FAILED"),),
+    "POST batches": (Fault("413", CALL),),
 }
 #: For calls with a file in their answer, or in their request: UploadPart is a multipart upload broken in the middle.
 OF_DOWNLOADS = (Fault("answer cut in the middle"),)
@@ -89,6 +90,19 @@ OF_GRAPH = (
     Fault("throttled once", CALL),
     Fault("throttled"),
     Fault("500"),
+)
+#: For every request to the receiver of the webhook.
+OF_WEBHOOK = (
+    Fault("killed before"),
+    Fault("killed after"),
+    Fault("answer lost, connection closed", CALL),
+    Fault("answer lost, time-out", CALL),
+    Fault("time-out", CALL),
+    Fault("throttled once", CALL),
+    Fault("throttled"),
+    Fault("500"),
+    Fault("503 until cleared", CLEARED),
+    Fault("redirected until cleared", CLEARED),
 )
 RESTARTED = Fault("server restarted mid-stream", CALL)
 
@@ -152,7 +166,8 @@ def cases(sites: dict[Site, list[str]]) -> list[Case]:
     """Every call site × every fault that applies there; a site says of itself that it is an upload or a download."""
     found = []
     for site, kinds in sites.items():
-        faults = OF_GRAPH if site.service == GRAPH else OF_AWS + OF_OPERATION.get(site.operation, ())
+        faults = {GRAPH: OF_GRAPH, WEBHOOK: OF_WEBHOOK}.get(site.service, OF_AWS)
+        faults += OF_OPERATION.get(site.operation, ())
         faults += OF_DOWNLOADS if "download" in kinds else ()
         faults += OF_UPLOADS if "upload" in kinds else ()
         found += [Case(site, fault) for fault in faults]

@@ -1,6 +1,6 @@
 """Faults where the bytes to AWS go, at botocore's and aiobotocore's HTTP sessions: the SDK's retries are real.
 
-And at urllib, by which a file is put at a presigned address.
+And at urllib, by which a file is put at a presigned address, and at requests, by which the webhook is called.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.endpoint import AioEndpoint
 from aiobotocore.httpsession import AIOHTTPSession
@@ -29,7 +30,7 @@ from botocore.httpsession import URLLib3Session
 from s3transfer.utils import ChunksizeAdjuster  # type: ignore[import-untyped]  # it has no types
 from urllib3.exceptions import ProtocolError
 
-from tests.faults.sites import Call, Watch, die
+from tests.faults.sites import WEBHOOK, Call, Watch, die
 
 #: Files above this go to S3 in parts of it, so that the sample has some.
 PART_BYTES = 12 * 1024
@@ -96,6 +97,15 @@ def install(watch: Watch) -> None:
             return opened(request, **options)
         return _put(watch.strikes(watch.begin("s3", "presigned PUT", kinds=["upload"])), request, opened, options)
 
+    post = requests.Session.send
+
+    def post_noted(self: Any, request: Any, **options: Any) -> Any:
+        path = urlsplit(request.url).path
+        said = sha256(f"{request.method} {request.path_url}".encode() + (request.body or b"")).hexdigest()
+        call = watch.begin(WEBHOOK, f"{request.method} {path.rpartition('/')[2]}", request=said)
+        return _posted(watch.strikes(call), request, lambda: post(self, request, **options))
+
+    requests.Session.send = post_noted  # type: ignore[method-assign]  # its arguments' names aside, it is the same
     urllib.request.urlopen = open_noted  # type: ignore[assignment]  # its arguments' names aside, it is the same
     Endpoint._send_request, AioEndpoint._send_request = begin_noted, begin_noted_async
     URLLib3Session.send, AIOHTTPSession.send = sent, sent_async
@@ -183,6 +193,37 @@ def _put(kind: str, request: Any, opened: Any, options: dict[str, Any]) -> Any:
             raise http.client.RemoteDisconnected(_CLOSED)
         case "answer lost, time-out":
             raise TimeoutError
+    return answer
+
+
+#: The status of an answer of the receiver that the harness gives.
+_ANSWERED = {
+    "throttled": 429, "throttled once": 429, "500": 500, "503 until cleared": 503, "redirected until cleared": 307,
+    "413": 413,
+}  # fmt: skip
+
+
+def _posted(kind: str, request: Any, send: Any) -> Any:
+    """The same faults, as requests meets them."""
+    if kind in _ANSWERED:
+        answer = requests.Response()
+        answer.status_code, answer._content = _ANSWERED[kind], b"{}"
+        if kind.startswith("redirected"):
+            answer.headers["Location"] = "https://192.0.2.1/webhook/"
+        return answer
+    match kind:
+        case "killed before":
+            die()
+        case "time-out":
+            raise requests.exceptions.ConnectTimeout
+    answer = send()
+    match kind:
+        case "killed after":
+            die()
+        case "answer lost, connection closed":
+            raise requests.exceptions.ConnectionError(_CLOSED)
+        case "answer lost, time-out":
+            raise requests.exceptions.ReadTimeout
     return answer
 
 
