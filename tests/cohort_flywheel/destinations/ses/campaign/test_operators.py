@@ -637,7 +637,7 @@ def test_yesterdays_incomplete_launch_mails_no_more_players_and_reports_it(
     counts = launch.run(hours=24)
     assert (counts["sent"], counts["in_doubt"], counts["withdrawn"]) == (10, 10, {"older_as_of": 5})
     assert launch.account.mailed == before
-    assert "cohort is not the newest run any more: the players left are not mailed" in capsys.readouterr().out
+    assert "cohort is no longer the newest run; skipping the remaining recipients" in capsys.readouterr().out
     # players without an attempt are free for the newer run; those who may have the mail are not
     header, *listed = launch.account.read("sends/at_risk/cohort.jsonl").splitlines()
     assert (json.loads(header)["players"], set(launch.names) - set(listed)) == (25, set(launch.names[20:]))
