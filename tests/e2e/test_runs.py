@@ -142,7 +142,7 @@ def refused(up: Up, run_id: str, sentence: str, dag_id: str = DAG_ID) -> None:
     """The run failed in its plan with the sentence, and nothing but the report ran after it."""
     up.end(run_id, "failed", dag_id)
     assert re.search(sentence, up.said(run_id, "plan", dag_id))
-    assert "nothing was changed" in up.said(run_id, "plan", dag_id)
+    assert "Changes made: none" in up.said(run_id, "plan", dag_id)
     states = up.tasks(run_id, dag_id)
     assert (states.pop("plan"), states.pop("report")) == ("failed", "success")
     assert set(states.values()) == {"upstream_failed"}

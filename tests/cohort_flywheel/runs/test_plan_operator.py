@@ -157,7 +157,7 @@ def test_a_past_day_without_a_snapshot_is_refused_in_the_plan(past: Any, context
         "cohort ea_atrisk has no snapshot of 2026-11-12 00:00 UTC (the nearest others are of 2026-11-10 00:00 UTC):"
         " run with source=live to accept today's graph, under a name of its own"
     ) in text
-    assert "nothing was changed" in text
+    assert "Changes made: none" in text
 
 
 def test_the_source_snapshot_is_refused_even_on_the_newest_day(past: Any, context: Any) -> None:

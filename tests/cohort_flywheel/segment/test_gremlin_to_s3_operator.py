@@ -74,7 +74,7 @@ def test_a_graph_that_is_down_says_so_and_touches_nothing(
         "AIRFLOW_CONN_NEPTUNE_DEFAULT", '{"conn_type": "gremlin", "host": "127.0.0.1", "port": 9, "schema": "ws"}'
     )
     with pytest.raises(
-        AirflowException, match="cannot be reached.*nothing was changed. Clearing this task is safe"
+        AirflowException, match="cannot be reached.*Changes made: none. Clearing this task is safe"
     ) as raised:
         query(config, "export/down.json").execute({})
     assert not isinstance(raised.value, AirflowFailException)  # Airflow may try again
