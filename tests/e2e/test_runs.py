@@ -243,9 +243,9 @@ def test_the_form_of_the_ui_explains_itself_and_starts_a_run(
     form.locator("#element_cohort").wait_for()
     text = form.inner_text()
     assert "Players who shared personal data" in text  # what each cohort is
-    assert "A member's score is strictly beyond it" in text
+    assert "a member is strictly beyond it" in text
     assert re.search(r"ea_reputation\s+below\s+-75\s+-100 … -50", text)
-    assert "Off: the segment is really imported" in text
+    assert "Off: import the segment" in text
 
     form.locator("#element_cohort input[role=combobox]").click()
     page.get_by_role("option", name="ea_malice").click()

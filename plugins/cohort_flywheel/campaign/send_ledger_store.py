@@ -87,7 +87,7 @@ def take_out(s3: S3Hook, bucket: str, template: str, name: str, player_ids: Iter
 def _put_again(s3: S3Hook, bucket: str, key: str, header: Header, players: Iterable[str], folder: Path) -> None:
     path = folder / "ledger_again.jsonl"
     write_lines(path, header, players)
-    s3.get_conn().upload_file(str(path), bucket, key)
+    put_if(s3, bucket, key, path)
 
 
 def check_same_launch(found: Header, header: Header, place: str) -> Header:
