@@ -154,7 +154,8 @@ def test_airflow_gets_the_connections_and_variables_that_make_up_gives_it(
             for key, value in services[name]["environment"].items()
             if key.startswith(("AIRFLOW_CONN_", "AIRFLOW_VAR_"))
         }
-        assert set(found) | set(by_init) == set(local)
+        # The webhook destination refuses plain HTTP to another host, as the emulated receiver's container would be.
+        assert set(found) | set(by_init) == set(local) - {"AIRFLOW_CONN_WEBHOOK_DEFAULT"}
         for key, value in (found | by_init).items():
             if key.startswith("AIRFLOW_VAR_"):
                 assert value == local[key]
