@@ -17,7 +17,8 @@ pytestmark = pytest.mark.airflow
 
 
 def test_up_prints_the_address_and_what_to_do_next(up: Up, figure: Callable[[str], None]) -> None:
-    assert f"Airflow          {up.url}\nlogin            not needed: all users of this machine are admins\n" in up.output
+    login = "login            not needed: all users of this machine are admins"
+    assert f"Airflow          {up.url}\n{login}\n" in up.output
     assert f"{up.url}/dags/{DAG_ID}" in up.output
     assert "`make down`" in up.output
     page = httpx.get(up.url, trust_env=False, follow_redirects=True)
