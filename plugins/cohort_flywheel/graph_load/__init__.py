@@ -1,0 +1,1 @@
+"""Load CSV files into Neptune with its bulk loader."""
