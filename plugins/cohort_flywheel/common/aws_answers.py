@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from cohort_flywheel.errors import Code
+
 
 class Advice(NamedTuple):
     """What is known of an error, and what to do."""
 
+    code: Code
     sentence: str
     may_pass: bool = False  #: whether another try can help
 
@@ -20,43 +23,56 @@ S3_WRITES = ("PutObject", "CopyObject", "CreateMultipartUpload")
 #: pages of DynamoDB, STS and SES.
 _ADVICE = {
     ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"): Advice(
+        Code.AWS_CREDENTIALS,
         "the temporary credentials have expired: renew those of the AWS connection, or leave them out of it, so that"
         " the execution role's are used"
     ),
     ("InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "UnrecognizedClientException",
      "MissingAuthenticationToken", "MissingAuthenticationTokenException"): Advice(
+        Code.AWS_CREDENTIALS,
         "AWS does not know these credentials: correct the access key and the session token of the AWS connection, or"
         " leave them out of it, so that the execution role's are used"
     ),
     ("SignatureDoesNotMatch", "InvalidSignatureException", "IncompleteSignature", "IncompleteSignatureException"):
     Advice(
+        Code.AWS_CREDENTIALS,
         "the signature is not that of the access key: correct the secret access key of the AWS connection; if it is"
         " right, something on the way changes the request"
     ),
     ("RequestTimeTooSkewed", "RequestExpired"): Advice(
+        Code.AWS_WORKER,
         "the clock of the worker and that of AWS differ by more than AWS accepts: correct the worker's", may_pass=True
     ),
     ("OptInRequired", "SubscriptionRequiredException", "NotSignedUp", "AccountProblem", "AllAccessDisabled",
-     "InvalidPayer"): Advice("the AWS account may not use this: look at the account's status, or ask AWS Support"),
+     "InvalidPayer"): Advice(
+        Code.AWS_ACCOUNT, "the AWS account may not use this: look at the account's status, or ask AWS Support"
+    ),
     ("InvalidObjectState",): Advice(
+        Code.AWS_NOT_THERE,
         "the object is archived and cannot be read: restore it (aws s3api restore-object), wait for its end, and clear"
         " the task"
     ),
     ("PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException", "301"): Advice(
+        Code.AWS_REGION,
         "the bucket is in another region than the one that was asked: set region_name of the AWS connection to the"
         " bucket's region, or use a bucket of the connection's"
     ),
-    ("NoSuchBucket",): Advice("the bucket does not exist: correct the Variable that names it, or create the bucket"),
+    ("NoSuchBucket",): Advice(
+        Code.AWS_NOT_THERE, "the bucket does not exist: correct the Variable that names it, or create the bucket"
+    ),
     ("NoSuchKey", "NoSuchVersion"): Advice(
+        Code.AWS_NOT_THERE,
         "the object does not exist: put it there, or clear the task that makes it, with downstream"
     ),
     ("NotFoundException", "ResourceNotFoundException", "NotFound", "404"): Advice(
+        Code.AWS_NOT_THERE,
         "what is named there does not exist; correct the setting or create it"
     ),
     ("BadRequestException", "ValidationException", "ValidationError", "InvalidArgument", "InvalidRequest",
      "InvalidBucketName", "InvalidParameterException", "InvalidParameterValue", "EntityTooLarge", "MalformedXML",
-     "400"): Advice("it refuses the request as it stands"),
+     "400"): Advice(Code.AWS_REQUEST, "it refuses the request as it stands"),
     ("ServiceQuotaExceededException", "LimitExceededException"): Advice(
+        Code.AWS_ACCOUNT,
         "a quota of the account is reached: look at it in Service Quotas", may_pass=True
     ),
 }  # fmt: skip
@@ -64,17 +80,19 @@ _BY_CODE = {code: advice for codes, advice in _ADVICE.items() for code in codes}
 
 #: What S3 says of a KMS key, without `KMS.`, `KMS` and `Exception` [KMS API: the errors of GenerateDataKey, Decrypt].
 _KMS = {
-    "Disabled": Advice("the KMS key is disabled: enable it (aws kms enable-key), or name another key"),
+    "Disabled": Advice(Code.AWS_KMS, "the KMS key is disabled: enable it (aws kms enable-key), or name another key"),
     "NotFound": Advice(
+        Code.AWS_KMS,
         "the KMS key does not exist: correct cohort_flywheel_s3_kms_key_id, or the default encryption of the bucket; a"
-        " key of another account or region is named by its ARN"
+        " key of another account or region is named by its ARN",
     ),
     "InvalidState": Advice(
+        Code.AWS_KMS,
         "the state of the KMS key does not allow its use: look at it (aws kms describe-key), as a key that is to be"
-        " deleted is of no use"
+        " deleted is of no use",
     ),
-    "InvalidKeyUsage": Advice("the KMS key is not one to encrypt with: name a symmetric encryption key"),
-    "InvalidGrantToken": Advice("the grant of the KMS key is not valid: look at the key's grants"),
+    "InvalidKeyUsage": Advice(Code.AWS_KMS, "the KMS key is not one to encrypt with: name a symmetric encryption key"),
+    "InvalidGrantToken": Advice(Code.AWS_KMS, "the grant of the KMS key is not valid: look at the key's grants"),
 }
 _DENIED = ("AccessDenied", "AccessDeniedException", "ForbiddenException", "403")
 
@@ -87,21 +105,22 @@ def advise(code: str, call: str, message: str = "") -> Advice:
         kind = code.removeprefix("KMS.").removeprefix("KMS").removesuffix("Exception")
         if kind == "AccessDenied":
             return _denied(call, message if "kms:" in message else "kms:GenerateDataKey or kms:Decrypt")
-        return _KMS.get(kind, Advice("the KMS key cannot be used now: try again later", may_pass=True))
+        return _KMS.get(kind, Advice(Code.AWS_LATER, "the KMS key cannot be used now: try again later", may_pass=True))
     if code in _DENIED:
         return _denied(call, message)
-    return _BY_CODE.get(code, Advice("try again later", may_pass=True))
+    return _BY_CODE.get(code, Advice(Code.AWS_LATER, "try again later", may_pass=True))
 
 
 def _denied(call: str, message: str) -> Advice:
     if action := re.search(r"kms:[A-Za-z]+( or kms:[A-Za-z]+)?", message):
         return Advice(
+            Code.AWS_KMS,
             f"grant the execution role {action[0]} on the KMS key of the bucket or table, in the role's policy and in"
-            " the key's"
+            " the key's",
         )
     grant = f"grant the execution role the right to call {call} there"
     if policy := re.search(r"explicit deny in an? ((?:[a-z]+[ -]){0,3}(?:policy|boundary))", message):
         grant = f"a {policy[1]} denies it explicitly: change that policy"
     if call in S3_WRITES:
         grant += "; where the bucket's policy demands an encryption header, set cohort_flywheel_s3_encryption"
-    return Advice(grant)
+    return Advice(Code.AWS_DENIED, grant)

@@ -17,17 +17,23 @@ from botocore import exceptions as errors
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cohort_flywheel.common.aws_answers import Advice, advise
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, CodedError, FlywheelError
 
 log = logging.getLogger(__name__)
+
+_BEGINS_WITH_CODE = re.compile(r"CF-[A-Z]+-[0-9]{2}: ")
+
+
+class RetryableError(CodedError, AirflowException):
+    """An error that a retry may resolve: Airflow retries the task."""
 
 
 @contextmanager
 def describe_failure(retry_note: str) -> Iterator[list[str]]:
     """Add to the error of a failed task what it changed before it failed, and whether clearing it is safe.
 
-    The task appends each change to the list that this yields. Raises AirflowFailException, which is not retried, where
-    a retry cannot help, else AirflowException.
+    The message begins with the code of the error. The task appends each change to the list that this yields. Raises
+    AirflowFailException, which is not retried, where a retry cannot help, else AirflowException.
 
     :param retry_note: a sentence that says what clearing the task does.
     """
@@ -39,22 +45,22 @@ def describe_failure(retry_note: str) -> Iterator[list[str]]:
     except FlywheelError as error:
         raise AirflowFailException(_last_line(str(error), side_effects, retry_note)) from None
     except AirflowFailException as error:
-        raise type(error)(_last_line(str(error), side_effects, retry_note)) from None
+        raise type(error)(_last_line(_with_code(error), side_effects, retry_note)) from None
     except (ClientError, BotoCoreError, Boto3Error) as error:
         advice = describe_aws_error(error)
         kind = AirflowException if advice.may_pass else AirflowFailException
-        raise kind(_last_line(advice.sentence, side_effects, retry_note)) from None
+        raise kind(_last_line(f"{advice.code}: {advice.sentence}", side_effects, retry_note)) from None
     except AirflowTaskTimeout:
         what = "the task took longer than its execution_timeout: look at its progress above, and clear it to try again"
-        raise AirflowTaskTimeout(_last_line(what, side_effects, retry_note)) from None
+        raise AirflowTaskTimeout(_last_line(f"{Code.TIMEOUT}: {what}", side_effects, retry_note)) from None
     except AirflowException as error:
-        raise AirflowException(_last_line(str(error), side_effects, retry_note)) from None
+        raise AirflowException(_last_line(_with_code(error), side_effects, retry_note)) from None
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is raised again without its text
         # A bug here or in a library. Its text may hold a player's data, so only the traceback is logged.
         where = "".join(traceback.format_tb(error.__traceback__))
         log.error("%s at:\n%s", type(error).__name__, where)
         what = f"unexpected {type(error).__name__} (its text is withheld, it may hold a player's data)"
-        raise AirflowException(_last_line(what, side_effects, retry_note)) from None
+        raise AirflowException(_last_line(f"{Code.UNEXPECTED}: {what}", side_effects, retry_note)) from None
 
 
 @contextmanager
@@ -75,6 +81,12 @@ def unconfirmed(side_effects: list[str], change: str, *, refused: str = "") -> I
         raise
 
 
+def _with_code(error: AirflowException) -> str:
+    """The text of an error of Airflow's own class; one that a library raised has no code yet."""
+    text = str(error)
+    return text if _BEGINS_WITH_CODE.match(text) else f"{Code.AIRFLOW}: {text}"
+
+
 def _last_line(what: str, side_effects: list[str], retry_note: str) -> str:
     return f"{what.rstrip('.')}. Changes made: {'; '.join(side_effects) or 'none'}. {retry_note}"
 
@@ -85,7 +97,7 @@ def describe_aws_error(error: BaseException) -> Advice:
         cause = error.__context__ if isinstance(error, S3UploadFailedError) else error.last_exception
         if isinstance(cause, ClientError | BotoCoreError):
             return describe_aws_error(cause)
-        return Advice("a transfer to or from S3 broke off: try again later", may_pass=True)
+        return Advice(Code.AWS_NETWORK, "a transfer to or from S3 broke off: try again later", may_pass=True)
     if isinstance(error, ClientError):
         found, call = error.response["Error"], error.operation_name
         advice = advise(found["Code"], call, found.get("Message", ""))
@@ -95,7 +107,7 @@ def describe_aws_error(error: BaseException) -> Advice:
         if isinstance(error, kinds):
             return advice._replace(sentence=advice.sentence.format(name=type(error).__name__, **_details(error)))
     what = f"AWS cannot be reached or asked ({type(error).__name__}): look at the connection and its network"
-    return Advice(what, may_pass=True)
+    return Advice(Code.AWS_NETWORK, what, may_pass=True)
 
 
 def _details(error: Any) -> dict[str, str]:
@@ -116,28 +128,43 @@ def _details(error: Any) -> dict[str, str]:
 _NOT_ASKED: list[tuple[tuple[type[BaseException], ...], Advice]] = [
     (
         (errors.NoCredentialsError, errors.NoAuthTokenError),
-        Advice("no AWS credentials were found: give the worker an execution role, or the AWS connection an access key"),
+        Advice(
+            Code.AWS_CREDENTIALS,
+            "no AWS credentials were found: give the worker an execution role, or the AWS connection an access key",
+        ),
     ),
     (
         (errors.PartialCredentialsError,),
-        Advice("the AWS credentials are not complete: give both the access key and its secret, or neither"),
+        Advice(
+            Code.AWS_CREDENTIALS,
+            "the AWS credentials are not complete: give both the access key and its secret, or neither",
+        ),
     ),
     (
         (errors.SSOError, errors.TokenRetrievalError, errors.RefreshWithMFAUnsupportedError),
-        Advice("the AWS credentials cannot be renewed by a task ({name}): log in again where they come from"),
+        Advice(
+            Code.AWS_CREDENTIALS,
+            "the AWS credentials cannot be renewed by a task ({name}): log in again where they come from",
+        ),
     ),
     (
         (errors.ProfileNotFound, errors.ConfigNotFound, errors.ConfigParseError, errors.InvalidConfigError),
-        Advice("the AWS configuration of the worker cannot be used ({name}): correct it, or the connection's profile"),
+        Advice(
+            Code.AWS_WORKER,
+            "the AWS configuration of the worker cannot be used ({name}): correct it, or the connection's profile",
+        ),
     ),
     (
         (errors.CredentialRetrievalError, errors.MetadataRetrievalError),
-        Advice("the AWS credentials could not be fetched ({name}): try again later", may_pass=True),
+        Advice(Code.AWS_NETWORK, "the AWS credentials could not be fetched ({name}): try again later", may_pass=True),
     ),
-    ((errors.NoRegionError,), Advice("no AWS region is set: write region_name into the extra of the AWS connection")),
+    (
+        (errors.NoRegionError,),
+        Advice(Code.AWS_REGION, "no AWS region is set: write region_name into the extra of the AWS connection"),
+    ),
     (
         (errors.InvalidRegionError, errors.UnknownRegionError, errors.ServiceNotInRegionError),
-        Advice("the AWS region {region!r} cannot be used: correct region_name of the AWS connection"),
+        Advice(Code.AWS_REGION, "the AWS region {region!r} cannot be used: correct region_name of the AWS connection"),
     ),
     (
         (
@@ -147,29 +174,40 @@ _NOT_ASKED: list[tuple[tuple[type[BaseException], ...], Advice]] = [
             errors.InvalidDNSNameError,
         ),
         Advice(
-            "a request was refused before it was sent, for {parameters}: correct the setting or argument it is from"
+            Code.AWS_REQUEST,
+            "a request was refused before it was sent, for {parameters}: correct the setting or argument it is from",
         ),
     ),
     (
         (errors.EndpointConnectionError, errors.ConnectTimeoutError),
         Advice(
+            Code.AWS_NETWORK,
             "{host} cannot be connected to ({name}): look at the region of the AWS connection, the name servers, routes"
             " and security groups of the workers",
             may_pass=True,
         ),
     ),
-    ((errors.ReadTimeoutError,), Advice("{host} did not answer in time: try again later", may_pass=True)),
+    (
+        (errors.ReadTimeoutError,),
+        Advice(Code.AWS_NETWORK, "{host} did not answer in time: try again later", may_pass=True),
+    ),
     (
         (errors.ProxyConnectionError, errors.InvalidProxiesConfigError),
-        Advice("the proxy of the worker cannot be used ({name}): look at it and its settings", may_pass=True),
+        Advice(
+            Code.AWS_NETWORK,
+            "the proxy of the worker cannot be used ({name}): look at it and its settings",
+            may_pass=True,
+        ),
     ),
     (
         (errors.SSLError,),
-        Advice("the certificate of {host} is not trusted: look at what stands before it", may_pass=True),
+        Advice(
+            Code.AWS_NETWORK, "the certificate of {host} is not trusted: look at what stands before it", may_pass=True
+        ),
     ),
     (
         (errors.HTTPClientError, errors.IncompleteReadError, errors.ChecksumError, errors.FlexibleChecksumError),
-        Advice("the connection to AWS broke off ({name}): try again later", may_pass=True),
+        Advice(Code.AWS_NETWORK, "the connection to AWS broke off ({name}): try again later", may_pass=True),
     ),
     (
         (
@@ -178,6 +216,9 @@ _NOT_ASKED: list[tuple[tuple[type[BaseException], ...], Advice]] = [
             errors.UnknownEndpointError,
             errors.EndpointProviderError,
         ),
-        Advice("the installed boto3 cannot ask this ({name}): look at the region and at the versions of boto3"),
+        Advice(
+            Code.AWS_WORKER,
+            "the installed boto3 cannot ask this ({name}): look at the region and at the versions of boto3",
+        ),
     ),
 ]
