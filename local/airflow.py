@@ -33,6 +33,10 @@ PROCESSES = (
 )
 READY_SECONDS = 240
 STOP_SECONDS = 20
+#: Seconds that a process waits for SQLite's lock. With the driver's five, a busy machine ends the scheduler.
+SQLITE_SECONDS = 60
+#: How often a process that ends is started again, counted over all four.
+RESTARTS = 3
 
 
 def environment(
@@ -74,8 +78,8 @@ def environment(
         ours["AIRFLOW__CORE__AUTH_MANAGER"] = manager
     else:  # only this machine's user can reach the port: no login
         ours["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] = "True"
-    if database_url:  # else SQLite in the home
-        ours["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database_url
+    sqlite = f"sqlite:///{home.absolute() / 'airflow.db'}?timeout={SQLITE_SECONDS}"
+    ours["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database_url or sqlite
     return inherited | ours | dict(servers)
 
 
@@ -197,35 +201,44 @@ def running(environ: Mapping[str, str], log: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Run the four processes until one of them ends or this one gets SIGTERM; then stop them all."""
+    """Run the four processes until SIGTERM; start one that ends again, at most RESTARTS times in all."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
-    processes = []
+    processes: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
+    restarts = 0
     try:
         for command in PROCESSES:
-            # close_fds: what was passed to this process (the lock of a pid file) is theirs as well
-            process = subprocess.Popen([AIRFLOW, *command], close_fds=False, preexec_fn=_end_with_parent)
-            processes.append((command[0], process))
+            processes[command] = _start_process(command)
         while True:
-            for name, process in processes:
-                if process.poll() is not None:
-                    print(f"{name} ended with {process.returncode}, so the others end too", flush=True)
+            for command, process in processes.items():
+                if process.poll() is None:
+                    continue
+                if restarts == RESTARTS:
+                    print(f"{command[0]} ended with {process.returncode}, so the others end too", flush=True)
                     return 1
+                restarts += 1
+                print(f"{command[0]} ended with {process.returncode} and is started again", flush=True)
+                processes[command] = _start_process(command)
             time.sleep(0.5)
     finally:
-        for _name, process in processes:
+        for process in processes.values():
             process.terminate()
         end = time.monotonic() + STOP_SECONDS - 5
-        for _name, process in processes:
+        for process in processes.values():
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=max(0.1, end - time.monotonic()))
         for pid in members(os.getsid(0)):
             if pid != os.getpid():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def _start_process(command: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    # close_fds: what was passed to this process (the lock of a pid file) is its processes' as well
+    return subprocess.Popen([AIRFLOW, *command], close_fds=False, preexec_fn=_end_with_parent)
 
 
 def _end_with_parent() -> None:

@@ -31,6 +31,8 @@ from local.servers import Servers, configured_ports
 DAG_ID = "cohort_to_segment"
 #: Seconds in which a run must end; a run of eight tasks takes twenty on an idle machine.
 RUN_SECONDS = 300
+#: Seconds in which an API server that has ended answers again.
+REST_SECONDS = 90
 
 
 @dataclasses.dataclass
@@ -90,16 +92,26 @@ class Up:
     # --- REST
 
     def rest(self, method: str, path: str, body: Any = None, **query: Any) -> httpx.Response:
-        """The answer to a request, which is sent again where SQLite was locked, as on a busy machine."""
+        """The answer to a request, which is sent again where SQLite was locked or the API server starts again."""
         url = f"{self.url}/api/v2{path}"
-        for _ in range(5):
-            answer = httpx.request(
-                method, url, json=body, params=query, headers=self.headers, timeout=60, trust_env=False
-            )
-            if answer.status_code != 500 or "Database error" not in answer.text:
-                break
+        end = time.monotonic() + REST_SECONDS
+        while True:
+            try:
+                answer = httpx.request(
+                    method, url, json=body, params=query, headers=self.headers, timeout=60, trust_env=False
+                )
+            except httpx.TransportError as error:
+                if time.monotonic() > end:
+                    pytest.fail(f"{method} {url}: {error!r}; Airflow's log:\n{self.log_tail()}")
+            else:
+                if answer.status_code != 500 or "Database error" not in answer.text or time.monotonic() > end:
+                    return answer
             time.sleep(1)
-        return answer
+
+    def log_tail(self) -> str:
+        """The lines of Airflow's log that say why a process ended, and its last lines."""
+        lines = (self.run_dir / "airflow.log").read_text(errors="replace").splitlines()
+        return "\n".join([line for line in lines if " ended with " in line or "Error" in line][-20:] + lines[-20:])
 
     def login(self, username: str, password: str) -> Up:
         """The same Airflow for a user who has logged in by FAB."""
@@ -216,13 +228,12 @@ def wait_until(holds: Callable[[], bool], what: str, up: Up, seconds: float = RU
     while not holds():
         if time.monotonic() > end:
             up.stuck = what
-            tail = "\n".join((up.run_dir / "airflow.log").read_text(errors="replace").splitlines()[-20:])
             unfinished = [
                 f"{run['dag_run_id']}: {run['state']} {up.tasks(run['dag_run_id'])}"
                 for run in up.runs()
                 if run["state"] not in ("success", "failed")
             ]
-            pytest.fail(f"waited {seconds:g} s until {what}; runs: {unfinished}; Airflow's log:\n{tail}")
+            pytest.fail(f"waited {seconds:g} s until {what}; runs: {unfinished}; Airflow's log:\n{up.log_tail()}")
         time.sleep(1)
 
 

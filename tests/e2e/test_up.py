@@ -8,10 +8,11 @@ import socket
 from collections.abc import Callable
 
 import httpx
+import psutil  # type: ignore[import-untyped,unused-ignore]  # Airflow brings it
 import pytest
 
 from local import airflow as local_airflow
-from tests.airflow_up import DAG_ID, Up, run_local
+from tests.airflow_up import DAG_ID, Up, run_local, wait_until
 
 pytestmark = pytest.mark.airflow
 
@@ -55,6 +56,20 @@ def test_a_taken_port_is_said_with_its_key_before_anything_starts(up: Up) -> Non
         f"Port {up.config.aws_port} is in use: stop its process, or set AIRFLOW_PORT in .env to another port.\n"
     )
     assert not (up.run_dir.parent / "another").exists()
+
+
+def test_a_process_that_ends_is_started_again(up: Up) -> None:
+    log = up.run_dir / "airflow.log"
+    session = int((up.run_dir / "airflow.pid").read_text())
+    processor = next(
+        process for process in psutil.Process(session).children() if "dag-processor" in " ".join(process.cmdline())
+    )
+    processor.kill()
+    wait_until(lambda: "dag-processor ended with -9 and is started again" in log.read_text(), "it is started", up, 30)
+    assert not processor.is_running()
+    commands = [" ".join(process.cmdline()) for process in psutil.Process(session).children()]
+    assert sum("dag-processor" in command for command in commands) == 1
+    assert up.get("/monitor/health")["metadatabase"]["status"] == "healthy"
 
 
 def test_down_after_a_crash_leaves_nothing(up: Up) -> None:
