@@ -238,7 +238,7 @@ def test_the_lines_of_the_aws_cli(up: Up, execute: Any) -> None:
     is_an_extract_and_no_more(up, "crm-by-the-cli")
 
 
-# --- a dropped extract
+# --- an uploaded extract
 
 
 @pytest.fixture
@@ -265,15 +265,15 @@ def rule(up: Up, queue: tuple[str, Any]) -> Iterator[None]:
     assert target["Arn"].split(":")[2] == "lambda"
     pattern = BLOCKS["rule.json"]
     assert json.loads(pattern)["detail"]["bucket"]["name"] == [up.config.export_bucket]
-    events.put_rule(Name="dropped-extract", EventPattern=pattern)
-    events.put_targets(Rule="dropped-extract", Targets=[target | {"Arn": queue[0]}])
+    events.put_rule(Name="uploaded-extract", EventPattern=pattern)
+    events.put_targets(Rule="uploaded-extract", Targets=[target | {"Arn": queue[0]}])
     yield
-    events.remove_targets(Rule="dropped-extract", Ids=[target["Id"]])
-    events.delete_rule(Name="dropped-extract")
+    events.remove_targets(Rule="uploaded-extract", Ids=[target["Id"]])
+    events.delete_rule(Name="uploaded-extract")
 
 
 @needs_aws
-def test_a_dropped_extract_starts_one_run_and_ours_start_none(
+def test_an_uploaded_extract_starts_one_run_and_ours_start_none(
     up: Up, execute: Any, queue: tuple[str, Callable[[], list[Any]]], rule: None,
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -294,7 +294,7 @@ def test_a_dropped_extract_starts_one_run_and_ours_start_none(
     before = {run["dag_run_id"] for run in up.runs()}
     function["handler"](event, None)
     function["handler"](event, None)  # EventBridge delivers at least once
-    run_id = f"dropped-{event['id']}"
+    run_id = f"uploaded-{event['id']}"
     assert {run["dag_run_id"] for run in up.runs()} - before == {run_id}
 
     up.end(run_id)
