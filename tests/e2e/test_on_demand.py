@@ -30,8 +30,10 @@ from .conftest import Started
 pytestmark = pytest.mark.airflow
 
 DOCUMENT = (ROOT / "docs" / "how-to" / "on-demand.md").read_text(encoding="utf-8")
-#: Each block of the document by the comment above it.
+FOLDER = ROOT / "docs" / "how-to" / "on_demand"
+#: Each block of the document by the comment above it, and each file that the document links to by its name.
 BLOCKS = dict(re.findall(r"<!-- (.+?) -->\n```\w+\n(.*?)```", DOCUMENT, re.DOTALL))
+FILES = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")}
 ENVIRONMENT = "cohort-flywheel"
 needs_aws = pytest.mark.skipif(
     not works("aws"), reason="the AWS CLI is not here: the document's lines of it were not executed"
@@ -114,11 +116,10 @@ def execute(environ: dict[str, str], tmp_path: Path) -> Callable[..., subprocess
     """Executes a block: a script with its arguments, or shell lines with more variables."""
 
     def run(name: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        # the shell's lines as a reader pastes them, but stopping where one fails
-        command = ["bash", "-euo", "pipefail", "-c", BLOCKS[name]]
-        if name.endswith(".py"):
-            (tmp_path / name).write_text(BLOCKS[name], encoding="utf-8")
-            command = [sys.executable, name, *arguments]
+        if name in FILES:
+            command = [sys.executable, str(FOLDER / name), *arguments]
+        else:  # the shell's lines as a reader pastes them, but stopping where one fails
+            command = ["bash", "-euo", "pipefail", "-c", BLOCKS[name]]
         for shorter in ("sleep 5", "sleep(5)"):
             command = [part.replace(shorter, shorter.replace("5", "1")) for part in command]
         return subprocess.run(
@@ -155,7 +156,8 @@ def is_an_extract_and_no_more(up: Up, run_id: str) -> None:
 def test_every_block_of_the_document_is_executed_or_read_here() -> None:
     assert len(BLOCKS) == DOCUMENT.count("\n```") // 2, "a block without a name above it"
     source = Path(__file__).read_text(encoding="utf-8")
-    assert [name for name in BLOCKS if f'"{name}"' not in source] == []
+    assert [name for name in FILES if f"](on_demand/{name})" not in DOCUMENT] == []
+    assert [name for name in [*BLOCKS, *FILES] if f'"{name}"' not in source] == []
 
 
 # --- plain Airflow
@@ -290,7 +292,7 @@ def test_an_uploaded_extract_starts_one_run_and_ours_start_none(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     function: dict[str, Any] = {}
-    exec(compile(BLOCKS["start_a_run.py"], "start_a_run.py", "exec"), function)  # noqa: S102 - the document's own
+    exec(compile(FILES["start_a_run.py"], "start_a_run.py", "exec"), function)  # noqa: S102 - the document's own
     before = {run["dag_run_id"] for run in up.runs()}
     function["handler"](event, None)
     function["handler"](event, None)  # EventBridge delivers at least once
