@@ -99,7 +99,7 @@ def cut(bench: rounds.Bench) -> dict[int, list[dict[str, Any]]]:
         size = -(-bench.n // number)
         with path.open("wb") as file:
             shards = write_extract((Member(each, data.SCORE) for each in bench.ids), PROPERTY, file, size)
-        made[number] = [shard | {"size": size, "of": digest(path)} for shard in shards]
+        made[number] = [shard.model_dump(mode="json") | {"of": digest(path)} for shard in shards]
     s3 = seed.client("s3", bench.servers, bench.config)
     extra = {"Metadata": {"sha256": digest(path)}}
     s3.upload_file(str(path), bench.config.export_bucket, "width.json", ExtraArgs=extra)

@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from cohort_flywheel.common.aws_answers import S3_WRITES
 from cohort_flywheel.config.variables import PREFIX, EncryptionSettings, read_settings
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment.outputs import Shard
 
 #: Answers of S3 after which the same write may pass [S3: error responses].
 _PASSING = (
@@ -94,27 +95,26 @@ def put_unless_equal(s3: S3Hook, path: Path, bucket: str, key: str, sha256: str)
     return True
 
 
-def lines(s3: S3Hook, bucket: str, key: str, shard: Mapping[str, Any] | None = None) -> Iterator[bytes]:
+def lines(s3: S3Hook, bucket: str, key: str, shard: Shard | None = None) -> Iterator[bytes]:
     """The lines of an object as they arrive; of a shard, its bytes alone.
 
     Raises FlywheelError where there is no such object, or it is not the one (`of`: SHA-256) that the shard was cut of.
     """
-    if shard and not shard["bytes"]:
+    if shard and not shard.bytes:
         return
-    part = {"Range": f"bytes={shard['first']}-{shard['first'] + shard['bytes'] - 1}"} if shard else {}
+    part = {"Range": f"bytes={shard.first}-{shard.first + shard.bytes - 1}"} if shard else {}
     try:
         answer = s3.get_conn().get_object(Bucket=bucket, Key=key, **part)
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
             raise
         raise FlywheelError(f"there is no s3://{bucket}/{key}: put the file there, or correct its name") from None
-    if shard and answer["Metadata"].get("sha256") != shard["of"]:
+    if shard and answer["Metadata"].get("sha256") != shard.of:
         raise FlywheelError(
             f"s3://{bucket}/{key} has changed since it was cut into shards: clear the task that makes it"
         )
-    body: Any = answer["Body"]
     # JSON escapes none of the other line breaks (U+2028 …), which bytes' own splitlines does not know either
-    yield from body.iter_lines(chunk_size=64 * 1024)
+    yield from answer["Body"].iter_lines(chunk_size=64 * 1024)
 
 
 def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, str], sha256: str) -> None:

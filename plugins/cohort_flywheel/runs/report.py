@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cohort_flywheel.segment.limits import refusal
+from cohort_flywheel.segment.outputs import LimitResult
 from cohort_flywheel.segment.source import EXTRACT
 
 #: The version of the report's shape, which `report.schema.json` describes.
@@ -81,7 +82,7 @@ def outcome(
     campaign: Part = None,
 ) -> str:
     """In a word or two, how the run ended."""
-    if judged and not judged["override"] and refusal(judged["limits"]):
+    if judged and not judged["override"] and refusal(map(LimitResult.model_validate, judged["limits"])):
         return "stopped by limits"
     failed = [task for task, state in tasks.items() if state in ("failed", "upstream_failed")]
     if failed or not plan:

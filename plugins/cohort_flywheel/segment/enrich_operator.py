@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from cohort_flywheel.campaign.send_ledger_store import load_recently_mailed
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json, Output
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations import get_destination
@@ -41,6 +42,7 @@ from cohort_flywheel.segment.do_not_contact_store import (
     write_matched,
 )
 from cohort_flywheel.segment.members import Member, read_extract, read_shard
+from cohort_flywheel.segment.outputs import EnrichedFile, SegmentPart, Shard
 from cohort_flywheel.segment.segment_file import digest, write_segment
 
 if TYPE_CHECKING:
@@ -92,43 +94,56 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     def __init__(
         self,
         *,
-        extract_bucket: Any,
-        extract_key: Any,
-        property: Any,
-        table_name: Any,
-        segment_bucket: Any,
-        name: Any,
-        rejects_bucket: Any,
-        rejects_key: Any,
-        segment_folder: Any = "",
-        attributes: Any = None,
-        score_column: Any = None,
-        consent: Any = None,
-        do_not_contact_key: Any = None,
+        extract_bucket: str,
+        extract_key: str,
+        property: str,
+        table_name: str,
+        segment_bucket: str,
+        name: str,
+        rejects_bucket: str,
+        rejects_key: str,
+        segment_folder: str = "",
+        attributes: Mapping[str, str] | None = None,
+        score_column: str | None = None,
+        consent: Json | None = None,
+        do_not_contact_key: str | None = None,
         layout: str = "pinpoint",
-        withhold: Any = None,
-        shard: Any = None,
+        withhold: Json | None = None,
+        shard: Json | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.extract_bucket, self.extract_key, self.property = extract_bucket, extract_key, property
-        self.table_name, self.name = table_name, name
-        self.segment_bucket, self.segment_folder = segment_bucket, segment_folder
-        self.rejects_bucket, self.rejects_key = rejects_bucket, rejects_key
-        self.attributes, self.score_column, self.consent = attributes, score_column, consent
-        self.do_not_contact_key, self.layout = do_not_contact_key, layout
-        self.withhold, self.shard = withhold, shard
+        self.extract_bucket = extract_bucket
+        self.extract_key = extract_key
+        self.property = property
+        self.table_name = table_name
+        self.segment_bucket = segment_bucket
+        self.segment_folder = segment_folder
+        self.name = name
+        self.rejects_bucket = rejects_bucket
+        self.rejects_key = rejects_key
+        self.attributes = attributes
+        self.score_column = score_column
+        self.consent = consent
+        self.do_not_contact_key = do_not_contact_key
+        self.layout = layout
+        self.withhold = withhold
+        self.shard = shard
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it makes the same files from the same extract and records."
-        if self.shard:  # what the UI calls this task among its like
-            first = self.shard["index"] * self.shard["size"] + 1
-            context["shard_label"] = f"members {first:,} to {first + self.shard['members'] - 1:,}"  # type: ignore[typeddict-unknown-key]  # what map_index_template reads
+        if shard := self._shard():  # what the UI calls this task among its like
+            first = shard.index * shard.size + 1
+            context["shard_label"] = f"members {first:,} to {first + shard.members - 1:,}"  # type: ignore[typeddict-unknown-key]  # what map_index_template reads
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
-            return self.make(folder, side_effects)
+            return self.make(folder, side_effects).model_dump(mode="json")
 
-    def make(self, folder: Path, side_effects: list[str]) -> dict[str, Any]:
-        """Write both files; add to `side_effects` what was put."""
+    def _shard(self) -> Shard | None:
+        return Shard.model_validate(self.shard) if self.shard else None
+
+    def make(self, folder: Path, side_effects: list[str]) -> EnrichedFile:
+        """Write both files; add to `side_effects` what was put. Of a shard the result is a SegmentPart."""
+        shard = self._shard()
         s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         layout = get_destination(self.layout).layout
         columns = [
@@ -142,44 +157,42 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         found = RecordCounts(wanted)
         with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
             entries = load_do_not_contact(s3, self.rejects_bucket, self.do_not_contact_key, listed)
-            judged = self._classified(self._members(s3), consent, wanted, found, listed if entries else None)
+            judged = self._classified(
+                self._members(s3, shard), shard, consent, wanted, found, listed if entries else None
+            )
             counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._exclusion(s3, listed))
             matched = write_matched(listed, matched_path)
-        rejects_key = part_key(self.rejects_key, self.shard["index"]) if self.shard else self.rejects_key
+        rejects_key = part_key(self.rejects_key, shard.index) if shard else self.rejects_key
         put_unless_equal(s3, rejects_path, self.rejects_bucket, rejects_key, digest(rejects_path))
         side_effects.append(f"the rejects were put at s3://{self.rejects_bucket}/{rejects_key}")
         sha256, size = digest(rows_path), rows_path.stat().st_size
-        file_name = (
-            part_file_name(self.name, self.shard["index"], sha256)
-            if self.shard
-            else segment_file_name(self.name, sha256)
-        )
+        file_name = part_file_name(self.name, shard.index, sha256) if shard else segment_file_name(self.name, sha256)
         key = self.segment_folder + file_name
         url = f"s3://{self.segment_bucket}/{key}"
         put_unless_equal(s3, rows_path, self.segment_bucket, key, sha256)
         side_effects.append(f"the segment file was put at {url}")
-        self.log.info("%s: %s rows of %s members", side_effects[-1], f"{counts['rows']:,}", f"{counts['members']:,}")
-        output = {
-            "s3_bucket": self.segment_bucket, "s3_key": key, "s3_url": url, "bytes": size, "sha256": sha256,
-            "rejects_key": rejects_key, "do_not_contact": entries, "do_not_contact_matched": matched, **counts,
-            "records": found.records, "records_without": found.without,
-        }  # fmt: skip
-        if not self.shard:
-            return output
-        matched_key = self._put_matched(s3, matched_path) if matched else None
-        return output | {"matched_key": matched_key, "index": self.shard["index"], "of": self.shard["of"]}
+        self.log.info("%s: %s rows of %s members", side_effects[-1], f"{counts.rows:,}", f"{counts.members:,}")
+        file = EnrichedFile(
+            s3_bucket=self.segment_bucket, s3_key=key, s3_url=url, bytes=size, sha256=sha256, rejects_key=rejects_key,
+            do_not_contact=entries, do_not_contact_matched=matched, records=found.records,
+            records_without=found.without, **counts.model_dump(),
+        )  # fmt: skip
+        if not shard:
+            return file
+        matched_key = self._put_matched(s3, matched_path, shard) if matched else None
+        return SegmentPart(**file.model_dump(), matched_key=matched_key, index=shard.index, of=shard.of)
 
-    def _put_matched(self, s3: S3Hook, path: Path) -> str:
+    def _put_matched(self, s3: S3Hook, path: Path, shard: Shard) -> str:
         """Put the lines of the do-not-contact list that matched beside the shard's part; returns the key."""
         sha256 = digest(path)
-        key = str(self.segment_folder + matched_file_name(self.name, self.shard["index"], sha256))
+        key = str(self.segment_folder + matched_file_name(self.name, shard.index, sha256))
         put_unless_equal(s3, path, self.segment_bucket, key, sha256)
         return key
 
-    def _members(self, s3: S3Hook) -> Iterator[Member]:
-        found = lines(s3, self.extract_bucket, self.extract_key, self.shard)
-        if self.shard:
-            return read_shard(found, self.property, self.shard["members"])
+    def _members(self, s3: S3Hook, shard: Shard | None) -> Iterator[Member]:
+        found = lines(s3, self.extract_bucket, self.extract_key, shard)
+        if shard:
+            return read_shard(found, self.property, shard.members)
         return read_extract(found, self.property)
 
     def _exclusion(self, s3: S3Hook, listed: sqlite3.Connection) -> Callable[[Contact], Reject | None] | None:
@@ -201,6 +214,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     def _classified(
         self,
         members: Iterable[Member],
+        shard: Shard | None,
         consent: Consent | None,
         wanted: list[str],
         found: RecordCounts,
@@ -212,7 +226,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             return listed is not None and is_listed(ENTRIES, text, listed)
 
         attributes = dict(self.attributes or {})
-        progress = Progress(self.log, "members looked up", self.shard["members"] if self.shard else None)
+        progress = Progress(self.log, "members looked up", shard.members if shard else None)
         lookups = self.hook.get_many(
             self.table_name, "playerId", _batches(members, MAX_BATCH_KEYS), wanted, key=lambda member: member.player_id
         )
@@ -237,7 +251,7 @@ def _batches[T](things: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def enrich_arguments(plan: Any, extract: Any) -> dict[str, Any]:
+def enrich_arguments(plan: Output, extract: Output) -> Json:
     """The arguments but the shard, by a plan and its extract, either as values or as the tasks' outputs (XComArg)."""
     return {
         "extract_bucket": extract["s3_bucket"],

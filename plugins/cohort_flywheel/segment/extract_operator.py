@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import mildest
 from cohort_flywheel.errors import FlywheelError
@@ -23,6 +24,7 @@ from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.gremlin_to_s3_operator import VertexTaker, put_extract, read_graph
 from cohort_flywheel.segment.members import Members
+from cohort_flywheel.segment.outputs import Extract, ExtractSource, Shard
 from cohort_flywheel.segment.segment_file import digest
 from cohort_flywheel.segment.snapshot import Header, Snapshot, SnapshotFile
 from cohort_flywheel.segment.source import EXTRACT, choose_source, is_the_days
@@ -54,16 +56,19 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
     def __init__(
         self,
         *,
-        plan: Any,
+        plan: Json,
         neptune_conn_id: str = NeptuneGremlinHook.default_conn_name,
         aws_conn_id: str | None = "aws_default",
         clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.plan, self.neptune_conn_id, self.aws_conn_id, self.clock = plan, neptune_conn_id, aws_conn_id, clock
+        self.plan = plan
+        self.neptune_conn_id = neptune_conn_id
+        self.aws_conn_id = aws_conn_id
+        self.clock = clock
 
-    def execute(self, context: Context) -> list[dict[str, Any]]:
+    def execute(self, context: Context) -> list[Json]:
         retry_note = (
             "Clearing this task is safe: it reads the graph only for the newest day, else the day's snapshot; a dropped"
             " extract it reads again."
@@ -73,12 +78,14 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             if self.plan["extract_only"]:  # the run ends here: nobody is looked up, and its name is free again
                 release(State(S3Hook(aws_conn_id=self.aws_conn_id), self.plan["state_bucket"]), self.plan, context)
                 shards = []
-        ti: Any = context["ti"]
-        for key, value in {"facts": facts, "s3_bucket": facts["s3_bucket"], "s3_key": facts["s3_key"]}.items():
-            ti.xcom_push(key=key, value=value)
-        return shards  # Airflow maps over what a task returns, and over no other XCom
+        ti = context["ti"]
+        ti.xcom_push(key="facts", value=facts.model_dump(mode="json"))
+        ti.xcom_push(key="s3_bucket", value=facts.s3_bucket)
+        ti.xcom_push(key="s3_key", value=facts.s3_key)
+        # Airflow maps over what a task returns, and over no other XCom
+        return [shard.model_dump(mode="json") for shard in shards]
 
-    def make(self, folder: Path, side_effects: list[str], schedule: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def make(self, folder: Path, side_effects: list[str], schedule: str) -> tuple[Extract, list[Shard]]:
         """Choose the source, by the schedule in force, and write the extract; return facts and shards.
 
         What was put is added to `side_effects`.
@@ -92,20 +99,21 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         ) as taken:
             members = WithoutErased(taken, read_tombstones(s3, plan["state_bucket"]))
             if plan["extract_uri"]:
-                facts = self._read_dropped(s3, members)
+                source = self._read_dropped(s3, members)
             elif snapshot:
-                facts = self._read_snapshot(state, snapshot, members)
+                source = self._read_snapshot(state, snapshot, members)
             else:
-                facts = self._read_graph(state, now, schedule, members, folder, side_effects)
-            output = put_extract(
+                source = self._read_graph(state, now, schedule, members, folder, side_effects)
+            file, shards = put_extract(
                 s3, taken, plan["property"], folder, plan["extract_bucket"], plan["extract_key"], side_effects
             )
-        output["vertices_read"] += members.left_out
-        output["vertices_erased"] = members.left_out
-        shards = output.pop("shards")
-        return output | facts, shards
+        counted = file.model_dump() | {
+            "vertices_read": file.vertices_read + members.left_out,
+            "vertices_erased": members.left_out,
+        }
+        return Extract(**counted, **source.model_dump()), shards
 
-    def _read_dropped(self, s3: S3Hook, members: WithoutErased) -> dict[str, Any]:
+    def _read_dropped(self, s3: S3Hook, members: WithoutErased) -> ExtractSource:
         plan = self.plan
         dropped = take_dropped(
             s3, plan["extract_uri"], plan["export_bucket"], members.add,
@@ -116,21 +124,21 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
                 f"{plan['extract_uri']} has changed since this run was planned, and its names have the digest of what"
                 " it was: trigger a new run"
             )
-        return {"source": EXTRACT, "read_at": dropped.dropped_at, "snapshot_key": None, "snapshot": None}
+        return ExtractSource(source=EXTRACT, read_at=dropped.dropped_at, snapshot_key=None, snapshot=None)
 
-    def _read_snapshot(self, state: State, snapshot: Snapshot, members: WithoutErased) -> dict[str, Any]:
+    def _read_snapshot(self, state: State, snapshot: Snapshot, members: WithoutErased) -> ExtractSource:
         self.log.info("taking the members from the snapshot %s", snapshot.key)
         members.add(state.vertices(snapshot.key))
-        return {
-            "source": "snapshot",
-            "read_at": snapshot.header.read_at.isoformat(),
-            "snapshot_key": snapshot.key,
-            "snapshot": "final" if snapshot.final else "pending",
-        }
+        return ExtractSource(
+            source="snapshot",
+            read_at=snapshot.header.read_at.isoformat(),
+            snapshot_key=snapshot.key,
+            snapshot="final" if snapshot.final else "pending",
+        )
 
     def _read_graph(
         self, state: State, now: datetime, schedule: str, members: WithoutErased, folder: Path, side_effects: list[str]
-    ) -> dict[str, Any]:
+    ) -> ExtractSource:
         plan = self.plan
         as_of = datetime.fromisoformat(plan["as_of"])
         # a dry run leaves nothing that another run would use, and a live one read another day than its name's
@@ -165,12 +173,9 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             file.close()
             key = state.put_snapshot(path, plan["cohort"], as_of, digest(path))
             side_effects.append(f"a snapshot was kept at {key}")
-        return {
-            "source": "graph",
-            "read_at": now.isoformat(),
-            "snapshot_key": key,
-            "snapshot": "pending" if key else None,
-        }
+        return ExtractSource(
+            source="graph", read_at=now.isoformat(), snapshot_key=key, snapshot="pending" if key else None
+        )
 
 
 def find_source(state: State, plan: Mapping[str, Any], now: datetime, schedule: str) -> Snapshot | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,11 +10,13 @@ from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook, put_unless_equal
 from cohort_flywheel.segment.members import Members, Vertex, shard_size, to_vertex, write_extract
+from cohort_flywheel.segment.outputs import ExtractFile, GremlinExtract, Shard
 from cohort_flywheel.segment.segment_file import digest
 
 if TYPE_CHECKING:
@@ -57,24 +59,29 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
     def __init__(
         self,
         *,
-        property: Any,
-        direction: Any,
-        threshold: Any,
-        s3_bucket: Any,
-        s3_key: Any,
-        require: Any = None,
+        property: str,
+        direction: Direction,
+        threshold: int | str,
+        s3_bucket: str,
+        s3_key: str,
+        require: Mapping[str, Sequence[object]] | None = None,
         vertex_label: str = "player",
         neptune_conn_id: str = NeptuneGremlinHook.default_conn_name,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.property, self.direction, self.threshold = property, direction, threshold
-        self.s3_bucket, self.s3_key = s3_bucket, s3_key
-        self.require, self.vertex_label = require, vertex_label
-        self.neptune_conn_id, self.aws_conn_id = neptune_conn_id, aws_conn_id
+        self.property = property
+        self.direction = direction
+        self.threshold = threshold
+        self.s3_bucket = s3_bucket
+        self.s3_key = s3_key
+        self.require = require
+        self.vertex_label = vertex_label
+        self.neptune_conn_id = neptune_conn_id
+        self.aws_conn_id = aws_conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it reads the graph again and puts the file under the same name."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             threshold, require = int(self.threshold), dict(self.require or {})
@@ -89,7 +96,10 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
                     label=self.vertex_label,
                 )
                 s3 = S3Hook(aws_conn_id=self.aws_conn_id)
-                return put_extract(s3, members, self.property, folder, self.s3_bucket, self.s3_key, side_effects)
+                file, shards = put_extract(
+                    s3, members, self.property, folder, self.s3_bucket, self.s3_key, side_effects
+                )
+        return GremlinExtract(**file.model_dump(), shards=shards).model_dump(mode="json")
 
 
 def read_graph(
@@ -121,20 +131,19 @@ def read_graph(
 
 def put_extract(
     s3: S3Hook, members: Members, property: str, folder: Path, bucket: str, key: str, side_effects: list[str]
-) -> dict[str, Any]:
-    """Write the extract and put it unless the same bytes are there; return where it is, and the counts."""
+) -> tuple[ExtractFile, list[Shard]]:
+    """Write the extract and put it unless the same bytes are there; return where it is, the counts, and the shards."""
     path, counts = folder / "extract.json", members.counts()
-    size = shard_size(counts["members"])
     with path.open("wb") as file:
-        shards = write_extract(members, property, file, size)
+        shards = write_extract(members, property, file, shard_size(counts.members))
     sha256 = digest(path)
     put = put_unless_equal(s3, path, bucket, key, sha256)
     place = f"s3://{bucket}/{key}"
     side_effects.append(f"the extract was put at {place}" if put else f"the same extract was at {place} already")
-    s3.log.info("%s: %s", side_effects[-1], ", ".join(f"{name} {number:,}" for name, number in counts.items()))
-    where = {"s3_bucket": bucket, "s3_key": key}
-    cut = {"shards": [shard | {"size": size, "of": sha256} for shard in shards]}
-    return where | {"bytes": path.stat().st_size, "sha256": sha256, "put": put} | counts | cut
+    numbers = counts.model_dump()
+    s3.log.info("%s: %s", side_effects[-1], ", ".join(f"{name} {number:,}" for name, number in numbers.items()))
+    extract = ExtractFile(s3_bucket=bucket, s3_key=key, bytes=path.stat().st_size, sha256=sha256, put=put, **numbers)
+    return extract, [shard.model_copy(update={"of": sha256}) for shard in shards]
 
 
 def _traversal(label: str, property: str, direction: Direction, threshold: int, required: list[str]) -> Traversal:

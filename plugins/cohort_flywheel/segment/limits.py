@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
+from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import DATA_FAULTS
+from cohort_flywheel.segment.outputs import LimitResult, Previous, RecordSums
 
 
 def judge_limits(
-    limits: Mapping[str, int], *, members: int, rejects: Mapping[str, int], previous: Mapping[str, Any] | None
-) -> list[dict[str, Any]]:
-    """Return a verdict a limit: `limit`, `allowed`, `found` (None where it could not be asked), `holds`, `sentence`.
+    limits: Mapping[str, int], *, members: int, rejects: Mapping[str, int], previous: Previous | None
+) -> list[LimitResult]:
+    """Return one result per limit.
 
-    `previous` has the `members` before and `what` they were, or is None; with none, or none in it, the change
-    cannot be asked. It is a share of the fewer of the two: half as many is as much of a change as twice as many, 100 %.
-    Whether there may be nobody at all is `min_members`' to say.
+    Without `previous`, or with no member in it, the change is not evaluated. It is a share of the fewer of the two:
+    half as many is as much of a change as twice as many, 100 %. Only `min_members` decides whether a cohort may be
+    empty.
     """
     faults = sum(number for reason, number in rejects.items() if reason in DATA_FAULTS)
     rejected = 100 * faults / members if members else 0.0
-    before = previous["members"] if previous else 0
+    before = previous.members if previous else 0
     change = 100 * abs(members - before) / min(members, before) if members and before else None
     asked: list[tuple[str, float | None, bool, str]] = [
         ("min_members", members, members >= limits["min_members"], f"{members:,} members"),
@@ -29,7 +30,7 @@ def judge_limits(
             "max_change_percent",
             change,
             change is None or change <= limits["max_change_percent"],
-            f"{members:,} members after {before:,} ({previous['what']})" if previous else "nothing to compare with",
+            f"{members:,} members after {before:,} ({previous.what})" if previous else "nothing to compare with",
         ),
         (
             "max_reject_percent",
@@ -39,35 +40,35 @@ def judge_limits(
         ),
     ]
     return [
-        {
-            "limit": name,
-            "allowed": limits[name],
-            "found": None if found is None else round(found, 1),
-            "holds": holds,
-            "sentence": sentence,
-        }
+        LimitResult(
+            limit=name,
+            allowed=limits[name],
+            found=None if found is None else round(found, 1),
+            holds=holds,
+            sentence=sentence,
+        )
         for name, found, holds, sentence in asked
     ]
 
 
-def refusal(verdicts: list[dict[str, Any]]) -> str | None:
+def refusal(results: Iterable[LimitResult]) -> str | None:
     """The limits that do not hold, as half a sentence, or None."""
-    broken = [v for v in verdicts if not v["holds"]]
-    return "; ".join(f"{v['limit']} is {v['allowed']:,}, and there are {v['sentence']}" for v in broken) or None
+    broken = [result for result in results if not result.holds]
+    return "; ".join(f"{each.limit} is {each.allowed:,}, and there are {each.sentence}" for each in broken) or None
 
 
-def check_consent_attribute(consent: Mapping[str, Any] | None, segment: Mapping[str, Any]) -> None:
+def check_consent_attribute(consent: Consent | None, segment: RecordSums) -> None:
     """Raise FlywheelError where no record has a value of the consent attribute: consent was not asked at all.
 
     No person can override this: it is not a figure to look at, and the answers of the players are in another place.
     Without a record, or with `consent: none` (None), there is nothing to check.
     """
-    if not consent or not segment["records"]:
+    if not consent or not segment.records:
         return
-    name = consent["attribute"]
-    if segment["records_without"].get(name, 0) == segment["records"]:
+    name = consent.attribute
+    if segment.records_without.get(name, 0) == segment.records:
         raise FlywheelError(
-            f"none of the {segment['records']:,} records has a value in the consent attribute {name}, so nothing is"
+            f"none of the {segment.records:,} records has a value in the consent attribute {name}, so nothing is"
             " imported: correct consent.attribute in cohorts.yaml (names are case-sensitive; a value is a text, a"
             " number or a boolean at the top level of the record, not in a map), or write the players' answers into"
             " the contacts table; then clear plan with downstream"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,9 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
 from cohort_flywheel.runs.lock_store import release, this_run
@@ -27,6 +29,17 @@ from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enri
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
 from cohort_flywheel.segment.limits import check_consent_attribute, judge_limits, refusal
 from cohort_flywheel.segment.members import Members, is_beyond
+from cohort_flywheel.segment.outputs import (
+    CheckedSegment,
+    Extract,
+    JudgedSegment,
+    LimitsOverride,
+    PartFile,
+    Previous,
+    Segment,
+    SegmentPart,
+    Shard,
+)
 from cohort_flywheel.segment.segment_file import combine
 
 if TYPE_CHECKING:
@@ -64,80 +77,83 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     def __init__(
         self,
         *,
-        plan: Any,
-        extract: Any,
-        shards: Any,
-        parts: Any,
-        handle_empty_segment: Callable[[Mapping[str, Any]], bool],
+        plan: Json,
+        extract: Json,
+        shards: Sequence[Json],
+        parts: Sequence[Json],
+        handle_empty_segment: Callable[[Json], bool],
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.extract, self.shards, self.parts = plan, extract, shards, parts
-        self.handle_empty_segment, self.aws_conn_id = handle_empty_segment, aws_conn_id
+        self.plan = plan
+        self.extract = extract
+        self.shards = shards
+        self.parts = parts
+        self.handle_empty_segment = handle_empty_segment
+        self.aws_conn_id = aws_conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it judges again, and puts the same file at the same place."
-        ti: Any = context["ti"]
+        ti = context["ti"]
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
             state = State(s3, self.plan["state_bucket"])
-            self.segment = self._combine(s3, folder, self.parts)
-            judged = self._judge(state, folder, ti)
+            extract = Extract.model_validate(self.extract)
+            shards = [Shard.model_validate(shard) for shard in self.shards]
+            segment = self._combine(s3, folder, [SegmentPart.model_validate(part) for part in self.parts], shards)
+            judged = self._judge(state, folder, extract, segment, context)
             snapshot = self._make_final(state, context, judged, side_effects)
-            if snapshot and snapshot != self.extract["snapshot_key"]:
-                self._make_again(s3, folder, side_effects, snapshot, schedule_in_force(context, self.plan))
-                judged = self._judge(state, folder, ti)
+            if snapshot and snapshot != extract.snapshot_key:
+                schedule = schedule_in_force(context, self.plan)
+                extract, segment = self._make_again(s3, folder, side_effects, snapshot, schedule)
+                judged = self._judge(state, folder, extract, segment, context)
             imports = not self.plan["dry_run"]
-            if imports and not self.segment["rows"]:
+            if imports and not segment.rows:
                 imports = self.handle_empty_segment(self.plan)
             if imports:
-                self._release(s3, side_effects)
+                segment = self._release(s3, segment, side_effects)
             else:
                 release(state, self.plan, context)
-            judged |= {"segment": self.segment}
-            ti.xcom_push(key="judged", value=judged)  # with the segment file's place as it now is
-            output = judged | {
-                "snapshot": snapshot,
-                "s3_url": self.segment["s3_url"],
-                "rows": self.segment["rows"],
-            }
+            judged = judged.model_copy(update={"segment": segment})
+            ti.xcom_push(
+                key="judged", value=judged.model_dump(mode="json")
+            )  # with the segment file's place as it is now
+            checked = CheckedSegment(**judged.model_dump(), snapshot=snapshot, s3_url=segment.s3_url, rows=segment.rows)
+            output = checked.model_dump(mode="json")
         if not imports:
             ti.xcom_push(key="return_value", value=output)  # to skip what follows is to raise
             what_follows = [t for t in context["task"].get_direct_relatives(upstream=False) if not t.is_teardown]
             self.skip(ti=ti, tasks=what_follows)
         return output
 
-    def _judge(self, state: State, folder: Path, ti: Any) -> dict[str, Any]:
-        """Judge the run as it stands; raises StoppedByLimitError. The verdicts are an XCom either way."""
+    def _judge(self, state: State, folder: Path, extract: Extract, segment: Segment, context: Context) -> JudgedSegment:
+        """Judge the run as it stands; raises StoppedByLimitError. The results are an XCom either way."""
         plan = self.plan
         previous = self._previous(state, folder)
-        verdicts = judge_limits(
-            plan["limits"], members=self.segment["members"], rejects=self.segment["rejects"], previous=previous
-        )
-        for verdict in verdicts:
-            allowed, found = f"{verdict['allowed']:,}", verdict["found"]
-            said = "holds" if verdict["holds"] else "DOES NOT HOLD"
+        results = judge_limits(plan["limits"], members=segment.members, rejects=segment.rejects, previous=previous)
+        for result in results:
+            said = "holds" if result.holds else "DOES NOT HOLD"
             self.log.info(
-                "%s %s %s: %s (%s)", verdict["limit"], allowed, said, "not asked" if found is None else found,
-                verdict["sentence"],
+                "%s %s %s: %s (%s)", result.limit, f"{result.allowed:,}", said,
+                "not asked" if result.found is None else result.found, result.sentence,
             )  # fmt: skip
-        override = plan["override"]
-        if override:
-            override = override | {"limits": [v["limit"] for v in verdicts if not v["holds"]]}
-        judged = {"limits": verdicts, "previous": previous, "override": override}
-        judged |= {"extract": self.extract, "segment": self.segment}
-        ti.xcom_push(key="judged", value=judged)  # a run that is stopped has no other output
-        check_consent_attribute(plan["consent"], self.segment)
+        override = plan["override"] and LimitsOverride(
+            **plan["override"], limits=[result.limit for result in results if not result.holds]
+        )
+        judged = JudgedSegment(limits=results, previous=previous, override=override, extract=extract, segment=segment)
+        # a run that is stopped has no other output
+        context["ti"].xcom_push(key="judged", value=judged.model_dump(mode="json"))
+        check_consent_attribute(Consent.model_validate(plan["consent"]) if plan["consent"] else None, segment)
         if why := self._stops(judged):
             raise StoppedByLimitError(why)
         return judged
 
-    def _previous(self, state: State, folder: Path) -> dict[str, Any] | None:
+    def _previous(self, state: State, folder: Path) -> Previous | None:
         """The members before: of the last verified segment, else in the last final snapshot at this threshold."""
         plan, as_of = self.plan, datetime.fromisoformat(self.plan["as_of"])
         if result := state.previous_result(plan["cohort"], plan["threshold"], as_of):
-            return {"members": result["members"], "what": f"the segment of {result['as_of']}"}
+            return Previous(members=result["members"], what=f"the segment of {result['as_of']}")
         for day in reversed([day for day in state.snapshot_days(plan["cohort"]) if day < as_of]):
             snapshot = state.final_snapshot(plan["cohort"], day)
             if snapshot and not snapshot.header.serves(
@@ -150,20 +166,19 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
                     folder, direction=plan["direction"], threshold=plan["threshold"], required=plan["require"]
                 ) as members:
                     members.add(state.vertices(snapshot.key))
-                    return {"members": members.counts()["members"], "what": f"the snapshot of {day.isoformat()}"}
+                    return Previous(members=members.counts().members, what=f"the snapshot of {day.isoformat()}")
         return None
 
-    def _stops(self, judged: Mapping[str, Any]) -> str | None:
-        why = refusal(judged["limits"])
+    def _stops(self, judged: JudgedSegment) -> str | None:
+        why = refusal(judged.limits)
         if why is None:
             return None
-        if judged["override"]:
-            by, reason = judged["override"]["by"], judged["override"]["reason"]
-            self.log.warning("%s lets this run through (%s): %s", by, reason, why)
+        if override := judged.override:
+            self.log.warning("%s lets this run through (%s): %s", override.by, override.reason, why)
             return None
         plan, as_of = self.plan, datetime.fromisoformat(self.plan["as_of"])
         milder = is_beyond(plan["floor"], plan["direction"], plan["threshold"])
-        from_it = self.extract["snapshot_key"] and not milder
+        from_it = judged.extract.snapshot_key and not milder
         same = " source=snapshot (these figures, unless the graph was read again since)," if from_it else ""
         return (
             f"{plan['name']} is outside the limits of its cohort: {why}; nothing is imported, and a snapshot of its own"
@@ -174,57 +189,57 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             " params)"
         )
 
-    def _make_final(
-        self, state: State, context: Context, judged: Mapping[str, Any], side_effects: list[str]
-    ) -> str | None:
-        plan, key = self.plan, self.extract["snapshot_key"]
+    def _make_final(self, state: State, context: Context, judged: JudgedSegment, side_effects: list[str]) -> str | None:
+        plan, key = self.plan, judged.extract.snapshot_key
         if key is None or plan["dry_run"]:
             return key
         as_of = datetime.fromisoformat(plan["as_of"])
-        nothing = not self.extract["vertices_read"] and not judged["override"]
+        nothing = not judged.extract.vertices_read and not judged.override
         if nothing and not state.final_snapshot(plan["cohort"], as_of):
             # good news, or a graph that was not loaded yet, which must not be that day for ever
             self.log.warning("the graph had nobody beyond the floor: its read stays pending, as %s", key)
-            return str(key)
-        by = this_run(context) | {"override": judged["override"]}
+            return key
+        by = this_run(context) | judged.model_dump(mode="json", include={"override"})
         final = state.make_final(plan["cohort"], as_of, key, by)
         side_effects.append(f"the day's snapshot is {final}, for good")
         return final
 
-    def _make_again(self, s3: S3Hook, folder: Path, side_effects: list[str], snapshot: str, schedule: str) -> None:
+    def _make_again(
+        self, s3: S3Hook, folder: Path, side_effects: list[str], snapshot: str, schedule: str
+    ) -> tuple[Extract, Segment]:
         """Another run's read of the graph is the day's: this run's result comes from that one."""
         self.log.info("another run has made %s the day's snapshot: making extract and segment file from it", snapshot)
         again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
-        self.extract, self.shards = again.make(folder, side_effects, schedule)
-        arguments, parts = enrich_arguments(self.plan, self.extract), []
-        for shard in self.shards:
-            enrich = DynamoDBEnrichOperator(task_id="again", aws_conn_id=self.aws_conn_id, shard=shard, **arguments)
+        extract, shards = again.make(folder, side_effects, schedule)
+        arguments, parts = enrich_arguments(self.plan, extract.model_dump(mode="json")), []
+        for shard in shards:
+            enrich = DynamoDBEnrichOperator(
+                task_id="again", aws_conn_id=self.aws_conn_id, shard=shard.model_dump(mode="json"), **arguments
+            )
             with TemporaryDirectory(dir=folder) as own:
-                parts.append(enrich.make(Path(own), side_effects))
-        self.segment = self._combine(s3, folder, parts)
+                parts.append(SegmentPart.model_validate(enrich.make(Path(own), side_effects)))
+        return extract, self._combine(s3, folder, parts, shards)
 
-    def _combine(self, s3: S3Hook, folder: Path, parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    def _combine(self, s3: S3Hook, folder: Path, parts: Iterable[SegmentPart], shards: Sequence[Shard]) -> Segment:
         layout = get_destination(self.plan["layout"]).layout
         bucket, key = self.plan["state_bucket"], f"{self.plan['staged_folder']}{self.plan['name']}/"
-        segment = combine(list(parts), self.shards, layout.max_bytes)
+        combined = combine(parts, shards, layout.max_bytes)
         with closing(sqlite3.connect(folder / "matched.sqlite")) as listed:
-            matched = count_matched(s3, bucket, segment.pop("matched_keys"), listed)
-        return segment | {
-            "do_not_contact_matched": matched,
-            "s3_bucket": bucket, "s3_key": key, "s3_url": f"s3://{bucket}/{key}",
-            "rejects_key": self.plan["rejects_key"].removesuffix(".csv") + "/",
-        }  # fmt: skip
+            matched = count_matched(s3, bucket, combined.matched_keys, listed)
+        return Segment(
+            **combined.model_dump(), do_not_contact_matched=matched, s3_bucket=bucket, s3_key=key,
+            s3_url=f"s3://{bucket}/{key}", rejects_key=self.plan["rejects_key"].removesuffix(".csv") + "/",
+        )  # fmt: skip
 
-    def _release(self, s3: S3Hook, side_effects: list[str]) -> None:
-        """From the state bucket to where the destination reads: only here can it be imported."""
-        plan, sha256 = self.plan, self.segment["sha256"]
-        bucket, parts = plan["segment_bucket"], []
+    def _release(self, s3: S3Hook, segment: Segment, side_effects: list[str]) -> Segment:
+        """Copy the parts from the state bucket to where the destination reads: only here can it import them."""
+        plan, bucket, parts = self.plan, self.plan["segment_bucket"], []
         side_effects.append(f"parts of the segment file may lie in {bucket}")
-        for index, part in enumerate(self.segment["parts"]):
-            key = segment_part_key(plan["segment_folder"], plan["name"], sha256, index)
-            copy_unless_equal(s3, (plan["state_bucket"], part["s3_key"]), (bucket, key), part["sha256"])
-            parts.append(part | {"s3_key": key})
-        key = parts[0]["s3_key"].rpartition("/")[0] + "/"
+        for index, part in enumerate(segment.parts):
+            key = segment_part_key(plan["segment_folder"], plan["name"], segment.sha256, index)
+            copy_unless_equal(s3, (plan["state_bucket"], part.s3_key), (bucket, key), part.sha256)
+            parts.append(PartFile(s3_key=key, sha256=part.sha256))
+        key = parts[0].s3_key.rpartition("/")[0] + "/"
         url = f"s3://{bucket}/{key}"
         side_effects[-1] = f"the segment file was put at {url}"
-        self.segment = self.segment | {"s3_bucket": bucket, "s3_key": key, "s3_url": url, "parts": parts}
+        return segment.model_copy(update={"s3_bucket": bucket, "s3_key": key, "s3_url": url, "parts": parts})

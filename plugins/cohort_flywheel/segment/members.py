@@ -14,6 +14,7 @@ import orjson
 
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment.outputs import Shard, VertexCounts
 
 Score = int | float
 
@@ -139,19 +140,19 @@ class Members:
             else:
                 yield vertex.player_id, vertex.score
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> VertexCounts:
         """The first two sums of every report."""
         members = self._database.execute("SELECT count(*) FROM member").fetchone()[0]
         vertices = self.vertices_read - self.vertices_not_beyond - self.vertices_not_as_required
-        return {
-            "vertices_read": self.vertices_read,
-            "vertices_not_beyond": self.vertices_not_beyond,
-            "vertices_not_as_required": self.vertices_not_as_required,
-            "vertices": vertices,
-            "members": members,
-            "merged": vertices - self.vertices_without_player_id - members,
-            "vertices_without_playerId": self.vertices_without_player_id,
-        }
+        return VertexCounts(
+            vertices_read=self.vertices_read,
+            vertices_not_beyond=self.vertices_not_beyond,
+            vertices_not_as_required=self.vertices_not_as_required,
+            vertices=vertices,
+            members=members,
+            merged=vertices - self.vertices_without_player_id - members,
+            vertices_without_player_id=self.vertices_without_player_id,
+        )
 
     def __iter__(self) -> Iterator[Member]:
         """Every member, sorted by playerId (by code point)."""
@@ -193,27 +194,29 @@ def shard_size(members: int) -> int:
     return max(SHARD_MEMBERS, -(-members // MAX_SHARDS))
 
 
-def write_extract(
-    members: Iterable[Member], property: str, file: BinaryIO, size: int = SHARD_MEMBERS
-) -> list[dict[str, int]]:
+def write_extract(members: Iterable[Member], property: str, file: BinaryIO, size: int = SHARD_MEMBERS) -> list[Shard]:
     """Write the seed's shape, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`: valid JSON, a record a line.
 
-    Returns the shards, each `index`, `first` (byte), `bytes` and `members`: `size` members, the last one fewer. Every
-    member is in exactly one; an empty cohort is one empty shard.
+    Returns the shards, each of `size` members, the last one of fewer. Every member is in exactly one; an empty cohort
+    is one empty shard. Their `of`, the digest of the file, is empty until the file is closed.
     """
-    shards: list[dict[str, int]] = []
-    separator, end = b"[\n", 0
+    starts: list[int] = []
+    number, separator, end = -1, b"[\n", 0
     for number, member in enumerate(members):
         record = orjson.dumps({"playerId": [member.player_id], property: [member.score]})
         file.write(separator + record)
         if number % size == 0:
-            shards.append({"index": len(shards), "first": end + len(separator), "bytes": -len(separator), "members": 0})
-        shards[-1]["bytes"] += len(separator) + len(record)
-        shards[-1]["members"] += 1
+            starts.append(end + len(separator))
         end += len(separator) + len(record)
         separator = b",\n"
-    file.write(b"\n]\n" if shards else b"[]\n")
-    return shards or [{"index": 0, "first": 0, "bytes": 0, "members": 0}]
+    file.write(b"\n]\n" if starts else b"[]\n")
+    ends = [*(start - len(separator) for start in starts[1:]), end]
+    return [
+        Shard(
+            index=index, first=first, bytes=last - first, members=min(size, number + 1 - index * size), size=size, of=""
+        )
+        for index, (first, last) in enumerate(zip(starts or [0], ends, strict=True))
+    ]
 
 
 def read_shard(lines: Iterable[bytes], property: str, members: int) -> Iterator[Member]:

@@ -7,10 +7,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import Contact, Reject
+from cohort_flywheel.segment.outputs import CombinedParts, PartFile, SegmentCounts, SegmentPart, Shard
 
 
 class Layout(NamedTuple):
@@ -33,7 +34,7 @@ def write_segment(
     rows_path: Path,
     rejects_path: Path,
     exclude: Callable[[Contact], Reject | None] | None = None,
-) -> dict[str, int | dict[str, int]]:
+) -> SegmentCounts:
     """Write both files; return the last sum of every report, `members = rows + rejects`, with the reasons.
 
     `exclude` returns a reject for a contact that does not become a row.
@@ -56,42 +57,40 @@ def write_segment(
             else:
                 rejects.writerow(outcome)
                 reasons[outcome.reason] += 1
-    return {"members": rows + reasons.total(), "rows": rows, "rejects": dict(sorted(reasons.items()))}
+    return SegmentCounts(members=rows + reasons.total(), rows=rows, rejects=dict(sorted(reasons.items())))
 
 
-def combine(parts: Sequence[Mapping[str, Any]], shards: Sequence[Mapping[str, Any]], max_bytes: int) -> dict[str, Any]:
+def combine(parts: Iterable[SegmentPart], shards: Sequence[Shard], max_bytes: int) -> CombinedParts:
     """Put together what was made of each shard: sums, and a digest over the digests.
 
     Raises FlywheelError unless there is exactly one part a shard, of the same extract, with all of its members; and
     for a segment that the destination would refuse for its size.
     """
-    mine = sorted((part for part in parts if part["index"] < len(shards)), key=lambda part: part["index"])
-    expected = [(shard["index"], shard["of"], shard["members"]) for shard in shards]
-    if [(part["index"], part["of"], part["members"]) for part in mine] != expected:
+    mine = sorted((part for part in parts if part.index < len(shards)), key=lambda part: part.index)
+    expected = [(shard.index, shard.of, shard.members) for shard in shards]
+    if [(part.index, part.of, part.members) for part in mine] != expected:
         raise FlywheelError(
             f"the {len(mine)} parts are not those of the {len(shards)} shards of the extract: clear enrich with"
             " downstream"
         )
-    rejects, without = _sum(part["rejects"] for part in mine), _sum(part.get("records_without", {}) for part in mine)
-    size = sum(part["bytes"] for part in mine)
+    size = sum(part.bytes for part in mine)
     if size > max_bytes:
         raise FlywheelError(
             f"the segment has {size:,} bytes, and the destination takes {max_bytes:,} in one import: choose a stricter"
             " threshold, or carry fewer attributes"
         )
-    return {
-        "members": sum(part["members"] for part in mine),
-        "rows": sum(part["rows"] for part in mine),
-        "rejects": rejects,
-        # an output of before there were these has none of them
-        "records": sum(part.get("records", 0) for part in mine),
-        "records_without": without,
-        "bytes": size,
-        "sha256": hashlib.sha256("".join(f"{part['sha256']}\n" for part in mine).encode()).hexdigest(),
-        "do_not_contact": max(part["do_not_contact"] for part in mine),
-        "matched_keys": [part["matched_key"] for part in mine if part.get("matched_key")],
-        "parts": [{"s3_key": part["s3_key"], "sha256": part["sha256"]} for part in mine],
-    }
+    return CombinedParts(
+        members=sum(part.members for part in mine),
+        rows=sum(part.rows for part in mine),
+        rejects=_sum(part.rejects for part in mine),
+        records=sum(part.records for part in mine),
+        records_without=_sum(part.records_without for part in mine),
+        bytes=size,
+        sha256=hashlib.sha256("".join(f"{part.sha256}\n" for part in mine).encode()).hexdigest(),
+        do_not_contact=max(part.do_not_contact for part in mine),
+        matched_keys=[part.matched_key for part in mine if part.matched_key],
+        parts=[PartFile(s3_key=part.s3_key, sha256=part.sha256) for part in mine],
+    )
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

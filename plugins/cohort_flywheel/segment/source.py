@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.snapshot import Snapshot, of_the_day
@@ -16,7 +16,7 @@ SOURCES = {
 }
 
 #: The source of a run whose param `extract_uri` names an extract; no param `source` says it.
-EXTRACT = "extract"
+EXTRACT: Literal["extract"] = "extract"
 
 
 def is_the_days(plan: Mapping[str, Any]) -> bool:

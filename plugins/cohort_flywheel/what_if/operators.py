@@ -129,4 +129,4 @@ def _counted(day: Day, members: Members, before: Path, property: str) -> Day:
         day = day._replace(joined=joined, left=left)
     with before.open("wb") as file:
         write_extract(members, property, file)
-    return day._replace(members=members.counts()["members"])
+    return day._replace(members=members.counts().members)

@@ -26,8 +26,9 @@ def graph(job: dict[str, Any]) -> Iterator[Any]:
     with TemporaryDirectory() as folder:
         yield
         facts, shards = operator.make(Path(folder), [], plan["schedule"])
-        yield {"members": {"bucket": facts["s3_bucket"], "key": facts["s3_key"], "format": "json"}}
-    _keep(job, "graph", {"plan": plan, "facts": facts, "shards": shards})
+        yield {"members": {"bucket": facts.s3_bucket, "key": facts.s3_key, "format": "json"}}
+    kept = {"facts": facts.model_dump(mode="json"), "shards": [shard.model_dump(mode="json") for shard in shards]}
+    _keep(job, "graph", {"plan": plan} | kept)
 
 
 def enrich(job: dict[str, Any]) -> Iterator[Any]:
@@ -42,15 +43,16 @@ def enrich(job: dict[str, Any]) -> Iterator[Any]:
         with TemporaryDirectory() as folder:
             parts.append(DynamoDBEnrichOperator(task_id="enrich", shard=shard, **arguments).make(Path(folder), []))
         gc.collect()  # the clients of the shard before, which are cycles
-    rows = [{"bucket": part["s3_bucket"], "key": part["s3_key"]} for part in parts]
-    yield {"rows": rows, "segment_bytes": sum(part["bytes"] for part in parts)}
-    _keep(job, "enrich", {"parts": parts})
+    rows = [{"bucket": part.s3_bucket, "key": part.s3_key} for part in parts]
+    yield {"rows": rows, "segment_bytes": sum(part.bytes for part in parts)}
+    _keep(job, "enrich", {"parts": [part.model_dump(mode="json") for part in parts]})
 
 
 def release(job: dict[str, Any]) -> Iterator[Any]:
     """The parts are put together and copied to where they are imported."""
     from cohort_flywheel.hooks.s3 import S3Hook
     from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
+    from cohort_flywheel.segment.outputs import SegmentPart, Shard
 
     before, parts = _kept(job, "graph"), _kept(job, "enrich")["parts"]
     operator = CohortLimitsOperator(
@@ -58,11 +60,11 @@ def release(job: dict[str, Any]) -> Iterator[Any]:
         handle_empty_segment=lambda plan: False,
     )  # fmt: skip
     yield
+    given = [SegmentPart.model_validate(part) for part in parts]
     with TemporaryDirectory() as folder:
-        operator.segment = operator._combine(S3Hook(), Path(folder), parts)
-    operator._release(S3Hook(), [])
-    segment = operator.segment
-    yield {"rows": [{"bucket": segment["s3_bucket"], "key": part["s3_key"]} for part in segment["parts"]]}
+        segment = operator._combine(S3Hook(), Path(folder), given, [Shard.model_validate(s) for s in before["shards"]])
+    segment = operator._release(S3Hook(), segment, [])
+    yield {"rows": [{"bucket": segment.s3_bucket, "key": part.s3_key} for part in segment.parts]}
 
 
 def _plan(job: dict[str, Any]) -> dict[str, Any]:

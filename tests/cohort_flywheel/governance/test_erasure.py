@@ -89,7 +89,7 @@ def test_an_erased_players_vertices_are_left_out_and_counted(tmp_path: Path) -> 
         taker.add(iter([Vertex(ANN, 3), Vertex(BOB, 3), Vertex(None, 3), Vertex(ANN, 0)]))
         assert taker.left_out == 2
         assert list(members) == [Member(BOB, 3)]
-        assert members.counts()["vertices_read"] == 2
+        assert members.counts().vertices_read == 2
 
 
 def test_without_erased_players_no_lookup_is_made() -> None:

@@ -1,36 +1,40 @@
 """The limits before the door: each refuses one beyond its edge, and passes at it."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.cohorts import Cohort, Consent
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import DATA_FAULTS, REASONS
 from cohort_flywheel.segment.limits import check_consent_attribute, judge_limits, refusal
+from cohort_flywheel.segment.outputs import LimitResult, Previous, RecordSums
 
 REGISTRY = Path(__file__).parents[3] / "include" / "cohorts.yaml"
 LIMITS = {"min_members": 10, "max_members": 1_000, "max_change_percent": 50, "max_reject_percent": 30}
-BEFORE = {"members": 100, "what": "the segment of 2026-11-21"}
+BEFORE = Previous(members=100, what="the segment of 2026-11-21")
 
 
-def judge(members: int = 100, previous: int | None = 100, **rejects: int) -> list[dict[str, Any]]:
-    before = None if previous is None else BEFORE | {"members": previous}
+def judge(members: int = 100, previous: int | None = 100, **rejects: int) -> list[LimitResult]:
+    before = None if previous is None else previously(previous)
     return judge_limits(LIMITS, members=members, rejects=rejects, previous=before)
 
 
+def previously(members: int) -> Previous:
+    return BEFORE.model_copy(update={"members": members})
+
+
 def broken(members: int = 100, previous: int | None = 100, **rejects: int) -> list[str]:
-    return [verdict["limit"] for verdict in judge(members, previous, **rejects) if not verdict["holds"]]
+    return [verdict.limit for verdict in judge(members, previous, **rejects) if not verdict.holds]
 
 
 def test_within_all_of_them_nothing_is_refused() -> None:
     verdicts = judge(110, no_record=11)
     assert refusal(verdicts) is None
-    assert [(v["limit"], v["allowed"], v["found"], v["holds"]) for v in verdicts] == [
+    assert [(v.limit, v.allowed, v.found, v.holds) for v in verdicts] == [
         ("min_members", 10, 110, True),
         ("max_members", 1_000, 110, True),
         ("max_change_percent", 50, 10.0, True),
@@ -60,16 +64,16 @@ def test_a_limit_passes_at_its_edge_and_refuses_beyond_it(
 def test_a_hair_beyond_the_edge_is_beyond_it() -> None:
     """What is shown is rounded; what is judged is not."""
     (verdict,) = [v for v in judge_limits(
-        LIMITS | {"max_members": 10**7}, members=1_500_001, rejects={}, previous=BEFORE | {"members": 1_000_000}
-    ) if not v["holds"]]  # fmt: skip
-    assert (verdict["limit"], verdict["found"]) == ("max_change_percent", 50.0)
+        LIMITS | {"max_members": 10**7}, members=1_500_001, rejects={}, previous=previously(1_000_000)
+    ) if not v.holds]  # fmt: skip
+    assert (verdict.limit, verdict.found) == ("max_change_percent", 50.0)
 
 
 def test_a_limit_of_zero_is_a_limit() -> None:
     none = dict.fromkeys(LIMITS, 0)
     assert refusal(judge_limits(none, members=0, rejects={}, previous=None)) is None
-    verdicts = judge_limits(none, members=100, rejects={"bad_value": 1}, previous=BEFORE | {"members": 101})
-    assert [v["limit"] for v in verdicts if not v["holds"]] == [
+    verdicts = judge_limits(none, members=100, rejects={"bad_value": 1}, previous=previously(101))
+    assert [v.limit for v in verdicts if not v.holds] == [
         "max_members", "max_change_percent", "max_reject_percent",
     ]  # fmt: skip
 
@@ -88,21 +92,21 @@ def test_every_reason_is_a_fault_or_a_wish() -> None:
 @pytest.mark.parametrize("previous", [None, 0])
 def test_with_nothing_to_compare_with_the_change_is_not_asked(previous: int | None) -> None:
     change = judge(1_000, previous)[2]
-    assert (change["holds"], change["found"]) == (True, None)
+    assert (change.holds, change.found) == (True, None)
     said = "nothing to compare with" if previous is None else "1,000 members after 0 (the segment of 2026-11-21)"
-    assert change["sentence"] == said
+    assert change.sentence == said
 
 
 def test_min_members_decides_whether_a_cohort_may_be_empty() -> None:
     assert broken(0, previous=None) == ["min_members"]
     assert broken(0) == ["min_members"]
-    assert [v["found"] for v in judge(0)] == [0, 0, None, 0.0]
+    assert [v.found for v in judge(0)] == [0, 0, None, 0.0]
     assert refusal(judge_limits(LIMITS | {"min_members": 0}, members=0, rejects={}, previous=BEFORE)) is None
 
 
 @pytest.mark.parametrize("cohort", read_registry(REGISTRY).cohorts.values(), ids=lambda cohort: cohort.name)
 def test_a_graph_that_is_hardly_loaded_is_stopped_by_the_limits_as_shipped(cohort: Cohort) -> None:
-    verdicts = judge_limits(cohort.limits.model_dump(), members=5, rejects={}, previous={"members": 350, "what": ""})
+    verdicts = judge_limits(cohort.limits.model_dump(), members=5, rejects={}, previous=previously(350))
     assert refusal(verdicts)
 
 
@@ -114,7 +118,14 @@ def test_the_refusal_has_the_figures_of_every_limit_that_does_not_hold() -> None
     )
 
 
-CONSENT = {"attribute": "emailConsent", "opted_in": ["yes"], "opted_out": ["no"], "silence": "opted_in"}
+CONSENT = Consent(attribute="emailConsent", opted_in=["yes"], opted_out=["no"], silence="opted_in")
+
+
+def counted(records: int, without: dict[str, int]) -> RecordSums:
+    return RecordSums(
+        members=records, rows=records, rejects={}, bytes=9, sha256="ab", do_not_contact=0, records=records,
+        records_without=without,
+    )  # fmt: skip
 
 
 def test_a_run_in_which_no_record_has_the_consent_attribute_is_stopped() -> None:
@@ -123,8 +134,8 @@ def test_a_run_in_which_no_record_has_the_consent_attribute_is_stopped() -> None
             FlywheelError,
             match=r"none of the 1,200 records has a value in the consent attribute emailConsent, so nothing is",
         ):
-            segment = {"records": 1_200, "records_without": {"emailConsent": 1_200, "lastName": 0}}
-            check_consent_attribute(CONSENT | {"silence": silence}, segment)
+            consent = CONSENT.model_copy(update={"silence": silence})
+            check_consent_attribute(consent, counted(1_200, {"emailConsent": 1_200, "lastName": 0}))
 
 
 @pytest.mark.parametrize(
@@ -138,9 +149,9 @@ def test_a_run_in_which_no_record_has_the_consent_attribute_is_stopped() -> None
     ],
 )
 def test_one_answer_is_enough_and_without_records_or_consent_there_is_nothing_to_check(
-    consent: dict[str, Any] | None, records: int, without: dict[str, int]
+    consent: Consent | None, records: int, without: dict[str, int]
 ) -> None:
-    check_consent_attribute(consent, {"records": records, "records_without": without})
+    check_consent_attribute(consent, counted(records, without))
 
 
 counts = st.integers(0, 10**6)
@@ -151,8 +162,8 @@ def test_any_figures_are_judged_and_a_run_that_changed_nothing_is_not_refused_fo
     members: int, previous: int | None, rejects: dict[str, int]
 ) -> None:
     verdicts = judge(members, previous, **rejects)
-    assert [v["limit"] for v in verdicts] == list(LIMITS)
-    assert (refusal(verdicts) is None) == all(v["holds"] for v in verdicts)
+    assert [v.limit for v in verdicts] == list(LIMITS)
+    assert (refusal(verdicts) is None) == all(v.holds for v in verdicts)
     if members == previous:
-        assert verdicts[2]["holds"]
-    assert verdicts[0]["holds"] == (members >= 10)
+        assert verdicts[2].holds
+    assert verdicts[0].holds == (members >= 10)

@@ -29,6 +29,7 @@ from cohort_flywheel.segment.members import (
     usable_player_id,
     write_extract,
 )
+from cohort_flywheel.segment.outputs import Shard
 
 Row = tuple[list[Any], list[Any]]
 
@@ -52,7 +53,8 @@ def vertex(ids: list[Any], scores: list[Any], direction: Direction = "above", th
 
 def counts(members: Members) -> tuple[int, ...]:
     """Of the second sum: vertices, members, merged, without a playerId."""
-    return tuple(members.counts()[key] for key in ("vertices", "members", "merged", "vertices_without_playerId"))
+    found = members.counts()
+    return found.vertices, found.members, found.merged, found.vertices_without_player_id
 
 
 def extract(*members: Member, property: str = "ea_atrisk") -> bytes:
@@ -111,7 +113,7 @@ def test_what_is_not_beyond_the_threshold_is_counted_and_nothing_else(above: Mem
     """A read at the floor has more than the members: the threshold itself is not beyond itself."""
     above.add([Vertex("a", 2), Vertex("b", 3), Vertex(None, 2), Vertex(None, 3), Vertex("b", -1)])
     assert [member.player_id for member in above] == ["b"]
-    assert above.counts() == {
+    assert above.counts().model_dump(mode="json") == {
         "vertices_read": 5, "vertices_not_beyond": 3, "vertices_not_as_required": 0,
         "vertices": 2, "members": 1, "merged": 0, "vertices_without_playerId": 1,
     }  # fmt: skip
@@ -163,8 +165,8 @@ def test_who_is_not_as_required_is_no_member_and_is_counted(tmp_path: Path) -> N
         ])  # fmt: skip
         assert list(members) == [Member("a", 3)]
         found = members.counts()
-    assert (found["vertices_read"], found["vertices_not_beyond"], found["vertices_not_as_required"]) == (5, 1, 2)
-    assert found["vertices"] == 2
+    assert (found.vertices_read, found.vertices_not_beyond, found.vertices_not_as_required) == (5, 1, 2)
+    assert found.vertices == 2
 
 
 def test_a_vertex_brings_what_is_required_and_nothing_else() -> None:
@@ -209,7 +211,7 @@ def test_a_read_that_broke_begins_again(above: Members) -> None:
     above.clear()
     above.add([Vertex("b", 4)])
     assert list(above) == [Member("b", 4)]
-    assert (above.counts()["vertices_read"], *counts(above)) == (1, 1, 1, 0, 0)
+    assert (above.counts().vertices_read, *counts(above)) == (1, 1, 1, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -287,11 +289,11 @@ def test_any_vertices_in_any_order_give_the_same_members_and_both_sums(
             found, sums = list(members), members.counts()
             extracts.add(extract(*members))
         assert found == [Member(name, sign * meant[name]) for name in sorted(meant)]
-        assert sums["vertices_read"] == len(rows)
-        assert (sums["vertices_not_beyond"], sums["vertices_not_as_required"]) == (not_beyond, not_as_required)
-        assert sums["vertices_read"] == sums["vertices"] + not_beyond + not_as_required
-        assert sums["vertices"] == sums["members"] + sums["merged"] + sums["vertices_without_playerId"]
-        assert (sums["members"], sums["vertices_without_playerId"]) == (len(found), without)
+        assert sums.vertices_read == len(rows)
+        assert (sums.vertices_not_beyond, sums.vertices_not_as_required) == (not_beyond, not_as_required)
+        assert sums.vertices_read == sums.vertices + not_beyond + not_as_required
+        assert sums.vertices == sums.members + sums.merged + sums.vertices_without_player_id
+        assert (sums.members, sums.vertices_without_player_id) == (len(found), without)
         random.shuffle(rows)
     assert len(extracts) == 1, "a graph has no order, so the bytes must not depend on one"
 
@@ -327,15 +329,15 @@ def test_an_extract_is_json_a_record_a_line_and_reads_back(scored: dict[str, flo
 # --- its shards ------------------------------------------------------------------------------------------
 
 
-def cut(*members: Member, size: int) -> tuple[bytes, list[dict[str, int]]]:
+def cut(*members: Member, size: int) -> tuple[bytes, list[Shard]]:
     file = io.BytesIO()
     shards = write_extract(members, "ea_atrisk", file, size)
     return file.getvalue(), shards
 
 
-def read_cut(data: bytes, shard: dict[str, int]) -> list[Member]:
-    lines = data[shard["first"] : shard["first"] + shard["bytes"]].split(b"\n")
-    return list(read_shard(lines, "ea_atrisk", shard["members"]))
+def read_cut(data: bytes, shard: Shard) -> list[Member]:
+    lines = data[shard.first : shard.first + shard.bytes].split(b"\n")
+    return list(read_shard(lines, "ea_atrisk", shard.members))
 
 
 @given(st.lists(st.text(min_size=1), unique=True), st.integers(1, 6))
@@ -344,14 +346,14 @@ def test_every_member_is_in_exactly_one_shard_however_it_is_cut(names: list[str]
     data, shards = cut(*members, size=size)
     assert data == extract(*members), "the extract is the same file however it is cut"
     assert [member for shard in shards for member in read_cut(data, shard)] == members
-    assert [shard["index"] for shard in shards] == list(range(len(shards)))
-    assert all(shard["members"] == size for shard in shards[:-1])
-    assert 0 < shards[-1]["members"] <= size or not members
+    assert [shard.index for shard in shards] == list(range(len(shards)))
+    assert all(shard.members == size for shard in shards[:-1])
+    assert 0 < shards[-1].members <= size or not members
 
 
 def test_an_empty_cohort_is_one_empty_shard() -> None:
     data, shards = cut(size=2)
-    assert shards == [{"index": 0, "first": 0, "bytes": 0, "members": 0}]
+    assert shards == [Shard(index=0, first=0, bytes=0, members=0, size=2, of="")]
     assert read_cut(data, shards[0]) == []
 
 
@@ -359,7 +361,7 @@ def test_an_empty_cohort_is_one_empty_shard() -> None:
 def test_a_shard_with_another_number_of_members_is_refused(members: int) -> None:
     data, (shard,) = cut(Member("a", 3), Member("b", 3), size=9)
     with pytest.raises(FlywheelError, match=f"the shard has 2 members and not {members}: write the extract again"):
-        read_cut(data, shard | {"members": members})
+        read_cut(data, shard.model_copy(update={"members": members}))
 
 
 def test_a_cohort_is_never_cut_into_more_shards_than_airflow_maps() -> None:

@@ -22,6 +22,7 @@ from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import Contact, Reject, classify_member
 from cohort_flywheel.segment.members import Members, read_extract, to_vertex, write_extract
+from cohort_flywheel.segment.outputs import SegmentCounts, SegmentPart, Shard
 from cohort_flywheel.segment.segment_file import Layout, combine, digest, write_segment
 
 NAMES = ["FirstName", "LastName", "FavoriteRole"]
@@ -31,7 +32,7 @@ def contact(player_id: str, first: str = "First", last: str = "Last", role: str 
     return Contact(player_id, f"{player_id}@example.com", dict(zip(NAMES, (first, last, role), strict=True)))
 
 
-def write(folder: Path, *judged: Contact | Reject, layout: Layout = pinpoint.LAYOUT) -> dict[str, Any]:
+def write(folder: Path, *judged: Contact | Reject, layout: Layout = pinpoint.LAYOUT) -> SegmentCounts:
     return write_segment(iter(judged), NAMES, layout, folder / "rows.csv", folder / "rejects.csv")
 
 
@@ -49,7 +50,8 @@ def test_contacts_become_rows_and_rejects_become_lines(tmp_path: Path) -> None:
         Reject("dee", "no_record"),
         contact("eve"),
     )
-    assert counts == {"members": 5, "rows": 2, "rejects": {"bad_value": 1, "no_record": 1, "opted_out": 1}}
+    rejects = {"bad_value": 1, "no_record": 1, "opted_out": 1}
+    assert counts == SegmentCounts(members=5, rows=2, rejects=rejects)
     header, *rows = cells(tmp_path / "rows.csv")
     assert header == pinpoint.header(NAMES)
     assert [row[2] for row in rows] == ["ann", "eve"]
@@ -70,19 +72,19 @@ def test_an_excluded_member_is_classified_last_and_is_a_reject(tmp_path: Path) -
     judged += [contact("cem", first="line\nbreak"), contact("eve")]
     paths = tmp_path / "rows.csv", tmp_path / "rejects.csv"
     counts = write_segment(iter(judged), NAMES, pinpoint.LAYOUT, *paths, withheld)
-    assert counts == {"members": 4, "rows": 1, "rejects": {"bad_value": 1, "holdout": 1, "no_record": 1}}
+    assert counts == SegmentCounts(members=4, rows=1, rejects={"bad_value": 1, "holdout": 1, "no_record": 1})
     assert [row[2] for row in cells(paths[0])[1:]] == ["ann"]
     assert cells(paths[1])[-1] == ["eve", "holdout", ""]
 
 
 def test_an_empty_cohort_is_two_headers(tmp_path: Path) -> None:
-    assert write(tmp_path) == {"members": 0, "rows": 0, "rejects": {}}
+    assert write(tmp_path) == SegmentCounts(members=0, rows=0, rejects={})
     assert len(cells(tmp_path / "rows.csv")) == len(cells(tmp_path / "rejects.csv")) == 1
 
 
 @pytest.mark.parametrize("name", ['O"Neil, "Jr."', "a,b", '"', ",", "'", " spaced ", "=cmd()", "🎮,\u200d", "\\,", ""])
 def test_what_has_a_meaning_in_csv_reads_back_as_it_was(tmp_path: Path, name: str) -> None:
-    assert write(tmp_path, contact("ann", first=name, last=name))["rows"] == 1
+    assert write(tmp_path, contact("ann", first=name, last=name)).rows == 1
     assert cells(tmp_path / "rows.csv")[1][3:5] == [name, name]
     assert (tmp_path / "rows.csv").read_bytes().count(b"\n") == 2
 
@@ -123,40 +125,42 @@ def test_the_digest_is_sha_256(tmp_path: Path) -> None:
 # --- the parts of several shards -------------------------------------------------------------------------
 
 
-def part(index: int, **changed: Any) -> dict[str, Any]:
-    return {
+def part(index: int, **changed: Any) -> SegmentPart:
+    """The output of a task of before there were counts of records."""
+    return SegmentPart.model_validate({
         "index": index, "of": "abc", "members": 3, "rows": 2, "rejects": {"no_record": 1}, "bytes": 600,
-        "sha256": f"{index}" * 64, "do_not_contact": 7, "s3_key": f"staged/n/{index:04d}.csv",
-    } | changed  # fmt: skip
+        "sha256": f"{index}" * 64, "do_not_contact": 7, "s3_bucket": "state", "s3_key": f"staged/n/{index:04d}.csv",
+        "s3_url": f"s3://state/staged/n/{index:04d}.csv", "rejects_key": f"rejects/n/{index:04d}.csv",
+    } | changed)  # fmt: skip
 
 
-SHARDS = [{"index": 0, "of": "abc", "members": 3}, {"index": 1, "of": "abc", "members": 3}]
+SHARDS = [Shard(index=index, first=2 + 100 * index, bytes=98, members=3, size=3, of="abc") for index in range(2)]
 
 
 def test_the_parts_are_put_together_whatever_their_order() -> None:
     second = part(1, rejects={"no_record": 2, "bad_value": 1}, rows=0)
     whole = combine([second, part(0)], SHARDS, 1_200)
     assert whole == combine([part(0), second], SHARDS, 1_200)
-    assert (whole["members"], whole["rows"], whole["bytes"], whole["do_not_contact"]) == (6, 2, 1_200, 7)
-    assert whole["rejects"] == {"bad_value": 1, "no_record": 3}
-    assert [part["s3_key"] for part in whole["parts"]] == ["staged/n/0000.csv", "staged/n/0001.csv"]
+    assert (whole.members, whole.rows, whole.bytes, whole.do_not_contact) == (6, 2, 1_200, 7)
+    assert whole.rejects == {"bad_value": 1, "no_record": 3}
+    assert [file.s3_key for file in whole.parts] == ["staged/n/0000.csv", "staged/n/0001.csv"]
 
 
 def test_the_counts_of_the_records_are_summed_with_their_zeros() -> None:
     one = part(0, records=3, records_without={"email": 0, "lastName": 3}, matched_key=None)
     other = part(1, records=2, records_without={"email": 0, "lastName": 1}, matched_key="staged/n/0001_matched_a.csv")
     whole = combine([other, one], SHARDS, 9_999)
-    assert (whole["records"], whole["records_without"]) == (5, {"email": 0, "lastName": 4})
-    assert whole["matched_keys"] == ["staged/n/0001_matched_a.csv"]
+    assert (whole.records, whole.records_without) == (5, {"email": 0, "lastName": 4})
+    assert whole.matched_keys == ["staged/n/0001_matched_a.csv"]
 
 
 def test_parts_of_before_there_were_such_counts_have_none() -> None:
     whole = combine([part(0), part(1)], SHARDS, 9_999)
-    assert (whole["records"], whole["records_without"], whole["matched_keys"]) == (0, {}, [])
+    assert (whole.records, whole.records_without, whole.matched_keys) == (0, {}, [])
 
 
 def test_other_bytes_in_any_part_have_another_digest() -> None:
-    digests = {combine(parts, SHARDS, 9_999)["sha256"] for parts in (
+    digests = {combine(parts, SHARDS, 9_999).sha256 for parts in (
         [part(0), part(1)], [part(0, sha256="f" * 64), part(1)], [part(0), part(1, sha256="f" * 64)],
         [part(0, sha256="1" * 64), part(1, sha256="0" * 64)],
     )}  # fmt: skip
@@ -175,7 +179,7 @@ def test_other_bytes_in_any_part_have_another_digest() -> None:
         [part(0), part(1, members=2)],
     ],
 )
-def test_parts_that_are_not_those_of_the_shards_are_refused(parts: list[dict[str, Any]]) -> None:
+def test_parts_that_are_not_those_of_the_shards_are_refused(parts: list[SegmentPart]) -> None:
     with pytest.raises(FlywheelError, match=r"the \d parts are not those of the 2 shards of the extract: clear enrich"):
         combine(parts, SHARDS, 9_999)
 
@@ -186,7 +190,7 @@ def test_what_an_extract_of_more_shards_left_behind_is_no_part_of_this_one() -> 
 
 
 def test_a_segment_that_the_destination_would_refuse_for_its_size_is_refused() -> None:
-    assert combine([part(0), part(1)], SHARDS, 1_200)["bytes"] == 1_200
+    assert combine([part(0), part(1)], SHARDS, 1_200).bytes == 1_200
     with pytest.raises(FlywheelError, match=r"has 1,200 bytes, and the destination takes 1,199 in one import: choose"):
         combine([part(0), part(1)], SHARDS, 1_199)
 
@@ -279,16 +283,16 @@ def test_any_players_become_a_file_that_pinpoint_takes_and_all_are_accounted_for
                 )
                 for member in read_extract(lines, "ea_atrisk")
             )
-            counts: Any = write_segment(judged, COLUMNS, pinpoint.LAYOUT, folder / "rows.csv", folder / "rejects.csv")
+            counts = write_segment(judged, COLUMNS, pinpoint.LAYOUT, folder / "rows.csv", folder / "rejects.csv")
         endpoints = keeps_the_rules_of_the_import((folder / "rows.csv").read_bytes())
         header, *rejects = cells(folder / "rejects.csv")
 
     # both sums
-    assert graph["vertices"] == graph["vertices_read"] == len(players)
-    assert graph["vertices"] == graph["members"] + graph["merged"] + graph["vertices_without_playerId"]
-    assert counts["members"] == graph["members"] == counts["rows"] + sum(counts["rejects"].values())
-    assert counts["rows"] == len(endpoints)
-    assert counts["rejects"] == Counter(reason for _, reason, _ in rejects)
+    assert graph.vertices == graph.vertices_read == len(players)
+    assert graph.vertices == graph.members + graph.merged + graph.vertices_without_player_id
+    assert counts.members == graph.members == counts.rows + sum(counts.rejects.values())
+    assert counts.rows == len(endpoints)
+    assert counts.rejects == Counter(reason for _, reason, _ in rejects)
     # everybody is in one of the two files, once
     assert sorted([e["User.UserId"] for e in endpoints] + [r[0] for r in rejects]) == [m.player_id for m in found]
     # and what is read back is what was meant
@@ -307,6 +311,6 @@ def test_any_players_become_a_file_that_pinpoint_takes_and_all_are_accounted_for
             assert cell == ("" if is_blank(text) else text)  # a value that shows nothing is an empty cell
             assert isinstance(value, str | Decimal | None)
     assert header == ["playerId", "reason", "column"]
-    for reason in counts["rejects"]:
+    for reason in counts.rejects:
         event(f"rejected as {reason}")
     event("with rows" if endpoints else "without rows")

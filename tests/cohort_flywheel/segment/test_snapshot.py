@@ -159,7 +159,7 @@ def test_the_members_of_a_snapshot_are_those_of_the_graph(
             ) as members:
                 members.add(given_vertices)
                 sums = members.counts()
-                found.append((list(members), sums["vertices"], sums["merged"], sums["vertices_not_as_required"]))
+                found.append((list(members), sums.vertices, sums.merged, sums.vertices_not_as_required))
     assert found[0] == found[1]
 
 
