@@ -122,16 +122,16 @@ def wait_until_ready(
 ) -> None:
     """Return when the metadata database, the scheduler, the triggerer and the DAG processor are all healthy."""
     end = time.monotonic() + seconds
-    said: set[str] = set()
+    reported: set[str] = set()
     next_word = time.monotonic() + 15
     while time.monotonic() < end:
         if process.poll() is not None:
             raise LocalError(f"Airflow ended as it started; the end of {log}:\n{_tail(log)}")
         health = get_json(f"{base_url}/api/v2/monitor/health") or {}
         healthy = {name for name, state in health.items() if state and state.get("status") == "healthy"}
-        for name in sorted(healthy - said):
+        for name in sorted(healthy - reported):
             say(f"{name.replace('_', ' ')} healthy")
-        said |= healthy
+        reported |= healthy
         if time.monotonic() > next_word:
             say("still starting ..." if not health else "the API server answers; waiting for the others ...")
             next_word += 15

@@ -53,8 +53,8 @@ def main() -> int:
         say("loading the sample: 1,000 player vertices and their contacts ...")
         seeded = seed.seed(addresses, settings)
         say(f"running the DAG cohort_to_segment with {json.dumps(conf)}, to {destination} ...")
-        told = {"conf": conf, "environment": servers.airflow_environment(addresses, settings, *seeded)}
-        code = _run(run, json.dumps(told), log, say)
+        request = {"conf": conf, "environment": servers.airflow_environment(addresses, settings, *seeded)}
+        code = _run(run, json.dumps(request), log, say)
         files = _save_buckets(seed.client("s3", addresses, settings), settings, here)
         report = next((json.loads(file.read_text()) for file in files if "reports" in file.parts), None)
         agrees = False
@@ -91,9 +91,9 @@ def _dags(destination: str, here: Path) -> Path:
     """The DAG files with a registry that names the destination: the repository's, or a copy."""
     registry = REGISTRY.read_text(encoding="utf-8")
     # the sample's players were never mailed by another system
-    found, said = _DESTINATION.search(registry), re.compile(r"(?m)^opt_outs:.*\n?")
-    changed = _DESTINATION.sub(f"destination: {destination}\nopt_outs: none", said.sub("", registry), count=1)
-    if found and found[1] == destination and (destination == "pinpoint" or said.search(registry)):
+    found, opt_outs = _DESTINATION.search(registry), re.compile(r"(?m)^opt_outs:.*\n?")
+    changed = _DESTINATION.sub(f"destination: {destination}\nopt_outs: none", opt_outs.sub("", registry), count=1)
+    if found and found[1] == destination and (destination == "pinpoint" or opt_outs.search(registry)):
         return config.ROOT / "dags"
     for folder in ("dags", "include"):
         shutil.copytree(config.ROOT / folder, here / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -120,10 +120,10 @@ def _airflow(here: Path, dags: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def _run(process: subprocess.Popen[str], told: str, log: Path, say: Callable[[str], None]) -> int:
+def _run(process: subprocess.Popen[str], request: str, log: Path, say: Callable[[str], None]) -> int:
     """Start the run; print each task as it begins, and keep the whole log."""
     assert process.stdin and process.stdout  # noqa: S101 - both are pipes
-    process.stdin.write(told + "\n")
+    process.stdin.write(request + "\n")
     process.stdin.flush()
     with log.open("w") as file:
         for line in process.stdout:
@@ -219,6 +219,6 @@ def _funnel(report: dict[str, Any], where: str) -> str:
         lines.append(f"  rejects: {rejects}")
     for name, value in (imported or {}).items():
         if name != "segment_size":
-            told = ", ".join(value) if isinstance(value, list) else value
-            lines.append(f"  {name.replace('_', ' ')}: {told}")
+            text = ", ".join(value) if isinstance(value, list) else value
+            lines.append(f"  {name.replace('_', ' ')}: {text}")
     return "\n".join(lines)

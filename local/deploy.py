@@ -27,7 +27,7 @@ VERSIONED = {bundle.PLUGINS: "Plugins", bundle.REQUIREMENTS: "Requirements"}
 MERGE = {bundle.PLUGINS: "INTO", bundle.REQUIREMENTS: "REQUIREMENTS"}
 
 
-class There(NamedTuple):
+class ExistingObject(NamedTuple):
     """An object of the bucket: its ETag, its version and its bytes; marked if `make deploy` wrote it."""
 
     etag: str
@@ -65,7 +65,7 @@ def deploy(
     """
     check(folder, root)
     place = Place(s3 or boto3.client("s3"), bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else "")
-    with said():
+    with aws_errors():
         if place.s3.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
             raise LocalError(f"Versioning is not enabled on the bucket {bucket}, and MWAA requires it: enable it.")
         mwaa = (mwaa or boto3.client("mwaa")) if environment else None
@@ -79,7 +79,7 @@ def deploy(
         }
         if now:
             check_environment(now, place, folder)
-        before = {key: look(place, key) for key in (versioned | files)}
+        before = {key: get_object(place, key) for key in (versioned | files)}
         for key, data in (versioned | files).items():
             check_object(place, key, before[key], data)
 
@@ -88,7 +88,7 @@ def deploy(
             update(mwaa, now, place, versions)
         for key, data in files.items():
             put(place, key, data, before[key])
-        for key in left_there(place, f"{dags}/{bundle.OURS}/", set(files)):
+        for key in stale_keys(place, f"{dags}/{bundle.OURS}/", set(files)):
             print(f"No longer part of the bundle and not deleted; remove it by hand: {place.url(key)}")
         if not place.prefix:  # the template takes the two files only at the bucket's root
             # a stack update with older versions would roll the environment back
@@ -128,7 +128,7 @@ def check_environment(now: dict[str, Any], place: Place, folder: Path) -> None:
         raise LocalError(f"The environment {name} is {now['Status']}: try again when it is AVAILABLE.")
     for file, word in VERSIONED.items():
         if key := now.get(f"{word}S3Path"):
-            found = look(place, key, now.get(f"{word}S3ObjectVersion"))
+            found = get_object(place, key, now.get(f"{word}S3ObjectVersion"))
             if found and (lost := bundle.lost(file, found.data, (folder / file).read_bytes())):
                 raise LocalError(
                     f"The environment {name} has {lost!r} in its {file}, which is not ours and not in the bundle:"
@@ -136,7 +136,7 @@ def check_environment(now: dict[str, Any], place: Place, folder: Path) -> None:
                 )
 
 
-def check_object(place: Place, key: str, found: There | None, data: bytes) -> None:
+def check_object(place: Place, key: str, found: ExistingObject | None, data: bytes) -> None:
     """Raise LocalError unless an object may be replaced by these bytes."""
     name = key.rpartition("/")[2]
     if not found or found.data == data:
@@ -156,7 +156,7 @@ def check_object(place: Place, key: str, found: There | None, data: bytes) -> No
         )
 
 
-def look(place: Place, key: str, version: str | None = None) -> There | None:
+def get_object(place: Place, key: str, version: str | None = None) -> ExistingObject | None:
     """An object of the bucket, or None."""
     try:
         found = place.s3.get_object(Bucket=place.bucket, Key=key, **({"VersionId": version} if version else {}))
@@ -164,10 +164,10 @@ def look(place: Place, key: str, version: str | None = None) -> There | None:
         if error.response["Error"]["Code"] == "NoSuchKey":
             return None
         raise
-    return There(found["ETag"], found.get("VersionId", ""), found["Body"].read(), MARK in found["Metadata"])
+    return ExistingObject(found["ETag"], found.get("VersionId", ""), found["Body"].read(), MARK in found["Metadata"])
 
 
-def put(place: Place, key: str, data: bytes, before: There | None) -> str:
+def put(place: Place, key: str, data: bytes, before: ExistingObject | None) -> str:
     """Put one object unless it already has these bytes; return its version.
 
     The conditional write keeps an object that another writer put there in the meantime.
@@ -189,11 +189,11 @@ def put(place: Place, key: str, data: bytes, before: There | None) -> str:
     return str(answer["VersionId"])
 
 
-def left_there(place: Place, folder: str, keys: set[str]) -> list[str]:
+def stale_keys(place: Place, folder: str, keys: set[str]) -> list[str]:
     """The keys below a folder that `make deploy` wrote and the bundle no longer has."""
     pages = place.s3.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=folder)
     others = [item["Key"] for page in pages for item in page.get("Contents", ()) if item["Key"] not in keys]
-    return [key for key in others if (found := look(place, key)) and found.marked]
+    return [key for key in others if (found := get_object(place, key)) and found.marked]
 
 
 def update(mwaa: Any, now: dict[str, Any], place: Place, versions: dict[str, str]) -> None:
@@ -212,7 +212,7 @@ def update(mwaa: Any, now: dict[str, Any], place: Place, versions: dict[str, str
 
 
 @contextmanager
-def said() -> Iterator[None]:
+def aws_errors() -> Iterator[None]:
     """Turn an error of AWS into a LocalError."""
     try:
         yield

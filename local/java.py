@@ -34,7 +34,7 @@ LISTS = Path(__file__).parent / "jars"
 JARS = CACHE / "jars"
 
 # The coordinates to resolve, and unresolved additions: an slf4j binding, which Gremlin Server needs to log, and
-# DynamoDB Local's SQLite for Apple silicon. Neptune 1.5 speaks TinkerPop 3.8; Neptune 1.3.2 to 1.4 speak 3.7.
+# DynamoDB Local's SQLite for Apple silicon. Neptune 1.5 uses TinkerPop 3.8; Neptune 1.3.2 to 1.4 use 3.7.
 SERVERS = {
     "gremlin-server-3.8": ("org.apache.tinkerpop:gremlin-server:3.8.1", "org.slf4j:slf4j-simple:jar:1.7.25"),
     "gremlin-server-3.7": ("org.apache.tinkerpop:gremlin-server:3.7.4", "org.slf4j:slf4j-simple:jar:1.7.25"),
@@ -112,14 +112,14 @@ def fetch(servers: Iterable[str] = ("gremlin-server-3.8", "dynamodb-local")) -> 
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
     print(f"Fetching {len(wanted)} files of {' and '.join(servers)} from Maven Central ...", file=sys.stderr)
-    started = said = time.monotonic()
+    started = printed = time.monotonic()
     with ThreadPoolExecutor(16, thread_name_prefix="fetch") as pool:
         downloads = [pool.submit(_fetch_one, artifact, file) for artifact, file in wanted]
         try:
             for done, download in enumerate(as_completed(downloads), start=1):
                 download.result()
-                if time.monotonic() - said > 3:
-                    said = time.monotonic()
+                if time.monotonic() - printed > 3:
+                    printed = time.monotonic()
                     print(f"  {done} of {len(wanted)}", file=sys.stderr)
         except BaseException:
             pool.shutdown(cancel_futures=True)

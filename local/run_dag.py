@@ -23,9 +23,9 @@ def main() -> int:
         print(f"{file}: {error}")
     dag = bag.dags[sys.argv[1]]
     _ = in_process_api_server().app  # dag.test's own; it is kept, and making it takes ten seconds
-    told = json.loads(sys.stdin.readline())
-    os.environ.update(told["environment"])
-    run = dag.test(run_conf=told["conf"])
+    request = json.loads(sys.stdin.readline())
+    os.environ.update(request["environment"])
+    run = dag.test(run_conf=request["conf"])
     return 0 if run.state == "success" else 1
 
 

@@ -1,8 +1,8 @@
 """Sample players in the Cohort Modeler's schema, generated from a seed, and their contacts.
 
-The rows are generated; the counts are the modeler's: 1,000 player vertices with 994 playerIds, of whom ea_atrisk above
-2 gives wayne96, xortiz and msmith (two vertices, with 3 and 1), above 1 gives 53, above 0 gives 348 members from 349
-vertices, and ea_reputation below -75 gives 4.
+The rows are generated; the counts are the modeler's: 1,000 player vertices with 994 playerIds. ea_atrisk above 2 gives
+wayne96, xortiz and msmith (two vertices, with 3 and 1), above 1 gives 53, above 0 gives 348 members from 349 vertices,
+and ea_reputation below -75 gives 4.
 """
 
 from __future__ import annotations

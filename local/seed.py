@@ -138,8 +138,8 @@ def make_sender(servers: Servers, config: Config) -> None:
     ses = client("sesv2", servers, config)
     with suppress(ses.exceptions.AlreadyExistsException):
         ses.create_email_identity(EmailIdentity=SENDER_DOMAIN)
-    told = json.dumps({"verify": [SENDER_DOMAIN]}).encode()
-    request = urllib.request.Request(f"{servers.aws_url}/cohort-flywheel/sesv2", data=told)  # noqa: S310 - our own server
+    body = json.dumps({"verify": [SENDER_DOMAIN]}).encode()
+    request = urllib.request.Request(f"{servers.aws_url}/cohort-flywheel/sesv2", data=body)  # noqa: S310 - our own server
     urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - as above
 
 

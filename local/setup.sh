@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes .venv with all that the commands of the Makefile need, from a Python 3.12 or 3.13 that really runs
 # (PYTHON_VERSIONS="3.13" takes that one alone, PYTHON=… the one that it names).
-# AIRFLOW_VERSION names a set in constraints/. Does nothing where .venv is as the files here say already.
+# AIRFLOW_VERSION names a set in constraints/. Does nothing if .venv is up to date.
 set -eu
 cd "$(dirname "$0")/.."
 constraints=constraints/airflow-${AIRFLOW_VERSION:-3.3.1}.txt

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types
 
 from local.config import ROOT, LocalError
-from local.deploy import VERSIONED, said
+from local.deploy import VERSIONED, aws_errors
 
 TEMPLATE = ROOT / "include" / "cloudformation" / "cohort-flywheel.yaml"
 #: The modeler's resources by logical id, and our parameters that take them.
@@ -56,15 +56,15 @@ def stack(
     """
     if name == modeler:
         raise LocalError(f"{name} is the Cohort Modeler's own stack: choose another NAME for ours.")
-    body = template or sent()
-    with said():
+    body = template or compact_template()
+    with aws_errors():
         cloudformation, ec2 = client("cloudformation"), client("ec2")
         summary = cloudformation.get_template_summary(TemplateBody=body)["Parameters"]
         defaults = {each["ParameterKey"]: str(each.get("DefaultValue") or "") for each in summary}
         if unknown := sorted(given.keys() - defaults.keys()):
             raise LocalError(f"The template has no parameter {', '.join(unknown)}: use one of {', '.join(defaults)}.")
         before = existing(cloudformation, name)
-        found = modelers(cloudformation, ec2, client("neptune"), modeler)
+        found = modeler_parameters(cloudformation, ec2, client("neptune"), modeler)
         kept = {key: value for key, value in (before or {}).items() if key in defaults}
         # looked up each time: a cluster may have been replaced or IAM authentication enabled since
         parameters = defaults | kept | found | dict(given)
@@ -85,7 +85,7 @@ def stack(
         next_steps(cloudformation, name, parameters)
 
 
-def sent() -> str:
+def compact_template() -> str:
     """Return the template as compact JSON, without the parts that only the console shows.
 
     A request takes 51,200 bytes of it [CloudFormation quotas].
@@ -110,11 +110,11 @@ def existing(cloudformation: Any, name: str) -> Parameters | None:
         raise LocalError(f"The stack {name} exists and was not created from this template: choose another NAME.")
     status = found["StackStatus"]
     if status not in _CHANGEABLE:
-        raise LocalError(f"The stack {name} is {status}: {_what_helps(cloudformation, name, status)}")
+        raise LocalError(f"The stack {name} is {status}: {_advice(cloudformation, name, status)}")
     return parameters
 
 
-def _what_helps(cloudformation: Any, name: str, status: str) -> str:
+def _advice(cloudformation: Any, name: str, status: str) -> str:
     """What to do about a stack that cannot be updated: wait if an operation is in progress."""
     delete = f"aws cloudformation delete-stack --stack-name {name}"
     match status:
@@ -135,7 +135,7 @@ def _what_helps(cloudformation: Any, name: str, status: str) -> str:
     return says + "".join(f"\n  {reason}" for reason in failures(cloudformation, name))
 
 
-def modelers(cloudformation: Any, ec2: Any, neptune: Any, modeler: str) -> Parameters:
+def modeler_parameters(cloudformation: Any, ec2: Any, neptune: Any, modeler: str) -> Parameters:
     """The parameters from the modeler's stack; raises LocalError with each missing resource."""
     there = _resources(cloudformation, modeler)
     if missing := [each for each in (*MODELER, CLUSTER) if each not in there]:
@@ -276,7 +276,7 @@ def apply(cloudformation: Any, name: str, body: str, parameters: Parameters, *, 
         if "No updates are to be performed" in said_by_aws["Message"]:
             print(f"The stack {name} is as it should be: nothing was changed.")
             return False
-        # its words are about the template and its parameters, and say which
+        # AWS's text names the template's parameter that is wrong
         raise LocalError(f"CloudFormation refuses that: {said_by_aws['Message']}") from None
     print(f"CloudFormation {'creates' if is_new else 'updates'} {name}; an environment takes it half an hour.")
     return True
@@ -284,15 +284,15 @@ def apply(cloudformation: Any, name: str, body: str, parameters: Parameters, *, 
 
 def wait(cloudformation: Any, name: str, pause: float) -> None:
     """Print the progress until the stack has ended; LocalError, with the reasons, unless it ended well."""
-    end, told = time.monotonic() + WAIT_SECONDS, ""
+    end, printed = time.monotonic() + WAIT_SECONDS, ""
     while True:
         (now,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
         if not now["StackStatus"].endswith("_IN_PROGRESS"):
             break
         states = [each["ResourceStatus"] for each in _summaries(cloudformation, name)]
         progress = f"  {sum(state.endswith('_COMPLETE') for state in states)} of {len(states)} resources"
-        if progress != told:
-            print(told := progress, flush=True)
+        if progress != printed:
+            print(printed := progress, flush=True)
         if time.monotonic() > end:
             raise LocalError(
                 f"The stack {name} is still {now['StackStatus']}. It goes on: look at it in the console, and run this"

@@ -21,7 +21,7 @@ Next:
   2. Switch the DAG on (it starts paused): its run of the newest complete day begins at once.
   3. Press Trigger and choose a cohort for a run of your own; the report is in the log of its last task.
   The registry is include/cohorts.yaml: an edit is in the form within half a minute.
-  `make down` stops all of it; Airflow keeps its runs in {{home}}, the servers forget.
+  `make down` stops all of it; Airflow keeps its runs in {{home}}, the servers keep nothing.
 """
 
 
@@ -52,10 +52,10 @@ def up(run_dir: Path = config.RUN_DIR, dags: Path = config.ROOT / "dags", databa
             run_dir.mkdir(parents=True, exist_ok=True)
             addresses = servers.start_detached(settings, run_dir / "servers")
             say("loading the sample: 1,000 player vertices and their contacts ...")
-            told = servers.airflow_environment(addresses, settings, *seed.seed(addresses, settings))
-            servers.write_environment(told, run_dir / "servers.env")
+            variables = servers.airflow_environment(addresses, settings, *seed.seed(addresses, settings))
+            servers.write_environment(variables, run_dir / "servers.env")
             database.result()
-        environ = airflow.environment(home, told, port=settings.airflow_port, dags=dags, database_url=database_url)
+        environ = airflow.environment(home, variables, port=settings.airflow_port, dags=dags, database_url=database_url)
         _start_airflow(run_dir, environ, say)
     except BaseException:
         _stop_airflow(run_dir)

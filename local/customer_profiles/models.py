@@ -16,7 +16,7 @@ from .presigned import new_path
 from .profiles import Document, Path, ProfileBook, ProfileError, flattened, target
 from .segments import Definition, DefinitionError, Estimate
 from .upload_file import FileError, rows
-from .uploads import DAY, INGESTED_AT, Job, UploadPath, Verdict
+from .uploads import DAY, INGESTED_AT, FileResult, Job, UploadPath
 
 # [Connect guide: imported files] "You can map up to 25 attributes." [strict] By the API neither.
 MAX_FIELDS = 25
@@ -122,9 +122,9 @@ class CustomerProfilesBackend(BaseBackend):
             raise BadRequestError("No file was uploaded for the job.")  # [strict]
         job.started, job.seconds = control.now(), control.settings.job_seconds
         if control.take("fail_next_jobs"):
-            job.doom = "fail"
+            job.simulated_failure = "fail"
         elif control.take("partly_fail_next_jobs"):
-            job.doom = "partly"
+            job.simulated_failure = "partly"
         timer = Timer(job.seconds * INGESTED_AT, _ingest, (domain.book, job))
         timer.daemon = True
         timer.start()
@@ -252,44 +252,44 @@ def _check_fields(request: dict[str, Any]) -> None:
 
 
 def _ingest(book: ProfileBook, job: Job) -> None:
-    verdict = Verdict(0.0)
+    result = FileResult(0.0)
     try:
         # [Connect guide: imported files] "Under 1GB in size", 10^9 bytes [strict].
         if len(job.content or b"") >= control.settings.max_bytes:
             raise FileError("The file must be smaller than 1 GB.")
         found = rows(job.content or b"", job.request["Fields"], job.request["UniqueKey"])
-        _ingest_rows(book, job, verdict, found)
-        if not verdict.created + verdict.updated + verdict.failed:
+        _ingest_rows(book, job, result, found)
+        if not result.created + result.updated + result.failed:
             raise FileError("The file has no rows.")  # [strict]
     except FileError as wrong:
-        verdict.reason = "VALIDATION_FAILURE"
-        verdict.complain(str(wrong))
+        result.reason = "VALIDATION_FAILURE"
+        result.add_error(str(wrong))
     with control.lock:
-        verdict.judged = control.now()
-        job.verdict = verdict
+        result.processed_at = control.now()
+        job.result = result
 
 
-def _ingest_rows(book: ProfileBook, job: Job, verdict: Verdict, found: Iterator[Any]) -> None:
+def _ingest_rows(book: ProfileBook, job: Job, result: FileResult, found: Iterator[Any]) -> None:
     path, _ = target(job.request["Fields"][job.request["UniqueKey"]]["Target"])
     read = list(found)
-    if job.doom == "fail":
+    if job.simulated_failure == "fail":
         # [strict] A job that FAILED may have changed profiles before it did.
-        verdict.reason = "INTERNAL_FAILURE"
+        result.reason = "INTERNAL_FAILURE"
         read = read[: (len(read) + 1) // 2] if control.settings.failed_job_ingests == "half" else []
     for start in range(0, len(read), CHUNK):
         with control.lock:
             if job.stopped is not None:
                 return
             for number, (line, row) in enumerate(read[start : start + CHUNK], start=start):
-                spoilt = job.doom == "partly" and number == 0
-                fault = "The row could not be processed." if spoilt else row if isinstance(row, str) else None
-                fault = fault or _upsert(book, job, verdict, path, row)
+                is_failing = job.simulated_failure == "partly" and number == 0
+                fault = "The row could not be processed." if is_failing else row if isinstance(row, str) else None
+                fault = fault or _upsert(book, job, result, path, row)
                 if fault:
-                    verdict.failed += 1
-                    verdict.complain(f"Line {line}: {fault}")
+                    result.failed += 1
+                    result.add_error(f"Line {line}: {fault}")
 
 
-def _upsert(book: ProfileBook, job: Job, verdict: Verdict, path: Path, values: dict[Path, str]) -> str | None:
+def _upsert(book: ProfileBook, job: Job, result: FileResult, path: Path, values: dict[Path, str]) -> str | None:
     """[Connect guide: imported files] the identifier serves to "create new profiles or update existing ones"."""
     known = book.matching(path, values[path])
     if len(known) > 1:
@@ -297,10 +297,10 @@ def _upsert(book: ProfileBook, job: Job, verdict: Verdict, path: Path, values: d
     expires = control.now() + job.expiry_days * DAY
     if known:
         book.update(next(iter(known)), values, expires)
-        verdict.updated += 1
+        result.updated += 1
     else:
         book.make(values, expires)
-        verdict.created += 1
+        result.created += 1
     return None
 
 
@@ -359,5 +359,5 @@ def _job_state(job: Job, now: float) -> dict[str, Any]:
     return job.document(now) | {
         "Started": job.started is not None,
         "Uploaded": None if job.content is None else len(job.content),
-        "Sentences": job.verdict.sentences if job.verdict else [],
+        "Sentences": job.result.sentences if job.result else [],
     }

@@ -49,7 +49,7 @@ def with_uploads(inner: Wsgi, control: Control[Any], find: Callable[[str], tuple
         try:
             body = _body(environ)  # first: a connection that is closed over unread bytes is reset
             with control.lock:
-                control.meet("PutUpload")
+                control.on_call("PutUpload")
                 _put(environ, body, control, find)
                 lost = control.loses("PutUpload", reads=False)
             if lost:

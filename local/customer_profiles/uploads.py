@@ -14,17 +14,17 @@ MAX_SENTENCES = 100
 
 
 @dataclass
-class Verdict:
+class FileResult:
     """The result of a job's file."""
 
-    judged: float
+    processed_at: float
     created: int = 0
     updated: int = 0
     failed: int = 0
     reason: str | None = None  # why the whole job failed [shape StatusReason]
     sentences: list[str] = field(default_factory=list)
 
-    def complain(self, sentence: str) -> None:
+    def add_error(self, sentence: str) -> None:
         if len(self.sentences) < MAX_SENTENCES:
             self.sentences.append(sentence)
 
@@ -55,23 +55,23 @@ class Job:
     started: float | None = None
     seconds: float = 0.0
     stopped: float | None = None
-    doom: str | None = None  # "fail" or "partly", set by a test
-    verdict: Verdict | None = None
+    simulated_failure: str | None = None  # "fail" or "partly", set by a test
+    result: FileResult | None = None
 
     def status(self, now: float) -> str:
         if self.stopped is not None:
             return "STOPPED"
         if self.started is None:
             return "CREATED"
-        return self.verdict.status if self.verdict and now >= self.completed() else "IN_PROGRESS"
+        return self.result.status if self.result and now >= self.completed() else "IN_PROGRESS"
 
     def completed(self) -> float:
         """When a stopped job ended or a processed job ends; raises ValueError for any other."""
         if self.stopped is not None:
             return self.stopped
-        if self.verdict is None or self.started is None:
+        if self.result is None or self.started is None:
             raise ValueError("The job was not processed.")
-        return max(self.started + self.seconds, self.verdict.judged)
+        return max(self.started + self.seconds, self.result.processed_at)
 
     def ended(self, now: float) -> bool:
         return self.status(now) not in ("CREATED", "IN_PROGRESS")
@@ -91,19 +91,19 @@ class Job:
         }
         if self.ended(now):
             found["CompletedAt"] = self.completed()
-            verdict = self.verdict
-            if self.status(now) == "FAILED" and verdict:
-                found["StatusReason"] = verdict.reason or "VALIDATION_FAILURE"
+            result = self.result
+            if self.status(now) == "FAILED" and result:
+                found["StatusReason"] = result.reason or "VALIDATION_FAILURE"
         return found
 
     def document(self, now: float) -> dict[str, Any]:
         """[shape GetUploadJobResponse]; [strict] the results are present only after the job has ended."""
         found = self.item(now) | {"Fields": self.request["Fields"], "UniqueKey": self.request["UniqueKey"]}
-        if self.ended(now) and self.verdict:
+        if self.ended(now) and self.result:
             found["ResultsSummary"] = {
-                "CreatedRecords": self.verdict.created,
-                "UpdatedRecords": self.verdict.updated,
-                "FailedRecords": self.verdict.failed,
+                "CreatedRecords": self.result.created,
+                "UpdatedRecords": self.result.updated,
+                "FailedRecords": self.result.failed,
             }
         return found
 

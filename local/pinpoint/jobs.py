@@ -10,16 +10,16 @@ from .source import Source
 # Shares of a job's duration at which its status changes; the file is processed at the last.
 # [shape JobStatus] names the statuses; their order and lengths are not documented. PENDING_JOB does not occur here.
 _OPENING = ((0.1, "CREATED"), (0.25, "PREPARING_FOR_INITIALIZATION"), (0.4, "INITIALIZING"))
-JUDGED_AT = 0.75
+PROCESSED_AT = 0.75
 
 MAX_FAILURES = 100  # [shape ImportJobResponse.Failures] "one for each of the first 100 entries"
 
 
 @dataclass
-class Verdict:
+class FileResult:
     """The result of a job's file: its pieces, its rows, and the first error texts."""
 
-    judged: float = 0.0
+    processed_at: float = 0.0
     completed_pieces: int = 0
     failed_pieces: int = 0
     processed: int = 0
@@ -27,7 +27,7 @@ class Verdict:
     failures: list[str] = field(default_factory=list)
     members: dict[str, str] = field(default_factory=dict)  # endpoint id → channel
 
-    def complain(self, sentence: str) -> None:
+    def add_error(self, sentence: str) -> None:
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(sentence)
 
@@ -42,20 +42,20 @@ class Job:
     seconds: float
     doomed: bool = False
     segment_id: str | None = None
-    verdict: Verdict | None = None
+    result: FileResult | None = None
 
     def status(self, now: float) -> str:
-        if self.verdict is None:
+        if self.result is None:
             share = (now - self.created) / self.seconds if self.seconds else 1.0
             return next((name for until, name in _OPENING if share < until), "PROCESSING")
         # [shape ImportJobResponse.JobStatus] "FAILED if Amazon Pinpoint wasn't able to process one or more pieces".
-        failed = self.verdict.failed_pieces > 0
-        if now < self._ends(self.verdict):
+        failed = self.result.failed_pieces > 0
+        if now < self._ends(self.result):
             return "FAILING" if failed else "COMPLETING"
         return "FAILED" if failed else "COMPLETED"
 
-    def _ends(self, verdict: Verdict) -> float:
-        return max(self.created + self.seconds, verdict.judged)
+    def _ends(self, result: FileResult) -> float:
+        return max(self.created + self.seconds, result.processed_at)
 
     def active(self, now: float) -> bool:
         return self.status(now) not in ("COMPLETED", "FAILED")
@@ -70,17 +70,17 @@ class Job:
             "JobStatus": self.status(now),
             "Type": "IMPORT",  # [shape ImportJobResponse.Type] "This value is IMPORT for import jobs."
         }
-        if self.verdict is not None:
+        if self.result is not None:
             answer |= {
-                "CompletedPieces": self.verdict.completed_pieces,
-                "FailedPieces": self.verdict.failed_pieces,
-                "Failures": self.verdict.failures,
-                "TotalFailures": self.verdict.failed_rows,
-                "TotalPieces": self.verdict.completed_pieces + self.verdict.failed_pieces,
-                "TotalProcessed": self.verdict.processed,
+                "CompletedPieces": self.result.completed_pieces,
+                "FailedPieces": self.result.failed_pieces,
+                "Failures": self.result.failures,
+                "TotalFailures": self.result.failed_rows,
+                "TotalPieces": self.result.completed_pieces + self.result.failed_pieces,
+                "TotalProcessed": self.result.processed,
             }
             if not self.active(now):
-                answer["CompletionDate"] = iso(self._ends(self.verdict))
+                answer["CompletionDate"] = iso(self._ends(self.result))
         return answer
 
     def definition(self) -> dict[str, Any]:

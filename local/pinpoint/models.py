@@ -13,7 +13,7 @@ from .control import control
 from .endpoints import EndpointBook, EndpointError, Item
 from .errors import BadRequestError, NotFoundError, TooManyRequestsError
 from .import_file import PieceError, rows
-from .jobs import JUDGED_AT, Job, Segment, Verdict
+from .jobs import PROCESSED_AT, FileResult, Job, Segment
 from .naming import derived_id, iso_now
 from .source import Source, parse_s3_url
 
@@ -95,7 +95,7 @@ class FlywheelPinpointBackend(PinpointBackend):
             doomed=control.take("fail_next_jobs"),
         )
         state.jobs[job.id] = job
-        timer = Timer(job.seconds * JUDGED_AT, self._judge, (state, job))
+        timer = Timer(job.seconds * PROCESSED_AT, self._run_job, (state, job))
         timer.daemon = True
         timer.start()
         return job
@@ -139,13 +139,13 @@ class FlywheelPinpointBackend(PinpointBackend):
 
     # --- running a job, on its own thread
 
-    def _judge(self, state: AppState, job: Job) -> None:
-        verdict = Verdict()
+    def _run_job(self, state: AppState, job: Job) -> None:
+        result = FileResult()
         try:
             objects = job.source.objects()
         except PieceError as refused:
             objects = []
-            verdict.complain(str(refused))
+            result.add_error(str(refused))
         # [Pinpoint docs: quotas] 1 GB a job, 10^9 bytes [strict].
         too_large = sum(key.size for key in objects) > control.settings.max_bytes
         for number, key in enumerate(objects, start=1):
@@ -155,38 +155,38 @@ class FlywheelPinpointBackend(PinpointBackend):
                 if too_large:
                     raise PieceError("The files of a job must not be larger than 1 GB.")
                 content = job.source.read(key)
-                self._import_piece(state, job, verdict, number, content)
-                verdict.completed_pieces += 1
+                self._import_piece(state, job, result, number, content)
+                result.completed_pieces += 1
             except PieceError as refused:
-                verdict.failed_pieces += 1
-                verdict.complain(f"Piece {number}: {refused}")
+                result.failed_pieces += 1
+                result.add_error(f"Piece {number}: {refused}")
         if not objects:
-            verdict.failed_pieces = 1
-            verdict.complain("No object to import exists at S3Url.")
+            result.failed_pieces = 1
+            result.add_error("No object to import exists at S3Url.")
         with control.lock:
-            self._define_segment(state, job, verdict)
-            verdict.judged = time.time()
-            job.verdict = verdict
+            self._define_segment(state, job, result)
+            result.processed_at = time.time()
+            job.result = result
 
-    def _import_piece(self, state: AppState, job: Job, verdict: Verdict, number: int, content: bytes) -> None:
+    def _import_piece(self, state: AppState, job: Job, result: FileResult, number: int, content: bytes) -> None:
         """[strict] Each object is one piece; Pinpoint cuts pieces of "an approximately equal portion"."""
         register = job.request.get("RegisterEndpoints", False)
         for line, row in rows(content, job.request["Format"]):
-            verdict.processed += 1  # rows that failed included: TotalProcessed - TotalFailures were imported
+            result.processed += 1  # rows that failed included: TotalProcessed - TotalFailures were imported
             try:
                 if isinstance(row, str):
                     raise EndpointError(row)
                 with control.lock:
                     endpoint = _import_row(state.book, row, register)
-                verdict.members[endpoint["Id"]] = endpoint["ChannelType"]
+                result.members[endpoint["Id"]] = endpoint["ChannelType"]
             except EndpointError as refused:
-                verdict.failed_rows += 1
+                result.failed_rows += 1
                 # A line's number and no value. [strict] The real service may well quote the row: log no Failures.
-                verdict.complain(f"Piece {number}, line {line}: {refused}")
+                result.add_error(f"Piece {number}, line {line}: {refused}")
 
-    def _define_segment(self, state: AppState, job: Job, verdict: Verdict) -> None:
+    def _define_segment(self, state: AppState, job: Job, result: FileResult) -> None:
         request = job.request
-        failed = verdict.failed_pieces > 0
+        failed = result.failed_pieces > 0
         known = state.segments.get(request.get("SegmentId", ""))
         if not request.get("DefineSegment", False) or (failed and control.settings.failed_job_segment == "none"):
             job.segment_id = known.id if known else None
@@ -204,7 +204,7 @@ class FlywheelPinpointBackend(PinpointBackend):
             # [shape ImportJobRequest.SegmentId] "the segment to update or add the imported endpoint definitions to":
             # whether members that left are removed is not documented, so both are here.
             known.members = {}
-        known.members |= verdict.members
+        known.members |= result.members
         known.imported(job, now)
         job.segment_id = known.id
 

@@ -33,7 +33,7 @@ class FlywheelPinpointResponse(PinpointResponse):
         operation = self._get_action()
         with control.lock:
             try:
-                control.meet(operation)
+                control.on_call(operation)
             except PinpointError as refusal:
                 return refusal.code, dict(refusal.get_headers()), refusal.description
             answer = super().call_action()

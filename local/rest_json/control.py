@@ -53,7 +53,7 @@ class Control[S: Settings]:
                     setattr(self.settings, name, value)
             return wrong
 
-    def meet(self, operation: str) -> None:
+    def on_call(self, operation: str) -> None:
         """Count a call, and raise the refusal that a test set for it, if any."""
         with self.lock:
             self.calls[operation] += 1

@@ -9,7 +9,7 @@ from moto import backend_index
 from moto.core.base_backend import BackendDict
 
 
-def teach(name: str, host: str, backends: BackendDict[Any]) -> None:
+def register_service(name: str, host: str, backends: BackendDict[Any]) -> None:
     """Have moto serve `backends` to requests that are signed for the service `host`.
 
     moto finds a service by its host and imports the module of its name. Idempotent.

@@ -42,7 +42,7 @@ class RestJsonResponse(BaseResponse):
         operation = shapes.operation(self.model, name)
         with self.control.lock:
             try:
-                self.control.meet(name)
+                self.control.on_call(name)
                 self.request = self._read(operation)
                 answer = super().call_action()
                 lost = answer[0] < 400 and self.control.loses(name, operation.http["method"] == "GET")

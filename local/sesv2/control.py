@@ -78,7 +78,7 @@ class Control:
                     setattr(self.settings, name, value)
             return wrong
 
-    def meet(self, operation: str) -> None:
+    def on_call(self, operation: str) -> None:
         """Count a call, and raise the refusal that a test set for it, if any."""
         with self.lock:
             self.calls[operation] += 1
@@ -107,7 +107,7 @@ class Control:
             settings.lose_next_answers -= 1
             return True
 
-    def dooms_a_job(self) -> bool:
+    def takes_a_failure(self) -> bool:
         with self.lock:
             doomed = self.settings.fail_next_jobs > 0
             self.settings.fail_next_jobs -= doomed

@@ -93,7 +93,7 @@ def _csv_row(line: int, header: list[str], cells: list[str]) -> Row:
         row.fault = "unsubscribeAll must be true or false."
         return row
     topics = [(name.removeprefix(_TOPIC), cell) for name, cell in found.items() if name.startswith(_TOPIC)]
-    return _judged(row, found.get("emailAddress", ""), _BOOLEANS[flag], found.get("attributesData"), topics)
+    return _checked_row(row, found.get("emailAddress", ""), _BOOLEANS[flag], found.get("attributesData"), topics)
 
 
 def _json_rows(text: str) -> Iterator[Row]:
@@ -112,7 +112,7 @@ def _json_row(number: int, line: str) -> Row:
             row.fault = "The line has an unknown member; names are case-sensitive."
             return row
         topics = [(t["topicName"], t["subscriptionStatus"]) for t in item.get("topicPreferences", [])]
-        return _judged(
+        return _checked_row(
             row, item.get("emailAddress", ""), item.get("unsubscribeAll", False), item.get("attributesData"), topics
         )
     except (ValueError, TypeError, AttributeError, KeyError):
@@ -120,7 +120,7 @@ def _json_row(number: int, line: str) -> Row:
         return row
 
 
-def _judged(row: Row, address: Any, unsubscribed: Any, attributes: Any, topics: list[tuple[Any, Any]]) -> Row:
+def _checked_row(row: Row, address: Any, unsubscribed: Any, attributes: Any, topics: list[tuple[Any, Any]]) -> Row:
     if not isinstance(address, str) or not is_address(address):
         row.fault = "emailAddress is mandatory, and an address of 7-bit ASCII characters."
     elif not isinstance(unsubscribed, bool):

@@ -28,7 +28,7 @@ from .errors import (
     TooManyRequestsError,
 )
 from .import_file import FileError, Row, rows
-from .jobs import JUDGED_AT, Job, Verdict
+from .jobs import PROCESSED_AT, FileResult, Job
 from .mail import Mail, data_of, envelope, put_unsubscribe_links, render, template_of
 from .source import Source
 
@@ -96,8 +96,8 @@ class FlywheelSesBackend(SESV2Backend):
             "SuppressionAttributes": {"SuppressedReasons": ["BOUNCE", "COMPLAINT"]},
         }
         if self.details is not None:
-            told = {name: value for name, value in self.details.items() if name != "ProductionAccessEnabled"}
-            answer["Details"] = told | {"ReviewDetails": {"Status": self._review()}}
+            details = {name: value for name, value in self.details.items() if name != "ProductionAccessEnabled"}
+            answer["Details"] = details | {"ReviewDetails": {"Status": self._review()}}
         return answer
 
     def _review(self) -> str:
@@ -194,9 +194,9 @@ class FlywheelSesBackend(SESV2Backend):
         if url is None:
             raise BadRequestError("S3Url must look like s3://bucket_name/object.")
         source = Source(self.account_id, self.partition, url[1], url[2])
-        job = Job(self._new_id("import job"), request, source, now, control.import_seconds, control.dooms_a_job())
+        job = Job(self._new_id("import job"), request, source, now, control.import_seconds, control.takes_a_failure())
         self.jobs[job.id] = job
-        timer = Timer(job.seconds * JUDGED_AT, self._judge, (job,))
+        timer = Timer(job.seconds * PROCESSED_AT, self._run_job, (job,))
         timer.daemon = True
         timer.start()
         return job
@@ -213,12 +213,12 @@ class FlywheelSesBackend(SESV2Backend):
 
     def failed_records(self, job: Job) -> str:
         """One line of JSON per record [strict: the format is not documented]; it contains the records' data."""
-        failed = job.verdict.failed_records if job.verdict else []
+        failed = job.result.failed_records if job.result else []
         return "".join(json.dumps(record) + "\n" for record in failed)
 
-    def _judge(self, job: Job) -> None:
+    def _run_job(self, job: Job) -> None:
         """Run a job, on its own thread."""
-        verdict = Verdict()
+        result = FileResult()
         try:
             content, data_format = job.source.read(), job.request["ImportDataSource"]["DataFormat"]
             taken = sum(1 for _ in rows(content, data_format))
@@ -226,26 +226,26 @@ class FlywheelSesBackend(SESV2Backend):
                 # [strict] Not the first million: none of them.
                 raise FileError(f"The file has more than {control.settings.max_contacts} contacts.")
             if job.doomed:
-                verdict.error = "The job failed."
+                result.error = "The job failed."
                 # [strict] What a job that FAILED leaves on the list is not documented: half of it by default, or none.
                 taken = taken // 2 if control.settings.failed_job_contacts == "partial" else 0
             for row in islice(rows(content, data_format), taken):
                 with control.lock:
-                    self._apply(job, row, verdict)
+                    self._apply(job, row, result)
         except FileError as refused:
-            verdict.error = str(refused)
+            result.error = str(refused)
         with control.lock:
-            verdict.judged = time.time()
-            job.verdict = verdict
+            result.processed_at = time.time()
+            job.result = result
 
-    def _apply(self, job: Job, row: Row, verdict: Verdict) -> None:
+    def _apply(self, job: Job, row: Row, result: FileResult) -> None:
         if job.id not in self.jobs:
             raise FileError("A reset forgot the job.")
         if job.list_name not in self.core_backend.contacts_lists:
             raise FileError("The contact list no longer exists.")
-        verdict.processed += 1
+        result.processed += 1
         if fault := row.fault or _put(self.contact_list(job.list_name), row, job.deletes):
-            verdict.failed_records.append({"line": row.line, "error": fault, "record": row.content})
+            result.failed_records.append({"line": row.line, "error": fault, "record": row.content})
 
     # --- templates
 
@@ -364,7 +364,7 @@ class FlywheelSesBackend(SESV2Backend):
             mail.delivered = [address for address, may in mailed.items() if may]
             mail.bounced = [address for address, may in mailed.items() if not may]
         self.mails.append(mail)
-        self.core_backend.sent_message_count += len(mail.recipients)  # what moto's SES v1 tells of its quota
+        self.core_backend.sent_message_count += len(mail.recipients)  # moto's SES v1 reports it as its quota
 
 
 def _address(written: str) -> str:

@@ -38,7 +38,7 @@ class FlywheelSesResponse(SESV2Response):
         operation = self._get_action()
         with control.lock:
             try:
-                control.meet(operation)
+                control.on_call(operation)
                 _throttle(operation)
             except SesError as refusal:
                 return refusal.code, dict(refusal.get_headers()), refusal.description

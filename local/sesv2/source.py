@@ -32,7 +32,7 @@ class Source:
         except MissingBucket:
             raise FileError("The bucket does not exist.") from None
         # [SES docs: list management] "Give Amazon SES permission to read the Amazon S3 object": the bucket's policy
-        # admits ses.amazonaws.com, and there is no role. [strict] Checked as the job reads, and never before.
+        # allows ses.amazonaws.com; a role is not used. [strict] Checked only when the job reads.
         if policy is None or not self._admits(policy):
             raise FileError("The bucket policy does not allow s3:GetObject on the object to ses.amazonaws.com.")
         found = s3.get_object(self.bucket, self.key)

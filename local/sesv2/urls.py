@@ -10,7 +10,7 @@ from .responses import FlywheelSesResponse
 url_bases = moto_urls.url_bases
 
 # A server of moto's matches only what has a name, so its "/v2/.*" finds none of the operations that it does not spell
-# out. Which one a call means is botocore's model's to say.
+# out. botocore's model says which operation a call is.
 _OURS = ("{0}/v2/(?P<path>.+)$",)
 
 url_paths: dict[str, Callable[..., Any]] = dict.fromkeys((*moto_urls.url_paths, *_OURS), FlywheelSesResponse.dispatch)

@@ -14,7 +14,7 @@ from .control import control
 from .receiver import Receiver
 
 PATH, CONTROL_PATH = "/webhook/", "/cohort-flywheel/webhook"
-#: [RFC 5737] documentation addresses: no host of anybody
+#: [RFC 5737] addresses for documentation, which no host has
 ELSEWHERE = "https://192.0.2.1/webhook/"
 
 _receiver = [Receiver()]
@@ -55,7 +55,7 @@ def _answer(environ: dict[str, Any], path: str) -> tuple[int, list[tuple[str, st
     query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
     with control.lock:
         try:
-            control.meet(operation)
+            control.on_call(operation)
             if control.take("redirect_next"):
                 return 307, [("Location", ELSEWHERE + path)], b"{}"
             answer = _receiver[0].answer(method, path, query, headers, body)

@@ -100,11 +100,13 @@ def test_every_suppression_says_why() -> None:
 
 def test_cloudformation_takes_it_as_it_is() -> None:
     text = stack.TEMPLATE.read_text(encoding="utf-8")
-    assert len(local_stack.sent().encode()) <= 51_200  # [CloudFormation quotas] a template's body in a request
+    assert (
+        len(local_stack.compact_template().encode()) <= 51_200
+    )  # [CloudFormation quotas] a template's body in a request
     whole = cfn_yaml.load(str(stack.TEMPLATE))
     whole.pop("Metadata")
     assert all(parameter.pop("Description") for parameter in whole["Parameters"].values())
-    assert cfn_yaml.loads(local_stack.sent()) == whole
+    assert cfn_yaml.loads(local_stack.compact_template()) == whole
     assert not re.search(r"(^|[-:] )[&*]\w+$", text, re.MULTILINE)  # [CloudFormation: formats] no YAML aliases
 
 
