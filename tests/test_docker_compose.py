@@ -74,7 +74,7 @@ def test_airflow_has_the_settings_that_mwaa_forces(services: dict[str, Any]) -> 
         assert forced.items() <= services[name]["environment"].items()
 
 
-def test_where_it_cannot_be_as_mwaa_is_told(services: dict[str, Any]) -> None:
+def test_differences_from_mwaa_are_documented(services: dict[str, Any]) -> None:
     """What differs in the file has its row in the document."""
     deploy = (ROOT / "docs" / "get-started" / "deploy.md").read_text(encoding="utf-8")
     page = deploy.partition("## Docker Compose beside MWAA")[2]

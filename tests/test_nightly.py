@@ -24,7 +24,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nightly, "PARTS", made)
 
 
-def test_a_part_that_fails_does_not_end_the_night(parts: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_part_does_not_stop_the_others(parts: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert nightly.main([]) == 1
     printed = capsys.readouterr().out
     assert re.search(r"\| bad +\| FAILED \| +\d+ s \| 3 failed \|", printed)

@@ -43,7 +43,7 @@ OFTEN = Counter(run for _, parts in ALL for run in {run for part in parts for ru
 RUNBOOK = " ".join(words((ROOT / "docs" / "reference" / "runbook.md").read_text(encoding="utf-8")))
 
 
-def test_there_are_sentences() -> None:
+def test_sentences_are_found() -> None:
     assert len(ALL) > 50
 
 

@@ -69,9 +69,7 @@ def is_recent(answer: dict[str, Any]) -> bool:
 
 
 @pytest.mark.browser
-def test_an_approver_says_yes_in_the_ui_and_each_player_is_mailed_once(
-    up: Up, runs: Runs, page: Any, tmp_path: Path
-) -> None:
+def test_an_approval_in_the_ui_mails_each_player_once(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
     opened(page, up, "ann", actions(runs.approved)).get_by_role("button", name="Approve").wait_for()
     text = page.locator("body").inner_text()
     rows = up.report(runs.approved)["segment"]["rows"]  # the report of the run so far
@@ -93,7 +91,7 @@ def test_an_approver_says_yes_in_the_ui_and_each_player_is_mailed_once(
     assert max(mailed(up).values()) == 1
 
 
-def test_a_yes_to_a_mail_that_has_changed_since_sends_nothing_and_a_new_run_asks(
+def test_an_approval_of_an_outdated_mail_sends_nothing_and_a_new_run_asks_again(
     up: Up, users: dict[str, Up], runs: Runs, retried_run: str
 ) -> None:
     said = "to another segment or mail than the one that is prepared now, .*: trigger a new run"
@@ -125,7 +123,7 @@ def contested(up: Up, users: dict[str, Up], runs: Runs) -> str:
 
 
 @pytest.mark.parametrize("user", ["bob", "ana"])
-def test_a_yes_of_who_is_no_approver_or_has_triggered_the_run_fails_the_task(
+def test_an_approval_by_another_user_or_by_the_triggering_user_fails_the_task(
     up: Up, users: dict[str, Up], contested: str, user: str
 ) -> None:
     answer(users[user], contested, "Approve")
@@ -138,7 +136,7 @@ def test_a_yes_of_who_is_no_approver_or_has_triggered_the_run_fails_the_task(
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["no answer", "an answer written by hand"])
-def test_a_task_that_was_marked_successful_is_no_answer(
+def test_marking_the_task_as_success_is_not_an_approval(
     up: Up, users: dict[str, Up], contested: str, written: bool
 ) -> None:
     """An answer written as an XCom by a user with the role Op does not count either."""
@@ -158,7 +156,7 @@ def test_a_task_that_was_marked_successful_is_no_answer(
 
 
 @pytest.mark.browser
-def test_the_form_says_what_an_empty_campaign_means(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
+def test_the_form_explains_an_empty_campaign(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
     opened(page, up, "bob", f"/dags/{DAG_ID}")
     page.get_by_role("button", name="Trigger").first.click()
     form = page.locator("[role=dialog][data-state=open]").filter(has_text="Trigger Dag")
@@ -172,9 +170,7 @@ def test_the_form_says_what_an_empty_campaign_means(up: Up, runs: Runs, page: An
 
 
 @pytest.mark.browser
-def test_an_approver_says_no_in_the_ui_and_the_run_ends_well(
-    up: Up, retried_run: str, page: Any, tmp_path: Path
-) -> None:
+def test_a_rejection_in_the_ui_ends_the_run_successfully(up: Up, retried_run: str, page: Any, tmp_path: Path) -> None:
     asks(up, retried_run)
     opened(page, up, "ann", actions(retried_run)).get_by_role("button", name="Reject").wait_for()
     assert "Subject: A safety note for you, Sam" in page.locator("body").inner_text()
@@ -210,7 +206,7 @@ def test_the_ui_shows_a_missing_answer(up: Up, runs: Runs, page: Any, tmp_path: 
 
 
 @pytest.mark.browser
-def test_the_form_says_what_a_campaign_may_be(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
+def test_the_form_lists_the_campaign_modes(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 1400, "height": 2100})
     opened(page, up, "ann", f"/dags/{DAG_ID}").get_by_role("button", name="Trigger").first.click()
     form = page.locator("[role=dialog][data-state=open]").filter(has_text="Trigger Dag")
@@ -220,7 +216,7 @@ def test_the_form_says_what_a_campaign_may_be(up: Up, runs: Runs, page: Any, tmp
     picture(page, tmp_path, "trigger-form")
 
 
-def test_no_player_is_in_a_log_or_in_anything_that_airflow_keeps(
+def test_no_player_is_in_a_log_or_in_the_metadata_database(
     up: Up, runs: Runs, retried_run: str, players: list[dict[str, str]]
 ) -> None:
     """The question that a person was asked among it."""

@@ -135,7 +135,7 @@ def found(probed: Any) -> Any:
     return probed | {"folders": probed["folders"][:2]}
 
 
-def test_where_a_destination_mails_its_segments_the_dag_has_its_campaign(probed: Any) -> None:
+def test_the_dag_has_the_campaign_tasks_of_its_destination(probed: Any) -> None:
     for (name, tasks), folder in zip(CAMPAIGNS.items(), probed["folders"][2:-1], strict=True):
         assert folder["import_errors"] == {}
         dag = folder["dags"][DAILY]
@@ -179,7 +179,7 @@ def test_no_sensor_waits_longer_than_its_execution_timeout(probed: Any) -> None:
     assert followed == 1
 
 
-def test_what_works_on_a_name_holds_it_first(probed: Any) -> None:
+def test_tasks_that_write_under_a_name_acquire_its_lock(probed: Any) -> None:
     """And a segment file that is written is imported only while it is the newest of its name."""
     for folder in probed["folders"]:
         for dag_id, dag in folder["dags"].items():
@@ -197,7 +197,7 @@ def test_the_dags_are_these_and_no_others(found: Any) -> None:
     assert list(shipped["dags"]) == [CLEANUP, ERASURE, DAILY, WHAT_IF]
 
 
-def test_whatever_is_wrong_in_other_cohorts_a_sound_cohort_has_its_dag(probed: Any) -> None:
+def test_a_valid_cohort_has_its_dag_whatever_is_wrong_in_others(probed: Any) -> None:
     folder = probed["folders"][-1]
     assert folder["import_errors"] == {}
     own = ["ea_atrisk", "ea_copy", "ea_day", "ea_huge", "ea_nested", "ea_reputation"]
@@ -259,7 +259,7 @@ def test_every_param_explains_itself_in_the_form(found: Any) -> None:
                 assert param.get("description") or param.get("description_md"), f"{dag_id}: {name}"
 
 
-def test_the_form_says_each_cohorts_direction_and_range(found: Any) -> None:
+def test_the_form_has_the_direction_and_range_of_each_cohort(found: Any) -> None:
     shipped, edited = found["folders"]
     lines = shipped["dags"]["cohort_to_segment"]["params"]["threshold"]["description_md"].splitlines()
     assert "| ea_atrisk | above | 2 | 0 … 100 |" in lines
@@ -269,9 +269,7 @@ def test_the_form_says_each_cohorts_direction_and_range(found: Any) -> None:
     assert "ea_atrisk" not in own
 
 
-def test_reading_the_dags_needs_no_network_and_none_of_the_heavy_libraries(
-    found: Any, figure: Callable[[str], None]
-) -> None:
+def test_parsing_the_dags_needs_no_network_and_no_heavy_libraries(found: Any, figure: Callable[[str], None]) -> None:
     # the process had no sockets from its first line on, and every DAG came out of it
     assert [len(folder["dags"]) for folder in found["folders"]] == [4, 7]
     assert found["sockets_blocked"]
@@ -280,6 +278,6 @@ def test_reading_the_dags_needs_no_network_and_none_of_the_heavy_libraries(
     figure(f"dags/ was parsed in {seconds} (with Airflow itself imported, and a second time)")
 
 
-def test_airflows_plugin_loader_imports_none_of_our_modules(found: Any) -> None:
+def test_the_plugin_loader_of_airflow_imports_no_module_of_ours(found: Any) -> None:
     assert found["plugin_errors"] == {}
     assert found["loaded_as_plugins"] == []

@@ -102,7 +102,7 @@ def entries(path: Path) -> dict[str, bytes]:
 # --- what it holds
 
 
-def test_it_holds_the_four_things_that_mwaa_takes_and_no_more(built: Path) -> None:
+def test_the_bundle_has_exactly_the_files_of_mwaa(built: Path) -> None:
     assert sorted(path.name for path in built.iterdir()) == ["dags", "plugins.zip", "requirements.txt"]
     assert [path.name for path in (built / "dags").iterdir()] == ["cohort_flywheel"]
     ours = {str(path.relative_to(built / "dags")) for path in (built / "dags").rglob("*") if path.is_file()}
@@ -116,7 +116,7 @@ def test_no_folder_of_ours_in_dags_is_a_package_that_hides_the_one_in_plugins(bu
     assert not list((built / "dags").rglob("__init__.py"))
 
 
-def test_two_builds_give_the_same_bytes_whatever_the_files_dates_and_modes_are(built: Path, tmp_path: Path) -> None:
+def test_two_builds_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     for name in ("dags", "include", "plugins", "constraints"):
         shutil.copytree(ROOT / name, copy / name)
@@ -159,7 +159,7 @@ def test_nothing_in_requirements_turns_the_images_own_constraints_off(built: Pat
 
 
 @pytest.mark.parametrize("syntax", ["glob", "regexp"])
-def test_the_parser_leaves_include_alone(built: Path, syntax: str) -> None:
+def test_the_dag_parser_ignores_include(built: Path, syntax: str) -> None:
     from airflow._shared.module_loading import find_path_from_directory
 
     (built / "dags/cohort_flywheel/include/dag.py").write_text("from airflow.sdk import DAG\n", encoding="utf-8")
@@ -187,7 +187,7 @@ def test_a_merge_keeps_theirs_to_the_byte_and_adds_ours(built: Path, tmp_path: P
         )
 
 
-def test_an_earlier_version_of_ours_is_replaced_and_what_we_dropped_goes(built: Path, tmp_path: Path) -> None:
+def test_an_earlier_version_of_ours_is_replaced_and_removed_files_are_deleted(built: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     for name in ("dags", "include", "plugins"):
         shutil.copytree(ROOT / name, copy / name)
@@ -224,7 +224,7 @@ def test_a_module_that_our_package_would_hide_is_refused(tmp_path: Path, name: s
         bundle.build(tmp_path / "build", into=zip_of(tmp_path / "theirs.zip", {name: ""}))
 
 
-def test_what_is_no_zip_file_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_zip_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="cannot be read .*: name an existing file"):
         bundle.build(tmp_path / "build", into=tmp_path / "missing.zip")
     (tmp_path / "theirs.zip").write_text("no zip")
@@ -234,7 +234,7 @@ def test_what_is_no_zip_file_is_a_sentence(tmp_path: Path) -> None:
         bundle.build(tmp_path / "build", into=zip_of(tmp_path / "theirs.zip", {bundle.MANIFEST: "no json"}))
 
 
-def test_a_file_of_ours_that_they_have_too_to_the_byte_stays_theirs(tmp_path: Path) -> None:
+def test_an_identical_file_of_theirs_remains_theirs(tmp_path: Path) -> None:
     names = (ROOT / "plugins/cohort_flywheel/runs/names.py").read_text(encoding="utf-8")
     theirs = zip_of(tmp_path / "theirs.zip", {"cohort_flywheel/runs/names.py": names})
     bundle.build(tmp_path / "build", into=theirs)
@@ -264,7 +264,7 @@ OURS = "boto3\ngremlinpython\n"
 APPENDED = "# the warehouse\nsnowflake-connector-python\nboto3==1.40.0\n"
 
 
-def test_what_is_put_behind_our_requirements_is_theirs(built: Path) -> None:
+def test_lines_after_our_requirements_are_theirs(built: Path) -> None:
     plain = (built / "requirements.txt").read_text(encoding="utf-8")
     merged = bundle.merge_requirements("pandas\n", OURS)
     for before, theirs in ((plain, ""), (merged, "pandas\n\n"), (bundle.WITH_WHEELS + merged, "pandas\n\n")):
@@ -275,7 +275,7 @@ def test_what_is_put_behind_our_requirements_is_theirs(built: Path) -> None:
         assert lost(before + APPENDED, before) == "snowflake-connector-python"
 
 
-def test_so_it_is_in_a_file_of_before_there_was_an_end(built: Path) -> None:
+def test_lines_after_ours_are_theirs_in_a_file_without_an_end_line(built: Path) -> None:
     now = (built / "requirements.txt").read_text(encoding="utf-8").splitlines(keepends=True)
     whole = bundle.BEHIND + "".join(line for line in now if line.strip() in bundle.BEFORE_END)  # as it was then
     for ours in (whole, bundle.BEHIND + "boto3\norjson\n"):
@@ -329,7 +329,7 @@ def test_the_wheels_are_in_plugins_zip_and_pip_is_told_to_look_nowhere_else(
     assert not [name for name in entries(tmp_path / "next/plugins.zip") if name.endswith(".whl")]
 
 
-def test_an_airflow_that_has_no_constraints_here_is_a_sentence(tmp_path: Path) -> None:
+def test_an_airflow_version_without_constraints_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         LocalError, match=r"constraints/airflow-2.9.2.txt does not exist: set AIRFLOW_VERSION to 3.2.1 or 3.3.1"
     ):

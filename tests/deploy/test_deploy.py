@@ -182,7 +182,7 @@ def test_an_object_of_ours_is_replaced_on_the_condition_that_it_is_still_the_one
     assert [(each["Key"], each.get("IfMatch"), list(each["Metadata"])) for each in sent] == [(REGISTRY, etag, [MARK])]
 
 
-def test_a_file_that_is_no_longer_ours_is_told_of_and_stays(
+def test_a_file_that_is_no_longer_ours_is_reported_and_kept(
     bundled: Bundled, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(bundled.root / "dags/cohort_what_if.py", bundled.root / "dags/cohort_dropped.py")
@@ -230,7 +230,7 @@ def test_so_is_one_with_a_cohort_that_would_fail_in_its_plan(bundled: Bundled) -
         ("destination: pinpoint", "destination: email", "there is no destination 'email': write one of custom"),
     ],
 )  # fmt: skip
-def test_a_fault_of_the_registry_is_a_sentence(bundled: Bundled, old: str, new: str, words: str) -> None:
+def test_a_fault_of_the_registry_is_an_error(bundled: Bundled, old: str, new: str, words: str) -> None:
     bundled.edit("include/cohorts.yaml", old, new)
     bundled.build()
     with pytest.raises(LocalError, match=f"^Nothing was uploaded: {words}"):

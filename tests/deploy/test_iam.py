@@ -660,7 +660,7 @@ def test_the_checker_by_iams_rules(statement: dict[str, Any], allowed: bool) -> 
     assert allows([_document(**statement)], Request("s3:GetObject", "arn:aws:s3:::b/k", context)) == allowed
 
 
-def test_the_checker_lets_a_deny_win_and_reads_not() -> None:
+def test_in_the_checker_a_deny_wins_and_not_elements_are_read() -> None:
     request = Request("s3:GetObject", "arn:aws:s3:::b/k")
     assert not allows([], request)
     assert not allows([_document(), _document(Effect="Deny", Resource="arn:aws:s3:::b/*")], request)
@@ -671,7 +671,7 @@ def test_the_checker_lets_a_deny_win_and_reads_not() -> None:
     assert not allows([others], Request("s3:GetObject", "arn:aws:s3:::c/k"))
 
 
-def test_the_checker_judges_nothing_that_it_does_not_know() -> None:
+def test_the_checker_refuses_what_it_does_not_know() -> None:
     request = Request("s3:GetObject", "arn:aws:s3:::b/k", {"a": "1"})
     with pytest.raises(PolicyError, match="NumericLessThan"):
         allows([_document(Condition={"NumericLessThan": {"a": "2"}})], request)
@@ -681,7 +681,7 @@ def test_the_checker_judges_nothing_that_it_does_not_know() -> None:
         allows([_document(Effect="allow")], request)
 
 
-def test_a_call_without_a_rule_is_found_out() -> None:
+def test_a_call_without_a_rule_is_detected() -> None:
     with pytest.raises(LookupError, match="enrich: dynamodb Scan"):
         needs(Call("enrich", "dynamodb", "Scan", {"TableName": "t"}), "us-east-1")
 

@@ -313,7 +313,7 @@ def events(*told: tuple[str, str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_the_progress_is_told_until_the_stack_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_is_printed_until_the_stack_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
     client, stub = cloudformation("CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "CREATE_IN_PROGRESS", "CREATE_COMPLETE")
     with stub:
         wait(client, OURS, pause=0)
@@ -340,7 +340,7 @@ def test_a_stack_that_failed_says_which_resource_and_why() -> None:
     )
 
 
-def test_the_first_failure_is_told_first() -> None:
+def test_the_first_failure_is_printed_first() -> None:
     client, stub = cloudformation()
     second, first = ("B", "CREATE_FAILED", "then this"), ("A", "CREATE_FAILED", "this")
     stub.add_response("describe_stack_events", events(second, first), {"StackName": OURS})
@@ -391,7 +391,7 @@ def test_a_stack_that_may_not_be_updated_now_is_refused(account: Account, status
     stub.assert_no_pending_responses()
 
 
-def test_what_cloudformation_refuses_is_said_in_its_own_words(account: Account) -> None:
+def test_a_refusal_of_cloudformation_is_printed_as_it_is(account: Account) -> None:
     words = "Parameter Routing failed to satisfy constraint: Member must satisfy enum value set: [nat, private]"
     client = account.client("cloudformation")
     stub = Stubber(client)

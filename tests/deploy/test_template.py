@@ -85,13 +85,13 @@ VARIANTS: dict[str, dict[str, str]] = {
 # --- the file itself
 
 
-def test_cfn_lint_has_nothing_to_say() -> None:
+def test_cfn_lint_finds_nothing() -> None:
     command = [str(Path(sys.executable).with_name("cfn-lint")), "--include-checks", "I", "--", str(stack.TEMPLATE)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (run.returncode, run.stdout) == (0, ""), run.stdout + run.stderr
 
 
-def test_every_suppression_says_why() -> None:
+def test_every_suppression_has_a_reason() -> None:
     lines = stack.TEMPLATE.read_text(encoding="utf-8").splitlines()
     suppressed = [number for number, line in enumerate(lines) if "ignore_checks" in line]
     assert suppressed
@@ -231,7 +231,7 @@ def _comparable(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-def test_what_is_not_proven_is_told(figure: Callable[[str], None]) -> None:
+def test_unproven_properties_are_listed(figure: Callable[[str], None]) -> None:
     kinds = {each["Type"] for each in stack.template()["Resources"].values()}
     assert UNPROVEN.keys() <= kinds
     assert COMPLETED.keys() <= kinds
@@ -241,7 +241,7 @@ def test_what_is_not_proven_is_told(figure: Callable[[str], None]) -> None:
     figure(f"template, left out by moto's CloudFormation, so made by the service's own API, and read back: {made}")
 
 
-def test_what_moto_forgets_is_forgotten_still(deployed: Callable[[str], Deployed]) -> None:
+def test_moto_still_ignores_these_properties(deployed: Callable[[str], Deployed]) -> None:
     here = deployed("nat")
     wanted = json.dumps(here.resources["BundleBucket"])
     found = here.client("s3").get_bucket_lifecycle_configuration(Bucket=here.stack.outputs["BundleBucket"])
@@ -332,7 +332,7 @@ def test_the_page_has_rows_of_each_policy_of_the_execution_role() -> None:
 
 
 @pytest.mark.parametrize(("variant", "mails"), [("nat", False), ("private", True), ("yours", False), ("ses", True)])
-def test_only_who_asks_for_campaigns_may_mail(variant: str, mails: bool, deployed: Callable[[str], Deployed]) -> None:
+def test_mail_permissions_only_with_campaigns(variant: str, mails: bool, deployed: Callable[[str], Deployed]) -> None:
     """`yours` has both of the destinations that could."""
     here = deployed(variant)
     policies = [each for each in here.resources.values() if each["Type"] == "AWS::IAM::ManagedPolicy"]
@@ -358,7 +358,7 @@ def test_connect_is_refused_without_all_that_it_needs() -> None:
 
 
 @pytest.mark.parametrize("variant", ["nat", "ses"])
-def test_no_player_lies_in_the_buckets_for_others_for_ever(variant: str, deployed: Callable[[str], Deployed]) -> None:
+def test_files_of_players_expire_in_the_buckets_for_others(variant: str, deployed: Callable[[str], Deployed]) -> None:
     from cohort_flywheel.destinations.ses.layout import IMPORT_FOLDER
     from cohort_flywheel.runs.names import DROPPED_FOLDER, SEGMENT_FOLDER
 
@@ -461,7 +461,7 @@ def test_the_modelers_stack_gets_one_rule_and_one_route(deployed: Callable[[str]
         ]
 
 
-def test_a_private_network_has_no_way_to_the_internet(deployed: Callable[[str], Deployed]) -> None:
+def test_a_private_network_has_no_route_to_the_internet(deployed: Callable[[str], Deployed]) -> None:
     here = deployed("private")
     table = _route_table(here, here.stack.ids["PrivateRouteTable"])
     assert not [route for route in table["Routes"] if route.get("DestinationCidrBlock") == "0.0.0.0/0"]
@@ -474,7 +474,9 @@ def test_a_private_network_has_no_way_to_the_internet(deployed: Callable[[str], 
 
 
 @pytest.mark.parametrize(("variant", "handle"), [("nat", "NatIsThere"), ("private", "EndpointsAreThere")])
-def test_the_environment_waits_for_its_way_out(variant: str, handle: str, deployed: Callable[[str], Deployed]) -> None:
+def test_the_environment_waits_for_its_network_route(
+    variant: str, handle: str, deployed: Callable[[str], Deployed]
+) -> None:
     here, whole = deployed(variant), stack.template()["Resources"]
     assert "WayOut" in whole["Environment"]["DependsOn"]
     assert here.resources["WayOut"]["Properties"]["Handle"] == handle
@@ -488,7 +490,7 @@ def test_the_environment_waits_for_its_way_out(variant: str, handle: str, deploy
         assert set(awaited) == interfaces - not_always_there  # tasks alone ask them
 
 
-def test_the_settings_are_what_the_pipeline_asks_for(deployed: Callable[[str], Deployed]) -> None:
+def test_the_settings_are_those_of_the_pipeline(deployed: Callable[[str], Deployed]) -> None:
     from cohort_flywheel.config.variables import PREFIX, DeploymentSettings
     from cohort_flywheel.destinations import get_destination
 

@@ -275,7 +275,7 @@ def test_the_form_of_the_ui_explains_itself_and_starts_a_run(
     picture("run")
 
 
-def test_a_run_with_a_failed_task_fails_and_says_what_it_reached(up: Up, started: Started) -> None:
+def test_a_run_with_a_failed_task_fails_and_is_reported(up: Up, started: Started) -> None:
     wait_until(lambda: not up.runs(state="running") and not up.runs(state="queued"), "no other run is there", up)
     up.pinpoint(fail_next_jobs=1)
     run_id = up.trigger({"cohort": "ea_reputation"})
@@ -298,7 +298,7 @@ def test_a_run_with_a_failed_task_fails_and_says_what_it_reached(up: Up, started
     assert report["tasks"]["wait_for_import_job"] == "failed"
 
 
-def test_who_has_unsubscribed_stays_so_and_leaves_the_file_once_on_the_list(up: Up, started: Started) -> None:
+def test_an_opted_out_player_is_unchanged_and_excluded_once_listed(up: Up, started: Started) -> None:
     up.end(started.rest)
     first = up.report(started.rest)
     ours, theirs = segment_rows(up, first)[:2]
@@ -396,7 +396,7 @@ class Leaks:
         return set(self._anywhere.findall(text)) | (self._words & set(re.findall(r"\w+", text)))
 
 
-def test_a_leak_would_be_found(players: list[dict[str, str]]) -> None:
+def test_the_leak_check_finds_a_leak(players: list[dict[str, str]]) -> None:
     leaks = Leaks(players)
     assert leaks(json.dumps({"event": "rows:\nwayne96\tok"})) == {"wayne96"}
     assert leaks("GET /v1/apps/x/users/xwayne96x") == {"wayne96"}
@@ -419,7 +419,7 @@ def test_no_player_is_in_a_log(up: Up, started: Started, players: list[dict[str,
     assert bytes_read > 100_000
 
 
-def test_no_player_is_in_an_xcom_a_rendered_field_or_anything_else_that_airflow_keeps(
+def test_no_player_is_in_an_xcom_a_rendered_field_or_the_metadata_database(
     up: Up, started: Started, players: list[dict[str, str]]
 ) -> None:
     leaks, rows = Leaks(players), {}

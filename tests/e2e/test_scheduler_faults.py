@@ -59,7 +59,7 @@ def attempts(up: Up, run_id: str, task_id: str) -> int:
     return int(up.get(f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task_id}")["try_number"])
 
 
-def test_after_a_job_that_failed_the_cleared_task_makes_another_into_the_same_segment(up: Up) -> None:
+def test_after_a_failed_job_the_cleared_task_creates_another_for_the_same_segment(up: Up) -> None:
     up.pinpoint(fail_next_jobs=1)
     run_id = up.trigger({"cohort": "ea_reputation", "threshold": -70})
     up.end(run_id, "failed")
@@ -123,7 +123,7 @@ def kill_while_it_runs(up: Up, run_id: str, task_id: str, seconds: float = 120) 
     pytest.fail(f"{task_id} was not met while it ran: it is {found['state']}")
 
 
-def test_two_runs_of_one_result_at_once_are_kept_apart_by_the_claim(up: Up) -> None:
+def test_two_concurrent_runs_of_one_result_are_separated_by_the_lock(up: Up) -> None:
     up.pinpoint(import_seconds=25)
     conf = {"cohort": "ea_mischief", "threshold": 3}
     first = up.trigger(conf)
@@ -148,7 +148,7 @@ def test_two_runs_of_one_result_at_once_are_kept_apart_by_the_claim(up: Up) -> N
     assert len(jobs(up, report)) == 1
 
 
-def test_a_run_stopped_by_a_limit_is_let_through_by_a_person_in_a_new_trigger(up: Up) -> None:
+def test_a_run_stopped_by_a_limit_passes_with_an_override(up: Up) -> None:
     right = up.registry.read_text(encoding="utf-8")
     before, _, rest = right.partition("\n  ea_mischief:")
     up.registry.write_text(

@@ -48,7 +48,7 @@ def test_up_a_second_time_says_so_at_once(up: Up) -> None:
     assert up.url in again.stdout
 
 
-def test_a_taken_port_is_said_with_its_key_before_anything_starts(up: Up) -> None:
+def test_a_port_in_use_is_reported_with_its_key_before_anything_starts(up: Up) -> None:
     environ = up.environ | {"AIRFLOW_PORT": str(up.config.aws_port)}
     done = run_local(environ, "up", "--run-dir", str(up.run_dir.parent / "another"), seconds=30)
     assert done.returncode == 1

@@ -101,7 +101,7 @@ def test_a_result_is_kept_for_the_next_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["FlywheelError.__init__", "", "*"])
-def test_a_result_does_not_hold_once_its_code_has_changed(
+def test_a_result_is_invalid_once_its_code_has_changed(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = Results(tmp_path / "survived.jsonl")
@@ -112,7 +112,7 @@ def test_a_result_does_not_hold_once_its_code_has_changed(
     assert Results(tmp_path / "survived.jsonl").get("ses: a") is None
 
 
-def test_a_result_does_not_hold_in_other_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_is_invalid_in_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = Results(tmp_path / "survived.jsonl")
     results.add("ses: a", NAMES, rejoined=True)
     results.close()

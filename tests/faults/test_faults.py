@@ -23,7 +23,7 @@ def test_a_run_survives_a_part_of_the_faults(world: World, survive: Any) -> None
     survive(chosen, f"all {kinds} kinds of faults, but only a part: make faults tries all {len(every) + 1}")
 
 
-def test_a_create_that_does_not_look_first_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_create_without_a_lookup_is_detected(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from cohort_flywheel.destinations.pinpoint.operators import PinpointCreateImportJobOperator
 
     monkeypatch.setattr(PinpointCreateImportJobOperator, "_look", lambda self: (None, None))
@@ -32,7 +32,7 @@ def test_a_create_that_does_not_look_first_is_found_out(survived: Any, monkeypat
     assert any("2 segments" in sentence for sentence in wrong), wrong
 
 
-def test_a_put_of_final_that_believes_a_refusal_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_put_of_final_that_trusts_a_refusal_is_detected(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's second try is refused, as its first took effect: who does not read what is there fails for ever."""
     from cohort_flywheel.hooks.s3 import put_json
     from cohort_flywheel.runs import names

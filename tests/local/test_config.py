@@ -23,7 +23,7 @@ def test_the_environment_wins_but_for_credentials() -> None:
         ("EXPORT_BUCKET=", "has no value for EXPORT_BUCKET"),
     ],
 )
-def test_a_wrong_line_gets_a_sentence(tmp_path: Path, line: str, sentence: str) -> None:
+def test_a_wrong_line_is_an_error(tmp_path: Path, line: str, sentence: str) -> None:
     key = line.partition("=")[0]
     others = [other for other in ENV_FILE.read_text().splitlines() if not other.startswith(f"{key}=")]
     file = tmp_path / ".env"

@@ -247,7 +247,7 @@ def test_the_address_expires_when_it_says(service: Service) -> None:
     assert status == 403 and "AccessDenied" in text
 
 
-def test_a_body_must_tell_its_length(service: Service) -> None:
+def test_a_body_must_have_a_length(service: Service) -> None:
     path = service.path(service.create())
     names = headers_of(path["ClientToken"])
     headers = {f"x-amz-server-side-encryption-customer-{name.replace('_', '-')}": v for name, v in names.items()}
@@ -597,7 +597,7 @@ def test_a_definition_that_is_wrong_is_refused(service: Service, changes: dict[s
     assert service.domain()["segments"] == []
 
 
-def test_a_definition_that_another_builds_on_stays(service: Service) -> None:
+def test_a_definition_used_by_another_cannot_be_deleted(service: Service) -> None:
     service.define("base")
     service.define("upper", {"Groups": [{"SourceSegments": [{"SegmentDefinitionName": "base"}]}]})
     delete = service.profiles.delete_segment_definition
@@ -617,7 +617,7 @@ def test_an_estimate_takes_its_time_and_is_a_string(service: Service) -> None:
     assert refused(lambda: service.profiles.create_segment_estimate(DomainName=DOMAIN, SegmentSqlQuery="SELECT")) == BAD
 
 
-def test_membership_is_told_by_profile(service: Service) -> None:
+def test_membership_is_reported_by_profile(service: Service) -> None:
     service.define("seg")
     service.run(people("ann"))
     service.run(people("bob", cohort="out"))
@@ -672,7 +672,7 @@ def test_jobs_succeed_partly_by_order(service: Service) -> None:
     assert service.run(people("ann", "bob"))["Status"] == "SUCCEEDED"
 
 
-def test_estimates_fail_and_lie_by_order(service: Service) -> None:
+def test_estimates_fail_or_are_wrong_by_order(service: Service) -> None:
     service.run(people("ann"))
     service.control(fail_next_estimates=1)
     assert service.estimate(segment_of("in"))["Status"] == "FAILED"
@@ -736,7 +736,7 @@ def test_a_refusal_is_for_its_operations_and_times(service: Service, code: str, 
         b"{",
     ],
 )
-def test_a_wrong_change_meets_a_sentence_and_changes_nothing(service: Service, body: bytes) -> None:
+def test_a_wrong_change_is_an_error_and_changes_nothing(service: Service, body: bytes) -> None:
     before = service.control()["settings"]
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(f"{service.url}/cohort-flywheel/customer-profiles", body, timeout=10)  # noqa: S310

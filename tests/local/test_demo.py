@@ -75,7 +75,7 @@ def test_the_demo_imports_three_players_and_leaves_nothing_running(
     figure(f"the demo: {output.rstrip().splitlines()[-2]}")
 
 
-def test_a_destination_that_is_not_there_meets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_destination_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DESTINATION", "pinpont")
     with pytest.raises(
         LocalError, match="Unknown destination 'pinpont': write .* one of customer_profiles, ses, pinpoint"

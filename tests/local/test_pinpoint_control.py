@@ -116,7 +116,7 @@ def test_a_client_that_retries_by_itself_makes_a_second_job(service: Service, lo
         "{",
     ],
 )
-def test_a_wrong_change_meets_a_sentence_and_changes_nothing(service: Service, body: str) -> None:
+def test_a_wrong_change_is_an_error_and_changes_nothing(service: Service, body: str) -> None:
     before = service.control()["settings"]
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(f"{service.url}/cohort-flywheel/pinpoint", body.encode(), timeout=10)  # noqa: S310 - ours
@@ -142,7 +142,7 @@ def test_reset_keeps_the_applications_and_moto_s_reset_does_not(service: Service
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_server_stops_when_told_to(number: signal.Signals) -> None:
+def test_the_server_stops_on_request(number: signal.Signals) -> None:
     with process("--import-seconds", "600") as (running, url):
         service = Service(url)
         assert service.control(reset=True)["settings"]["import_seconds"] == 600

@@ -226,7 +226,7 @@ def test_an_update_needs_its_id_alone(service: Service) -> None:
     assert endpoint["Attributes"] == {"A": ["1"], "B": ["2"]}
 
 
-def test_ids_do_not_tell_cases_apart(service: Service) -> None:
+def test_ids_are_case_insensitive(service: Service) -> None:
     job = service.run(people("ann", "Ann"))
     assert len(service.state()["endpoints"]) == 1
     assert service.endpoint("ANN-EMAIL")["User"]["UserId"] == "Ann"
@@ -242,7 +242,7 @@ def test_a_file_without_opt_out_leaves_it_as_it_is(service: Service) -> None:
     assert service.endpoint("ann-email")["OptOut"] == "NONE"
 
 
-def test_an_opt_out_on_another_endpoint_of_the_address_stays_there(service: Service) -> None:
+def test_an_opt_out_remains_on_the_other_endpoint_of_the_address(service: Service) -> None:
     service.run("ChannelType,Address,User.UserId\nEMAIL,ann@example.com,ann\n")
     old = service.state()["endpoints"][0]["Id"]
     service.update_endpoint(old, OptOut="ALL")

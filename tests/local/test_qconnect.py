@@ -190,7 +190,7 @@ def test_templates_and_versions_are_listed_a_page_at_a_time(service: Templates) 
     )
 
 
-def test_one_version_is_active_and_stays(service: Templates) -> None:
+def test_the_active_version_cannot_be_deleted(service: Templates) -> None:
     template_id = service.template()["messageTemplateId"]
     service.version(template_id)
     service.update(template_id, content=email("Goodbye"))

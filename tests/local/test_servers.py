@@ -97,7 +97,7 @@ def test_nothing_listens_beyond_the_loopback_address(servers: Servers) -> None:
     assert [port for port in ports(servers) if listens(address, port)] == []
 
 
-def test_airflow_is_led_to_the_servers_and_nowhere_else(servers: Servers, config: Config) -> None:
+def test_airflow_connects_only_to_the_local_servers(servers: Servers, config: Config) -> None:
     environment = airflow_environment(servers, config, "app", "arn:aws:iam::123456789012:role/r")
     neptune = json.loads(environment["AIRFLOW_CONN_NEPTUNE_DEFAULT"])
     aws = json.loads(environment["AIRFLOW_CONN_AWS_DEFAULT"])
@@ -115,14 +115,14 @@ def test_the_file_of_addresses_can_be_sourced(servers: Servers, config: Config, 
     assert environment.items() <= json.loads(done.stdout).items()
 
 
-def test_a_taken_port_is_said_with_its_key(servers: Servers, config: Config, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_with_its_key(servers: Servers, config: Config, tmp_path: Path) -> None:
     taken = dataclasses.replace(local_servers.free_ports(), gremlin_port=servers.gremlin_port)
     sentence = rf"Port {servers.gremlin_port} is in use: .* set GREMLIN_PORT in \.env"
     with pytest.raises(LocalError, match=sentence), local_servers.running(tmp_path, taken, config):
         pass
 
 
-def test_a_server_that_ends_at_once_is_said_with_its_log(
+def test_a_server_that_ends_at_once_is_reported_with_its_log(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("local.dynamodb_local.command", lambda *args: ["sh", "-c", "echo no memory; exit 1"])
@@ -144,7 +144,7 @@ with running(Path(sys.argv[1]), Servers(*map(int, sys.argv[2:]))):
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGKILL])
-def test_no_server_outlives_who_started_it(tmp_path: Path, kind: signal.Signals) -> None:
+def test_no_server_outlives_its_starter(tmp_path: Path, kind: signal.Signals) -> None:
     if kind == signal.SIGKILL and sys.platform != "linux":
         pytest.skip("only Linux ends a process with its parent")
     free = local_servers.free_ports()

@@ -148,7 +148,7 @@ def test_filters_by_topic(service: Service) -> None:
 # --- the account and its identities
 
 
-def test_the_account_tells_its_quota(service: Service) -> None:
+def test_the_account_has_its_quota(service: Service) -> None:
     service.template()
     service.send("ann")
     account = service.ses.get_account()
@@ -374,7 +374,7 @@ def test_a_mail_that_cannot_be_rendered_is_accepted_and_never_sent(
         ({}, BAD_REQUEST),
     ],
 )
-def test_content_that_is_none_is_refused(service: Service, content: dict[str, Any], error: tuple[str, int]) -> None:
+def test_missing_content_is_refused(service: Service, content: dict[str, Any], error: tuple[str, int]) -> None:
     service.template()
     assert refused(service.send, name="ann", Content=content) == error
     assert service.mails == []
@@ -419,7 +419,7 @@ def test_what_a_send_names_must_be_there(service: Service) -> None:
     assert service.mails[0]["configuration_set"] == "campaigns"
 
 
-def test_who_is_unsubscribed_is_not_mailed_and_the_answer_does_not_tell(service: Service) -> None:
+def test_an_unsubscribed_contact_is_not_mailed_and_the_answer_is_the_same(service: Service) -> None:
     service.template()
     service.add("ann", UnsubscribeAll=True)
     assert service.send("ann")
@@ -449,7 +449,7 @@ def test_a_topic_s_default_counts(service: Service) -> None:
         service.ses.update_contact_list(ContactListName=LIST, Topics=TOPICS)
 
 
-def test_a_send_puts_who_is_not_on_the_list_there(service: Service) -> None:
+def test_a_send_adds_the_recipient_to_the_list(service: Service) -> None:
     service.template()
     service.send("ann")
     assert (service.addresses(), service.contact("ann")["UnsubscribeAll"]) == ([ANN], False)

@@ -128,7 +128,7 @@ def test_a_refused_send_that_is_not_sent_adds_no_contact(service: Service) -> No
         "{",
     ],
 )
-def test_a_wrong_change_meets_a_sentence_and_changes_nothing(service: Service, body: str) -> None:
+def test_a_wrong_change_is_an_error_and_changes_nothing(service: Service, body: str) -> None:
     before = service.control()
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(f"{service.url}/cohort-flywheel/sesv2", body.encode(), timeout=10)  # noqa: S310 - ours
@@ -144,7 +144,7 @@ def test_a_topic_that_the_list_lacks_cannot_be_unsubscribed(service: Service) ->
     assert service.contact("ann")["TopicPreferences"] == []
 
 
-def test_imports_take_as_long_as_the_server_was_told(service: Service) -> None:
+def test_imports_take_the_configured_time(service: Service) -> None:
     service.control(import_seconds=None)
     assert service.run(people("ann"))["JobStatus"] == "COMPLETED"
     service.control(import_seconds=600)
@@ -177,7 +177,7 @@ def test_a_job_that_a_reset_forgets_writes_nothing(service: Service) -> None:
     assert service.addresses() == ["bob@example.com"]
 
 
-def test_the_rest_of_moto_s_ses_is_there(service: Service) -> None:
+def test_the_other_operations_of_moto_s_ses_are_there(service: Service) -> None:
     """This extends moto's service: what it does not speak of is moto's own."""
     service.ses.create_dedicated_ip_pool(PoolName="pool", ScalingMode="STANDARD")
     assert service.ses.list_dedicated_ip_pools()["DedicatedIpPools"] == ["pool"]

@@ -83,7 +83,7 @@ def test_a_choice_made_while_the_job_runs_is_overridden_too(service: Service) ->
     assert service.contact("ann")["UnsubscribeAll"] is False
 
 
-def test_a_delete_removes_and_fails_who_is_not_there(service: Service) -> None:
+def test_a_delete_removes_contacts_and_fails_for_missing_ones(service: Service) -> None:
     service.run(people("ann", "bob"))
     job = service.run("emailAddress\nann@example.com\nzoe@example.com\n", action="DELETE")
     assert counts(job) == ("COMPLETED", 2, 1)
@@ -96,7 +96,7 @@ def test_there_is_no_idempotency_token(service: Service) -> None:
 
 
 @pytest.mark.parametrize("statement", [None, {"action": "s3:ListBucket"}, {"service": "pinpoint.amazonaws.com"}])
-def test_the_bucket_s_policy_must_admit_ses(service: Service, statement: dict[str, str] | None) -> None:
+def test_the_bucket_s_policy_must_allow_ses(service: Service, statement: dict[str, str] | None) -> None:
     if statement is None:
         service.s3.delete_bucket_policy(Bucket=BUCKET)
     else:
@@ -131,7 +131,7 @@ def test_a_deny_wins(service: Service) -> None:
 
 
 @pytest.mark.parametrize("url", ["s3://no-such-bucket/file.csv", f"s3://{BUCKET}/none.csv", f"s3://{BUCKET}/in/"])
-def test_an_object_that_is_not_there_fails_the_job_and_a_folder_is_none(service: Service, url: str) -> None:
+def test_a_missing_object_or_a_folder_fails_the_job(service: Service, url: str) -> None:
     service.put(people("ann"))
     assert counts(service.finish(service.create(url))) == ("FAILED", 0, 0)
 
@@ -318,7 +318,7 @@ def test_a_job_that_fails_by_order_leaves_half_or_nothing(service: Service, left
     assert service.addresses() == ["ann@example.com", "bob@example.com"]
 
 
-def test_a_list_that_goes_while_the_job_runs_fails_it(service: Service) -> None:
+def test_a_list_deleted_during_the_job_fails_it(service: Service) -> None:
     service.control(import_seconds=2)
     job_id = service.create(service.put(people("ann")))
     service.ses.delete_contact_list(ContactListName=LIST)

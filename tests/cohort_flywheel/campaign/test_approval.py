@@ -14,14 +14,14 @@ PREPARED: dict[str, Any] = {"template": "at_risk", "rows": 3, "message": {"subje
 RIGHT = {"approved": True, "by": "ann", "digest": approval_digest(PREPARED)}
 
 
-def test_the_digest_is_that_of_the_facts_however_they_travelled() -> None:
+def test_the_digest_is_the_same_after_a_json_round_trip() -> None:
     assert approval_digest(json.loads(json.dumps(PREPARED))) == RIGHT["digest"]
     assert approval_digest(dict(reversed(PREPARED.items()))) == RIGHT["digest"]
     check_approval(PREPARED, RIGHT, ["bo", "ann"])
 
 
 @pytest.mark.parametrize("change", [{"rows": 4}, {"rows": "3"}, {"message": {"subject": "Å", "text": "c"}}, {"new": 1}])
-def test_any_change_asks_again(change: dict[str, Any]) -> None:
+def test_any_change_needs_another_approval(change: dict[str, Any]) -> None:
     with pytest.raises(FlywheelError, match="exactly this segment and mail"):
         check_approval(PREPARED | change, RIGHT, ["ann"])
 
@@ -39,7 +39,7 @@ def test_any_change_asks_again(change: dict[str, Any]) -> None:
         RIGHT | {"by": "an"},
     ],
 )
-def test_what_is_no_approvers_yes_is_none(answer: Any) -> None:
+def test_other_answers_are_not_approvals(answer: Any) -> None:
     with pytest.raises(FlywheelError, match="there is no answer by which an approver has approved"):
         check_approval(PREPARED, answer, ["ann"])
 

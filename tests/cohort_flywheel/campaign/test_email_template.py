@@ -51,7 +51,7 @@ def test_a_template_is_its_three_files(tmp_path: Path) -> None:
     assert placeholders(read) == {"FirstName": "there", "Level": None}
 
 
-def test_a_mark_of_byte_order_is_no_part_of_a_mail(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_mail(tmp_path: Path) -> None:
     assert read_template(write(tmp_path, subject_txt="\ufeffHi"), "at_risk").subject == "Hi"
 
 
@@ -63,7 +63,7 @@ def test_a_template_that_is_not_there_is_named_with_those_that_are(tmp_path: Pat
         read_template(write(tmp_path), name)
 
 
-def test_where_there_is_no_template_at_all(tmp_path: Path) -> None:
+def test_without_any_template(tmp_path: Path) -> None:
     with pytest.raises(FlywheelError, match="in include/email, but none"):
         read_template(tmp_path, "at_risk")
 
@@ -107,7 +107,7 @@ def test_other_content_has_another_digest(part: int) -> None:
     assert template_digest(template()._replace(name="toxic")) == template_digest(template()), "of the content alone"
 
 
-def test_no_part_passes_for_another() -> None:
+def test_the_digest_distinguishes_the_parts() -> None:
     assert template_digest(template("ab", "c")) != template_digest(template("a", "bc"))
 
 
@@ -121,7 +121,7 @@ def test_a_placeholder_that_the_segment_does_not_carry_is_refused() -> None:
         check_template(asks, ["FirstName"])
 
 
-def test_ses_own_placeholder_is_no_column() -> None:
+def test_ses_own_placeholder_is_not_a_column() -> None:
     check_template(template(html=f"{{{{{UNSUBSCRIBE}}}}}"), [])
 
 
@@ -129,7 +129,7 @@ def test_ses_own_placeholder_is_no_column() -> None:
     ("attributes", "column"),
     [({"Level": "3", "FirstName": ""}, None), ({"Level": ""}, "Level"), ({}, "Level"), ({"Level": "0"}, None)],
 )
-def test_who_lacks_a_value_without_a_default(attributes: dict[str, str], column: str | None) -> None:
+def test_the_first_missing_value_without_a_default(attributes: dict[str, str], column: str | None) -> None:
     asked = {"FirstName": "there", "Level": None}
     assert first_missing_column(asked, attributes) == column
     if column:
@@ -142,7 +142,7 @@ def test_who_lacks_a_value_without_a_default(attributes: dict[str, str], column:
 # --- what a player reads
 
 
-def test_values_are_escaped_in_html_alone() -> None:
+def test_values_are_escaped_only_in_html() -> None:
     mail = render(template("{{A}}", "<b>{{A}}</b>", "{{A}}"), {"A": "<i>\"Tom\" & 'Jo'</i>", "B": "of no use"})
     assert mail.subject == mail.text == "<i>\"Tom\" & 'Jo'</i>"
     assert mail.html == "<b>&lt;i&gt;&quot;Tom&quot; &amp; &#x27;Jo&#x27;&lt;/i&gt;</b>"
@@ -152,7 +152,7 @@ def test_an_empty_value_takes_the_default_which_may_be_empty() -> None:
     assert render(template("{{A|x}}{{B|}}", "{{A|x}}", "{{A|x}}"), {"A": "", "B": ""}) == ("x", "x", "x")
 
 
-def test_a_subject_is_one_line_whatever_the_value() -> None:
+def test_line_breaks_in_values_do_not_reach_the_subject() -> None:
     assert render(template("Hi {{A}}"), {"A": "a\r\nBcc: b\u2028c"}).subject == "Hi a Bcc: b c"
 
 
@@ -160,7 +160,7 @@ def test_a_value_is_not_read_as_a_template() -> None:
     assert render(template(text="{{A}} {{B}}"), {"A": "{{B}}", "B": "b"}).text == "{{B}} b"
 
 
-def test_ses_own_placeholder_stays() -> None:
+def test_ses_own_placeholder_is_not_replaced() -> None:
     place = f"{{{{{UNSUBSCRIBE}}}}}"
     assert render(template(html=place, text=place), {UNSUBSCRIBE: "x"})[1:] == (place, place)
 
@@ -179,7 +179,7 @@ class _Seen(HTMLParser):
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
-def test_no_value_becomes_markup(value: str) -> None:
+def test_values_never_become_markup(value: str) -> None:
     seen = _Seen()
     seen.feed(render(template(html="<p>{{A}}</p>"), {"A": value}).html)
     seen.close()
@@ -189,7 +189,7 @@ def test_no_value_becomes_markup(value: str) -> None:
 # --- the one that is shipped
 
 
-def test_the_shipped_mail_reads_well_for_everybody() -> None:
+def test_the_shipped_mail_renders_for_every_sample() -> None:
     shipped = read_template(SHIPPED, "at_risk")
     check_template(shipped, NAME_ATTRIBUTES)
     assert first_missing_column(placeholders(shipped), {}) is None, "nobody is a reject for it"
@@ -202,7 +202,7 @@ def test_the_shipped_mail_reads_well_for_everybody() -> None:
     assert "<p>Hello Sam &lt;&amp;&gt; Åsa,</p>" in odd.html
 
 
-def test_the_mail_for_players_at_risk_tells_them_the_risk() -> None:
+def test_the_mail_for_players_at_risk_explains_the_risk() -> None:
     """In the seeds they shared personal data or joined a channel known for scams; the mail says what the risk is."""
     registry = read_registry(SHIPPED.parent / "cohorts.yaml")
     (cohort,) = (c for c in registry.cohorts.values() if c.campaign and c.campaign.template == "at_risk")

@@ -128,7 +128,7 @@ def test_the_question_shows_content_count_sender_and_new_players(question: Quest
                          " with nothing sent.")  # fmt: skip
 
 
-def test_it_shows_the_mail_line_by_line_and_no_mark_of_it_as_markdown(question: Question) -> None:
+def test_the_mail_is_shown_line_by_line_with_markdown_escaped(question: Question) -> None:
     question.ask()
     lines = [
         "Subject: We miss you, Sam",
@@ -143,20 +143,20 @@ def test_it_shows_the_mail_line_by_line_and_no_mark_of_it_as_markdown(question: 
     assert "\n\n" + "".join(f"> {line}  \n" for line in lines) + "\n" in question.shown["body"]
 
 
-def test_who_waits_too_long_has_said_no(question: Question) -> None:
+def test_the_question_is_rejected_by_default_and_times_out(question: Question) -> None:
     question.ask()
     assert question.shown["defaults"] == ["Reject"]
     assert question.asked.response_timeout == timedelta(hours=12)
 
 
-def test_nobody_is_asked_beyond_the_next_day_whose_run_launches_instead(question: Question) -> None:
+def test_the_question_ends_at_the_next_as_of(question: Question) -> None:
     question.now = datetime(2026, 11, 22, 18, 30, tzinfo=UTC)
     question.ask()
     assert question.asked.response_timeout == timedelta(hours=5.5)
     assert "may approve it until 2026-11-23 00:00 UTC" in question.shown["body"]
 
 
-def test_the_next_day_is_that_of_the_schedule_in_force(question: Question) -> None:
+def test_the_next_as_of_follows_the_current_schedule(question: Question) -> None:
     """The plan was made under a weekly schedule, and the DAG runs every six hours by now."""
     question.plan = PLAN | {"schedule": "0 0 * * 0"}
     question.context["dag"] = DAG("a_dag", schedule=CronDataIntervalTimetable("0 */6 * * *", timezone="UTC"))
@@ -165,7 +165,7 @@ def test_the_next_day_is_that_of_the_schedule_in_force(question: Question) -> No
 
 
 @pytest.mark.parametrize("base_url", ["https://airflow.studio.example", ""], ids=["base_url", "no base_url"])
-def test_the_approvers_are_told_of_it_with_the_link_to_answer(
+def test_the_approvers_are_notified_with_the_link_to_answer(
     question: Question, base_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if base_url:
@@ -180,7 +180,7 @@ def test_the_approvers_are_told_of_it_with_the_link_to_answer(
 
 
 @pytest.mark.parametrize("mode", ["draft", "test"])
-def test_only_a_launch_is_asked_about(question: Question, mode: str) -> None:
+def test_only_a_launch_needs_approval(question: Question, mode: str) -> None:
     question.prepared = PREPARED | {"mode": mode}
     with pytest.raises(AirflowSkipException, match=f"campaign={mode} needs no approval"):
         question.operator().execute(question.context)
@@ -190,7 +190,7 @@ def test_only_a_launch_is_asked_about(question: Question, mode: str) -> None:
 # --- the answer
 
 
-def test_an_approvers_yes_is_what_the_launch_asks_for(question: Question) -> None:
+def test_an_approval_is_recorded_for_the_launch(question: Question) -> None:
     answer = {
         "approved": True, "by": "ann", "at": AT.isoformat(), "timed_out": False, "digest": approval_digest(PREPARED),
     }  # fmt: skip
@@ -199,14 +199,14 @@ def test_an_approvers_yes_is_what_the_launch_asks_for(question: Question) -> Non
     check_approval(PREPARED, question.recorded, ["ann", "bo"])
 
 
-def test_a_yes_counts_no_more_once_the_same_is_asked_again(question: Question) -> None:
+def test_asking_again_withdraws_the_earlier_approval(question: Question) -> None:
     question.answer("Approve")
     question.ask()
     assert question.put == []
 
 
 @pytest.mark.parametrize("by", ["ann", "bob", None])
-def test_a_no_of_anybody_skips_the_launch_and_is_recorded(question: Question, by: str | None) -> None:
+def test_a_rejection_by_any_user_skips_the_launch_and_is_recorded(question: Question, by: str | None) -> None:
     """Without an answer it is the timeout's."""
     with pytest.raises(DownstreamTasksSkipped):
         question.answer("Reject", by)
@@ -217,7 +217,7 @@ def test_a_no_of_anybody_skips_the_launch_and_is_recorded(question: Question, by
 
 
 @pytest.mark.parametrize("by", ["bob", "ana", "7", None])
-def test_a_yes_of_who_may_not_approve_fails_the_task(question: Question, by: str | None) -> None:
+def test_an_approval_by_another_user_fails_the_task(question: Question, by: str | None) -> None:
     """The user who triggered the run is not an approver of its plan."""
     with pytest.raises(AirflowFailException, match=f"{by} has said yes, and may not approve this run: ann or bo may"):
         question.answer("Approve", by, timedout=False)
@@ -226,7 +226,7 @@ def test_a_yes_of_who_may_not_approve_fails_the_task(question: Question, by: str
 
 
 @pytest.mark.parametrize("change", [{"segment_sha256": "e" * 64}, {"message": {"subject": "Buy", "text": "more"}}])
-def test_a_yes_to_what_was_prepared_before_fails_the_task(question: Question, change: dict[str, Any]) -> None:
+def test_an_approval_of_an_earlier_preparation_fails_the_task(question: Question, change: dict[str, Any]) -> None:
     question.ask()
     question.prepared = PREPARED | change
     with pytest.raises(AirflowFailException, match="ann has said yes to another segment or mail .*: trigger a new run"):
@@ -234,7 +234,7 @@ def test_a_yes_to_what_was_prepared_before_fails_the_task(question: Question, ch
     refused(question)
 
 
-def test_a_yes_to_what_airflow_still_shows_of_an_earlier_question_fails_the_task(question: Question) -> None:
+def test_an_approval_of_the_first_question_that_airflow_shows_fails_the_task(question: Question) -> None:
     question.ask()
     first = question.shown
     question.prepared = PREPARED | {"rows": 1300}
@@ -246,13 +246,13 @@ def test_a_yes_to_what_airflow_still_shows_of_an_earlier_question_fails_the_task
 
 
 @pytest.mark.parametrize("fields", [{}, None])
-def test_a_yes_that_does_not_say_to_what_fails_the_task(question: Question, fields: Any) -> None:
+def test_an_approval_without_a_digest_fails_the_task(question: Question, fields: Any) -> None:
     with pytest.raises(AirflowFailException, match="ann has said yes to another segment or mail"):
         question.answer("Approve", params_input=fields)
     refused(question)
 
 
-def test_an_answer_that_airflow_itself_does_not_take_fails_the_task(question: Question) -> None:
+def test_an_answer_that_airflow_rejects_fails_the_task(question: Question) -> None:
     with pytest.raises(
         AirflowFailException, match=r"not taken \(validation\), as it is to another .*: trigger a new run"
     ):

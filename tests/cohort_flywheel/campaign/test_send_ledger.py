@@ -47,7 +47,7 @@ def test_an_erasure_may_have_removed_a_player(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("players", [PLAYERS[:2], [*PLAYERS, "d"]])
-def test_other_players_than_were_counted_are_no_ledger(tmp_path: Path, players: list[str]) -> None:
+def test_a_ledger_with_another_number_of_players_is_refused(tmp_path: Path, players: list[str]) -> None:
     with pytest.raises(FlywheelError, match="players are to be mailed, and 3 were counted before"):
         write_ledger(tmp_path / "ledger", HEADER, players)
 
@@ -67,7 +67,7 @@ def test_other_players_than_were_counted_are_no_ledger(tmp_path: Path, players: 
         b' "launched_at": "2026-11-22T09:00:00"}',
     ],
 )
-def test_what_is_no_ledger_is_refused_by_its_place(line: bytes) -> None:
+def test_an_invalid_ledger_is_refused_with_its_address(line: bytes) -> None:
     with pytest.raises(
         FlywheelError, match="s3://state/sends/at_risk/x.jsonl is not a send ledger: restore it"
     ) as raised:
@@ -75,13 +75,13 @@ def test_what_is_no_ledger_is_refused_by_its_place(line: bytes) -> None:
     assert "wayne96" not in str(raised.value)
 
 
-def test_where_it_lies() -> None:
+def test_the_keys_of_ledgers() -> None:
     assert ledger_key("at_risk", "ea_atrisk_2_x") == "sends/at_risk/ea_atrisk_2_x.jsonl"
     assert ledger_key("at_risk", "x").startswith(ledger_folder("at_risk"))
     assert not ledger_key("at_risk_2", "x").startswith(ledger_folder("at_risk"))
 
 
-def test_until_when_it_mails_is_read_back_and_a_day_where_it_does_not_say(tmp_path: Path) -> None:
+def test_the_end_of_a_ledger_is_read_back_and_defaults_to_a_day(tmp_path: Path) -> None:
     until = HEADER.launched_at + timedelta(hours=2)
     write_ledger(tmp_path / "ledger", HEADER._replace(mails_until=until), PLAYERS)
     header, _ = read_ledger((tmp_path / "ledger").read_bytes().splitlines(), "x")
@@ -98,7 +98,7 @@ def test_a_time_without_a_zone_is_not_compared(field: str) -> None:
         read_ledger([json.dumps(about).encode()], "x")
 
 
-def test_the_ledgers_of_a_launch_are_told_from_others() -> None:
+def test_the_ledgers_of_a_launch_are_recognized_by_their_keys() -> None:
     own = [ledger_key("at_risk", "ea_2.5_x", number) for number in (1, 2, 10)]
     assert own == [f"sends/at_risk/ea_2.5_x{number}.jsonl" for number in ("", ".2", ".10")]
     assert all(is_ledger_of(key, "at_risk", "ea_2.5_x") for key in own)

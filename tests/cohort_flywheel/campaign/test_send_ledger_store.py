@@ -79,7 +79,7 @@ def test_another_launch_of_the_same_result_is_refused(ledgers: Ledgers, change: 
     assert ledgers.players("one") == ["wayne96"]
 
 
-def test_a_put_whose_answer_was_lost_is_ours(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_put_with_a_lost_answer_counts_as_ours(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's second try meets the object of its first."""
     client = ledgers.s3.get_conn()
     put = client.put_object
@@ -94,7 +94,7 @@ def test_a_put_whose_answer_was_lost_is_ours(ledgers: Ledgers, monkeypatch: pyte
     assert ledgers.players("one") == ["wayne96"]
 
 
-def test_an_error_of_s3_is_not_taken_for_a_ledger(ledgers: Ledgers) -> None:
+def test_an_error_of_s3_is_not_a_ledger(ledgers: Ledgers) -> None:
     ledgers.bucket += "-that-is-not-there"
     with pytest.raises(ClientError, match="NoSuchBucket"):
         ledgers.put("one", "wayne96")
@@ -102,7 +102,7 @@ def test_an_error_of_s3_is_not_taken_for_a_ledger(ledgers: Ledgers) -> None:
         find_ledger(ledgers.s3, ledgers.bucket, "at_risk", "one")
 
 
-def test_a_header_is_read_whole_however_long_the_list(ledgers: Ledgers) -> None:
+def test_only_the_header_of_a_long_ledger_is_read(ledgers: Ledgers) -> None:
     many = [f"player-{number:06d}" for number in range(10_000)]
     put = ledgers.put("one", *many)
     assert find_ledger(ledgers.s3, ledgers.bucket, "at_risk", "one") == put
@@ -196,7 +196,7 @@ def test_a_ledger_that_was_put_long_before_is_not_opened(ledgers: Ledgers, monke
     assert len(opened) == 2
 
 
-def test_what_is_no_ledger_stops_a_launch(ledgers: Ledgers) -> None:
+def test_an_invalid_ledger_stops_a_launch(ledgers: Ledgers) -> None:
     """A player could be mailed again."""
     ledgers.s3.get_conn().put_object(Bucket=ledgers.bucket, Key="sends/at_risk/x.jsonl", Body=b"wayne96\n")
     with pytest.raises(FlywheelError, match=r"s3://\S+/sends/at_risk/x.jsonl is not a send ledger"):

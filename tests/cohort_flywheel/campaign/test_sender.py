@@ -105,7 +105,7 @@ def test_a_unicode_domain_is_written_as_punycode(written: str, address: str) -> 
         ("x" * 257 + " <play@studio.example>", "is too long for a mail's header"),
     ],
 )
-def test_what_a_mail_would_show_otherwise_is_refused(written: str, words: str) -> None:
+def test_a_name_that_a_mail_would_show_differently_is_refused(written: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         read_sender(written)
 

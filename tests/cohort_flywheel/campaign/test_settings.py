@@ -32,12 +32,12 @@ def chosen(asked: str | None, of: Cohort | None = None, **about: Any) -> dict[st
 
 
 @pytest.mark.parametrize("word", ["none", "draft", "launch"])
-def test_an_empty_param_is_the_registrys_word(word: str) -> None:
+def test_an_empty_param_means_the_mode_of_the_registry(word: str) -> None:
     assert chosen(None, cohort(mode=word))["mode"] == word
 
 
 @pytest.mark.parametrize("asked", ["none", "draft", "launch"])
-def test_a_param_wins(asked: str) -> None:
+def test_the_param_overrides_the_registry(asked: str) -> None:
     assert chosen(asked, cohort(mode="launch"))["mode"] == asked
 
 
@@ -85,14 +85,14 @@ def test_only_the_newest_days_own_run_has_a_campaign(
             chosen(asked, daily, skip_reason=found)
 
 
-def test_a_cohort_without_a_campaign_has_none() -> None:
+def test_a_cohort_without_a_campaign_in_the_registry() -> None:
     bare = SHIPPED.model_copy(update={"campaign": None})
     assert chosen(None, bare) == chosen("none", bare) == NONE
     with pytest.raises(FlywheelError, match="cohort ea_atrisk has no `campaign` in the registry: add it"):
         chosen("draft", bare)
 
 
-def test_a_test_needs_its_addresses_and_a_launch_its_days() -> None:
+def test_a_test_needs_test_addresses_and_a_launch_needs_not_again_days() -> None:
     with pytest.raises(FlywheelError, match="has no test_addresses in the registry"):
         chosen("test")
     assert chosen("test", cohort(test_addresses=["qa@studio.example"]))["test_addresses"] == ["qa@studio.example"]
@@ -111,7 +111,7 @@ def test_the_user_who_triggered_a_run_may_not_approve_it() -> None:
     assert chosen("launch", user="ann", approval=ours)["approvers"] == ["ann"]
 
 
-def test_a_campaign_knows_what_its_mail_asks_of_each_row() -> None:
+def test_a_campaign_has_the_placeholders_of_its_mail() -> None:
     made = with_mail({"mode": "draft"}, MAIL, SHIPPED.columns())
     assert (made["mode"], made["placeholders"]) == ("draft", {"FirstName": "you", "LastName": None})
     check_same_mail(made, MAIL)

@@ -18,14 +18,14 @@ def client_error(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "wayne96@example.com"}}, "PutObject")
 
 
-def test_says_what_was_done_and_whether_clearing_is_safe() -> None:
+def test_the_error_lists_the_changes_and_whether_clearing_is_safe() -> None:
     with pytest.raises(AirflowFailException) as raised, describe_failure("Clearing is safe.") as side_effects:
         side_effects.append("a file was put")
         raise FlywheelError("the name is wrong: correct it")
     assert str(raised.value) == "the name is wrong: correct it. Changes made: a file was put. Clearing is safe."
 
 
-def test_says_when_nothing_was_done() -> None:
+def test_the_error_says_if_nothing_was_changed() -> None:
     with pytest.raises(AirflowFailException, match="Changes made: none"), describe_failure("Clearing is safe."):
         raise FlywheelError("no")
 
@@ -81,14 +81,14 @@ def test_a_cause_has_its_own_sentence_and_is_not_retried(code: str, sentence: st
         ("AuthorizationHeaderMalformed", "a non-empty Access Key must be provided", "does not know these credentials"),
     ],
 )
-def test_the_message_tells_one_cause_from_another_and_is_not_told(code: str, message: str, sentence: str) -> None:
+def test_the_message_distinguishes_causes_and_is_not_repeated(code: str, message: str, sentence: str) -> None:
     error = ClientError({"Error": {"Code": code, "Message": message}}, "PutObject")
     with pytest.raises(AirflowFailException, match=sentence) as raised, describe_failure(""):
         raise error
     assert "wayne96" not in str(raised.value)
 
 
-def test_a_read_that_is_denied_says_nothing_of_an_encryption_header() -> None:
+def test_a_denied_read_does_not_mention_the_encryption_header() -> None:
     error = ClientError({"Error": {"Code": "AccessDenied", "Message": "Access Denied"}}, "GetObject")
     with pytest.raises(AirflowFailException, match="the right to call GetObject there") as raised, describe_failure(""):
         raise error
@@ -132,14 +132,14 @@ SENT_TO = "https://bucket.s3.eu-west-1.amazonaws.com/wayne96"
         (errors.WaiterError(name="wayne96", reason="x", last_response={}), "reached or asked .WaiterError", True),
     ],
 )  # fmt: skip
-def test_what_the_sdk_raises_has_its_own_sentence(error: Exception, sentence: str, retried: bool) -> None:
+def test_each_error_of_the_sdk_has_its_own_sentence(error: Exception, sentence: str, retried: bool) -> None:
     with pytest.raises(AirflowException, match=sentence) as raised, describe_failure(""):
         raise error
     assert isinstance(raised.value, AirflowFailException) is not retried
     assert "wayne96" not in str(raised.value)
 
 
-def test_an_upload_that_failed_says_what_s3_said() -> None:
+def test_a_failed_upload_has_the_error_of_s3() -> None:
     def upload() -> None:
         try:
             raise client_error("NoSuchBucket")
@@ -163,7 +163,7 @@ def test_retry_where_it_can_help(error: Exception) -> None:
     assert not isinstance(raised.value, AirflowFailException)
 
 
-def test_nothing_of_an_unexpected_error_s_text_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_text_of_an_unexpected_error_is_withheld(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), pytest.raises(AirflowException) as raised, describe_failure(""):
         dict[str, int]()["wayne96"]
     assert "KeyError" in str(raised.value)
@@ -173,13 +173,13 @@ def test_nothing_of_an_unexpected_error_s_text_is_told(caplog: pytest.LogCapture
     assert "KeyError: " not in caplog.text
 
 
-def test_the_message_of_aws_is_not_told() -> None:
+def test_the_message_of_aws_is_withheld() -> None:
     with pytest.raises(AirflowException) as raised, describe_failure(""):
         raise client_error("SlowDown")
     assert "wayne96" not in str(raised.value)
 
 
-def test_a_skip_stays_a_skip() -> None:
+def test_a_skip_is_raised_unchanged() -> None:
     with pytest.raises(AirflowSkipException), describe_failure(""):
         raise AirflowSkipException
 

@@ -69,13 +69,13 @@ def test_a_schedule_that_never_fires_is_refused(written: str) -> None:
 
 
 @pytest.mark.parametrize("written", REFUSED)
-def test_what_is_not_five_fields_that_are_read_alike_each_time_is_refused(written: str) -> None:
+def test_other_than_five_deterministic_fields_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match="is not a schedule: write the five fields of a cron"):
         read_schedule(written)
 
 
 @pytest.mark.parametrize("schedule", sorted(set(TAKEN.values())))
-def test_airflow_reads_what_is_taken_as_we_do(schedule: str) -> None:
+def test_airflow_reads_accepted_schedules_as_croniter_does(schedule: str) -> None:
     timetable = CronDataIntervalTimetable(schedule, "UTC")
     timetable.validate()
     for moment in (

@@ -27,7 +27,7 @@ def test_inside_the_dags_folder_wins(dag: Path, tmp_path: Path) -> None:
     assert include_folder(str(dag)) == dag.parent / "include"
 
 
-def test_nowhere_is_a_sentence(dag: Path, tmp_path: Path) -> None:
+def test_a_missing_include_folder_is_an_error(dag: Path, tmp_path: Path) -> None:
     (tmp_path / "include").touch()  # a file is not a folder
     with pytest.raises(FlywheelError, match="no include folder in .*dags"):
         include_folder(str(dag))

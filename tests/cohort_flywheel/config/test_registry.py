@@ -91,21 +91,21 @@ def test_the_shipped_registry_has_the_modelers_six() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED_COHORTS)
-def test_no_threshold_that_may_be_typed_gives_nearly_everybody(name: str) -> None:
+def test_no_allowed_threshold_selects_nearly_all_players(name: str) -> None:
     direction, _, middle = SHIPPED_COHORTS[name]
     allowed = read_registry(SHIPPED).cohort(name).threshold_range
     assert allowed.min >= middle if direction == "above" else allowed.max < middle
 
 
 @pytest.mark.parametrize("name", SHIPPED_COHORTS)
-def test_every_shipped_cohort_asks_for_consent_and_takes_silence_for_a_no(name: str) -> None:
+def test_every_shipped_cohort_requires_consent_and_treats_silence_as_opted_out(name: str) -> None:
     consent = read_registry(SHIPPED).cohort(name).consent
     assert consent != "none"
     assert consent.silence == "opted_out"
     assert (consent.opted_in, consent.opted_out) == (["yes", True], ["no", False])
 
 
-def test_two_typed_for_the_cohort_that_looks_below_is_refused() -> None:
+def test_a_threshold_above_the_range_of_a_below_cohort_is_refused() -> None:
     with pytest.raises(FlywheelError, match="2 is outside the range of cohort ea_reputation, which looks below"):
         read_registry(SHIPPED).cohort("ea_reputation").check_threshold(2)
 
@@ -123,7 +123,7 @@ def test_a_whole_number_within_the_range_is_taken(threshold: float) -> None:
 @pytest.mark.parametrize(
     "threshold", ["2", "", None, 2.5, float("nan"), float("inf"), float("-inf"), True, False, [2], {}]
 )
-def test_what_is_no_whole_number_is_refused_with_what_to_give(threshold: object) -> None:
+def test_other_than_whole_numbers_are_refused_with_advice(threshold: object) -> None:
     with pytest.raises(FlywheelError, match="is no whole number: give one from 0 to 9, or leave it empty"):
         CALM.check_threshold(threshold)
 
@@ -135,7 +135,7 @@ def test_outside_the_range_is_refused_with_the_range(threshold: float) -> None:
 
 
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.booleans(), st.none(), st.binary()))
-def test_any_threshold_is_a_number_of_the_range_or_a_sentence(threshold: object) -> None:
+def test_any_threshold_is_within_the_range_or_an_error(threshold: object) -> None:
     try:
         taken = CALM.check_threshold(threshold)
     except FlywheelError:
@@ -167,7 +167,7 @@ def test_the_file_is_read_as_utf_8(tmp_path: Path) -> None:
         read_registry(tmp_path / "nowhere.yaml")
 
 
-def test_an_unknown_cohort_is_a_sentence() -> None:
+def test_an_unknown_cohort_is_an_error() -> None:
     with pytest.raises(FlywheelError, match=r"has no cohort 'clam' \(did you mean calm\?\): choose one of calm, wild"):
         parse().cohort("clam")
 
@@ -365,21 +365,21 @@ def test_an_attribute_cannot_take_the_scores_name() -> None:
 
 
 @pytest.mark.parametrize("body", ["", " 5", " [a, b]", " calm"])
-def test_a_cohort_that_is_no_mapping(body: str) -> None:
+def test_a_cohort_that_is_not_a_mapping(body: str) -> None:
     registry = parse_registry(edited() + f"  odd:{body}\n", PATH)
     assert registry.names == ["calm", "wild", "odd"]
     assert registry.broken["odd"] == "cohort odd in cohorts.yaml, line 31: a cohort is a mapping of keys:" \
         " write its keys below it"  # fmt: skip
 
 
-def test_a_cohort_that_stands_twice_is_neither_of_the_two() -> None:
+def test_a_cohort_defined_twice_is_broken() -> None:
     registry = parse_registry(edited() + "\n".join(["", *LINES[4:19]]).replace("threshold: 2", "threshold: 0"), PATH)
     assert registry.names == ["wild", "calm"]
     assert "line 32: calm stands a second time (first on line 5): remove one of the two" in registry.broken["calm"]
 
 
 @pytest.mark.parametrize("name", ["2024", "1.5", "2026-11-22", "on", "null"])
-def test_a_name_that_yaml_takes_for_something_else_is_that_cohorts_own_affair(name: str) -> None:
+def test_a_name_that_yaml_reads_as_another_type_affects_only_that_cohort(name: str) -> None:
     registry = parse(line_20=f"  {name}:")
     assert "calm" in registry.cohorts
     assert registry.names == ["calm", name]
@@ -401,7 +401,7 @@ def test_a_duplicate_in_a_shared_consent_breaks_every_cohort_that_shares_it() ->
     ("yes", "no"),
     [("yes", '"yes"'), ("true", '"true"'), ('"true"', "true"), ('"False"', '"False"'), ("1", '"1"'), ("false", "no")],
 )
-def test_no_answer_is_a_yes_and_a_no(yes: str, no: str) -> None:
+def test_no_answer_means_both_opted_in_and_opted_out(yes: str, no: str) -> None:
     """A record's true and its "true" are one answer, so the registry's are as well."""
     if yes == "yes":
         yes = '"yes"'
@@ -464,7 +464,7 @@ def test_the_one_in_force_is_the_last_that_has_begun(dates: list[date], naive: d
 # --- the floor of a snapshot -----------------------------------------------------------------------------
 
 
-def test_the_floor_is_the_mildest_of_the_history_unless_the_registry_says() -> None:
+def test_the_floor_is_the_loosest_of_the_history_by_default() -> None:
     assert CALM.snapshot_floor() == 2
     assert parse(line_9=HISTORY).cohort("calm").snapshot_floor() == 2
     assert parse(line_9=HISTORY + "\n    floor: 0").cohort("calm").snapshot_floor() == 0
@@ -483,7 +483,7 @@ def test_the_floor_is_the_mildest_of_the_history_unless_the_registry_says() -> N
         ({"line_9": '    threshold: 2\n    floor: "0"'}, "floor: .*integer"),
     ],
 )
-def test_a_floor_that_serves_no_snapshot_is_refused(lines: dict[str, str], words: str) -> None:
+def test_a_floor_stricter_than_the_thresholds_is_refused(lines: dict[str, str], words: str) -> None:
     (sentence,) = parse(**lines).broken.values()
     assert re.search(words, sentence), sentence
 
@@ -512,7 +512,7 @@ notify:
     - {notifier: some.Module, to: ["a", "b"]}"""
 
 
-def test_who_is_told_and_which_pool_asks_the_graph() -> None:
+def test_notifiers_and_the_pool_of_the_graph() -> None:
     registry = parse(line_3=NOTIFY)
     assert registry.graph_pool == "neptune"
     assert [t["target_arn"] for t in registry.notify.on_call] == ["arn:aws:sns:us-east-1:123456789012:on-call"]
@@ -546,7 +546,7 @@ def test_a_cohort_has_campaign_and_holdout_settings() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED_COHORTS)
-def test_every_shipped_cohort_has_limits_and_only_nobody_at_risk_is_good_news(name: str) -> None:
+def test_every_shipped_cohort_has_limits_and_only_ea_atrisk_may_be_empty(name: str) -> None:
     limits = read_registry(SHIPPED).cohort(name).limits
     assert limits.min_members == (0 if name == "ea_atrisk" else 1)
     assert limits.max_members < 10**7
@@ -572,17 +572,17 @@ def test_every_shipped_cohort_has_limits_and_only_nobody_at_risk_is_good_news(na
         ("", True),
     ],
 )
-def test_a_broken_cohort_stays_daily_unless_it_clearly_says_that_it_is_not(line: str, daily: bool) -> None:
+def test_a_broken_cohort_keeps_its_daily_dag_unless_daily_is_clearly_false(line: str, daily: bool) -> None:
     registry = parse(line_11=line, line_8="    direction: broken")
     assert "calm" in registry.broken
     assert registry.daily == (("calm",) if daily else ())
 
 
-def test_a_cohort_that_is_no_mapping_stays_daily() -> None:
+def test_a_cohort_that_is_not_a_mapping_keeps_its_daily_dag() -> None:
     assert parse_registry(edited() + "  odd: 5\n", PATH).daily == ("calm", "odd")
 
 
-def test_a_second_copy_does_not_take_a_cohorts_daily_run_away() -> None:
+def test_a_duplicate_cohort_keeps_its_daily_dag() -> None:
     copy = "\n".join(["", *LINES[4:19]]).replace("daily: true", "daily: false")
     assert parse_registry(edited() + copy, PATH).daily == ("calm",)
 
@@ -619,7 +619,7 @@ FILE_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FILE_FAULTS)
-def test_a_fault_of_the_file_is_a_sentence_with_its_line(fault: str) -> None:
+def test_a_fault_of_the_file_is_an_error_with_its_line(fault: str) -> None:
     lines, number, words = FILE_FAULTS[fault]
     with pytest.raises(FlywheelError, match=words) as error:
         parse(**lines)
@@ -635,7 +635,7 @@ def test_a_missing_key_of_the_file_is_named(missing: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", "[]", "calm", "- calm", "---\n"])
-def test_a_file_that_is_no_mapping(text: str) -> None:
+def test_a_file_that_is_not_a_mapping(text: str) -> None:
     with pytest.raises(FlywheelError, match="line 1: the file must be a mapping with the keys default_cohort, sched"):
         parse_registry(text, PATH)
 
@@ -657,7 +657,7 @@ def test_a_default_cohort_that_the_file_does_not_have_leaves_the_others(tmp_path
 
 
 @given(st.data())
-def test_whatever_is_typed_into_one_line_gives_a_registry_or_a_sentence(data: st.DataObject) -> None:
+def test_any_edit_of_one_line_gives_a_registry_or_an_error(data: st.DataObject) -> None:
     number = data.draw(st.integers(1, len(LINES)))
     indent = re.match(r" *", LINES[number - 1])
     assert indent

@@ -222,7 +222,7 @@ ODD_LINES: dict[str, tuple[str, str, str | None]] = {
 
 
 @pytest.mark.parametrize("odd", ODD_LINES)
-def test_what_yaml_reads_in_an_odd_way_stays_one_cohorts_affair(odd: str) -> None:
+def test_unusual_yaml_affects_only_one_cohort(odd: str) -> None:
     before, after, words = ODD_LINES[odd]
     assert before in TEXT
     head, _, rest = TEXT.partition("\ncohorts:\n")
@@ -233,7 +233,7 @@ def test_what_yaml_reads_in_an_odd_way_stays_one_cohorts_affair(odd: str) -> Non
     assert sentence is None if words is None else sentence and re.search(words, sentence), sentence
 
 
-def test_a_copy_of_a_cohort_with_its_anchor_breaks_the_copy_alone() -> None:
+def test_a_copied_cohort_with_its_anchor_breaks_only_the_copy() -> None:
     """The first cohort holds the anchor that the others use; PyYAML refuses a file with two."""
     rest = TEXT[TEXT.index("  ea_atrisk:\n") :]
     block = rest[: rest.index("  ea_reputation:")]
@@ -246,7 +246,7 @@ def test_a_copy_of_a_cohort_with_its_anchor_breaks_the_copy_alone() -> None:
     assert registry.daily == ("ea_atrisk", "ea_copy")
 
 
-def test_a_merge_that_multiplies_itself_takes_no_time() -> None:
+def test_an_exponential_merge_is_refused_quickly() -> None:
     bomb = "".join(f"\n      - &b{n} {{<<: [{', '.join([f'*b{n - 1}'] * 9)}]}}" for n in range(1, 40))
     text = TEXT.replace("    floor: 0\n", f"    more:\n      - &b0 {{a: b}}{bomb}\n    <<: *b39\n", 1)
     sentence = check_others(parse_registry(text, PATH))
@@ -262,7 +262,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_cannot_be_one_leaves_the_others_and_gives_no_dag_id_that_airflow_refuses(name: str) -> None:
+def test_an_invalid_name_affects_only_its_cohort_and_gives_no_invalid_dag_id(name: str) -> None:
     at = line_of("  ea_reputation:")
     lines = TEXT.splitlines()
     lines[at - 1 : at - 1] = [f"  ? {name}", "  : {}"]
@@ -309,7 +309,7 @@ HEAD = {
 
 
 @pytest.mark.parametrize("path", [*paths(HEAD), ("cohorts",)], ids=lambda path: ".".join(map(str, path)))
-def test_a_fault_beside_the_cohorts_is_a_sentence_with_a_line(path: Path_) -> None:
+def test_a_fault_outside_the_cohorts_is_an_error_with_a_line(path: Path_) -> None:
     whole = HEAD | {"cohorts": DATA["cohorts"]}
     for new in [DELETE, *WRONG]:
         text = dump(changed(whole, path, new))
@@ -332,7 +332,7 @@ def test_a_fault_beside_the_cohorts_is_a_sentence_with_a_line(path: Path_) -> No
 
 @settings(max_examples=200)
 @given(st.data())
-def test_whatever_is_typed_into_the_shipped_file_gives_a_registry_or_a_sentence(data: st.DataObject) -> None:
+def test_any_edit_of_the_shipped_file_gives_a_registry_or_an_error(data: st.DataObject) -> None:
     lines = TEXT.splitlines()
     number = data.draw(st.integers(line_of("default_cohort:"), len(lines)))
     indent = re.match(r" *", lines[number - 1])

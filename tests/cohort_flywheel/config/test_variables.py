@@ -151,7 +151,7 @@ def test_all_that_are_wrong_or_missing_are_named_at_once(monkeypatch: pytest.Mon
     assert f"not set: {PREFIX}contacts_table, {PREFIX}ses_topic. Set each in one of: the secrets backend" in text
 
 
-def test_a_task_that_needs_the_state_alone_reads_no_other_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_needs_only_the_state_bucket_reads_no_other_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable("export_bucket"), "s3://cohorts")
     assert read_settings(StateSettings) == {"state_bucket": "state"}
 

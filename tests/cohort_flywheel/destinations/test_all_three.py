@@ -127,7 +127,7 @@ def test_the_same_players_and_holdout_and_the_joiners_and_leavers_of_day_two(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_who_has_unsubscribed_at_the_destination_stays_so(house: Callable[[str], Studio], name: str) -> None:
+def test_an_unsubscribed_contact_is_unchanged(house: Callable[[str], Studio], name: str) -> None:
     """Before a run, and between a run's segment file and its import job."""
     one = house(name)
     assert {SOMEBODY, ANOTHER, OTHER} < one.members(one.ends(YESTERDAY))

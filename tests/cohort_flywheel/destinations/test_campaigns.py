@@ -105,7 +105,9 @@ def campaign() -> str:
     return "{template: at_risk, from: play@studio.example, not_again_days: 30}"
 
 
-def test_who_unsubscribes_before_the_launch_is_mailed_by_neither(house: Callable[[str], Studio]) -> None:
+def test_a_player_who_unsubscribes_before_the_launch_is_not_mailed_by_any_destination(
+    house: Callable[[str], Studio],
+) -> None:
     """After the segment was verified, and approved."""
     ses, who = house("ses"), next(player for player in STRICT if player not in HELD)
     report = ses.launch(before={"launch_campaign": lambda: ses.account.unsubscribe(f"{who}@example.com")})

@@ -35,7 +35,7 @@ def test_a_destination_is_one_folder_with_all_methods_and_no_others(name: str) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_destination_has_all_steps_of_a_campaign_or_none(name: str) -> None:
+def test_a_destination_has_all_steps_of_a_campaign_or_none_of_them(name: str) -> None:
     kind = type(get_destination(name))
     steps = ("prepare_campaign", "launch_campaign")
     overridden = {vars(kind).get(step) is not None for step in steps}

@@ -46,26 +46,26 @@ def due(*all_of_them: Made, keep_days: int = 10, cohort: str | None = None) -> l
     return [(DAY - one.as_of).days for one in found]
 
 
-def test_what_was_last_reported_before_the_keep_by_is_past_it() -> None:
+def test_runs_last_reported_before_the_retention_are_expired() -> None:
     assert due(made(0), made(10), made(11), made(30)) == [11, 30]
 
 
-def test_a_day_that_was_made_or_made_again_lately_is_kept() -> None:
+def test_a_recently_repeated_run_is_kept() -> None:
     assert due(made(0), made(30, last=DAY)) == []
 
 
-def test_the_newest_verified_day_of_each_cohort_and_threshold_stays() -> None:
+def test_the_newest_verified_as_of_of_each_cohort_and_threshold_is_kept() -> None:
     assert due(made(40), made(50), made(45, threshold=1), made(60, cohort="ea_duty"), made(61, cohort="ea_duty")) == [
         50, 61,
     ]  # fmt: skip
 
 
-def test_a_later_day_that_is_not_verified_takes_the_place_of_none() -> None:
+def test_a_later_unverified_as_of_does_not_replace_the_newest_verified_one() -> None:
     """A failed run, a `live` one and a dry run have no result: their artifacts are removed, the result stays."""
     assert due(made(40), made(30, verified=False)) == [30]
 
 
-def test_of_one_cohort_alone() -> None:
+def test_only_runs_of_one_cohort() -> None:
     assert due(made(0), made(40), made(0, cohort="ea_duty"), made(41, cohort="ea_duty"), cohort="ea_duty") == [41]
 
 
@@ -77,7 +77,7 @@ REPORT: dict[str, Any] = {
 }
 
 
-def test_a_report_tells_of_its_name() -> None:
+def test_the_artifacts_of_a_report() -> None:
     found = of_report(f"reports/{NAME}/cohort_to_segment__manual__1.json", REPORT)
     assert found == Made(
         NAME, "ea_atrisk", 2, DAY, DAY + timedelta(hours=25), False, ({"segment_id": "s1"},),
@@ -88,11 +88,11 @@ def test_a_report_tells_of_its_name() -> None:
     assert (dry.name, dry.imported, dry.snapshots) == (f"dry_run/{NAME}", (), frozenset())
 
 
-def test_a_run_that_its_plan_refused_made_nothing() -> None:
+def test_a_run_refused_by_its_plan_has_no_artifacts() -> None:
     assert of_report("reports/cohort_to_segment/d__1.json", REPORT | {"plan": None, "extract": None}) is None
 
 
-def test_a_name_is_what_all_its_reports_and_its_result_tell() -> None:
+def test_the_artifacts_of_a_name_are_merged_from_reports_and_result() -> None:
     one = of_report(f"reports/{NAME}/d__1.json", REPORT)
     again: dict[str, Any] = {"extract": {"snapshot_key": "snapshots/two"}, "imported": {"segment_id": "s2"}}
     again["run"] = {"reported": "2026-11-25T00:00:00+00:00"}
@@ -141,7 +141,7 @@ DROPPED = run_name("ea_atrisk", 2, DAY, extract_sha256=HEX)
         (f"old/{extract_key(NAME)}", None),
     ],
 )
-def test_a_key_tells_what_it_is_and_of_which_name(key: str, read: tuple[str, str] | None) -> None:
+def test_a_key_has_the_kind_of_object_and_the_name(key: str, read: tuple[str, str] | None) -> None:
     assert read_key(key) == read
 
 

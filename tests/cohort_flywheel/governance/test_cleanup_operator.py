@@ -64,7 +64,9 @@ def of(runs: Runs, name: str) -> set[str]:
 KINDS = {"export", "segments", "staged", "rejects", "last_runs"}
 
 
-def test_an_old_run_goes_and_the_newest_stays(runs: Runs, clean_up: CleanUp, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_expired_run_is_removed_and_the_newest_kept(
+    runs: Runs, clean_up: CleanUp, capfd: pytest.CaptureFixture[str]
+) -> None:
     old, newest = runs.run(OLD, {ANN: 3, BOB: 3}), runs.run(LATER, {BOB: 3, CYD: 3})
     name, staying = old["plan"]["name"], newest["plan"]["name"]
     before = runs.keys()
@@ -97,7 +99,7 @@ def test_an_old_run_goes_and_the_newest_stays(runs: Runs, clean_up: CleanUp, cap
     assert of(runs, staying) == KINDS
 
 
-def test_a_campaigns_mail_beside_a_report_is_no_report(runs: Runs, clean_up: CleanUp) -> None:
+def test_a_sample_mail_beside_a_report_is_not_a_report(runs: Runs, clean_up: CleanUp) -> None:
     old = runs.run(OLD, {ANN: 3})
     runs.run(LATER, {BOB: 3})
     assert put_sample(S3Hook(), old["plan"], "<p>Hi</p>").endswith(".html")
@@ -105,7 +107,7 @@ def test_a_campaigns_mail_beside_a_report_is_no_report(runs: Runs, clean_up: Cle
     assert (found["past_keep_by"], found["kept"]) == (1, 1)
 
 
-def test_every_version_of_a_file_goes_and_its_delete_markers(runs: Runs, clean_up: CleanUp) -> None:
+def test_every_version_of_a_file_and_its_delete_markers_are_deleted(runs: Runs, clean_up: CleanUp) -> None:
     old = runs.run(OLD, {ANN: 3})
     runs.run(LATER, {BOB: 3})
     s3, key = runs.client("s3"), old["extract"]["s3_key"]
@@ -121,7 +123,7 @@ def test_every_version_of_a_file_goes_and_its_delete_markers(runs: Runs, clean_u
     )
 
 
-def test_who_has_opted_out_stays_so(runs: Runs, clean_up: CleanUp, capfd: pytest.CaptureFixture[str]) -> None:
+def test_opted_out_recipients_are_kept(runs: Runs, clean_up: CleanUp, capfd: pytest.CaptureFixture[str]) -> None:
     """An endpoint that an import creates again would not have it."""
     runs.run(OLD, {ANN: 3, BOB: 3})
     runs.run(LATER, {CYD: 3})
@@ -134,7 +136,7 @@ def test_who_has_opted_out_stays_so(runs: Runs, clean_up: CleanUp, capfd: pytest
     assert endpoint(runs, ANN)["OptOut"] == "ALL"
 
 
-def test_where_files_have_expired_the_snapshots_say_who_was_in_a_segment(runs: Runs, clean_up: CleanUp) -> None:
+def test_snapshots_replace_expired_segment_files(runs: Runs, clean_up: CleanUp) -> None:
     runs.run(OLD, {ANN: 3, BOB: 3, DAN: 2})  # Dan is in the snapshot, and in no segment
     runs.run(LATER, {BOB: 3})
     runs.run(NEWEST, {DAN: 3})
@@ -148,7 +150,7 @@ def test_where_files_have_expired_the_snapshots_say_who_was_in_a_segment(runs: R
     assert endpoint(runs, DAN)
 
 
-def test_where_nothing_says_who_is_in_a_segment_that_stays_no_endpoint_goes(
+def test_no_endpoint_is_deleted_if_the_members_of_a_kept_segment_are_unknown(
     runs: Runs, clean_up: CleanUp, capfd: pytest.CaptureFixture[str]
 ) -> None:
     old, newest = runs.run(OLD, {ANN: 3}), runs.run(LATER, {BOB: 3})
@@ -165,7 +167,7 @@ def test_where_nothing_says_who_is_in_a_segment_that_stays_no_endpoint_goes(
     assert of(runs, old["plan"]["name"]) == set()
 
 
-def test_a_segment_file_that_no_report_names_stays_and_so_do_its_players(runs: Runs, clean_up: CleanUp) -> None:
+def test_an_unreported_segment_file_and_its_players_are_kept(runs: Runs, clean_up: CleanUp) -> None:
     """Of a run that died before its report."""
     old = runs.run(OLD, {ANN: 3, BOB: 3})
     runs.run(LATER, {CYD: 3})
@@ -181,7 +183,7 @@ def test_a_segment_file_that_no_report_names_stays_and_so_do_its_players(runs: R
     assert endpoint(runs, BOB) is None
 
 
-def test_a_dry_run_and_one_that_was_not_verified_go_too(runs: Runs, clean_up: CleanUp) -> None:
+def test_dry_runs_and_unverified_runs_are_removed(runs: Runs, clean_up: CleanUp) -> None:
     newest = runs.run(LATER, {ANN: 3})
     dry = runs.run(OLD, {ANN: 3}, dry_run=True)
     failed = runs.run(OLD + timedelta(days=1), {BOB: 3}, imports=False)
@@ -194,13 +196,13 @@ def test_a_dry_run_and_one_that_was_not_verified_go_too(runs: Runs, clean_up: Cl
     assert endpoint(runs, ANN)
 
 
-def test_a_day_that_was_reported_lately_is_kept(runs: Runs, clean_up: CleanUp) -> None:
+def test_a_recently_reported_run_is_kept(runs: Runs, clean_up: CleanUp) -> None:
     runs.run(OLD, {ANN: 3}, days=99)
     runs.run(LATER, {BOB: 3})
     assert clean_up()["past_keep_by"] == 0
 
 
-def test_nothing_is_removed_while_a_run_is_at_work(runs: Runs, clean_up: CleanUp, context: Any) -> None:
+def test_nothing_is_removed_while_a_run_is_active(runs: Runs, clean_up: CleanUp, context: Any) -> None:
     runs.run(OLD, {ANN: 3})
     runs.run(LATER, {BOB: 3})
     other = context(run_id="scheduled__1")
@@ -217,7 +219,7 @@ def test_nothing_is_removed_while_a_run_is_at_work(runs: Runs, clean_up: CleanUp
     assert CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)["objects"] == 5
 
 
-def test_a_run_that_begins_meanwhile_keeps_the_endpoints_that_are_left(
+def test_a_run_that_begins_meanwhile_keeps_the_remaining_endpoints(
     runs: Runs, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs.run(OLD, {ANN: 3, BOB: 3, CYD: 3})
@@ -241,7 +243,7 @@ def test_a_run_that_begins_meanwhile_keeps_the_endpoints_that_are_left(
     assert CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)["recipients"] == 1
 
 
-def test_a_destination_that_keeps_nothing_of_a_run_has_files_only(
+def test_only_files_are_removed_if_the_destination_keeps_nothing(
     runs: Runs, clean_up: CleanUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SES: its contacts stay, since what they have said no to is known there."""
@@ -255,12 +257,12 @@ def test_a_destination_that_keeps_nothing_of_a_run_has_files_only(
     assert of(runs, old["plan"]["name"]) == set()
 
 
-def test_a_param_that_is_none_is_refused_before_anything_is_read(runs: Runs, clean_up: CleanUp) -> None:
+def test_an_unknown_param_is_refused_before_anything_is_read(runs: Runs, clean_up: CleanUp) -> None:
     with pytest.raises(AirflowFailException, match="this DAG has no param dry_rum"):
         clean_up(dry_rum=False)
 
 
-def test_an_answer_of_pinpoint_that_is_no_not_found_stops_it(runs: Runs, clean_up: CleanUp, pinpoint: Any) -> None:
+def test_any_error_of_pinpoint_but_not_found_stops_the_task(runs: Runs, clean_up: CleanUp, pinpoint: Any) -> None:
     runs.run(OLD, {ANN: 3})
     runs.run(LATER, {BOB: 3})
     pinpoint(refuse={"code": "ForbiddenException", "status": 403, "operations": ["DeleteEndpoint"]})

@@ -34,11 +34,11 @@ SALT = b"salt" * 8
 # --- the list
 
 
-def test_a_list_is_a_player_a_line() -> None:
+def test_a_list_has_one_player_per_line() -> None:
     assert read_players([b"\xef\xbb\xbfbob", b"", b"  ", "Zoë\r".encode(), b"bob", b"an n"]) == [ZOË, "an n", "bob"]
 
 
-def test_a_line_of_json_has_what_a_plain_one_cannot() -> None:
+def test_a_json_line_can_hold_any_player_id() -> None:
     quoted = [b'" ann"', b'"ann\\u0020"', b'"a\\nb"', b'"\\"ann\\""', b'"<a, b>"', '"ann\u200b"'.encode()]
     assert read_players(quoted) == [" ann", '"ann"', "<a, b>", "a\nb", "ann ", "ann\u200b"]
 
@@ -63,7 +63,7 @@ def test_a_line_of_json_has_what_a_plain_one_cannot() -> None:
         ([str(n).encode() for n in range(MAX_PLAYERS + 1)], "names 1,001 players, and 1,000 at most are erased"),
     ],
 )  # fmt: skip
-def test_a_list_that_is_none_is_refused_without_its_text(lines: list[bytes], sentence: str) -> None:
+def test_an_invalid_list_is_refused_without_quoting_it(lines: list[bytes], sentence: str) -> None:
     with pytest.raises(FlywheelError, match=sentence) as raised:
         read_players(lines)
     assert "ann" not in str(raised.value)
@@ -72,7 +72,7 @@ def test_a_list_that_is_none_is_refused_without_its_text(lines: list[bytes], sen
 # --- tombstones
 
 
-def test_a_tombstone_is_known_by_its_salt_alone() -> None:
+def test_a_tombstone_is_recognized_only_with_its_salt() -> None:
     assert tombstone(SALT, ANN) == tombstone(SALT, ANN)
     assert len({tombstone(SALT, ANN), tombstone(SALT, BOB), tombstone(b"other" * 6, ANN)}) == 3
     erased = Tombstones(SALT, [tombstone(SALT, ANN)])
@@ -135,7 +135,7 @@ def test_without_erased_players_no_lookup_is_made() -> None:
         ("do_not_contact.txt", None),
     ],
 )
-def test_a_key_tells_in_which_kind_of_file_a_player_may_be(key: str, kind: str | None) -> None:
+def test_the_kind_of_file_of_a_key(key: str, kind: str | None) -> None:
     assert kind_of(key) == kind
 
 
@@ -156,7 +156,7 @@ def snapshot(path: Path, vertices: list[Vertex], required: list[str]) -> bytes:
 
 
 @pytest.mark.parametrize("required", [[], ["status"]])
-def test_a_snapshot_is_as_if_they_had_never_been_in_it(paths: tuple[Path, Path], required: list[str]) -> None:
+def test_erased_players_are_removed_from_a_snapshot(paths: tuple[Path, Path], required: list[str]) -> None:
     path, rest = paths
     everybody = [Vertex(name, 3, {"status": [ANN]}) for name in (ANN, "anna", BOB, None, ZOË, ANN)]
     others = [vertex for vertex in everybody if vertex.player_id not in (ANN, ZOË)]
@@ -196,7 +196,7 @@ def test_a_segment_file_and_rejects_lose_their_rows_and_no_other_byte(paths: tup
     assert look("file of rows", path.with_name("rejects"), ["x\n\ry"], [], rest) == Found(1)
 
 
-def test_an_import_file_has_addresses_alone(paths: tuple[Path, Path]) -> None:
+def test_an_import_file_has_only_addresses(paths: tuple[Path, Path]) -> None:
     path, rest = paths
     header, row = "emailAddress,unsubscribeAll\n", "{}@Example.com,false\n"
     path.write_text(header + row.format("Ann") + row.format("bob"))
@@ -205,7 +205,7 @@ def test_an_import_file_has_addresses_alone(paths: tuple[Path, Path]) -> None:
     assert rest.read_text() == header + row.format("bob")
 
 
-def test_a_file_of_others_keeps_its_bytes_whatever_they_are(paths: tuple[Path, Path]) -> None:
+def test_other_rows_keep_their_bytes(paths: tuple[Path, Path]) -> None:
     path, rest = paths
     for content in (b"", b"x", b"a,b\n\xff,2\n", b"playerId,a\nb\xff,1\n"):
         path.write_bytes(content)
@@ -239,7 +239,7 @@ def test_an_extract_names_players_in_each_format(paths: tuple[Path, Path]) -> No
         ("a\\", r"a\\"),
     ],
 )
-def test_an_extract_names_players_by_whatever_escapes(paths: tuple[Path, Path], player: str, written: str) -> None:
+def test_players_are_found_in_an_extract_with_any_escapes(paths: tuple[Path, Path], player: str, written: str) -> None:
     path, rest = paths
     record = f'[{{"playerId": ["{written}"], "ea_atrisk": [3]}}, {{"playerId": ["\\u0062", "joann"]}}]'
     assert json.loads(record)[0]["playerId"] == [player]
@@ -249,7 +249,7 @@ def test_an_extract_names_players_by_whatever_escapes(paths: tuple[Path, Path], 
 
 
 @pytest.mark.parametrize("kind", ["membership", "send ledger", "list of a launch"])
-def test_a_membership_and_a_send_ledger_are_a_player_a_line(paths: tuple[Path, Path], kind: str) -> None:
+def test_a_membership_and_a_send_ledger_have_one_player_per_line(paths: tuple[Path, Path], kind: str) -> None:
     path, rest = paths
     path.write_text('{"upload": 1}\nann\nanna\njoann\n')
     assert look(kind, path, [ANN], [], rest) == Found(1)

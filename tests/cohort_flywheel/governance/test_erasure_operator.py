@@ -147,7 +147,7 @@ def names_in_log(text: str, *players: str) -> list[str]:
     return [player for player in players if player.lower() in text.lower()]
 
 
-def test_an_erased_player_never_comes_back(runs: Runs, erase: Erase, extracted: Any) -> None:
+def test_later_runs_exclude_an_erased_player(runs: Runs, erase: Erase, extracted: Any) -> None:
     """The graph still has them, and so may a restored snapshot."""
     runs.run(YESTERDAY, {ANN: 3, BOB: 3})
     erase(ANN, dry_run=False)
@@ -161,7 +161,7 @@ def test_an_erased_player_never_comes_back(runs: Runs, erase: Erase, extracted: 
     assert (report["extract"]["vertices_erased"], report["faults"]) == (1, [])
 
 
-def test_a_read_of_the_graph_leaves_them_out_of_snapshot_and_extract(
+def test_erased_players_are_not_in_snapshot_and_extract_of_a_new_read(
     runs: Runs, erase: Erase, planned: Any, extracted: Any
 ) -> None:
     before = extracted(planned())
@@ -198,9 +198,7 @@ def test_in_buckets_without_versions(runs: Runs, erase: Erase) -> None:
     assert [v.player_id for v in runs.state.vertices(newest["extract"]["snapshot_key"])] == [BOB]
 
 
-def test_the_do_not_contact_list_is_the_studios_to_edit(
-    runs: Runs, erase: Erase, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_do_not_contact_list_is_not_changed(runs: Runs, erase: Erase, capfd: pytest.CaptureFixture[str]) -> None:
     put(runs, "do_not_contact.txt", f'"{ANN}",x\nAnn <{ANN}@EXAMPLE.com>\nbob@example.com\n')
     runs.run(NEWEST, {BOB: 3})
     found = erase(ANN, dry_run=False)
@@ -221,7 +219,7 @@ def test_a_line_that_only_a_cleaned_form_would_match_is_refused_with_its_number(
     assert [v.player_id for v in runs.state.vertices(before["extract"]["snapshot_key"])] == [ANN, BOB]
 
 
-def test_while_a_run_is_at_work_nothing_is_taken_out_but_no_later_one_takes_them_in(
+def test_while_a_run_is_active_nothing_is_removed_but_later_runs_exclude_the_players(
     runs: Runs, context: Any, extracted: Any
 ) -> None:
     newest = runs.run(NEWEST, {ANN: 3, BOB: 3})
@@ -292,7 +290,7 @@ def test_a_job_that_outlives_its_run_is_waited_for(
     assert not names_in_log(str(raised.value), ANN)
 
 
-def test_a_job_that_a_run_left_behind_meanwhile_is_waited_for_too(
+def test_a_job_created_meanwhile_is_waited_for_too(
     runs: Runs, erase: Erase, begins: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs.run(NEWEST, {ANN: 3, BOB: 3})
@@ -317,7 +315,7 @@ def test_a_job_that_a_run_left_behind_meanwhile_is_waited_for_too(
     assert endpoint(runs, ANN) is None
 
 
-def test_what_was_put_meanwhile_is_found_out_and_the_next_try_ends_it(
+def test_a_file_written_meanwhile_is_detected_and_erased_by_the_next_attempt(
     runs: Runs, erase: Erase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newest = runs.run(NEWEST, {ANN: 3, BOB: 3})

@@ -31,7 +31,7 @@ def table(dynamodb_client: Any, request: pytest.FixtureRequest) -> Any:
     dynamodb_client.delete_table(TableName=name)
 
 
-def test_finds_what_is_there(airflow_env: Any, table: str) -> None:
+def test_existing_records_are_found(airflow_env: Any, table: str) -> None:
     found = DynamoDBBatchGetHook().get_items(table, "playerId", ["p1", "nobody", "p2"], ["level", "size"])
     assert found == {
         "p1": {"playerId": "p1", "level": Decimal(1), "size": "reserved word"},
@@ -39,7 +39,7 @@ def test_finds_what_is_there(airflow_env: Any, table: str) -> None:
     }
 
 
-def test_a_hundred_keys_and_only_the_attributes_asked_for(airflow_env: Any, table: str) -> None:
+def test_a_hundred_keys_and_only_the_requested_attributes(airflow_env: Any, table: str) -> None:
     found = DynamoDBBatchGetHook().get_items(table, "playerId", [f"p{n}" for n in range(100)], ["level"])
     assert len(found) == 100
     assert set(found["p7"]) == {"playerId", "level"}
@@ -51,7 +51,7 @@ def test_a_key_that_dynamodb_cannot_hold_has_no_record(airflow_env: Any, table: 
     assert DynamoDBBatchGetHook().get_items(table, "playerId", ["x" * 2049], []) == {}
 
 
-def test_keys_left_unprocessed_are_asked_again(airflow_env: Any, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unprocessed_keys_are_requested_again(airflow_env: Any, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """DynamoDB says so in a successful answer, so the SDK's own retries never see it."""
     hook = DynamoDBBatchGetHook()
     asked: list[int] = []
@@ -91,7 +91,7 @@ def test_a_try_that_made_progress_does_not_count(airflow_env: Any, table: str, m
     assert asked == 360
 
 
-def test_keys_left_unprocessed_for_ever_are_a_sentence(
+def test_keys_that_remain_unprocessed_are_an_error(
     airflow_env: Any, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hook, asked = DynamoDBBatchGetHook(), []

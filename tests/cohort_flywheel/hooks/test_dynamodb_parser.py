@@ -146,7 +146,7 @@ GOOD = b'{"Responses": {"t": [{"playerId": {"S": "p1"}, "level": {"N": "1"}}]}, 
 
 @pytest.mark.parametrize("mode", ["legacy", "standard"])
 @pytest.mark.parametrize("mangled", [GOOD.replace(b"p1", b"p2"), GOOD[:40]], ids=["other bytes", "cut off"])
-def test_an_answer_that_fails_its_checksum_is_asked_for_again(
+def test_an_answer_with_a_wrong_checksum_is_requested_again(
     mode: str, mangled: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DynamoDB sends a checksum of the body, and botocore's retries compare it with either parser."""
@@ -172,7 +172,7 @@ def test_throttling_is_retried_and_an_error_keeps_its_code(monkeypatch: pytest.M
     assert len(seen) == 2
 
 
-def test_what_the_connection_says_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_the_connection_win(monkeypatch: pytest.MonkeyPatch) -> None:
     conn = connect(monkeypatch, "http://127.0.0.1:1", max_pool_connections=3, read_timeout=7).conn
     assert (conn.meta.config.max_pool_connections, conn.meta.config.read_timeout) == (3, 7)
     assert "Airflow/" in conn.meta.config.user_agent_extra
@@ -226,7 +226,7 @@ def many(count: int, taken: list[int] | None = None, **rest: Any) -> Any:
 
 
 @pytest.mark.parametrize("in_flight", [1, 4])
-def test_batches_come_in_their_order_with_their_records(in_flight: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_yielded_in_order_with_their_records(in_flight: int, monkeypatch: pytest.MonkeyPatch) -> None:
     lookups = Lookups(monkeypatch)
     got = list(many(20, in_flight=in_flight))
     assert got == [([n], {f"p{n}": {"playerId": f"p{n}"}}) for n in range(20)]
@@ -238,7 +238,7 @@ def test_no_batches_give_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(many(0)) == []
 
 
-def test_no_more_is_asked_for_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_requests_in_flight_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow writer has a bounded queue: one batch given, four under way or waiting for it."""
     lookups, taken = Lookups(monkeypatch), list[int]()
     answers = many(50, taken, in_flight=4)
@@ -254,7 +254,7 @@ def test_no_more_is_asked_for_than_fits(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(lookups.asked) == 9
 
 
-def test_the_first_error_ends_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_error_stops_all_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     lookups, got = Lookups(monkeypatch, fail_at="p5"), []
     with pytest.raises(ValueError, match="^p5$"):
         for batch, _ in many(100, in_flight=4):

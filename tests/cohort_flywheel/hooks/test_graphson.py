@@ -133,7 +133,7 @@ def test_bulk_batches_and_nothing_at_all(serializer: str, servers: Any, monkeypa
         list(hook.stream(g().inject("text").math("_ + 1")))
 
 
-def test_the_type_that_goes_first_has_the_length_that_gremlinpython_writes() -> None:
+def test_the_serializer_prefix_has_the_length_that_gremlinpython_writes() -> None:
     """It writes 33 ("!") before the MIME type, whatever that is."""
     message = RequestMessage("traversal", "bytecode", {"gremlin": g().V().bytecode})
     sent = GraphSONRows().serialize_message("41d2e28a-20a4-4ab0-b379-d810dede3786", message)
@@ -283,7 +283,7 @@ def test_an_error_in_graphson_is_explained(
     assert "wayne96" not in str(raised.value) + caplog.text
 
 
-def test_an_answer_that_is_no_graphson_is_a_sentence_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_not_graphson_is_an_error_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         a_server(lambda request_id: b"<html>wayne96 403</html>") as port,
         pytest.raises(FlywheelError, match="gave an answer that is no graphson-3.0") as raised,

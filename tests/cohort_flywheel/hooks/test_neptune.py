@@ -105,7 +105,7 @@ def test_streams_every_value_in_batches(servers: Any, monkeypatch: pytest.Monkey
     assert sorted(value for batch in batches for value in batch) == list(range(1_000))
 
 
-def test_counts_what_the_server_bulked(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bulked_results_are_expanded(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hook = connect(monkeypatch, servers.gremlin_port)
     batches = list(hook.stream(g().inject(*["same"] * 50).barrier()))
     assert sum(len(batch) for batch in batches) == 50
@@ -207,7 +207,7 @@ def test_a_socket_that_the_server_closes_is_replaced(servers: Any, monkeypatch: 
     assert sorted(rows) == list(range(10_000))
 
 
-def test_a_silent_graph_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_graph_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse()
         await ws.prepare(request)
@@ -254,7 +254,7 @@ def test_signs_each_connection_for_neptune(keys: None, monkeypatch: pytest.Monke
     assert hosts == [f"127.0.0.1:{port}"] * 2
 
 
-def test_without_iam_nothing_is_signed_and_a_403_says_so(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_iam_requests_are_unsigned_and_a_403_says_so(keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with a_server(verifying([])) as port:
         hook = connect(monkeypatch, port, region_name="eu-west-1")
         with pytest.raises(FlywheelError, match='refuses the connection neptune_default, .*"iam": true'):
@@ -276,7 +276,7 @@ def test_without_iam_nothing_is_signed_and_a_403_says_so(keys: None, monkeypatch
         ),
     ],
 )
-def test_what_a_signature_needs_is_named(
+def test_missing_region_or_credentials_are_named(
     aws: Any, kind: type[Exception], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
@@ -345,7 +345,7 @@ def test_signed_host_and_server_hostname_are_those_of_the_cluster(
     assert (hosts, names) == ([f"{CLUSTER}:8182"], [CLUSTER])
 
 
-def test_a_certificate_of_another_name_asks_for_server_hostname(
+def test_a_certificate_for_another_name_suggests_server_hostname(
     trusted: Path, keys: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts: list[str] = []
@@ -442,7 +442,7 @@ def test_works_inside_a_running_event_loop(servers: Any, monkeypatch: pytest.Mon
     assert asyncio.run(main()) == 2
 
 
-def test_the_graph_is_not_read_faster_than_it_is_taken(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_is_read_only_a_few_frames_ahead(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """gremlinpython alone reads on until the memory is full, and until the end of an unwanted result."""
     hook = connect(monkeypatch, servers.gremlin_port, batch_size=10)
     read: list[int] = []

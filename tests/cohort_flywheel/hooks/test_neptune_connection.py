@@ -58,7 +58,7 @@ def test_a_right_connection(connection: Any, expected: str, monkeypatch: pytest.
         f"{CLUSTER},{CLUSTER}", f"{CLUSTER}\u200b",
     ],
 )  # fmt: skip
-def test_a_host_that_is_not_a_name_alone(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_with_a_scheme_port_or_path(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = refusal(monkeypatch, {"host": host})
     assert "wrong fields: host is " in text
     assert "write the cluster's endpoint alone; a port and a scheme (wss, or ws) belong in" in text
@@ -140,7 +140,7 @@ def test_extras_as_json_and_as_a_uri_have_them(monkeypatch: pytest.MonkeyPatch) 
     assert read_neptune_connection("neptune_default")[1].model_dump() == right
 
 
-def test_what_is_left_out_or_null_has_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_or_null_fields_have_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = {
         "iam": False, "region_name": None, "signed_host": None, "server_hostname": None, "evaluation_timeout_ms": None,
         "read_timeout_seconds": 180.0, "batch_size": 2048, "serializer": "graphson-3.0",
@@ -153,12 +153,12 @@ def test_what_is_left_out_or_null_has_its_default(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("said", "meant"), [("false", False), ("true", True), (True, True), ("True", True), (1, True), ("0", False)]
 )
-def test_iam_as_a_connection_s_uri_says_it(said: Any, meant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iam_in_a_connection_uri(said: Any, meant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, json.dumps({"conn_type": "gremlin", "host": "a", "extra": {"iam": said}}))
     assert read_neptune_connection("neptune_default")[1].iam is meant
 
 
-def test_all_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_faults_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {"batch_size": 0, "iam": "yes", "retries": 3}
     text = refusal(monkeypatch, {"host": f"ws://{CLUSTER}/gremlin", "schema": "http", "port": 99999, "extra": extra})
     for name in ("host is", "schema is", "port is", "batch_size is", "iam is", "retries is not known"):

@@ -223,7 +223,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("status", "code", "times"), FAILURES)
 @pytest.mark.parametrize("arrives", [False, True], ids=["refused", "answer lost"])
-def test_what_was_mailed_is_recorded_however_often_s3_asks_for_another_try(
+def test_the_record_of_mails_is_written_after_any_number_of_conflicts(
     answers: Answers, fresh_config: Config, status: int, code: str, times: int, arrives: bool
 ) -> None:
     """Else the next try of the launch would take all of the batch for in doubt."""
@@ -251,7 +251,7 @@ def test_a_lock_a_ledger_and_a_final_snapshot_are_put_after_a_conflict(
     assert min(answers.tries.values()) > 2
 
 
-def test_a_condition_that_does_not_hold_is_not_tried_again(answers: Answers, fresh_config: Config) -> None:
+def test_a_failed_condition_is_not_retried(answers: Answers, fresh_config: Config) -> None:
     answers.times, s3, bucket = 0, S3Hook(), fresh_config.state_bucket
     assert put_json(s3, bucket, "k", {"a": 1}, IfNoneMatch="*")
     assert not put_json(s3, bucket, "k", {"a": 2}, IfNoneMatch="*")
@@ -259,7 +259,7 @@ def test_a_condition_that_does_not_hold_is_not_tried_again(answers: Answers, fre
     assert sum(answers.tries.values()) == 3
 
 
-def test_a_delete_is_of_the_object_that_was_read_alone(answers: Answers, fresh_config: Config) -> None:
+def test_a_conditional_delete_removes_only_the_object_that_was_read(answers: Answers, fresh_config: Config) -> None:
     s3, bucket = S3Hook(), fresh_config.state_bucket
     put_json(s3, bucket, "k", {"a": 1})
     found = get_json(s3, bucket, "k")
@@ -272,7 +272,7 @@ def test_a_delete_is_of_the_object_that_was_read_alone(answers: Answers, fresh_c
     assert get_json(s3, bucket, "k") is None
 
 
-def test_conflicts_without_an_end_are_an_error_after_twelve_tries(answers: Answers, fresh_config: Config) -> None:
+def test_twelve_conflicts_are_an_error(answers: Answers, fresh_config: Config) -> None:
     answers.times = 1000
     with pytest.raises(ClientError, match="ConditionalRequestConflict"):
         put_json(S3Hook(), fresh_config.state_bucket, "k", {}, IfNoneMatch="*")
@@ -290,7 +290,7 @@ def test_conflicts_without_an_end_are_an_error_after_twelve_tries(answers: Answe
         (lambda s3, bucket: list(keys(s3, f"{bucket}-x", "folder/")), "-x/folder/"),
     ],
 )
-def test_an_error_says_which_object_was_asked_for(
+def test_an_error_names_the_requested_object(
     airflow_env: Any, fresh_config: Config, ask: Callable[[S3Hook, str], Any], address: str
 ) -> None:
     with pytest.raises(AirflowFailException) as raised, describe_failure(""):

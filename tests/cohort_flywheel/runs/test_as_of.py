@@ -65,7 +65,7 @@ def test_a_manual_run_that_a_backfill_took_over_is_refused() -> None:
         ask(MIDNIGHT - 2 * DAY, MIDNIGHT - 2 * DAY, automatic=True)
 
 
-def test_a_moment_that_has_just_come_is_not_the_future() -> None:
+def test_the_current_instant_is_not_in_the_future() -> None:
     assert ask(data_interval_end=MIDNIGHT, now=MIDNIGHT) == MIDNIGHT
 
 
@@ -100,7 +100,7 @@ def test_a_logical_date_in_another_zone_is_named_in_utc() -> None:
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kathmandu"])
-def test_the_as_of_is_in_utc_whatever_zone_airflow_speaks(zone: str) -> None:
+def test_the_as_of_is_in_utc_for_any_time_zone_of_airflow(zone: str) -> None:
     end = (MIDNIGHT - DAY).astimezone(ZoneInfo(zone))
     given_back = ask(data_interval_end=end)
     assert given_back == end
@@ -108,7 +108,7 @@ def test_the_as_of_is_in_utc_whatever_zone_airflow_speaks(zone: str) -> None:
 
 
 @pytest.mark.parametrize("day", [datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 10, 25, tzinfo=UTC)])
-def test_a_change_of_the_clocks_moves_nothing(day: datetime) -> None:
+def test_daylight_saving_time_changes_nothing(day: datetime) -> None:
     berlin = ZoneInfo("Europe/Berlin")
     assert ask(run_after=(day + timedelta(hours=23)).astimezone(berlin)) == day
     assert ask(run_after=(day + timedelta(minutes=30)).astimezone(berlin)) == day
@@ -118,7 +118,7 @@ moments = st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)).map(lambda 
 
 
 @given(st.none() | moments, st.none() | moments, moments, st.booleans())
-def test_what_is_taken_is_past_and_for_a_person_on_the_schedule(
+def test_any_as_of_is_past_and_on_the_schedule_for_manual_runs(
     logical_date: datetime | None, end: datetime | None, run_after: datetime, automatic: bool
 ) -> None:
     try:

@@ -38,13 +38,13 @@ def second(context: Any, state: State) -> Any:
     return context(run_id="manual__2")
 
 
-def test_a_free_name_is_taken(state: State, context: Any) -> None:
+def test_a_free_lock_is_acquired(state: State, context: Any) -> None:
     acquire(state, KEY, NAME, context(run_id="manual__2"))
     assert holder(state) == {"dag_id": "cohort_to_segment", "run_id": "manual__2"}
 
 
 @pytest.mark.parametrize("at_work", ["queued", "running", DagRunState.QUEUED, DagRunState.RUNNING])
-def test_who_comes_second_stops_and_names_the_first(state: State, second: Any, at_work: str) -> None:
+def test_the_second_run_fails_and_names_the_first(state: State, second: Any, at_work: str) -> None:
     second["ti"].runs["cohort_to_segment", "scheduled__1"] = at_work
     with pytest.raises(
         FlywheelError, match=f"run scheduled__1 of DAG cohort_to_segment is {enum_value(at_work)} and makes the"
@@ -54,18 +54,18 @@ def test_who_comes_second_stops_and_names_the_first(state: State, second: Any, a
 
 
 @pytest.mark.parametrize("ended", ["failed", "success", DagRunState.FAILED])
-def test_an_ended_run_blocks_no_other(state: State, second: Any, ended: str) -> None:
+def test_an_ended_run_does_not_block_others(state: State, second: Any, ended: str) -> None:
     second["ti"].runs["cohort_to_segment", "scheduled__1"] = ended
     acquire(state, KEY, NAME, second)
     assert holder(state) == this_run(second)
 
 
-def test_a_deleted_run_blocks_no_other(state: State, second: Any) -> None:
+def test_a_deleted_run_does_not_block_others(state: State, second: Any) -> None:
     acquire(state, KEY, NAME, second)
     assert holder(state) == this_run(second)
 
 
-def test_a_run_keeps_its_own_claim_on_a_retry_and_asks_for_nobody(state: State, context: Any) -> None:
+def test_a_retry_keeps_the_lock_without_reading_another_run(state: State, context: Any) -> None:
     mine = context(run_id="manual__2")
     mine["ti"].runs["cohort_to_segment", "manual__2"] = "running"
     for _ in range(3):
@@ -85,9 +85,7 @@ def test_a_run_of_another_dag_of_ours_is_kept_apart_by_its_dag(state: State, con
     assert holder(state) == {"dag_id": "cohort_to_segment__ea_atrisk", "run_id": "scheduled__1"}
 
 
-def test_of_two_that_take_over_at_once_one_tries_later(
-    state: State, second: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_concurrent_takeovers_one_is_retried(state: State, second: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     third = {"dag_id": "cohort_to_segment", "run_id": "manual__3"}
 
     def meanwhile(dag_id: str, run_id: str) -> str:
@@ -103,7 +101,7 @@ def test_of_two_that_take_over_at_once_one_tries_later(
     assert holder(state) == third
 
 
-def test_a_run_that_is_cleared_while_another_looks_keeps_its_lock(
+def test_a_run_cleared_during_a_takeover_check_keeps_its_lock(
     state: State, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A holds, A fails, B asks for its state, A is cleared and its task begins, B takes over: only A passes."""
@@ -120,7 +118,7 @@ def test_a_run_that_is_cleared_while_another_looks_keeps_its_lock(
     assert holder(state) == this_run(a)
 
 
-def test_a_run_that_is_cleared_as_another_takes_over_does_not_pass(
+def test_a_run_cleared_during_a_takeover_does_not_acquire_the_lock(
     state: State, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other order: A finds its own lock, B takes it over, A's task goes on."""
@@ -207,7 +205,7 @@ NO_SUCH_ROUTE = answer(ErrorType.API_SERVER_ERROR, status_code=404, message="Not
         pytest.param(NO_SUCH_ROUTE, id="an API server without the route"),
     ],
 )
-def test_an_answer_that_does_not_say_that_the_run_is_gone_takes_nothing_over(
+def test_only_a_not_found_answer_lets_a_lock_be_taken_over(
     state: State, second: Any, monkeypatch: pytest.MonkeyPatch, error: AirflowRuntimeError
 ) -> None:
     def get_dagrun_state(dag_id: str, run_id: str) -> str:
@@ -230,7 +228,7 @@ def before_a_task(context: Any, planned: Any, state: State) -> Any:
     return made, plan
 
 
-def test_the_claim_is_that_of_the_plans_name(before_a_task: Any, state: State) -> None:
+def test_the_lock_is_that_of_the_plans_name(before_a_task: Any, state: State) -> None:
     context, plan = before_a_task
     acquire_run_lock(context)
     found = state.lock_holder("claims/ea_atrisk_2_2026-11-22_00-00-00.json")
@@ -239,7 +237,7 @@ def test_the_claim_is_that_of_the_plans_name(before_a_task: Any, state: State) -
     assert plan["claim_key"] == "claims/ea_atrisk_2_2026-11-22_00-00-00.json"
 
 
-def test_a_task_that_may_not_begin_has_its_last_line_and_is_not_tried_again(before_a_task: Any, state: State) -> None:
+def test_a_blocked_task_has_its_last_line_and_is_not_retried(before_a_task: Any, state: State) -> None:
     context, plan = before_a_task
     state.take(plan["claim_key"], FIRST, None)
     context["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
@@ -250,7 +248,7 @@ def test_a_task_that_may_not_begin_has_its_last_line_and_is_not_tried_again(befo
     assert "Changes made: none. Clearing this task is safe" in text
 
 
-def test_a_claim_that_cannot_be_judged_is_tried_again(
+def test_a_lock_whose_run_state_cannot_be_read_is_retried(
     before_a_task: Any, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, plan = before_a_task
@@ -301,7 +299,7 @@ def test_a_file_is_stale_once_another_run_has_worked_on_the_name(
     acquire_run_lock_for_import(context)
 
 
-def test_a_file_is_stale_too_while_the_other_run_is_at_work(before_a_task: Any, state: State) -> None:
+def test_a_file_is_stale_while_the_other_run_is_active(before_a_task: Any, state: State) -> None:
     """To wait for its end would not help: what helps is refused until then."""
     context, plan = before_a_task
     state.take(plan["claim_key"], FIRST, None)
@@ -319,7 +317,9 @@ def test_a_finished_run_may_be_cleared_from_its_import_on(before_a_task: Any, st
 
 
 @pytest.mark.parametrize("other", [{"source": "live"}, {"dry_run": True}])
-def test_what_is_not_the_days_has_no_result_of_the_day(before_a_task: Any, state: State, other: dict[str, Any]) -> None:
+def test_a_run_that_is_not_canonical_ignores_the_result_of_the_day(
+    before_a_task: Any, state: State, other: dict[str, Any]
+) -> None:
     context, plan = before_a_task
     context["ti"].xcoms["plan", "return_value"] = plan | other
     state.put_result(*OF_THE_DAY, {"run": FIRST})
@@ -393,7 +393,7 @@ def test_a_file_is_stale_while_one_of_its_shards_is(wrote: Any, state: State) ->
     acquire_run_lock_for_import(a)
 
 
-def test_a_run_that_no_other_has_disturbed_may_be_cleared_from_anywhere(wrote: Any, state: State) -> None:
+def test_without_another_run_any_task_may_be_cleared(wrote: Any, state: State) -> None:
     a = wrote("a")
     for _ in range(2):
         acquire_run_lock_for_import(a)

@@ -24,7 +24,7 @@ def test_the_names_of_a_run() -> None:
     assert names.snapshot_file_name("0123456789abcdef" * 4) == "0123456789abcdef.jsonl"
 
 
-def test_what_was_made_of_another_days_graph_says_so_in_every_name() -> None:
+def test_all_names_of_a_live_run_are_marked() -> None:
     live = names.run_name("ea_atrisk", 2, AS_OF, live=True)
     assert live == "ea_atrisk_2_2026-11-22_00-00-00_live"
     for make in (names.extract_key, names.rejects_key, names.report_folder, names.claim_key):
@@ -32,7 +32,7 @@ def test_what_was_made_of_another_days_graph_says_so_in_every_name() -> None:
     assert live in names.segment_file_name(live, "a" * 64)
 
 
-def test_what_was_made_of_a_dropped_extract_has_its_digest_in_every_name() -> None:
+def test_all_names_of_a_run_of_an_uploaded_extract_have_its_digest() -> None:
     name = names.run_name("ea_atrisk", 2, AS_OF, extract_sha256="0123456789abcdef" * 4)
     assert name == "ea_atrisk_2_2026-11-22_00-00-00_extract_0123456789abcdef"
     assert names.staged_extract_key("staged/", name) == f"staged/{name}.json"
@@ -52,7 +52,7 @@ def test_a_threshold_below_zero_keeps_its_sign() -> None:
     assert names.run_name("ea_reputation", -75, AS_OF) == "ea_reputation_-75_2026-11-22_00-00-00"
 
 
-def test_the_name_speaks_utc() -> None:
+def test_the_name_is_in_utc() -> None:
     in_berlin = AS_OF.astimezone(timezone(timedelta(hours=1)))
     assert names.run_name("ea_atrisk", 2, in_berlin) == names.run_name("ea_atrisk", 2, AS_OF)
 
@@ -87,7 +87,7 @@ def test_an_instant_reads_back_and_sorts_as_its_time_does(one: datetime, other: 
     assert (names.instant(one) < names.instant(other)) == (one < other)
 
 
-def test_a_report_is_a_file_name_that_s3_has_no_qualms_about() -> None:
+def test_a_report_file_name_has_only_safe_characters() -> None:
     run_id = "manual__2026-11-22T15:00:00+00:00"
     assert names.report_file_name("daily", run_id) == "daily__manual__2026-11-22T15_00_00_00_00.json"
     assert names.report_file_name("daily", run_id) != names.report_file_name("daily__ea_duty", run_id)

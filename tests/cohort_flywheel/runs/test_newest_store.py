@@ -20,7 +20,7 @@ URI = {"extract_uri": "s3://exports/dropped/theirs.json", "extract_sha256": "ab"
 
 
 @pytest.mark.parametrize("params", [{}, {"source": "snapshot"}])
-def test_the_newest_days_own_run_goes_on(planned: Any, context: Any, state: State, params: dict[str, Any]) -> None:
+def test_the_newest_canonical_run_continues(planned: Any, context: Any, state: State, params: dict[str, Any]) -> None:
     plan = planned(**params)
     skip_unless_newest(plan, state, context(), lambda: NEWEST + timedelta(hours=23), getLogger())
     with pytest.raises(AirflowSkipException, match="the newest as-of is 2026-11-23"):
@@ -28,7 +28,7 @@ def test_the_newest_days_own_run_goes_on(planned: Any, context: Any, state: Stat
 
 
 @pytest.mark.parametrize("params", [{"source": "live"}, URI])
-def test_what_stands_for_no_day_ends_at_its_segment_file(
+def test_a_run_that_is_not_canonical_is_skipped(
     planned: Any, context: Any, state: State, params: dict[str, Any]
 ) -> None:
     plan, run = planned(**params), context()
@@ -79,7 +79,7 @@ def test_a_schedule_that_became_weekly_leaves_the_later_day_the_newest(
 
 
 @pytest.mark.parametrize(("before", "after"), [(AT_SIX, DAILY), (DAILY, AT_SIX)])
-def test_another_hour_never_makes_an_earlier_instant_the_newest(
+def test_a_changed_hour_never_makes_an_earlier_instant_the_newest(
     planned: Any, context: Any, state: State, kept: Any, before: str, after: str
 ) -> None:
     hour = {AT_SIX: timedelta(hours=6), DAILY: timedelta()}
@@ -90,7 +90,7 @@ def test_another_hour_never_makes_an_earlier_instant_the_newest(
     assert f"the newest as-of is {later.isoformat()}" in ends(planned(earlier), state, context, after, now)
 
 
-def test_a_day_that_is_yet_to_come_and_another_cohort_are_not_the_newest(
+def test_future_snapshots_and_other_cohorts_are_not_the_newest(
     planned: Any, context: Any, state: State, kept: Any, tmp_path: Any
 ) -> None:
     kept(NEWEST + timedelta(days=2), {"ann": 3})

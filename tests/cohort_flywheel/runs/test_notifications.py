@@ -67,7 +67,7 @@ def failed(context: Any) -> Any:
     return make
 
 
-def test_a_limits_stop_is_for_the_producers(told: Any, failed: Any) -> None:
+def test_a_run_stopped_by_limits_notifies_the_producers(told: Any, failed: Any) -> None:
     on_failure(NOTIFY)(failed(STOPPED))
     assert told == [(
         "producers",
@@ -78,7 +78,7 @@ def test_a_limits_stop_is_for_the_producers(told: Any, failed: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [FAILED, AirflowException("AWS answered PutObject with SlowDown. Changes made: …")])
-def test_any_other_failure_is_for_on_call(told: Any, failed: Any, error: Exception) -> None:
+def test_any_other_failure_notifies_on_call(told: Any, failed: Any, error: Exception) -> None:
     on_failure(NOTIFY)(failed(error, "enrich"))
     ((to, subject, message),) = told
     assert (to, subject) == ("on-call", "Cohort Flywheel: failed: cohort_to_segment, enrich")
@@ -104,21 +104,21 @@ def test_the_text_of_an_error_that_is_not_ours_is_left_out(told: Any, failed: An
     assert "wayne96" not in subject + message
 
 
-def test_what_a_task_that_took_too_long_had_reached_is_told(told: Any, failed: Any) -> None:
+def test_the_notification_of_a_timeout_has_its_last_line(told: Any, failed: Any) -> None:
     on_failure(NOTIFY)(
         failed(AirflowTaskTimeout("the task took longer. Changes made: a file was put. Clearing is safe."))
     )
     assert "Changes made: a file was put" in told[0][2]
 
 
-def test_the_registrys_own_words_are_rendered_around_it(told: Any, failed: Any) -> None:
+def test_templates_of_the_registry_are_rendered(told: Any, failed: Any) -> None:
     words: dict[str, Any] = {"subject": "!! {{ alert.subject }} of {{ dag_run.run_id }}", "message": "nothing of it"}
     on_failure(Notify(on_call=[target("on-call", **words)]))(failed(FAILED))
     assert told[0][1] == "!! Cohort Flywheel: failed: cohort_to_segment, check_limits of manual__7"
     assert told[0][2] == "nothing of it"
 
 
-def test_a_sentence_with_braces_is_text_and_no_template(told: Any, failed: Any) -> None:
+def test_braces_in_an_error_are_not_rendered(told: Any, failed: Any) -> None:
     on_failure(NOTIFY)(failed(AirflowFailException("write {{ dag_run.run_id }} instead")))
     assert "write {{ dag_run.run_id }} instead" in told[0][2]
 
@@ -153,7 +153,7 @@ def test_a_failing_notifier_does_not_stop_others_and_is_reported(
     assert [to for to, _, _ in told] == ["first", "last"]
 
 
-def test_one_targets_context_is_not_the_nexts(told: Any, failed: Any) -> None:
+def test_each_notifier_has_its_own_context(told: Any, failed: Any) -> None:
     """A notifier puts its own arguments into the context that it is given."""
     context = failed(FAILED)
     before = set(context)
@@ -198,14 +198,14 @@ def test_sns_gets_the_subject_and_the_message(topic: Any, failed: Any) -> None:
     assert str(FAILED) in message["Message"]
 
 
-def test_a_topic_that_is_not_there_silences_no_other(topic: Any, failed: Any) -> None:
+def test_a_missing_topic_does_not_stop_other_notifiers(topic: Any, failed: Any) -> None:
     arn, arrived = topic
     with pytest.raises(ClientError, match="NotFound"):
         on_failure(Notify(on_call=[sns_target(arn + "-that-is-not-there"), sns_target(arn)]))(failed(FAILED))
     assert len(arrived()) == 1
 
 
-def test_a_subject_is_as_short_as_sns_wants_it(told: Any, failed: Any) -> None:
+def test_a_subject_is_cut_to_the_limit_of_sns(told: Any, failed: Any) -> None:
     """[SNS, Publish: Subject: "must be less than 100 characters long"]."""
     on_failure(NOTIFY)(failed(FAILED, dag_id="cohort_to_segment__" + "c" * 100))
     assert len(told[0][1]) < 100

@@ -95,13 +95,13 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
     }
 
 
-def test_a_plan_goes_through_xcom_and_its_consent_comes_back() -> None:
+def test_a_plan_and_its_consent_pass_through_xcom() -> None:
     made = plan()
     assert json.loads(json.dumps(made)) == made
     assert Consent.model_validate(json.loads(json.dumps(made["consent"]))) == COHORT.consent
 
 
-def test_since_when_a_mail_is_too_recent_has_its_zone() -> None:
+def test_since_has_a_time_zone() -> None:
     """An as-of comes from Airflow's timetables as pendulum's, which loses the zone in a subtraction."""
     as_of = pendulum.datetime(2026, 11, 22, tz="UTC").astimezone(UTC)
     assert (as_of - timedelta(days=1)).tzinfo is None
@@ -109,7 +109,7 @@ def test_since_when_a_mail_is_too_recent_has_its_zone() -> None:
     assert made["withhold"]["since"] == "2026-10-23T00:00:00+00:00"
 
 
-def test_the_threshold_of_a_person_wins_and_the_plan_says_so() -> None:
+def test_the_threshold_param_overrides_the_registry_and_is_recorded() -> None:
     made = plan(threshold=-80.0)
     assert (made["threshold"], made["threshold_from"]) == (-80, "param")
     assert type(made["threshold"]) is int
@@ -151,7 +151,7 @@ def test_a_run_without_a_threshold_takes_the_one_in_force(as_of: datetime, thres
     assert made["name"].startswith(f"grumpy_{threshold}_2026-")
 
 
-def test_before_the_history_only_a_person_has_a_threshold() -> None:
+def test_before_the_history_only_a_param_gives_a_threshold() -> None:
     early = datetime(2026, 5, 31, tzinfo=UTC)
     with pytest.raises(FlywheelError, match="no threshold in force at 2026-05-31"):
         plan(HISTORY, as_of=early)
@@ -164,7 +164,7 @@ def test_a_dry_run_reads_and_writes_no_bucket_of_others() -> None:
     assert made["dry_run"] is True
 
 
-def test_a_dry_run_takes_no_real_runs_place() -> None:
+def test_a_dry_run_does_not_share_names_with_real_runs() -> None:
     real, dry = plan(), plan(dry_run=True)
     for key in ("extract_key", "staged_folder", "rejects_key", "claim_key", "report_folder"):
         assert dry[key] == f"dry_run/{real[key]}"
@@ -172,7 +172,7 @@ def test_a_dry_run_takes_no_real_runs_place() -> None:
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_todays_graph_under_a_past_date_takes_no_days_place(dry_run: bool) -> None:
+def test_a_live_run_does_not_share_names_with_canonical_runs(dry_run: bool) -> None:
     day, live = plan(dry_run=dry_run), plan(dry_run=dry_run, source="live")
     assert live["name"] == f"{day['name']}_live"
     for key in ("extract_key", "rejects_key", "claim_key", "report_folder"):
@@ -184,7 +184,7 @@ def test_todays_graph_under_a_past_date_takes_no_days_place(dry_run: bool) -> No
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_a_dropped_extract_takes_no_days_place_and_its_copy_starts_no_listener(dry_run: bool) -> None:
+def test_an_uploaded_extract_has_its_own_names_and_its_copy_is_not_in_the_export_bucket(dry_run: bool) -> None:
     day, made = plan(dry_run=dry_run), plan(dry_run=dry_run, extract_uri=URI, extract_sha256="ab" * 32)
     assert made["name"] == f"{day['name']}_extract_abababababababab"
     assert (made["source"], made["extract_uri"], made["extract_sha256"]) == ("extract", URI, "ab" * 32)
@@ -201,13 +201,13 @@ def test_other_bytes_have_other_names_and_the_same_bytes_elsewhere_the_same() ->
     assert plan(extract_uri=URI + "2", extract_sha256="ab" * 32)["name"] == first
 
 
-def test_the_threshold_of_a_dropped_extract_is_as_in_any_run() -> None:
+def test_the_threshold_of_a_run_of_an_uploaded_extract() -> None:
     made = plan(extract_uri=URI, extract_sha256="ab" * 32)
     assert (made["threshold"], made["threshold_from"]) == (-75, "registry")
     assert made["require"] == {"status": ["Active"]}
 
 
-def test_only_the_extract_is_the_days_own() -> None:
+def test_an_extract_only_run_has_the_canonical_extract_name() -> None:
     day, only = plan(), plan(extract_only=True)
     assert only == day | {"extract_only": True}
 
@@ -248,7 +248,7 @@ def test_params_of_an_extract_that_go_together(params: Any, run_type: str) -> No
 # --- overrides -------------------------------------------------------------------------------------------
 
 
-def test_an_override_keeps_who_and_why() -> None:
+def test_an_override_records_user_and_reason() -> None:
     assert plan(override_limits=True, override_reason=" A raid. ")["override"] == {"by": "ana", "reason": "A raid."}
     made = plan(override_limits=True, override_reason="A raid.", user=None)
     assert made["override"] == {"by": "unknown", "reason": "A raid."}
@@ -261,7 +261,7 @@ def test_an_override_needs_a_reason(reason: str | None, run_type: str) -> None:
         plan(override_limits=True, override_reason=reason, run_type=run_type)
 
 
-def test_a_reason_without_an_override_is_a_misunderstanding() -> None:
+def test_a_reason_without_an_override_is_refused() -> None:
     with pytest.raises(FlywheelError, match="override_reason is given without override_limits: switch that on"):
         plan(override_reason="A raid.")
 
@@ -279,6 +279,6 @@ def test_one_bucket_for_two_purposes_is_refused(pair: tuple[str, str]) -> None:
         plan(settings=SETTINGS | {f"{role}_bucket": "shared" for role in pair})
 
 
-def test_the_score_and_no_question_of_consent() -> None:
+def test_the_score_column_and_consent_none() -> None:
     made = plan(cohort=COHORT.model_copy(update={"include_score": True, "consent": "none"}))
     assert (made["score_column"], made["consent"]) == ("ea_reputation", None)

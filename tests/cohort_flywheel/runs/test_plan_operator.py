@@ -107,7 +107,7 @@ def test_a_scheduled_run_takes_the_end_of_its_interval(airflow_env: Any, context
 # --- overrides, and whose threshold ----------------------------------------------------------------------
 
 
-def test_an_override_has_the_name_of_who_triggered_the_run(airflow_env: Any, context: Any) -> None:
+def test_an_override_has_the_name_of_the_triggering_user(airflow_env: Any, context: Any) -> None:
     params = {"override_limits": True, "override_reason": "A raid."}
     assert plan().execute(context(params))["override"] == {"by": "ana", "reason": "A raid."}
     made = plan().execute(context(params, triggering_user_name=None))
@@ -170,7 +170,7 @@ def test_a_past_day_below_the_floor_of_its_snapshot_is_refused_in_the_plan(past:
     assert "has the floor 2, and the threshold 1 is milder" in refused(context({"threshold": 1}, **past))
 
 
-def test_live_is_the_way_out_under_a_name_of_its_own(past: Any, context: Any) -> None:
+def test_a_live_run_has_its_own_name(past: Any, context: Any) -> None:
     made = plan().execute(context({"source": "live"}, **past))
     name = "ea_atrisk_2_2026-11-12_00-00-00_live"
     assert (made["name"], made["source"]) == (name, "live")
@@ -198,7 +198,7 @@ def test_a_cohort_that_is_written_wrongly_fails_with_its_line(airflow_env: Any, 
         ("PINPOINT_IMPORT_ROLE_ARN", "arn:aws:iam::123456789012:role/Nobody", "role/Nobody cannot be used"),
     ],
 )
-def test_what_is_not_there(
+def test_missing_resources_are_named(
     variable: str, value: str, sentence: str, airflow_env: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"AIRFLOW_VAR_COHORT_FLYWHEEL_{variable}", value)
@@ -311,7 +311,7 @@ def test_without_a_do_not_contact_list_the_run_fails(
     ("pinpoint", "", "", True), ("ses", "\n", "", False), ("customer_profiles", "", "", False),
     ("ses", "", "opt_outs: none", True), ("ses", "ann@example.com", "", True),
 ])  # fmt: skip
-def test_a_destination_that_never_knew_the_opt_outs_asks_for_the_list(
+def test_a_destination_without_earlier_opt_outs_requires_the_list(
     airflow_env: Any, context: Any, fresh_config: Any, servers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     name: str, entries: str, written: str, passes: bool,
 ) -> None:  # fmt: skip
@@ -334,7 +334,7 @@ def test_a_destination_that_never_knew_the_opt_outs_asks_for_the_list(
     task.execute(context({"dry_run": True}))
 
 
-def test_a_line_of_the_list_that_plan_refuses_has_its_number(
+def test_a_refused_line_of_the_list_is_reported_by_its_number(
     airflow_env: Any, context: Any, fresh_config: Any, servers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3 = seed.client("s3", servers, fresh_config)
@@ -355,7 +355,7 @@ def test_a_dry_run_needs_nothing_of_the_destination(
     assert plan().execute(context({"dry_run": True}))["dry_run"]
 
 
-def test_a_destination_that_throttles_is_asked_again(airflow_env: Any, context: Any, pinpoint: Any) -> None:
+def test_a_throttling_destination_is_retried(airflow_env: Any, context: Any, pinpoint: Any) -> None:
     pinpoint(refuse={"code": "TooManyRequestsException", "status": 429, "operations": ["GetApp"]})
     with pytest.raises(AirflowException, match="GetApp with TooManyRequestsException") as raised:
         plan().execute(context())
@@ -450,7 +450,7 @@ def test_an_account_in_its_sandbox_is_refused_by_the_plan(
         ("QCONNECT_KNOWLEDGE_BASE_ID", "message templates of knowledge base 0000.* correct cohort_flywheel_qconnect_"),
     ],
 )
-def test_what_connect_lacks_is_refused_by_the_plan(
+def test_missing_resources_of_connect_are_refused_by_the_plan(
     mailing: Any, context: Any, monkeypatch: pytest.MonkeyPatch, variable: str, sentence: str
 ) -> None:
     monkeypatch.setenv(f"AIRFLOW_VAR_COHORT_FLYWHEEL_{variable}", "00000000-0000-0000-0000-000000000000")
@@ -462,7 +462,7 @@ def test_what_connect_lacks_is_refused_by_the_plan(
     assert mailing("customer_profiles").execute(context())["campaign"] == {"mode": "none"}
 
 
-def test_a_mail_that_asks_for_what_no_row_has_is_refused_by_the_plan(mailing: Any, context: Any) -> None:
+def test_the_plan_refuses_a_placeholder_without_a_column(mailing: Any, context: Any) -> None:
     task = mailing("ses")
     subject = task.templates / "at_risk" / "subject.txt"
     subject.write_text("Level {{Level}}", encoding="utf-8")

@@ -66,7 +66,7 @@ def report(**parts: Any) -> dict[str, Any]:
 # --- faults ----------------------------------------------------------------------------------------------
 
 
-def test_a_sound_run_has_no_fault() -> None:
+def test_a_valid_run_has_no_fault() -> None:
     assert faults(EXTRACT, SEGMENT, IMPORTED) == []
     assert report()["faults"] == []
 
@@ -101,7 +101,7 @@ def test_a_segment_of_another_size() -> None:
     assert fault == "the segment's size is 1342, and its file has 1341 rows"
 
 
-def test_every_sum_that_does_not_hold_is_told() -> None:
+def test_each_wrong_sum_is_reported() -> None:
     broken = report(extract=EXTRACT | {"vertices": 0}, segment=SEGMENT | {"rows": 0})
     assert len(broken["faults"]) == 4
     assert table(broken).count("FAULT") == 4
@@ -110,7 +110,7 @@ def test_every_sum_that_does_not_hold_is_told() -> None:
 @pytest.mark.parametrize(
     ("extract", "segment", "imported"), [(None, None, None), (EXTRACT, None, None), (EXTRACT, SEGMENT, None)]
 )
-def test_what_a_run_did_not_reach_is_no_fault(extract: Any, segment: Any, imported: Any) -> None:
+def test_missing_parts_are_not_faults(extract: Any, segment: Any, imported: Any) -> None:
     assert faults(extract, segment, imported) == []
 
 
@@ -128,7 +128,7 @@ def test_the_report_has_the_entries_that_matched_and_the_records_that_lack_an_at
     assert "without email" not in table(made)
 
 
-def test_an_output_of_before_there_were_such_counts_has_none() -> None:
+def test_an_output_of_an_earlier_version_has_default_counts() -> None:
     segment = report()["segment"]
     assert (segment["do_not_contact_matched"], segment["records"], segment["records_without"]) == (0, 0, {})
 
@@ -189,7 +189,7 @@ def test_a_launch_accounts_for_every_row() -> None:
         assert faults(EXTRACT, SEGMENT, IMPORTED, campaign(launched=launched)) == [short]
 
 
-def test_the_report_says_who_approved_what_and_what_became_of_it() -> None:
+def test_the_report_has_the_approval_and_the_launch() -> None:
     made = report(campaign=campaign())["campaign"]
     assert made["answer"] == YES
     assert made["launched"] == SENT
@@ -200,7 +200,7 @@ def test_the_report_says_who_approved_what_and_what_became_of_it() -> None:
     assert report()["campaign"] is None
 
 
-def test_the_table_says_so_too() -> None:
+def test_the_table_has_the_campaign() -> None:
     shown = rows(report(campaign=campaign()))
     assert shown["campaign"] == "launch, template at_risk, from Studio <play@studio.example>"
     assert shown["approval"] == "approved: by ann, 2026-11-22T09:00:00+00:00"
@@ -213,7 +213,7 @@ def test_the_table_says_so_too() -> None:
 # --- the report and its table ----------------------------------------------------------------------------
 
 
-def test_a_report_is_json_and_says_where_the_artefacts_lie() -> None:
+def test_a_report_is_json_with_the_addresses_of_the_artifacts() -> None:
     made = report()
     assert json.loads(json.dumps(made)) == made
     assert made["extract"]["url"] == "s3://exports/export/n.json"
@@ -250,27 +250,27 @@ def test_the_table_is_the_funnel_with_the_rejects_by_reason() -> None:
     assert (shown["rejects"], shown["no_record"], shown["opted_out"]) == ("3", "2", "1")
 
 
-def test_the_report_and_its_table_say_why_a_limit_stopped_a_run() -> None:
+def test_the_report_and_its_table_have_the_violated_limits() -> None:
     made = report(judged=STOPPED, imported=None, tasks=TASKS | {"check_limits": "failed"})
     assert made["limits"] == STOPPED
     assert rows(made)["max members"] == "1,000 DOES NOT HOLD: 1,344 members"
     assert "overridden" not in rows(made)
 
 
-def test_the_report_keeps_who_let_a_run_through_and_why() -> None:
+def test_the_report_has_the_user_and_reason_of_an_override() -> None:
     made = report(judged=LET_THROUGH)
     assert made["limits"]["override"] == {"by": "ana", "reason": "A raid.", "limits": ["max_members"]}
     assert rows(made)["overridden"] == "by ana: A raid."
 
 
 @pytest.mark.parametrize("kind", ["pending", "final"])
-def test_the_report_says_which_snapshot_and_when_it_was_read(kind: str) -> None:
+def test_the_report_has_the_snapshot_and_when_it_was_read(kind: str) -> None:
     made = report(extract=EXTRACT | {"source": "snapshot", "snapshot": kind})
     assert rows(made)["source"] == f"{kind} snapshot, read at 2026-11-22T00:03:00+00:00"
     assert made["extract"]["snapshot_key"] == "snapshots/s"
 
 
-def test_the_report_says_which_extract_was_dropped_and_when() -> None:
+def test_the_report_has_the_uploaded_extract_and_when_it_was_uploaded() -> None:
     uri = "s3://exports/dropped/theirs.json"
     extract = EXTRACT | {"source": "extract", "snapshot": None, "snapshot_key": None}
     made = report(plan=PLAN | {"source": "extract", "extract_uri": uri}, extract=extract)
@@ -279,7 +279,7 @@ def test_the_report_says_which_extract_was_dropped_and_when() -> None:
     assert rows(made)["source"] == "extract, dropped at 2026-11-22T00:03:00+00:00"
 
 
-def test_the_report_says_what_the_run_was_asked_for() -> None:
+def test_the_report_has_the_params_of_the_run() -> None:
     made = report(plan=PLAN | {"threshold_from": "registry, from 2026-11-02", "source": "live"})
     assert made["plan"]["source"] == "live"
     assert made["plan"]["require"] == {"status": ["Active"]}

@@ -137,7 +137,7 @@ def test_a_run_that_imported(run: Run) -> None:
     assert filed["faults"] == []
 
 
-def test_the_extract_and_the_segment_of_record_are_those_of_the_door(run: Run) -> None:
+def test_the_report_takes_extract_and_segment_from_check_limits(run: Run) -> None:
     """Another run's snapshot was the day's, so that this run's own read is not what was imported."""
     passed(
         run, extract=extract(2, source="snapshot", snapshot="final", snapshot_key="snapshots/theirs"),
@@ -150,7 +150,7 @@ def test_the_extract_and_the_segment_of_record_are_those_of_the_door(run: Run) -
     assert (filed["segment"]["rows"], filed["extract"]["source"]) == (1, "snapshot")
 
 
-def test_a_run_that_a_limit_stopped_has_its_verdicts(run: Run) -> None:
+def test_a_run_stopped_by_a_limit_has_its_results(run: Run) -> None:
     judged = {"limits": verdicts(4, 3), "previous": {"members": 1, "what": "the segment of …"}, "override": None}
     passed(run, state="failed", **judged)
     run.ended("create_import_job", "upstream_failed")
@@ -161,7 +161,7 @@ def test_a_run_that_a_limit_stopped_has_its_verdicts(run: Run) -> None:
     assert filed["tasks"]["check_limits"] == "failed"
 
 
-def test_a_run_whose_door_broke_before_it_judged_is_a_failed_one(run: Run) -> None:
+def test_a_run_that_failed_before_its_limits_were_evaluated_is_failed(run: Run) -> None:
     run.ended("check_limits", "failed")
     assert run.report()["outcome"] == "failed"
     assert run.filed()["limits"] is None
@@ -195,7 +195,7 @@ def test_an_override_is_in_the_report(run: Run) -> None:
         pytest.param({"why": "because"}, {}, None, id="more than an answer has"),
     ],
 )
-def test_a_yes_is_told_as_it_was_recorded(
+def test_an_approval_is_reported_as_recorded(
     run: Run, planned: Any, aws: Any, fresh_config: Any, told: Any, recorded: Any, filed: Any
 ) -> None:
     """A user who can write XComs cannot write an approver into a report."""
@@ -227,7 +227,7 @@ def test_a_role_without_a_right_to_launches_still_reports(run: Run, monkeypatch:
         run.report()
 
 
-def test_what_an_earlier_try_left_is_not_this_runs(run: Run) -> None:
+def test_outputs_of_an_earlier_attempt_are_ignored(run: Run) -> None:
     """After a clear, a task that is skipped or waits still has its earlier output."""
     passed(run, state="upstream_failed")
     run.ended("enrich_0", "failed", told=True)
@@ -249,7 +249,7 @@ def test_a_run_that_the_plan_refused_is_filed_under_its_dag(
     assert (filed["plan"], filed["extract"], filed["segment"], filed["limits"]) == (None, None, None, None)
 
 
-def test_figures_that_do_not_add_up_fail_the_run_and_are_filed_all_the_same(run: Run) -> None:
+def test_inconsistent_figures_fail_the_run_and_are_reported(run: Run) -> None:
     passed(run)
     run.ended("record_result", output=IMPORTED | {"segment_size": 4})
     with pytest.raises(AirflowFailException, match="the segment's size is 4, and its file has 3 rows; send to nobody"):
@@ -258,7 +258,7 @@ def test_figures_that_do_not_add_up_fail_the_run_and_are_filed_all_the_same(run:
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_a_run_that_ended_at_the_door_as_a_success(run: Run, planned: Any, dry_run: bool) -> None:
+def test_a_run_that_ended_successfully_at_check_limits(run: Run, planned: Any, dry_run: bool) -> None:
     run.ended("plan", output=planned(dry_run=dry_run))
     empty = segment(0, rows=0, rejects={})
     passed(run, **({} if dry_run else {"extract": extract(0), "segment": empty}))
@@ -270,7 +270,7 @@ def test_a_run_that_ended_at_the_door_as_a_success(run: Run, planned: Any, dry_r
 # --- a task that had no last word ------------------------------------------------------------------------
 
 
-def test_a_killed_workers_failure_is_told_by_the_report(run: Run) -> None:
+def test_the_report_notifies_of_a_killed_worker(run: Run) -> None:
     """Airflow runs no callback for it."""
     run.ended("enrich_3", "failed")
     run.ended("enrich_0", "failed", told=True)
@@ -280,7 +280,7 @@ def test_a_killed_workers_failure_is_told_by_the_report(run: Run) -> None:
     assert "cohort_to_segment, run manual__2026-11-22 failed in enrich_3, and nobody was told why" in message
 
 
-def test_what_was_told_is_not_told_again(run: Run) -> None:
+def test_a_failure_is_notified_once(run: Run) -> None:
     passed(run, state="failed")
     run.ended("check_limits", "failed", told=True)
     run.report()

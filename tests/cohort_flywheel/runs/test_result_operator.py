@@ -39,11 +39,11 @@ def test_a_result_is_kept_for_the_days_that_follow(planned: Any, context: Any, s
     }
 
 
-def test_the_same_again_is_harmless(planned: Any, context: Any, state: State) -> None:
+def test_recording_again_changes_nothing(planned: Any, context: Any, state: State) -> None:
     assert record(planned(), context()) == record(planned(), context())
 
 
-def test_a_live_run_is_nobodys_previous_and_its_name_is_free_again(planned: Any, context: Any, state: State) -> None:
+def test_a_live_run_has_no_result_and_releases_its_lock(planned: Any, context: Any, state: State) -> None:
     plan, run = planned(source="live"), context()
     acquire(state, plan["claim_key"], plan["name"], run)
     assert record(plan, run) == {"result_key": None, **IMPORTED}
@@ -52,9 +52,7 @@ def test_a_live_run_is_nobodys_previous_and_its_name_is_free_again(planned: Any,
 
 
 @pytest.mark.parametrize("mine", [True, False])
-def test_the_claim_ends_with_the_verified_segment_if_it_is_this_runs(
-    planned: Any, context: Any, state: State, mine: bool
-) -> None:
+def test_the_lock_is_released_if_this_run_holds_it(planned: Any, context: Any, state: State, mine: bool) -> None:
     plan, run = planned(), context(run_id="manual__1")
     acquire(state, plan["claim_key"], plan["name"], run if mine else context(run_id="manual__2"))
     record(plan, run)

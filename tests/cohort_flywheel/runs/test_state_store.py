@@ -29,7 +29,7 @@ def test_a_bucket_without_snapshots(state: State) -> None:
     assert state.final_snapshot("ea_atrisk", DAY) is None
 
 
-def test_each_read_of_a_day_lies_beside_the_earlier_ones_and_is_pending(state: State, kept: Any) -> None:
+def test_each_read_of_a_day_is_a_pending_snapshot_of_its_own(state: State, kept: Any) -> None:
     early, late = kept(DAY, {"a": 1}), kept(DAY, {"a": 1}, minutes=9)
     assert early != late, "the same players at another time are another read"
     assert kept(DAY, {"a": 1}) == early
@@ -53,9 +53,7 @@ def test_the_second_to_make_one_final_gets_the_firsts(state: State, kept: Any) -
     assert (final.key, final.final) == (first, True)
 
 
-def test_a_final_snapshot_that_is_gone_is_a_sentence_and_no_other_takes_its_place(
-    state: State, kept: Any, aws: Any
-) -> None:
+def test_a_missing_final_snapshot_is_an_error(state: State, kept: Any, aws: Any) -> None:
     first, _pending = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
     state.make_final("ea_atrisk", DAY, first, MINE)
     aws("s3").delete_object(Bucket=state._bucket, Key=first)
@@ -93,7 +91,7 @@ def test_the_days_of_a_cohort_are_in_their_order_and_its_own(state: State, kept:
 # --- claims ----------------------------------------------------------------------------------------------
 
 
-def test_a_claim_is_taken_once(state: State) -> None:
+def test_a_lock_is_acquired_once(state: State) -> None:
     assert state.lock_holder(KEY) is None
     assert state.take(KEY, MINE, None)
     assert not state.take(KEY, OTHERS, None)
@@ -102,7 +100,7 @@ def test_a_claim_is_taken_once(state: State) -> None:
     assert found[0] == MINE
 
 
-def test_a_claim_is_taken_over_with_its_etag_and_not_with_a_stale_one(state: State) -> None:
+def test_a_lock_is_taken_over_only_with_its_current_etag(state: State) -> None:
     state.take(KEY, MINE, None)
     found = state.lock_holder(KEY)
     assert found is not None
@@ -114,7 +112,7 @@ def test_a_claim_is_taken_over_with_its_etag_and_not_with_a_stale_one(state: Sta
     assert now[0] == OTHERS
 
 
-def test_a_claim_that_has_just_ended_is_not_taken_over(state: State) -> None:
+def test_a_lock_released_meanwhile_is_not_taken_over(state: State) -> None:
     """The next try finds none, and takes it."""
     state.take(KEY, MINE, None)
     found = state.lock_holder(KEY)
@@ -137,7 +135,7 @@ def test_a_write_whose_answer_was_lost_counts_as_ours(state: State, taken_over: 
     assert state.take(KEY, MINE, etag), "the second try of the same call"
 
 
-def test_a_run_ends_its_own_claim_and_no_other(state: State) -> None:
+def test_a_run_releases_only_its_own_lock(state: State) -> None:
     state.release_lock(KEY, MINE)
     state.take(KEY, OTHERS, None)
     state.release_lock(KEY, MINE)
@@ -147,7 +145,7 @@ def test_a_run_ends_its_own_claim_and_no_other(state: State) -> None:
     assert state.lock_holder(KEY) is None
 
 
-def test_a_refusal_that_is_no_lost_condition_is_raised(state: State, airflow_env: Any) -> None:
+def test_other_refusals_than_a_failed_condition_are_raised(state: State, airflow_env: Any) -> None:
     from cohort_flywheel.hooks.s3 import S3Hook
 
     with pytest.raises(ClientError, match="NoSuchBucket"):
@@ -176,14 +174,14 @@ def test_the_previous_result_is_the_greatest_earlier_one(state: State, results: 
     assert state.previous_result("ea_atrisk", 2, datetime(2026, 11, 3, tzinfo=UTC)) is None
 
 
-def test_a_result_of_another_cohort_or_threshold_is_nobodys_previous(state: State, results: Any) -> None:
+def test_a_result_of_another_cohort_or_threshold_is_not_a_previous_result(state: State, results: Any) -> None:
     results(21, threshold=-2)
     results(21, threshold=20)
     results(21, cohort="ea_atrisk_more")
     assert state.previous_result("ea_atrisk", 2, DAY) is None
 
 
-def test_a_days_result_is_written_over_by_the_same_days(state: State) -> None:
+def test_a_result_of_the_same_as_of_is_overwritten(state: State) -> None:
     state.put_result("ea_atrisk", 2, DAY - timedelta(days=1), {"members": 1})
     assert state.put_result("ea_atrisk", 2, DAY - timedelta(days=1), {"members": 2}) == (
         "results/ea_atrisk/2/2026-11-21_00-00-00.json"

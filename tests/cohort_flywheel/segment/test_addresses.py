@@ -82,12 +82,12 @@ def mutated(draw: st.DrawFn) -> str:
 @example("a@b.com\n")
 @example("a@exampIe.com.")
 @given(st.one_of(plain, near, mutated(), st.emails(), st.text(max_size=12)))
-def test_an_address_is_what_the_library_alone_says(raw: str) -> None:
+def test_addresses_are_validated_as_by_the_library(raw: str) -> None:
     assert plain_address(raw) == library(raw)
 
 
 @given(st.integers(1, 66), st.lists(st.integers(1, 65), min_size=1, max_size=5), st.sampled_from(["com", "c", "test"]))
-def test_an_address_of_any_length_is_what_the_library_alone_says(local: int, parts: list[int], top: str) -> None:
+def test_addresses_of_any_length_are_validated_as_by_the_library(local: int, parts: list[int], top: str) -> None:
     raw = "@".join(["a" * local, ".".join([*("b" * part for part in parts), top])])
     assert plain_address(raw) == library(raw)
 

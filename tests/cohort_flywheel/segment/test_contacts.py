@@ -71,7 +71,7 @@ def test_a_record_becomes_a_contact() -> None:
     assert ask(RECORD) == Contact("wayne96", "wayne@example.com", names)
 
 
-def test_attributes_and_the_score_ride_along_in_the_registrys_order() -> None:
+def test_attributes_and_the_score_are_in_the_order_of_the_registry() -> None:
     record = RECORD | {"lvl": Decimal(12), "guild": "Ünion"}
     contact = ask(record, attributes={"Level": "lvl", "Guild": "guild"}, score_column="ea_atrisk")
     assert isinstance(contact, Contact)
@@ -118,7 +118,7 @@ def test_a_player_without_a_record() -> None:
     assert ask({}, consent=None) == Reject("wayne96", "no_address", "email")
 
 
-def test_a_player_on_the_list_is_that_before_anything_else() -> None:
+def test_the_do_not_contact_list_is_checked_first() -> None:
     member = Member("listed96", 3)
     assert ask(None, member=member, do_not_contact=LISTED) == Reject("listed96", "do_not_contact")
     assert ask(RECORD, member=member, do_not_contact=LISTED) == Reject("listed96", "do_not_contact")
@@ -154,7 +154,7 @@ def test_a_line_that_cannot_match_is_rejected_with_its_number(line: bytes) -> No
 
 
 @pytest.mark.parametrize("value", ["yes", True, "true"])
-def test_what_means_yes(value: object) -> None:
+def test_opted_in_values(value: object) -> None:
     assert isinstance(ask(RECORD | {"emailConsent": value}), Contact)
 
 
@@ -162,12 +162,12 @@ def test_what_means_yes(value: object) -> None:
     "value", ["no", False, "false", "maybe", "Yes", " yes", "1", 1, Decimal(1), ["yes"], {"yes"}, b"yes", {"yes": True}]
 )
 @pytest.mark.parametrize("consent", [CONSENT, SILENCE_IS_A_YES], ids=["silence is a no", "silence is a yes"])
-def test_everything_else_is_a_no(value: object, consent: Consent) -> None:
+def test_other_values_mean_opted_out(value: object, consent: Consent) -> None:
     assert ask(RECORD | {"emailConsent": value}, consent=consent) == Reject("wayne96", "opted_out", "emailConsent")
 
 
 @pytest.mark.parametrize("silent", [{}, {"emailConsent": None}, {"emailConsent": ""}], ids=["missing", "null", "empty"])
-def test_silence_is_what_the_studio_says_it_is(silent: dict[str, Any]) -> None:
+def test_silence_follows_the_registry(silent: dict[str, Any]) -> None:
     record = {key: value for key, value in RECORD.items() if key != "emailConsent"} | silent
     assert ask(record) == Reject("wayne96", "opted_out", "emailConsent")
     assert isinstance(ask(record, consent=SILENCE_IS_A_YES), Contact)
@@ -177,13 +177,13 @@ def test_silence_is_what_the_studio_says_it_is(silent: dict[str, Any]) -> None:
     ("means_yes", "value"),
     [(1, Decimal(1)), (1, 1), (1, "1"), ("1", Decimal(1)), (True, True), (True, "true"), ("true", True)],
 )
-def test_a_yes_is_a_yes_in_each_type_that_the_table_may_hold(means_yes: str | bool | int, value: object) -> None:
+def test_opted_in_values_are_recognized_in_each_type(means_yes: str | bool | int, value: object) -> None:
     """DynamoDB's numbers arrive as Decimal; a table written by hand has text where another has a truth."""
     consent = Consent(attribute="emailConsent", opted_in=[means_yes], opted_out=["no"], silence="opted_out")
     assert isinstance(ask(RECORD | {"emailConsent": value}, consent=consent), Contact)
 
 
-def test_an_empty_text_that_means_no_is_a_no() -> None:
+def test_an_empty_text_listed_as_opted_out() -> None:
     """Or is refused when the registry is read; it must not become a yes because silence is one."""
     try:
         consent = Consent(attribute="emailConsent", opted_in=["yes"], opted_out=[""], silence="opted_in")
@@ -192,7 +192,7 @@ def test_an_empty_text_that_means_no_is_a_no() -> None:
     assert isinstance(ask(RECORD | {"emailConsent": ""}, consent=consent), Reject)
 
 
-def test_no_question_of_consent_where_the_registry_says_none() -> None:
+def test_consent_none_skips_the_consent_check() -> None:
     assert isinstance(ask(RECORD | {"emailConsent": "no"}, consent=None), Contact)
 
 
@@ -225,7 +225,7 @@ def test_an_address_in_the_form_that_every_service_takes(raw: str, address: str)
         " ", "\ud800@example.com", "a@\ud800.com", 5, True, ["wayne@example.com"], b"wayne@example.com",
     ],
 )  # fmt: skip
-def test_what_cannot_be_written_to(raw: object) -> None:
+def test_invalid_addresses(raw: object) -> None:
     assert plain_address(raw) is None
     assert ask(RECORD | {"email": raw}) == Reject("wayne96", "bad_address", "email")
 
@@ -264,7 +264,7 @@ def test_a_player_is_listed_by_address_in_any_writing_of_it(line: str, raw: str)
     st.from_regex(r"[A-Za-z0-9]{1,8}(\.[A-Za-z0-9]{1,8})?", fullmatch=True),
     st.data(),
 )
-def test_no_case_of_a_listed_address_gets_through(local: str, domain: str, data: st.DataObject) -> None:
+def test_a_listed_address_matches_in_any_case(local: str, domain: str, data: st.DataObject) -> None:
     letters = f"{local}@{domain}.com"
     upper = data.draw(st.lists(st.booleans(), min_size=len(letters), max_size=len(letters)))
     other = "".join(letter.upper() if up else letter.lower() for letter, up in zip(letters, upper, strict=True))

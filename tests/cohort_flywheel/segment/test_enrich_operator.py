@@ -107,7 +107,7 @@ def test_lines_as_exports_leave_them_match_their_players(airflow_env: Any, aws: 
     assert (output["do_not_contact"], output["do_not_contact_matched"]) == (4, 3)
 
 
-def test_an_entry_matches_whatever_its_player_is_rejected_for(airflow_env: Any, aws: Any, config: Any) -> None:
+def test_an_entry_counts_as_matched_for_any_reject_reason(airflow_env: Any, aws: Any, config: Any) -> None:
     """By id and by address at once, twice on the list, of a player who said no: four entries, one player."""
     key = extract(config, 2, "enrich_twice")
     row = next(csv.DictReader(io.StringIO(text(aws, config.import_bucket, enrich(config, key).execute({})["s3_key"]))))
@@ -147,13 +147,13 @@ def test_records_are_counted_with_what_they_lack(airflow_env: Any, config: Any) 
     assert whole["records_without"]["email"] >= whole["rejects"]["no_address"] > 0
 
 
-def test_a_list_that_is_no_text_stops_everything(airflow_env: Any, aws: Any, config: Any) -> None:
+def test_a_list_that_is_not_text_fails_the_task(airflow_env: Any, aws: Any, config: Any) -> None:
     aws("s3").put_object(Bucket=config.state_bucket, Key="bad.txt", Body=b"\xff\xfex\x00")
     with pytest.raises(AirflowFailException, match="do-not-contact list is not UTF-8"):
         enrich(config, extract(config, 2, "enrich_bad"), do_not_contact_key="bad.txt").execute({})
 
 
-def test_the_score_and_other_attributes_ride_along(airflow_env: Any, aws: Any, config: Any) -> None:
+def test_the_score_and_other_attributes_are_columns(airflow_env: Any, aws: Any, config: Any) -> None:
     key = extract(config, 2, "enrich_more")
     output = enrich(config, key, score_column="ea_atrisk", attributes={"Consent": "emailConsent"}).execute({})
     header, first, *_ = text(aws, config.import_bucket, output["s3_key"]).splitlines()
@@ -275,7 +275,7 @@ def test_a_player_mailed_by_another_launch_is_excluded(airflow_env: Any, aws: An
             aws("s3").delete_object(Bucket=config.state_bucket, Key=each)
 
 
-def test_a_mail_that_needs_a_value_keeps_out_who_has_none(airflow_env: Any, aws: Any, config: Any) -> None:
+def test_players_without_a_required_value_are_rejected(airflow_env: Any, aws: Any, config: Any) -> None:
     key = extract(config, 0, "enrich_lacking")
     carried = {"attributes": {"Guild": "guild"}}  # which no record of the sample has
     plain = enrich(config, key, **carried).execute({})
@@ -286,7 +286,7 @@ def test_a_mail_that_needs_a_value_keeps_out_who_has_none(airflow_env: Any, aws:
     assert enrich(config, key, **carried, withhold=with_default).execute({})["rows"] == plain["rows"]
 
 
-def test_the_holdout_is_in_the_file_of_whichever_layout(airflow_env: Any, aws: Any, config: Any) -> None:
+def test_the_holdout_is_excluded_in_every_layout(airflow_env: Any, aws: Any, config: Any) -> None:
     key, held = extract(config, 0, "enrich_held"), {}
     for layout in ("pinpoint", "ses", "customer_profiles"):
         about = {"layout": layout, "rejects_key": f"rejects/{layout}.csv"}

@@ -55,7 +55,7 @@ def test_a_read_that_ends_on_the_next_day_is_not_kept_as_the_days(planned: Any, 
     assert nothing_kept(state)
 
 
-def test_a_threshold_milder_than_the_floor_is_asked_for_and_the_snapshot_stays_at_the_floor(
+def test_a_looser_threshold_is_queried_and_the_snapshot_keeps_its_floor(
     planned: Any, extracted: Any, state: State
 ) -> None:
     output = extracted(planned(threshold=0, cohort={"floor": 1}))
@@ -106,7 +106,7 @@ def test_the_snapshot_gives_the_same_extract_as_the_graph_did(planned: Any, extr
 
 
 @pytest.mark.parametrize("hours", [1, DAYS_LATER])
-def test_a_final_snapshot_is_the_day_whatever_the_graph_is(
+def test_a_final_snapshot_is_used_even_if_the_graph_has_changed(
     planned: Any, extracted: Any, kept: Any, aws: Any, no_graph: None, hours: int
 ) -> None:
     final = kept(NEWEST, {"ann": 3, "bob": 2}, final=True)
@@ -118,7 +118,7 @@ def test_a_final_snapshot_is_the_day_whatever_the_graph_is(
     assert (output["vertices_read"], output["vertices_not_beyond"]) == (2, 1)
 
 
-def test_a_past_day_takes_the_latest_pending_one_and_says_so(
+def test_a_past_day_uses_the_latest_pending_snapshot_and_reports_it(
     planned: Any, extracted: Any, kept: Any, aws: Any, no_graph: None
 ) -> None:
     kept(NEWEST, {"ann": 3})
@@ -215,7 +215,7 @@ def test_a_dry_run_keeps_nothing_and_reads_what_is_kept(
     assert extracted(plan, DAYS_LATER)["snapshot_key"] == key
 
 
-def test_a_graph_that_is_down_leaves_nothing(planned: Any, extracted: Any, state: State, no_graph: None) -> None:
+def test_an_unavailable_graph_writes_nothing(planned: Any, extracted: Any, state: State, no_graph: None) -> None:
     with pytest.raises(AirflowException, match="cannot be reached.*Changes made: none") as raised:
         extracted(planned())
     assert not isinstance(raised.value, AirflowFailException)

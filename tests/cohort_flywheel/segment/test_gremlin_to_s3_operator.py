@@ -56,7 +56,7 @@ def test_an_empty_cohort_is_an_empty_list(airflow_env: Any, aws: Any, config: An
     assert json.loads(body) == []
 
 
-def test_a_cohort_made_of_gremlin_is_only_ever_a_property_name(airflow_env: Any, config: Any, graph_size: Any) -> None:
+def test_gremlin_in_a_property_is_only_a_property_name(airflow_env: Any, config: Any, graph_size: Any) -> None:
     before = graph_size()
     name = "ea_atrisk',gt(0)).drop().V().has('ea_atrisk"
     assert query(config, "export/injected.json", property=name).execute({})["vertices"] == 0
@@ -67,7 +67,7 @@ def test_a_text_score_is_not_a_member(airflow_env: Any, config: Any) -> None:
     assert query(config, "export/text.json", property="status", threshold=0).execute({})["members"] == 0
 
 
-def test_a_graph_that_is_down_says_so_and_touches_nothing(
+def test_an_unavailable_graph_is_an_error_and_nothing_is_written(
     airflow_env: Any, aws: Any, config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(

@@ -31,7 +31,7 @@ def broken(members: int = 100, previous: int | None = 100, **rejects: int) -> li
     return [verdict.limit for verdict in judge(members, previous, **rejects) if not verdict.holds]
 
 
-def test_within_all_of_them_nothing_is_refused() -> None:
+def test_a_run_within_all_limits_passes() -> None:
     verdicts = judge(110, no_record=11)
     assert refusal(verdicts) is None
     assert [(v.limit, v.allowed, v.found, v.holds) for v in verdicts] == [
@@ -61,7 +61,7 @@ def test_a_limit_passes_at_its_edge_and_refuses_beyond_it(
     assert broken(**beyond) == [limit]
 
 
-def test_a_hair_beyond_the_edge_is_beyond_it() -> None:
+def test_the_limits_are_compared_before_rounding() -> None:
     """What is shown is rounded; what is judged is not."""
     (verdict,) = [v for v in judge_limits(
         LIMITS | {"max_members": 10**7}, members=1_500_001, rejects={}, previous=previously(1_000_000)
@@ -79,18 +79,18 @@ def test_a_limit_of_zero_is_a_limit() -> None:
 
 
 @pytest.mark.parametrize("wish", ["opted_out", "do_not_contact"])
-def test_a_players_wish_is_no_fault_of_the_data(wish: str) -> None:
+def test_opt_outs_do_not_count_as_data_faults(wish: str) -> None:
     assert broken(**{wish: 100}) == []
     assert broken(**{wish: 60, "bad_address": 30}) == []
     assert broken(**{wish: 60, "bad_address": 31}) == ["max_reject_percent"]
 
 
-def test_every_reason_is_a_fault_or_a_wish() -> None:
+def test_every_reject_reason_is_a_data_fault_or_a_choice() -> None:
     assert set(REASONS) == {*DATA_FAULTS, "opted_out", "do_not_contact", "recently_mailed", "holdout"}
 
 
 @pytest.mark.parametrize("previous", [None, 0])
-def test_with_nothing_to_compare_with_the_change_is_not_asked(previous: int | None) -> None:
+def test_the_change_is_not_evaluated_without_a_previous_result(previous: int | None) -> None:
     change = judge(1_000, previous)[2]
     assert (change.holds, change.found) == (True, None)
     said = "nothing to compare with" if previous is None else "1,000 members after 0 (the segment of 2026-11-21)"
@@ -110,7 +110,7 @@ def test_a_graph_that_is_hardly_loaded_is_stopped_by_the_limits_as_shipped(cohor
     assert refusal(verdicts)
 
 
-def test_the_refusal_has_the_figures_of_every_limit_that_does_not_hold() -> None:
+def test_the_description_has_the_figures_of_every_violated_limit() -> None:
     assert refusal(judge(1_001, no_record=500, opted_out=1)) == (
         "max_members is 1,000, and there are 1,001 members;"
         " max_change_percent is 50, and there are 1,001 members after 100 (the segment of 2026-11-21);"
@@ -158,7 +158,7 @@ counts = st.integers(0, 10**6)
 
 
 @given(counts, st.none() | counts, st.dictionaries(st.sampled_from(sorted(REASONS)), counts))
-def test_any_figures_are_judged_and_a_run_that_changed_nothing_is_not_refused_for_it(
+def test_any_figures_are_evaluated_and_an_unchanged_run_passes(
     members: int, previous: int | None, rejects: dict[str, int]
 ) -> None:
     verdicts = judge(members, previous, **rejects)

@@ -141,9 +141,7 @@ def test_a_live_run_passes_its_limits_and_makes_no_day_final(
     assert name.startswith("segments/ea_atrisk_2_2026-11-22_00-00-00_live_")
 
 
-def test_a_staged_file_that_is_gone_is_a_sentence(
-    door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any
-) -> None:
+def test_a_missing_staged_file_is_an_error(door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any) -> None:
     kept(DAY, THREE)
     task = door.run()
     aws("s3").delete_object(Bucket=fresh_config.state_bucket, Key=task.parts[0]["s3_key"])
@@ -192,7 +190,7 @@ def test_parts_that_are_not_those_of_the_shards_are_refused(
     assert imports() == {}
 
 
-def test_the_loser_of_two_reads_has_the_winners_shards(
+def test_the_slower_read_gets_the_shards_of_the_final_snapshot(
     door: Door, kept: Any, imports: Any, shards_of_two: None
 ) -> None:
     kept(DAY, {"wayne96": 3}, minutes=9)
@@ -246,7 +244,9 @@ def test_an_entry_that_names_players_of_two_shards_is_counted_once(
     assert stored == b"line\n1\n2\n", "lines of the list, and no player"
 
 
-def test_the_lines_that_matched_are_gone(door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any) -> None:
+def test_a_missing_file_of_matched_lines_is_an_error(
+    door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any
+) -> None:
     kept(DAY, THREE)
     aws("s3").put_object(Bucket=fresh_config.state_bucket, Key="do_not_contact.txt", Body=b"wayne96\n")
     task = door.run()
@@ -297,7 +297,7 @@ def test_without_a_record_consent_is_not_missed(door: Door, kept: Any, players: 
         door.check(door.run(cohort={"consent": elsewhere}))
 
 
-def test_where_the_registry_asks_for_no_consent_none_is_missed(door: Door, kept: Any) -> None:
+def test_the_consent_attribute_is_not_required_with_consent_none(door: Door, kept: Any) -> None:
     kept(DAY, THREE)
     assert door.check(door.run(cohort={"consent": "none"}))["rows"] == 3
 
@@ -331,7 +331,7 @@ def a_result(state: State, as_of: datetime, members: int, threshold: int = 2) ->
 
 
 @pytest.mark.parametrize("limit", EACH)
-def test_each_limit_refuses(door: Door, kept: Any, imports: Any, limit: str) -> None:
+def test_each_limit_stops_a_run(door: Door, kept: Any, imports: Any, limit: str) -> None:
     limits, players, sentence = EACH[limit]
     key = kept(DAY, players)
     a_result(door.state, YESTERDAY, 1)
@@ -354,7 +354,7 @@ def test_each_limit_refuses(door: Door, kept: Any, imports: Any, limit: str) -> 
     assert ("check_limits", "return_value") not in door.ti.xcoms
 
 
-def test_what_is_milder_than_the_floor_is_in_no_snapshot(door: Door, kept: Any) -> None:
+def test_a_threshold_looser_than_the_floor_is_in_no_snapshot(door: Door, kept: Any) -> None:
     kept(DAY, THREE)
     task = door.run({"max_members": 2})
     task.plan = task.plan | {"floor": 3}
@@ -363,7 +363,7 @@ def test_what_is_milder_than_the_floor_is_in_no_snapshot(door: Door, kept: Any) 
 
 
 @pytest.mark.parametrize("limit", EACH)
-def test_each_override_passes_and_says_who_why_and_what(
+def test_an_override_passes_and_records_user_reason_and_limits(
     door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any, limit: str
 ) -> None:
     limits, players, _ = EACH[limit]
@@ -383,7 +383,7 @@ def test_each_override_passes_and_says_who_why_and_what(
     "limits",
     [{"min_members": 3}, {"max_members": 3}, {"max_change_percent": 200}, {"max_reject_percent": 0}],
 )
-def test_at_the_edge_a_run_passes(door: Door, kept: Any, limits: dict[str, int]) -> None:
+def test_a_run_at_its_limits_passes(door: Door, kept: Any, limits: dict[str, int]) -> None:
     kept(DAY, THREE)
     a_result(door.state, YESTERDAY, 1)
     assert door.check(door.run(limits))["rows"] == 3
@@ -420,7 +420,7 @@ def test_without_one_it_is_the_last_final_snapshot_at_this_threshold(door: Door,
     assert output["limits"][2]["found"] == 50.0
 
 
-def test_with_none_at_all_the_verdict_says_so(door: Door, kept: Any) -> None:
+def test_without_a_previous_result_the_change_is_not_evaluated(door: Door, kept: Any) -> None:
     kept(DAY, THREE)
     output = door.check(door.run({"max_change_percent": 0}))
     assert output["previous"] is None
@@ -430,7 +430,7 @@ def test_with_none_at_all_the_verdict_says_so(door: Door, kept: Any) -> None:
 # --- the second read of a day ----------------------------------------------------------------------------
 
 
-def test_the_loser_of_two_reads_is_made_again_from_the_winners(door: Door, kept: Any, imports: Any) -> None:
+def test_the_slower_read_is_replaced_by_the_final_snapshot(door: Door, kept: Any, imports: Any) -> None:
     kept(DAY, THREE, minutes=9)
     task = door.run()
     assert task.parts[0]["rows"] == 3
@@ -450,7 +450,7 @@ def test_the_loser_of_two_reads_is_made_again_from_the_winners(door: Door, kept:
     assert keys(output) == [name]
 
 
-def test_the_loser_is_judged_by_the_winners_figures(door: Door, kept: Any, imports: Any) -> None:
+def test_the_slower_run_uses_the_snapshot_of_the_faster_run(door: Door, kept: Any, imports: Any) -> None:
     kept(DAY, THREE, minutes=9)
     task = door.run({"min_members": 2})
     winners = kept(DAY, {"wayne96": 3})
@@ -482,7 +482,7 @@ def test_an_empty_cohort_ends_here_as_a_success(door: Door, kept: Any, imports: 
     assert door.state.lock_holder(task.plan["claim_key"]) is None
 
 
-def test_an_empty_cohort_goes_on_where_the_destination_takes_it(door: Door, kept: Any, imports: Any) -> None:
+def test_an_empty_cohort_is_imported_if_the_destination_accepts_it(door: Door, kept: Any, imports: Any) -> None:
     kept(DAY, {"ann": 2})
     task = door.run()
     task.handle_empty_segment = lambda plan: True
@@ -525,7 +525,7 @@ def test_where_an_earlier_segment_still_has_players_the_run_fails(door: Door, ke
         door.check(task)
 
 
-def test_members_who_are_all_rejected_end_here_too(door: Door, kept: Any, imports: Any) -> None:
+def test_a_run_whose_members_are_all_rejected_ends_here(door: Door, kept: Any, imports: Any) -> None:
     kept(DAY, {"nobody_of_that_name": 3})
     with pytest.raises(DownstreamTasksSkipped):
         door.check(door.run())
@@ -533,7 +533,7 @@ def test_members_who_are_all_rejected_end_here_too(door: Door, kept: Any, import
     assert imports() == {}
 
 
-def test_a_dry_run_ends_here_and_decides_nothing_for_the_day(
+def test_a_dry_run_ends_here_and_makes_no_snapshot_final(
     door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any
 ) -> None:
     key = kept(DAY, THREE)
@@ -588,7 +588,7 @@ def test_each_operator_that_skips_what_follows_is_known_to_the_scheduler() -> No
     assert found == {"CohortLimitsOperator", "CampaignApprovalOperator"}
 
 
-def test_a_dry_run_outside_its_limits_says_so(door: Door, kept: Any) -> None:
+def test_a_dry_run_outside_its_limits_fails(door: Door, kept: Any) -> None:
     kept(DAY, THREE)
     with pytest.raises(StoppedByLimitError, match="max_members is 2"):
         door.check(door.run({"max_members": 2}, dry_run=True))

@@ -21,7 +21,7 @@ AROUND = [
 
 @pytest.mark.parametrize("around", AROUND, ids=map(ascii, AROUND))
 @pytest.mark.parametrize("named", ["wayne96", "wayne@example.com", "Zoë", "xX_wayne_Xx", "The Boss"])
-def test_what_stands_around_an_entry_is_left_out(around: str, named: str) -> None:
+def test_characters_around_an_entry_are_ignored(around: str, named: str) -> None:
     entry = read_entry(around.format(named))
     assert entry is not None
     assert named in entry.texts
@@ -123,7 +123,7 @@ def test_a_line_that_cannot_be_an_address_or_a_player_id(line: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["wayne96", "an n", "Zoë", "steam:96", "o'brien", "wayne@example.com", "#96", "日本"])
-def test_what_is_a_player_id_and_no_more(text: str) -> None:
+def test_what_is_exactly_one_player_id(text: str) -> None:
     assert is_exact(text)
 
 
@@ -136,14 +136,14 @@ def test_what_is_a_player_id_and_no_more(text: str) -> None:
         "wayne\u00a096", "wayne  96", "mailto:wayne@example.com", "Wayne <wayne@example.com>", "a\u2013b",
     ],
 )  # fmt: skip
-def test_what_would_have_to_be_cleaned_first_is_not_exact(text: str) -> None:
+def test_a_line_that_needs_cleaning_is_not_exact(text: str) -> None:
     assert not is_exact(text)
 
 
 @pytest.mark.parametrize(
     "line", ["a;" + "x" * 10**5 + "@", "x@" + "a." * 10**5, "x@" + "a-" * 10**5 + "!", ";" + '"' * 10**5, "&" * 10**5]
 )
-def test_a_line_without_an_end_is_read_in_a_moment(line: str) -> None:
+def test_a_very_long_line_is_read_quickly(line: str) -> None:
     before = time.process_time()
     read_entry(line)
     assert time.process_time() - before < 5

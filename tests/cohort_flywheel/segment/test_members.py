@@ -144,7 +144,7 @@ def test_what_is_not_beyond_the_threshold_is_counted_and_nothing_else(above: Mem
         (["2"], [2], True),
     ],
 )
-def test_a_property_must_be_there_with_allowed_values_alone(
+def test_a_required_property_must_have_only_allowed_values(
     values: list[Any], allowed: list[Any], as_required: bool
 ) -> None:
     assert is_as_required({"status": values}, {"status": allowed}) is as_required
@@ -157,7 +157,7 @@ def test_every_required_property_must_be_there() -> None:
     assert is_as_required({}, {})
 
 
-def test_who_is_not_as_required_is_no_member_and_is_counted(tmp_path: Path) -> None:
+def test_vertices_not_as_required_are_excluded_and_counted(tmp_path: Path) -> None:
     with Members(tmp_path, direction="above", threshold=2, required={"status": ["Active"]}) as members:
         members.add([
             Vertex("a", 3, {"status": ["Active"]}), Vertex("b", 3, {"status": ["Inactive"]}), Vertex("c", 3),
@@ -200,13 +200,13 @@ def test_the_one_id_of_a_vertex(values: list[Any], player_id: str | None) -> Non
     assert usable_player_id(values) == player_id
 
 
-def test_members_leave_sorted_by_code_point(above: Members) -> None:
+def test_members_are_sorted_by_code_point(above: Members) -> None:
     names = ["b", "a", "Z", "ä", "\U0001f3ae", "\uffff", "a\0b", "a b", "10", "9"]
     above.add(Vertex(name, 3) for name in names)
     assert [member.player_id for member in above] == sorted(names)
 
 
-def test_a_read_that_broke_begins_again(above: Members) -> None:
+def test_an_interrupted_read_begins_again(above: Members) -> None:
     above.add([Vertex("a", 3), Vertex(None, 3), Vertex("a", 1)])
     above.clear()
     above.add([Vertex("b", 4)])
@@ -217,7 +217,7 @@ def test_a_read_that_broke_begins_again(above: Members) -> None:
 @pytest.mark.parametrize(
     "scores", [[], ["3"], [None], [True], [float("nan")], [float("inf")], [3, "4"], [[3]], [10**400]]
 )
-def test_a_score_that_is_no_finite_number_is_refused(scores: list[Any]) -> None:
+def test_a_score_that_is_not_a_finite_number_is_refused(scores: list[Any]) -> None:
     with pytest.raises(FlywheelError, match="property ea_atrisk of a vertex is no finite number: name") as error:
         vertex(["wayne96"], scores)
     assert "wayne96" not in str(error.value)
@@ -230,13 +230,13 @@ def test_a_score_larger_than_any_database_holds_is_refused() -> None:
 
 
 @pytest.mark.parametrize("score", [2, 1, -5, 2.0])
-def test_the_graph_is_not_believed_with_a_vertex_that_it_should_not_have_given(score: float) -> None:
+def test_an_unrequested_vertex_is_refused(score: float) -> None:
     with pytest.raises(FlywheelError, match="a vertex that is not above 2") as error:
         vertex(["wayne96"], [score])
     assert "wayne96" not in str(error.value)
 
 
-def test_a_vertex_without_an_id_is_checked_all_the_same() -> None:
+def test_the_score_of_a_vertex_without_an_id_is_checked() -> None:
     with pytest.raises(FlywheelError, match="a vertex that is not below -75"):
         vertex([], [-75], "below", -75)
 
@@ -301,7 +301,7 @@ def test_any_vertices_in_any_order_give_the_same_members_and_both_sums(
 # --- the extract -----------------------------------------------------------------------------------------
 
 
-def test_the_extract_has_the_seeds_shape_and_a_record_a_line() -> None:
+def test_the_extract_has_one_record_per_line() -> None:
     assert extract(Member("msmith", 3), Member("wayne96", 3)) == (
         b'[\n{"playerId":["msmith"],"ea_atrisk":[3]},\n{"playerId":["wayne96"],"ea_atrisk":[3]}\n]\n'
     )
@@ -318,7 +318,7 @@ def test_an_empty_extract_is_an_empty_list() -> None:
         st.text(min_size=1), st.integers(1 - 2**63, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
     )
 )
-def test_an_extract_is_json_a_record_a_line_and_reads_back(scored: dict[str, float]) -> None:
+def test_an_extract_is_json_with_one_record_per_line_and_reads_back(scored: dict[str, float]) -> None:
     members = [Member(name, scored[name]) for name in sorted(scored)]
     data = extract(*members)
     assert json.loads(data) == [{"playerId": [m.player_id], "ea_atrisk": [m.score]} for m in members]
@@ -341,7 +341,7 @@ def read_cut(data: bytes, shard: Shard) -> list[Member]:
 
 
 @given(st.lists(st.text(min_size=1), unique=True), st.integers(1, 6))
-def test_every_member_is_in_exactly_one_shard_however_it_is_cut(names: list[str], size: int) -> None:
+def test_every_member_is_in_exactly_one_shard_of_any_size(names: list[str], size: int) -> None:
     members = [Member(name, 3) for name in sorted(names)]
     data, shards = cut(*members, size=size)
     assert data == extract(*members), "the extract is the same file however it is cut"
@@ -415,14 +415,14 @@ def test_another_shape_is_refused_with_its_line_and_without_its_text(shape: str)
 
 
 @pytest.mark.parametrize("data", [b"[\n" + A + b",\n", b"[\n" + A + b"\n", b"[\n", b""])
-def test_an_extract_that_breaks_off_is_refused(data: bytes) -> None:
+def test_a_truncated_extract_is_refused(data: bytes) -> None:
     """Its missing members would be dropped in silence."""
     with pytest.raises(FlywheelError, match="extract"):
         read(data)
 
 
 @pytest.mark.parametrize("data", [b"[]", b"[\r\n" + A + b"\r\n]\r\n\r\n", b"[\n\n" + A + b"\n]"])
-def test_how_the_lines_end_is_no_matter(data: bytes) -> None:
+def test_line_endings_do_not_matter(data: bytes) -> None:
     assert len(read(data)) == data.count(A)
 
 

@@ -191,13 +191,13 @@ def test_the_posts_lambda_imports_an_extract_of_ours(
     assert all(row["ChannelType"] == "EMAIL" and "@" in row["Address"] for row in rows)
 
 
-def test_a_run_that_is_repeated_starts_it_once(extract: Any, triggered: Any, lambda_environment: None) -> None:
+def test_a_repeated_run_starts_the_lambda_once(extract: Any, triggered: Any, lambda_environment: None) -> None:
     assert extract(ordinary(3))["put"]
     assert not extract(ordinary(3))["put"]
     assert len(triggered()) == 1
 
 
-def test_its_own_limit_is_still_its_own(extract: Any, triggered: Any, lambda_environment: None) -> None:
+def test_the_lambda_keeps_its_own_limit(extract: Any, triggered: Any, lambda_environment: None) -> None:
     """With the 101st player DynamoDB refuses the Lambda's one call; ours asks in batches."""
     extract(ordinary(101))
     (event,) = triggered()
@@ -205,7 +205,7 @@ def test_its_own_limit_is_still_its_own(extract: Any, triggered: Any, lambda_env
         lambda_handler(event, None)
 
 
-def test_our_own_files_beside_the_extract_start_it_never(
+def test_our_other_files_do_not_start_the_lambda(
     extract: Any, triggered: Any, lambda_environment: None, aws: Any, fresh_config: Any
 ) -> None:
     """The export bucket holds extracts alone; an extract that a team drops there does start it, as it always did."""

@@ -137,7 +137,7 @@ def part(index: int, **changed: Any) -> SegmentPart:
 SHARDS = [Shard(index=index, first=2 + 100 * index, bytes=98, members=3, size=3, of="abc") for index in range(2)]
 
 
-def test_the_parts_are_put_together_whatever_their_order() -> None:
+def test_the_parts_are_combined_in_any_order() -> None:
     second = part(1, rejects={"no_record": 2, "bad_value": 1}, rows=0)
     whole = combine([second, part(0)], SHARDS, 1_200)
     assert whole == combine([part(0), second], SHARDS, 1_200)
@@ -154,7 +154,7 @@ def test_the_counts_of_the_records_are_summed_with_their_zeros() -> None:
     assert whole.matched_keys == ["staged/n/0001_matched_a.csv"]
 
 
-def test_parts_of_before_there_were_such_counts_have_none() -> None:
+def test_parts_of_an_earlier_version_have_default_counts() -> None:
     whole = combine([part(0), part(1)], SHARDS, 9_999)
     assert (whole.records, whole.records_without, whole.matched_keys) == (0, {}, [])
 
@@ -184,7 +184,7 @@ def test_parts_that_are_not_those_of_the_shards_are_refused(parts: list[SegmentP
         combine(parts, SHARDS, 9_999)
 
 
-def test_what_an_extract_of_more_shards_left_behind_is_no_part_of_this_one() -> None:
+def test_leftover_parts_of_more_shards_are_ignored() -> None:
     """After a clear, Airflow still has the outputs of the indexes that are mapped no more."""
     assert combine([part(0), part(1), part(2, of="older")], SHARDS, 9_999) == combine([part(0), part(1)], SHARDS, 9_999)
 
@@ -257,7 +257,7 @@ records = fine_record | any_record | st.none()
 
 
 @given(st.lists(st.tuples(vertices, records), max_size=12))
-def test_any_players_become_a_file_that_pinpoint_takes_and_all_are_accounted_for(
+def test_any_players_give_a_valid_pinpoint_file_and_all_are_accounted_for(
     players: list[tuple[tuple[list[str], list[int]], dict[str, Any] | None]],
 ) -> None:
     table = {ids[0]: record for (ids, _), record in players if ids and record is not None}

@@ -57,7 +57,7 @@ def refusal(lines: Iterable[bytes]) -> str:
 # --- what is written reads back --------------------------------------------------------------------------
 
 
-def test_a_snapshot_is_a_header_a_line_a_vertex_and_its_end(tmp_path: Path) -> None:
+def test_a_snapshot_has_a_header_one_line_per_vertex_and_an_end(tmp_path: Path) -> None:
     header, *lines = written(tmp_path, VERTICES)
     assert read_header(header, PLACE) == HEADER
     assert [json.loads(line) for line in lines] == [
@@ -87,7 +87,7 @@ def test_what_is_not_beyond_the_floor_is_cut(
     assert [vertex.score for vertex in read(lines)] == kept
 
 
-def test_a_read_that_broke_begins_again(tmp_path: Path) -> None:
+def test_an_interrupted_read_begins_again(tmp_path: Path) -> None:
     file = SnapshotFile(tmp_path / "snapshot.jsonl", HEADER)
     file.add(VERTICES)
     file.clear()
@@ -100,7 +100,7 @@ def test_a_property_that_a_vertex_does_not_have_is_an_empty_list(tmp_path: Path)
     assert read(written(tmp_path, [Vertex("a", 3)])) == [Vertex("a", 3, {"status": []})]
 
 
-def test_the_header_of_a_cohort_with_the_longest_names_fits_where_it_is_looked_for(tmp_path: Path) -> None:
+def test_the_header_with_the_longest_names_fits_into_the_bytes_that_are_read(tmp_path: Path) -> None:
     names = [f"{n:02}".replace("0", "x").ljust(50, "y") for n in range(50)]
     header = HEADER.model_copy(update={"cohort": "c" * 50, "property": "p" * 50, "required": names})
     assert len(written(tmp_path, [], header)[0]) < MAX_HEADER_BYTES
@@ -166,7 +166,7 @@ def test_the_members_of_a_snapshot_are_those_of_the_graph(
 # --- what is not whole is not believed -------------------------------------------------------------------
 
 
-def test_a_file_that_breaks_off_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     """Its missing players would be dropped in silence, for that day for ever."""
     lines = written(tmp_path, VERTICES)
     assert "breaks off after 3 vertices: restore the file" in refusal(lines[:-1])
@@ -193,7 +193,7 @@ def test_a_file_that_breaks_off_is_refused(tmp_path: Path) -> None:
         b'{"playerId": "wayne96"}',
     ],
 )
-def test_a_broken_line_is_told_by_its_number_and_never_by_its_text(tmp_path: Path, line: bytes, number: int) -> None:
+def test_a_broken_line_is_reported_by_its_number_and_not_quoted(tmp_path: Path, line: bytes, number: int) -> None:
     lines = written(tmp_path, VERTICES)
     lines[number - 1] = line + b"\n"
     assert refusal(lines).startswith(f"line {number} of {PLACE} is no vertex: restore the file as it was")
@@ -212,7 +212,7 @@ def test_a_broken_line_is_told_by_its_number_and_never_by_its_text(tmp_path: Pat
         b'"a96"',
     ],
 )
-def test_a_line_of_another_kind_is_told_by_its_number(tmp_path: Path, line: bytes) -> None:
+def test_a_line_of_another_kind_is_reported_by_its_number(tmp_path: Path, line: bytes) -> None:
     lines = written(tmp_path, VERTICES)
     lines[1] = line + b"\n"
     assert refusal(lines).startswith(f"line 2 of {PLACE} is no vertex")
@@ -233,7 +233,7 @@ def test_a_line_of_another_kind_is_told_by_its_number(tmp_path: Path, line: byte
         b"\xff\xfe",
     ],
 )
-def test_a_header_that_is_none_is_a_sentence(line: bytes) -> None:
+def test_an_invalid_header_is_an_error(line: bytes) -> None:
     with pytest.raises(FlywheelError) as error:
         read_header(line, PLACE)
     assert str(error.value).startswith(f"{PLACE} is no snapshot that this version reads: move it away")
@@ -271,6 +271,6 @@ def test_a_header_that_is_none_is_a_sentence(line: bytes) -> None:
         ),
     ],
 )
-def test_which_runs_a_snapshot_serves(header: Header, asked: dict[str, Any], why_not: str | None) -> None:
+def test_which_runs_can_use_a_snapshot(header: Header, asked: dict[str, Any], why_not: str | None) -> None:
     whole: dict[str, Any] = {"property": "ea_atrisk", "direction": "above", "threshold": 2, "required": []}
     assert header.serves(**(whole | asked)) == why_not

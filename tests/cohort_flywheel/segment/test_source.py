@@ -103,7 +103,7 @@ SERVES_NOT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 @pytest.mark.parametrize(("kept", "asked", "why_not"), SERVES_NOT)
 @pytest.mark.parametrize(("source", "as_of"), [("auto", PAST), ("snapshot", PAST), ("snapshot", NEWEST)])
 @pytest.mark.parametrize("final", [False, True])
-def test_a_snapshot_that_does_not_serve_is_refused(
+def test_an_incompatible_snapshot_is_refused(
     final: bool, source: str, as_of: datetime, kept: dict[str, Any], asked: dict[str, Any], why_not: str
 ) -> None:
     sentence = refusal(snapshot(as_of, final=final, **kept), source=source, as_of=as_of, **asked)
@@ -114,7 +114,7 @@ def test_a_snapshot_that_does_not_serve_is_refused(
 
 
 @pytest.mark.parametrize(("kept", "asked", "why_not"), SERVES_NOT)
-def test_what_a_final_snapshot_does_not_serve_the_graph_does_not_either(
+def test_an_incompatible_final_snapshot_is_not_replaced_by_the_graph(
     kept: dict[str, Any], asked: dict[str, Any], why_not: str
 ) -> None:
     """The newest day is what its final snapshot says; but a pending one does not hold the day's run up."""
@@ -124,12 +124,12 @@ def test_what_a_final_snapshot_does_not_serve_the_graph_does_not_either(
 
 
 @pytest.mark.parametrize("floor", [2, 1, 0])
-def test_a_floor_as_mild_as_the_threshold_or_milder_serves(floor: int) -> None:
+def test_a_floor_as_loose_as_the_threshold_is_compatible(floor: int) -> None:
     kept = snapshot(PAST, floor=floor)
     assert choose(kept, as_of=PAST) == kept
 
 
-def test_the_latest_pending_one_wins_and_the_final_one_over_all() -> None:
+def test_the_final_snapshot_is_selected_else_the_latest_pending_one() -> None:
     early, late = snapshot(PAST, "z", minutes=3), snapshot(PAST, "a", minutes=50)
     for order in ([early, late], [late, early]):
         assert choose(*order, as_of=PAST) == late
@@ -137,7 +137,7 @@ def test_the_latest_pending_one_wins_and_the_final_one_over_all() -> None:
     assert choose(early, late, final, as_of=PAST) == final
 
 
-def test_two_reads_of_one_moment_have_an_order_all_the_same() -> None:
+def test_two_reads_of_the_same_instant_are_ordered() -> None:
     one, other = snapshot(PAST, "a"), snapshot(PAST, "b")
     assert choose(one, other, as_of=PAST) == choose(other, one, as_of=PAST) == other
 
@@ -155,7 +155,7 @@ def test_two_reads_of_one_moment_have_an_order_all_the_same() -> None:
         ),
     ],
 )
-def test_a_refusal_names_the_date_the_nearest_days_and_the_way_out(days: tuple[datetime, ...], said: str) -> None:
+def test_the_error_names_the_date_the_nearest_days_and_source_live(days: tuple[datetime, ...], said: str) -> None:
     missing = refusal(as_of=PAST, days=days)
     assert missing == (
         f"cohort calm has no snapshot of 2026-11-12 00:00 UTC {said}: run with source=live to accept today's graph,"
@@ -164,7 +164,7 @@ def test_a_refusal_names_the_date_the_nearest_days_and_the_way_out(days: tuple[d
     assert said in refusal(snapshot(PAST, floor=9), as_of=PAST, days=days)
 
 
-def test_the_days_are_asked_for_only_when_they_are_told() -> None:
+def test_other_days_are_listed_only_for_an_error() -> None:
     """They are a listing of a bucket."""
 
     def days() -> Any:
@@ -179,7 +179,7 @@ def test_every_source_explains_itself() -> None:
     assert all(SOURCES.values())
 
 
-def test_todays_graph_under_any_day_and_a_dropped_extract_stand_for_no_day() -> None:
+def test_live_runs_and_uploaded_extracts_are_not_canonical() -> None:
     assert EXTRACT not in SOURCES, "no param says it"
     assert {source: is_the_days({"source": source}) for source in (*SOURCES, EXTRACT)} == {
         "auto": True, "live": False, "snapshot": True, "extract": False,

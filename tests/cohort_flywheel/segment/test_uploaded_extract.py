@@ -62,14 +62,14 @@ def test_a_byte_order_mark_of_utf_8_is_not_part_of_the_extract(size: int) -> Non
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64 * 1024])
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
-def test_another_encoding_has_a_sentence_of_its_own(size: int, encoding: str) -> None:
+def test_another_encoding_has_its_own_error(size: int, encoding: str) -> None:
     assert refusal(f"[{WAYNE}]".encode(encoding), size=size) == (
         f"{URI} is encoded as UTF-16 or UTF-32: save it as UTF-8"
     )
 
 
 @pytest.mark.parametrize("start", [b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"\x28\xb5\x2f\xfd"])
-def test_a_compressed_extract_is_told_to_be_plain(start: bytes) -> None:
+def test_a_compressed_extract_is_refused(start: bytes) -> None:
     assert refusal(start + b"rest") == f"{URI} is not UTF-8 after line 1: write plain JSON, not compressed"
 
 
@@ -88,7 +88,7 @@ def test_a_record_is_a_vertex_with_all_that_one_may_have() -> None:
     assert read(text, direction="below")[0] == Vertex("ann", 1)
 
 
-def test_what_the_cohort_requires_comes_along() -> None:
+def test_required_properties_are_read() -> None:
     text = '[{"playerId": ["ann"], "score": [3], "status": ["Active"]}]'
     assert read(text, required=("status",)) == [Vertex("ann", 3, {"status": ["Active"]})]
 
@@ -102,7 +102,7 @@ def test_what_the_cohort_requires_comes_along() -> None:
     st.sampled_from([None, 0, 2]),
     st.integers(1, 99),
 )
-def test_however_it_is_laid_out(players: list[tuple[str, float, bool]], indent: int | None, size: int) -> None:
+def test_any_json_layout_is_read(players: list[tuple[str, float, bool]], indent: int | None, size: int) -> None:
     records = [{"playerId": [player], "score": [score]} for player, score, _ in players]
     text = json.dumps(records, indent=indent, ensure_ascii=bool(players and players[0][2]))
     assert read(text, size) == [Vertex(player, score) for player, score, _ in players]
@@ -133,7 +133,7 @@ def test_however_it_is_laid_out(players: list[tuple[str, float, bool]], indent: 
         (b"[]\xc3", f"{URI} is not UTF-8"),
     ],
 )
-def test_what_is_no_list_of_records(text: str | bytes, sentence: str) -> None:
+def test_other_than_a_list_of_records(text: str | bytes, sentence: str) -> None:
     said = refusal(text)
     assert sentence in said
     assert "wayn" not in said, "never the text, which may be a player"
@@ -160,7 +160,7 @@ def test_what_is_no_list_of_records(text: str | bytes, sentence: str) -> None:
         ("{" + f'"playerId": ["wayne96"], "pad": "{"x" * 70_000}"' + "}", "or is longer than 65,536 characters"),
     ],
 )
-def test_a_record_that_is_none_has_its_number_and_its_line(record: str, sentence: str) -> None:
+def test_an_invalid_record_is_reported_with_number_and_line(record: str, sentence: str) -> None:
     said = refusal(f"[{WAYNE},\n\n{record}, {WAYNE}]", size=64 * 1024)
     assert said.startswith(f"record 2 of {URI}, on line 3,")
     assert sentence in said
@@ -189,7 +189,7 @@ def test_a_record_that_never_ends_is_not_read_to_its_end() -> None:
 # --- where it lies
 
 
-def test_it_lies_where_a_run_may_read() -> None:
+def test_the_key_of_an_address_in_the_dropped_folder() -> None:
     assert dropped_key(URI, "exports") == "dropped/theirs.json"
     assert dropped_key("s3://exports/dropped/team-a/2026_11.22/x(1).json", "exports").endswith("/x(1).json")
 
@@ -211,7 +211,7 @@ def test_it_lies_where_a_run_may_read() -> None:
         "dropped/a.json",
     ],
 )
-def test_no_other_place_is_read(uri: str) -> None:
+def test_other_addresses_are_refused(uri: str) -> None:
     with pytest.raises(FlywheelError) as error:
         dropped_key(uri, "exports")
     assert str(error.value).startswith("extract_uri is no file below s3://exports/dropped/: drop it there")

@@ -88,7 +88,7 @@ def refused(make: Callable[..., Any], **params: Any) -> str:
 # --- the plan ------------------------------------------------------------------------------------------------
 
 
-def test_the_plan_has_read_it_to_its_end(fresh_plan: Any, drop: Any, fresh_config: Any, no_graph: None) -> None:
+def test_the_plan_reads_the_extract_to_its_end(fresh_plan: Any, drop: Any, fresh_config: Any, no_graph: None) -> None:
     uri = drop()
     made = fresh_plan(extract_uri=uri)
     digest = hashlib.sha256(json.dumps(RECORDS).encode()).hexdigest()
@@ -107,7 +107,7 @@ def test_the_plan_has_read_it_to_its_end(fresh_plan: Any, drop: Any, fresh_confi
         (b"\x1f\x8bwayne96", "is not UTF-8 after line 1"),
     ],
 )  # fmt: skip
-def test_what_is_no_extract_is_refused_before_anything_is_touched(
+def test_an_invalid_extract_is_refused_before_anything_is_changed(
     fresh_plan: Any, drop: Any, aws: Any, fresh_config: Any, body: bytes, sentence: str
 ) -> None:
     uri = drop(body)
@@ -116,7 +116,7 @@ def test_what_is_no_extract_is_refused_before_anything_is_touched(
     assert keys(aws, fresh_config.export_bucket) == ["dropped/theirs.json"]
 
 
-def test_where_there_is_none_and_where_none_may_be(fresh_plan: Any, fresh_config: Any, config: Any) -> None:
+def test_a_missing_extract_and_other_addresses_are_refused(fresh_plan: Any, fresh_config: Any, config: Any) -> None:
     bucket = fresh_config.export_bucket
     missing = refused(fresh_plan, extract_uri=f"s3://{bucket}/dropped/no.json")
     assert f"there is no s3://{bucket}/dropped/no.json: drop the file there first" in missing
@@ -132,20 +132,18 @@ def test_where_there_is_none_and_where_none_may_be(fresh_plan: Any, fresh_config
         ("backfill", {}, "a backfill cannot begin with extract_uri"),
     ],
 )
-def test_what_does_not_go_with_it_is_refused(
+def test_params_that_contradict_extract_uri_are_refused(
     fresh_plan: Any, drop: Any, run_type: str, params: dict[str, Any], sentence: str
 ) -> None:
     assert sentence in refused(fresh_plan, run_type=run_type, extract_uri=drop(), **params)
 
 
-def test_one_that_is_too_large_is_not_read(fresh_plan: Any, drop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_too_large_extract_is_not_read(fresh_plan: Any, drop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dropped_extract, "MAX_BYTES", 100)
     assert "bytes, and a dropped extract may have 100: drop it in parts" in refused(fresh_plan, extract_uri=drop())
 
 
-def test_a_bucket_that_refuses_is_told_with_the_right_that_it_wants(
-    airflow_env: Any, fresh_config: Any, drop: Any
-) -> None:
+def test_a_refused_read_names_the_missing_permission(airflow_env: Any, fresh_config: Any, drop: Any) -> None:
     uri, s3 = drop(), S3Hook()
     client = s3.get_conn()
 
@@ -187,7 +185,7 @@ def test_its_members_are_merged_sorted_and_beyond_the_threshold(
     assert state.snapshot_days("ea_atrisk") == []
 
 
-def test_the_cohorts_required_properties_bind_it(drop: Any, planned: Any, extracted: Any) -> None:
+def test_the_required_properties_of_the_cohort_apply(drop: Any, planned: Any, extracted: Any) -> None:
     records = [
         {"playerId": ["ann"], "ea_atrisk": [3], "status": ["Active"]},
         {"playerId": ["bob"], "ea_atrisk": [3], "status": ["Inactive"]},
@@ -198,13 +196,13 @@ def test_the_cohorts_required_properties_bind_it(drop: Any, planned: Any, extrac
     assert (output["members"], output["vertices_not_as_required"]) == (1, 1)
 
 
-def test_one_that_was_changed_after_the_plan_is_refused(fresh_plan: Any, drop: Any, extracted: Any, aws: Any) -> None:
+def test_an_extract_changed_after_the_plan_is_refused(fresh_plan: Any, drop: Any, extracted: Any, aws: Any) -> None:
     plan = fresh_plan(extract_uri=drop())
     drop(RECORDS[:2])
     assert "has changed since this run was planned, and its names have the digest" in refused(lambda: extracted(plan))
 
 
-def test_a_dry_run_of_it_stays_in_the_dry_folder(fresh_plan: Any, drop: Any, extracted: Any, fresh_config: Any) -> None:
+def test_a_dry_run_writes_to_the_dry_run_folder(fresh_plan: Any, drop: Any, extracted: Any, fresh_config: Any) -> None:
     output = extracted(fresh_plan(extract_uri=drop(), dry_run=True))
     assert output["s3_bucket"] == fresh_config.state_bucket
     assert output["s3_key"].startswith("dry_run/staged/")
@@ -213,7 +211,7 @@ def test_a_dry_run_of_it_stays_in_the_dry_folder(fresh_plan: Any, drop: Any, ext
 # --- the rest of the run -------------------------------------------------------------------------------------
 
 
-def test_its_segment_is_imported_under_its_own_name_and_is_no_days(
+def test_its_segment_is_imported_under_its_own_name_and_is_not_a_result(
     fresh_plan: Any, drop: Any, extracted: Any, enriched: Any, context: Any, state: State, aws: Any, fresh_config: Any,
     no_graph: None, kept: Any,
 ) -> None:  # fmt: skip
@@ -235,7 +233,7 @@ def test_its_segment_is_imported_under_its_own_name_and_is_no_days(
     assert state.lock_holder(plan["claim_key"]) is None
 
 
-def test_its_cohorts_limits_bind_it_and_its_change_is_held_against_the_days_before(
+def test_the_limits_of_the_cohort_apply_and_its_change_is_compared_with_the_previous_result(
     planned: Any, drop: Any, extracted: Any, enriched: Any, context: Any, kept: Any, no_graph: None
 ) -> None:
     kept(NEWEST - timedelta(days=1), {"ann": 3}, final=True)
@@ -284,6 +282,6 @@ def test_an_extract_only_run_needs_nothing_of_the_destination(fresh_plan: Any, m
     assert fresh_plan(extract_only=True)["extract_only"] is True
 
 
-def test_an_extract_only_run_asks_no_limits(fresh_plan: Any) -> None:
+def test_an_extract_only_run_evaluates_no_limits(fresh_plan: Any) -> None:
     sentence = "extract_only ends a run before its limits are asked: leave override_limits out"
     assert sentence in refused(fresh_plan, extract_only=True, override_limits=True, override_reason="A raid.")

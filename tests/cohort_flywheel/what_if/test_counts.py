@@ -73,12 +73,12 @@ def test_the_period_has_both_its_ends(first: str | None, last: str | None, expec
         (None, "0001-01-01", "to '0001-01-01' is no date"),
     ],
 )
-def test_a_period_that_is_none(first: str | None, last: str | None, sentence: str) -> None:
+def test_an_invalid_period(first: str | None, last: str | None, sentence: str) -> None:
     with pytest.raises(FlywheelError, match=sentence):
         period({"from": first, "to": last}, NEWEST)
 
 
-def test_the_instants_are_the_schedules_and_none_is_in_the_future() -> None:
+def test_the_instants_are_those_of_the_schedule_up_to_now() -> None:
     daily = instants("0 0 * * *", date(2026, 11, 20), date(2026, 11, 22), NEWEST)
     assert daily == [datetime(2026, 11, number, tzinfo=UTC) for number in (20, 21, 22)]
     weekly = instants("30 6 * * 1", date(2026, 11, 1), date(2026, 11, 22), NEWEST)
@@ -87,12 +87,12 @@ def test_the_instants_are_the_schedules_and_none_is_in_the_future() -> None:
     assert len(instants("0 * * * *", date(2026, 11, 22), date(2026, 11, 22), noon)) == 13
 
 
-def test_more_days_than_a_person_reads_are_refused() -> None:
+def test_too_many_days_are_refused() -> None:
     with pytest.raises(FlywheelError, match="more than 1,000 as-ofs from 2010-01-01 to 2026-11-22: give dates"):
         instants("0 0 * * *", date(2010, 1, 1), date(2026, 11, 22), NEWEST)
 
 
-def test_the_name_says_the_question() -> None:
+def test_the_name_has_cohort_threshold_and_dates() -> None:
     assert name("ea_reputation", -75, date(2026, 11, 1), date(2026, 11, 2)) == "ea_reputation_-75_2026-11-01_2026-11-02"
     assert name("ea_atrisk", 0, date(2026, 11, 1), date(2026, 11, 2)) == "ea_atrisk_0_2026-11-01_2026-11-02"
     assert name("ea_atrisk", None, date(2026, 11, 1), date(2026, 11, 2)) == "ea_atrisk_history_2026-11-01_2026-11-02"
@@ -144,7 +144,7 @@ def of_class(svg: Any, name: str) -> list[Any]:
     return [element for element in svg.iter() if element.get("class") == name]
 
 
-def test_the_picture_says_what_it_shows() -> None:
+def test_the_picture_has_a_title_and_legend() -> None:
     svg = drawn(DAYS, title="a & b <c>")
     texts = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert {"a & b <c>", "members", "joined and left", "2026-11-18", "2026-11-21", "2,000", summary(DAYS)} <= set(texts)
@@ -185,7 +185,7 @@ def test_a_change_of_the_threshold_is_marked() -> None:
         max_size=40,
     )
 )
-def test_whatever_is_drawn_lies_within_the_picture(days: list[Day]) -> None:
+def test_all_shapes_are_within_the_picture(days: list[Day]) -> None:
     svg = drawn(days)
     for element in svg.iter():
         x, y, width, height = (float(element.get(key, 0)) for key in ("x", "y", "width", "height"))

@@ -189,7 +189,7 @@ def test_below_and_required_properties_count_as_a_run_counts(keep: Keep, count: 
     ]
 
 
-def test_a_snapshot_that_breaks_off_hides_no_other_day(keep: Keep, count: Any, aws: Any, state_bucket: str) -> None:
+def test_a_truncated_snapshot_does_not_affect_other_days(keep: Keep, count: Any, aws: Any, state_bucket: str) -> None:
     keep(20, {SECRET: 3, "ada": 3})
     broken = keep(21, {SECRET: 4, "bob": 3})
     body = aws("s3").get_object(Bucket=state_bucket, Key=broken)["Body"].read()
@@ -230,7 +230,7 @@ def test_a_cohort_without_snapshots_is_counted_nowhere(count: Any) -> None:
         ({"treshold": 2}, "this DAG has no param treshold: the params are cohort, threshold, from, to"),
     ],
 )
-def test_a_question_that_is_none_is_refused_before_anything_is_read(
+def test_invalid_params_are_refused_before_anything_is_read(
     params: dict[str, Any], sentence: str, count: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET")  # the first thing that is needed for reading

@@ -19,7 +19,7 @@ def test_a_launch_survives_the_dangerous_faults(world: World, survive: Any) -> N
     survive(chosen, "only the dangerous ones: make faults tries all")
 
 
-def test_a_create_that_does_not_look_first_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_create_without_a_lookup_is_detected(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 
     monkeypatch.setattr(ConnectCampaignsHook, "campaigns", lambda self, instance_id=None: iter(()))
@@ -27,7 +27,7 @@ def test_a_create_that_does_not_look_first_is_found_out(survived: Any, monkeypat
     assert any("campaigns [" in sentence for sentence in wrong), wrong
 
 
-def test_a_campaign_without_a_send_ledger_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_campaign_without_a_send_ledger_is_detected(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from cohort_flywheel.destinations.customer_profiles.campaign.operators import ConnectLaunchCampaignOperator
 
     monkeypatch.setattr(ConnectLaunchCampaignOperator, "_put_ledger", lambda *_: None)

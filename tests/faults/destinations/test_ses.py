@@ -19,7 +19,7 @@ def test_a_launch_survives_the_dangerous_faults(world: World, survive: Any) -> N
     survive(chosen, "only the dangerous ones: make faults tries all")
 
 
-def test_a_launch_that_notes_no_intents_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_without_intents_is_detected(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from cohort_flywheel.destinations.ses.campaign.sends_store import Batches
 
     monkeypatch.setattr(Batches, "put_intents", lambda *_: None)
@@ -27,7 +27,7 @@ def test_a_launch_that_notes_no_intents_is_found_out(survived: Any, monkeypatch:
     assert any("players were mailed more than once" in sentence for sentence in wrong), wrong
 
 
-def test_a_launch_that_forgets_who_is_in_doubt_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_that_loses_players_in_doubt_is_detected(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from cohort_flywheel.destinations.ses.campaign.sends_store import Outcome, Sends
 
     outcome = Sends.outcome

@@ -19,7 +19,7 @@ def test_a_run_survives_the_dangerous_faults(world: World, survive: Any) -> None
     survive(dangerous(every, world.at.DANGEROUS), f"the dangerous ones: make faults tries all {len(every)}")
 
 
-def test_a_batch_without_a_constant_key_is_found_out(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_without_a_constant_key_is_detected(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from cohort_flywheel.destinations.webhook import layout
 
     numbers = iter(range(1000))

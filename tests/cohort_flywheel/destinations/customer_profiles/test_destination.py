@@ -47,12 +47,12 @@ def check(domain: Domain) -> Callable[..., None]:
     return run
 
 
-def test_the_registry_can_name_it() -> None:
+def test_the_destination_is_registered() -> None:
     assert get_destination("customer_profiles") is DESTINATION
     assert DESTINATION.layout is layout.LAYOUT
 
 
-def test_the_expiry_has_a_default_and_the_domain_has_none(airflow_env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_expiry_has_a_default(airflow_env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(f"{PREFIX}CUSTOMER_PROFILES_DOMAIN", raising=False)
     with pytest.raises(FlywheelError, match=r"not set: cohort_flywheel_customer_profiles_domain\. Set"):
         read_settings(DESTINATION.settings)
@@ -70,7 +70,7 @@ def test_an_expiry_of_the_service(airflow_env: Any, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("days", ["0", "1099", "-1", "14 days", "1.5", "٣", "1_0", " 7", "7\n", "+7"])
-def test_an_expiry_that_the_service_does_not_know(airflow_env: Any, monkeypatch: pytest.MonkeyPatch, days: str) -> None:
+def test_an_invalid_expiry(airflow_env: Any, monkeypatch: pytest.MonkeyPatch, days: str) -> None:
     monkeypatch.setenv(f"{PREFIX}CUSTOMER_PROFILES_DATA_EXPIRY_DAYS", days)
     with pytest.raises(FlywheelError) as raised:
         read_settings(DESTINATION.settings)
@@ -78,7 +78,7 @@ def test_an_expiry_that_the_service_does_not_know(airflow_env: Any, monkeypatch:
     assert "as a whole number from 1 to 1,098" in str(raised.value)
 
 
-def test_what_the_seed_makes_is_accepted(check: Any) -> None:
+def test_the_seeded_resources_pass_the_check(check: Any) -> None:
     check()
 
 
@@ -133,7 +133,7 @@ def test_a_job_that_cannot_be_stopped_is_left(domain: Domain, context: Any) -> N
     assert domain.statuses == ["CREATED"]
 
 
-def test_an_empty_segment_file_goes_on() -> None:
+def test_an_empty_segment_file_is_imported() -> None:
     assert DESTINATION.handle_empty_segment({"name": "cohort"})
 
 

@@ -46,13 +46,13 @@ def test_every_page_of_jobs_is_read(domain: Domain, hook: Any, monkeypatch: pyte
     assert domain.calls["ListUploadJobs"] == 3
 
 
-def test_the_pages_that_are_asked_for_are_taken(hook: Any) -> None:
+def test_page_sizes_are_within_the_limits_of_the_service(hook: Any) -> None:
     """A greater page is refused, and this is the greatest."""
     assert list(hook.upload_jobs(PROFILES_DOMAIN)) == []
 
 
 @pytest.mark.parametrize("lose_by", ["drop", "error"])
-def test_a_create_and_a_start_are_sent_once_whatever_happens_to_the_answer(
+def test_create_and_start_requests_are_sent_once_even_if_the_answer_is_lost(
     domain: Domain, hook: Any, file: Path, lose_by: str
 ) -> None:
     calls = ["CreateUploadJob", "StartUploadJob", "CreateSegmentDefinition"]
@@ -69,7 +69,7 @@ def test_a_create_and_a_start_are_sent_once_whatever_happens_to_the_answer(
     assert domain.jobs[0]["Started"]
 
 
-def test_what_only_reads_waits_its_turn(domain: Domain, hook: Any) -> None:
+def test_throttled_reads_are_retried(domain: Domain, hook: Any) -> None:
     domain.control(refuse={"code": "ThrottlingException", "status": 429, "operations": ["ListUploadJobs"], "times": 4})
     assert list(hook.upload_jobs(PROFILES_DOMAIN)) == []
     assert domain.calls["ListUploadJobs"] == 5
@@ -93,7 +93,7 @@ def test_a_file_is_pushed_as_it_is(domain: Domain, hook: Any, tmp_path: Path) ->
         ({"lose_next_answers": 1, "lose_operations": ["PutUpload"], "lose_by": "error"}, "500 InternalError"),
     ],
 )
-def test_a_push_that_fails_tells_no_address(
+def test_a_failed_upload_does_not_reveal_the_presigned_url(
     domain: Domain, hook: Any, file: Path, settings: dict[str, Any], told: str
 ) -> None:
     job_id = hook.create_upload_job(PROFILES_DOMAIN, REQUEST)
@@ -138,7 +138,7 @@ def test_an_address_that_cannot_be_reached(hook: Any, file: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("changes", [{"fail_next_estimates": 1}, {"estimate_seconds": 60}])
-def test_an_estimate_that_does_not_come(
+def test_an_estimate_that_never_succeeds(
     domain: Domain, hook: Any, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(module, "ESTIMATE_SECONDS", 1)

@@ -63,7 +63,7 @@ def test_an_upload_has_each_cell_under_its_own_name_and_no_player_id() -> None:
     }
 
 
-def test_who_goes_out_is_the_key_and_the_word() -> None:
+def test_a_leaver_row_has_the_key_and_out() -> None:
     found = dict(zip(layout.out_header("ea_atrisk_2"), layout.out_row("wayne96"), strict=True))
     assert found == {"playerKey": layout.player_key("wayne96"), "ea_atrisk_2": "out"}
 
@@ -91,7 +91,9 @@ cells = st.text(max_size=100)
 
 
 @given(player_id=st.text(min_size=1), first=cells, last=cells, level=cells)
-def test_what_the_layout_takes_the_service_takes_as_it_is(player_id: str, first: str, last: str, level: str) -> None:
+def test_the_service_accepts_every_value_that_the_layout_accepts(
+    player_id: str, first: str, last: str, level: str
+) -> None:
     """A row is refused by us, or is read by the emulated service to the letter, in and out."""
     someone = contact(player_id, FirstName=first, LastName=last, Level=level)
     if SEGMENT.refused_column(someone):
@@ -137,7 +139,7 @@ def test_a_job_is_known_by_its_name(threshold: int) -> None:
 
 
 @pytest.mark.parametrize("other", ["ea_atrisk", "ea_atrisk_2_3", "ea_atrisk_22", "atrisk_2", "ea_atrisk_-2"])
-def test_a_job_of_another_membership_is_none_of_ours(other: str) -> None:
+def test_a_job_of_another_segment_is_not_ours(other: str) -> None:
     job = layout.upload_job_name(other, AS_OF, 17, layout.IN, 0, "0123456789abcdef")
     assert layout.upload_of(job, "ea_atrisk_2") is None
 
@@ -156,7 +158,7 @@ def test_the_longest_names_are_taken() -> None:
 GROUPS = layout.segment_groups("ea_atrisk_2")
 
 
-def test_a_segment_is_the_same_with_the_defaults_said_or_not() -> None:
+def test_a_segment_is_the_same_with_or_without_the_default_values() -> None:
     (group,) = GROUPS["Groups"]
     bare = {"Groups": [{"Dimensions": group["Dimensions"]}]}
     assert layout.is_same_segment(bare, GROUPS)

@@ -88,13 +88,13 @@ def test_day_two_takes_joiners_in_and_leavers_out(domain: Domain, context: Any, 
     assert (ann["EmailAddress"], ann["FirstName"]) == (address("ann"), "Jo, Jr."), "who goes out keeps the rest"
 
 
-def test_who_comes_back_is_in_again(domain: Domain, context: Any, one: Any) -> None:
+def test_a_returning_player_is_set_in_again(domain: Domain, context: Any, one: Any) -> None:
     domain.run(domain.segment("two", ["bob"]), context(run_id="two"), **DAY_TWO)
     made = domain.run(domain.segment("one", ["ann", "bob"]), context(run_id="three"), name="day_three")
     assert (made["segment_size"], domain.members()) == (2, addresses("ann", "bob"))
 
 
-def test_a_cohort_that_becomes_empty_empties_the_segment(domain: Domain, context: Any, one: Any) -> None:
+def test_an_empty_cohort_empties_the_segment(domain: Domain, context: Any, one: Any) -> None:
     made = domain.run(domain.segment("none", []), context(), **DAY_TWO)
     assert (made["segment_size"], len(made["job_ids"]), domain.members()) == (0, 1, set())
     assert domain.attribute("ann", "bob") == {"ann": "out", "bob": "out"}
@@ -120,7 +120,7 @@ def test_a_threshold_below_zero_has_a_name_too(domain: Domain, context: Any) -> 
     assert domain.members("ea_atrisk_-75") == addresses("ann")
 
 
-def test_the_attributes_of_the_cohort_ride_along(domain: Domain, context: Any) -> None:
+def test_the_attributes_of_the_cohort_are_columns(domain: Domain, context: Any) -> None:
     domain.run(domain.segment("one", ["ann"], header=[*HEADER, "Level"]), context())
     (profile,) = domain.state["profiles"]
     assert profile["Attributes"] == {"Level": "x", "ea_atrisk_2": "in"}
@@ -144,7 +144,7 @@ def test_more_than_a_job_takes_is_several_jobs(
 # --- what is recorded ------------------------------------------------------------------------------------
 
 
-def test_who_may_be_in_is_recorded_before_a_job_is_created_and_the_rows_alone_when_it_was_verified(
+def test_possible_members_are_recorded_before_the_job_and_reduced_to_the_rows_after_verification(
     domain: Domain, context: Any, one: Any
 ) -> None:
     head, players = domain.record()
@@ -175,7 +175,7 @@ def test_players_of_a_failed_upload_are_removed_by_the_next(domain: Domain, cont
     assert "in" not in domain.attribute("bob", "dan", "eve").values()
 
 
-def test_player_ids_of_any_letters_come_back_from_the_record(domain: Domain, context: Any) -> None:
+def test_player_ids_of_any_characters_are_read_back_from_the_record(domain: Domain, context: Any) -> None:
     odd = [" lead", 'q"uote', "com,ma", "ß🎮", "'; DROP", "{}"]
     domain.run(domain.segment("odd", odd), context(run_id="one"), **DAY_ONE)
     assert domain.members() == addresses(*odd)
@@ -202,7 +202,7 @@ def test_a_lost_answer_makes_no_second_job(
 
 
 @pytest.mark.parametrize("seconds", [0, 3])
-def test_what_runs_and_what_has_succeeded_is_adopted(domain: Domain, context: Any, one: Any, seconds: float) -> None:
+def test_running_and_successful_jobs_are_adopted(domain: Domain, context: Any, one: Any, seconds: float) -> None:
     segment, run = domain.segment("two", ["bob", "cat"]), context(run_id="two")
     domain.control(job_seconds=seconds)
     first = domain.create(segment, run, **DAY_TWO)
@@ -216,7 +216,7 @@ def test_what_runs_and_what_has_succeeded_is_adopted(domain: Domain, context: An
     assert len(domain.jobs) == 3
 
 
-def test_the_job_is_found_on_whichever_page(domain: Domain, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_job_is_found_on_any_page(domain: Domain, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hook_module, "JOBS_A_PAGE", 2)
     segment, run = domain.segment("one", ["ann"]), context()
     first = domain.create(segment, run)
@@ -239,7 +239,7 @@ def test_content_that_changes_back_is_uploaded_again(domain: Domain, context: An
 @pytest.mark.parametrize(
     ("fault", "names"), [("fail_next_jobs", "another"), ("partly_fail_next_jobs", "refused"), ("stop", "refused")]
 )
-def test_after_a_job_that_ended_badly_all_is_uploaded_again(
+def test_after_a_failed_job_all_files_are_uploaded_again(
     domain: Domain, context: Any, one: Any, fault: str, names: str
 ) -> None:
     segment, run = domain.segment("two", ["bob", "cat"]), context(run_id="two")
@@ -270,7 +270,7 @@ def test_a_job_that_never_succeeded_is_not_verified(domain: Domain, context: Any
     assert domain.record()[0]["job_ids"] is None
 
 
-def test_a_file_that_is_refused_is_pushed_again_and_no_secret_is_told(
+def test_a_refused_file_is_uploaded_again_and_no_secret_is_logged(
     domain: Domain, context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     segment, run = domain.segment("one", ["ann"]), context()
@@ -285,7 +285,7 @@ def test_a_file_that_is_refused_is_pushed_again_and_no_secret_is_told(
         assert secret not in told
 
 
-def test_an_address_that_has_expired_is_asked_for_again(domain: Domain, context: Any) -> None:
+def test_an_expired_presigned_url_is_requested_again(domain: Domain, context: Any) -> None:
     segment, run = domain.segment("one", ["ann"]), context()
     domain.control(url_seconds=0)
     with pytest.raises(AirflowException, match="403 AccessDenied") as raised:
@@ -326,9 +326,7 @@ def test_a_job_of_another_file_that_runs_is_waited_for(domain: Domain, context: 
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_job_that_another_run_never_started_stands_in_nobodys_way(
-    domain: Domain, context: Any, one: Any, refused: bool
-) -> None:
+def test_an_unstarted_job_of_another_run_is_stopped(domain: Domain, context: Any, one: Any, refused: bool) -> None:
     domain.control(refuse={"code": "SlowDown", "status": 503, "operations": ["PutUpload"], "times": 1})
     with pytest.raises(AirflowException, match="was not taken"):
         domain.create(domain.segment("two", ["dan"]), context(run_id="two"), **DAY_TWO)
@@ -376,7 +374,7 @@ def test_one_run_at_a_time_changes_a_membership_until_it_is_verified(domain: Dom
     assert domain.members() == addresses("bob")
 
 
-def test_what_another_run_has_changed_since_is_not_verified(domain: Domain, context: Any) -> None:
+def test_a_segment_changed_by_another_run_is_not_verified(domain: Domain, context: Any) -> None:
     """Or the record would lose the players of that upload."""
     first, segment = context(run_id="one"), domain.segment("one", ["ann"])
     job_ids = domain.create(segment, first, **DAY_ONE)["job_ids"]
@@ -388,13 +386,13 @@ def test_what_another_run_has_changed_since_is_not_verified(domain: Domain, cont
 
 
 @pytest.mark.parametrize("source", ["live", EXTRACT])
-def test_what_is_not_the_days_own_ends_at_its_segment_file(domain: Domain, context: Any, source: str) -> None:
+def test_a_run_that_is_not_canonical_imports_nothing(domain: Domain, context: Any, source: str) -> None:
     with pytest.raises(AirflowSkipException, match="Skipping import for cohort: its source is not"):
         domain.create(domain.segment("one", ["ann"]), context(), source=source)
     assert (domain.jobs, domain.state["profiles"]) == ([], [])
 
 
-def test_an_older_as_of_ends_at_its_segment_file(
+def test_a_run_of_an_older_as_of_imports_nothing(
     domain: Domain, context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, plan = context(), domain.plan(as_of=NEWEST - timedelta(days=1))
@@ -412,7 +410,7 @@ WEDNESDAY: dict[str, Any] = {"name": "wednesday", "as_of": NEWEST + timedelta(da
 
 
 @pytest.mark.parametrize("verified", [True, False])
-def test_a_player_removed_by_a_newer_as_of_stays_removed(domain: Domain, context: Any, verified: bool) -> None:
+def test_a_player_removed_by_a_newer_as_of_is_not_added_again(domain: Domain, context: Any, verified: bool) -> None:
     """Weekly becomes daily; Wednesday sets bob out; Sunday's run is cleared, and its plan says weekly."""
     sunday, wednesday = context(run_id="sunday"), context(run_id="wednesday")
     segment, newer = domain.segment("sunday", ["ann", "bob"]), domain.segment("wednesday", ["ann"])
@@ -471,7 +469,7 @@ def test_the_membership_of_another_threshold_does_not_count(domain: Domain, cont
 
 
 @pytest.mark.parametrize("more", [1, 1_000])
-def test_an_estimate_that_is_not_the_rows_fails_and_may_be_asked_again(domain: Domain, context: Any, more: int) -> None:
+def test_an_estimate_other_than_the_rows_fails_and_is_retried(domain: Domain, context: Any, more: int) -> None:
     segment, run = domain.segment("one", ["ann", "bob"]), context()
     job_ids = domain.create(segment, run)["job_ids"]
     domain.wait(job_ids)
@@ -485,7 +483,7 @@ def test_an_estimate_that_is_not_the_rows_fails_and_may_be_asked_again(domain: D
     assert domain.verify(segment, run, job_ids)["segment_size"] == 2
 
 
-def test_a_profile_that_is_gone_is_noticed(domain: Domain, context: Any) -> None:
+def test_a_missing_profile_is_detected(domain: Domain, context: Any) -> None:
     segment, run = domain.segment("one", ["ann", "bob"]), context()
     job_ids = domain.create(segment, run)["job_ids"]
     domain.wait(job_ids)
@@ -495,7 +493,7 @@ def test_a_profile_that_is_gone_is_noticed(domain: Domain, context: Any) -> None
         domain.verify(segment, run, job_ids)
 
 
-def test_an_estimate_that_fails_is_asked_for_again(domain: Domain, context: Any) -> None:
+def test_a_failed_estimate_is_retried(domain: Domain, context: Any) -> None:
     segment, run = domain.segment("one", ["ann"]), context()
     job_ids = domain.create(segment, run)["job_ids"]
     domain.wait(job_ids)
@@ -544,7 +542,7 @@ def test_a_definition_whose_answer_was_lost_is_found(domain: Domain, context: An
     assert domain.calls["CreateSegmentDefinition"] == 1
 
 
-def test_a_segment_file_that_changed_since_is_caught(domain: Domain, context: Any) -> None:
+def test_a_changed_segment_file_is_detected(domain: Domain, context: Any) -> None:
     segment, run = domain.segment("one", ["ann", "bob"]), context()
     job_ids = domain.create(segment, run)["job_ids"]
     domain.wait(job_ids)

@@ -96,7 +96,7 @@ def test_without_a_job_there_is_nothing_to_wait_for(airflow_env: Any) -> None:
         ("partly_fail_next_jobs", 3, r"PARTIALLY_SUCCEEDED: 1 rows refused, 2 profiles created, 0 updated"),
     ],
 )
-def test_a_job_that_ended_badly_fails_with_its_counts(
+def test_a_failed_job_fails_the_task_with_its_counts(
     sensor: Any, domain: Domain, monkeypatch: pytest.MonkeyPatch, order: str, players: int, told: str
 ) -> None:
     domain.control(job_seconds=5, **{order: 1})
@@ -127,7 +127,7 @@ def test_a_job_that_succeeded_and_refused_a_row_all_the_same_fails(
         waiting.execute({})
 
 
-def test_gives_up_with_a_sentence(sensor: Any, domain: Domain) -> None:
+def test_exhausted_attempts_are_an_error(sensor: Any, domain: Domain) -> None:
     domain.control(job_seconds=60)
     waiting = sensor(max_attempts=2)
     event = fired(deferred(waiting.execute, {}).trigger)
@@ -135,7 +135,7 @@ def test_gives_up_with_a_sentence(sensor: Any, domain: Domain) -> None:
         waiting.execute_complete({}, event)
 
 
-def test_a_wait_that_breaks_off_is_taken_up_again(sensor: Any, domain: Domain) -> None:
+def test_an_interrupted_wait_is_continued(sensor: Any, domain: Domain) -> None:
     """The provider's trigger gives up at the first error that it does not know."""
     domain.control(job_seconds=60)
     waiting = sensor()

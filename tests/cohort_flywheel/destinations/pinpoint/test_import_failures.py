@@ -13,11 +13,11 @@ def counted(text: str) -> int:
     return sum(int(number) for number in re.findall(r"(\d+) (?:×|more)", text))
 
 
-def test_no_failures_is_no_reason() -> None:
+def test_without_failures_there_are_no_reasons() -> None:
     assert reasons([]) == "Pinpoint gave no reason"
 
 
-def test_a_player_becomes_a_blank_and_the_same_reasons_are_counted_together() -> None:
+def test_personal_data_is_replaced_and_equal_reasons_are_counted_together() -> None:
     assert (
         reasons(
             [
@@ -33,12 +33,12 @@ def test_a_player_becomes_a_blank_and_the_same_reasons_are_counted_together() ->
 @pytest.mark.parametrize(
     "player", ["wayne96", "wayne@example.com", "<wayne@example.com>", "Wayne,", "'Wayne'", "+15550100"]
 )
-def test_who_it_was_does_not_survive(player: str) -> None:
+def test_reasons_never_contain_personal_data(player: str) -> None:
     text = reasons([f"Row 5: {player} is invalid", f"Address={player}", f"User({player}): {player}", player])
     assert not re.search(r"wayne|example|5550100|5", text, re.IGNORECASE)
 
 
-def test_a_text_without_end_is_cut() -> None:
+def test_a_long_text_is_cut() -> None:
     assert len(reasons(["the row is invalid " * 1_000])) < 1_000
     assert reasons(["wayne96 " * 1_000]) == "1 × …"
 
@@ -48,7 +48,7 @@ def test_an_empty_text_is_a_reason_all_the_same(text: str) -> None:
     assert reasons([text, text]) == "2 × …"
 
 
-def test_beyond_the_most_common_ones_it_says_how_many_more_there_are() -> None:
+def test_less_common_reasons_are_counted_as_more() -> None:
     words = ["address", "channel", "column", "file", "header", "metric", "quota"]
     failures = [word for number, word in enumerate(words, start=1) for _ in range(number)]
     text = reasons(failures)

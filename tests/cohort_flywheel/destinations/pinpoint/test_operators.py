@@ -73,7 +73,7 @@ def test_changed_content_updates_the_one_segment(steps: Steps, segment_file: Any
     assert first["job_id"] != second["job_id"]
 
 
-def test_an_update_that_adds_is_caught(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+def test_an_update_that_adds_is_detected(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
     """Whether Pinpoint's update replaces is not documented: if it adds, former members would be mailed."""
     pinpoint(segment_update="add")
     steps.all(segment_file("v1", ["a", "b", "c"]), 3)
@@ -81,7 +81,7 @@ def test_an_update_that_adds_is_caught(steps: Steps, segment_file: Any, pinpoint
         steps.all(segment_file("v2", ["a", "d"]), 2)
 
 
-def test_after_failed_a_new_job_for_the_same_segment(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
+def test_after_a_failed_job_a_new_job_updates_the_same_segment(steps: Steps, segment_file: Any, pinpoint: Any) -> None:
     url = segment_file("failing", ["a", "b"])
     pinpoint(fail_next_jobs=1)
     first = steps.create(url)
@@ -110,9 +110,7 @@ def test_a_lost_answer_makes_no_second_job(steps: Steps, segment_file: Any, pinp
 
 
 @pytest.mark.parametrize("code", ["TooManyRequestsException", "InternalServerErrorException"])
-def test_a_service_that_is_busy_is_left_to_airflow_s_retry(
-    code: str, steps: Steps, segment_file: Any, pinpoint: Any
-) -> None:
+def test_a_busy_service_is_retried_by_airflow(code: str, steps: Steps, segment_file: Any, pinpoint: Any) -> None:
     pinpoint(refuse={"code": code, "status": 429 if "Many" in code else 500, "operations": ["CreateImportJob"]})
     with pytest.raises(AirflowException, match=code) as raised:
         steps.create(segment_file("busy", ["a"]))
@@ -127,7 +125,7 @@ def test_a_refusal_is_final(code: str, steps: Steps, segment_file: Any, pinpoint
         steps.create(segment_file("refused", ["a"]))
 
 
-def test_bad_rows_in_a_completed_job_are_caught(steps: Steps, segment_file: Any) -> None:
+def test_failed_rows_in_a_completed_job_are_detected(steps: Steps, segment_file: Any) -> None:
     job_id = steps.create(segment_file("bad", ["a", "x" * 200 + "\tb"]))
     steps.wait(job_id)
     with pytest.raises(AirflowFailException, match="refused 1 of 2 rows and 0 pieces: do not send"):
@@ -163,7 +161,7 @@ def test_a_job_under_way_with_another_file_is_waited_for(steps: Steps, segment_f
     assert len(pinpoint()["jobs"]) == 1
 
 
-def test_a_segment_that_another_run_changed_is_caught(steps: Steps, segment_file: Any) -> None:
+def test_a_segment_changed_by_another_run_is_detected(steps: Steps, segment_file: Any) -> None:
     """Two files of equal size: the figures agree and the players do not."""
     first = steps.create(segment_file("v1", ["a", "b"]))
     steps.wait(first)
@@ -191,7 +189,7 @@ def test_an_empty_segment_file_fails_while_an_earlier_job_has_not_ended(steps: S
         DESTINATION.handle_empty_segment({"pinpoint_application_id": steps.app, "name": "segment"})
 
 
-def test_many_jobs_are_looked_through(steps: Steps, segment_file: Any, pinpoint: Any, aws: Any) -> None:
+def test_many_jobs_are_searched(steps: Steps, segment_file: Any, pinpoint: Any, aws: Any) -> None:
     """The job of a file is found on whichever page it is."""
     pinpoint(import_seconds=0, max_active_jobs=1000)
     url = segment_file("needle", ["a"])

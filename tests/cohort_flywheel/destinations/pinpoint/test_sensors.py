@@ -64,7 +64,7 @@ def test_a_failed_job_fails_with_counts_and_reasons(sensor: Any, pinpoint: Any) 
     assert "@" not in str(raised.value)
 
 
-def test_gives_up_with_a_sentence(sensor: Any, pinpoint: Any) -> None:
+def test_exhausted_attempts_are_an_error(sensor: Any, pinpoint: Any) -> None:
     pinpoint(import_seconds=60)
     waiting = sensor(max_attempts=2)
     with pytest.raises(TaskDeferred) as deferred:
@@ -78,7 +78,7 @@ def test_waits_on_a_worker_where_it_may_not_defer(sensor: Any) -> None:
     sensor(deferrable=False).execute({})
 
 
-def test_a_wait_that_breaks_off_is_taken_up_again(sensor: Any, pinpoint: Any) -> None:
+def test_an_interrupted_wait_is_continued(sensor: Any, pinpoint: Any) -> None:
     """The provider's trigger gives up at the first error that it does not know."""
     pinpoint(import_seconds=60)
     waiting = sensor()

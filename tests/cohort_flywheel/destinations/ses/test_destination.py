@@ -45,12 +45,12 @@ def check(account: Account) -> Callable[..., None]:
     return run
 
 
-def test_the_registry_can_name_it() -> None:
+def test_the_destination_is_registered() -> None:
     assert get_destination("ses") is DESTINATION
     assert list(DESTINATION.settings.model_fields) == ["ses_contact_list", "ses_topic"]
 
 
-def test_an_erasure_deletes_the_contact_but_never_a_no(account: Account) -> None:
+def test_an_erasure_deletes_the_contact_unless_it_has_unsubscribed(account: Account) -> None:
     settings = {"ses_contact_list": CONTACT_LIST, "ses_topic": TOPIC}
     account.add("ann@example.com", "bob@example.com", "cyd@example.com", "dan@example.com")
     account.unsubscribe("bob@example.com")
@@ -77,7 +77,7 @@ def test_an_erasure_reports_players_without_a_known_address(account: Account) ->
     assert account.contacts.keys() == {"bob@example.com"}
 
 
-def test_what_the_seed_makes_is_accepted(check: Any) -> None:
+def test_the_seeded_resources_pass_the_check(check: Any) -> None:
     check()
 
 
@@ -139,7 +139,7 @@ def put_policy(account: Account, *statements: dict[str, Any]) -> None:
         {"Principal": "*"},
     ],
 )
-def test_a_bucket_policy_that_admits_ses(check: Any, account: Account, change: dict[str, Any]) -> None:
+def test_a_bucket_policy_that_allows_ses(check: Any, account: Account, change: dict[str, Any]) -> None:
     put_policy(account, STATEMENT | {"Effect": "Deny", "Action": "s3:Put*"}, STATEMENT | change)
     check()
 
@@ -177,7 +177,7 @@ class _S3:
         raise ClientError({"Error": {"Code": self.code}}, "GetBucketPolicy")
 
 
-def test_a_policy_that_may_not_be_read_is_only_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_policy_that_may_not_be_read_is_only_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     ses_destination._check_policy(_S3("AccessDenied"), "imports")
     assert "GetBucketPolicy is refused, so it is not checked that SES may read bucket imports" in caplog.text
     with pytest.raises(ClientError):
@@ -241,7 +241,7 @@ def daily(account: Account, servers: Any, seeded: Any, config: Any, tmp_path: Pa
     return Daily(account, servers, seeded, config, tmp_path)
 
 
-def test_the_real_dag_brings_the_cohort_onto_the_list(daily: Daily, account: Account) -> None:
+def test_the_real_dag_adds_the_cohort_to_the_list(daily: Daily, account: Account) -> None:
     report = daily.run({"cohort": "ea_atrisk"})
     assert (report["outcome"], report["faults"]) == ("imported", [])
     assert report["segment"]["rows"] == report["imported"]["segment_size"] == len(account.contacts) == 3
@@ -269,13 +269,13 @@ def test_the_real_dag_brings_the_cohort_onto_the_list(daily: Daily, account: Acc
         assert line.partition(",")[0] not in report["log"] + milder["log"]
 
 
-def test_an_empty_cohort_touches_no_list(daily: Daily, account: Account) -> None:
+def test_an_empty_cohort_does_not_change_the_list(daily: Daily, account: Account) -> None:
     report = daily.run({"cohort": "ea_atrisk", "threshold": 90})
     assert (report["outcome"], report["imported"], account.jobs) == ("empty cohort", None, [])
     assert {t for t, state in report["tasks"].items() if state == "skipped"} >= {"create_import_job", "verify_segment"}
 
 
-def test_a_day_of_the_past_ends_at_its_segment_file(daily: Daily, account: Account) -> None:
+def test_a_past_day_imports_nothing(daily: Daily, account: Account) -> None:
     report = daily.run({"cohort": "ea_atrisk", "source": "live"}, logical_date="2026-10-02T05:00:00+00:00")
     assert (report["plan"]["as_of"], report["segment"]["rows"]) == ("2026-10-02T00:00:00+00:00", 3)
     assert (report["outcome"], report["imported"], report["faults"]) == ("not imported", None, [])
@@ -288,7 +288,7 @@ def test_a_day_of_the_past_ends_at_its_segment_file(daily: Daily, account: Accou
     assert "Contents" not in claims, "its name is free again"
 
 
-def test_the_plan_refuses_before_anything_is_touched(daily: Daily, account: Account) -> None:
+def test_the_plan_refuses_before_anything_is_changed(daily: Daily, account: Account) -> None:
     account.control(production_access=False)
     report = daily.run({"cohort": "ea_atrisk"}, code=1)
     assert (report["outcome"], report["tasks"]["plan"]) == ("failed", "failed")

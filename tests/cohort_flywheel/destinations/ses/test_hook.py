@@ -27,7 +27,7 @@ def test_every_page_of_contacts_is_read(account: Account, monkeypatch: pytest.Mo
     assert account.control()["calls"]["ListContacts"] == 3
 
 
-def test_the_pages_that_are_asked_for_are_taken(account: Account) -> None:
+def test_page_sizes_are_within_the_limits_of_the_service(account: Account) -> None:
     """A greater page is refused, and these are the greatest."""
     assert list(SesV2Hook().contacts(CONTACT_LIST)) == []
     assert list(SesV2Hook().import_jobs(CONTACT_LIST)) == []
@@ -44,14 +44,14 @@ def test_every_page_of_jobs_is_read_and_those_of_another_list_are_left_out(
 
 
 @pytest.mark.parametrize("lose_by", ["drop", "error"])
-def test_a_create_is_sent_once_whatever_happens_to_its_answer(account: Account, lose_by: str) -> None:
+def test_a_create_request_is_sent_once_even_if_its_answer_is_lost(account: Account, lose_by: str) -> None:
     account.control(lose_next_answers=1, lose_operations=["CreateImportJob"], lose_by=lose_by)
     with pytest.raises((ClientError, HTTPClientError)):
         SesV2Hook().create_import_job(CONTACT_LIST, "s3://bucket/file.csv")
     assert account.control()["calls"]["CreateImportJob"] == len(account.jobs) == 1
 
 
-def test_a_listing_that_is_throttled_waits_its_turn(account: Account) -> None:
+def test_a_throttled_listing_is_retried(account: Account) -> None:
     account.add("ann@example.com")
     account.control(
         refuse={"code": "TooManyRequestsException", "status": 429, "operations": ["ListContacts"], "times": 4}

@@ -56,7 +56,7 @@ def test_only_new_contacts_are_in_the_import_file(account: Account, context: Any
     assert chosen["TopicPreferences"] == [{"TopicName": TOPIC, "SubscriptionStatus": "OPT_IN"}]
 
 
-def test_who_unsubscribed_at_the_destination_stays_so_when_the_day_runs_again(account: Account, context: Any) -> None:
+def test_an_unsubscribed_contact_is_unchanged_by_a_repeated_run(account: Account, context: Any) -> None:
     segment = account.segment("one", [ANN, BOB])
     first = account.run(segment, context())
     account.unsubscribe(ANN)
@@ -69,7 +69,7 @@ def test_who_unsubscribed_at_the_destination_stays_so_when_the_day_runs_again(ac
     assert (tomorrow["segment_size"], tomorrow["unsubscribed"]) == (3, 1)
 
 
-def test_who_unsubscribed_between_the_segment_file_and_the_import_job_stays_so(account: Account, context: Any) -> None:
+def test_a_contact_that_unsubscribes_before_the_import_job_is_unchanged(account: Account, context: Any) -> None:
     """Whether already on the list when the file was made, or come onto it since."""
     account.add(ANN)
     segment = account.segment("one", [ANN, BOB, CAT])
@@ -79,7 +79,7 @@ def test_who_unsubscribed_between_the_segment_file_and_the_import_job_stays_so(a
     assert account.contacts == {ANN: True, BOB: True, CAT: False}
 
 
-def test_who_unsubscribed_before_a_create_that_failed_is_tried_again_stays_so(account: Account, context: Any) -> None:
+def test_a_contact_that_unsubscribes_before_a_retried_create_is_unchanged(account: Account, context: Any) -> None:
     """The file of the first try names ANN, who is on the list by the second."""
     segment = account.segment("one", [ANN, BOB])
     account.control(
@@ -96,7 +96,7 @@ def test_who_unsubscribed_before_a_create_that_failed_is_tried_again_stays_so(ac
 
 
 @pytest.mark.parametrize("case", ["fold", "keep"])
-def test_an_address_in_other_letters_is_taken_for_the_same(account: Account, context: Any, case: str) -> None:
+def test_addresses_are_compared_without_case(account: Account, context: Any, case: str) -> None:
     """Where SES folds them, an import of the other would override the choice; otherwise all are kept."""
     account.control(address_case=case)
     account.add("Ann@example.com", unsubscribed=True)
@@ -107,7 +107,7 @@ def test_an_address_in_other_letters_is_taken_for_the_same(account: Account, con
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_where_two_letterings_are_two_contacts_a_no_of_either_is_one(
+def test_if_two_cases_of_an_address_are_two_contacts_an_opt_out_of_either_counts(
     account: Account, context: Any, first: bool
 ) -> None:
     account.control(address_case="keep")
@@ -140,7 +140,7 @@ def test_an_opt_out_of_the_topic_counts_and_one_of_another_does_not(account: Acc
         ),
     ],
 )
-def test_who_is_unsubscribed(contact: dict[str, Any], unsubscribed: bool) -> None:
+def test_is_unsubscribed(contact: dict[str, Any], unsubscribed: bool) -> None:
     assert module.is_unsubscribed(contact, "T") is unsubscribed
 
 
@@ -168,7 +168,7 @@ def test_a_list_of_many_pages_is_read_to_its_end(
     assert (made["already_on_list"], made["unsubscribed"], account.jobs) == (5, 5, [])
 
 
-def test_a_list_that_is_read_too_fast_is_read_all_the_same(
+def test_a_throttled_listing_is_read_to_its_end(
     account: Account, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.CONTACTS_A_PAGE", 2)
@@ -213,9 +213,7 @@ def test_a_job_that_ended_well_is_adopted_for_exactly_its_file(account: Account,
     assert len(account.jobs) == 1
 
 
-def test_the_earlier_job_is_found_on_whichever_page(
-    account: Account, context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_earlier_job_is_found_on_any_page(account: Account, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.JOBS_A_PAGE", 2)
     segment = account.segment("one", [ANN])
     account.control(import_seconds=30)
@@ -248,7 +246,7 @@ def test_after_failed_the_rest_is_imported_again(account: Account, context: Any,
     assert made["segment_size"] == made["new_contacts"] == 2
 
 
-def test_a_job_that_failed_without_a_word_is_not_adopted(
+def test_a_job_that_failed_without_counts_is_not_adopted(
     account: Account, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FailureInfo is optional in the model."""
@@ -261,7 +259,7 @@ def test_a_job_that_failed_without_a_word_is_not_adopted(
     assert account.create(segment, context())["job_ids"] != [failed]
 
 
-def test_what_a_job_refused_is_tried_again_alone(account: Account, context: Any) -> None:
+def test_only_the_contacts_that_a_job_refused_are_imported_again(account: Account, context: Any) -> None:
     segment = account.segment("one", [ANN, "no address", BOB])
     (first,) = account.create(segment, context())["job_ids"]
     with pytest.raises(AirflowFailException, match=f"import job {first} has ended as COMPLETED: 1 contacts refused"):
@@ -315,7 +313,7 @@ def test_one_run_at_a_time_imports_into_the_list(account: Account, context: Any,
     assert _state(account).lock_holder(LIST_LOCK) is None, "the next run sees its job"
 
 
-def test_an_older_as_of_ends_at_its_segment_file(
+def test_a_run_of_an_older_as_of_imports_nothing(
     account: Account, context: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, plan = context(), account.plan(as_of=NEWEST - timedelta(days=1))
@@ -328,7 +326,7 @@ def test_an_older_as_of_ends_at_its_segment_file(
     assert _state(account).lock_holder(plan["claim_key"]) is None
 
 
-def test_an_as_of_that_a_later_one_followed_under_another_schedule_ends_at_its_segment_file(
+def test_an_as_of_followed_by_a_later_one_under_another_schedule_imports_nothing(
     account: Account, context: Any, kept: Any
 ) -> None:
     """Daily becomes weekly: Sunday is the schedule's newest again, and Wednesday's run has read the graph."""
@@ -340,14 +338,16 @@ def test_an_as_of_that_a_later_one_followed_under_another_schedule_ends_at_its_s
 
 
 @pytest.mark.parametrize("source", ["live", EXTRACT])
-def test_what_is_not_the_days_own_ends_at_its_segment_file(account: Account, context: Any, source: str) -> None:
+def test_a_run_that_is_not_canonical_imports_nothing(account: Account, context: Any, source: str) -> None:
     with pytest.raises(AirflowSkipException, match="Skipping import for cohort: its source is not"):
         account.create(account.segment("one", [ANN]), context(), source=source)
     assert (account.jobs, account.contacts) == ([], {})
 
 
 @pytest.mark.parametrize(("hours", "imports"), [(0, True), (23.9, True), (24, False), (240, False)])
-def test_the_hour_at_which_the_task_runs_decides(account: Account, context: Any, hours: float, imports: bool) -> None:
+def test_the_newest_as_of_is_decided_when_the_task_runs(
+    account: Account, context: Any, hours: float, imports: bool
+) -> None:
     segment = account.segment("one", [ANN])
     if imports:
         assert len(account.create(segment, context(), hours=hours)["job_ids"]) == 1
@@ -367,7 +367,7 @@ def test_an_empty_segment_file_changes_nothing(account: Account, context: Any) -
     assert (made["job_ids"], made["segment_size"], account.contacts) == ([], 0, {ANN: False})
 
 
-def test_a_segment_file_that_changed_since_is_caught(account: Account, context: Any) -> None:
+def test_a_changed_segment_file_is_detected(account: Account, context: Any) -> None:
     segment = account.segment("one", [ANN, BOB])
     job_ids = account.create(segment, context())["job_ids"]
     account.wait(job_ids)

@@ -97,7 +97,7 @@ def test_a_failed_job_fails_with_its_counts(sensor: Any, account: Account) -> No
     assert "clear enrich and what follows it" in str(raised.value)
 
 
-def test_a_job_that_refused_contacts_fails_with_their_number_alone(
+def test_a_job_that_refused_contacts_fails_with_their_number_only(
     sensor: Any, account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its file of failed records quotes them, and its address is signed."""
@@ -113,7 +113,7 @@ def test_a_job_that_refused_contacts_fails_with_their_number_alone(
         assert secret not in told
 
 
-def test_the_lines_of_the_file_of_failed_records_are_believed(
+def test_the_lines_of_the_file_of_failed_records_are_counted(
     sensor: Any, account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_CONTACTS", 10)
@@ -143,7 +143,7 @@ def test_a_file_of_failed_records_that_cannot_be_fetched_still_fails_the_wait(
     assert url not in told
 
 
-def test_gives_up_with_a_sentence(sensor: Any, account: Account) -> None:
+def test_exhausted_attempts_are_an_error(sensor: Any, account: Account) -> None:
     account.control(import_seconds=60)
     waiting = sensor(max_attempts=2)
     event = fired(deferred(waiting.execute, {}).trigger)
@@ -151,7 +151,7 @@ def test_gives_up_with_a_sentence(sensor: Any, account: Account) -> None:
         waiting.execute_complete({}, event)
 
 
-def test_a_wait_that_breaks_off_is_taken_up_again(sensor: Any, account: Account) -> None:
+def test_an_interrupted_wait_is_continued(sensor: Any, account: Account) -> None:
     """The provider's trigger gives up at the first error that it does not know."""
     account.control(import_seconds=60)
     waiting = sensor()

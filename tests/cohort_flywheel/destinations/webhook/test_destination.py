@@ -53,7 +53,7 @@ def receiver(
     control(servers, "webhook", {"reset": True})
 
 
-def test_the_registry_can_name_it() -> None:
+def test_the_destination_is_registered() -> None:
     assert get_destination("webhook") is DESTINATION
     assert not DESTINATION.has_campaigns
     assert DESTINATION.wait_for_import_job(None, None) is None

@@ -58,7 +58,7 @@ def test_batches_leavers_and_erasures_are_counted_by_the_receiver(receiver: Any)
     assert set(receiver()["players"]) == {"bob", "cyd"}
 
 
-def test_a_batch_is_applied_once_whatever_answers_are_lost(receiver: Any) -> None:
+def test_a_batch_is_applied_once_even_if_answers_are_lost(receiver: Any) -> None:
     receiver(lose_next_answers=2)
     answer = WebhookHook().send_batch("s_2", "i1", 1, 1, batch(member("ann")))
     assert answer.received == 1
@@ -108,7 +108,7 @@ def test_an_answer_that_lasts_fails_the_attempt_not_the_task(receiver: Any, stat
         (422, "answered 422: it had other messages under the same idempotency key"),
     ],
 )
-def test_a_refusal_is_a_sentence_and_is_not_repeated(receiver: Any, status: int, sentence: str) -> None:
+def test_a_refusal_is_an_error_and_is_not_repeated(receiver: Any, status: int, sentence: str) -> None:
     receiver(refuse={"code": "No", "status": status})
     with pytest.raises(FlywheelError, match=sentence):
         WebhookHook().send_batch("s_2", "i1", 1, 1, batch(member("ann")))
@@ -205,7 +205,7 @@ def test_players_are_not_sent_unprotected(airflow_env: Any, monkeypatch: pytest.
         {"host": "receiver.example", "schema": "https", "login": "ann", "password": "s3cret-€-\u4e2d"},
     ],
 )
-def test_a_connection_that_cannot_be_used_is_a_sentence_without_its_secret(
+def test_an_unusable_connection_is_an_error_without_its_secret(
     airflow_env: Any, monkeypatch: pytest.MonkeyPatch, fields: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     connection(monkeypatch, **fields)
@@ -244,7 +244,7 @@ class _Page(http.server.BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def test_a_page_is_not_taken_for_the_receivers_counts(airflow_env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_web_page_is_not_taken_for_counts(airflow_env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server = http.server.HTTPServer(("127.0.0.1", 0), _Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -24,7 +24,7 @@ def connect(airflow_env: Any, servers: Any, fresh_config: Any, tmp_path: Path) -
     made.template_control(reset=True)
 
 
-def test_the_pages_that_are_asked_for_are_taken(connect: Connect) -> None:
+def test_page_sizes_are_within_the_limits_of_the_service(connect: Connect) -> None:
     """A greater page is refused, and these are the greatest."""
     assert list(ConnectCampaignsHook().campaigns(connect.instance)) == []
     assert list(QConnectHook().templates(connect.base)) == []
@@ -47,7 +47,7 @@ def test_a_template_is_created_once_though_its_answer_is_lost(connect: Connect) 
     assert connect.template_control()["calls"]["CreateMessageTemplate"] == 2
 
 
-def test_what_a_template_cannot_fill_is_told(connect: Connect) -> None:
+def test_placeholders_without_a_value_are_reported(connect: Connect) -> None:
     hook = QConnectHook()
     made = hook.create_template(connect.base, "one", {"content": CONTENT})["messageTemplateId"]
     parts, left = hook.render(connect.base, made, {})
@@ -59,7 +59,7 @@ def test_what_a_template_cannot_fill_is_told(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("lose_by", ["drop", "error"])
-def test_a_start_is_sent_once_whatever_happens_to_its_answer(connect: Connect, context: Any, lose_by: str) -> None:
+def test_a_start_request_is_sent_once_even_if_its_answer_is_lost(connect: Connect, context: Any, lose_by: str) -> None:
     plan, run = connect.launch_plan("draft"), context()
     segment = connect.imported(plan, run, "ann")
     campaign_id, hook = connect.made_before(plan, connect.prepare(plan, segment, run)), ConnectCampaignsHook()

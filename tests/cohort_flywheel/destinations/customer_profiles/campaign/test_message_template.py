@@ -24,7 +24,7 @@ TEMPLATE = EmailTemplate(
 )
 
 
-def test_placeholders_become_variables_with_their_defaults_beside() -> None:
+def test_placeholders_become_variables_with_defaults() -> None:
     assert message_template(TEMPLATE, COLUMNS, "https://studio.example/?a&b") == {
         "content": {
             "email": {
@@ -45,7 +45,7 @@ def test_placeholders_become_variables_with_their_defaults_beside() -> None:
     }
 
 
-def test_what_has_no_default_leaves_none() -> None:
+def test_placeholders_without_defaults_give_no_default_attributes() -> None:
     template = EmailTemplate("plain", "{{FirstName}}", LINK, LINK)
     assert message_template(template, COLUMNS, "https://studio.example")["defaultAttributes"] == {}
 
@@ -57,7 +57,7 @@ def test_what_has_no_default_leaves_none() -> None:
         "https://studio.example:0/", "https://studio.example:65536/", "https://u:p@studio.example", "https://x/\n",
     ],
 )  # fmt: skip
-def test_an_address_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_unsubscribe_address_is_refused(url: str) -> None:
     with pytest.raises(FlywheelError, match="cohort_flywheel_unsubscribe_url is not a web address: write the https"):
         message_template(TEMPLATE, COLUMNS, url)
 

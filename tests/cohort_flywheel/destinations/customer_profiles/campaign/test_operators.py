@@ -108,7 +108,7 @@ def test_a_version_is_made_of_each_content_and_of_the_same_once(connect: Connect
     assert len(connect.message_templates) == 1
 
 
-def test_a_default_that_changes_or_goes_is_another_version(connect: Connect, ready: Any, context: Any) -> None:
+def test_a_changed_or_removed_default_makes_a_new_version(connect: Connect, ready: Any, context: Any) -> None:
     plan, segment, _, _ = ready
     bodies = {"body_html": f"<p>{LINK}</p>", "body_txt": LINK}
     versions = []
@@ -124,9 +124,7 @@ def test_a_default_that_changes_or_goes_is_another_version(connect: Connect, rea
 
 @pytest.mark.parametrize("lost", ["CreateMessageTemplate", "UpdateMessageTemplate", "CreateMessageTemplateVersion"])
 @pytest.mark.parametrize("lose_by", ["drop", "error"])
-def test_a_lost_answer_of_a_template_makes_nothing_twice(
-    connect: Connect, context: Any, lost: str, lose_by: str
-) -> None:
+def test_a_lost_answer_creates_no_second_template(connect: Connect, context: Any, lost: str, lose_by: str) -> None:
     plan, run = connect.launch_plan(), context()
     segment = connect.imported(plan, run, *PLAYERS)
     if lost == "UpdateMessageTemplate":
@@ -164,7 +162,7 @@ def test_a_template_changed_meanwhile_is_not_used(
     assert connect.prepare(plan, segment, context())["message"] == prepared["message"]
 
 
-def test_the_template_is_found_on_whichever_page_and_other_peoples_stay(
+def test_the_template_is_found_on_any_page_and_others_are_unchanged(
     connect: Connect, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qconnect_hook, "TEMPLATES_A_PAGE", 2)
@@ -245,7 +243,7 @@ def test_an_empty_segment_and_no_campaign_are_skipped(connect: Connect, context:
 # --- draft and test --------------------------------------------------------------------------------------
 
 
-def test_a_draft_is_a_mail_and_no_campaign(connect: Connect, context: Any) -> None:
+def test_a_draft_has_a_mail_and_no_campaign(connect: Connect, context: Any) -> None:
     """A campaign started in Connect would bypass the approval and the send ledger."""
     plan, run = connect.launch_plan("draft"), context()
     segment = connect.imported(plan, run, *PLAYERS)
@@ -315,7 +313,7 @@ def test_a_campaign_of_this_name_that_a_person_made_is_not_replaced(connect: Con
     assert connect.mailed == keys_of(PLAYERS)
 
 
-def test_a_campaign_that_connect_refuses_is_a_sentence(connect: Connect, ready: Any) -> None:
+def test_a_campaign_that_connect_refuses_is_an_error(connect: Connect, ready: Any) -> None:
     connect.campaign_control(refuse={"code": "ValidationException", "status": 400, "operations": ["CreateCampaign"]})
     with pytest.raises(AirflowFailException, match="refuses the campaign .* the sender was added to it") as raised:
         connect.launch(*ready)
@@ -329,7 +327,7 @@ def test_a_sender_that_is_not_verified_is_refused_before_anything_is_made(connec
     assert connect.message_templates == []
 
 
-def test_a_test_mails_three_samples_to_the_test_addresses_alone(connect: Connect, context: Any) -> None:
+def test_a_test_mails_three_samples_to_the_test_addresses_only(connect: Connect, context: Any) -> None:
     plan = connect.launch_plan("test", **{"from": "Studio <play@studio.example>"})
     run = context()
     segment = connect.imported(plan, run, *PLAYERS)
@@ -487,7 +485,7 @@ def test_a_worker_that_is_killed_mails_each_player_once(
     assert connect.ledger() == sorted(PLAYERS)
 
 
-def test_a_listing_that_is_behind_lets_no_second_campaign_start(
+def test_a_stale_listing_does_not_start_a_second_campaign(
     connect: Connect, ready: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer to the start was lost, and the campaign is on no list yet: what is recorded is asked, not the list."""
@@ -522,7 +520,7 @@ def test_of_two_tries_at_once_the_recorded_campaign_is_started(
     assert connect.mailed == keys_of(PLAYERS)
 
 
-def test_the_campaign_is_found_on_whichever_page(connect: Connect, ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_campaign_is_found_on_any_page(connect: Connect, ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, segment, prepared, run = ready
     monkeypatch.setattr(campaigns_hook, "CAMPAIGNS_A_PAGE", 2)
     for number in range(5):
@@ -566,7 +564,7 @@ def test_a_recorded_campaign_whose_time_is_nearly_over_is_not_started(connect: C
 
 
 @pytest.mark.parametrize("changed", [{"segment_sha256": "0" * 64}, {"template_arn": "arn:other"}])
-def test_what_was_launched_is_not_launched_with_another_content(
+def test_a_result_is_not_launched_again_with_other_content(
     connect: Connect, ready: Any, changed: dict[str, str]
 ) -> None:
     plan, segment, prepared, run = ready
@@ -622,7 +620,7 @@ def test_without_an_approval_of_this_mail_no_player_is_mailed(
 
 
 @pytest.mark.parametrize("name", ["template_arn", "template_digest", "segment_id", "message"])
-def test_any_change_after_the_approval_asks_again(connect: Connect, ready: Any, name: str) -> None:
+def test_any_change_after_the_approval_needs_another_approval(connect: Connect, ready: Any, name: str) -> None:
     plan, segment, prepared, run = ready
     answer = approved(prepared)
     with pytest.raises(AirflowFailException, match="exactly this segment and mail"):
@@ -631,7 +629,7 @@ def test_any_change_after_the_approval_asks_again(connect: Connect, ready: Any, 
 
 
 @pytest.mark.parametrize("name", ["rows", "segment_sha256", "from", "template", "mode"])
-def test_what_was_prepared_must_be_the_runs(connect: Connect, ready: Any, name: str) -> None:
+def test_the_preparation_of_another_run_is_refused(connect: Connect, ready: Any, name: str) -> None:
     plan, segment, prepared, run = ready
     with pytest.raises(AirflowFailException, match="what was prepared is not this run's segment and campaign"):
         connect.launch(plan, segment, prepared | {name: "other"}, run)
@@ -655,7 +653,7 @@ def test_the_schedule_in_force_decides_whether_an_as_of_is_older(connect: Connec
 
 
 @pytest.mark.parametrize("changes", [{"source": "live"}, {"source": "extract"}, {"dry_run": True}])
-def test_what_does_not_stand_for_its_day_is_not_launched(connect: Connect, ready: Any, changes: dict[str, Any]) -> None:
+def test_a_run_that_is_not_canonical_is_not_launched(connect: Connect, ready: Any, changes: dict[str, Any]) -> None:
     plan, segment, prepared, run = ready
     with pytest.raises(AirflowFailException, match="does not stand for its day"):
         connect.launch(plan | changes, segment, prepared, run)
@@ -684,7 +682,7 @@ def test_a_backfill_is_not_launched(connect: Connect, ready: Any, context: Any) 
         (lambda c: c.contacts("bob", email="other@example.com"), "other_address 1"),
     ],
 )
-def test_who_has_withdrawn_since_stops_the_launch(
+def test_a_player_who_has_withdrawn_stops_the_launch(
     connect: Connect, ready: Any, withdraw: Callable[[Connect], Any], reason: str
 ) -> None:
     plan, segment, prepared, run = ready
@@ -708,7 +706,9 @@ def _broken_off(connect: Connect, ready: Any) -> None:
     connect.campaign_control(refuse=None)
 
 
-def test_who_withdraws_between_two_tries_is_not_mailed_and_the_rest_can_be(connect: Connect, ready: Any) -> None:
+def test_a_player_who_withdraws_between_two_attempts_is_not_mailed_and_the_others_can_be(
+    connect: Connect, ready: Any
+) -> None:
     plan, _, _, run = ready
     _broken_off(connect, ready)
     connect.contacts("bob", marketing="no")
@@ -727,14 +727,14 @@ def test_who_withdraws_between_two_tries_is_not_mailed_and_the_rest_can_be(conne
     assert connect.mailed == keys_of(["ann", "cat"])
 
 
-def test_a_launch_that_was_not_started_in_time_leaves_a_trace(connect: Connect, ready: Any) -> None:
+def test_a_launch_that_was_not_started_in_time_names_its_send_ledger(connect: Connect, ready: Any) -> None:
     _broken_off(connect, ready)
     with pytest.raises(AirflowFailException, match="was not started in time, .*: delete s3://.*sends/at_risk"):
         connect.launch(*ready, clock=later(1))
     assert (connect.mailed, connect.ledger()) == ([], sorted(PLAYERS))
 
 
-def test_a_refusal_to_start_what_has_never_started_is_tried_again(connect: Connect, ready: Any) -> None:
+def test_a_refused_start_is_retried(connect: Connect, ready: Any) -> None:
     refusal = {"code": "InvalidCampaignStateException", "status": 409, "operations": ["StartCampaign"], "times": 1}
     connect.campaign_control(refuse=refusal)
     with pytest.raises(AirflowException, match="InvalidCampaignStateException") as raised:
@@ -772,7 +772,7 @@ def test_a_player_mailed_by_another_cohort_meanwhile_stops_the_launch(connect: C
     assert connect.ledger() is None
 
 
-def test_one_launch_of_a_template_at_a_time(connect: Connect, ready: Any, context: Any) -> None:
+def test_launches_of_a_template_are_exclusive(connect: Connect, ready: Any, context: Any) -> None:
     plan, segment, prepared, run = ready
     first = context(run_id="first")
     run["ti"].runs["cohort_to_segment", "first"] = "running"
@@ -789,7 +789,7 @@ def test_one_launch_of_a_template_at_a_time(connect: Connect, ready: Any, contex
     assert left == []
 
 
-def test_what_a_killed_try_held_is_free_once_its_campaign_is_adopted(connect: Connect, ready: Any) -> None:
+def test_adopting_the_campaign_of_a_killed_attempt_releases_its_locks(connect: Connect, ready: Any) -> None:
     """Else other runs would wait for as long as the campaign is followed."""
     plan, segment, prepared, run = ready
     launched = connect.launch(plan, segment, prepared, run)
@@ -863,7 +863,7 @@ def test_a_campaign_that_ended_badly_is_not_started_again(connect: Connect, read
     assert connect.ledger() == sorted(PLAYERS)
 
 
-def test_no_player_is_told_of(connect: Connect, ready: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_and_xcoms_have_no_players(connect: Connect, ready: Any, capsys: pytest.CaptureFixture[str]) -> None:
     plan, segment, prepared, run = ready
     launched = connect.launch(plan, segment, prepared, run)
     record = connect.s3.get_object(Bucket=connect.config.state_bucket, Key=launch_key(plan["name"]))["Body"].read()

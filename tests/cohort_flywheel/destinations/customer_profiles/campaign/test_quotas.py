@@ -108,13 +108,13 @@ def test_a_launch_deletes_what_was_completed_a_month_ago_and_nothing_else(connec
     assert mails_of(connect, launched) == keys_of(PLAYERS)
 
 
-def test_a_campaign_that_ended_this_month_stays_and_one_that_runs_too(connect: Connect, ready: Any) -> None:
+def test_a_campaign_that_runs_or_ended_recently_is_not_deleted(connect: Connect, ready: Any) -> None:
     kept = {earlier(connect, ready, "recent"), earlier(connect, ready, "running", "Running")}
     launched = launch_after(connect, ready, 30)["campaign_id"]
     assert ids(connect) == kept | {launched}
 
 
-def test_what_was_never_started_goes_unless_its_players_count_as_mailed(connect: Connect, ready: Any) -> None:
+def test_an_unstarted_campaign_is_deleted_unless_its_players_count_as_mailed(connect: Connect, ready: Any) -> None:
     """A list that was behind leaves a second campaign; a launch that broke off leaves one that a person looks at."""
     forgotten = earlier(connect, ready, "forgotten", "Initialized")
     second = earlier(connect, ready, "second", "Initialized")
@@ -129,7 +129,7 @@ def test_what_was_never_started_goes_unless_its_players_count_as_mailed(connect:
     assert not {forgotten, second} & ids(connect)
 
 
-def test_a_full_instance_makes_room_by_what_ended_days_ago(connect: Connect, ready: Any) -> None:
+def test_at_the_quota_campaigns_that_ended_days_ago_are_deleted(connect: Connect, ready: Any) -> None:
     """500 by default: six daily cohorts have them in 83 days."""
     gone = {earlier(connect, ready, f"day_{number}") for number in range(3)}
     connect.campaign_control(total_campaigns=3)
@@ -139,7 +139,7 @@ def test_a_full_instance_makes_room_by_what_ended_days_ago(connect: Connect, rea
     assert mails_of(connect, launched) == keys_of(PLAYERS)
 
 
-def test_many_days_of_launches_never_meet_the_quota(connect: Connect, ready: Any) -> None:
+def test_many_days_of_launches_never_exceed_the_quota(connect: Connect, ready: Any) -> None:
     """Each day one more ended campaign and one more launch, far more of them than the instance may have."""
     plan, segment, prepared, run = ready
     connect.campaign_control(total_campaigns=5)
@@ -192,7 +192,7 @@ def test_a_role_that_may_not_delete_launches_all_the_same(
 
 
 @pytest.mark.parametrize("lose_by", ["drop", "error"])
-def test_a_lost_answer_of_a_deletion_is_no_failure(connect: Connect, ready: Any, lose_by: str) -> None:
+def test_a_lost_answer_to_a_deletion_is_not_an_error(connect: Connect, ready: Any, lose_by: str) -> None:
     earlier(connect, ready, "old")
     connect.campaign_control(lose_next_answers=1, lose_operations=["DeleteCampaign"], lose_by=lose_by)
     launched = launch_after(connect, ready, 31.5)["campaign_id"]
@@ -220,7 +220,7 @@ def created_only(connect: Connect, ready: Any, monkeypatch: pytest.MonkeyPatch) 
     return str(connect.made[0]["id"])
 
 
-def test_the_next_try_adopts_it(connect: Connect, ready: Any, created_only: str) -> None:
+def test_the_next_attempt_adopts_the_campaign(connect: Connect, ready: Any, created_only: str) -> None:
     assert connect.launch(*ready)["campaign_id"] == created_only
     assert (connect.states, connect.mailed) == (["Completed"], keys_of(PLAYERS))
 
@@ -236,7 +236,7 @@ REFUSALS = pytest.mark.parametrize(
 
 
 @REFUSALS
-def test_a_next_try_that_is_refused_deletes_it(
+def test_a_refused_attempt_deletes_the_unstarted_campaign(
     connect: Connect,
     ready: Any,
     created_only: str,
@@ -252,7 +252,7 @@ def test_a_next_try_that_is_refused_deletes_it(
 
 
 @REFUSALS
-def test_one_that_a_user_of_connect_starts_counts_as_mailed_where_the_next_try_is_refused(
+def test_a_campaign_started_in_connect_counts_as_mailed_if_the_next_attempt_is_refused(
     connect: Connect,
     ready: Any,
     created_only: str,
@@ -267,7 +267,7 @@ def test_one_that_a_user_of_connect_starts_counts_as_mailed_where_the_next_try_i
     assert (connect.mailed, connect.ledger()) == (keys_of(PLAYERS), sorted(PLAYERS))
 
 
-def test_one_that_a_user_of_connect_starts_meanwhile_counts_as_mailed(
+def test_a_campaign_started_in_connect_meanwhile_counts_as_mailed(
     connect: Connect, ready: Any, created_only: str
 ) -> None:
     connect.campaigns.start_campaign(id=created_only)
@@ -313,7 +313,7 @@ def versions(connect: Connect) -> list[int]:
     return sorted(int(number) for number in template["versions"])
 
 
-def test_a_mail_is_edited_as_often_as_one_likes(connect: Connect, ready: Any) -> None:
+def test_a_mail_can_be_edited_any_number_of_times(connect: Connect, ready: Any) -> None:
     """A message template has 20 versions: the 21st edit ended launches by it."""
     last = [edit(connect, ready, f"Edit {number}") for number in range(2, 26)][-1]
     assert last.endswith(":25")
@@ -347,7 +347,7 @@ def test_a_version_that_a_campaign_or_a_waiting_launch_uses_is_not_deleted(conne
     assert mails_of(connect, launched) == keys_of(PLAYERS), "a launch that waited for its approval has its version"
 
 
-def test_where_each_version_is_used_the_edit_is_refused_and_none_is_deleted(connect: Connect, ready: Any) -> None:
+def test_if_all_versions_are_used_the_edit_is_refused_and_no_version_deleted(connect: Connect, ready: Any) -> None:
     connect.template_control(versions_per_template=3)
     for number in (2, 3):
         edit(connect, ready, f"Edit {number}", "launch", name=f"run_{number}")
@@ -357,7 +357,7 @@ def test_where_each_version_is_used_the_edit_is_refused_and_none_is_deleted(conn
     assert connect.template_control()["calls"].get("DeleteMessageTemplate", 0) == 0
 
 
-def test_a_launch_of_an_older_as_of_waits_no_more(connect: Connect, ready: Any) -> None:
+def test_a_launch_of_an_older_as_of_no_longer_counts_as_waiting(connect: Connect, ready: Any) -> None:
     connect.template_control(versions_per_template=2)
     old = {"prepared_long_ago": {"as_of": "2020-01-01T00:00:00+00:00", "version": f"{_template_id(connect)}:1"}}
     put(connect, prepared_key("at_risk"), json.dumps(old).encode())
@@ -368,7 +368,7 @@ def test_a_launch_of_an_older_as_of_waits_no_more(connect: Connect, ready: Any) 
     assert json.loads(kept) == {"run_2": {"as_of": TODAY.isoformat(), "version": f"{_template_id(connect)}:2"}}
 
 
-def test_the_schedule_in_force_says_which_launches_still_wait(connect: Connect, ready: Any) -> None:
+def test_the_current_schedule_decides_which_launches_still_wait(connect: Connect, ready: Any) -> None:
     """Not the one that the run was planned with, of each minute."""
     connect.template_control(versions_per_template=3)
     edit(connect, ready, "Edit 2", "launch", name="run_2")
@@ -386,7 +386,7 @@ def _template_id(connect: Connect) -> str:
 
 
 @pytest.mark.parametrize("lose_by", ["drop", "error"])
-def test_a_lost_answer_of_a_deleted_version_is_no_failure(connect: Connect, ready: Any, lose_by: str) -> None:
+def test_a_lost_answer_to_the_deletion_of_a_version_is_not_an_error(connect: Connect, ready: Any, lose_by: str) -> None:
     connect.template_control(versions_per_template=3)
     for number in (2, 3):
         edit(connect, ready, f"Edit {number}")
@@ -395,7 +395,7 @@ def test_a_lost_answer_of_a_deleted_version_is_no_failure(connect: Connect, read
     assert versions(connect) == [1, 3, 4]
 
 
-def test_a_knowledge_base_that_is_full_is_a_sentence(connect: Connect, context: Any) -> None:
+def test_a_full_knowledge_base_is_an_error(connect: Connect, context: Any) -> None:
     connect.template_control(templates_per_knowledge_base=0)
     plan, run = connect.launch_plan(), context()
     segment = connect.segment("one", ["ann"])

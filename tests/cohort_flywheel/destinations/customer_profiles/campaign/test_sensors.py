@@ -86,7 +86,7 @@ def test_waits_on_a_worker_too(sensor: Any) -> None:
     [("Stopped", "was stopped in Connect"), ("Failed", "has failed"), ("gone", "is gone: it was deleted")],
 )
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_campaign_that_mailed_not_everybody_fails(
+def test_a_campaign_that_did_not_mail_all_players_fails(
     sensor: Any, connect: Connect, end: str, sentence: str, deferrable: bool
 ) -> None:
     connect.campaign_control(fail_next_campaigns=1 if end == "Failed" else 0)
@@ -110,7 +110,7 @@ def waiting_trigger(waiting: ConnectCampaignSensor) -> ConnectCampaignTrigger:
     return deferred(waiting._defer, waiting.campaign_id).trigger
 
 
-def test_attempts_that_are_used_up_end_the_wait_with_a_sentence(sensor: Any) -> None:
+def test_exhausted_attempts_end_the_wait_with_an_error(sensor: Any) -> None:
     waiting = sensor(3600, max_attempts=1)
     event = fired(deferred(waiting.execute, CONTEXT).trigger)
     assert event["status"] == "error"
@@ -118,7 +118,7 @@ def test_attempts_that_are_used_up_end_the_wait_with_a_sentence(sensor: Any) -> 
         waiting.execute_complete(CONTEXT, event)
 
 
-def test_a_wait_that_broke_off_is_tried_again(sensor: Any) -> None:
+def test_an_interrupted_wait_is_retried(sensor: Any) -> None:
     waiting = sensor(3600)
     with pytest.raises(AirflowException, match="broke off: a later try waits on") as raised:
         waiting.execute_complete(CONTEXT, {"status": "error", "message": "connection refused"})

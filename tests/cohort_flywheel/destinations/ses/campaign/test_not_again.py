@@ -61,7 +61,7 @@ def test_the_days_are_counted_from_the_last_mail(monthly: Launch, not_again_days
     assert another(monthly, "december", 30, not_again_days, monthly.names, schedule=MONTHLY)["sent"] == sent
 
 
-def test_a_launch_that_is_continued_does_not_mail_who_was_mailed_meanwhile(monthly: Launch) -> None:
+def test_a_continued_launch_does_not_mail_players_who_were_mailed_meanwhile(monthly: Launch) -> None:
     """By another cohort, whose own not_again_days had passed."""
     left = sorted(set(monthly.names) - set(monthly.account.mailed))
     other = another(monthly, "toxic", 10, 7, left[:4])
@@ -92,7 +92,9 @@ def test_a_launch_that_is_continued_waits_for_one_that_begins(monthly: Launch, c
     assert len(monthly.account.mails) == 14
 
 
-def test_a_try_mails_no_longer_than_its_send_ledger_says(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attempt_sends_no_mail_after_the_end_of_its_send_ledger(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
 
     hours = [0.0]
@@ -113,7 +115,7 @@ def test_a_try_mails_no_longer_than_its_send_ledger_says(launch: Launch, monkeyp
     assert launch.account.mailed == Counter(launch.names)
 
 
-def test_a_killed_try_counts_for_as_long_as_its_send_ledger_says(
+def test_a_killed_attempt_counts_until_the_end_of_its_send_ledger(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cohort_flywheel.destinations.ses.hook import SesV2Hook

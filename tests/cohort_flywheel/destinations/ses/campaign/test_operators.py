@@ -182,7 +182,7 @@ def test_a_name_of_blanks_takes_the_default_of_its_placeholder(account: Campaign
         assert module.template_data({"FirstName": "friend"}, {"FirstName": blank})["_html_FirstName"] == "friend"
 
 
-def test_what_ses_is_handed_is_what_the_house_renders(account: Campaign) -> None:
+def test_ses_renders_the_mail_as_the_preview(account: Campaign) -> None:
     """The content of a template is told by its placeholders alone."""
     read = read_template(account.templates, "at_risk")
     assert module.ses_template(read)["Text"] == f"Dear {{{{FirstName}}}} {{{{LastName}}}}. Stop: {UNSUBSCRIBE}"
@@ -198,7 +198,7 @@ def test_what_ses_is_handed_is_what_the_house_renders(account: Campaign) -> None
 # --- who is mailed what
 
 
-def test_everybody_who_was_approved_is_mailed_once(launch: Launch) -> None:
+def test_each_approved_player_is_mailed_once(launch: Launch) -> None:
     counts = launch.run()
     assert counts == {
         "rows": 25,
@@ -232,7 +232,7 @@ def test_a_name_is_neither_markup_nor_ses_own_placeholder(account: Campaign, con
     assert "Stop: https://" in mail["text"]
 
 
-def test_who_has_no_value_takes_the_default(account: Campaign, context: Any) -> None:
+def test_a_missing_value_takes_the_default(account: Campaign, context: Any) -> None:
     plan = account.launch_plan()
     account.players(1)
     segment = account.released("cohort", ["p000"], first_name="")
@@ -240,7 +240,7 @@ def test_who_has_no_value_takes_the_default(account: Campaign, context: Any) -> 
     assert account.mails[0]["text"].startswith("Dear friend O'Neil.")
 
 
-def test_who_lacks_a_value_without_a_default_is_not_mailed(account: Campaign, context: Any) -> None:
+def test_a_player_without_a_required_value_is_not_mailed(account: Campaign, context: Any) -> None:
     """Such a row is a reject already; a file that has it all the same mails no half sentence."""
     plan = account.launch_plan()
     account.players(1)
@@ -266,7 +266,7 @@ def test_mails_go_no_faster_than_the_account_may(launch: Launch, monkeypatch: py
     assert launch.account.mailed == Counter(launch.names)
 
 
-def test_who_has_unsubscribed_at_the_destination_gets_nothing(launch: Launch) -> None:
+def test_a_contact_that_has_unsubscribed_is_not_mailed(launch: Launch) -> None:
     """SES answers as ever: the launch cannot tell."""
     launch.account.add("p003@example.com")
     launch.account.unsubscribe("p003@example.com")
@@ -279,7 +279,7 @@ def test_who_has_unsubscribed_at_the_destination_gets_nothing(launch: Launch) ->
 # --- who has withdrawn since
 
 
-def test_consent_and_the_do_not_contact_list_are_asked_once_more(launch: Launch) -> None:
+def test_consent_and_the_do_not_contact_list_are_checked_again(launch: Launch) -> None:
     account, launch.plan["do_not_contact_key"] = launch.account, "do_not_contact.txt"
     account.records("p001", marketing="no")
     account.records("p002", marketing="")
@@ -296,7 +296,9 @@ def test_consent_and_the_do_not_contact_list_are_asked_once_more(launch: Launch)
     assert account.mailed == Counter(launch.names[:1] + launch.names[9:])
 
 
-def test_who_withdraws_while_the_launch_runs_is_left_out(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_player_who_withdraws_during_the_launch_is_not_mailed(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One by a record, one by the list, which is read again once it has changed."""
     account, launch.plan["do_not_contact_key"] = launch.account, "do_not_contact.txt"
     account.do_not_contact("somebody-else")
@@ -315,7 +317,7 @@ def test_who_withdraws_while_the_launch_runs_is_left_out(launch: Launch, monkeyp
     assert "p003" in account.mailed, "mailed before"
 
 
-def test_who_was_mailed_by_another_launch_is_not_mailed_again(launch: Launch, context: Any) -> None:
+def test_a_player_mailed_by_another_launch_is_not_mailed_again(launch: Launch, context: Any) -> None:
     """Of another cohort, which was launched between this one's segment file and its approval."""
     account = launch.account
     other = account.launch_plan(name="toxic")
@@ -329,7 +331,7 @@ def test_who_was_mailed_by_another_launch_is_not_mailed_again(launch: Launch, co
     assert (json.loads(ledger[0])["players"], ledger[1:]) == (20, launch.names[:20])
 
 
-def test_a_later_launch_that_shares_players_does_not_take_them_from_one_that_broke_off(
+def test_a_later_launch_does_not_mail_the_players_of_an_interrupted_one(
     launch: Launch, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account = launch.account
@@ -369,7 +371,7 @@ def test_without_an_approval_of_exactly_this_no_player_is_mailed(launch: Launch)
     assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
 
 
-def test_a_yes_that_was_taken_back_is_none(launch: Launch) -> None:
+def test_a_withdrawn_approval_does_not_count(launch: Launch) -> None:
     s3 = S3Hook()
     withdraw_approval(s3, launch.plan, launch.prepared)
     assert launch.account.state_keys("launches/") == [], "there was none"
@@ -426,7 +428,7 @@ def test_a_template_that_changed_since_the_approval_is_refused(launch: Launch) -
     assert launch.account.mails == []
 
 
-def test_an_older_as_of_ends_without_a_mail(launch: Launch) -> None:
+def test_a_run_of_an_older_as_of_sends_no_mail(launch: Launch) -> None:
     with pytest.raises(AirflowSkipException, match="Skipping import for cohort: the newest as-of is 2026-11-23"):
         launch.run(hours=24)
     assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
@@ -458,7 +460,7 @@ def test_what_does_not_stand_for_its_day_never_launches(launch: Launch) -> None:
     assert launch.account.state_keys("sends/") == []
 
 
-def test_a_result_is_launched_once_whatever_its_segment_or_mail_is_later(launch: Launch) -> None:
+def test_a_result_is_launched_once_even_if_its_segment_or_mail_changes(launch: Launch) -> None:
     account = launch.account
     launch.run()
     segment, prepared = launch.segment, launch.prepared
@@ -498,7 +500,7 @@ def test_two_launches_of_one_template_do_not_begin_together(launch: Launch, cont
     assert state.lock_holder("claims/campaign_at_risk.json") is None
 
 
-def test_what_a_killed_try_held_is_free_once_its_send_ledger_is_found(launch: Launch, context: Any) -> None:
+def test_finding_the_send_ledger_of_a_killed_attempt_releases_its_locks(launch: Launch, context: Any) -> None:
     """Else other runs would wait for as long as the mails take."""
     from cohort_flywheel.hooks.s3 import S3Hook
 
@@ -547,7 +549,7 @@ PLACES = {
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("place", PLACES)
-def test_a_launch_killed_anywhere_mails_no_player_twice_and_loses_none(
+def test_a_launch_killed_anywhere_mails_each_player_at_most_once_and_accounts_for_all(
     launch: Launch, place: str, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holder, name, number, most = PLACES[place]
@@ -626,7 +628,7 @@ def test_a_put_whose_answer_was_lost_is_not_another_try(launch: Launch, monkeypa
     assert launch.run()["sent"] == 25
 
 
-def test_yesterdays_incomplete_launch_mails_no_more_players_and_reports_it(
+def test_an_incomplete_launch_of_an_older_as_of_mails_no_more_players_and_reports_them(
     launch: Launch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as broken:
@@ -662,7 +664,7 @@ def test_two_players_with_one_address_get_one_mail(launch: Launch) -> None:
     assert sum(number for name, number in account.mailed.items() if name.lower() == names[20]) == 1
 
 
-def test_a_launch_that_stops_says_what_it_had_reached(launch: Launch) -> None:
+def test_a_stopped_launch_reports_its_counts(launch: Launch) -> None:
     run = launch.context()
     launch.context = lambda: run
     refusal = {"code": "AccountSuspendedException", "status": 400, "operations": ["SendEmail"]}
@@ -673,7 +675,7 @@ def test_a_launch_that_stops_says_what_it_had_reached(launch: Launch) -> None:
     assert (total(reached) + reached["left"], reached["left"]) == (25, 25)
 
 
-def test_a_launch_ends_the_claim_of_its_name(launch: Launch) -> None:
+def test_a_launch_releases_the_run_lock(launch: Launch) -> None:
     from cohort_flywheel.hooks.s3 import S3Hook
 
     state, run = State(S3Hook(), launch.account.config.state_bucket), launch.context()
@@ -687,7 +689,7 @@ def test_a_launch_ends_the_claim_of_its_name(launch: Launch) -> None:
 
 
 @pytest.mark.parametrize("lose_by", ["drop", "error"])
-def test_a_mail_whose_answer_was_lost_is_in_doubt_alone(launch: Launch, lose_by: str) -> None:
+def test_only_a_mail_with_a_lost_answer_is_in_doubt(launch: Launch, lose_by: str) -> None:
     """The SDK sends it no second time; the others of its batch are sent."""
     launch.account.control(lose_next_answers=2, lose_after=6, lose_operations=["SendEmail"], lose_by=lose_by)
     counts = launch.run()
@@ -739,7 +741,7 @@ def test_a_mail_that_was_throttled_is_sent_after_a_wait(launch: Launch, times: i
     assert launch.account.control()["calls"]["SendEmail"] == 25 + times
 
 
-def test_a_quota_that_ends_stops_the_launch_and_the_next_try_goes_on(
+def test_an_exhausted_quota_stops_the_launch_and_the_next_attempt_continues(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others send from the account too: it was enough at the beginning."""
@@ -759,7 +761,7 @@ def test_a_quota_that_ends_stops_the_launch_and_the_next_try_goes_on(
 
 
 @pytest.mark.parametrize("code", ["SendingPausedException", "AccountSuspendedException", "AccessDeniedException"])
-def test_what_a_person_must_mend_stops_the_launch_and_leaves_the_rest(launch: Launch, code: str) -> None:
+def test_an_error_of_the_account_stops_the_launch_and_leaves_the_rest(launch: Launch, code: str) -> None:
     refusal = {"code": code, "status": 400, "operations": ["SendEmail"], "after": 12}
     launch.account.control(refuse=refusal)
     with pytest.raises(AirflowFailException, match=f"SES answers SendEmail with {code}: mend the cause"):
@@ -780,7 +782,9 @@ def test_a_mail_that_ses_refuses_is_counted_by_its_reason(launch: Launch) -> Non
     assert "p003" in launch.account.read("launches/cohort/000000_1.outcome.json")
 
 
-def test_if_ses_rejects_all_players_none_is_given_up(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_ses_rejects_all_players_all_remain_for_another_attempt(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sender that is not verified any more, for one: all of them are mailed once that is mended."""
     with monkeypatch.context() as changed:
         changed.setattr(module, "_check_sender", lambda *_: launch.account.control(unverify=["studio.example"]))
@@ -792,9 +796,7 @@ def test_if_ses_rejects_all_players_none_is_given_up(launch: Launch, monkeypatch
     assert (counts["sent"], counts["refused"]) == (25, {})
 
 
-def test_a_few_who_are_refused_after_others_were_mailed_are_refused(
-    launch: Launch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refusals_followed_by_accepted_mails_are_final(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by a try that has mailed no player itself."""
     for name in launch.names[20:]:
         launch.account.add(f"{name}@example.com", unsubscribed=True)

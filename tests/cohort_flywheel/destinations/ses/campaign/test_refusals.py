@@ -46,7 +46,7 @@ def sixty(account: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> Launch
     return Launch(account, context, 60)
 
 
-def test_a_sender_that_fails_after_the_first_batch_is_no_players_refusal(
+def test_a_sender_that_fails_after_the_first_batch_does_not_refuse_players(
     sixty: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One withdrawal in each batch: none of them is refused as a whole."""
@@ -67,9 +67,7 @@ def test_a_sender_that_fails_after_the_first_batch_is_no_players_refusal(
     assert sixty.run() == counts
 
 
-def test_a_short_last_batch_is_left_where_the_sender_is_at_fault(
-    launch: Launch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_short_last_batch_is_left_if_the_sender_is_at_fault(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer refusals than stop a launch: SES is asked about the sender before they are the players' own."""
     with monkeypatch.context() as changed:
         after_batch(launch, 1, changed, **SENDER_IS_GONE)
@@ -80,7 +78,7 @@ def test_a_short_last_batch_is_left_where_the_sender_is_at_fault(
     assert launch.account.mailed == Counter(launch.names)
 
 
-def test_an_account_back_in_the_sandbox_refuses_none_for_good(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_of_an_account_in_the_sandbox_are_not_final(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     """There it takes the mails to verified addresses, so that a refusal is followed by a mail that it takes."""
     monkeypatch.setattr(ses_sends, "_WAITS", (0.5,) * 20)
     verified = [f"{launch.names[number]}@example.com" for number in (12, 18)]
@@ -97,7 +95,7 @@ def test_an_account_back_in_the_sandbox_refuses_none_for_good(launch: Launch, mo
     assert launch.account.mailed == Counter(launch.names)
 
 
-def test_a_launch_of_which_no_mail_is_accepted_refuses_none_for_good(account: Any, context: Any) -> None:
+def test_refusals_of_a_launch_without_accepted_mails_are_not_final(account: Any, context: Any) -> None:
     few = Launch(account, context, 3)
     refusal = {"code": "BadRequestException", "status": 400, "operations": ["SendEmail"]}
     account.control(refuse=refusal)
@@ -107,7 +105,7 @@ def test_a_launch_of_which_no_mail_is_accepted_refuses_none_for_good(account: An
     assert few.run()["sent"] == 3
 
 
-def test_a_players_own_refusal_is_for_good_whatever_breaks_off(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_final_refusal_is_kept_after_any_interruption(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     """One in each batch; that of the last batch is followed by no mail. A kill comes as the first is recorded."""
     own = [launch.names[number] for number in (9, 19, 24)]
     for name in own:
@@ -171,7 +169,7 @@ STATUSES = {
 }  # fmt: skip
 
 
-def test_each_answer_of_the_model_is_sorted() -> None:
+def test_each_error_of_the_model_is_classified() -> None:
     service = get_session().get_service_model("sesv2")
     assert {shape.name for shape in service.operation_model("SendEmail").error_shapes} == set(KINDS)
     status = service.shape_for("BulkEmailEntryResult").members["Status"]
@@ -182,7 +180,7 @@ def test_each_answer_of_the_model_is_sorted() -> None:
 
 
 @pytest.mark.parametrize(("code", "status"), [("MailFromDomainNotVerifiedException", 400), ("NotFoundException", 404)])
-def test_an_answer_of_the_sender_or_the_template_stops_at_once(launch: Launch, code: str, status: int) -> None:
+def test_an_error_of_the_sender_or_the_template_stops_the_launch(launch: Launch, code: str, status: int) -> None:
     launch.account.control(refuse={"code": code, "status": status, "operations": ["SendEmail"], "after": 12})
     reached = stopped(launch, f"SES answers SendEmail with {code}")
     assert (reached["sent"], reached["refused"], reached["left"]) == (12, {}, 13)
@@ -190,7 +188,7 @@ def test_an_answer_of_the_sender_or_the_template_stops_at_once(launch: Launch, c
     assert launch.run()["sent"] == 25
 
 
-def test_some_refusals_of_a_batch_are_settled_and_the_others_stay() -> None:
+def test_only_some_refusals_of_a_batch_become_final() -> None:
     before = Outcome(sent=1, left=["a", "b", "c", "d"], refusals={"MessageRejected": ["a", "b"], "Bad": ["c"]})
     assert settled(before, {"a", "c", "elsewhere"}) == Outcome(
         refused={"MessageRejected": ["a"], "Bad": ["c"]}, left=["b", "d"], refusals={"MessageRejected": ["b"]}
