@@ -189,7 +189,7 @@ def test_the_python_client_gets_the_segment(up: Up, execute: Any) -> None:
     assert extract(up, where["report"]) == report
 
 
-def test_the_python_client_ends_with_what_airflow_and_the_plan_refuse(up: Up, execute: Any) -> None:
+def test_the_python_client_reports_refusals_of_airflow_and_the_plan(up: Up, execute: Any) -> None:
     refused = execute("on_demand.py", '{"cohort": "ea_duty", "extract_uri": "https://here/theirs.json"}')
     assert refused.returncode == 1
     assert "extract_uri" in refused.stderr
@@ -354,7 +354,7 @@ def test_a_bucket_without_notifications_stays_so(
     assert {"LambdaFunctionConfigurations", "QueueConfigurations", "EventBridgeConfiguration"}.isdisjoint(left)
 
 
-def test_the_form_and_rest_take_an_address_of_s3_alone(up: Up) -> None:
+def test_the_form_and_rest_accept_only_an_s3_address(up: Up) -> None:
     for uri in ("dropped/theirs.json", "s3://exports/export/ours.json", "s3://exports/dropped/"):
         body = {"logical_date": None, "conf": {"extract_uri": uri}}
         answer: httpx.Response = up.rest("POST", f"/dags/{DAG_ID}/dagRuns", body)
