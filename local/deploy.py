@@ -108,7 +108,7 @@ def check(folder: Path, root: Path) -> None:
         sys.path.insert(0, str(ROOT / "plugins"))
     from cohort_flywheel.config.registry import read_registry
     from cohort_flywheel.destinations import check_destination
-    from cohort_flywheel.errors import FlywheelError
+    from cohort_flywheel.errors import Code, FlywheelError
 
     try:
         registry = read_registry(folder / bundle.DAGS / bundle.OURS / "include" / "cohorts.yaml")
@@ -116,7 +116,7 @@ def check(folder: Path, root: Path) -> None:
     except FlywheelError as error:
         raise LocalError(f"Nothing was uploaded: {error}") from None
     if registry.broken:
-        raise LocalError("Nothing was uploaded: " + "; ".join(registry.broken.values()))
+        raise LocalError(f"Nothing was uploaded: {Code.INCLUDE_FILE}: {'; '.join(registry.broken.values())}")
 
 
 def check_environment(now: dict[str, Any], place: Place, folder: Path) -> None:

@@ -233,7 +233,7 @@ def test_so_is_one_with_a_cohort_that_would_fail_in_its_plan(bundled: Bundled) -
 def test_a_fault_of_the_registry_is_an_error(bundled: Bundled, old: str, new: str, words: str) -> None:
     bundled.edit("include/cohorts.yaml", old, new)
     bundled.build()
-    with pytest.raises(LocalError, match=f"^Nothing was uploaded: {words}"):
+    with pytest.raises(LocalError, match=f"^Nothing was uploaded: CF-REG-02: {words}"):
         bundled.deploy()
     assert bundled.objects() == {}
 
@@ -244,7 +244,7 @@ def test_a_fault_of_the_registry_is_an_error(bundled: Bundled, old: str, new: st
 def test_so_is_a_file_that_is_not_a_registry(bundled: Bundled, content: bytes) -> None:
     (bundled.root / "include/cohorts.yaml").write_bytes(content)
     bundled.build()
-    with pytest.raises(LocalError, match=r"^Nothing was uploaded: cohorts\.yaml"):
+    with pytest.raises(LocalError, match=r"^Nothing was uploaded: CF-REG-02: cohorts\.yaml"):
         bundled.deploy()
     assert bundled.objects() == {}
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from cohort_flywheel.config.registry import Approval
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 
 def approval_digest(prepared: Mapping[str, Any]) -> str:
@@ -81,5 +81,6 @@ def check_approval(prepared: Mapping[str, Any], approval: object, approvers: Seq
     if answer.get("approved") is not True or answer.get("by") not in approvers or not is_of_this:
         raise FlywheelError(
             "there is no answer by which an approver has approved exactly this segment and mail: no player is mailed,"
-            " whatever state the task approve_campaign is in; trigger a new run, which asks"
+            " whatever state the task approve_campaign is in; trigger a new run, which asks",
+            code=Code.NOT_APPROVED,
         )

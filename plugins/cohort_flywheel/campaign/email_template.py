@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cohort_flywheel.common.encoding import decode_text
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 #: SES's own placeholder, which SES fills in for each mail to a contact list [SES developer guide: subscription
 #: management]. It is not a column of a segment, and `render` leaves it as it is.
@@ -59,18 +59,20 @@ def read_template(folder: Path, name: str) -> EmailTemplate:
         there = ", ".join(sorted(each.name for each in folder.glob("*/"))) or "none"
         raise FlywheelError(
             f"there is no mail template {name!r} in include/email, but {there}: correct `template` in the registry, or"
-            " make the folder (its name: a letter, then at most 39 letters, digits and underscores)"
+            " make the folder (its name: a letter, then at most 39 letters, digits and underscores)",
+            code=Code.MAIL_TEMPLATE,
         )
     template = EmailTemplate(name, **{part: _read(folder / name / file) for part, file in _FILES.items()})
     template = template._replace(subject=template.subject.strip())
     if len(template.subject.splitlines()) > 1:
-        raise FlywheelError(f"{name}/subject.txt has several lines: a subject is one")
+        raise FlywheelError(f"{name}/subject.txt has several lines: a subject is one", code=Code.MAIL_TEMPLATE)
     for part, file in _FILES.items():
         rest = _PLACEHOLDER.sub("", getattr(template, part))
         if "{{" in rest or "}}" in rest:
             raise FlywheelError(
                 f"{name}/{file} has braces that are no placeholder: write {{{{Column}}}} or {{{{Column|default}}}},"
-                " without spaces around the name"
+                " without spaces around the name",
+                code=Code.MAIL_TEMPLATE,
             )
     placeholders(template)
     return template
@@ -82,10 +84,11 @@ def _read(path: Path) -> str:
         content = decode_text(path.read_bytes(), place)
     except FileNotFoundError:
         raise FlywheelError(
-            f"mail template {path.parent.name} has no {path.name}: put the file beside the others"
+            f"mail template {path.parent.name} has no {path.name}: put the file beside the others",
+            code=Code.MAIL_TEMPLATE,
         ) from None
     if not content.strip():
-        raise FlywheelError(f"{place} is empty: write what the mail says")
+        raise FlywheelError(f"{place} is empty: write what the mail says", code=Code.MAIL_TEMPLATE)
     return content
 
 
@@ -103,11 +106,15 @@ def placeholders(template: EmailTemplate) -> dict[str, str | None]:
     for match in _PLACEHOLDER.finditer("\n".join(template[1:])):
         name, default = match[1], match[2]
         if name == UNSUBSCRIBE and default is not None:
-            raise FlywheelError(f"{{{{{UNSUBSCRIBE}}}}} of template {template.name} is SES's: leave its default out")
+            raise FlywheelError(
+                f"{{{{{UNSUBSCRIBE}}}}} of template {template.name} is SES's: leave its default out",
+                code=Code.MAIL_TEMPLATE,
+            )
         if found.setdefault(name, default) != default:
             raise FlywheelError(
                 f"placeholder {name} of template {template.name} has two defaults, or one and none: write it alike"
-                " wherever it stands"
+                " wherever it stands",
+                code=Code.MAIL_TEMPLATE,
             )
     found.pop(UNSUBSCRIBE, None)
     return found
@@ -120,7 +127,8 @@ def check_template(template: EmailTemplate, columns: Iterable[str]) -> None:
         raise FlywheelError(
             f"template {template.name} names {', '.join(unknown)}, which the segment does not carry, but"
             f" {', '.join(known) or 'nothing'}: correct the placeholder, or add the attribute to the cohort in the"
-            " registry"
+            " registry",
+            code=Code.MAIL_TEMPLATE,
         )
 
 
@@ -141,7 +149,10 @@ def first_missing_column(placeholders: Mapping[str, str | None], attributes: Map
 def resolve_placeholders(placeholders: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
     """The value of each placeholder: the player's or the default; raises FlywheelError if both are missing."""
     if column := first_missing_column(placeholders, attributes):
-        raise FlywheelError(f"the mail needs a value of {column}: give its placeholder a default, {{{{{column}|…}}}}")
+        raise FlywheelError(
+            f"the mail needs a value of {column}: give its placeholder a default, {{{{{column}|…}}}}",
+            code=Code.MAIL_TEMPLATE,
+        )
     return {
         name: (default or "") if is_blank(attributes.get(name)) else attributes[name]
         for name, default in placeholders.items()

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.campaign.approval import approval_digest, check_approval, may_approve
 from cohort_flywheel.campaign.send_ledger import Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import check_same_launch, find_ledger
+from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.config.registry import Approval
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.lock_store import acquire, enum_value, this_run
 from cohort_flywheel.runs.names import claim_key
@@ -62,7 +62,8 @@ class Rows:
         if whole != segment["sha256"]:
             raise FlywheelError(
                 f"{segment['s3_url']} has changed since it was approved: clear check_limits with downstream, which asks"
-                " again"
+                " again",
+                code=Code.SEGMENT_FILE_CHANGED,
             )
 
     def __iter__(self) -> Iterator[Row]:
@@ -136,10 +137,14 @@ def check_approved(
     ours = {name: campaign[name] for name in ("mode", "template", "from")}
     if asked != ours | {"rows": segment["rows"], "segment_sha256": segment["sha256"]}:
         raise FlywheelError(
-            "what was prepared is not this run's segment and campaign: trigger a new run, which asks about its own"
+            "what was prepared is not this run's segment and campaign: trigger a new run, which asks about its own",
+            code=Code.NOT_APPROVED,
         )
     if prepared["mode"] != "launch":
-        raise FlywheelError(f"the campaign of this run is {prepared['mode']}: only campaign=launch mails players")
+        raise FlywheelError(
+            f"the campaign of this run is {prepared['mode']}: only campaign=launch mails players",
+            code=Code.NOT_TO_LAUNCH,
+        )
     approvers = may_approve(approval, getattr(context["dag_run"], "triggering_user_name", None))
     check_approval(prepared, get_approval(s3, plan, prepared), approvers)
 
@@ -162,10 +167,13 @@ def check_not_launched(s3: S3Hook, plan: Mapping[str, Any], segment: Mapping[str
 def check_is_current_run(plan: Mapping[str, Any], context: Context) -> None:
     """Raise FlywheelError for a backfill and for a run that is not the canonical run of its as-of."""
     if enum_value(context["dag_run"].run_type) == "backfill":
-        raise FlywheelError("a backfill never launches a campaign: the newest as-of's own run does")
+        raise FlywheelError(
+            "a backfill never launches a campaign: the newest as-of's own run does", code=Code.NOT_TO_LAUNCH
+        )
     if plan["dry_run"] or not is_the_days(plan):
         raise FlywheelError(
-            f"{plan['name']} does not stand for its day (dry run, live, extract_uri): it mails no player"
+            f"{plan['name']} does not stand for its day (dry run, live, extract_uri): it mails no player",
+            code=Code.NOT_TO_LAUNCH,
         )
 
 
@@ -175,8 +183,9 @@ def exclusive_launch(state: State, template: str, context: Context) -> Iterator[
     try:
         acquire(state, _claim_key(template), f"template {template}", context)
     except FlywheelError:
-        raise AirflowException(
-            f"another run is launching a campaign of template {template}: a later try sees which players it mails"
+        raise RetryableError(
+            f"another run is launching a campaign of template {template}: a later try sees which players it mails",
+            code=Code.BUSY,
         ) from None
     try:
         yield

@@ -15,7 +15,7 @@ from cohort_flywheel.campaign.approval import approval_digest, approval_text
 from cohort_flywheel.campaign.launch_store import put_approval, withdraw_approval
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.config.registry import Notify
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.notifications import tell
 from cohort_flywheel.runs.report_operator import ReportSources, write_report
@@ -113,7 +113,9 @@ class CampaignApprovalOperator(ApprovalOperator):
         """Record the answer before anything comes of it: a refusal ends in the middle of the library's own."""
         with describe_failure(_CLEARING):
             if "error" in event:  # Airflow 3.2.1 holds the hidden field against what is prepared now by itself
-                raise FlywheelError(f"the answer was not taken ({event['error_type']}), as it is to {_ANOTHER}")
+                raise FlywheelError(
+                    f"the answer was not taken ({event['error_type']}), as it is to {_ANOTHER}", code=Code.NOT_APPROVED
+                )
             ti, user = context["ti"], event.get("responded_by_user") or {}
             by, yes = user.get("name") or user.get("id"), event["chosen_options"] == [self.APPROVE]
             answer = {
@@ -128,10 +130,11 @@ class CampaignApprovalOperator(ApprovalOperator):
                 if by not in self.plan["campaign"]["approvers"]:
                     raise FlywheelError(
                         f"{by} has said yes, and may not approve this run:"
-                        f" {' or '.join(self.plan['campaign']['approvers'])} may; clear this task, which asks again"
+                        f" {' or '.join(self.plan['campaign']['approvers'])} may; clear this task, which asks again",
+                        code=Code.NOT_APPROVER,
                     )
                 if answer["digest"] != approval_digest(self.prepared):
-                    raise FlywheelError(f"{by} has said yes to {_ANOTHER}")
+                    raise FlywheelError(f"{by} has said yes to {_ANOTHER}", code=Code.NOT_APPROVED)
                 answer["approved"] = True
                 put_approval(S3Hook(aws_conn_id=self.aws_conn_id), self.plan, answer)
                 ti.xcom_push(key=ANSWER, value=answer)

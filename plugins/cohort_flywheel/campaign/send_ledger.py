@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 #: A ledger is in force for so long at most: a later mail of its launch needs a ledger of its own.
 LASTS = timedelta(hours=24)
@@ -60,7 +60,8 @@ def write_ledger(path: Path, header: Header, player_ids: Iterable[str]) -> None:
     if number != header.players:
         raise FlywheelError(
             f"{number:,} players are to be mailed, and {header.players:,} were counted before: the segment file has"
-            " changed since; clear check_limits with downstream"
+            " changed since; clear check_limits with downstream",
+            code=Code.SEGMENT_FILE_CHANGED,
         )
 
 
@@ -96,7 +97,8 @@ def read_header(line: bytes, place: str) -> Header:
     except (ValueError, TypeError, KeyError, AttributeError):
         raise FlywheelError(
             f"{place} is not a send ledger: restore it (its earlier version, where the bucket is versioned), or take it"
-            " out of the folder if it is not ours; without it players could be mailed again"
+            " out of the folder if it is not ours; without it players could be mailed again",
+            code=Code.STATE_DAMAGED,
         ) from None
 
 

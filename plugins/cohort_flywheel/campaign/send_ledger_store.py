@@ -19,7 +19,7 @@ from cohort_flywheel.campaign.send_ledger import (
     write_ledger,
     write_lines,
 )
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_if
 from cohort_flywheel.runs.schedule import utc_now
 from cohort_flywheel.segment.do_not_contact_store import add_to_list, is_listed, make_list
@@ -95,7 +95,8 @@ def check_same_launch(found: Header, header: Header, place: str) -> Header:
     if (found.segment_sha256, found.destination) != (header.segment_sha256, header.destination):
         raise FlywheelError(
             f"{header.name} was launched already, at {found.launched_at.isoformat()} by {found.destination} with"
-            f" template {found.template} ({place}), and its segment file is another one now: it is not launched again"
+            f" template {found.template} ({place}), and its segment file is another one now: it is not launched again",
+            code=Code.LAUNCHED_ALREADY,
         )
     return found
 

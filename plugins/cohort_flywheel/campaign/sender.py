@@ -14,7 +14,7 @@ from typing import Any
 
 import email_validator
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 #: Of Amazon Connect's EmailDisplayName.
 MAX_NAME = 256
@@ -77,7 +77,10 @@ def sender_of(campaign: Mapping[str, Any]) -> tuple[str, str]:
     name, bracket, rest = campaign["from"].rpartition("<")
     address = mail_address(rest.removesuffix(">"))
     if address is None:
-        raise FlywheelError(f"from is {campaign['from']!r}: write an address, as in Studio <play@studio.example>")
+        raise FlywheelError(
+            f"from is {campaign['from']!r}: write an address, as in Studio <play@studio.example>",
+            code=Code.CAMPAIGN_SETTINGS,
+        )
     return (name.removesuffix(" ") if bracket else ""), address
 
 

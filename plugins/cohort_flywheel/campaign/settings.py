@@ -10,7 +10,7 @@ from cohort_flywheel.campaign.approval import may_approve
 from cohort_flywheel.campaign.email_template import EmailTemplate, check_template, placeholders, template_digest
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.registry import Approval
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 NONE: dict[str, Any] = {"mode": "none"}
 
@@ -42,7 +42,8 @@ def choose_campaign(
     asked, ours = params.get("campaign"), cohort.campaign
     if asked not in (None, "none") and skip_reason:
         raise FlywheelError(
-            f"campaign={asked} is for the newest day's own run, and this is {skip_reason}: leave campaign empty"
+            f"campaign={asked} is for the newest day's own run, and this is {skip_reason}: leave campaign empty",
+            code=Code.PARAMS_CONTRADICT,
         )
     mode = asked or (ours.mode if ours and not skip_reason else "none")
     if mode == "none":
@@ -50,24 +51,28 @@ def choose_campaign(
     if ours is None:
         raise FlywheelError(
             f"campaign={mode}, but cohort {cohort.name} has no `campaign` in the registry: add it, with template and"
-            " from, as the file's head shows"
+            " from, as the file's head shows",
+            code=Code.CAMPAIGN_SETTINGS,
         )
     if mode == "test" and not ours.test_addresses:
         raise FlywheelError(
             f"campaign=test mails samples, and the campaign of cohort {cohort.name} has no test_addresses in the"
-            " registry: add them"
+            " registry: add them",
+            code=Code.CAMPAIGN_SETTINGS,
         )
     if mode == "launch" and ours.not_again_days is None:
         raise FlywheelError(
             f"campaign=launch needs not_again_days in the campaign of cohort {cohort.name}: write in the registry for"
-            " how many days a player does not get this mail again"
+            " how many days a player does not get this mail again",
+            code=Code.CAMPAIGN_SETTINGS,
         )
     approvers = may_approve(approval, user)
     if mode == "launch" and not approvers:
         mine = f", but for {user}, who triggered it and may not approve it" if approval.approvers else ""
         raise FlywheelError(
             f"campaign=launch waits for an approver, and no user may approve this run{mine}: write names into"
-            " approval.approvers of the registry"
+            " approval.approvers of the registry",
+            code=Code.CAMPAIGN_SETTINGS,
         )
     return {
         "mode": mode,
@@ -90,5 +95,6 @@ def check_same_mail(campaign: Mapping[str, Any], template: EmailTemplate) -> Non
     if template_digest(template) != campaign["template_digest"]:
         raise FlywheelError(
             f"template {template.name} has changed since the run was planned, and its rows were chosen by the earlier"
-            " one: trigger a new run, or clear plan and what follows it if no approver was asked yet"
+            " one: trigger a new run, or clear plan and what follows it if no approver was asked yet",
+            code=Code.MAIL_CHANGED,
         )

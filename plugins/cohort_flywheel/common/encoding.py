@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -13,7 +13,7 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def check_not_utf_16(start: bytes, place: str) -> None:
     """Raise FlywheelError where a file's first two bytes are those of UTF-16 or UTF-32, as Windows tools write it."""
     if start.startswith(_UTF_16) or b"\0" in start[:2]:
-        raise FlywheelError(f"{place} is encoded as UTF-16 or UTF-32: save it as UTF-8")
+        raise FlywheelError(f"{place} is encoded as UTF-16 or UTF-32: save it as UTF-8", code=Code.INCLUDE_FILE)
 
 
 def decode_text(content: bytes, place: str) -> str:
@@ -23,5 +23,5 @@ def decode_text(content: bytes, place: str) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise FlywheelError(f"{place} is not UTF-8 on line {line}: save it as UTF-8") from None
+        raise FlywheelError(f"{place} is not UTF-8 on line {line}: save it as UTF-8", code=Code.INCLUDE_FILE) from None
     return io.StringIO(text, newline=None).read()

@@ -22,7 +22,7 @@ from pydantic import (
 
 from cohort_flywheel.campaign.email_template import TEMPLATE_NAME
 from cohort_flywheel.campaign.sender import mail_address, read_sender
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 Direction = Literal["above", "below"]
 
@@ -276,7 +276,8 @@ class Cohort(Strict):
         if not in_force:
             raise FlywheelError(
                 f"cohort {self.name} has no threshold in force at {as_of:%Y-%m-%d %H:%M} UTC, as its history in the"
-                f" registry begins on {self.threshold[0].first}: give the param threshold, or add an earlier entry"
+                f" registry begins on {self.threshold[0].first}: give the param threshold, or add an earlier entry",
+                code=Code.PARAM,
             )
         return in_force[-1].threshold
 
@@ -286,14 +287,16 @@ class Cohort(Strict):
         if not isinstance(threshold, int | float) or isinstance(threshold, bool) or threshold % 1 != 0:
             raise FlywheelError(
                 f"threshold {threshold!r} is no whole number: give one from {self.threshold_range.min}"
-                f" to {self.threshold_range.max}, or leave it empty for the registry's"
+                f" to {self.threshold_range.max}, or leave it empty for the registry's",
+                code=Code.PARAM,
             )
         number = int(threshold)
         if not self.threshold_range.min <= number <= self.threshold_range.max:
             raise FlywheelError(
                 f"threshold {number} is outside the range of cohort {self.name}, which looks {self.direction}"
                 f" its threshold: give a whole number from {self.threshold_range.min} to"
-                f" {self.threshold_range.max}, or widen threshold_range in the registry"
+                f" {self.threshold_range.max}, or widen threshold_range in the registry",
+                code=Code.PARAM,
             )
         return number
 

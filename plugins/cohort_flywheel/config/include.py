@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 
 def include_folder(dag_file: str) -> Path:
@@ -13,4 +13,6 @@ def include_folder(dag_file: str) -> Path:
     for folder in (beside / "include", beside.parent / "include"):
         if folder.is_dir():
             return folder
-    raise FlywheelError(f"there is no include folder in {beside} or in {beside.parent}: put it beside dags/")
+    raise FlywheelError(
+        f"there is no include folder in {beside} or in {beside.parent}: put it beside dags/", code=Code.INCLUDE_MISSING
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -15,5 +15,6 @@ def refuse_unknown_params(context: Context) -> None:
     known = list(context["dag"].params)
     if unknown := sorted(set(context["dag_run"].conf or {}) - set(known)):
         raise FlywheelError(
-            f"this DAG has no param {', '.join(unknown)}: the params are {', '.join(known)}; correct the name"
+            f"this DAG has no param {', '.join(unknown)}: the params are {', '.join(known)}; correct the name",
+            code=Code.PARAM,
         )

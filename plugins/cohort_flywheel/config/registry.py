@@ -38,7 +38,7 @@ from cohort_flywheel.config.yaml_nodes import (
     line_of,
     yaml_fault,
 )
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 
 class Approval(Strict):
@@ -98,11 +98,12 @@ class Registry:
     def cohort(self, name: str) -> Cohort:
         """Return a cohort; raise FlywheelError for one that is unknown or written wrongly."""
         if name in self.broken:
-            raise FlywheelError(self.broken[name])
+            raise FlywheelError(self.broken[name], code=Code.INCLUDE_FILE)
         if name not in self.cohorts:
             raise FlywheelError(
                 f"{self.path.name} has no cohort {name!r}{_did_you_mean(name, self.names)}:"
-                f" choose one of {', '.join(self.names)}, or add it to the file"
+                f" choose one of {', '.join(self.names)}, or add it to the file",
+                code=Code.PARAM,
             )
         return self.cohorts[name]
 
@@ -129,7 +130,8 @@ def read_registry(path: Path) -> Registry:
         content = path.read_bytes()
     except OSError as error:
         raise FlywheelError(
-            f"the registry {path} cannot be read ({type(error).__name__}): put cohorts.yaml there"
+            f"the registry {path} cannot be read ({type(error).__name__}): put cohorts.yaml there",
+            code=Code.INCLUDE_MISSING,
         ) from None
     return parse_registry(decode_text(content, path.name), path)
 
@@ -140,11 +142,13 @@ def parse_registry(text: str, path: Path) -> Registry:
         root = compose(text)
     except yaml.YAMLError as error:
         line, problem = yaml_fault(error, text)
-        raise FlywheelError(f"{path.name}, line {line}: this is not YAML ({problem}): correct the line") from None
+        raise FlywheelError(
+            f"{path.name}, line {line}: this is not YAML ({problem}): correct the line", code=Code.INCLUDE_FILE
+        ) from None
     entries: dict[str, _Entry] = {}
     head = _read_head(root, entries)
     if isinstance(head, Fault):
-        raise FlywheelError(f"{path.name}, {head}")
+        raise FlywheelError(f"{path.name}, {head}", code=Code.INCLUDE_FILE)
 
     cohorts: dict[str, Cohort] = {}
     broken: dict[str, str] = {}

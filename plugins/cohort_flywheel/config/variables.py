@@ -8,7 +8,7 @@ from airflow.sdk import Variable
 from pydantic import BaseModel, ValidationError
 
 from cohort_flywheel.config.setting_types import BucketName, KmsKey, S3Encryption, TableName, missing, problems
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 PREFIX = "cohort_flywheel_"
 
@@ -56,7 +56,7 @@ def read_settings(*models: type[BaseModel]) -> dict[str, Any]:
     if unset:
         sentences.append(_not_set(unset))
     if sentences:
-        raise FlywheelError(". ".join(sentences))
+        raise FlywheelError(". ".join(sentences), code=Code.VARIABLE)
     return found
 
 

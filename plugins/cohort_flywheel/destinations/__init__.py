@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
     from cohort_flywheel.destinations.base import Destination
@@ -21,7 +21,9 @@ def check_destination(name: str) -> None:
     """Raise FlywheelError for a name without a folder."""
     names = destination_names()
     if name not in names:
-        raise FlywheelError(f"there is no destination {name!r}: write one of {', '.join(names)} in the registry")
+        raise FlywheelError(
+            f"there is no destination {name!r}: write one of {', '.join(names)} in the registry", code=Code.INCLUDE_FILE
+        )
 
 
 def get_destination(name: str) -> Destination:

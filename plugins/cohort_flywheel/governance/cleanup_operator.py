@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException
 
-from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.base import DestinationCleanup
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance import cleanup
 from cohort_flywheel.governance.cleanup import DRY_RUN, Left, Made
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, folders, get_json, keys, lines, versions
@@ -214,7 +213,9 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             refuse_at_work(self.s3, self.settings["state_bucket"], context)
             now = keys(self.s3, self.settings["import_bucket"], names.SEGMENT_FOLDER)
             if any(key not in seen and cleanup.read_key(key) for key in now):  # it began and ended since the look
-                raise AirflowException("a run has put a segment file meanwhile: a later try looks at whom it has")
+                raise RetryableError(
+                    "a run has put a segment file meanwhile: a later try looks at whom it has", code=Code.BUSY
+                )
             for each in batch:
                 if at_destination.is_deletable(each):  # they may have opted out since the look
                     at_destination.remove_recipient(each)
@@ -238,7 +239,8 @@ def refuse_at_work(s3: S3Hook, bucket: str, context: Context) -> None:
         if claim and claim[0] != this_run(context) and (state := state_of(context["ti"], claim[0])) in ACTIVE_STATES:
             raise FlywheelError(
                 f"run {claim[0]['run_id']} of DAG {claim[0]['dag_id']} is {state}, and nothing is removed while a run"
-                " is at work: wait for its end, then clear this task"
+                " is at work: wait for its end, then clear this task",
+                code=Code.STILL_RUNNING,
             )
 
 

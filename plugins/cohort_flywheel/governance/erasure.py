@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 import orjson
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.contacts import normalize_entry
 from cohort_flywheel.segment.list_entries import is_exact
 from cohort_flywheel.segment.members import Vertex
@@ -62,13 +62,16 @@ def read_players(lines: Iterable[bytes]) -> list[str]:
         try:
             players.add(_read_player(line.decode("utf-8-sig").rstrip("\r\n"), number))
         except UnicodeDecodeError:
-            raise FlywheelError(f"line {number} of {PLAYERS_KEY} is not UTF-8: save it so, a playerId a line") from None
+            raise FlywheelError(
+                f"line {number} of {PLAYERS_KEY} is not UTF-8: save it so, a playerId a line", code=Code.ERASURE_LIST
+            ) from None
     players.discard("")
     if not players:
-        raise FlywheelError(f"{PLAYERS_KEY} names nobody: write a playerId a line into it")
+        raise FlywheelError(f"{PLAYERS_KEY} names nobody: write a playerId a line into it", code=Code.ERASURE_LIST)
     if len(players) > MAX_PLAYERS:
         raise FlywheelError(
-            f"{PLAYERS_KEY} names {len(players):,} players, and {MAX_PLAYERS:,} at most are erased together: split it"
+            f"{PLAYERS_KEY} names {len(players):,} players, and {MAX_PLAYERS:,} at most are erased together: split it",
+            code=Code.ERASURE_LIST,
         )
     return sorted(players)
 
@@ -83,18 +86,21 @@ def _read_player(text: str, number: int) -> str:
                 return player
         raise FlywheelError(
             f"line {number} of {PLAYERS_KEY} begins with a quote and is no string of JSON: write the playerId without"
-            ' quotes, or, where the quote is its own, as "\\"…"'
+            ' quotes, or, where the quote is its own, as "\\"…"',
+            code=Code.ERASURE_LIST,
         )
     if text != text.strip():
         raise FlywheelError(
             f"line {number} of {PLAYERS_KEY} has a blank at an end: take it out, or, where the playerId has it, write"
-            ' the playerId in double quotes, as " …"'
+            ' the playerId in double quotes, as " …"',
+            code=Code.ERASURE_LIST,
         )
     if not is_exact(text):
         raise FlywheelError(
             f"line {number} of {PLAYERS_KEY} is more than a playerId: take out what is not part of it (quotes,"
             " brackets, other columns, invisible characters), or, where all of it is the playerId, write it"
-            ' as JSON, in double quotes, as "a, b"'
+            ' as JSON, in double quotes, as "a, b"',
+            code=Code.ERASURE_LIST,
         )
     return text
 

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException
 
-from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.base import Destination
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import Left, table
 from cohort_flywheel.governance.cleanup_operator import refuse_at_work
 from cohort_flywheel.governance.erasure import PLAYERS_KEY, Addresses, Found, kind_of, look, read_players
@@ -91,7 +90,9 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 again = self._at_destination(destination, players, addresses, True)
                 left = self._go_through(folder, players, addresses, side_effects, remove=False)
                 if left or any(not line.why for line in again):
-                    raise AirflowException("a file that names them was put meanwhile: a later try takes them out of it")
+                    raise RetryableError(
+                        "a file that names them was put meanwhile: a later try takes them out of it", code=Code.BUSY
+                    )
                 self._remove_list(state)
                 side_effects.append("the list was removed")
         return {
@@ -107,7 +108,8 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         for job in self._running_import_jobs(destination):
             raise FlywheelError(
                 f"{job.what} {job.place} has not ended, and may bring back whom this removes: wait for its end, then"
-                " clear this task"
+                " clear this task",
+                code=Code.STILL_RUNNING,
             )
 
     def _running_import_jobs(self, destination: Destination) -> list[Left]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.erasure import SALT_KEY, TOMBSTONES_FOLDER, Tombstones, tombstone
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json
 
@@ -29,6 +29,7 @@ def _salt(s3: S3Hook, bucket: str) -> bytes:
     if found is None:
         raise FlywheelError(
             f"s3://{bucket}/{SALT_KEY} is gone, and without it nobody can say who was erased: restore its earlier"
-            " version"
+            " version",
+            code=Code.STATE_DAMAGED,
         )
     return bytes.fromhex(found[0]["salt"])

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 import orjson
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from airflow.sdk.exceptions import AirflowException
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
 from botocore.parsers import JSONParser, ResponseParserFactory
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from cohort_flywheel.common.collector import seldom_collecting
+from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.errors import Code
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ IN_FLIGHT = 4
 Records = Mapping[str, dict[str, Any]]
 
 
-class UnprocessedKeysError(AirflowException):
+class UnprocessedKeysError(RetryableError):
     """DynamoDB left keys unprocessed in successful answers, and took none of them in the last tries."""
 
 
@@ -98,7 +99,8 @@ class DynamoDBBatchGetHook(AwsBaseHook):
                         attempt.retry_state.attempt_number = 0
                     raise UnprocessedKeysError(
                         f"DynamoDB left {left} of {len(keys)} keys of table {table_name} unprocessed, twelve times in"
-                        " a row: raise its read capacity, or run when it is quieter."
+                        " a row: raise its read capacity, or run when it is quieter.",
+                        code=Code.TABLE_CAPACITY,
                     )
         return found
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowException
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from cohort_flywheel.common.collector import seldom_collecting
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _OTHER_NAME = (62, 64)
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 
 
-class GraphUnavailableError(AirflowException):
+class GraphUnavailableError(RetryableError):
     """The graph cannot answer now, and may later."""
 
 
@@ -135,12 +135,14 @@ class NeptuneGremlinHook(BaseHook):
         if not region:
             raise FlywheelError(
                 f"no region to sign for: write region_name into the extra of the connection {self.neptune_conn_id}, or"
-                f" of {self.aws_conn_id}"
+                f" of {self.aws_conn_id}",
+                code=Code.CONNECTION,
             )
         if not credentials:
             raise GraphUnavailableError(
                 f"no credentials to sign with: the connection {self.aws_conn_id} has none, or the worker's role cannot"
-                " be asked for them."
+                " be asked for them.",
+                code=Code.GRAPH_ACCESS,
             )
         # Neptune makes the signature again from the Host header that it receives
         request = AWSRequest("GET", self.url.replace("ws", "http", 1), headers={"Host": self._signed_host()})
@@ -190,7 +192,8 @@ class NeptuneGremlinHook(BaseHook):
         except TimeoutError:  # asyncio's is the same class
             raise GraphUnavailableError(
                 f"the graph at {self.url} was silent for {self.extra.read_timeout_seconds:g} s: look at its load, or"
-                f" raise read_timeout_seconds of the connection {self.neptune_conn_id}."
+                f" raise read_timeout_seconds of the connection {self.neptune_conn_id}.",
+                code=Code.GRAPH_BUSY,
             ) from None
         except (ClientError, OSError, RuntimeError) as error:
             # RuntimeError: how gremlinpython reports a socket that the server closed
@@ -198,7 +201,8 @@ class NeptuneGremlinHook(BaseHook):
         except ValueError:  # its text may quote the answer
             raise FlywheelError(
                 f"the graph at {self.url} gave an answer that is no {self.extra.serializer}: write"
-                f" {' or '.join(SERIALIZERS)} as `serializer` into the extra of the connection {self.neptune_conn_id}"
+                f" {' or '.join(SERIALIZERS)} as `serializer` into the extra of the connection {self.neptune_conn_id}",
+                code=Code.GRAPH_SERVER,
             ) from None
         except Exception as error:
             if "403" in str(error):  # a bare Exception is how gremlinpython reports this status
@@ -219,12 +223,14 @@ class NeptuneGremlinHook(BaseHook):
                     f" into the extra of the connection {conn}"
                     if getattr(error.certificate_error, "verify_code", None) in _OTHER_NAME
                     else "have the workers trust its authority (SSL_CERT_FILE), or correct the host"
-                )
+                ),
+                code=Code.GRAPH_SERVER,
             )
         if isinstance(error, ClientConnectorSSLError) and getattr(error.os_error, "reason", "") in _NOT_TLS:
             return FlywheelError(
                 f"the server at {self.url} answers without TLS: correct the port of the connection {conn}, or write ws"
-                " as its schema if it is a Gremlin Server without TLS"
+                " as its schema if it is a Gremlin Server without TLS",
+                code=Code.GRAPH_SERVER,
             )
         status = error.status if isinstance(error, WSServerHandshakeError) else None
         if status in (401, 403):
@@ -232,26 +238,30 @@ class NeptuneGremlinHook(BaseHook):
         if status is not None and status < 500 and status not in (408, 429):
             return FlywheelError(
                 f"the server at {self.url} does not open a WebSocket (HTTP status {status}): look whether host, port"
-                f" and schema of the connection {conn} are those of the graph"
+                f" and schema of the connection {conn} are those of the graph",
+                code=Code.GRAPH_SERVER,
             )
         what = type(error).__name__ if status is None else f"HTTP status {status}"
         return GraphUnavailableError(
             f"the graph at {self.url} cannot be reached, or closed the connection ({what}): look whether it runs,"
             " whether its security group admits this worker on that port"
-            + (", and whether it speaks TLS, as Neptune does (schema wss)." if not self.has_tls else ".")
+            + (", and whether it speaks TLS, as Neptune does (schema wss)." if not self.has_tls else "."),
+            code=Code.GRAPH_UNREACHABLE,
         )
 
     def _refused(self) -> FlywheelError:
         if not self.extra.iam:
             return FlywheelError(
                 f"the graph at {self.url} refuses the connection {self.neptune_conn_id}, which does not sign: set"
-                ' "iam": true in its extra, if the cluster has IAM authentication switched on'
+                ' "iam": true in its extra, if the cluster has IAM authentication switched on',
+                code=Code.GRAPH_ACCESS,
             )
         return FlywheelError(
             f"the graph at {self.url} refuses the signature of {self.neptune_conn_id}, made for the host"
             f" {self._signed_host()}: if that is a tunnel or a load balancer, write the cluster's endpoint with its"
             " port as signed_host into the extra; else grant the role neptune-db:connect and ReadDataViaQuery on the"
-            " cluster, and check region_name"
+            " cluster, and check region_name",
+            code=Code.GRAPH_ACCESS,
         )
 
     def _explained(self, error: Any) -> Exception:
@@ -266,13 +276,15 @@ class NeptuneGremlinHook(BaseHook):
         if code in RETRYABLE_CODES or error.status_code in RETRYABLE_STATUSES or disconnected:
             return GraphUnavailableError(
                 f"the graph at {self.url} could not finish the query ({what}): look at its load, its instance"
-                " size and its query time-out."
+                " size and its query time-out.",
+                code=Code.GRAPH_BUSY,
             )
         if code == "AccessDeniedException" or error.status_code == 401:
             return self._refused()
         return FlywheelError(
             f"the graph at {self.url} refuses the query ({what}): look the error up in its log; trying again"
-            " does not help"
+            " does not help",
+            code=Code.GRAPH_QUERY,
         )
 
 

@@ -21,7 +21,7 @@ from cohort_flywheel.config.setting_types import (
     seconds,
     whole_number,
 )
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 #: The Airflow connection of the graph.
 DEFAULT_CONN_NAME = "neptune_default"
@@ -79,7 +79,8 @@ def read_neptune_connection(conn_id: str) -> tuple[NeptuneEndpoint, NeptuneExtra
         raise FlywheelError(
             f"there is no Airflow connection {conn_id}, or Airflow cannot read it: create it, with the cluster's"
             ' endpoint as its host, as JSON: {"conn_type": "gremlin", "host": "<cluster endpoint>", "port": 8182,'
-            ' "schema": "wss", "extra": {"iam": true}}'
+            ' "schema": "wss", "extra": {"iam": true}}',
+            code=Code.CONNECTION,
         ) from None
     scheme = connection.schema
     # given as a URI, as in wss://<cluster endpoint>:8182/gremlin, the type is the scheme, and the schema the path
@@ -94,7 +95,9 @@ def read_neptune_connection(conn_id: str) -> tuple[NeptuneEndpoint, NeptuneExtra
     if endpoint and extra and extra.server_hostname and endpoint.scheme == "ws":
         wrong.append("server_hostname is the name in a certificate, and schema ws has no certificate: write wss")
     if wrong or not endpoint or not extra:
-        raise FlywheelError(f"the Airflow connection {conn_id} has wrong fields: {'; '.join(wrong)}")
+        raise FlywheelError(
+            f"the Airflow connection {conn_id} has wrong fields: {'; '.join(wrong)}", code=Code.CONNECTION
+        )
     return endpoint, extra
 
 

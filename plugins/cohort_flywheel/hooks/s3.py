@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from cohort_flywheel.common.aws_answers import S3_WRITES
 from cohort_flywheel.config.variables import PREFIX, EncryptionSettings, read_settings
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.outputs import Shard
 
 #: Answers of S3 after which the same write may pass [S3: error responses].
@@ -72,7 +72,8 @@ def _read_encryption() -> dict[str, str]:
     if key and not algorithm.startswith("aws:kms"):
         raise FlywheelError(
             f"{PREFIX}s3_kms_key_id is set, and {PREFIX}s3_encryption is {algorithm or 'not set'}: a key is used with"
-            " aws:kms and aws:kms:dsse only; set one of these, or delete the key"
+            " aws:kms and aws:kms:dsse only; set one of these, or delete the key",
+            code=Code.VARIABLE,
         )
     arguments = {"ServerSideEncryption": algorithm, "SSEKMSKeyId": key}
     return {name: value for name, value in arguments.items() if value}
@@ -108,10 +109,13 @@ def lines(s3: S3Hook, bucket: str, key: str, shard: Shard | None = None) -> Iter
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
             raise
-        raise FlywheelError(f"there is no s3://{bucket}/{key}: put the file there, or correct its name") from None
+        raise FlywheelError(
+            f"there is no s3://{bucket}/{key}: put the file there, or correct its name", code=Code.FILE_CHANGED
+        ) from None
     if shard and answer["Metadata"].get("sha256") != shard.of:
         raise FlywheelError(
-            f"s3://{bucket}/{key} has changed since it was cut into shards: clear the task that makes it"
+            f"s3://{bucket}/{key} has changed since it was cut into shards: clear the task that makes it",
+            code=Code.FILE_CHANGED,
         )
     # JSON escapes none of the other line breaks (U+2028 …), which bytes' own splitlines does not know either
     yield from answer["Body"].iter_lines(chunk_size=64 * 1024)
@@ -126,7 +130,8 @@ def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, st
     if _digest_of(client, *source) != sha256:
         raise FlywheelError(
             f"s3://{source[0]}/{source[1]} is gone or has changed since it was made: clear the task that makes it,"
-            " with downstream"
+            " with downstream",
+            code=Code.FILE_CHANGED,
         )
     if _digest_of(client, *target) != sha256:
         client.copy_object(CopySource={"Bucket": source[0], "Key": source[1]}, Bucket=target[0], Key=target[1])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 #: What stands between an instant and a date in the interval that follows it.
 _MOMENT = timedelta(minutes=1)
@@ -31,21 +31,24 @@ def as_of(run: RunDates, *, last_instant: Callable[[datetime], datetime], now: d
     if moment > now:
         raise FlywheelError(
             f"the as-of {moment:%Y-%m-%d %H:%M:%S} UTC lies in the future: leave the logical date and the data"
-            " interval empty for the newest complete day, or give a past one"
+            " interval empty for the newest complete day, or give a past one",
+            code=Code.AS_OF,
         )
     if run.automatic:
         if run.logical_date and run.logical_date == run.data_interval_end:
             raise FlywheelError(
                 f"this run was started by hand at {moment:%Y-%m-%d %H:%M:%S} UTC, an instant of the schedule, and taken"
                 " over by a backfill, which now passes the day off as the one before: delete this run, and start the"
-                " backfill again"
+                " backfill again",
+                code=Code.RUN_DATES,
             )
         return moment
     on_schedule = last_instant(moment)
     if on_schedule != moment:
         raise FlywheelError(
             f"the as-of {moment:%Y-%m-%d %H:%M:%S} UTC is not an instant of the schedule: give a data interval"
-            f" that ends at one (the last before it is {on_schedule:%Y-%m-%d %H:%M:%S} UTC), or none"
+            f" that ends at one (the last before it is {on_schedule:%Y-%m-%d %H:%M:%S} UTC), or none",
+            code=Code.AS_OF,
         )
     if run.logical_date is None:
         return moment
@@ -55,7 +58,8 @@ def as_of(run: RunDates, *, last_instant: Callable[[datetime], datetime], now: d
         raise FlywheelError(
             f"the logical date {logical_date:%Y-%m-%d %H:%M:%S} UTC is an instant of the schedule, so this"
             " manual run takes the place of that day's scheduled run: delete this run, and start one without a"
-            " logical date (REST: null), or a backfill for a past day"
+            " logical date (REST: null), or a backfill for a past day",
+            code=Code.RUN_DATES,
         )
     if meant != moment:
         raise FlywheelError(
@@ -63,6 +67,7 @@ def as_of(run: RunDates, *, last_instant: Callable[[datetime], datetime], now: d
             f" {meant:%Y-%m-%d %H:%M:%S} UTC, but Airflow gave this run {moment:%Y-%m-%d %H:%M:%S} UTC (the"
             " command line's -l does so, and an interval given beside the form's own date): for the newest day give no"
             " date at all; for a past one a date in the interval that follows it and no data interval (UI, REST), as"
-            f" {moment + _MOMENT:%Y-%m-%d %H:%M:%S} UTC is for {moment:%Y-%m-%d %H:%M:%S} UTC, or use a backfill"
+            f" {moment + _MOMENT:%Y-%m-%d %H:%M:%S} UTC is for {moment:%Y-%m-%d %H:%M:%S} UTC, or use a backfill",
+            code=Code.RUN_DATES,
         )
     return moment

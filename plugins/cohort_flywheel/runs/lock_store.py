@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
+from airflow.sdk.exceptions import AirflowRuntimeError
 
-from cohort_flywheel.common.failures import describe_failure
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.common.failures import RetryableError, describe_failure
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import is_the_days
@@ -69,7 +69,8 @@ def _check_file_is_current(state: State, plan: Mapping[str, Any], context: Conte
         other = f"run {last['run_id']} of DAG {last['dag_id']}"
     raise FlywheelError(
         f"{other} has worked on {plan['name']} since this run's segment file was written: use that run's segment, or"
-        " clear enrich and what follows it, which asks for consent and the do-not-contact list again"
+        " clear enrich and what follows it, which asks for consent and the do-not-contact list again",
+        code=Code.OVERTAKEN,
     )
 
 
@@ -91,12 +92,13 @@ def acquire(state: State, key: str, name: str, context: Context, *, keep_last: b
         if (at_work := state_of(context["ti"], other)) in ACTIVE_STATES:
             raise FlywheelError(
                 f"run {other['run_id']} of DAG {other['dag_id']} is {at_work} and makes the same result, {name}:"
-                " wait for its end, then clear this task, or delete this run and use that one's segment"
+                " wait for its end, then clear this task, or delete this run and use that one's segment",
+                code=Code.SAME_RESULT,
             )
         if keep_last:
             state.put_last_run(key, other)
     if not state.take(key, mine, found[1] if found else None, attempt=str(context["ti"].id)):
-        raise AirflowException(f"another run has just begun to work on {name}: a later try sees which")
+        raise RetryableError(f"another run has just begun to work on {name}: a later try sees which", code=Code.BUSY)
 
 
 def this_run(context: Context) -> dict[str, str]:

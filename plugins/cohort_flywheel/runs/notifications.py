@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.limits_operator import StoppedByLimitError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def tell_of_failure(notify: Notify, context: Context) -> None:
     stopped = isinstance(error, StoppedByLimitError)
     run = f"{ti.dag_id}, run {ti.run_id}"
     # our own errors hold no player's data; the text of another's may
-    ours = isinstance(error, AirflowException | AirflowTaskTimeout)
-    why = str(error) if ours else f"{type(error).__name__}: read the log"
+    ours = isinstance(error, AirflowException | AirflowTaskTimeout | FlywheelError)
+    why = str(error) if ours else f"{Code.UNEXPECTED}: {type(error).__name__}: read the log"
     tell(
         notify.producers if stopped else notify.on_call,
         context,
@@ -59,7 +60,8 @@ def tell_of_the_untold(notify: Notify, context: Context, tasks: Mapping[str, str
             notify.on_call,
             context,
             subject=f"Cohort Flywheel: failed: {ti.dag_id}, {untold[0]}",
-            message=f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(untold)}, and nobody was told why: its worker"
+            message=f"{Code.UNREPORTED}: "
+            f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(untold)}, and nobody was told why: its worker"
             " was killed, somebody marked it failed, or whoever should be told could not be. Look at that task's log,"
             " and clear it with downstream.\n\n"
             f"Log of the report: {getattr(ti, 'log_url', None)}\nWhat to do: docs/reference/runbook.md",

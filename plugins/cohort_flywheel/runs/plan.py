@@ -8,7 +8,7 @@ from typing import Any
 
 from cohort_flywheel.campaign.settings import NONE
 from cohort_flywheel.config.cohorts import Cohort
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.runs import names
 from cohort_flywheel.segment.source import EXTRACT
 
@@ -39,7 +39,8 @@ def make_plan(
     if len(set(buckets.values())) < 3:
         raise FlywheelError(
             f"the export, import and state buckets must be three, not {', '.join(buckets.values())}: whatever is"
-            " put into the export bucket may start a Lambda, and whatever is in the import bucket may be imported"
+            " put into the export bucket may start a Lambda, and whatever is in the import bucket may be imported",
+            code=Code.VARIABLE,
         )
     dry_run, extract_uri = params["dry_run"], params.get("extract_uri") or None
     source = EXTRACT if extract_uri else params["source"]
@@ -91,18 +92,24 @@ def check_extract(params: Mapping[str, Any], run_type: str) -> None:
     if only and uri:
         raise FlywheelError(
             "extract_only ends a run at the extract, and extract_uri begins with one: nothing would be done; leave one"
-            " of them out"
+            " of them out",
+            code=Code.PARAMS_CONTRADICT,
         )
     if only and params["override_limits"]:
-        raise FlywheelError("extract_only ends a run before its limits are asked: leave override_limits out")
+        raise FlywheelError(
+            "extract_only ends a run before its limits are asked: leave override_limits out",
+            code=Code.PARAMS_CONTRADICT,
+        )
     if uri and params["source"] != "auto":
         raise FlywheelError(
             f"extract_uri is where the members come from, and so would be source={params['source']}: leave one of them"
-            " out"
+            " out",
+            code=Code.PARAMS_CONTRADICT,
         )
     if uri and run_type == "backfill":
         raise FlywheelError(
-            "a backfill cannot begin with extract_uri, as one extract is not many days: trigger one run with it"
+            "a backfill cannot begin with extract_uri, as one extract is not many days: trigger one run with it",
+            code=Code.PARAMS_CONTRADICT,
         )
 
 
@@ -129,12 +136,19 @@ def _override(params: Mapping[str, Any], run_type: str, user: str | None) -> dic
     if not override and not reason:
         return None
     if not override:
-        raise FlywheelError("override_reason is given without override_limits: switch that on, or leave the reason out")
+        raise FlywheelError(
+            "override_reason is given without override_limits: switch that on, or leave the reason out",
+            code=Code.PARAMS_CONTRADICT,
+        )
     if run_type == "backfill":
         raise FlywheelError(
             "a backfill cannot override the limits, as nobody looks at each of its days: trigger the day's run by"
-            " itself, with override_limits and override_reason"
+            " itself, with override_limits and override_reason",
+            code=Code.PARAMS_CONTRADICT,
         )
     if not reason:
-        raise FlywheelError("override_limits needs an override_reason: write why this run may pass, for the report")
+        raise FlywheelError(
+            "override_limits needs an override_reason: write why this run may pass, for the report",
+            code=Code.PARAMS_CONTRADICT,
+        )
     return {"by": user or "unknown", "reason": reason}

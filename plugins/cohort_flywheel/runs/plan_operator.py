@@ -22,7 +22,7 @@ from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.config.variables import PREFIX, DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
 from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.runs.as_of import RunDates, as_of
@@ -145,7 +145,8 @@ class CohortPlanOperator(BaseOperator):
         if not get_destination(self.destination).has_campaigns:
             raise FlywheelError(
                 f"campaign={campaign['mode']}, but there are no campaigns at {self.destination}: set the campaign of"
-                f" cohort {cohort.name} to `mode: none` in the registry, or choose another destination"
+                f" cohort {cohort.name} to `mode: none` in the registry, or choose another destination",
+                code=Code.CAMPAIGN_SETTINGS,
             )
         return with_mail(campaign, read_template(self.templates, campaign["template"]), cohort.columns())
 
@@ -157,7 +158,8 @@ class CohortPlanOperator(BaseOperator):
             raise FlywheelError(
                 f"the do-not-contact list s3://{bucket}/{key} is empty, and {self.destination} never knew who has opted"
                 " out where players were written to before: fill the list from there, as with Pinpoint's endpoints that"
-                " opted out, or write `opt_outs: none` into the registry if there is nobody"
+                " opted out, or write `opt_outs: none` into the registry if there is nobody",
+                code=Code.OPT_OUTS,
             )
 
     def _may_read_graph(self, params: Mapping[str, Any], moment: datetime) -> bool:
@@ -206,25 +208,27 @@ class CohortPlanOperator(BaseOperator):
             keys = dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]
         if [(key["AttributeName"], key["KeyType"]) for key in keys] != [("playerId", "HASH")]:
             raise FlywheelError(
-                f"table {table} must have playerId as its partition key and no sort key: correct {PREFIX}contacts_table"
+                f"table {table} must have playerId as its partition key and no sort key: correct"
+                f" {PREFIX}contacts_table",
+                code=Code.NOT_THERE,
             )
 
 
 def read_all_settings(models: Iterable[type[BaseModel]], neptune_conn_id: str | None) -> dict[str, Any]:
     """Return the settings of the models; raise FlywheelError that names all that is wrong, in the connection too."""
     settings: dict[str, Any] = {}
-    wrong: list[str] = []
+    wrong: list[FlywheelError] = []
     try:
         settings = read_settings(*models)
     except FlywheelError as error:
-        wrong.append(str(error))
+        wrong.append(error)
     if neptune_conn_id:
         try:
             read_neptune_connection(neptune_conn_id)
         except FlywheelError as error:
-            wrong.append(str(error))
+            wrong.append(error)
     if wrong:
-        raise FlywheelError(". ".join(wrong))
+        raise FlywheelError(". ".join(error.message for error in wrong), code=wrong[0].code)
     return settings
 
 
@@ -234,11 +238,12 @@ def _named(what: str, setting: str, action: str, create: str = "create it") -> I
     try:
         yield
     except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code in ("404", "NoSuchBucket", "ResourceNotFoundException"):
-            advice = f"is not there: {create}, or correct {PREFIX}{setting}"
-        elif code in ("403", "AccessDenied", "AccessDeniedException"):
-            advice = f"is refused ({code}): grant the execution role {action} on it, or correct {PREFIX}{setting}"
+        answer = error.response["Error"]["Code"]
+        if answer in ("404", "NoSuchBucket", "ResourceNotFoundException"):
+            code, advice = Code.NOT_THERE, f"is not there: {create}, or correct {PREFIX}{setting}"
+        elif answer in ("403", "AccessDenied", "AccessDeniedException"):
+            code = Code.REFUSED
+            advice = f"is refused ({answer}): grant the execution role {action} on it, or correct {PREFIX}{setting}"
         else:
             raise
-        raise FlywheelError(f"{what} {advice}") from None
+        raise FlywheelError(f"{what} {advice}", code=code) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cohort_flywheel.errors import Code
 from cohort_flywheel.segment.limits import refusal
 from cohort_flywheel.segment.outputs import LimitResult
 from cohort_flywheel.segment.source import EXTRACT
@@ -187,7 +188,7 @@ def table(report: Mapping[str, Any]) -> str:
         for key, value in (campaign["launched"] or {}).items():
             text = ", ".join(f"{n:,} {why}" for why, n in value.items()) or "0" if isinstance(value, dict) else value
             lines.append((key.replace("_", " "), text))
-    lines += [("FAULT", fault) for fault in report["faults"]]
+    lines += [("FAULT", f"{Code.DO_NOT_ADD_UP}: {fault}") for fault in report["faults"]]
     lines += [("task " + state, task) for task, state in report["tasks"].items() if state.endswith("failed")]
     width = max(len(name) for name, _value in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)

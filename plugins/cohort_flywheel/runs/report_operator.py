@@ -11,7 +11,7 @@ from cohort_flywheel.campaign.launch_store import REACHED, recorded_answer
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.config.variables import StateSettings, read_settings
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import enum_value
 from cohort_flywheel.runs.names import report_file_name, report_folder
@@ -72,7 +72,8 @@ class CohortReportOperator(BaseOperator):
             side_effects.append(f"the report was put at {url}")
             if report["faults"]:
                 raise FlywheelError(
-                    f"the figures do not add up: {'; '.join(report['faults'])}; send to nobody, and ask for help"
+                    f"the figures do not add up: {'; '.join(report['faults'])}; send to nobody, and ask for help",
+                    code=Code.DO_NOT_ADD_UP,
                 )
             tell_of_the_untold(self.notify, context, report["tasks"])
         self.log.info("the report is at %s", url)

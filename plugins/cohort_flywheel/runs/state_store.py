@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, delete_if, folders, get_json, keys, lines, put_json, put_unless_equal
 from cohort_flywheel.runs import names
 from cohort_flywheel.segment.members import Vertex
@@ -54,7 +54,8 @@ class State:
         except client.exceptions.NoSuchKey:
             raise FlywheelError(
                 f"the snapshot {self._place(key)} is gone, and its day's {names.FINAL_FILE_NAME} names it: restore the"
-                " object (its earlier version, where the bucket is versioned)"
+                " object (its earlier version, where the bucket is versioned)",
+                code=Code.STATE_DAMAGED,
             ) from None
         first = answer["Body"].read().partition(b"\n")[0]
         return Snapshot(key, read_header(first, self._place(key)), is_final)

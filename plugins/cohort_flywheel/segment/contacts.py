@@ -13,7 +13,7 @@ from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
 from cohort_flywheel.campaign.email_template import first_missing_column, is_blank
 from cohort_flywheel.config.cohorts import Consent
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.list_entries import normal_form, read_entry
 from cohort_flywheel.segment.members import Member
 
@@ -218,12 +218,14 @@ def entry_forms(line: bytes, number: int) -> set[str]:
     except UnicodeDecodeError:
         raise FlywheelError(
             f"the do-not-contact list is not UTF-8 on line {number}: save it as UTF-8, an address or a playerId"
-            " per line"
+            " per line",
+            code=Code.DO_NOT_CONTACT_LINE,
         ) from None
     if entry is None:
         raise FlywheelError(
             f"line {number} of the do-not-contact list is not an address or a playerId: write one of them, alone on"
-            " the line; a whole domain is not an entry"
+            " the line; a whole domain is not an entry",
+            code=Code.DO_NOT_CONTACT_LINE,
         )
     addresses = (form for each in entry.addresses for form in address_forms(each, plain_address(each)))
     return {*entry.texts, *map(str.casefold, entry.texts), *addresses}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import batched
 from pathlib import Path
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.segment.contacts import entry_forms
 
@@ -81,6 +81,7 @@ def _read_matched(s3: S3Hook, bucket: str, key: str) -> Iterator[str]:
     except FlywheelError:
         raise FlywheelError(
             f"s3://{bucket}/{key} is gone or has changed since it was made: clear the task that makes it, with"
-            " downstream"
+            " downstream",
+            code=Code.FILE_CHANGED,
         ) from None
     yield from (line.decode() for line in found)

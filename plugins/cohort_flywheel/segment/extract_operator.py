@@ -13,7 +13,7 @@ from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import mildest
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.erasure import WithoutErased
 from cohort_flywheel.governance.tombstones_store import read_tombstones
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
@@ -122,7 +122,8 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         if dropped.sha256 != plan["extract_sha256"]:
             raise FlywheelError(
                 f"{plan['extract_uri']} has changed since this run was planned, and its names have the digest of what"
-                " it was: trigger a new run"
+                " it was: trigger a new run",
+                code=Code.UPLOAD_CHANGED,
             )
         return ExtractSource(source=EXTRACT, read_at=dropped.dropped_at, snapshot_key=None, snapshot=None)
 
@@ -166,7 +167,8 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         if keeps and last_instant(schedule, self.clock()) > as_of:
             raise FlywheelError(
                 f"the day after {as_of:%Y-%m-%d %H:%M} UTC was complete before the graph had been read to its end, so"
-                " what was read is not kept as that day's: use the day's earlier snapshot, or source=live"
+                " what was read is not kept as that day's: use the day's earlier snapshot, or source=live",
+                code=Code.DAY_HAS_PASSED,
             )
         key = None
         if file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from cohort_flywheel.config.cohorts import Consent
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.contacts import DATA_FAULTS
 from cohort_flywheel.segment.outputs import LimitResult, Previous, RecordSums
 
@@ -71,5 +71,6 @@ def check_consent_attribute(consent: Consent | None, segment: RecordSums) -> Non
             f"none of the {segment.records:,} records has a value in the consent attribute {name}, so nothing is"
             " imported: correct consent.attribute in cohorts.yaml (names are case-sensitive; a value is a text, a"
             " number or a boolean at the top level of the record, not in a map), or write the players' answers into"
-            " the contacts table; then clear plan with downstream"
+            " the contacts table; then clear plan with downstream",
+            code=Code.NO_CONSENT_VALUES,
         )

@@ -19,6 +19,7 @@ from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations import get_destination
+from cohort_flywheel.errors import Code
 from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
 from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.names import segment_part_key
@@ -146,7 +147,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         context["ti"].xcom_push(key="judged", value=judged.model_dump(mode="json"))
         check_consent_attribute(Consent.model_validate(plan["consent"]) if plan["consent"] else None, segment)
         if why := self._stops(judged):
-            raise StoppedByLimitError(why)
+            raise StoppedByLimitError(f"{Code.OUTSIDE_LIMITS}: {why}")
         return judged
 
     def _previous(self, state: State, folder: Path) -> Previous | None:

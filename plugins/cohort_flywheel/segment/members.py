@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 import orjson
 
 from cohort_flywheel.config.cohorts import Direction
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.outputs import Shard, VertexCounts
 
 Score = int | float
@@ -53,13 +53,15 @@ def to_vertex(
     if not numbers or len(numbers) < len(scores):
         raise FlywheelError(
             f"property {property} of a vertex is no finite number: name a numeric property in the registry,"
-            " or correct the graph"
+            " or correct the graph",
+            code=Code.GRAPH_PROPERTY,
         )
     score: Score = max(numbers) if direction == "above" else min(numbers)
     if not is_beyond(score, direction, threshold):
         raise FlywheelError(
             f"the graph gave a vertex that is not {direction} {threshold}: this is a fault of"
-            " the query or of the graph database, so nothing was written"
+            " the query or of the graph database, so nothing was written",
+            code=Code.DO_NOT_ADD_UP,
         )
     return Vertex(usable_player_id(row.get("playerId", [])), score, {name: row.get(name, []) for name in required})
 
@@ -226,7 +228,9 @@ def read_shard(lines: Iterable[bytes], property: str, members: int) -> Iterator[
         number += 1
         yield member
     if number != members:
-        raise FlywheelError(f"the shard has {number} members and not {members}: write the extract again, whole")
+        raise FlywheelError(
+            f"the shard has {number} members and not {members}: write the extract again, whole", code=Code.FILE_CHANGED
+        )
 
 
 def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
@@ -249,13 +253,17 @@ def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise FlywheelError(
                 f"line {number} of the extract is not a record with one playerId and one {property}:"
-                " write one record a line, as this package does"
+                " write one record a line, as this package does",
+                code=Code.FILE_CHANGED,
             ) from None
         if player_id <= last:
             raise FlywheelError(
-                f"line {number} of the extract does not come after the one before: sort it by playerId, each once"
+                f"line {number} of the extract does not come after the one before: sort it by playerId, each once",
+                code=Code.FILE_CHANGED,
             )
         last = player_id
         yield Member(player_id, score)
     if text not in (b"]", b"[]"):
-        raise FlywheelError(f"the extract breaks off after line {number}: write it again, whole")
+        raise FlywheelError(
+            f"the extract breaks off after line {number}: write it again, whole", code=Code.FILE_CHANGED
+        )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.contacts import Contact, Reject
 from cohort_flywheel.segment.outputs import CombinedParts, PartFile, SegmentCounts, SegmentPart, Shard
 
@@ -71,13 +71,15 @@ def combine(parts: Iterable[SegmentPart], shards: Sequence[Shard], max_bytes: in
     if [(part.index, part.of, part.members) for part in mine] != expected:
         raise FlywheelError(
             f"the {len(mine)} parts are not those of the {len(shards)} shards of the extract: clear enrich with"
-            " downstream"
+            " downstream",
+            code=Code.FILE_CHANGED,
         )
     size = sum(part.bytes for part in mine)
     if size > max_bytes:
         raise FlywheelError(
             f"the segment has {size:,} bytes, and the destination takes {max_bytes:,} in one import: choose a stricter"
-            " threshold, or carry fewer attributes"
+            " threshold, or carry fewer attributes",
+            code=Code.SEGMENT_FORM,
         )
     return CombinedParts(
         members=sum(part.members for part in mine),

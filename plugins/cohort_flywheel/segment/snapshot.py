@@ -17,7 +17,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from cohort_flywheel.config.cohorts import Direction, Strict
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.members import Vertex, is_beyond, is_score
 
 #: The version of the file's shape.
@@ -103,7 +103,9 @@ def read_header(line: bytes, place: str) -> Header:
     try:
         return Header.model_validate_json(line)
     except ValidationError:
-        raise FlywheelError(f"{place} is no snapshot that this version reads: move it away") from None
+        raise FlywheelError(
+            f"{place} is no snapshot that this version reads: move it away", code=Code.STATE_DAMAGED
+        ) from None
 
 
 def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
@@ -121,11 +123,15 @@ def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
             player_id, score, *properties = _checked(entry)
             vertex = Vertex(player_id, score, dict(zip(header.required, properties, strict=True)))
         except (ValueError, KeyError, TypeError):
-            raise FlywheelError(f"line {number + 2} of {place} is no vertex: restore the file as it was") from None
+            raise FlywheelError(
+                f"line {number + 2} of {place} is no vertex: restore the file as it was", code=Code.STATE_DAMAGED
+            ) from None
         number += 1
         yield vertex
     if end != number:
-        raise FlywheelError(f"{place} breaks off after {number} vertices: restore the file as it was")
+        raise FlywheelError(
+            f"{place} breaks off after {number} vertices: restore the file as it was", code=Code.STATE_DAMAGED
+        )
 
 
 def _checked(entry: Any) -> list[Any]:

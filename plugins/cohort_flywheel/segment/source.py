@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.snapshot import Snapshot, of_the_day
 
 SOURCES = {
@@ -44,7 +44,10 @@ def choose_source(
     day = f"{as_of:%Y-%m-%d %H:%M} UTC"
     advice = "run with source=live to accept today's graph, under a name of its own"
     if chosen is None:
-        raise FlywheelError(f"cohort {plan['cohort']} has no snapshot of {day} ({_nearest(as_of, days())}): {advice}")
+        raise FlywheelError(
+            f"cohort {plan['cohort']} has no snapshot of {day} ({_nearest(as_of, days())}): {advice}",
+            code=Code.NO_SNAPSHOT,
+        )
     why_not = chosen.header.serves(
         property=plan["property"],
         direction=plan["direction"],
@@ -54,7 +57,8 @@ def choose_source(
     if why_not:
         raise FlywheelError(
             f"the snapshot of cohort {plan['cohort']} of {day} {why_not} ({_nearest(as_of, days())}):"
-            f" choose another day or threshold, or {advice}"
+            f" choose another day or threshold, or {advice}",
+            code=Code.NO_SNAPSHOT,
         )
     return chosen
 

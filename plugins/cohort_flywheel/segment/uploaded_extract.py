@@ -11,7 +11,7 @@ from typing import Any
 
 from cohort_flywheel.common.encoding import check_not_utf_16
 from cohort_flywheel.config.cohorts import Direction
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.runs.names import DROPPED_FOLDER
 from cohort_flywheel.segment.members import Vertex, is_score, usable_player_id
 
@@ -33,7 +33,8 @@ def dropped_key(uri: str, export_bucket: str) -> str:
     if not found or found[1] != export_bucket or not found[2].startswith(DROPPED_FOLDER) or found[2].endswith("/"):
         raise FlywheelError(
             f"extract_uri is no file below s3://{export_bucket}/{DROPPED_FOLDER}: drop it there, where a run may read"
-            " it, under a name of letters, digits and !_.*'()/- alone, and give that address"
+            " it, under a name of letters, digits and !_.*'()/- alone, and give that address",
+            code=Code.UPLOAD_PLACE,
         )
     return found[2]
 
@@ -53,15 +54,19 @@ def read_dropped(
         if not isinstance(players, list) or not all(map(_is_player_id, players)):
             raise FlywheelError(
                 f"{where} has a playerId that is not in a list, is no text, or is longer than {MAX_PLAYER_ID_BYTES:,}"
-                f" bytes: {like}"
+                f" bytes: {like}",
+                code=Code.UPLOAD_CONTENT,
             )
         if not isinstance(scores, list) or not scores or not all(map(is_score, scores)):
-            raise FlywheelError(f"{where} has no list of finite numbers as its {property}: {like}")
+            raise FlywheelError(
+                f"{where} has no list of finite numbers as its {property}: {like}", code=Code.UPLOAD_CONTENT
+            )
         properties: dict[str, Any] = {name: record.get(name) for name in required}
         if missing := [name for name, values in properties.items() if not isinstance(values, list)]:
             raise FlywheelError(
                 f"{where} has no list as its {', '.join(missing)}, which the registry requires of the cohort: write"
-                " the values beside the score"
+                " the values beside the score",
+                code=Code.UPLOAD_CONTENT,
             )
         score = max(scores) if direction == "above" else min(scores)
         yield Vertex(usable_player_id(players), score, properties)
@@ -83,7 +88,9 @@ def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict
         try:
             text += decode(chunk or b"", final=chunk is None)
         except UnicodeDecodeError:
-            raise FlywheelError(f"{uri} is not UTF-8 after line {line}: write plain JSON, not compressed") from None
+            raise FlywheelError(
+                f"{uri} is not UTF-8 after line {line}: write plain JSON, not compressed", code=Code.UPLOAD_CONTENT
+            ) from None
         at = 0
         while True:
             at, line = _skip_blank(text, at, line)
@@ -91,7 +98,10 @@ def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict
                 break
             if text[at] not in may:
                 write = f"write {' or '.join(may)} there" if may else "nothing may follow its end"
-                raise FlywheelError(f"line {line} of {uri}, behind {number} records, is no list of records: {write}")
+                raise FlywheelError(
+                    f"line {line} of {uri}, behind {number} records, is no list of records: {write}",
+                    code=Code.UPLOAD_CONTENT,
+                )
             if text[at] != "{":
                 may = {"[": "{]", ",": "{", "]": ""}[text[at]]
                 at += 1
@@ -106,7 +116,8 @@ def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict
             if record is None or is_too_long:
                 raise FlywheelError(
                     f"record {number + 1} of {uri}, on line {line}, is no JSON, breaks off, or is longer than"
-                    f" {MAX_RECORD_CHARACTERS:,} characters: write the file again, whole"
+                    f" {MAX_RECORD_CHARACTERS:,} characters: write the file again, whole",
+                    code=Code.UPLOAD_CONTENT,
                 )
             number += 1
             yield number, line, record
@@ -114,7 +125,10 @@ def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict
             at, may = end, ",]"
         text = text[at:]
     if may:
-        raise FlywheelError(f"{uri} breaks off behind {number} records: write it again, whole; nobody at all is []")
+        raise FlywheelError(
+            f"{uri} breaks off behind {number} records: write it again, whole; nobody at all is []",
+            code=Code.UPLOAD_CONTENT,
+        )
 
 
 def _skip_blank(text: str, at: int, line: int) -> tuple[int, int]:

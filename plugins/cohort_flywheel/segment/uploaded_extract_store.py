@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.config.cohorts import Direction
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.segment.members import Vertex
 from cohort_flywheel.segment.uploaded_extract import MAX_BYTES, dropped_key, read_dropped
@@ -42,17 +42,21 @@ def take_dropped(
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code in ("NoSuchKey", "NoSuchBucket", "404"):
-            raise FlywheelError(f"there is no {uri}: drop the file there first, or correct extract_uri") from None
+            raise FlywheelError(
+                f"there is no {uri}: drop the file there first, or correct extract_uri", code=Code.UPLOAD_PLACE
+            ) from None
         if code in ("AccessDenied", "403"):
             raise FlywheelError(
                 f"{uri} is refused ({code}): grant the execution role s3:GetObject on it, and kms:Decrypt where whoever"
-                " dropped it encrypted it with a key of their own"
+                " dropped it encrypted it with a key of their own",
+                code=Code.REFUSED,
             ) from None
         raise
     if answer["ContentLength"] > MAX_BYTES:
         raise FlywheelError(
             f"{uri} has {answer['ContentLength']:,} bytes, and a dropped extract may have {MAX_BYTES:,}: drop it in"
-            " parts"
+            " parts",
+            code=Code.UPLOAD_PLACE,
         )
     digest, body = hashlib.sha256(), answer["Body"]
 

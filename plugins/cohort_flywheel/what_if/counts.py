@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from croniter import croniter_range
 
 from cohort_flywheel.config.cohorts import Cohort
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 DEFAULT_DAYS = 30
 
@@ -51,10 +51,11 @@ def period(params: Mapping[str, Any], newest: datetime) -> tuple[date, date]:
     if last > newest.date():
         raise FlywheelError(
             f"to {last} is after the newest as-of, which is of {newest:%Y-%m-%d}: write that or an earlier date, or"
-            " leave it empty"
+            " leave it empty",
+            code=Code.WHAT_IF_DATES,
         )
     if first > last:
-        raise FlywheelError(f"from {first} is after to {last}: swap them, or leave one empty")
+        raise FlywheelError(f"from {first} is after to {last}: swap them, or leave one empty", code=Code.WHAT_IF_DATES)
     return first, last
 
 
@@ -67,7 +68,8 @@ def _date(param: str, text: str | None) -> date | None:
             raise ValueError
     except ValueError:
         raise FlywheelError(
-            f"{param} {text!r} is no date of this century: write it as 2026-11-02, or leave it empty"
+            f"{param} {text!r} is no date of this century: write it as 2026-11-02, or leave it empty",
+            code=Code.WHAT_IF_DATES,
         ) from None
     return day
 
@@ -78,7 +80,9 @@ def instants(schedule: str, first: date, last: date, newest: datetime) -> list[d
     found = list(islice(croniter_range(datetime.combine(first, time(), UTC), end, schedule), MAX_ROWS + 1))
     if len(found) > MAX_ROWS:
         raise FlywheelError(
-            f"there are more than {MAX_ROWS:,} as-ofs from {first} to {last}: give dates that are nearer to one another"
+            f"there are more than {MAX_ROWS:,} as-ofs from {first} to {last}: give dates that are nearer to one"
+            " another",
+            code=Code.WHAT_IF_DATES,
         )
     return found
 

@@ -17,7 +17,7 @@ from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.config.variables import StateSettings, read_settings
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.schedule import last_instant
 from cohort_flywheel.runs.state_store import State
@@ -69,7 +69,8 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
             as_ofs = sorted(kept.union(scheduled))
             if not as_ofs:
                 raise FlywheelError(
-                    f"the schedule has no as-of from {first} to {last}: give dates that are further apart"
+                    f"the schedule has no as-of from {first} to {last}: give dates that are further apart",
+                    code=Code.WHAT_IF_DATES,
                 )
             days = list(self._count(state, cohort, threshold, as_ofs, folder))
             title = what_if.title(cohort, threshold, first, last)
@@ -104,12 +105,14 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                 day = day._replace(threshold=number)
                 snapshot = of_the_day(state.snapshots(cohort.name, as_of))
                 if snapshot is None:
-                    raise FlywheelError("no snapshot")
+                    yield day._replace(note="no snapshot")
+                    continue
                 day = day._replace(snapshot="final" if snapshot.final else "pending")
                 if why_not := snapshot.header.serves(
                     property=cohort.property, direction=cohort.direction, threshold=number, required=cohort.require
                 ):
-                    raise FlywheelError(f"the snapshot {why_not}")
+                    yield day._replace(note=f"the snapshot {why_not}")
+                    continue
                 with Members(folder, direction=cohort.direction, threshold=number, required=cohort.require) as members:
                     vertices = state.vertices(snapshot.key)
                     while batch := list(islice(vertices, 10_000)):

@@ -11,7 +11,7 @@ from botocore import exceptions as errors
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from cohort_flywheel.common.failures import describe_failure
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 
 def client_error(code: str) -> ClientError:
@@ -21,13 +21,14 @@ def client_error(code: str) -> ClientError:
 def test_the_error_lists_the_changes_and_whether_clearing_is_safe() -> None:
     with pytest.raises(AirflowFailException) as raised, describe_failure("Clearing is safe.") as side_effects:
         side_effects.append("a file was put")
-        raise FlywheelError("the name is wrong: correct it")
-    assert str(raised.value) == "the name is wrong: correct it. Changes made: a file was put. Clearing is safe."
+        raise FlywheelError("the name is wrong: correct it", Code.PARAM)
+    said = "CF-PLAN-03: the name is wrong: correct it. Changes made: a file was put. Clearing is safe."
+    assert str(raised.value) == said
 
 
 def test_the_error_says_if_nothing_was_changed() -> None:
     with pytest.raises(AirflowFailException, match="Changes made: none"), describe_failure("Clearing is safe."):
-        raise FlywheelError("no")
+        raise FlywheelError("no", Code.PARAM)
 
 
 KMS_DENIED = (

@@ -161,7 +161,7 @@ def test_the_file_is_read_as_utf_8(tmp_path: Path) -> None:
     path.write_text(edited(line_6="    description: Spieler über der Schwelle 🎮"), encoding="utf-8")
     assert read_registry(path).cohort("calm").description.endswith("über der Schwelle 🎮")
     path.write_bytes(edited(line_6="    description: ü").encode("latin-1"))
-    with pytest.raises(FlywheelError, match=r"^cohorts.yaml is not UTF-8 on line 6: save it as UTF-8$"):
+    with pytest.raises(FlywheelError, match=r"^CF-REG-02: cohorts.yaml is not UTF-8 on line 6: save it as UTF-8$"):
         read_registry(path)
     with pytest.raises(FlywheelError, match=r"cannot be read \(FileNotFoundError\): put cohorts.yaml there"):
         read_registry(tmp_path / "nowhere.yaml")
@@ -325,7 +325,7 @@ def test_a_fault_of_one_cohort_has_its_line_and_leaves_the_other_as_it_is(fault:
     assert registry.cohort("wild") == parse().cohort("wild")
     with pytest.raises(FlywheelError) as error:
         registry.cohort(name)
-    assert str(error.value) == sentence
+    assert str(error.value) == f"CF-REG-02: {sentence}"
 
 
 KEYS = {

@@ -295,7 +295,7 @@ def test_the_encodings_of_the_file(tmp_path: Path, encode: Any, sentence: str | 
     else:
         with pytest.raises(FlywheelError) as error:
             read_registry(path)
-        assert str(error.value) == sentence
+        assert str(error.value) == f"CF-REG-02: {sentence}"
 
 
 # --- the keys beside the cohorts ----------------------------------------------------------------------------
@@ -316,7 +316,7 @@ def test_a_fault_outside_the_cohorts_is_an_error_with_a_line(path: Path_) -> Non
         try:
             registry = parse_registry(text, PATH)
         except FlywheelError as error:
-            assert re.match(r"cohorts\.yaml, line \d+: .{10}", str(error)), str(error)
+            assert re.match(r"CF-REG-02: cohorts\.yaml, line \d+: .{10}", str(error)), str(error)
         else:
             assert path[0] in (
                 "default_cohort",
@@ -346,7 +346,7 @@ def test_any_edit_of_the_shipped_file_gives_a_registry_or_an_error(data: st.Data
     try:
         registry = parse_registry("\n".join(lines), PATH)
     except FlywheelError as error:
-        assert re.match(r"cohorts\.yaml, line \d+: ", str(error))
+        assert re.match(r"CF-REG-02: cohorts\.yaml, line \d+: ", str(error))
         return
     assert registry.default_cohort in registry.names
     for name, sentence in registry.broken.items():

@@ -133,7 +133,7 @@ def test_wrong_values(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(FlywheelError) as raised:
             read_settings(model_of(name))
         text = str(raised.value)
-        assert text.startswith(f"{PREFIX}{name} is "), value
+        assert text.startswith(f"CF-SET-01: {PREFIX}{name} is "), value
         assert ": write " in text, value
         assert "@" in value or repr(value)[:80] in text
 
@@ -195,5 +195,5 @@ def test_the_other_dags_refuse_them_before_anything_is_called(
         "erase": (CohortErasureOperator(task_id="erase", destination="ses"), context({})),
     }[which]
     its["dag"].params = its["params"] = its["params"] | {"keep_days": 90}
-    with pytest.raises(AirflowFailException, match="^cohort_flywheel_state_bucket is 's3://state': write the name of"):
+    with pytest.raises(AirflowFailException, match="^CF-SET-01: cohort_flywheel_state_bucket is 's3://state': write"):
         task.execute(its)

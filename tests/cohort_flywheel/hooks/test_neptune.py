@@ -30,7 +30,7 @@ from gremlin_python.process.graph_traversal import GraphTraversalSource
 from gremlin_python.process.traversal import TraversalStrategies
 from gremlin_python.structure.graph import Graph
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.neptune import GraphUnavailableError, NeptuneGremlinHook
 
 KEYS = Credentials("AKIDEXAMPLE", "made-up-secret")
@@ -160,7 +160,7 @@ def test_retrying_begins_again_and_gives_up_after_four(monkeypatch: pytest.Monke
         for attempt in hook.retrying().copy(wait=lambda state: 0):
             with attempt:
                 attempts += 1
-                raise GraphUnavailableError("down.")
+                raise GraphUnavailableError("down.", Code.GRAPH_UNREACHABLE)
     assert attempts == 4
 
 

@@ -12,10 +12,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.runs.notifications import TOLD, on_failure, tell
 from cohort_flywheel.segment.limits_operator import StoppedByLimitError
 
-STOPPED = StoppedByLimitError("n is outside the limits: 3 members. Changes made: none. Clearing is safe.")
+STOPPED = StoppedByLimitError("CF-LIMITS-01: n is outside the limits: 3 members. Changes made: none. Clearing is safe.")
 FAILED = AirflowFailException("the name is wrong: correct it. Changes made: none. Clear this task.")
 
 
@@ -100,8 +101,13 @@ def test_the_text_of_an_error_that_is_not_ours_is_left_out(told: Any, failed: An
     on_failure(NOTIFY)(failed(error))
     ((to, subject, message),) = told
     assert to == "on-call"
-    assert f"\n\n{type(error).__name__}: read the log\n\n" in message
+    assert f"\n\nCF-BUG-01: {type(error).__name__}: read the log\n\n" in message
     assert "wayne96" not in subject + message
+
+
+def test_an_error_of_ours_that_no_task_described_has_its_text(told: Any, failed: Any) -> None:
+    on_failure(NOTIFY)(failed(FlywheelError("the name is wrong: correct it", Code.PARAM)))
+    assert "\n\nCF-PLAN-03: the name is wrong: correct it\n\n" in told[0][2]
 
 
 def test_the_notification_of_a_timeout_has_its_last_line(told: Any, failed: Any) -> None:

@@ -122,7 +122,7 @@ def test_a_threshold_of_zero_is_a_threshold() -> None:
 
 @pytest.mark.parametrize("threshold", [1, -101, -75.5, True])
 def test_a_threshold_that_may_not_be_typed_is_refused(threshold: float) -> None:
-    with pytest.raises(FlywheelError, match=r"^threshold "):
+    with pytest.raises(FlywheelError, match=r"^CF-PLAN-03: threshold "):
         plan(threshold=threshold)
 
 

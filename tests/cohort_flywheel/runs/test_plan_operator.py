@@ -236,7 +236,7 @@ def test_a_setting_of_a_wrong_form_is_refused_before_anything_is_called(
 ) -> None:  # fmt: skip
     monkeypatch.setenv(f"AIRFLOW_VAR_COHORT_FLYWHEEL_{variable}", value)
     text = refused(context())
-    assert text.startswith(f"cohort_flywheel_{variable.lower()} is ")
+    assert text.startswith(f"CF-SET-01: cohort_flywheel_{variable.lower()} is ")
     assert sentence in text
 
 

@@ -338,7 +338,7 @@ def test_each_limit_stops_a_run(door: Door, kept: Any, imports: Any, limit: str)
     with pytest.raises(StoppedByLimitError) as raised:
         door.check(door.run(limits))
     text = str(raised.value)
-    assert text.startswith("ea_atrisk_2_2026-11-22_00-00-00 is outside the limits of its cohort: ")
+    assert text.startswith("CF-LIMITS-01: ea_atrisk_2_2026-11-22_00-00-00 is outside the limits of its cohort: ")
     assert sentence in text
     assert (
         "trigger a new run with cohort=ea_atrisk, threshold=2, source=snapshot (these figures, unless the graph was"

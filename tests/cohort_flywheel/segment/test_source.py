@@ -107,7 +107,7 @@ def test_an_incompatible_snapshot_is_refused(
     final: bool, source: str, as_of: datetime, kept: dict[str, Any], asked: dict[str, Any], why_not: str
 ) -> None:
     sentence = refusal(snapshot(as_of, final=final, **kept), source=source, as_of=as_of, **asked)
-    assert sentence.startswith(f"the snapshot of cohort calm of {as_of:%Y-%m-%d %H:%M} UTC {why_not}")
+    assert sentence.startswith(f"CF-PLAN-05: the snapshot of cohort calm of {as_of:%Y-%m-%d %H:%M} UTC {why_not}")
     assert sentence.endswith(
         ": choose another day or threshold, or run with source=live to accept today's graph, under a name of its own"
     )

@@ -162,7 +162,7 @@ def test_other_than_a_list_of_records(text: str | bytes, sentence: str) -> None:
 )
 def test_an_invalid_record_is_reported_with_number_and_line(record: str, sentence: str) -> None:
     said = refusal(f"[{WAYNE},\n\n{record}, {WAYNE}]", size=64 * 1024)
-    assert said.startswith(f"record 2 of {URI}, on line 3,")
+    assert said.startswith(f"CF-EXTRACT-03: record 2 of {URI}, on line 3,")
     assert sentence in said
     assert "wayne96" not in said
 

@@ -201,7 +201,7 @@ def test_a_truncated_snapshot_does_not_affect_other_days(keep: Keep, count: Any,
         ("", "", ""), ("2", "", ""), ("", "", ""), ("2", "1", "1"),
     ]  # fmt: skip
     assert rows[0]["note"].endswith("x.jsonl is no snapshot that this version reads: move it away")
-    assert rows[2]["note"] == f"s3://{state_bucket}/{broken} breaks off after 2 vertices: restore the file as it was"
+    assert rows[2]["note"].endswith("breaks off after 2 vertices: restore the file as it was")
 
 
 def test_a_day_of_an_earlier_schedule_is_counted_too(keep: Keep, count: Any) -> None:

@@ -11,11 +11,10 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.amazon.aws.sensors.base_aws import AwsBaseSensor
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import PokeReturnValue
-from airflow.sdk.exceptions import AirflowException
 
-from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.waiting.triggers import WaitingTrigger
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -93,10 +92,13 @@ class WaitingSensor[Hook: AwsBaseHook](AwsBaseSensor[Hook]):
             self._defer(running[0])
         with describe_failure(_RETRY_NOTE):
             if "max attempts" not in str(fired.get("message")):
-                raise AirflowException(f"the wait for {self.label} {running[0]} broke off: a later try waits on")
+                raise RetryableError(
+                    f"the wait for {self.label} {running[0]} broke off: a later try waits on", code=Code.JOB_PENDING
+                )
             raise FlywheelError(
                 f"{self.label} {running[0]} has not ended after {self.timeout:g} s: {self.inspection}, then clear this"
-                " task to wait on"
+                " task to wait on",
+                code=Code.JOB_PENDING,
             )
 
     def poke(self, context: Context) -> PokeReturnValue:

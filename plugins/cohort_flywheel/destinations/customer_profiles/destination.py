@@ -30,7 +30,7 @@ from cohort_flywheel.destinations.customer_profiles.operators import (
     CustomerProfilesVerifySegmentOperator,
 )
 from cohort_flywheel.destinations.customer_profiles.sensors import CustomerProfilesUploadJobsSensor
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
 
@@ -77,11 +77,14 @@ def _granted(action: str, domain: str) -> Iterator[None]:
                 raise FlywheelError(
                     f"there is no domain {domain} in Customer Profiles: create it (aws customer-profiles"
                     " create-domain), or correct cohort_flywheel_customer_profiles_domain; a domain is of one region,"
-                    " that of the AWS connection"
+                    " that of the AWS connection",
+                    code=Code.NOT_THERE,
                 ) from None
             case "AccessDeniedException" as code:
                 raise FlywheelError(
-                    f"domain {domain} of Customer Profiles is refused ({code}): grant the execution role {action} on it"
+                    f"domain {domain} of Customer Profiles is refused ({code}): grant the execution role {action} on"
+                    " it",
+                    code=Code.REFUSED,
                 ) from None
         raise
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from airflow.sdk.exceptions import AirflowException
 from botocore.config import Config
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.errors import Code, FlywheelError
 
 #: Of a page, the greatest that the model takes.
 JOBS_A_PAGE = 500
@@ -67,13 +67,16 @@ class CustomerProfilesHook(AwsBaseHook):
         return str(self._once.create_upload_job(DomainName=domain, **request)["JobId"])
 
     def put_upload(self, domain: str, job_id: str, path: Path) -> None:
-        """Push a file to a job's presigned address, streamed; raises AirflowException, and FlywheelError if refused.
+        """Push a file to a job's presigned address, streamed; raises RetryableError, and FlywheelError if refused.
 
         The address and its key are secrets: neither they nor an error that may quote them leave this method.
         """
         where = self._patient.get_upload_job_path(DomainName=domain, JobId=job_id)
         if not where["Url"].startswith(("https://", "http://")):
-            raise AirflowException(f"the address of upload job {job_id} is not a web address: a later try gets another")
+            raise RetryableError(
+                f"the address of upload job {job_id} is not a web address: a later try gets another",
+                code=Code.JOB_PENDING,
+            )
         with path.open("rb") as file:
             headers = {"Content-Type": "text/csv", "Content-Length": str(path.stat().st_size)}
             request = urllib.request.Request(  # noqa: S310 - the service's own address, of the web only
@@ -93,9 +96,13 @@ class CustomerProfilesHook(AwsBaseHook):
             raise FlywheelError(
                 f"Amazon S3 refuses the file of upload job {job_id} ({told}), at an address that the service has just"
                 " given: let the workers put to other accounts' buckets (the policies of the VPC's S3 endpoint and of"
-                " the organization), then clear this task"
+                " the organization), then clear this task",
+                code=Code.UPLOAD_REFUSED,
             )
-        raise AirflowException(f"the file of upload job {job_id} was not taken ({told}): a later try pushes it again")
+        raise RetryableError(
+            f"the file of upload job {job_id} was not taken ({told}): a later try pushes it again",
+            code=Code.JOB_PENDING,
+        )
 
     def start_upload_job(self, domain: str, job_id: str) -> None:
         """Send StartUploadJob exactly once: a second one of a job that has started is refused."""
@@ -124,7 +131,7 @@ class CustomerProfilesHook(AwsBaseHook):
         return str(made["SegmentDefinitionArn"])
 
     def estimate(self, domain: str, groups: Mapping[str, Any]) -> int:
-        """How many profiles are in a segment now; raises AirflowException where no estimate comes."""
+        """How many profiles are in a segment now; raises RetryableError where no estimate comes."""
         made = self._patient.create_segment_estimate(DomainName=domain, SegmentQuery=groups)
         until = time.monotonic() + ESTIMATE_SECONDS
         while True:
@@ -132,8 +139,9 @@ class CustomerProfilesHook(AwsBaseHook):
             if found["Status"] == "SUCCEEDED":
                 return int(found["Estimate"])
             if found["Status"] == "FAILED" or time.monotonic() > until:
-                raise AirflowException(
-                    f"the estimate of the segment is {found['Status']} after all: a later try asks for another"
+                raise RetryableError(
+                    f"the estimate of the segment is {found['Status']} after all: a later try asks for another",
+                    code=Code.JOB_PENDING,
                 )
             time.sleep(1)
 

@@ -18,7 +18,7 @@ from typing import Any
 from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
 from cohort_flywheel.destinations.ses import layout as ses
 from cohort_flywheel.destinations.ses.layout import MAX_BYTES, refused_column, row
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.runs.names import endpoint_id, instant
 from cohort_flywheel.segment.segment_file import Layout
 
@@ -46,10 +46,14 @@ def header(columns: list[str]) -> list[str]:
     names = [UNIQUE_KEY, *ses.header(columns)]
     if len(names) > MAX_COLUMNS:
         raise FlywheelError(
-            f"an upload job has {MAX_COLUMNS} columns, and this cohort needs {len(names)}: carry fewer attributes"
+            f"an upload job has {MAX_COLUMNS} columns, and this cohort needs {len(names)}: carry fewer attributes",
+            code=Code.SEGMENT_FORM,
         )
     if twice := [name for name in names if names.count(name) > 1]:
-        raise FlywheelError(f"the column {twice[0]} is in every upload already: rename the attribute of that name")
+        raise FlywheelError(
+            f"the column {twice[0]} is in every upload already: rename the attribute of that name",
+            code=Code.SEGMENT_FORM,
+        )
     return names[1:]
 
 
@@ -59,7 +63,8 @@ def upload_header(segment_header: Sequence[str], attribute: str) -> list[str]:
     if attribute in columns:
         raise FlywheelError(
             f"the attribute {attribute} marks the members of the segment, and the cohort carries another of that name:"
-            " rename that one"
+            " rename that one",
+            code=Code.SEGMENT_FORM,
         )
     return [UNIQUE_KEY, address, *columns, attribute]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.common.failures import describe_failure, unconfirmed
+from cohort_flywheel.common.failures import RetryableError, describe_failure, unconfirmed
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
@@ -25,7 +25,7 @@ from cohort_flywheel.destinations.customer_profiles.segment_membership_store imp
     content_of,
 )
 from cohort_flywheel.destinations.customer_profiles.upload_files import UploadFiles, UploadPlayers
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.schedule import Clock, utc_now
@@ -171,8 +171,9 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             if job.name in files:
                 continue
             if job.status == "IN_PROGRESS" or (job.status == "CREATED" and not self._stop(job.id, side_effects)):
-                raise AirflowException(
-                    f"upload job {job.id} is under way with another file of the same segment: a later try follows it"
+                raise RetryableError(
+                    f"upload job {job.id} is under way with another file of the same segment: a later try follows it",
+                    code=Code.BUSY,
                 )
 
     def _stop(self, job_id: str, side_effects: list[str]) -> bool:
@@ -275,7 +276,8 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         if record is None or record.content != content_of(self.plan, self.segment):
             raise FlywheelError(
                 f"the last upload of {store.name} is not this run's: another run has changed the segment since;"
-                " clear enrich and what follows it, which checks consent again, if this run should define the segment"
+                " clear enrich and what follows it, which checks consent again, if this run should define the segment",
+                code=Code.OVERTAKEN,
             )
         return record
 
@@ -286,7 +288,8 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
             job = self.hook.get_upload_job(self.domain, job_id)
             if job["Status"] != "SUCCEEDED" or job.get("ResultsSummary", {}).get("FailedRecords"):
                 raise FlywheelError(
-                    f"upload job {job_id} is {job['Status']}: clear wait_for_import_job and what follows it"
+                    f"upload job {job_id} is {job['Status']}: clear wait_for_import_job and what follows it",
+                    code=Code.JOB_PENDING,
                 )
             counts["created"] += job.get("ResultsSummary", {}).get("CreatedRecords", 0)
             counts["updated"] += job.get("ResultsSummary", {}).get("UpdatedRecords", 0)
@@ -305,17 +308,19 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
             raise FlywheelError(
                 f"segment {name} of domain {self.domain} is defined otherwise than by attribute {name} being"
                 f" {layout.IN}, so this package did not create it; delete it (aws customer-profiles"
-                " delete-segment-definition), or rename the cohort, then clear this task"
+                " delete-segment-definition), or rename the cohort, then clear this task",
+                code=Code.NOT_OURS,
             )
         return str(found["SegmentDefinitionArn"])
 
     def _size(self, name: str) -> int:
         size, rows = self.hook.estimate(self.domain, layout.segment_groups(name)), self.segment["rows"]
         if size != rows:
-            raise AirflowException(
+            raise RetryableError(
                 f"segment {name} has {size:,} profiles, but the file has {rows:,} rows: do not send to it. A retry"
                 " counts again, as the service may be behind; if the numbers still differ, profiles were merged"
-                " (identity resolution of the domain), deleted, or changed outside this package"
+                " (identity resolution of the domain), deleted, or changed outside this package",
+                code=Code.COUNT_DIFFERS,
             )
         return size
 
@@ -330,7 +335,8 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         if number != self.segment["rows"]:
             raise FlywheelError(
                 f"{self.segment['s3_url']} has {number:,} rows, but {self.segment['rows']:,} were released: it has"
-                " changed since; clear check_limits with downstream"
+                " changed since; clear check_limits with downstream",
+                code=Code.SEGMENT_FILE_CHANGED,
             )
 
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow.sdk.exceptions import AirflowException
-
+from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.destinations.customer_profiles import layout
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
 from cohort_flywheel.runs.lock_store import acquire, this_run
 from cohort_flywheel.runs.names import claim_key
@@ -62,8 +61,8 @@ class SegmentMembershipStore:
         try:
             acquire(state, self._lock_key, f"segment membership record {self.name}", context)
         except FlywheelError:
-            raise AirflowException(
-                f"another run is changing the members of segment {self.name}: a later try follows it"
+            raise RetryableError(
+                f"another run is changing the members of segment {self.name}: a later try follows it", code=Code.BUSY
             ) from None
 
     def release_lock(self, state: State, context: Context) -> None:

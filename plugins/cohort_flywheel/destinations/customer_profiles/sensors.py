@@ -10,7 +10,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from cohort_flywheel.common.waiting.sensors import WaitingSensor
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
 from cohort_flywheel.destinations.customer_profiles.triggers import CustomerProfilesUploadJobTrigger
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -56,6 +56,7 @@ class CustomerProfilesUploadJobsSensor(WaitingSensor[CustomerProfilesHook]):
                 f"upload job {job_id} has ended as {job['Status']}{why}: {failed:,} rows refused, {created:,}"
                 f" profiles created, {updated:,} updated: do not send to the segment. Look at the job in the"
                 " console of Amazon Connect (Customer segments), correct the cause, then clear"
-                " enrich and what follows it, which uploads all again"
+                " enrich and what follows it, which uploads all again",
+                code=Code.JOB_FAILED,
             )
         return True

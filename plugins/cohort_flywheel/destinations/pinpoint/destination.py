@@ -9,12 +9,12 @@ from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as EndpointUnreachable
 from pydantic import BaseModel
 
+from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.config.setting_types import PinpointApplicationId, RoleArn
 from cohort_flywheel.destinations.base import Destination, DestinationCleanup, Output, PreExecute, Settings
 from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
@@ -24,7 +24,7 @@ from cohort_flywheel.destinations.pinpoint.operators import (
     PinpointVerifySegmentOperator,
 )
 from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.runs.names import endpoint_id
@@ -125,7 +125,8 @@ class PinpointDestination(Destination):
             raise FlywheelError(
                 f"Pinpoint app {app} cannot be used ({code}): correct cohort_flywheel_pinpoint_application_id, or grant"
                 " the execution role mobiletargeting:GetApp on it; Pinpoint's segments ended on 2026-10-30, so an app"
-                " of a live account may be gone for good"
+                " of a live account may be gone for good",
+                code=Code.REFUSED,
             ) from None
         # IAM has no endpoint in most VPCs: one short try, and where it cannot be reached Pinpoint's create call judges
         iam = AwsBaseHook(
@@ -141,7 +142,8 @@ class PinpointDestination(Destination):
                 raise
             raise FlywheelError(
                 f"the import role {role_arn} cannot be used ({code}): create it, trusting pinpoint.amazonaws.com, or"
-                " grant the execution role iam:GetRole and iam:PassRole on it"
+                " grant the execution role iam:GetRole and iam:PassRole on it",
+                code=Code.REFUSED,
             ) from None
         except (EndpointUnreachable, HTTPClientError):
             log.warning("IAM cannot be reached from here, so the import role is not checked before the import")
@@ -153,15 +155,17 @@ class PinpointDestination(Destination):
             if job["Definition"].get("SegmentName") != name:
                 continue
             if job["JobStatus"] not in ("COMPLETED", "FAILING", "FAILED"):
-                raise AirflowException(
+                raise RetryableError(
                     f"the segment file has no rows, but import job {job['Id']} of an earlier run of {name} has not"
-                    " ended: a later attempt reads the segment that it creates"
+                    " ended: a later attempt reads the segment that it creates",
+                    code=Code.BUSY,
                 )
             segment_id = job["Definition"].get("SegmentId")
             if segment_id and hook.has_segment(app, segment_id):
                 raise FlywheelError(
                     f"the segment file has no rows, but segment {segment_id} of an earlier run of {name} still has"
-                    " members: delete it (aws pinpoint delete-segment), then clear this task"
+                    " members: delete it (aws pinpoint delete-segment), then clear this task",
+                    code=Code.EARLIER_SEGMENT,
                 )
         return False
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.sdk.exceptions import AirflowException
 
-from cohort_flywheel.common.failures import describe_failure, unconfirmed
+from cohort_flywheel.common.failures import RetryableError, describe_failure, unconfirmed
 from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -94,9 +93,10 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
             if newest["Definition"]["S3Url"] == self.s3_url and (segment_id or not has_ended):
                 return newest["Id"], None
             if not has_ended:
-                raise AirflowException(
+                raise RetryableError(
                     f"import job {newest['Id']} of segment {self.segment_name} is still under way with another file:"
-                    " a later try updates the segment that it makes"
+                    " a later try updates the segment that it makes",
+                    code=Code.BUSY,
                 )
         return None, segment_id
 
@@ -137,23 +137,29 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
                 raise FlywheelError(
                     f"import job {self.job_id} refused {failures} of {expected} rows and {pieces} pieces: do not send"
                     " to its segment; read the reasons with `aws pinpoint get-import-job`, correct the cause, delete"
-                    " the segment (`aws pinpoint delete-segment`), and clear enrich and what follows it"
+                    " the segment (`aws pinpoint delete-segment`), and clear enrich and what follows it",
+                    code=Code.SEGMENT_WRONG,
                 )
             segment_id = job["Definition"].get("SegmentId")
             if not segment_id:
-                raise FlywheelError(f"import job {self.job_id} ended without a segment: look at the job in Pinpoint")
+                raise FlywheelError(
+                    f"import job {self.job_id} ended without a segment: look at the job in Pinpoint",
+                    code=Code.SEGMENT_WRONG,
+                )
             segment = self.hook.get_segment(self.application_id, segment_id)
             size = segment.get("ImportDefinition", {}).get("Size")
             imported_from = segment.get("ImportDefinition", {}).get("S3Url")
             if imported_from != job["Definition"]["S3Url"]:
                 raise FlywheelError(
                     f"segment {segment_id} was imported from {imported_from} since: another run has changed it; clear"
-                    " enrich and what follows it, if this run's file should be the one"
+                    " enrich and what follows it, if this run's file should be the one",
+                    code=Code.OVERTAKEN,
                 )
             if size != expected:
                 raise FlywheelError(
                     f"segment {segment_id} has {size} endpoints, but the file has {expected} rows: do not send to"
-                    " it; an update that adds to a segment, instead of replacing it, does this"
+                    " it; an update that adds to a segment, instead of replacing it, does this",
+                    code=Code.SEGMENT_WRONG,
                 )
         self.log.info("segment %s has the %d endpoints of the file", segment_id, size)
         return {

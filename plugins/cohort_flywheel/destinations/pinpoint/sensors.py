@@ -10,7 +10,7 @@ from cohort_flywheel.common.waiting.sensors import WaitingSensor
 from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
 from cohort_flywheel.destinations.pinpoint.import_failures import reasons
 from cohort_flywheel.destinations.pinpoint.triggers import PinpointImportJobTrigger
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -56,6 +56,7 @@ class PinpointImportJobSensor(WaitingSensor[PinpointHook]):
                 f"import job {job_id} FAILED: {job.get('TotalFailures', 0)} rows of"
                 f" {job.get('TotalProcessed', 0)}, {job.get('FailedPieces', 0)} pieces of"
                 f" {job.get('TotalPieces', 0)} ({reasons(job.get('Failures', []))}): correct the cause, then"
-                " clear enrich and what follows it"
+                " clear enrich and what follows it",
+                code=Code.JOB_FAILED,
             )
         return bool(job["JobStatus"] == "COMPLETED")

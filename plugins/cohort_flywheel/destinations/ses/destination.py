@@ -33,7 +33,7 @@ from cohort_flywheel.destinations.ses.operators import (
     is_unsubscribed,
 )
 from cohort_flywheel.destinations.ses.sensors import SesImportJobsSensor
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.hooks.s3 import S3Hook
@@ -60,13 +60,15 @@ def _check_list(ses: Any, name: str, topic: str) -> None:
         except ses.exceptions.NotFoundException:
             raise FlywheelError(
                 f"there is no contact list {name} in SES: create it (aws sesv2 create-contact-list; an account has"
-                " one), or correct cohort_flywheel_ses_contact_list"
+                " one), or correct cohort_flywheel_ses_contact_list",
+                code=Code.NOT_THERE,
             ) from None
     topics = [each["TopicName"] for each in found.get("Topics", ())]
     if topic not in topics:
         raise FlywheelError(
             f"contact list {name} has no topic {topic}, but {', '.join(topics) or 'none at all'}: add it (aws sesv2"
-            " update-contact-list), or correct cohort_flywheel_ses_topic"
+            " update-contact-list), or correct cohort_flywheel_ses_topic",
+            code=Code.NOT_THERE,
         )
 
 
@@ -88,7 +90,8 @@ def _check_policy(s3: Any, bucket: str) -> None:
     if not any(_admits(statement, bucket) for statement in _listed(policy["Statement"])):
         raise FlywheelError(
             f"the policy of the import bucket {bucket} does not admit {_SERVICE}: add a statement that allows it"
-            f" s3:GetObject on arn:aws:s3:::{bucket}/{IMPORT_FOLDER}*, where aws:Referer is your account"
+            f" s3:GetObject on arn:aws:s3:::{bucket}/{IMPORT_FOLDER}*, where aws:Referer is your account",
+            code=Code.REFUSED,
         )
 
 
@@ -117,7 +120,7 @@ def _granted(action: str) -> Iterator[None]:
         code = error.response["Error"]["Code"]
         if code not in _REFUSED:
             raise
-        raise FlywheelError(f"SES is refused ({code}): grant the execution role {action}") from None
+        raise FlywheelError(f"SES is refused ({code}): grant the execution role {action}", code=Code.REFUSED) from None
 
 
 class SesDestination(Destination):
@@ -189,12 +192,14 @@ class SesDestination(Destination):
         if not account.get("ProductionAccessEnabled"):
             raise FlywheelError(
                 "the SES account is in the sandbox, where it imports no contacts and mails only verified addresses: ask"
-                " for production access (SES console, Account dashboard), in the region of the AWS connection"
+                " for production access (SES console, Account dashboard), in the region of the AWS connection",
+                code=Code.SES_ACCOUNT,
             )
         if not account.get("SendingEnabled") or account.get("EnforcementStatus") == "SHUTDOWN":
             raise FlywheelError(
                 "the sending of the SES account is paused: look at its status (aws sesv2 get-account), and resume it"
-                " with `aws sesv2 put-account-sending-attributes --sending-enabled`, or ask AWS Support if AWS did it"
+                " with `aws sesv2 put-account-sending-attributes --sending-enabled`, or ask AWS Support if AWS did it",
+                code=Code.SES_ACCOUNT,
             )
         _check_list(ses, settings["ses_contact_list"], settings["ses_topic"])
         _check_policy(S3Hook(aws_conn_id=aws_conn_id).get_conn(), settings["import_bucket"])

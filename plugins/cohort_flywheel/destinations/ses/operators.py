@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.sdk.exceptions import AirflowException
 
-from cohort_flywheel.common.failures import describe_failure, unconfirmed
+from cohort_flywheel.common.failures import RetryableError, describe_failure, unconfirmed
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.layout import import_file_name, import_folder, import_header, import_row
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
 from cohort_flywheel.runs.lock_store import acquire, this_run
 from cohort_flywheel.runs.names import claim_key
@@ -85,8 +84,9 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
         try:
             acquire(state, key, f"contact list {self.contact_list}", context)
         except FlywheelError:
-            raise AirflowException(
-                f"another run is importing into contact list {self.contact_list}: a later try follows it"
+            raise RetryableError(
+                f"another run is importing into contact list {self.contact_list}: a later try follows it",
+                code=Code.BUSY,
             ) from None
 
     def _import(self, s3: S3Hook, folder: Path, side_effects: list[str]) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
         return job_id
 
     def _jobs(self, s3: S3Hook, bucket: str, prefix: str) -> list[dict[str, Any]]:
-        """The jobs of this segment file that have not failed; raises AirflowException while any other job runs.
+        """The jobs of this segment file that have not failed; raises RetryableError while any other job runs.
 
         A listing lacks the S3 address, so each job that may be ours is looked at: none is older than our first file.
         """
@@ -152,9 +152,10 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
                 if job["JobStatus"] not in ("FAILED", "CANCELLED"):
                     ours.append(job)
             elif summary["JobStatus"] not in _ENDED:
-                raise AirflowException(
+                raise RetryableError(
                     f"import job {job['JobId']} into contact list {self.contact_list} is under way with another file:"
-                    " a later try sees which contacts it has added"
+                    " a later try sees which contacts it has added",
+                    code=Code.BUSY,
                 )
         return ours
 
@@ -195,14 +196,16 @@ class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             if rows != self.segment["rows"]:
                 raise FlywheelError(
                     f"{url} has {rows:,} rows, but {self.segment['rows']:,} were released: it has changed since; clear"
-                    " check_limits with downstream"
+                    " check_limits with downstream",
+                    code=Code.SEGMENT_FILE_CHANGED,
                 )
             if missing := counts.pop("missing"):
                 raise FlywheelError(
                     f"{missing:,} of {rows:,} rows of {url} are not on contact list {self.contact_list}, although the"
                     " import jobs ended well: do not send by it. If the list is only behind, clear this task after a"
                     " while; a contact that was deleted from it belongs on the do-not-contact list, or is imported"
-                    " again by the next as-of's run"
+                    " again by the next as-of's run",
+                    code=Code.COUNT_DIFFERS,
                 )
         self.log.info(
             "all %s rows are on contact list %s: %s", f"{rows:,}", self.contact_list,

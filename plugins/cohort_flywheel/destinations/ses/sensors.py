@@ -10,7 +10,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from cohort_flywheel.common.waiting.sensors import WaitingSensor
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.triggers import SesImportJobTrigger
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -59,7 +59,8 @@ class SesImportJobsSensor(WaitingSensor[SesV2Hook]):
         if refused or not completed:
             raise FlywheelError(
                 f"import job {job_id} has ended as {job['JobStatus']}: {refused:,} contacts refused,"
-                f" {job.get('ProcessedRecordsCount', 0):,} processed: {_ADVICE[completed]}"
+                f" {job.get('ProcessedRecordsCount', 0):,} processed: {_ADVICE[completed]}",
+                code=Code.JOB_FAILED,
             )
         return True
 

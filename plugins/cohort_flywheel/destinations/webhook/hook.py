@@ -7,15 +7,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.providers.http.hooks.http import HttpHook
-from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowNotFoundException
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 from requests import PreparedRequest, Request, Response, Session
 from requests.exceptions import ConnectionError as RequestConnectionError
 from requests.exceptions import ConnectTimeout, InvalidHeader, InvalidURL, ProxyError, RequestException, SSLError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.destinations.webhook.layout import Batch
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 DEFAULT_CONN_NAME = "webhook_default"
 #: Seconds to connect, and between two bytes of an answer.
@@ -104,7 +105,9 @@ class WebhookHook(HttpHook):
         try:
             answer = self._call("POST", "erasures", params={"dry_run": str(dry_run).lower()}, data=body)
         except PayloadTooLargeError as error:
-            raise FlywheelError(f"{error}: split erasure/players.txt, or raise the limit of the receiver") from None
+            raise FlywheelError(
+                f"{error}: split erasure/players.txt, or raise the limit of the receiver", code=Code.WEBHOOK_TOO_LARGE
+            ) from None
         return self._read(ErasureAnswer, answer).found
 
     # --- one call
@@ -127,7 +130,7 @@ class WebhookHook(HttpHook):
                 with attempt:
                     return self._once(session, prepared, missing)
         except _TryAgainError as error:
-            raise AirflowException(f"{error}: a later attempt sends the same again") from None
+            raise RetryableError(f"{error}: a later attempt sends the same again", code=Code.WEBHOOK_LATER) from None
         raise AssertionError("tenacity returns or raises")
 
     def _connected(self) -> Session:
@@ -137,7 +140,8 @@ class WebhookHook(HttpHook):
             except AirflowNotFoundException:
                 raise FlywheelError(
                     f"there is no Airflow connection {self.http_conn_id}: create it, of type http, with the receiver's"
-                    " address and credentials"
+                    " address and credentials",
+                    code=Code.CONNECTION,
                 ) from None
             except (ValueError, TypeError) as error:
                 raise self._unusable(error) from None
@@ -154,12 +158,14 @@ class WebhookHook(HttpHook):
         if not host or address.username or address.query or address.fragment:
             raise FlywheelError(
                 f"the host of Airflow connection {self.http_conn_id} is not an address: write the host and its path,"
-                " and the credentials into login and password, or into the extra"
+                " and the credentials into login and password, or into the extra",
+                code=Code.CONNECTION,
             )
         if not _is_loopback(host) and (address.scheme != "https" or not session.verify):
             raise FlywheelError(
                 f"Airflow connection {self.http_conn_id} does not protect players on their way: set its schema to"
-                " https, and do not switch off verify in its extra"
+                " https, and do not switch off verify in its extra",
+                code=Code.CONNECTION,
             )
 
     def _once(self, session: Session, prepared: PreparedRequest, missing: bool) -> Response:
@@ -171,7 +177,8 @@ class WebhookHook(HttpHook):
         except SSLError:
             raise FlywheelError(
                 f"the certificate of {self._host} is not trusted, or TLS fails: correct the host of Airflow connection"
-                f" {self.http_conn_id}, or what terminates TLS there"
+                f" {self.http_conn_id}, or what terminates TLS there",
+                code=Code.WEBHOOK_ADDRESS,
             ) from None
         except OSError as error:  # RequestException is one
             raise _TryAgainError(self._no_answer(error)) from None
@@ -186,7 +193,8 @@ class WebhookHook(HttpHook):
     def _unusable(self, error: Exception) -> FlywheelError:
         return FlywheelError(
             f"Airflow connection {self.http_conn_id} cannot be used ({type(error).__name__}): correct its host, schema,"
-            " port, and the headers in its extra"
+            " port, and the headers in its extra",
+            code=Code.CONNECTION,
         )
 
     def _no_answer(self, error: OSError) -> str:
@@ -212,22 +220,28 @@ class WebhookHook(HttpHook):
             target = urlsplit(answer.headers.get("Location", "")).hostname or self._host
             return FlywheelError(
                 f"{asked}, a redirect to {target}, which is not followed, because players would go to another address:"
-                f" if {target} is the receiver, write its address into the host of {conn}"
+                f" if {target} is the receiver, write its address into the host of {conn}",
+                code=Code.WEBHOOK_ADDRESS,
             )
+        code = Code.WEBHOOK_REFUSED
         match status:
             case 401 | 407:
+                code = Code.WEBHOOK_CREDENTIALS
                 advice = f"correct the login and password, or the Authorization header in the extra, of {conn}"
             case 403:
+                code = Code.WEBHOOK_CREDENTIALS
                 advice = f"the credentials of {conn} are accepted and lack the right: grant it at the receiver"
             case 404 | 405 | 410:
+                code = Code.WEBHOOK_ADDRESS
                 advice = f"it has no such path: correct the host, with its path, of {conn}"
             case 409:
+                code = Code.WEBHOOK_REJECTED
                 advice = "it has a newer import of this segment: clear create_import_job and what follows it"
             case 422:
                 advice = "it had other messages under the same idempotency key: ask who runs the receiver"
             case _:
                 advice = "it refuses the request as it stands: compare it with docs/reference/webhook.md"
-        return FlywheelError(f"{asked}: {advice}")
+        return FlywheelError(f"{asked}: {advice}", code=code)
 
     def _read[M: BaseModel](self, model: type[M], answer: Response) -> M:
         try:
@@ -235,7 +249,8 @@ class WebhookHook(HttpHook):
         except ValidationError:
             raise FlywheelError(
                 f"{self._host} answered {answer.status_code} without the counts of docs/reference/webhook.md:"
-                f" correct the host, with its path, of Airflow connection {self.http_conn_id}, or the receiver"
+                f" correct the host, with its path, of Airflow connection {self.http_conn_id}, or the receiver",
+                code=Code.WEBHOOK_ADDRESS,
             ) from None
 
 

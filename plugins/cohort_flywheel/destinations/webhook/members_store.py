@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow.sdk.exceptions import AirflowException
-
+from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.destinations.webhook import layout
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
 from cohort_flywheel.runs.lock_store import acquire, this_run
 from cohort_flywheel.runs.names import claim_key
@@ -53,8 +52,9 @@ class Members:
         try:
             acquire(state, self._lock_key, f"segment {self.segment}", context)
         except FlywheelError:
-            raise AirflowException(
-                f"another run is changing segment {self.segment} of the receiver: a later attempt follows it"
+            raise RetryableError(
+                f"another run is changing segment {self.segment} of the receiver: a later attempt follows it",
+                code=Code.BUSY,
             ) from None
 
     def release(self, state: State, context: Context) -> None:

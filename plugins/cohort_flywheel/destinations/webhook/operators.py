@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
-from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.webhook import layout
 from cohort_flywheel.destinations.webhook.hook import DEFAULT_CONN_NAME, PayloadTooLargeError, WebhookHook
 from cohort_flywheel.destinations.webhook.members_store import Members, PlayerTable, Record
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.schedule import Clock, utc_now
@@ -122,7 +122,8 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
         if set_in != self.segment["rows"]:
             raise FlywheelError(
                 f"{self.segment['s3_url']} has {set_in:,} rows, but {self.segment['rows']:,} were released: it has"
-                " changed since; clear check_limits with downstream"
+                " changed since; clear check_limits with downstream",
+                code=Code.SEGMENT_FILE_CHANGED,
             )
         return set_in, set_out
 
@@ -143,7 +144,8 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
                         raise FlywheelError(
                             f"the receiver took {answer.received - answer.rejected:,} of {batch.lines:,} messages of"
                             f" batch {batch.number} of import {import_id}: do not use the segment; look at the"
-                            " receiver's log, correct the cause, and clear this task"
+                            " receiver's log, correct the cause, and clear this task",
+                            code=Code.WEBHOOK_REJECTED,
                         )
                     progress.add(batch.lines)
                 return import_id, number
@@ -151,7 +153,8 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
                 if lines_of_batch == 1:
                     raise FlywheelError(
                         "the receiver refuses a single message as too large (413): raise its limit, or carry fewer"
-                        " attributes"
+                        " attributes",
+                        code=Code.WEBHOOK_TOO_LARGE,
                     ) from None
                 size //= 2
                 self.log.warning("The receiver answered 413: sending batches of at most %s bytes", f"{size:,}")
@@ -201,7 +204,8 @@ class WebhookVerifySegmentOperator(TemporaryFolderMixin, BaseOperator):
             if record is None or record.content != content_of(self.plan, self.segment):
                 raise FlywheelError(
                     f"the last import of segment {members.segment} is of another run: clear enrich and what follows it,"
-                    " which applies consent again, if this run must be the one"
+                    " which applies consent again, if this run must be the one",
+                    code=Code.OVERTAKEN,
                 )
             side_effects.append(f"import {self.sent['import_id']} was sent")
             size = self._size(members.segment)
@@ -222,18 +226,21 @@ class WebhookVerifySegmentOperator(TemporaryFolderMixin, BaseOperator):
         if status is None or (sent and status.import_id != self.sent["import_id"]):
             raise FlywheelError(
                 f"the receiver does not have import {self.sent['import_id']} as the last of segment {segment}: another"
-                " sender has changed it; clear create_import_job and what follows it"
+                " sender has changed it; clear create_import_job and what follows it",
+                code=Code.WEBHOOK_REJECTED,
             )
         if sent and (status.batches != sent or status.rejected):
             raise FlywheelError(
                 f"the receiver has {status.batches:,} of {sent:,} batches of import {self.sent['import_id']}, and"
                 f" rejected {status.rejected:,} messages: do not use segment {segment}; correct the cause, then clear"
-                " create_import_job and what follows it"
+                " create_import_job and what follows it",
+                code=Code.WEBHOOK_REJECTED,
             )
         if status.members != rows:
-            raise AirflowException(
+            raise RetryableError(
                 f"segment {segment} has {status.members:,} members at the receiver, but the file has {rows:,} rows: do"
-                " not use it. A later attempt reads the count again; if it stays so, look at the receiver's log"
+                " not use it. A later attempt reads the count again; if it stays so, look at the receiver's log",
+                code=Code.COUNT_DIFFERS,
             )
         return status.members
 

@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.campaign.launch_store import launch_folder
 from cohort_flywheel.campaign.send_ledger import LASTS, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import find_ledger
 from cohort_flywheel.campaign.sender import sender_of
-from cohort_flywheel.common.failures import unconfirmed
+from cohort_flywheel.common.failures import RetryableError, unconfirmed
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import INITIALIZED, ConnectCampaignsHook
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json
 from cohort_flywheel.runs.schedule import Clock
 
@@ -97,7 +96,8 @@ class Campaigns:
             else:
                 raise FlywheelError(
                     f"campaign {campaign_id}, named {self._plan['name']}, was not created by a launch, and {wrong}:"
-                    f" delete it (aws connectcampaignsv2 delete-campaign --id {campaign_id}), then clear this task"
+                    f" delete it (aws connectcampaignsv2 delete-campaign --id {campaign_id}), then clear this task",
+                    code=Code.NOT_OURS,
                 )
         if adopted:
             side_effects.append(f"campaign {adopted}, named {self._plan['name']}, was there")
@@ -136,11 +136,12 @@ class Campaigns:
             except ClientError as error:
                 if error.response["Error"]["Code"] != "ServiceQuotaExceededException":
                     raise
-        raise AirflowException(
+        raise RetryableError(
             f"Amazon Connect instance {self._instance_id} has as many campaigns as its quota allows"
             " (ServiceQuotaExceededException): delete campaigns that have ended in its console (Outbound campaigns), or"
             " ask AWS for a higher quota (Total campaigns per instance, Active campaigns per instance). No player"
-            " counts as mailed by this launch, and a later try goes on"
+            " counts as mailed by this launch, and a later try goes on",
+            code=Code.QUOTA,
         )
 
     def _create(self, side_effects: list[str]) -> str:
@@ -154,7 +155,8 @@ class Campaigns:
             raise FlywheelError(
                 "Amazon Connect refuses the campaign (ValidationException): see that outbound campaigns are enabled in"
                 f" instance {self._instance_id}, with its Customer Profiles domain and the knowledge base of message"
-                " templates, and that the sender was added to it (Channels, Email addresses)"
+                " templates, and that the sender was added to it (Channels, Email addresses)",
+                code=Code.SENDING_REFUSED,
             ) from None
         side_effects[-1] = f"campaign {campaign_id}, named {name}, was created and not started"
         return campaign_id
@@ -165,7 +167,8 @@ class Campaigns:
         if campaign and not self._has_time(campaign):
             raise FlywheelError(
                 f"the schedule of campaign {campaign_id}, which was not started, ends too soon, at {_end(campaign)}:"
-                f" {advice}"
+                f" {advice}",
+                code=Code.OUTDATED,
             )
 
     def _has_time(self, campaign: Mapping[str, Any]) -> bool:

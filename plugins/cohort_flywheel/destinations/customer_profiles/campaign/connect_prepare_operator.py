@@ -49,7 +49,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook impor
 from cohort_flywheel.destinations.customer_profiles.campaign.template_versions_store import TemplateVersions
 from cohort_flywheel.destinations.customer_profiles.operators import segment_rows
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.schedule import Clock, schedule_in_force, utc_now
 
@@ -73,20 +73,23 @@ def check_sender(campaign: Mapping[str, Any], aws_conn_id: str | None) -> None:
         if campaign["mode"] == "test":
             raise FlywheelError(
                 f"the sender {address} is of Connect's own domain, from which nothing but a campaign is sent, and a"
-                " test is mailed by SES: use an address of a domain of yours that SES has verified, or campaign=draft"
+                " test is mailed by SES: use an address of a domain of yours that SES has verified, or campaign=draft",
+                code=Code.SENDER,
             )
         return
     ses = SesV2Hook(aws_conn_id=aws_conn_id)
     if not ses.account().get("ProductionAccessEnabled"):
         raise FlywheelError(
             "the SES account is in the sandbox, where it mails only verified addresses: ask for production access (SES"
-            " console, Account dashboard), in the region of the AWS connection"
+            " console, Account dashboard), in the region of the AWS connection",
+            code=Code.SES_ACCOUNT,
         )
     if not ses.is_verified(address):
         raise FlywheelError(
             f"the sender {address} is not verified: verify {address.rpartition('@')[2]} in Amazon SES, in the region of"
             " the AWS connection, and add the address to the Connect instance (Channels, Email addresses), or correct"
-            " `from` in the registry"
+            " `from` in the registry",
+            code=Code.SENDER,
         )
 
 
@@ -111,14 +114,15 @@ def _found(what: str, setting: str, action: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code in ("ResourceNotFoundException", "ValidationException"):
-            advice = f"are not there ({code}): enable or create them, or correct cohort_flywheel_{setting}"
-        elif code == "AccessDeniedException":
-            advice = f"are refused ({code}): grant the execution role {action}"
+        answer = error.response["Error"]["Code"]
+        if answer in ("ResourceNotFoundException", "ValidationException"):
+            code = Code.NOT_THERE
+            advice = f"are not there ({answer}): enable or create them, or correct cohort_flywheel_{setting}"
+        elif answer == "AccessDeniedException":
+            code, advice = Code.REFUSED, f"are refused ({answer}): grant the execution role {action}"
         else:
             raise
-        raise FlywheelError(f"the {what} {advice}") from None
+        raise FlywheelError(f"the {what} {advice}", code=code) from None
 
 
 class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[ConnectCampaignsHook]):
@@ -216,7 +220,8 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
         raise FlywheelError(
             f"{number:,} of {self.segment['rows']:,} rows have the address of a row before them, and Connect would mail"
             f" that person again: put those players (s3://{bucket}/{key}, a playerId a line) on the do-not-contact"
-            " list, or correct their records, and trigger a new run"
+            " list, or correct their records, and trigger a new run",
+            code=Code.SAME_ADDRESS,
         )
 
     def _version(
@@ -251,7 +256,8 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             raise FlywheelError(
                 f"knowledge base {self.knowledge_base_id} has as many message templates as its quota allows, and"
                 f" {name} is not one of them: delete templates that no campaign uses (Amazon Connect, Message"
-                " templates), or ask AWS for a higher quota"
+                " templates), or ask AWS for a higher quota",
+                code=Code.QUOTA,
             ) from None
 
     def _rendered(self, arn: str, columns: Sequence[str], values: Mapping[str, str]) -> dict[str, str]:
@@ -261,7 +267,8 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
         if left:
             raise FlywheelError(
                 f"Amazon Q in Connect knows nothing of {', '.join(sorted(left))} in version {version} of the message"
-                " template: name attributes that the segment carries"
+                " template: name attributes that the segment carries",
+                code=Code.MAIL_TEMPLATE,
             )
         return parts
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from cohort_flywheel.campaign.email_template import UNSUBSCRIBE, EmailTemplate, placeholders, render
 from cohort_flywheel.config.setting_types import WebAddress
 from cohort_flywheel.destinations.customer_profiles import layout
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 _web_address = TypeAdapter(WebAddress)
 
@@ -36,18 +36,22 @@ def message_template(template: EmailTemplate, columns: Sequence[str], unsubscrib
     link = f"{{{{{UNSUBSCRIBE}}}}}"
     if without := [name for name, part in (("html", template.html), ("txt", template.text)) if link not in part]:
         raise FlywheelError(
-            f"{template.name}/body.{without[0]} has no {link}: write it where the link to unsubscribe belongs"
+            f"{template.name}/body.{without[0]} has no {link}: write it where the link to unsubscribe belongs",
+            code=Code.MAIL_TEMPLATE,
         )
     try:
         _web_address.validate_python(unsubscribe_url)
     except ValidationError as error:
         advice = error.errors(include_url=False)[0]["ctx"]["error"]
-        raise FlywheelError(f"cohort_flywheel_unsubscribe_url is not a web address: {advice}") from None
+        raise FlywheelError(
+            f"cohort_flywheel_unsubscribe_url is not a web address: {advice}", code=Code.VARIABLE
+        ) from None
     defaults = {name: default for name, default in placeholders(template).items() if default is not None}
     if empty := sorted(name for name, default in defaults.items() if not default):
         raise FlywheelError(
             f"the placeholder {empty[0]} of template {template.name} has an empty default, which a message template of"
-            " Amazon Q in Connect cannot have: write a word"
+            " Amazon Q in Connect cannot have: write a word",
+            code=Code.MAIL_TEMPLATE,
         )
     variables = {column: f"{{{{Attributes.Customer.{target}}}}}" for column, target in _targets(columns).items()}
     mail = render(template, variables)

@@ -40,7 +40,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.connect_campaigns_s
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import INITIALIZED, ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
 from cohort_flywheel.destinations.customer_profiles.segment_membership_store import SegmentMembershipStore, content_of
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.lock_store import release, this_run
@@ -135,7 +135,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         newest = newest_now(plan, state, context, self.clock())
         if datetime.fromisoformat(plan["as_of"]) < newest and (begun := self._begun(s3)):
             raise FlywheelError(
-                f"{plan['name']} was not started in time, as the newest as-of is {newest.isoformat()} by now: {begun}"
+                f"{plan['name']} was not started in time, as the newest as-of is {newest.isoformat()} by now: {begun}",
+                code=Code.OUTDATED,
             )
         skip_unless_newest(plan, state, context, self.clock, self.log)
 
@@ -158,7 +159,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         if record is None or not record.same_verified(content_of(self.plan, self.segment)):
             raise FlywheelError(
                 f"the segment {store.name} is not this run's verified one any more, as another run has changed it"
-                f" since: {self._first(s3)}trigger a new run, which creates it again and asks about it"
+                f" since: {self._first(s3)}trigger a new run, which creates it again and asks about it",
+                code=Code.OUTDATED,
             )
         profiles = CustomerProfilesHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         size = profiles.estimate(self.domain, layout.segment_groups(store.name))
@@ -166,7 +168,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             raise FlywheelError(
                 f"segment {store.name} has {size:,} profiles by now, but {self.segment['rows']:,} were approved:"
                 f" profiles were merged, deleted or changed outside this package; {self._first(s3)}trigger a new run,"
-                " which creates the segment again and asks about it"
+                " which creates the segment again and asks about it",
+                code=Code.OUTDATED,
             )
 
     def _check_people(self, s3: S3Hook, rows: Rows, folder: Path) -> None:
@@ -179,7 +182,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         why = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
         raise FlywheelError(
             f"{reasons.total():,} of {self.segment['rows']:,} rows may not be mailed any more ({why}):"
-            f" {self._first(s3)}trigger a new run, which makes a new segment and asks about it"
+            f" {self._first(s3)}trigger a new run, which makes a new segment and asks about it",
+            code=Code.OUTDATED,
         )
 
     def _load_lists(self, s3: S3Hook, listed: sqlite3.Connection) -> None:
@@ -271,7 +275,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         if (record.get("segment_sha256"), record.get("template_arn")) != self._content:
             raise FlywheelError(
                 f"{self.plan['name']} was launched already, with another segment or mail (s3://{bucket}/{key}): it is"
-                " not launched again"
+                " not launched again",
+                code=Code.LAUNCHED_ALREADY,
             )
         side_effects.append(f"campaign {record['campaign_id']} is recorded as this launch's")
         return str(record["campaign_id"])
@@ -297,7 +302,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                 self._put_ledger(s3, rows, folder, side_effects)
                 raise FlywheelError(
                     f"campaign {campaign['id']}, named {self.plan['name']}, is {state}, and no launch has started it: a"
-                    " user of Connect has, and it may have mailed the players; this launch does not mail them again"
+                    " user of Connect has, and it may have mailed the players; this launch does not mail them again",
+                    code=Code.MAY_HAVE_MAILED,
                 )
         return campaigns.adopt(found, side_effects) or campaigns.create(side_effects)
 
@@ -334,6 +340,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         if state in ("Failed", "Stopped", None):
             raise FlywheelError(
                 f"campaign {campaign_id} is {state or 'gone'}, and may have mailed players (Connect's campaign"
-                " analytics show which): it is not started again, and its players stay in the send ledger"
+                " analytics show which): it is not started again, and its players stay in the send ledger",
+                code=Code.MAY_HAVE_MAILED,
             )
         return str(state)

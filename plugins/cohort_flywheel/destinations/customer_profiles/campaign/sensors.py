@@ -11,7 +11,7 @@ from cohort_flywheel.campaign.launch_store import REACHED
 from cohort_flywheel.common.waiting.sensors import WaitingSensor
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.triggers import ConnectCampaignTrigger
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -68,6 +68,7 @@ class ConnectCampaignSensor(WaitingSensor[ConnectCampaignsHook]):
             raise FlywheelError(
                 f"campaign {job_id} {_ENDED_BADLY[state]}, and may not have mailed every player: only"
                 " Connect shows which (its campaign analytics). No player is mailed again, as all stay in the send"
-                " ledger. A launch of a later as-of, after not_again_days, reaches those that it missed"
+                " ledger. A launch of a later as-of, after not_again_days, reaches those that it missed",
+                code=Code.MAY_HAVE_MAILED,
             )
         return state == "Completed"

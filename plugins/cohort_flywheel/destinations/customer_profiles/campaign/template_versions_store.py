@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
+from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ENDED, ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook import QConnectHook
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.schedule import Clock, last_instant
 
@@ -65,7 +65,8 @@ class TemplateVersions:
         raise FlywheelError(
             f"message template {name} has as many versions as Amazon Q in Connect allows, and each is active, or a"
             " campaign that has not ended or a launch that waits for an approval uses it: end or delete such campaigns"
-            " (Amazon Connect, Outbound campaigns), or give the mail another name (`template` in the registry)"
+            " (Amazon Connect, Outbound campaigns), or give the mail another name (`template` in the registry)",
+            code=Code.QUOTA,
         )
 
     def _create(self, template_id: str, sha256: str) -> dict[str, Any] | None:
@@ -104,7 +105,9 @@ class TemplateVersions:
             kept = self._of_newest(found) | {plan["name"]: {"as_of": plan["as_of"], "version": version_of(arn)}}
             if kept == found or put_json(self._s3, bucket, key, kept, **condition):
                 return
-        raise AirflowException(f"other runs are changing s3://{bucket}/{key}: a later try records the version")
+        raise RetryableError(
+            f"other runs are changing s3://{bucket}/{key}: a later try records the version", code=Code.BUSY
+        )
 
     def _prepared(self) -> tuple[dict[str, Any], dict[str, str]]:
         """The versions of prepared launches by the name of their run, and the condition to write them by."""

@@ -78,7 +78,7 @@ from cohort_flywheel.destinations.ses.campaign.sends_store import (
 )
 from cohort_flywheel.destinations.ses.campaign.withdrawals_store import Withdrawals
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, lines, put_json
 from cohort_flywheel.runs.lock_store import release
@@ -387,7 +387,8 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             if found is None or found[0] != record:
                 raise FlywheelError(
                     f"{self.plan['name']} was launched already, with another segment, mail or sender"
-                    f" (s3://{bucket}/{key}): it is not launched again"
+                    f" (s3://{bucket}/{key}): it is not launched again",
+                    code=Code.LAUNCHED_ALREADY,
                 )
 
     # --- batch by batch
@@ -470,7 +471,8 @@ def check_unsubscribe(template: EmailTemplate) -> None:
         if part.count(place) != 1:
             raise FlywheelError(
                 f"{template.name}/{file} has {place} {part.count(place)} times: write it once, where the link to"
-                " unsubscribe belongs; SES fills in the first two of a mail"
+                " unsubscribe belongs; SES fills in the first two of a mail",
+                code=Code.MAIL_TEMPLATE,
             )
 
 
@@ -479,18 +481,21 @@ def _check_account(account: Mapping[str, Any], rows: int) -> None:
     if not account.get("ProductionAccessEnabled"):
         raise FlywheelError(
             "the SES account is in the sandbox, where it mails only verified addresses: ask for production access (SES"
-            " console, Account dashboard), in the region of the AWS connection"
+            " console, Account dashboard), in the region of the AWS connection",
+            code=Code.SES_ACCOUNT,
         )
     if not account.get("SendingEnabled") or account.get("EnforcementStatus") == "SHUTDOWN":
         raise FlywheelError(
-            "the sending of the SES account is paused: look at its status (aws sesv2 get-account), and resume it"
+            "the sending of the SES account is paused: look at its status (aws sesv2 get-account), and resume it",
+            code=Code.SES_ACCOUNT,
         )
     quota = account["SendQuota"]
     left = math.floor(quota["Max24HourSend"] - quota["SentLast24Hours"])
     if rows and quota["Max24HourSend"] >= 0 and left < rows:  # below 0 it is unlimited [SES: SendQuota]
         raise FlywheelError(
             f"the SES account may send {left:,} more mails within 24 hours, and the segment has {rows:,} rows: ask for"
-            " a higher quota (Service Quotas), or choose a stricter threshold"
+            " a higher quota (Service Quotas), or choose a stricter threshold",
+            code=Code.QUOTA,
         )
 
 
@@ -499,7 +504,8 @@ def _check_sender(hook: SesV2Hook, campaign: Mapping[str, Any]) -> None:
     if not hook.is_verified(address):
         raise FlywheelError(
             f"the sender {address} is not verified: verify {address.rpartition('@')[2]} in Amazon SES, in the region of"
-            " the AWS connection, or correct `from` in the registry"
+            " the AWS connection, or correct `from` in the registry",
+            code=Code.SENDER,
         )
 
 
@@ -512,7 +518,9 @@ def _check_stored(hook: SesV2Hook, template: str, name: str) -> None:
             if found is None
             else "was changed outside this package: delete it (aws sesv2 delete-email-template)"
         )
-        raise FlywheelError(f"SES template {name} {what}; then clear prepare_campaign with downstream")
+        raise FlywheelError(
+            f"SES template {name} {what}; then clear prepare_campaign with downstream", code=Code.MAIL_CHANGED
+        )
 
 
 def _bare(content: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -30,8 +29,9 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from cohort_flywheel.campaign.launch_store import Row, launch_folder
+from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.destinations.ses.hook import SENDS_IN_FLIGHT, SesV2Hook
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json, put_unless_equal
 from cohort_flywheel.segment.segment_file import digest
 
@@ -152,7 +152,9 @@ class Batches:
         if not put_json(self._s3, self._bucket, key, value, IfNoneMatch="*"):
             found = get_json(self._s3, self._bucket, key)
             if found is None or found[0] != value:
-                raise AirflowException(f"another try of this launch is at work (s3://{self._bucket}/{key})")
+                raise RetryableError(
+                    f"another try of this launch is at work (s3://{self._bucket}/{key})", code=Code.BUSY
+                )
 
 
 class Tally:
@@ -247,7 +249,8 @@ class Sends:
         return FlywheelError(
             f"SES has refused the last {number:,} mails ({code}) and accepted none after them: look at the sender, the"
             " account and the template (docs of SendEmail), mend the cause, then clear this task, which mails those"
-            " players; if it is their addresses, put them on the do-not-contact list first"
+            " players; if it is their addresses, put them on the do-not-contact list first",
+            code=Code.SENDING_REFUSED,
         )
 
     def why_all_refused(self) -> FlywheelError | None:
@@ -273,7 +276,8 @@ class Sends:
                     self.stop(
                         FlywheelError(
                             f"SES answers SendEmail with {code}: mend the cause, then clear this task, which goes on"
-                            " with who is left"
+                            " with who is left",
+                            code=Code.SENDING_REFUSED,
                         )
                     )
                     return _LEFT
@@ -285,7 +289,7 @@ class Sends:
             else:
                 return self._accepted(number)
             self._stopped.wait(seconds)
-        self.stop(AirflowException(f"{why}: a later try goes on with who is left"))
+        self.stop(RetryableError(f"{why}: a later try goes on with who is left", code=Code.SENDING_INTERRUPTED))
         return _LEFT
 
     def _begin(self) -> int | None:
@@ -297,7 +301,10 @@ class Sends:
             return None
         if not self._may_begin():
             self.stop(
-                AirflowException("the send ledger of this try ends: a later try goes on, with a ledger of its own")
+                RetryableError(
+                    "the send ledger of this try ends: a later try goes on, with a ledger of its own",
+                    code=Code.SENDING_INTERRUPTED,
+                )
             )
             return None
         with self._lock:
@@ -327,9 +334,10 @@ class Sends:
             self._doubts += 1
             if self._doubts >= _MAX_IN_DOUBT:
                 self.stop(
-                    AirflowException(
+                    RetryableError(
                         f"{self._doubts} answers of SES were lost in one batch: a later try goes on with who is left,"
-                        " but not with those in doubt"
+                        " but not with those in doubt",
+                        code=Code.SENDING_INTERRUPTED,
                     )
                 )
         return _IN_DOUBT
