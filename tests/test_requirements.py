@@ -68,8 +68,13 @@ def test_every_requirement_has_its_reason(file: str) -> None:
 
 
 def test_mwaa_chooses_the_versions_and_we_choose_those_of_the_tools() -> None:
-    assert not [requirement for requirement in requirements("requirements.txt") if re.search("[=<>~]", requirement)]
     theirs = {distribution(line) for path in CONSTRAINTS for line in path.read_text(encoding="utf-8").splitlines()}
+    for requirement in requirements("requirements.txt"):
+        if re.search("[=<>~]", requirement):  # pinned by us, as no set has it
+            assert distribution(requirement) not in theirs
+            assert requirement == f"{distribution(requirement)}=={version(distribution(requirement))}"
+        else:
+            assert distribution(requirement) in theirs
     for requirement in requirements("requirements-dev.txt"):
         if requirement in theirs:  # Airflow's own, which each set has in its version
             continue
@@ -111,5 +116,5 @@ def test_it_resolves_under_what_mwaa_installs_with(files: list[str], constraints
     for requirement in requirements("requirements.txt"):
         at = {line for line in resolved if distribution(line) == distribution(requirement)}
         assert at, f"{requirement} was not resolved"
-        assert at <= pinned, f"{at} is not the version of MWAA's own set"
+        assert at <= pinned | {requirement}, f"{at} is neither the version of MWAA's own set nor our pin"
     assert f"apache-airflow=={airflow}" in resolved

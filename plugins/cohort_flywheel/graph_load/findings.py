@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal
 
@@ -60,8 +61,8 @@ class FindingKind(StrEnum):
 class Finding(BaseModel):
     """One fault and its place; never a value of the file, which may be personal data.
 
-    line: from 1, the line on which the record begins; None for the file as a whole. column: the property or system
-    column, `#3` for a column of the header that cannot be read, or None for the whole record.
+    file: None for the load as a whole. line: from 1, the line on which the record begins; None for the file. column:
+    the property or system column, `#3` for a column of the header that cannot be read, or None for the whole record.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,7 +70,7 @@ class Finding(BaseModel):
     kind: FindingKind
     severity: Severity
     neptune_code: NeptuneCode | None
-    file: str
+    file: str | None
     line: int | None
     column: str | None
     text: str
@@ -78,14 +79,14 @@ class Finding(BaseModel):
         place = ", ".join(
             part
             for part in (
-                self.file,
+                self.file or "",
                 f"line {self.line:,}" if self.line else "",
                 f"column {self.column}" if self.column else "",
             )
             if part
         )
         code = f" ({self.neptune_code})" if self.neptune_code else ""
-        return f"{place}: {self.text}{code}"
+        return f"{place or 'all files'}: {self.text}{code}"
 
 
 class FileSummary(BaseModel):
@@ -135,3 +136,79 @@ class Validation(BaseModel):
         """How many findings there are of each kind, listed or not."""
         listed = Counter(finding.kind for finding in self.findings)
         return {kind: listed[kind] + self.unlisted.get(kind, 0) for kind in listed}
+
+
+#: Neptune's code for each kind that has one; [strict] where its documentation names none for the fault.
+NEPTUNE_CODES = dict.fromkeys(
+    (
+        FindingKind.BYTE_ORDER_MARK,
+        FindingKind.EMPTY_FILE,
+        FindingKind.HEADER_COLUMN,
+        FindingKind.MISSING_COLUMN,
+        FindingKind.REPEATED_COLUMN,
+        FindingKind.EDGE_CARDINALITY,
+        FindingKind.SINGLE_ARRAY,
+        FindingKind.QUOTING,
+        FindingKind.ROW_LENGTH,
+        FindingKind.BLANK_REQUIRED,
+        FindingKind.EDGE_LABELS,
+        FindingKind.VALUE,
+    ),
+    NeptuneCode.PARSING_ERROR,
+) | {
+    FindingKind.MISSING_END: NeptuneCode.FROM_OR_TO_VERTEX_ARE_MISSING,
+    FindingKind.END_LOADED_LATER: NeptuneCode.FROM_OR_TO_VERTEX_ARE_MISSING,
+    FindingKind.EDGE_ID_REUSED: NeptuneCode.ID_ASSIGNED_TO_MULTIPLE_EDGES,
+    FindingKind.SINGLE_VALUES: NeptuneCode.SINGLE_CARDINALITY_VIOLATION,
+}
+#: What the loader takes, though perhaps not as it is meant.
+WARNINGS = {FindingKind.COLUMN_CASE, FindingKind.BLANK_LINE, FindingKind.BOOLEAN_TEXT, FindingKind.REPEATED_ID}
+
+
+class FindingCollector:
+    """Keeps the first findings of each kind and counts the rest.
+
+    files: the names of the files in their order; a file's number is its position. limit: how many of each kind to keep.
+    """
+
+    def __init__(self, files: Sequence[str], limit: int) -> None:
+        self._files = files
+        self._limit = limit
+        self._kept: dict[FindingKind, list[tuple[int, Finding]]] = {}
+        self.unlisted: Counter[FindingKind] = Counter()
+
+    def add(
+        self, kind: FindingKind, file: int | None, lines: Sequence[int | None], column: str | None, text: str
+    ) -> None:
+        """Add a fault at these lines of a file; None is the load, or the file, as a whole."""
+        kept = self._kept.setdefault(kind, [])
+        listed = lines[: max(self._limit - len(kept), 0)]
+        self.unlisted[kind] += len(lines) - len(listed)
+        kept += [
+            (
+                -1 if file is None else file,
+                Finding(
+                    kind=kind,
+                    severity=Severity.WARNING if kind in WARNINGS else Severity.ERROR,
+                    neptune_code=NEPTUNE_CODES.get(kind),
+                    file=None if file is None else self._files[file],
+                    line=line,
+                    column=column,
+                    text=text,
+                ),
+            )
+            for line in listed
+        ]
+
+    def count(self, kind: FindingKind, number: int) -> None:
+        """Count findings that are not listed."""
+        self.unlisted[kind] += number
+
+    def room(self, kind: FindingKind) -> int:
+        """How many more findings of a kind are kept."""
+        return self._limit - len(self._kept.get(kind, []))
+
+    def listed(self) -> list[Finding]:
+        """The findings that are kept, by file and line."""
+        found = [each for kept in self._kept.values() for each in kept]
+        return [finding for _, finding in sorted(found, key=lambda each: (each[0], each[1].line or 0))]

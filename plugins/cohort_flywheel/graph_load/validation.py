@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from itertools import repeat
 from pathlib import Path
-from typing import BinaryIO
 
-from cohort_flywheel.graph_load.findings import Validation
+from cohort_flywheel.common.collector import seldom_collecting
+from cohort_flywheel.graph_load.findings import FileSummary, FindingCollector, FindingKind, Validation
+from cohort_flywheel.graph_load.graph_file import GraphFile
+from cohort_flywheel.graph_load.header_checks import HeaderComparison
+from cohort_flywheel.graph_load.id_sets import IdSets, file_and_line, first_place
+from cohort_flywheel.graph_load.load_format import FROM, ID, TO, Header
+from cohort_flywheel.graph_load.repeated_ids import check_repeated_ids
+from cohort_flywheel.graph_load.row_blocks import RowBlocks
+from cohort_flywheel.graph_load.row_checks import CheckedRows
 
+__all__ = ["GraphFile", "validate"]
 
-@dataclass(frozen=True)
-class GraphFile:
-    """A file to load.
-
-    name: how findings call it, such as its object key; `.gz` and `.bz2` are compressed, as for the loader. open: gives
-    the file's bytes from the start; it is called again where ids repeat.
-    """
-
-    name: str
-    open: Callable[[], BinaryIO]
+FindInGraph = Callable[[list[str]], Iterable[str]]
 
 
 def validate(
@@ -29,16 +29,97 @@ def validate(
     single: Sequence[str] = (),
     self_contained: bool = False,
     in_order: bool = True,
-    find_in_graph: Callable[[list[str]], Iterable[str]] | None = None,
+    find_in_graph: FindInGraph | None = None,
     max_findings: int = 20,
     memory_mb: int = 128,
 ) -> Validation:
     """Validate files as Neptune's bulk loader would read them; nothing is raised for a fault of a file.
 
-    folder: an empty folder on local disk for ids; it takes at most the size of the files. single: names or globs of the
+    folder: an empty folder on local disk for ids; it takes about the size of the files. single: names or globs of the
     properties whose headers will get `(single)`. self_contained: both ends of each edge must be in the files.
     in_order: each file is a load of its own, so vertices must come before their edges. find_in_graph: takes at most
     1,000 vertex ids and returns those that the graph has; it is asked for ends that are not in the files, unless
     self_contained. memory_mb: the limit of DuckDB, in MiB.
     """
-    raise NotImplementedError
+    findings = FindingCollector([file.name for file in files], max_findings)
+    comparison = HeaderComparison([file.name for file in files], findings, single)
+    headers: list[Header | None] = []
+    summaries: list[FileSummary] = []
+    with IdSets(folder, memory_mb) as ids, seldom_collecting():
+        for number, file in enumerate(files):
+            with closing(file.open()) as stream:
+                rows = CheckedRows(RowBlocks(stream, file.name), number, findings)
+                for header, lines, columns in rows:
+                    _add_ids(ids, number, header, lines, columns)
+            headers.append(rows.header)
+            summaries.append(rows.summary(file.name))
+            if rows.header:
+                comparison.add(number, rows.header)
+        if all(headers):
+            comparison.add_unused()
+        check_repeated_ids(files, headers, single, findings, ids)
+        # with a part of the vertices every other end would be missing
+        if all(summary.complete or summary.elements == "edges" for summary in summaries):
+            asked = None if self_contained else find_in_graph
+            looked_up, unchecked = _check_ends(ids, findings, in_order, self_contained, asked)
+        else:
+            looked_up, unchecked = 0, sum(map(len, ids.unresolved_ends(in_order)))
+    return Validation(
+        files=summaries,
+        findings=findings.listed(),
+        unlisted={kind: number for kind, number in findings.unlisted.items() if number},
+        ends_looked_up=looked_up,
+        ends_unchecked=unchecked,
+    )
+
+
+def _add_ids(
+    ids: IdSets, number: int, header: Header, lines: Sequence[int], columns: Sequence[tuple[str, ...]]
+) -> None:
+    base = first_place(number)
+    # a range needs no list of its own
+    places = range(base + lines.start, base + lines.stop) if isinstance(lines, range) else [base + n for n in lines]
+    own = _cells(header, columns, ID)
+    ids.add(header.elements, ((each, place) for each, place in zip(own, places, strict=True) if each))
+    if header.elements == "edges":
+        for is_to, name in enumerate((FROM, TO)):
+            # of equal ends in a block, the first
+            ends = dict(zip(reversed(_cells(header, columns, name)), reversed(places), strict=True))
+            ends.pop("", None)
+            ids.add("ends", zip(ends.keys(), ends.values(), repeat(is_to)))
+
+
+def _cells(header: Header, columns: Sequence[tuple[str, ...]], name: str) -> tuple[str, ...]:
+    position = header.position(name)
+    return columns[position] if position is not None else ()
+
+
+def _check_ends(
+    ids: IdSets, findings: FindingCollector, in_order: bool, self_contained: bool, find_in_graph: FindInGraph | None
+) -> tuple[int, int]:
+    """Add a finding for each vertex that an edge needs and the load will not have; return how many were looked up in
+    the graph, and how many were not checked."""
+    looked_up = unchecked = 0
+    for batch in ids.unresolved_ends(in_order):
+        present: set[str] = set()
+        if find_in_graph:
+            present = set(find_in_graph([end.id for end in batch]))
+            looked_up += len(batch)
+        for end in batch:
+            if end.id in present:
+                continue
+            if end.later:
+                kind, text = FindingKind.END_LOADED_LATER, "the vertex is in a later file: load vertices before edges"
+            elif self_contained:
+                kind, text = FindingKind.MISSING_END, "the vertex is in none of the files: add it or remove its edges"
+            elif find_in_graph:
+                kind, text = (
+                    FindingKind.MISSING_END,
+                    "the vertex is neither in the files nor in the graph: add it first",
+                )
+            else:
+                unchecked += 1
+                continue
+            number, line = file_and_line(end.place)
+            findings.add(kind, number, [line], TO if end.is_to else FROM, text)
+    return looked_up, unchecked
