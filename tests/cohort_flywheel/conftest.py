@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from cohort_flywheel.config.params import RunParams
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import make_plan
@@ -51,16 +52,13 @@ def planned(airflow_env: Any, config: Config, fresh_config: Config) -> Callable[
     def make(
         as_of: datetime = NEWEST, cohort: dict[str, Any] | None = None, extract_sha256: str | None = None, **params: Any
     ) -> dict[str, Any]:
-        defaults = {
-            "threshold": None, "source": "auto", "dry_run": False, "extract_only": False, "extract_uri": None,
-            "override_limits": False, "override_reason": None,
-        }  # fmt: skip
         settings = {f"{role}_bucket": getattr(fresh_config, f"{role}_bucket") for role in ("export", "import", "state")}
         plan = make_plan(
-            shipped.model_copy(update=cohort or {}), params=defaults | params, as_of=as_of, run_type="manual",
-            user="ana", layout="pinpoint", schedule="0 0 * * *", settings=settings, extract_sha256=extract_sha256,
+            shipped.model_copy(update=cohort or {}), params=RunParams(cohort="ea_atrisk", **params), as_of=as_of,
+            run_type="manual", user="ana", layout="pinpoint", schedule="0 0 * * *", settings=settings,
+            extract_sha256=extract_sha256,
         )  # fmt: skip
-        return plan | settings | {"contacts_table": config.contacts_table}
+        return plan.model_dump(mode="json") | settings | {"contacts_table": config.contacts_table}
 
     return make
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
 from email.utils import formataddr
-from typing import Any
 
 import email_validator
 
@@ -72,18 +70,18 @@ def _check_name(name: str, address: str) -> None:
         )
 
 
-def sender_of(campaign: Mapping[str, Any]) -> tuple[str, str]:
-    """The display name and the address of a plan's campaign; raises FlywheelError for what has no address."""
-    name, bracket, rest = campaign["from"].rpartition("<")
+def sender_of(sender: str) -> tuple[str, str]:
+    """The display name and the address of a plan's sender; raises FlywheelError for what has no address."""
+    name, bracket, rest = sender.rpartition("<")
     address = mail_address(rest.removesuffix(">"))
     if address is None:
         raise FlywheelError(
-            f"from is {campaign['from']!r}: write an address, as in Studio <play@studio.example>",
+            f"from is {sender!r}: write an address, as in Studio <play@studio.example>",
             code=Code.CAMPAIGN_SETTINGS,
         )
     return (name.removesuffix(" ") if bracket else ""), address
 
 
-def sender_header(campaign: Mapping[str, Any]) -> str:
+def sender_header(sender: str) -> str:
     """The sender as a mail's header writes it: quoted where it must be, or encoded [RFC 5322, RFC 2047]."""
-    return formataddr(sender_of(campaign))
+    return formataddr(sender_of(sender))

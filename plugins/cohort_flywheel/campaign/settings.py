@@ -2,44 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from cohort_flywheel.campaign.approval import may_approve
 from cohort_flywheel.campaign.email_template import EmailTemplate, check_template, placeholders, template_digest
+from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.params import RunParams
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.errors import Code, FlywheelError
 
-NONE: dict[str, Any] = {"mode": "none"}
+
+class NoCampaign(Record):
+    """What the plan has of a campaign if the run sends none."""
+
+    mode: Literal["none"] = "none"
 
 
-def campaign_skip_reason(params: Mapping[str, Any], run_type: str, as_of: datetime, newest: datetime) -> str | None:
+class RunCampaign(Record):
+    """The campaign of a run, as its plan fixes it.
+
+    `approvers` may approve this run; a launch checks the answer against the registry. `placeholders` and
+    `template_digest` are those of the template when the run was planned.
+    """
+
+    mode: Literal["draft", "test", "launch"]
+    template: str
+    sender: Annotated[str, Field(alias="from")]
+    not_again_days: int | None
+    test_addresses: list[str]
+    approvers: list[str]
+    placeholders: dict[str, str | None] = Field(default_factory=dict)
+    template_digest: str = ""
+
+    def not_again_since(self, as_of: datetime) -> datetime | None:
+        """Return the time since when no player was mailed this template; None without `not_again_days`."""
+        return as_of - timedelta(days=self.not_again_days) if self.not_again_days else None
+
+
+NONE = NoCampaign()
+
+
+def campaign_skip_reason(params: RunParams, run_type: str, as_of: datetime, newest: datetime) -> str | None:
     """Why a run never has a campaign, whatever the registry says; None for the newest as-of's own run."""
     if run_type == "backfill":
         return "a backfill"
-    if params["dry_run"]:
+    if params.dry_run:
         return "a dry run"
-    if params.get("extract_only"):
+    if params.extract_only:
         return "a run that ends at its extract"
-    if params.get("extract_uri"):
+    if params.extract_uri:
         return "a run of a dropped extract"
-    if params["source"] == "live":
+    if params.source == "live":
         return "a run of today's graph under another day's name"
     return f"a run of an older day than {newest.isoformat()}" if as_of < newest else None
 
 
 def choose_campaign(
-    cohort: Cohort, params: Mapping[str, Any], *, approval: Approval, user: str | None, skip_reason: str | None
-) -> dict[str, Any]:
-    """Return the `mode`, and for a mode other than `none` the settings of the campaign without its mail.
+    cohort: Cohort, params: RunParams, *, approval: Approval, user: str | None, skip_reason: str | None
+) -> RunCampaign | NoCampaign:
+    """Return the campaign of a run without its mail, or NONE.
 
     An empty param means the registry's mode, or `none` for a run that never has a campaign. Raises
     FlywheelError for a campaign that the param demands and the run cannot have, and for what a mode lacks.
-    `approvers` are those who may approve this run, to be shown; a launch holds the answer against the registry.
     """
-    asked, ours = params.get("campaign"), cohort.campaign
+    asked, ours = params.campaign, cohort.campaign
     if asked not in (None, "none") and skip_reason:
         raise FlywheelError(
             f"campaign={asked} is for the newest day's own run, and this is {skip_reason}: leave campaign empty",
@@ -47,7 +78,7 @@ def choose_campaign(
         )
     mode = asked or (ours.mode if ours and not skip_reason else "none")
     if mode == "none":
-        return dict(NONE)
+        return NONE
     if ours is None:
         raise FlywheelError(
             f"campaign={mode}, but cohort {cohort.name} has no `campaign` in the registry: add it, with template and"
@@ -74,25 +105,26 @@ def choose_campaign(
             " approval.approvers of the registry",
             code=Code.CAMPAIGN_SETTINGS,
         )
-    return {
-        "mode": mode,
-        "template": ours.template,
-        "from": ours.sender,
-        "not_again_days": ours.not_again_days,
-        "test_addresses": ours.test_addresses,
-        "approvers": approvers,
-    }
+    return RunCampaign(
+        mode=mode,
+        template=ours.template,
+        sender=ours.sender,
+        not_again_days=ours.not_again_days,
+        test_addresses=ours.test_addresses,
+        approvers=approvers,
+    )
 
 
-def with_mail(campaign: Mapping[str, Any], template: EmailTemplate, columns: Iterable[str]) -> dict[str, Any]:
+def with_mail(campaign: RunCampaign, template: EmailTemplate, columns: Iterable[str]) -> RunCampaign:
     """Add the placeholders and the digest of a template; raises FlywheelError for a placeholder without a column."""
     check_template(template, columns)
-    return {**campaign, "placeholders": placeholders(template), "template_digest": template_digest(template)}
+    mail = {"placeholders": placeholders(template), "template_digest": template_digest(template)}
+    return campaign.model_copy(update=mail)
 
 
-def check_same_mail(campaign: Mapping[str, Any], template: EmailTemplate) -> None:
+def check_same_mail(campaign: RunCampaign, template: EmailTemplate) -> None:
     """Raise FlywheelError unless a template is still the one by which the run was planned."""
-    if template_digest(template) != campaign["template_digest"]:
+    if template_digest(template) != campaign.template_digest:
         raise FlywheelError(
             f"template {template.name} has changed since the run was planned, and its rows were chosen by the earlier"
             " one: trigger a new run, or clear plan and what follows it if no approver was asked yet",

@@ -1,13 +1,34 @@
-"""A run's params."""
+"""The params of a run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+
+class RunParams(BaseModel):
+    """The params of `cohort_to_segment`; Airflow has checked them against their JSON schema.
+
+    `threshold` is what a user typed: `Cohort.check_threshold` says what is wrong with it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    cohort: str
+    threshold: object = None
+    source: Literal["auto", "live", "snapshot"] = "auto"
+    dry_run: bool = False
+    extract_only: bool = False
+    extract_uri: str | None = None
+    override_limits: bool = False
+    override_reason: str | None = None
+    campaign: Literal["none", "draft", "test", "launch"] | None = None
 
 
 def refuse_unknown_params(context: Context) -> None:

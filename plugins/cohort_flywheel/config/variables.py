@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.sdk import Variable
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from cohort_flywheel.config.setting_types import BucketName, KmsKey, S3Encryption, TableName, missing, problems
 from cohort_flywheel.errors import Code, FlywheelError
@@ -34,13 +32,13 @@ class EncryptionSettings(BaseModel):
     s3_kms_key_id: KmsKey = ""
 
 
-def read_settings(*models: type[BaseModel]) -> dict[str, Any]:
+def read_settings(*models: type[BaseModel]) -> dict[str, JsonValue]:
     """Return the settings of the models by field; a field's Variable has its name with the prefix.
 
     Raises FlywheelError that names every Variable that is missing or has a wrong form. Airflow looks in the secrets
     backend (SSM Parameter Store or Secrets Manager, where one is configured), then the environment, then its Variables.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, JsonValue] = {}
     unset: list[str] = []
     wrong: list[str] = []
     for model in models:

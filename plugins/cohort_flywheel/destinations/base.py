@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
+from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 #: The output of an upstream task (an XComArg), or one of its keys. `Any`: the type of XComArg has no subscript.
 type Output = Any
 type PreExecute = Callable[[Context], None]
-#: The settings of the models, by field; the fields of all models are in one mapping.
-type Settings = Mapping[str, Any]
+#: The settings of all models by field, in one mapping: a destination validates it with a model of its own, which
+#: ignores the other fields.
+type Settings = Mapping[str, JsonValue]
 
 
 class NoSettings(BaseModel):
@@ -155,7 +157,7 @@ class Destination(ABC):
 
     def check_campaign(
         self,
-        campaign: Mapping[str, Any],
+        campaign: RunCampaign,
         template: EmailTemplate,
         columns: Sequence[str],
         settings: Settings,

@@ -64,7 +64,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
 
     def __init__(self, *, destination: str, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.destination, self.aws_conn_id = destination, aws_conn_id
+        self.destination = destination
+        self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         retry_note = "Clearing this task is safe: it looks again at what is there, and goes on."
@@ -73,10 +74,11 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             params: Any = context["params"]
             destination = get_destination(self.destination)
             self.settings = read_settings(DeploymentSettings, destination.cleanup_settings)
+            self.deployment = DeploymentSettings.model_validate(self.settings)
             self.s3 = S3Hook(aws_conn_id=self.aws_conn_id)
             at_destination = destination.cleanup(self.settings, self.aws_conn_id)
             if not params["dry_run"]:
-                refuse_at_work(self.s3, self.settings["state_bucket"], context)
+                refuse_at_work(self.s3, self.deployment.state_bucket, context)
             made = cleanup.by_name(self._told())
             keep_by = context["dag_run"].run_after - timedelta(days=params["keep_days"])
             due = cleanup.past_keep_by(made, keep_by, params["cohort"])
@@ -111,13 +113,13 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         return {"past_keep_by": len(due), "kept": len(made) - len(due), **cleanup.sums(list_)}
 
     def _state(self) -> State:
-        return State(self.s3, self.settings["state_bucket"])
+        return State(self.s3, self.deployment.state_bucket)
 
     # --- what there is
 
     def _told(self) -> Iterator[Made]:
         """What each report and each result tells."""
-        bucket, progress = self.settings["state_bucket"], Progress(self.log, "reports and results read")
+        bucket, progress = self.deployment.state_bucket, Progress(self.log, "reports and results read")
         for key in chain(keys(self.s3, bucket, "reports/"), keys(self.s3, bucket, f"{DRY_RUN}reports/")):
             if not key.endswith(".json"):
                 continue  # a campaign's mail, kept beside its report
@@ -136,7 +138,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         """Every version of every file of a run: of its name, of each kind."""
         found: dict[str, dict[str, list[Version]]] = defaultdict(lambda: defaultdict(list))
         for setting, folder in PLACES:
-            for version in versions(self.s3, self.settings[setting], folder):
+            for version in versions(self.s3, str(self.settings[setting]), folder):
                 if read := cleanup.read_key(version.key):
                     found[read[1]][read[0]].append(version)
         return found
@@ -178,7 +180,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         A part of the file may have expired before the others: a snapshot has everybody.
         """
         parts = [v for v in files.get(name, {}).get("segment file", ()) if v.is_latest and not v.is_marker]
-        bucket = self.settings["state_bucket"]
+        bucket = self.deployment.state_bucket
         snapshots = [key for key in sorted(one.snapshots if one else ()) if self.s3.check_for_key(key, bucket)]
         if not parts and not snapshots:
             return None
@@ -210,8 +212,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     ) -> None:
         removed, seen = 0, {each.key for kinds in files.values() for each in kinds.get("segment file", ())}
         for batch in recipients.batches():
-            refuse_at_work(self.s3, self.settings["state_bucket"], context)
-            now = keys(self.s3, self.settings["import_bucket"], names.SEGMENT_FOLDER)
+            refuse_at_work(self.s3, self.deployment.state_bucket, context)
+            now = keys(self.s3, self.deployment.import_bucket, names.SEGMENT_FOLDER)
             if any(key not in seen and cleanup.read_key(key) for key in now):  # it began and ended since the look
                 raise RetryableError(
                     "a run has put a segment file meanwhile: a later try looks at whom it has", code=Code.BUSY

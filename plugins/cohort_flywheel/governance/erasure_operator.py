@@ -63,7 +63,8 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
 
     def __init__(self, *, destination: str, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.destination, self.aws_conn_id = destination, aws_conn_id
+        self.destination = destination
+        self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         retry_note = "Clearing this task is safe: it goes on with who is still there, as long as the list is."
@@ -72,7 +73,8 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             params: Any = context["params"]
             dry_run, destination = params["dry_run"], get_destination(self.destination)
             self.settings = read_settings(DeploymentSettings, destination.settings)
-            self.s3, state = S3Hook(aws_conn_id=self.aws_conn_id), self.settings["state_bucket"]
+            self.deployment = DeploymentSettings.model_validate(self.settings)
+            self.s3, state = S3Hook(aws_conn_id=self.aws_conn_id), self.deployment.state_bucket
             players = read_players(lines(self.s3, state, PLAYERS_KEY))
             if not dry_run:
                 put_tombstones(self.s3, state, players)
@@ -104,7 +106,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
 
     def _refuse_at_work(self, destination: Destination, context: Context) -> None:
         """Raise FlywheelError while a run may import, or a job does, which goes on when its run has failed."""
-        refuse_at_work(self.s3, self.settings["state_bucket"], context)
+        refuse_at_work(self.s3, self.deployment.state_bucket, context)
         for job in self._running_import_jobs(destination):
             raise FlywheelError(
                 f"{job.what} {job.place} has not ended, and may bring back whom this removes: wait for its end, then"
@@ -119,7 +121,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
     def _addresses(self, players: list[str]) -> set[tuple[str, str]]:
         """What the contacts table knows of them; their files tell more."""
         hook = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id)
-        table, size = self.settings["contacts_table"], MAX_BATCH_KEYS
+        table, size = self.deployment.contacts_table, MAX_BATCH_KEYS
         batches = [players[first : first + size] for first in range(0, len(players), size)]
         answers = hook.get_many(table, "playerId", batches, [ADDRESS_ATTRIBUTE], key=lambda player: player)
         records = [record for _, found in answers for record in found.values()]
@@ -141,7 +143,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         bytes_, number = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         progress, path, rest = Progress(self.log, "versions of files read"), folder / "version", folder / "rest"
         for setting, prefix in reversed(FOLDERS) if remove else FOLDERS:
-            for version in versions(self.s3, self.settings[setting], prefix):
+            for version in versions(self.s3, str(self.settings[setting]), prefix):
                 kind = kind_of(version.key)
                 if version.is_marker or not kind:
                     continue
@@ -176,7 +178,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
 
     def _on_the_list(self, players: Collection[str], addresses: Addresses) -> list[Left]:
         """The do-not-contact list is the studio's to edit: no run may take a no out of it."""
-        bucket = self.settings["state_bucket"]
+        bucket = self.deployment.state_bucket
         forms = {form for player in players for form in player_id_forms(player)}
         forms |= {form for _, address in addresses for form in address_forms(address, plain_address(address))}
         entries = enumerate(lines(self.s3, bucket, DO_NOT_CONTACT_KEY), start=1)

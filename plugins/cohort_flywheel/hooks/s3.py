@@ -68,7 +68,7 @@ def _read_encryption() -> dict[str, str]:
     Raises FlywheelError that names the Variable which S3 would refuse.
     """
     settings = read_settings(EncryptionSettings)
-    algorithm, key = settings["s3_encryption"], settings["s3_kms_key_id"]
+    algorithm, key = str(settings["s3_encryption"]), str(settings["s3_kms_key_id"])
     if key and not algorithm.startswith("aws:kms"):
         raise FlywheelError(
             f"{PREFIX}s3_kms_key_id is set, and {PREFIX}s3_encryption is {algorithm or 'not set'}: a key is used with"

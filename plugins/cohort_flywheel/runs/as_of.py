@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import AwareDatetime, PlainSerializer
 
 from cohort_flywheel.errors import Code, FlywheelError
+
+#: A time of a model, with its zone. Its JSON is `isoformat`'s, as in names and files; pydantic's own ends in Z.
+Instant = Annotated[AwareDatetime, PlainSerializer(datetime.isoformat, return_type=str, when_used="json")]
 
 #: What stands between an instant and a date in the interval that follows it.
 _MOMENT = timedelta(minutes=1)

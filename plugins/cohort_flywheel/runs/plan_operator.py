@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,22 +12,31 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseOperator
 from botocore.exceptions import ClientError
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from cohort_flywheel.campaign.email_template import read_template
-from cohort_flywheel.campaign.settings import NONE, campaign_skip_reason, choose_campaign, with_mail
+from cohort_flywheel.campaign.settings import (
+    NONE,
+    NoCampaign,
+    RunCampaign,
+    campaign_skip_reason,
+    choose_campaign,
+    with_mail,
+)
 from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.cohorts import Cohort
-from cohort_flywheel.config.params import refuse_unknown_params
+from cohort_flywheel.config.params import RunParams, refuse_unknown_params
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.config.variables import PREFIX, DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
 from cohort_flywheel.hooks.s3 import S3Hook, lines
+from cohort_flywheel.runs import names
 from cohort_flywheel.runs.as_of import RunDates, as_of
 from cohort_flywheel.runs.lock_store import enum_value
-from cohort_flywheel.runs.plan import check_extract, make_plan
+from cohort_flywheel.runs.plan import Plan, check_extract, make_plan
 from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import entry_forms
@@ -68,31 +77,35 @@ class CohortPlanOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.registry, self.schedule, self.destination = registry, schedule, destination
+        self.registry = registry
+        self.schedule = schedule
+        self.destination = destination
         self.templates = templates or registry.parent / "email"
-        self.neptune_conn_id, self.aws_conn_id, self.clock = neptune_conn_id, aws_conn_id, clock
+        self.neptune_conn_id = neptune_conn_id
+        self.aws_conn_id = aws_conn_id
+        self.clock = clock
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         with describe_failure("Correct it and clear this task, or start a new run: this task only reads."):
-            params = context["params"]
             refuse_unknown_params(context)
+            params = RunParams.model_validate(dict(context["params"]))
             registry = read_registry(self.registry)
-            cohort = registry.cohort(params["cohort"])
+            cohort = registry.cohort(params.cohort)
             destination = get_destination(self.destination)
             run = context["dag_run"]
             check_extract(params, enum_value(run.run_type))
             # a run that imports nothing needs no settings of the destination
-            hands_over = not params["dry_run"] and not params.get("extract_only")
+            hands_over = not params.dry_run and not params.extract_only
             moment = self._as_of(context)
-            campaign = self._campaign(registry, cohort, context, moment)
-            mails = campaign["mode"] != "none"
+            campaign = self._campaign(registry, cohort, params, context, moment)
             models: list[type[BaseModel]] = [DeploymentSettings]
             if hands_over:
                 models.append(destination.settings)
-            if mails and destination.campaign_settings:
+            if campaign.mode != "none" and destination.campaign_settings:
                 models.append(destination.campaign_settings)
             reads_graph = self._may_read_graph(params, moment)
             settings = read_all_settings(models, self.neptune_conn_id if reads_graph else None)
+            buckets = DeploymentSettings.model_validate(settings)
             plan = make_plan(
                 cohort,
                 params=params,
@@ -102,57 +115,58 @@ class CohortPlanOperator(BaseOperator):
                 layout=destination.name,
                 schedule=self.schedule,
                 settings=settings,
-                extract_sha256=self._check_dropped(params.get("extract_uri"), cohort, settings["export_bucket"]),
+                extract_sha256=self._check_dropped(params.extract_uri, cohort, buckets.export_bucket),
                 campaign=campaign,
             )
-            self._check_aws(settings, plan)
-            snapshot = find_source(
-                State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"]), plan, self.clock(), self.schedule
-            )
+            self._check_aws(buckets, plan)
+            state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)
+            snapshot = find_source(state, plan.model_dump(mode="json"), self.clock(), self.schedule)
             if hands_over:
                 if destination.REQUIRES_OPT_OUT_LIST and registry.opt_outs is None:
                     self._check_opt_outs(plan)
                 destination.check(settings, self.aws_conn_id)
-            if mails:
-                template = read_template(self.templates, campaign["template"])
+            if campaign.mode != "none":
+                template = read_template(self.templates, campaign.template)
                 destination.check_campaign(campaign, template, cohort.columns(), settings, self.aws_conn_id)
         self.log.info(
             "%s: %s %s %s (%s) at %s, from %s; campaign: %s",
-            plan["name"],
-            plan["property"],
-            plan["direction"],
-            plan["threshold"],
-            plan["threshold_from"],
-            plan["as_of"],
-            snapshot.key if snapshot else plan["extract_uri"] or "the graph",
-            campaign["mode"],
+            plan.name,
+            plan.property,
+            plan.direction,
+            plan.threshold,
+            plan.threshold_from,
+            plan.as_of.isoformat(),
+            snapshot.key if snapshot else plan.extract_uri or "the graph",
+            campaign.mode,
         )
-        return plan | settings
+        return plan.model_dump(mode="json") | settings
 
-    def _campaign(self, registry: Registry, cohort: Cohort, context: Context, moment: datetime) -> dict[str, Any]:
+    def _campaign(
+        self, registry: Registry, cohort: Cohort, params: RunParams, context: Context, moment: datetime
+    ) -> RunCampaign | NoCampaign:
         """The campaign, and what its mail asks of each row."""
         run = context["dag_run"]
         newest = last_instant(self.schedule, self.clock())
-        skip_reason = campaign_skip_reason(context["params"], enum_value(run.run_type), moment, newest)
+        skip_reason = campaign_skip_reason(params, enum_value(run.run_type), moment, newest)
         campaign = choose_campaign(
-            cohort, context["params"], approval=registry.approval, skip_reason=skip_reason,
+            cohort, params, approval=registry.approval, skip_reason=skip_reason,
             user=getattr(run, "triggering_user_name", None),
         )  # fmt: skip
-        if campaign["mode"] == "none":
+        if campaign.mode == "none":
             if skip_reason and cohort.campaign and cohort.campaign.mode != "none":
                 self.log.info("no campaign, as this is %s", skip_reason)
-            return dict(NONE)
+            return NONE
         if not get_destination(self.destination).has_campaigns:
             raise FlywheelError(
-                f"campaign={campaign['mode']}, but there are no campaigns at {self.destination}: set the campaign of"
+                f"campaign={campaign.mode}, but there are no campaigns at {self.destination}: set the campaign of"
                 f" cohort {cohort.name} to `mode: none` in the registry, or choose another destination",
                 code=Code.CAMPAIGN_SETTINGS,
             )
-        return with_mail(campaign, read_template(self.templates, campaign["template"]), cohort.columns())
+        return with_mail(campaign, read_template(self.templates, campaign.template), cohort.columns())
 
-    def _check_opt_outs(self, plan: Mapping[str, Any]) -> None:
+    def _check_opt_outs(self, plan: Plan) -> None:
         """Refuse an empty do-not-contact list: those who opted out elsewhere would be written to again."""
-        bucket, key = plan["state_bucket"], plan["do_not_contact_key"]
+        bucket, key = plan.state_bucket, names.DO_NOT_CONTACT_KEY
         found = lines(S3Hook(aws_conn_id=self.aws_conn_id), bucket, key)
         if not any(entry_forms(line, number) for number, line in enumerate(found, start=1)):
             raise FlywheelError(
@@ -162,11 +176,11 @@ class CohortPlanOperator(BaseOperator):
                 code=Code.OPT_OUTS,
             )
 
-    def _may_read_graph(self, params: Mapping[str, Any], moment: datetime) -> bool:
+    def _may_read_graph(self, params: RunParams, moment: datetime) -> bool:
         """Whether this run may come to read the graph: a day in the past is read from its snapshot."""
-        if params.get("extract_uri") or params["source"] == "snapshot":
+        if params.extract_uri or params.source == "snapshot":
             return False
-        return params["source"] == "live" or moment >= last_instant(self.schedule, self.clock())
+        return params.source == "live" or moment >= last_instant(self.schedule, self.clock())
 
     def _check_dropped(self, uri: str | None, cohort: Cohort, export_bucket: str) -> str | None:
         """Read a dropped extract to its end; return the digest of its bytes."""
@@ -188,22 +202,23 @@ class CohortPlanOperator(BaseOperator):
         )
         return as_of(dates, last_instant=lambda moment: last_instant(self.schedule, moment), now=self.clock())
 
-    def _check_aws(self, settings: Mapping[str, str], plan: Mapping[str, Any]) -> None:
+    def _check_aws(self, settings: DeploymentSettings, plan: Plan) -> None:
         s3 = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="s3").conn
-        for role in ("export", "import", "state"):
-            bucket = settings[f"{role}_bucket"]
+        for role, bucket in (
+            ("export", settings.export_bucket), ("import", settings.import_bucket), ("state", settings.state_bucket),
+        ):  # fmt: skip
             with _named(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
                 s3.head_bucket(Bucket=bucket)
-        do_not_contact = f"s3://{plan['state_bucket']}/{plan['do_not_contact_key']}"
+        do_not_contact = f"s3://{plan.state_bucket}/{names.DO_NOT_CONTACT_KEY}"
         with _named(
             f"the do-not-contact list {do_not_contact}",
             "state_bucket",
             "s3:GetObject",
             "put it (an empty file, if nobody is on it)",
         ):
-            s3.head_object(Bucket=plan["state_bucket"], Key=plan["do_not_contact_key"])
+            s3.head_object(Bucket=plan.state_bucket, Key=names.DO_NOT_CONTACT_KEY)
         dynamodb = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="dynamodb").conn
-        table = settings["contacts_table"]
+        table = settings.contacts_table
         with _named(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
             keys = dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]
         if [(key["AttributeName"], key["KeyType"]) for key in keys] != [("playerId", "HASH")]:
@@ -214,9 +229,9 @@ class CohortPlanOperator(BaseOperator):
             )
 
 
-def read_all_settings(models: Iterable[type[BaseModel]], neptune_conn_id: str | None) -> dict[str, Any]:
+def read_all_settings(models: Iterable[type[BaseModel]], neptune_conn_id: str | None) -> dict[str, JsonValue]:
     """Return the settings of the models; raise FlywheelError that names all that is wrong, in the connection too."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, JsonValue] = {}
     wrong: list[FlywheelError] = []
     try:
         settings = read_settings(*models)

@@ -49,7 +49,9 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
         self, *, registry: Path, schedule: str, aws_conn_id: str | None = "aws_default", **kwargs: Any
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.registry, self.schedule, self.aws_conn_id = registry, schedule, aws_conn_id
+        self.registry = registry
+        self.schedule = schedule
+        self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         retry_note = "Clearing this task is safe: it reads the snapshots again, and puts its two files again."
@@ -63,7 +65,7 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
             newest = last_instant(self.schedule, context["dag_run"].run_after)
             first, last = what_if.period(params, newest)
             scheduled = what_if.instants(self.schedule, first, last, newest)
-            s3, bucket = S3Hook(aws_conn_id=self.aws_conn_id), read_settings(StateSettings)["state_bucket"]
+            s3, bucket = S3Hook(aws_conn_id=self.aws_conn_id), str(read_settings(StateSettings)["state_bucket"])
             state = State(s3, bucket)
             kept = {as_of for as_of in state.snapshot_days(cohort.name) if first <= as_of.date() <= last}
             as_ofs = sorted(kept.union(scheduled))

@@ -69,17 +69,18 @@ def release(job: dict[str, Any]) -> Iterator[Any]:
 
 def _plan(job: dict[str, Any]) -> dict[str, Any]:
     """A run of the shipped cohort, on the benchmark's property, buckets and table."""
+    from cohort_flywheel.config.params import RunParams
     from cohort_flywheel.config.registry import read_registry
     from cohort_flywheel.runs.plan import make_plan
 
     cohort = read_registry(Path(__file__).parents[3] / "include" / "cohorts.yaml").cohort("ea_atrisk")
-    params = {"threshold": 2, "source": "auto", "dry_run": False, "override_limits": False, "override_reason": None}
+    params = RunParams(cohort="ea_atrisk", threshold=2)
     settings = {f"{role}_bucket": job["buckets"][role] for role in ("export", "import", "state")}
     plan = make_plan(
         cohort.model_copy(update={"property": job["property"]}), params=params, as_of=AS_OF, run_type="manual",
         user=None, layout="pinpoint", schedule="0 0 * * *", settings=settings,
     )  # fmt: skip
-    return plan | settings | {"contacts_table": job["table"]}
+    return plan.model_dump(mode="json") | settings | {"contacts_table": job["table"]}
 
 
 def _keep(job: dict[str, Any], stage: str, facts: dict[str, Any]) -> None:

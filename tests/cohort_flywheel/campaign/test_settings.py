@@ -9,8 +9,17 @@ from typing import Any
 import pytest
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
-from cohort_flywheel.campaign.settings import NONE, campaign_skip_reason, check_same_mail, choose_campaign, with_mail
+from cohort_flywheel.campaign.settings import (
+    NONE,
+    NoCampaign,
+    RunCampaign,
+    campaign_skip_reason,
+    check_same_mail,
+    choose_campaign,
+    with_mail,
+)
 from cohort_flywheel.config.cohorts import Campaign, Cohort
+from cohort_flywheel.config.params import RunParams
 from cohort_flywheel.config.registry import Approval, read_registry
 from cohort_flywheel.errors import FlywheelError
 from local.config import ROOT
@@ -18,7 +27,7 @@ from local.config import ROOT
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 SHIPPED = read_registry(ROOT / "include" / "cohorts.yaml").cohort("ea_atrisk")
 MAIL = EmailTemplate("at_risk", "Hello", "<p>{{FirstName|you}} {{LastName}}</p>", "{{LastName}}")
-PARAMS = {"dry_run": False, "source": "auto"}
+PARAMS = {"cohort": "ea_atrisk", "dry_run": False, "source": "auto"}
 
 
 def cohort(**changes: Any) -> Cohort:
@@ -26,19 +35,26 @@ def cohort(**changes: Any) -> Cohort:
     return SHIPPED.model_copy(update={"campaign": Campaign.model_validate(campaign)})
 
 
-def chosen(asked: str | None, of: Cohort | None = None, **about: Any) -> dict[str, Any]:
+def chosen(asked: str | None, of: Cohort | None = None, **about: Any) -> RunCampaign | NoCampaign:
     defaults: dict[str, Any] = {"approval": Approval(approvers=["ann", "bo"]), "user": "ana", "skip_reason": None}
-    return choose_campaign(of or cohort(), PARAMS | {"campaign": asked}, **(defaults | about))
+    return choose_campaign(of or cohort(), RunParams.model_validate(PARAMS | {"campaign": asked}), **(defaults | about))
+
+
+def launched(asked: str, of: Cohort | None = None, **about: Any) -> RunCampaign:
+    """As `chosen`, where there is a campaign."""
+    found = chosen(asked, of, **about)
+    assert isinstance(found, RunCampaign)
+    return found
 
 
 @pytest.mark.parametrize("word", ["none", "draft", "launch"])
 def test_an_empty_param_means_the_mode_of_the_registry(word: str) -> None:
-    assert chosen(None, cohort(mode=word))["mode"] == word
+    assert chosen(None, cohort(mode=word)).mode == word
 
 
 @pytest.mark.parametrize("asked", ["none", "draft", "launch"])
 def test_the_param_overrides_the_registry(asked: str) -> None:
-    assert chosen(asked, cohort(mode="launch"))["mode"] == asked
+    assert chosen(asked, cohort(mode="launch")).mode == asked
 
 
 def test_the_shipped_registry_mails_no_players() -> None:
@@ -50,9 +66,9 @@ def test_the_shipped_registry_mails_no_players() -> None:
 
 
 def test_a_campaign_has_all_that_a_launch_needs() -> None:
-    assert chosen("launch") == {
+    assert chosen("launch").model_dump(mode="json") == {
         "mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
-        "test_addresses": [], "approvers": ["ann", "bo"],
+        "test_addresses": [], "approvers": ["ann", "bo"], "placeholders": {}, "template_digest": "",
     }  # fmt: skip
 
 
@@ -73,10 +89,10 @@ RUNS: list[tuple[dict[str, Any], str, timedelta, str | None]] = [
 def test_only_the_newest_days_own_run_has_a_campaign(
     params: dict[str, Any], run_type: str, age: timedelta, why: str | None
 ) -> None:
-    found = campaign_skip_reason(PARAMS | params, run_type, NEWEST - age, NEWEST)
+    found = campaign_skip_reason(RunParams.model_validate(PARAMS | params), run_type, NEWEST - age, NEWEST)
     assert found == why
     daily = cohort(mode="launch")
-    assert chosen(None, daily, skip_reason=found)["mode"] == ("none" if why else "launch")
+    assert chosen(None, daily, skip_reason=found).mode == ("none" if why else "launch")
     assert chosen("none", daily, skip_reason=found) == NONE
     for asked in ("draft", "launch") if why else ():
         with pytest.raises(
@@ -95,27 +111,28 @@ def test_a_cohort_without_a_campaign_in_the_registry() -> None:
 def test_a_test_needs_test_addresses_and_a_launch_needs_not_again_days() -> None:
     with pytest.raises(FlywheelError, match="has no test_addresses in the registry"):
         chosen("test")
-    assert chosen("test", cohort(test_addresses=["qa@studio.example"]))["test_addresses"] == ["qa@studio.example"]
+    assert launched("test", cohort(test_addresses=["qa@studio.example"])).test_addresses == ["qa@studio.example"]
     with pytest.raises(FlywheelError, match="campaign=launch needs not_again_days in the campaign of cohort ea_atrisk"):
         chosen("launch", cohort(not_again_days=None))
-    assert chosen("draft", cohort(not_again_days=None))["mode"] == "draft"
+    assert chosen("draft", cohort(not_again_days=None)).mode == "draft"
 
 
 def test_the_user_who_triggered_a_run_may_not_approve_it() -> None:
-    assert chosen("launch", user="ann")["approvers"] == ["bo"]
-    assert chosen("launch", user=None)["approvers"] == ["ann", "bo"]
+    assert launched("launch", user="ann").approvers == ["bo"]
+    assert launched("launch", user=None).approvers == ["ann", "bo"]
     alone = Approval(approvers=["ann"])
     with pytest.raises(FlywheelError, match="no user may approve this run, but for ann, who triggered it"):
         chosen("launch", user="ann", approval=alone)
     ours = Approval(approvers=["ann"], own_runs=True)
-    assert chosen("launch", user="ann", approval=ours)["approvers"] == ["ann"]
+    assert launched("launch", user="ann", approval=ours).approvers == ["ann"]
 
 
 def test_a_campaign_has_the_placeholders_of_its_mail() -> None:
-    made = with_mail({"mode": "draft"}, MAIL, SHIPPED.columns())
-    assert (made["mode"], made["placeholders"]) == ("draft", {"FirstName": "you", "LastName": None})
+    draft = launched("draft")
+    made = with_mail(draft, MAIL, SHIPPED.columns())
+    assert (made.mode, made.placeholders) == ("draft", {"FirstName": "you", "LastName": None})
     check_same_mail(made, MAIL)
     with pytest.raises(FlywheelError, match="template at_risk has changed since the run was planned"):
         check_same_mail(made, MAIL._replace(subject="Hello!"))
     with pytest.raises(FlywheelError, match="names LastName, which the segment does not carry, but FirstName:"):
-        with_mail({"mode": "draft"}, MAIL, ["FirstName"])
+        with_mail(draft, MAIL, ["FirstName"])

@@ -6,11 +6,13 @@ from typing import Any
 
 import pendulum
 import pytest
+from pydantic import ValidationError
 
-from cohort_flywheel.campaign.settings import NONE
-from cohort_flywheel.config.cohorts import Cohort, Consent, ThresholdFrom
+from cohort_flywheel.campaign.settings import NONE, NoCampaign, RunCampaign
+from cohort_flywheel.config.cohorts import Cohort, ThresholdFrom
+from cohort_flywheel.config.params import RunParams
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.runs.plan import check_extract, make_plan
+from cohort_flywheel.runs.plan import Override, Plan, check_extract, make_plan
 
 COHORT = Cohort.model_validate(
     {
@@ -38,6 +40,10 @@ PARAMS = {
     "extract_uri": None, "override_limits": False, "override_reason": None,
 }  # fmt: skip
 URI = "s3://exports/dropped/theirs.json"
+LAUNCH = RunCampaign(
+    mode="launch", template="back", sender="Studio <play@studio.example>", not_again_days=30, test_addresses=[],
+    approvers=["ann"],
+)  # fmt: skip
 
 
 def plan(
@@ -47,18 +53,18 @@ def plan(
     run_type: str = "manual",
     user: str | None = "ana",
     extract_sha256: str | None = None,
-    campaign: dict[str, Any] = NONE,
+    campaign: RunCampaign | NoCampaign = NONE,
     **params: Any,
-) -> dict[str, Any]:
+) -> Plan:
     return make_plan(
-        cohort, params=PARAMS | params, as_of=as_of, run_type=run_type, user=user, layout="pinpoint",
-        schedule="0 0 * * *", settings=settings, extract_sha256=extract_sha256, campaign=campaign,
+        cohort, params=RunParams.model_validate(PARAMS | params), as_of=as_of, run_type=run_type, user=user,
+        layout="pinpoint", schedule="0 0 * * *", settings=settings, extract_sha256=extract_sha256, campaign=campaign,
     )  # fmt: skip
 
 
 def test_a_plan_freezes_the_cohort_and_every_name() -> None:
     name = "grumpy_-75_2026-11-22_00-00-00"
-    assert plan() == {
+    assert plan().model_dump(mode="json") == {
         "name": name,
         "as_of": "2026-11-22T00:00:00+00:00",
         "schedule": "0 0 * * *",
@@ -96,28 +102,45 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
 
 
 def test_a_plan_and_its_consent_pass_through_xcom() -> None:
-    made = plan()
-    assert json.loads(json.dumps(made)) == made
-    assert Consent.model_validate(json.loads(json.dumps(made["consent"]))) == COHORT.consent
+    made = plan(campaign=LAUNCH, override_limits=True, override_reason="A raid.")
+    output = made.model_dump(mode="json")
+    assert json.loads(json.dumps(output)) == output
+    assert output["campaign"]["from"] == LAUNCH.sender
+    assert Plan.model_validate(output | {"export_bucket": "exports", "contacts_table": "players"}) == made
+    assert made.consent == COHORT.consent
+
+
+def test_a_plan_of_an_earlier_version_is_read() -> None:
+    """As it was before Plan was a model, with what a campaign had besides: the run waits for its approval meanwhile."""
+    made = plan(campaign=LAUNCH)
+    output = made.model_dump(mode="json")
+    earlier = output | {"campaign": output["campaign"] | {"self_approval": False}, "of_another_version": 1}
+    assert Plan.model_validate(earlier) == made
+
+
+def test_a_plan_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        plan().name = "another"
 
 
 def test_since_has_a_time_zone() -> None:
     """An as-of comes from Airflow's timetables as pendulum's, which loses the zone in a subtraction."""
     as_of = pendulum.datetime(2026, 11, 22, tz="UTC").astimezone(UTC)
     assert (as_of - timedelta(days=1)).tzinfo is None
-    made = plan(as_of=as_of, campaign={"mode": "launch", "template": "back", "not_again_days": 30})
-    assert made["withhold"]["since"] == "2026-10-23T00:00:00+00:00"
+    made = plan(as_of=as_of, campaign=LAUNCH)
+    assert made.withhold.since == datetime(2026, 10, 23, tzinfo=UTC)
+    assert made.model_dump(mode="json")["withhold"]["since"] == "2026-10-23T00:00:00+00:00"
 
 
 def test_the_threshold_param_overrides_the_registry_and_is_recorded() -> None:
     made = plan(threshold=-80.0)
-    assert (made["threshold"], made["threshold_from"]) == (-80, "param")
-    assert type(made["threshold"]) is int
-    assert made["name"] == "grumpy_-80_2026-11-22_00-00-00"
+    assert (made.threshold, made.threshold_from) == (-80, "param")
+    assert type(made.threshold) is int
+    assert made.name == "grumpy_-80_2026-11-22_00-00-00"
 
 
 def test_a_threshold_of_zero_is_a_threshold() -> None:
-    assert (plan(threshold=0)["threshold"], plan(threshold=0)["threshold_from"]) == (0, "param")
+    assert (plan(threshold=0).threshold, plan(threshold=0).threshold_from) == (0, "param")
 
 
 @pytest.mark.parametrize("threshold", [1, -101, -75.5, True])
@@ -147,37 +170,37 @@ HISTORY = COHORT.model_copy(
 )
 def test_a_run_without_a_threshold_takes_the_one_in_force(as_of: datetime, threshold: int, said: str) -> None:
     made = plan(HISTORY, as_of=as_of)
-    assert (made["threshold"], made["threshold_from"], made["floor"]) == (threshold, said, -75)
-    assert made["name"].startswith(f"grumpy_{threshold}_2026-")
+    assert (made.threshold, made.threshold_from, made.floor) == (threshold, said, -75)
+    assert made.name.startswith(f"grumpy_{threshold}_2026-")
 
 
 def test_before_the_history_only_a_param_gives_a_threshold() -> None:
     early = datetime(2026, 5, 31, tzinfo=UTC)
     with pytest.raises(FlywheelError, match="no threshold in force at 2026-05-31"):
         plan(HISTORY, as_of=early)
-    assert plan(HISTORY, as_of=early, threshold=-90)["threshold_from"] == "param"
+    assert plan(HISTORY, as_of=early, threshold=-90).threshold_from == "param"
 
 
 def test_a_dry_run_reads_and_writes_no_bucket_of_others() -> None:
     made = plan(dry_run=True)
-    assert made["extract_bucket"] == made["state_bucket"] == "state"
-    assert made["dry_run"] is True
+    assert made.extract_bucket == made.state_bucket == "state"
+    assert made.dry_run is True
 
 
 def test_a_dry_run_does_not_share_names_with_real_runs() -> None:
     real, dry = plan(), plan(dry_run=True)
     for key in ("extract_key", "staged_folder", "rejects_key", "claim_key", "report_folder"):
-        assert dry[key] == f"dry_run/{real[key]}"
-    assert dry["do_not_contact_key"] == real["do_not_contact_key"], "the one list binds every run"
+        assert getattr(dry, key) == f"dry_run/{getattr(real, key)}"
+    assert dry.do_not_contact_key == real.do_not_contact_key, "the one list binds every run"
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_a_live_run_does_not_share_names_with_canonical_runs(dry_run: bool) -> None:
     day, live = plan(dry_run=dry_run), plan(dry_run=dry_run, source="live")
-    assert live["name"] == f"{day['name']}_live"
+    assert live.name == f"{day.name}_live"
     for key in ("extract_key", "rejects_key", "claim_key", "report_folder"):
-        assert live[key] == day[key].replace(day["name"], live["name"])
-        assert live[key] != day[key]
+        assert getattr(live, key) == getattr(day, key).replace(day.name, live.name)
+        assert getattr(live, key) != getattr(day, key)
 
 
 # --- extracts --------------------------------------------------------------------------------------------
@@ -186,30 +209,30 @@ def test_a_live_run_does_not_share_names_with_canonical_runs(dry_run: bool) -> N
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_an_uploaded_extract_has_its_own_names_and_its_copy_is_not_in_the_export_bucket(dry_run: bool) -> None:
     day, made = plan(dry_run=dry_run), plan(dry_run=dry_run, extract_uri=URI, extract_sha256="ab" * 32)
-    assert made["name"] == f"{day['name']}_extract_abababababababab"
-    assert (made["source"], made["extract_uri"], made["extract_sha256"]) == ("extract", URI, "ab" * 32)
+    assert made.name == f"{day.name}_extract_abababababababab"
+    assert (made.source, made.extract_uri, made.extract_sha256) == ("extract", URI, "ab" * 32)
     for key in ("rejects_key", "claim_key", "report_folder"):
-        assert made[key] == day[key].replace(day["name"], made["name"])
-        assert made[key] != day[key]
-    place = f"{'dry_run/' if dry_run else ''}staged/{made['name']}.json"
-    assert (made["extract_bucket"], made["extract_key"]) == ("state", place)
+        assert getattr(made, key) == getattr(day, key).replace(day.name, made.name)
+        assert getattr(made, key) != getattr(day, key)
+    place = f"{'dry_run/' if dry_run else ''}staged/{made.name}.json"
+    assert (made.extract_bucket, made.extract_key) == ("state", place)
 
 
 def test_other_bytes_have_other_names_and_the_same_bytes_elsewhere_the_same() -> None:
-    first, second = (plan(extract_uri=URI, extract_sha256=digest * 32)["name"] for digest in ("ab", "cd"))
+    first, second = (plan(extract_uri=URI, extract_sha256=digest * 32).name for digest in ("ab", "cd"))
     assert first != second
-    assert plan(extract_uri=URI + "2", extract_sha256="ab" * 32)["name"] == first
+    assert plan(extract_uri=URI + "2", extract_sha256="ab" * 32).name == first
 
 
 def test_the_threshold_of_a_run_of_an_uploaded_extract() -> None:
     made = plan(extract_uri=URI, extract_sha256="ab" * 32)
-    assert (made["threshold"], made["threshold_from"]) == (-75, "registry")
-    assert made["require"] == {"status": ["Active"]}
+    assert (made.threshold, made.threshold_from) == (-75, "registry")
+    assert made.require == {"status": ["Active"]}
 
 
 def test_an_extract_only_run_has_the_canonical_extract_name() -> None:
     day, only = plan(), plan(extract_only=True)
-    assert only == day | {"extract_only": True}
+    assert only == day.model_copy(update={"extract_only": True})
 
 
 def test_a_field_of_the_form_that_was_emptied_is_empty() -> None:
@@ -228,7 +251,7 @@ def test_a_field_of_the_form_that_was_emptied_is_empty() -> None:
 )
 def test_params_of_an_extract_that_contradict_each_other(params: Any, run_type: str, sentence: str) -> None:
     with pytest.raises(FlywheelError, match=sentence):
-        check_extract(PARAMS | params, run_type)
+        check_extract(RunParams.model_validate(PARAMS | params), run_type)
 
 
 @pytest.mark.parametrize(
@@ -242,16 +265,16 @@ def test_params_of_an_extract_that_contradict_each_other(params: Any, run_type: 
     ],
 )
 def test_params_of_an_extract_that_go_together(params: Any, run_type: str) -> None:
-    check_extract(PARAMS | params, run_type)
+    check_extract(RunParams.model_validate(PARAMS | params), run_type)
 
 
 # --- overrides -------------------------------------------------------------------------------------------
 
 
 def test_an_override_records_user_and_reason() -> None:
-    assert plan(override_limits=True, override_reason=" A raid. ")["override"] == {"by": "ana", "reason": "A raid."}
+    assert plan(override_limits=True, override_reason=" A raid. ").override == Override(by="ana", reason="A raid.")
     made = plan(override_limits=True, override_reason="A raid.", user=None)
-    assert made["override"] == {"by": "unknown", "reason": "A raid."}
+    assert made.override == Override(by="unknown", reason="A raid.")
 
 
 @pytest.mark.parametrize("reason", [None, "", "  \n"])
@@ -270,7 +293,7 @@ def test_a_reason_without_an_override_is_refused() -> None:
 def test_a_backfill_cannot_override(reason: str | None) -> None:
     with pytest.raises(FlywheelError, match="a backfill cannot override the limits.*trigger the day's run by itself"):
         plan(override_limits=True, override_reason=reason, run_type="backfill")
-    assert plan(run_type="backfill")["override"] is None
+    assert plan(run_type="backfill").override is None
 
 
 @pytest.mark.parametrize("pair", [("export", "import"), ("import", "state"), ("export", "state")])
@@ -281,4 +304,4 @@ def test_one_bucket_for_two_purposes_is_refused(pair: tuple[str, str]) -> None:
 
 def test_the_score_column_and_consent_none() -> None:
     made = plan(cohort=COHORT.model_copy(update={"include_score": True, "consent": "none"}))
-    assert (made["score_column"], made["consent"]) == ("ea_reputation", None)
+    assert (made.score_column, made.consent) == ("ea_reputation", None)

@@ -21,6 +21,7 @@ from typing import Any
 import boto3
 import pytest
 
+from cohort_flywheel.config.params import RunParams
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import make_plan
@@ -34,10 +35,6 @@ from local.config import ROOT
 from local.seed import ACCOUNT
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
-PARAMS = {
-    "threshold": None, "source": "auto", "dry_run": False, "extract_only": True, "extract_uri": None,
-    "override_limits": False, "override_reason": None,
-}  # fmt: skip
 
 
 # --- the post's Lambda
@@ -144,9 +141,9 @@ def extract(
     cohort = read_registry(ROOT / "include" / "cohorts.yaml").cohort("ea_atrisk")
     settings = {f"{role}_bucket": getattr(fresh_config, f"{role}_bucket") for role in ("export", "import", "state")}
     plan = settings | make_plan(
-        cohort, params=PARAMS, as_of=DAY, run_type="manual", user=None, layout="pinpoint", schedule="0 0 * * *",
-        settings=settings,
-    )  # fmt: skip
+        cohort, params=RunParams(cohort="ea_atrisk", extract_only=True), as_of=DAY, run_type="manual", user=None,
+        layout="pinpoint", schedule="0 0 * * *", settings=settings,
+    ).model_dump(mode="json")  # fmt: skip
 
     def write(players: list[str]) -> dict[str, Any]:
         path = tmp_path / "snapshot.jsonl"

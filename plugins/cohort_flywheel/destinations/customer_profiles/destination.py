@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
+from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.config.setting_types import DomainName, Uuid, WebAddress, whole_number
 from cohort_flywheel.destinations.base import Destination, Output, PreExecute, Settings
@@ -53,6 +54,10 @@ class ConnectCampaignSettings(BaseModel):
     connect_instance_id: Uuid
     qconnect_knowledge_base_id: Uuid
     unsubscribe_url: WebAddress
+
+
+def _domain(settings: Settings) -> str:
+    return CustomerProfilesSettings.model_validate(settings).customer_profiles_domain
 
 
 def _stop_unstarted(hook: CustomerProfilesHook, domain: str) -> None:
@@ -167,7 +172,7 @@ class CustomerProfilesDestination(Destination):
 
     def check(self, settings: Settings, aws_conn_id: str | None) -> None:
         """Raise FlywheelError unless the domain is there, and its upload jobs can be listed."""
-        domain, hook = settings["customer_profiles_domain"], CustomerProfilesHook(aws_conn_id=aws_conn_id)
+        domain, hook = _domain(settings), CustomerProfilesHook(aws_conn_id=aws_conn_id)
         with _granted("profile:GetDomain", domain):
             hook.conn.get_domain(DomainName=domain)
         with _granted("profile:ListUploadJobs", domain):
@@ -175,16 +180,17 @@ class CustomerProfilesDestination(Destination):
 
     def check_campaign(
         self,
-        campaign: Mapping[str, Any],
+        campaign: RunCampaign,
         template: EmailTemplate,
         columns: Sequence[str],
         settings: Settings,
         aws_conn_id: str | None,
     ) -> None:
         """Raise FlywheelError unless Connect can send the mail, and the sender, instance and templates are there."""
-        message_template(template, columns, settings["unsubscribe_url"])
+        ours = ConnectCampaignSettings.model_validate(settings)
+        message_template(template, columns, ours.unsubscribe_url)
         connect_prepare_operator.check_sender(campaign, aws_conn_id)
-        connect_prepare_operator.check_places(settings, aws_conn_id)
+        connect_prepare_operator.check_places(ours.connect_instance_id, ours.qconnect_knowledge_base_id, aws_conn_id)
 
     def handle_empty_segment(self, plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> bool:
         """Return True: an upload sets all former members `out`."""
@@ -192,7 +198,7 @@ class CustomerProfilesDestination(Destination):
 
     def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[Left]:
         """Return the upload jobs that have not ended, also those of runs that failed."""
-        hook, domain = CustomerProfilesHook(aws_conn_id=aws_conn_id), settings["customer_profiles_domain"]
+        hook, domain = CustomerProfilesHook(aws_conn_id=aws_conn_id), _domain(settings)
         jobs = [job["JobId"] for job in hook.upload_jobs(domain) if job["Status"] == "IN_PROGRESS"]
         return [Left("upload job", f"{job} of domain {domain}", 1) for job in jobs]
 
@@ -209,7 +215,7 @@ class CustomerProfilesDestination(Destination):
         First stops each upload job of this package that was never started: its file may name the players, and a user
         could start it.
         """
-        hook, domain = CustomerProfilesHook(aws_conn_id=aws_conn_id), settings["customer_profiles_domain"]
+        hook, domain = CustomerProfilesHook(aws_conn_id=aws_conn_id), _domain(settings)
         profiles, found = hook.conn, []
         for player in players:
             answer = profiles.search_profiles(DomainName=domain, KeyName="_account", Values=[player_key(player)])

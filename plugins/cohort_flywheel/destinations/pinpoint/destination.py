@@ -53,7 +53,8 @@ class PinpointCleanup(DestinationCleanup):
     column = "Id"
 
     def __init__(self, settings: Settings, aws_conn_id: str | None) -> None:
-        self._hook, self._app = PinpointHook(aws_conn_id=aws_conn_id), settings["pinpoint_application_id"]
+        self._hook = PinpointHook(aws_conn_id=aws_conn_id)
+        self._app = PinpointApplicationSettings.model_validate(settings).pinpoint_application_id
 
     def has_segment(self, imported: Mapping[str, Any]) -> bool:
         # other destinations record no version
@@ -114,7 +115,8 @@ class PinpointDestination(Destination):
 
     def check(self, settings: Settings, aws_conn_id: str | None) -> None:
         """Raise FlywheelError unless the app and the import role are there."""
-        app, role_arn = settings["pinpoint_application_id"], settings["pinpoint_import_role_arn"]
+        ours = PinpointSettings.model_validate(settings)
+        app, role_arn = ours.pinpoint_application_id, ours.pinpoint_import_role_arn
         log.info("Pinpoint's segments and campaigns ended on 2026-10-30; this serves what still answers")
         try:
             PinpointHook(aws_conn_id=aws_conn_id).conn.get_app(ApplicationId=app)
@@ -174,7 +176,8 @@ class PinpointDestination(Destination):
 
     def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[Left]:
         """Return the import jobs that have not ended, also those of runs that failed."""
-        hook, app = PinpointHook(aws_conn_id=aws_conn_id), settings["pinpoint_application_id"]
+        hook = PinpointHook(aws_conn_id=aws_conn_id)
+        app = PinpointApplicationSettings.model_validate(settings).pinpoint_application_id
         jobs = [job["Id"] for job in hook.import_jobs(app) if job["JobStatus"] not in ("COMPLETED", "FAILED")]
         return [Left("import job", f"{job} of Pinpoint project {app}", 1) for job in jobs]
 

@@ -16,8 +16,10 @@ from botocore.exceptions import ClientError
 from pydantic import BaseModel
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
+from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.config.setting_types import SesName
+from cohort_flywheel.config.variables import DeploymentSettings
 from cohort_flywheel.destinations.base import Destination, NoSettings, Output, PreExecute, Settings
 from cohort_flywheel.destinations.ses.campaign.operators import (
     SesLaunchCampaignOperator,
@@ -201,12 +203,14 @@ class SesDestination(Destination):
                 " with `aws sesv2 put-account-sending-attributes --sending-enabled`, or ask AWS Support if AWS did it",
                 code=Code.SES_ACCOUNT,
             )
-        _check_list(ses, settings["ses_contact_list"], settings["ses_topic"])
-        _check_policy(S3Hook(aws_conn_id=aws_conn_id).get_conn(), settings["import_bucket"])
+        ours = SesSettings.model_validate(settings)
+        _check_list(ses, ours.ses_contact_list, ours.ses_topic)
+        bucket = DeploymentSettings.model_validate(settings).import_bucket
+        _check_policy(S3Hook(aws_conn_id=aws_conn_id).get_conn(), bucket)
 
     def check_campaign(
         self,
-        campaign: Mapping[str, Any],
+        campaign: RunCampaign,
         template: EmailTemplate,
         columns: Sequence[str],
         settings: Settings,
@@ -218,7 +222,7 @@ class SesDestination(Destination):
         """
         check_unsubscribe(template)
         with _granted("ses:GetEmailIdentity"):
-            check_sender(campaign, aws_conn_id)
+            check_sender(campaign.sender, aws_conn_id)
 
     def handle_empty_segment(self, plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> bool:
         """Return False: a contact list names no segment, and an empty segment file sends no e-mail."""
@@ -226,7 +230,7 @@ class SesDestination(Destination):
 
     def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[Left]:
         """Return the import jobs that have not ended, also those of runs that failed."""
-        hook, name = SesV2Hook(aws_conn_id=aws_conn_id), settings["ses_contact_list"]
+        hook, name = SesV2Hook(aws_conn_id=aws_conn_id), SesSettings.model_validate(settings).ses_contact_list
         jobs = [job["JobId"] for job in hook.import_jobs(name) if job["JobStatus"] in ("CREATED", "PROCESSING")]
         return [Left("import job", f"{job} into contact list {name}", 1) for job in jobs]
 
@@ -243,7 +247,8 @@ class SesDestination(Destination):
         Only SES knows that it has unsubscribed, and another player may have the same address, who would be imported
         again and mailed. A contact has no playerId: without a known address it is not found.
         """
-        ses, name, topic = SesV2Hook(aws_conn_id=aws_conn_id).conn, settings["ses_contact_list"], settings["ses_topic"]
+        ses, ours = SesV2Hook(aws_conn_id=aws_conn_id).conn, SesSettings.model_validate(settings)
+        name, topic = ours.ses_contact_list, ours.ses_topic
         gone = stay = 0
         for address in sorted({plain for _, each in addresses if (plain := plain_address(each))}):
             try:

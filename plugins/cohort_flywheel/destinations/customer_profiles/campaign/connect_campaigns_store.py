@@ -187,7 +187,7 @@ class Campaigns:
 
     def _request(self) -> dict[str, Any]:
         """The request of CreateCampaign; holdout and refresh are left unset: the segment file says who is mailed."""
-        name, address = sender_of(self._plan["campaign"])
+        name, address = sender_of(self._plan["campaign"]["from"])
         email = {"connectSourceEmailAddress": address, "wisdomTemplateArn": self._prepared["template_arn"]}
         starts = self._clock().astimezone(UTC).replace(microsecond=0)
         segment_arn = self._prepared["segment_id"]

@@ -35,7 +35,7 @@ from cohort_flywheel.campaign.launch_store import (
     same_address,
 )
 from cohort_flywheel.campaign.sender import sender_header, sender_of
-from cohort_flywheel.campaign.settings import check_same_mail
+from cohort_flywheel.campaign.settings import RunCampaign, check_same_mail
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
@@ -62,15 +62,15 @@ _DESTINATION = "customer_profiles"
 _OF_CONNECT = ".email.connect.aws"
 
 
-def check_sender(campaign: Mapping[str, Any], aws_conn_id: str | None) -> None:
+def check_sender(campaign: RunCampaign, aws_conn_id: str | None) -> None:
     """Raise FlywheelError unless SES has verified the sender of a plan's campaign; for the plan to call.
 
     Connect takes an address of a domain that SES has verified in the same account and region, or one of its own. That
     it was added to the instance as well is not asked here: CreateCampaign refuses it.
     """
-    address = sender_of(campaign)[1]
+    address = sender_of(campaign.sender)[1]
     if address.lower().endswith(_OF_CONNECT):
-        if campaign["mode"] == "test":
+        if campaign.mode == "test":
             raise FlywheelError(
                 f"the sender {address} is of Connect's own domain, from which nothing but a campaign is sent, and a"
                 " test is mailed by SES: use an address of a domain of yours that SES has verified, or campaign=draft",
@@ -93,9 +93,8 @@ def check_sender(campaign: Mapping[str, Any], aws_conn_id: str | None) -> None:
         )
 
 
-def check_places(settings: Mapping[str, str], aws_conn_id: str | None) -> None:
+def check_places(instance: str, base: str, aws_conn_id: str | None) -> None:
     """Raise FlywheelError unless the Connect instance has campaigns, and the templates can be listed."""
-    instance, base = settings["connect_instance_id"], settings["qconnect_knowledge_base_id"]
     with _found(
         f"outbound campaigns of Connect instance {instance}",
         "connect_instance_id",
@@ -176,9 +175,9 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
                 raise AirflowSkipException(f"{self.plan['name']} has no campaign")
             if not self.segment["rows"]:
                 raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is no player to mail")
-            check_sender(campaign, self.aws_conn_id)
+            check_sender(RunCampaign.model_validate(campaign), self.aws_conn_id)
             template = read_template(self.templates, campaign["template"])
-            check_same_mail(campaign, template)
+            check_same_mail(RunCampaign.model_validate(campaign), template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             check_not_launched(s3, self.plan, self.segment, _DESTINATION)
             _, _player_id, *columns = next(segment_rows(s3, self.segment))
@@ -278,7 +277,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
         for number, mail in enumerate(mails, start=1):
             subject, html, text = ({"Data": mail[part]} for part in ("subject", "html", "plainText"))
             ses.send_email(
-                FromEmailAddress=sender_header(self.plan["campaign"]),
+                FromEmailAddress=sender_header(self.plan["campaign"]["from"]),
                 Destination={"ToAddresses": addresses},
                 Content={"Simple": {"Subject": subject, "Body": {"Html": html, "Text": text}}},
             )

@@ -60,7 +60,7 @@ from cohort_flywheel.campaign.send_ledger_store import (
     take_out,
 )
 from cohort_flywheel.campaign.sender import sender_header, sender_of
-from cohort_flywheel.campaign.settings import check_same_mail
+from cohort_flywheel.campaign.settings import RunCampaign, check_same_mail
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
@@ -96,9 +96,9 @@ _NO_LINK = "https://unsubscribe.example"
 _DESTINATION = "ses"
 
 
-def check_sender(campaign: Mapping[str, Any], aws_conn_id: str | None) -> None:
+def check_sender(sender: str, aws_conn_id: str | None) -> None:
     """Raise FlywheelError unless SES has verified the sender of a plan's campaign; for the plan to call."""
-    _check_sender(SesV2Hook(aws_conn_id=aws_conn_id), campaign)
+    _check_sender(SesV2Hook(aws_conn_id=aws_conn_id), sender)
 
 
 def ses_template(template: EmailTemplate) -> dict[str, str]:
@@ -166,13 +166,13 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             if not self.segment["rows"]:
                 raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is no player to mail")
             template = read_template(self.templates, campaign["template"])
-            check_same_mail(campaign, template)
+            check_same_mail(RunCampaign.model_validate(campaign), template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             check_not_launched(s3, self.plan, self.segment, _DESTINATION)
             check_template(template, self._columns())
             check_unsubscribe(template)
             _check_account(self.hook.account(), self.segment["rows"])
-            _check_sender(self.hook, campaign)
+            _check_sender(self.hook, campaign["from"])
             stored, asked = self._stored(template, side_effects), placeholders(template)
             if campaign["mode"] == "test":
                 self._mail_samples(stored, asked, side_effects)
@@ -208,7 +208,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
         for number, values in enumerate(made_up, start=1):
             data = template_data(asked, values) | {UNSUBSCRIBE: _NO_LINK}
             self.hook.send_email(
-                FromEmailAddress=sender_header(campaign),
+                FromEmailAddress=sender_header(campaign["from"]),
                 Destination={"ToAddresses": campaign["test_addresses"]},
                 Content={"Template": {"TemplateName": stored, "TemplateData": json.dumps(data)}},
             )
@@ -324,7 +324,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def _check_sending(self) -> None:
         """Raise FlywheelError for a fault of the account or the sender, which SES answers to every mail."""
         _check_account(self.hook.account(), 0)
-        _check_sender(self.hook, self.plan["campaign"])
+        _check_sender(self.hook, self.plan["campaign"]["from"])
 
     # --- the beginning
 
@@ -357,7 +357,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         plan, template = self.plan, self.prepared["template"]
         bucket, name = plan["state_bucket"], plan["name"]
         _check_account(self.hook.account(), self.segment["rows"] if number == 1 else 0)
-        _check_sender(self.hook, plan["campaign"])
+        _check_sender(self.hook, plan["campaign"]["from"])
         with exclusive_launch(State(s3, bucket), template, context):
             since = datetime.fromisoformat(plan["as_of"]) - timedelta(days=plan["campaign"]["not_again_days"])
             load_recently_mailed(s3, bucket, template, since, name, players)
@@ -452,7 +452,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     def _sends(self, until: datetime | None) -> Sends:
         base = {
-            "FromEmailAddress": sender_header(self.plan["campaign"]),
+            "FromEmailAddress": sender_header(self.plan["campaign"]["from"]),
             "ListManagementOptions": {"ContactListName": self.contact_list, "TopicName": self.topic},
         }
 
@@ -499,8 +499,8 @@ def _check_account(account: Mapping[str, Any], rows: int) -> None:
         )
 
 
-def _check_sender(hook: SesV2Hook, campaign: Mapping[str, Any]) -> None:
-    address = sender_of(campaign)[1]
+def _check_sender(hook: SesV2Hook, sender: str) -> None:
+    address = sender_of(sender)[1]
     if not hook.is_verified(address):
         raise FlywheelError(
             f"the sender {address} is not verified: verify {address.rpartition('@')[2]} in Amazon SES, in the region of"

@@ -148,8 +148,8 @@ def test_a_mail_that_the_segment_cannot_fill_is_refused(account: Campaign, conte
 
 def test_a_sender_without_an_address_is_refused_by_the_plan(account: Campaign) -> None:
     with pytest.raises(FlywheelError, match="from is 'Studio': write an address"):
-        module.check_sender({"from": "Studio"}, "aws_default")
-    module.check_sender({"from": "play@mail.studio.example"}, "aws_default")  # below a domain that is verified
+        module.check_sender("Studio", "aws_default")
+    module.check_sender("play@mail.studio.example", "aws_default")  # below a domain that is verified
 
 
 def test_a_test_mails_three_made_up_samples(account: Campaign, context: Any) -> None:
