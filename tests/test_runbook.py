@@ -1,56 +1,120 @@
-"""The runbook has every sentence that a run can fail with."""
+"""Each code of an error has one row in the runbook, and a failing task prints its code first."""
 
 from __future__ import annotations
 
 import ast
+import pickle
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
+from botocore.exceptions import ClientError, NoCredentialsError
+
+from cohort_flywheel.common.failures import RetryableError, describe_failure
+from cohort_flywheel.errors import Code, FlywheelError
+from cohort_flywheel.hooks.neptune import GraphUnavailableError
+from cohort_flywheel.segment.limits_operator import StoppedByLimitError
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "plugins" / "cohort_flywheel").rglob("*.py"))
-#: Errors that a person reads as they stand; a ValueError of the registry's models is told with its line.
-ERRORS = {"FlywheelError", "AirflowException", "GraphUnavailableError", "UnprocessedKeysError"}
+PACKAGE = ROOT / "plugins" / "cohort_flywheel"
+RUNBOOK = (ROOT / "docs" / "reference" / "runbook.md").read_text(encoding="utf-8")
+SOURCES = [*sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "dags").glob("*.py"))]
+#: The classes whose code is an argument, and the one of Airflow's kind, whose text begins with it.
+CODED = {"FlywheelError", "RetryableError", "GraphUnavailableError", "UnprocessedKeysError", "Advice"}
+#: Airflow's own classes, which only common/failures.py raises: it adds the code.
+AIRFLOWS = {"AirflowException", "AirflowFailException"}
+
+Place = tuple[str, ast.Call]
 
 
-def sentences() -> Iterator[tuple[str, list[str]]]:
-    """Each raised text: where, and its constant parts."""
+def calls(names: set[str]) -> Iterator[Place]:
+    """Each call of these classes: where, and the call."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS and node.args:
-                text = node.args[0]
-                values = text.values if isinstance(text, ast.JoinedStr) else [text]
-                parts = [v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
-                if parts:
-                    yield f"{path.name}:{node.lineno}", parts
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in names:
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node
 
 
-def words(text: str) -> list[str]:
-    return re.findall(r"\w+", text)
+def test_each_code_has_one_row_and_each_row_is_a_code() -> None:
+    rows = Counter(re.findall(r"^\| (CF-\S+) \|", RUNBOOK, flags=re.MULTILINE))
+    assert rows == Counter(code.value for code in Code)
 
 
-def runs(text: str) -> list[str]:
-    """Each three words in a row."""
-    ws = words(text)
-    return [" ".join(ws[i : i + 3]) for i in range(len(ws) - 2)]
+def test_a_row_has_a_cause_and_a_remedy() -> None:
+    rows = [line for line in RUNBOOK.splitlines() if line.startswith("| CF-")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+    assert [row for row in cells if len(row) != 3 or not all(row)] == []
 
 
-ALL = list(sentences())
-OFTEN = Counter(run for _, parts in ALL for run in {run for part in parts for run in runs(part)})
-RUNBOOK = " ".join(words((ROOT / "docs" / "reference" / "runbook.md").read_text(encoding="utf-8")))
+def test_a_code_is_an_area_and_a_number_without_a_gap() -> None:
+    areas: dict[str, list[int]] = {}
+    for code in Code:
+        match = re.fullmatch(r"CF-([A-Z]+)-(\d\d)", code)
+        assert match, code
+        areas.setdefault(match[1], []).append(int(match[2]))
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in areas.values()), areas
 
 
-def test_sentences_are_found() -> None:
-    assert len(ALL) > 50
+PLACES = list(calls(CODED))
 
 
-@pytest.mark.parametrize(("place", "parts"), ALL, ids=[place for place, _ in ALL])
-def test_the_runbook_knows_each_sentence(place: str, parts: list[str]) -> None:
-    """Three words in a row of its beginning that no other sentence has, or two such; all of a text that has fewer."""
-    first = [run for part in parts for run in runs(part)][:4] or [" ".join(words(" ".join(parts)))]
-    told = [run for run in first if run in RUNBOOK]
-    enough = len(told) > 1 or told == first or any(OFTEN[run] == 1 for run in told)
-    assert enough, f"docs/reference/runbook.md has none of {first}, but {told}"
+@pytest.mark.parametrize("call", [call for _, call in PLACES], ids=[where for where, _ in PLACES])
+def test_each_error_is_made_with_its_code(call: ast.Call) -> None:
+    given = {keyword.arg: keyword.value for keyword in call.keywords}.get("code")
+    first = call.args[0] if getattr(call.func, "id", "") == "Advice" else given
+    assert first is not None, "no code"
+    # a member, or a variable or attribute that holds one
+    assert isinstance(first, ast.Attribute | ast.Name), ast.unparse(first)
+
+
+def test_an_error_of_airflow_s_class_is_raised_only_where_its_code_is_added() -> None:
+    places = {where.partition(":")[0] for where, _ in calls(AIRFLOWS)}
+    assert places == {"plugins/cohort_flywheel/common/failures.py"}
+
+
+def test_each_code_is_used() -> None:
+    used = {
+        node.attr
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "Code"
+    }
+    assert used == {code.name for code in Code}
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FlywheelError("no", Code.PARAM), Code.PARAM),
+        (RetryableError("no", Code.BUSY), Code.BUSY),
+        (GraphUnavailableError("no.", Code.GRAPH_BUSY), Code.GRAPH_BUSY),
+        (StoppedByLimitError(f"{Code.OUTSIDE_LIMITS}: no"), Code.OUTSIDE_LIMITS),
+        (ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject"), Code.AWS_DENIED),
+        (ClientError({"Error": {"Code": "KMS.DisabledException"}}, "PutObject"), Code.AWS_KMS),
+        (ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"), Code.AWS_LATER),
+        (NoCredentialsError(), Code.AWS_CREDENTIALS),
+        (AirflowTaskTimeout("no"), Code.TIMEOUT),
+        (AirflowException("an error of a provider"), Code.AIRFLOW),
+        (AirflowFailException("an error of a provider"), Code.AIRFLOW),
+        (KeyError("no"), Code.UNEXPECTED),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_failing_task_prints_one_code_and_prints_it_first(error: BaseException, code: Code, nested: bool) -> None:
+    with pytest.raises(BaseException) as raised, describe_failure("Clearing is safe."):
+        if nested:
+            with describe_failure("Clearing is safe."):
+                raise error
+        raise error
+    assert str(raised.value).startswith(f"{code}: ")
+    assert len(re.findall(r"CF-[A-Z]+-\d\d", str(raised.value))) == 1
+
+
+def test_an_error_keeps_its_code_when_it_is_copied() -> None:
+    """Airflow and its executors may send an exception to another process."""
+    found = pickle.loads(pickle.dumps(FlywheelError("the name is wrong", Code.PARAM)))  # noqa: S301 - made here
+    assert (str(found), found.code) == ("CF-PLAN-03: the name is wrong", Code.PARAM)

@@ -126,13 +126,13 @@ class CodedError(Exception):
     :param code: the code of the cause and the remedy.
     """
 
-    def __init__(self, message: str, code: Code | None = None) -> None:
+    def __init__(self, message: str, code: Code) -> None:
         super().__init__(message, code)
         self.message = message
         self.code = code
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}" if self.code else self.message
+        return f"{self.code}: {self.message}"
 
 
 class FlywheelError(CodedError, ValueError):
