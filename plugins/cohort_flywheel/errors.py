@@ -91,6 +91,9 @@ class Code(StrEnum):
     ERASURE_LIST = "CF-ERASURE-01"  #: the list of players to erase is wrong
     WHAT_IF_DATES = "CF-WHATIF-01"  #: the dates of the what-if give no as-of, or too many
 
+    # Loads into the graph
+    GRAPH_LOAD_FILES = "CF-LOAD-01"  #: a file of the load is not there, has changed, or cannot be loaded alone
+
     # The webhook's receiver
     WEBHOOK_CREDENTIALS = "CF-WEBHOOK-01"  #: the receiver refuses the credentials
     WEBHOOK_ADDRESS = "CF-WEBHOOK-02"  #: another service answers, or none with a trusted certificate

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.graph_load.compression import UnreadableError, compressed, decompressed
 from cohort_flywheel.graph_load.load_format import Column, matches, parse_header
 from cohort_flywheel.graph_load.row_blocks import MAX_LINE
@@ -79,5 +79,6 @@ def _single_cell(cell: str, column: Column) -> str:
 def _refusal(name: str, reason: str) -> FlywheelError:
     return FlywheelError(
         f"cannot copy {name} with (single) in its header, because {reason}: correct the file, or `single` of this load"
-        " in cohorts.yaml; then clear the task"
+        " in cohorts.yaml; then clear the task",
+        code=Code.GRAPH_LOAD_FILES,
     )
