@@ -167,7 +167,7 @@ class TaskInstance:
         from airflow.sdk.execution_time.comms import ErrorResponse
 
         if (dag_id, run_id) in self.runs:
-            return DagRunState(self.runs[dag_id, run_id])  # whose `str` is not its value
+            return DagRunState(self.runs[dag_id, run_id])  # its `str` is not its value
         message = f"Dag run with dag_id '{dag_id}' and run_id '{run_id}' was not found"
         answer = {"detail": {"reason": "not_found", "message": message}}
         detail = {"status_code": 404, "message": "Server returned error", "detail": answer}
@@ -201,7 +201,7 @@ def context() -> Any:
             "start_date": datetime(2026, 11, 22, 15, 30, tzinfo=UTC),
             "triggering_user_name": "ana",
         }
-        from airflow.sdk.api.datamodels._generated import DagRunType  # whose `str` is not its value, as in a task
+        from airflow.sdk.api.datamodels._generated import DagRunType  # its `str` is not its value, as in a task
 
         dag_run = dag_run | run
         dag_run["run_type"] = DagRunType(dag_run["run_type"])

@@ -137,7 +137,7 @@ def test_a_shells_own_variables_win_but_for_its_aws_keys(settings: config.Config
         assert environment["AWS_ACCESS_KEY_ID"] == settings.access_key_id
         assert environment["AWS_SECRET_ACCESS_KEY"] == settings.secret_access_key
     assert found["api-server"]["ports"] == ["127.0.0.1:18080:18080/tcp"]
-    # what seeds is told the same as what serves
+    # the seeding container has the same settings as the servers
     seeding = config.load(environ=found["init"]["environment"])
     assert (seeding.gremlin_port, seeding.airflow_port) == (18182, 18080)
 

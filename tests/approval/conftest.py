@@ -86,7 +86,7 @@ def runs(up: Up, users: dict[str, Up]) -> Runs:
     unanswered = up.runs(run_type="scheduled")[0]["dag_run_id"]
     for run_id in (approved, contested, changed):
         asks(up, run_id)
-    # before anybody changes the template
+    # before the template is changed
     wait_until(lambda: up.tasks(unanswered).get("prepare_campaign") == "success", "its mail is prepared", up)
     return Runs(approved, contested, changed, unanswered)
 

@@ -65,7 +65,7 @@ def planned(airflow_env: Any, config: Config, fresh_config: Config) -> Callable[
 
 @pytest.fixture
 def kept(state: State, tmp_path: Path) -> Callable[..., str]:
-    """Keeps a snapshot of these players, pending unless told; gives its key."""
+    """Keeps a snapshot of these players, pending by default; returns its key."""
 
     def keep(
         as_of: datetime, scores: dict[str, int], *, final: bool = False, minutes: int = 3, status: str = "Active",
@@ -102,7 +102,7 @@ def at(as_of: datetime, hours: float = 1) -> Callable[[], datetime]:
 
 @pytest.fixture
 def extracted(context: Any) -> Callable[..., dict[str, Any]]:
-    """Runs the extract of a plan, an hour after its as-of unless told; gives its facts and its shards."""
+    """Runs the extract of a plan, by default an hour after its as-of; returns its facts and its shards."""
 
     def run(plan: dict[str, Any], hours: float = 1) -> dict[str, Any]:
         clock, its = at(datetime.fromisoformat(plan["as_of"]), hours), context(task_id="extract")

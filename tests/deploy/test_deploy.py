@@ -1,4 +1,4 @@
-"""`make deploy`: what it puts into the bucket, what it leaves alone, and what it tells the environment."""
+"""`make deploy`: what it puts into the bucket, what it does not change, and how it updates the environment."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def test_a_bucket_that_mwaa_would_not_take_and_one_that_is_not_there_are_sentenc
         deploy("no-bucket-of-ours", folder=bundled.folder, root=bundled.root, s3=bundled.s3)
 
 
-# --- the environment. moto has no MWAA: botocore's own model judges what is sent and what is answered
+# --- the environment. moto has no MWAA: botocore's own model validates requests and answers
 
 
 class Environment:
@@ -365,7 +365,7 @@ def test_beside_others_the_merged_files_get_keys_of_their_own(bundled: Bundled, 
     told = environment.deploy(bundled, updates=True, prefix="cohort_flywheel")
     assert told == newest(bundled, "cohort_flywheel/")
     assert {key: bundled.read(key) for key in before} == before
-    # who forgets the merge the next time would take their plugin away
+    # without the merge, the next deployment would remove their plugin
     bundled.build()
     with pytest.raises(LocalError, match="has 'their_plugin.py' in its plugins.zip"):
         environment.deploy(bundled, prefix="cohort_flywheel")

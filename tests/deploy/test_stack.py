@@ -64,7 +64,7 @@ class Account:
 
     def client(self, service: str) -> Any:
         made = boto3.client(service, region_name=stack.REGION, aws_access_key_id="moto", aws_secret_access_key="moto")
-        if service == "mwaa":  # moto has none: botocore's own model judges what is asked and answered
+        if service == "mwaa":  # moto has none: botocore's own model validates requests and answers
             stub = Stubber(made)
             if self.environment is None:
                 stub.add_client_error("get_environment", "ResourceNotFoundException", expected_params={"Name": OURS})
@@ -284,7 +284,7 @@ def test_routing_is_chosen_once(account: Account) -> None:
     assert account.make(Routing="private", RejectDays="8")["RejectDays"] == "8"
 
 
-# --- what moto never answers: botocore's model judges the answers
+# --- what moto never answers: botocore's model validates the answers
 
 
 def cloudformation(*statuses: str) -> tuple[Any, Stubber]:
@@ -301,14 +301,14 @@ def cloudformation(*statuses: str) -> tuple[Any, Stubber]:
     return client, stub
 
 
-def events(*told: tuple[str, str, str]) -> dict[str, Any]:
+def events(*entries: tuple[str, str, str]) -> dict[str, Any]:
     common = {"StackId": "id", "StackName": OURS, "Timestamp": "2026-11-22", "ResourceType": "AWS::Some::Type"}
     return {
         "StackEvents": [
             common | {"EventId": str(number), "LogicalResourceId": name, "ResourceStatus": status} | (
                 {"ResourceStatusReason": reason} if reason else {}
             )
-            for number, (name, status, reason) in enumerate(told)
+            for number, (name, status, reason) in enumerate(entries)
         ]
     }  # fmt: skip
 

@@ -35,7 +35,7 @@ UNPROVEN = {
     "AWS::CloudFormation::WaitCondition": "only an order: the environment waits for its way out",
     "AWS::CloudFormation::WaitConditionHandle": "as above",
 }
-#: Parts of a property that moto's service forgets, as the test sees.
+#: Parts of a property that moto's service does not keep, as the test checks.
 FORGOTTEN = {"NewerNoncurrentVersions": "moto's S3 takes it in a lifecycle rule, and does not give it back"}
 #: Made by the calls of `_complete`, as moto's CloudFormation leaves them out.
 COMPLETED = {
@@ -223,7 +223,7 @@ def test_every_property_is_read_back_by_its_services_own_api(
 
 
 def _comparable(value: Any) -> Any:
-    """Without what moto forgets; and numbers, as CloudFormation takes them as texts too."""
+    """Without what moto does not keep; and numbers, as CloudFormation also accepts them as text."""
     if isinstance(value, list):
         return [_comparable(each) for each in value]
     if isinstance(value, dict):
@@ -526,14 +526,14 @@ def test_the_settings_are_those_of_the_pipeline(deployed: Callable[[str], Deploy
 
 
 def test_a_run_that_is_missing_and_one_that_failed_raise_an_alarm(deployed: Callable[[str], Deployed]) -> None:
-    """By CloudWatch's rules: how many of the last data points breach, with what is missing counted as told."""
+    """By CloudWatch's rules: how many of the last data points breach; missing ones count as the alarm says."""
     alarms = {name: deployed("nat").resources[name]["Properties"] for name in ("FailedRunAlarm", "MissingRunAlarm")}
     assert _in_alarm(alarms["FailedRunAlarm"], [1])
     assert not _in_alarm(alarms["FailedRunAlarm"], [None])
     hours = alarms["MissingRunAlarm"]["EvaluationPeriods"]
     assert alarms["MissingRunAlarm"]["Period"] * hours == 26 * 3600
     assert _in_alarm(alarms["MissingRunAlarm"], [None] * hours)
-    assert _in_alarm(alarms["MissingRunAlarm"], [0] * hours)  # as a counter may tell of an hour without any
+    assert _in_alarm(alarms["MissingRunAlarm"], [0] * hours)  # as a counter may report an hour without any
     assert not _in_alarm(alarms["MissingRunAlarm"], [1, *[None] * (hours - 1)])
 
 

@@ -339,7 +339,7 @@ def test_the_posts_lambda_is_disconnected_and_the_others_stay(
     assert [each["QueueArn"] for each in left["QueueConfigurations"]] == [queue[0]]
     received()  # S3's own test event
     s3.put_object(Bucket=bucket, Key="dropped/ea_atrisk/empty.json", Body=b"[]")
-    # moto's answer never says that EventBridge is told; the events do
+    # moto's answer never says that EventBridge is notified; the events do
     assert sorted(event.get("detail-type", "to the queue itself") for event in received()) == [
         "Object Created", "to the queue itself",
     ]  # fmt: skip

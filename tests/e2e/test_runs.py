@@ -41,7 +41,7 @@ TASKS = {
 
 
 def segment(up: Up, report: dict[str, Any]) -> dict[str, Any]:
-    """The segment of a report, as Pinpoint itself tells it."""
+    """The segment of a report, as Pinpoint itself returns it."""
     found: dict[str, Any] = up.client("pinpoint").get_segment(
         ApplicationId=up.application_id, SegmentId=report["imported"]["segment_id"]
     )["SegmentResponse"]
@@ -124,7 +124,7 @@ def test_rest_with_a_past_logical_date_means_that_day(up: Up, started: Started) 
 
 
 def test_rest_with_a_date_after_an_as_of_and_no_interval_means_that_as_of(up: Up, started: Started) -> None:
-    """How a past day that a limit stopped is let through, as docs/how-to/backfill.md says."""
+    """Override the limits for a past day, as docs/how-to/backfill.md describes."""
     day = started.past_date.replace(hour=0, minute=0) - timedelta(days=4)
     date = (day + timedelta(minutes=1)).isoformat()
     run_id = up.trigger({"cohort": "ea_altruism", "source": "live", "dry_run": True}, logical_date=date)
@@ -317,7 +317,7 @@ def test_an_opted_out_player_is_unchanged_and_excluded_once_listed(up: Up, start
     opt_out(ours["Id"], ours)
     opt_out("made-by-the-chain-of-the-posts", theirs)
     listed = {"Bucket": up.config.state_bucket, "Key": "do_not_contact.txt"}
-    up.client("s3").put_object(**listed, Body=f"nobody@example.com\n{theirs['Address']}\n".encode())
+    up.client("s3").put_object(**listed, Body=f"unknown@example.com\n{theirs['Address']}\n".encode())
     try:
         run_id = up.trigger({"cohort": "ea_atrisk", "threshold": 1})
         up.end(run_id)
@@ -373,7 +373,7 @@ def players(up: Up) -> list[dict[str, str]]:
 
 
 class Leaks:
-    """Finds what tells who a player is.
+    """Finds what identifies a player.
 
     Why it cannot miss: it looks for every address and every playerId of the sample anywhere in a text, in whatever
     word or URL it may stand, after undoing JSON's escapes; only long hexadecimal digests are taken out, as `ada12` is

@@ -1,4 +1,4 @@
-"""Three of the fault harness's cases through the real scheduler, the claim between two runs, and an override."""
+"""Three of the fault harness's cases through the real scheduler, the lock between two runs, and an override."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def survived(world: World) -> Callable[[str], list[str]]:
 
 @pytest.fixture
 def survive(world: World, figure: Callable[[str], None]) -> Callable[[list[Case], str], None]:
-    """Tries cases, and tells how many were survived, and of what they are a part; fails unless all were."""
+    """Tries cases, and prints how many were survived, and of what they are a part; fails unless all were."""
 
     def run(chosen: list[Case], part: str) -> None:
         from tests.faults.fault_report import FaultReport

@@ -68,7 +68,7 @@ def _pump(client: socket.socket, server: socket.socket, kind: str, server_pid: i
         if "throttled" not in kind and "time-out" not in kind:
             server.sendall(some)
             return True
-        if some[0] == _CLOSE:  # the peer is gone, so the client would wait for its close in vain
+        if some[0] == _CLOSE:  # the peer is gone, so its close would never arrive
             return False
         if "throttled" in kind:
             client.sendall(_throttled(some))

@@ -244,7 +244,7 @@ class World:
         return self._wrong(case, *self.run(case, graph))
 
     def try_case(self, case: Case, graph: Graph | None = None) -> Outcome:
-        """Run a case, and judge it."""
+        """Run a case, and evaluate it."""
         began = time.monotonic(), _cpu_seconds()
         run, left = self.run(case, graph)
         wrong = self._wrong(case, run, left)

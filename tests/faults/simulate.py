@@ -57,7 +57,7 @@ PARKED: Any = getattr(airflow.sdk.exceptions, "TaskAwaitingInput", TaskDeferred)
 
 @dataclass
 class Told:
-    """What a process told before its end; `how` is its last word, or that it was killed."""
+    """What a process reported before its end; `how` is its last report, or that it was killed."""
 
     how: str = "killed"
     said: dict[str, Any] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class Run:
                 self.states[task.task_id] = self._waits_in_vain(task) or self._all_tried(task)
 
     def _all_tried(self, task: Any) -> str:
-        """Run a task; of a mapped one, every instance, whatever became of the others."""
+        """Run a task; of a mapped one, every instance, also after one has failed."""
         if not task.is_mapped:
             return self._tried(task)
         (values,) = task._get_specified_expand_input().value.values()
@@ -174,7 +174,7 @@ class Run:
 
     def _attempt(self, task: Any, name: str, index: int, number: int) -> Told:
         """One try of a task, with its deferrals: from worker to triggerer, or to a person, and back."""
-        self.outputs.pop(name, None)  # Airflow forgets them as an attempt begins
+        self.outputs.pop(name, None)  # Airflow deletes them as an attempt begins
         told = self._process(name, lambda: self._execute(task, index, number))
         while told.how in ("deferred", "asked"):
             wait = told.said
@@ -273,7 +273,7 @@ class Run:
         }  # fmt: skip
 
     def _process(self, name: str, work: Callable[[], tuple[str, dict[str, Any]]]) -> Told:
-        """Do the work in a forked child, and hear what it tells until its end, whatever that is."""
+        """Do the work in a forked child, and read its reports until its end, whatever that is."""
         gone = self.case and (self.cleared or (self.struck and self.case.fault.lasts != CLEARED))
         read, write = os.pipe()
         pid = os.fork()
@@ -378,7 +378,7 @@ def _child(
             except AirflowFailException as error:
                 how, said = "failed for good", {"error": str(error)}
                 traceback.print_exc()
-            except BaseException as error:  # noqa: BLE001 - nothing is swallowed: it is told to the parent
+            except BaseException as error:  # noqa: BLE001 - nothing is swallowed: it is reported to the parent
                 how, said = "failed", {"error": f"{type(error).__name__}: {error}"}
                 traceback.print_exc()
             tell(how=how, said=said, modules=sorted(set(sys.modules) - known), ran=code.ran())

@@ -118,7 +118,7 @@ class Call:
 
 
 class Watch:
-    """Numbers the calls of one process, tells each, and says which the fault strikes."""
+    """Numbers and reports the calls of one process, and decides which the fault strikes."""
 
     def __init__(self, task: str, case: Case | None, tell: Callable[..., None]) -> None:
         self.task, self.case, self.tell = task, case, tell
@@ -152,7 +152,7 @@ class Watch:
                 hit = follows and self._reached and call.site[:3] == wanted[:3]
             if hit and not self._reached:
                 self._reached = True
-                self.tell(struck=True, ran=code.ran())  # a process that is killed tells nothing more
+                self.tell(struck=True, ran=code.ran())  # a process that is killed reports nothing more
         return fault.kind if hit else ""
 
 

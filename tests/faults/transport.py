@@ -153,7 +153,7 @@ def _before(kind: str, model: Any, request: Any, kind_of_answer: Any) -> Any:
 
 
 def _after(kind: str, model: Any, request: Any, answer: Any) -> Any:
-    """What becomes of an answer to a request that took effect."""
+    """What happens to the answer to a request that took effect."""
     match kind:
         case "killed after":
             die()

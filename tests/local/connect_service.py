@@ -36,7 +36,7 @@ def people(*names: str, cohort: str = "in") -> str:
 
 
 def segment_of(value: str, attribute: str = "ea_atrisk", kind: str = "INCLUSIVE") -> dict[str, Any]:
-    """Everybody whose custom attribute has the value."""
+    """All profiles whose custom attribute has the value."""
     condition = {"DimensionType": kind, "Values": [value]}
     return {"Groups": [{"Dimensions": [{"ProfileAttributes": {"Attributes": {attribute: condition}}}]}]}
 
@@ -186,7 +186,7 @@ def headers_of(token: str) -> dict[str, str]:
 
 
 def code_and_members(error: Any) -> tuple[str, int, dict[str, Any]]:
-    """An error's modelled name, its status and what else it tells."""
+    """An error's modelled name, its status and its other members."""
     response = error.value.response
     told = {
         name: value

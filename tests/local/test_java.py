@@ -1,4 +1,4 @@
-"""The jars are those of the lists, byte for byte; what goes wrong with them is said."""
+"""The jars are those of the lists, byte for byte; faults are reported."""
 
 from __future__ import annotations
 

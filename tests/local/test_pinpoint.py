@@ -339,7 +339,7 @@ def test_the_validation_of_a_shape_finds_violations() -> None:
 
 
 def test_boto3_sends_what_the_server_reads(service: Service) -> None:
-    """With parameter validation on, as everybody else has it."""
+    """With parameter validation on, as by default."""
     keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local-only"}
     strict = boto3.client("pinpoint", endpoint_url=service.url, region_name=REGION, **keys)
     request = {"Format": "CSV", "RoleArn": service.role, "S3Url": service.put(people("ann")), "DefineSegment": True}

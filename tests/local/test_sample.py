@@ -1,4 +1,4 @@
-"""The sample has the modeler's counts, in Python and in the graph, and no address that could reach anybody."""
+"""The sample has the modeler's counts, in Python and in the graph, and no address of a real inbox."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_three_of_the_modeler() -> None:
     assert (len(players), len({player["playerId"] for player in players})) == (1000, 994)
     assert {player["playerId"] for player in players if player["ea_atrisk"] == 3} == {"wayne96", "xortiz", "msmith"}
     assert sorted(int(p["ea_atrisk"]) for p in players if p["playerId"] == "msmith") == [1, 3]
-    assert sample.count_beyond(players, "ea_atrisk", 3) == (0, 0)  # so that > 2 and >= 2 are told apart
+    assert sample.count_beyond(players, "ea_atrisk", 3) == (0, 0)  # so that > 2 and >= 2 differ
 
 
 @pytest.mark.parametrize(

@@ -505,7 +505,7 @@ def test_a_raw_mail_is_kept_too(service: Service) -> None:
 
 
 def test_boto3_sends_what_the_server_reads(service: Service) -> None:
-    """With parameter validation on, as everybody else has it."""
+    """With parameter validation on, as by default."""
     keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local-only"}
     strict = boto3.client("sesv2", endpoint_url=service.url, region_name=REGION, **keys)
     service.template()

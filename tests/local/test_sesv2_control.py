@@ -178,7 +178,7 @@ def test_a_job_that_a_reset_forgets_writes_nothing(service: Service) -> None:
 
 
 def test_the_other_operations_of_moto_s_ses_are_there(service: Service) -> None:
-    """This extends moto's service: what it does not speak of is moto's own."""
+    """This extends moto's service: other operations are moto's own."""
     service.ses.create_dedicated_ip_pool(PoolName="pool", ScalingMode="STANDARD")
     assert service.ses.list_dedicated_ip_pools()["DedicatedIpPools"] == ["pool"]
     service.template()

@@ -1,4 +1,4 @@
-"""A mail's template: what is refused, what a player reads, and that nobody's name becomes markup."""
+"""A mail's template: what is refused, what a player reads, and that names never become markup."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_values_never_become_markup(value: str) -> None:
 def test_the_shipped_mail_renders_for_every_sample() -> None:
     shipped = read_template(SHIPPED, "at_risk")
     check_template(shipped, NAME_ATTRIBUTES)
-    assert first_missing_column(placeholders(shipped), {}) is None, "nobody is a reject for it"
+    assert first_missing_column(placeholders(shipped), {}) is None, "no player is rejected for a missing value"
     for part in (shipped.html, shipped.text):
         assert part.count(f"{{{{{UNSUBSCRIBE}}}}}") == 1
     full, bare, odd = (render(shipped, values) for values in samples(placeholders(shipped)))

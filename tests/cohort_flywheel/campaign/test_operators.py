@@ -44,7 +44,7 @@ class WaitsError(Exception):
 
 
 class Question:
-    """One run's question: what Airflow was told to show, who was told of it, and the recorded answer."""
+    """One run's question: what Airflow shows, the notifications, and the recorded answer."""
 
     def __init__(self, context: Any) -> None:
         self.context, self.plan, self.prepared = context(task_id="approve_campaign"), PLAN, PREPARED
@@ -73,7 +73,7 @@ class Question:
             self.asked.execute(self.context)
 
     def answer(self, option: str, by: str | None = "ann", **event: Any) -> Any:
-        """What comes of an answer to what was shown."""
+        """Return the output of the task after an answer to what was shown."""
         if not self.shown:
             self.ask()
         told = {

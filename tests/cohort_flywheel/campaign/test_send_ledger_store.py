@@ -26,7 +26,7 @@ from cohort_flywheel.campaign.send_ledger_store import (
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 
-NOON = datetime.now(UTC).replace(microsecond=0)  # S3 tells when an object was put by its own clock
+NOON = datetime.now(UTC).replace(microsecond=0)  # S3 dates an object by its own clock
 
 
 class Ledgers:

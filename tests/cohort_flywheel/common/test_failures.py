@@ -168,7 +168,7 @@ def test_the_text_of_an_unexpected_error_is_withheld(caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.DEBUG), pytest.raises(AirflowException) as raised, describe_failure(""):
         dict[str, int]()["wayne96"]
     assert "KeyError" in str(raised.value)
-    assert "test_failures.py" in caplog.text  # where it happened is told
+    assert "test_failures.py" in caplog.text  # the traceback is logged
     assert "wayne96" not in str(raised.value)
     assert raised.value.__suppress_context__
     assert "KeyError: " not in caplog.text

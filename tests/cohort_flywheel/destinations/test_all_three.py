@@ -105,7 +105,7 @@ def house(
 def test_the_same_players_and_holdout_and_the_joiners_and_leavers_of_day_two(
     house: Callable[[str], Studio], name: str
 ) -> None:
-    """What is expected knows nothing of the destination: so they are the same at all three."""
+    """The expected players do not depend on the destination, so they are the same at all three."""
     one = house(name)
     one.contacts([OTHER], emailConsent="no")
     found = []

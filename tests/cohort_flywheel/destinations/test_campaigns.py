@@ -23,7 +23,7 @@ HELD = {player for player in PLAYERS if is_held_out(player, 20)}
 
 
 class Studio(DagSimulator):
-    """Twelve players of whom six are beyond the stricter threshold, today and yesterday; and the mailed players."""
+    """Twelve players, six beyond the stricter threshold, today and yesterday; and the mailed players."""
 
     def __init__(self, name: str, connect: Connect, *where: Any) -> None:
         super().__init__(name, *where)

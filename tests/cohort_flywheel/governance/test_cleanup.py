@@ -137,7 +137,7 @@ DROPPED = run_name("ea_atrisk", 2, DAY, extract_sha256=HEX)
         ("do_not_contact.txt", None),
         ("dropped/an-extract.json", None),
         ("memberships/customer_profiles/domain/ea_atrisk_2.txt", None),
-        ("segments/somebody-elses.csv", None),
+        ("segments/other-owner.csv", None),
         (f"old/{extract_key(NAME)}", None),
     ],
 )

@@ -176,9 +176,9 @@ def test_an_unreported_segment_file_and_its_players_are_kept(runs: Runs, clean_u
     unknown = part.replace("ea_atrisk_2", "ea_duty_6")
     body = s3.get_object(Bucket=bucket, Key=part)["Body"].read().decode().splitlines(keepends=True)
     s3.put_object(Bucket=bucket, Key=unknown, Body="".join(x for x in body if BOB not in x).encode())
-    s3.put_object(Bucket=bucket, Key="segments/somebody-elses.csv", Body=b"x")
+    s3.put_object(Bucket=bucket, Key="segments/other-owner.csv", Body=b"x")
     clean_up(dry_run=False)
-    assert {unknown, "segments/somebody-elses.csv"} <= runs.keys()
+    assert {unknown, "segments/other-owner.csv"} <= runs.keys()
     assert endpoint(runs, ANN)
     assert endpoint(runs, BOB) is None
 

@@ -245,7 +245,7 @@ def test_players_are_found_in_an_extract_with_any_escapes(paths: tuple[Path, Pat
     assert json.loads(record)[0]["playerId"] == [player]
     for text in (record, f'a dropped file with a quote " of its own, {record[:-20]}', f"\\\\{record}"):
         path.write_text(text, encoding="utf-8")
-        assert look("extract", path, [player, "nobody", "ann nn"], [], rest) == Found(1), text
+        assert look("extract", path, [player, "unknown", "ann nn"], [], rest) == Found(1), text
 
 
 @pytest.mark.parametrize("kind", ["membership", "send ledger", "list of a launch"])

@@ -128,7 +128,7 @@ def test_no_byte_of_an_erased_player_is_left_anywhere(
     assert PLAYERS_KEY not in runs.keys()  # noqa: SIM118 - a method of ours
     assert not names_in_log(said + capfd.readouterr().out, ANN, BOB)
 
-    # and everybody else is where they were
+    # and all others are where they were
     state = runs.config.state_bucket
     assert [v.player_id for v in runs.state.vertices(history["extract"]["snapshot_key"])] == [BOB, CYD]
     (part,) = history["checked"]["segment"]["parts"]

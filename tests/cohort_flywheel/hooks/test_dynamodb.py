@@ -32,7 +32,7 @@ def table(dynamodb_client: Any, request: pytest.FixtureRequest) -> Any:
 
 
 def test_existing_records_are_found(airflow_env: Any, table: str) -> None:
-    found = DynamoDBBatchGetHook().get_items(table, "playerId", ["p1", "nobody", "p2"], ["level", "size"])
+    found = DynamoDBBatchGetHook().get_items(table, "playerId", ["p1", "unknown", "p2"], ["level", "size"])
     assert found == {
         "p1": {"playerId": "p1", "level": Decimal(1), "size": "reserved word"},
         "p2": {"playerId": "p2", "level": Decimal(2), "size": "reserved word"},

@@ -266,7 +266,7 @@ def test_the_first_error_stops_all_requests(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_many_on_dynamodb_local(airflow_env: Any, config: Any) -> None:
     hook = DynamoDBBatchGetHook()
-    batches = [["wayne96", "nobody"], ["xortiz"], ["x" * 2049], ["msmith"]]
+    batches = [["wayne96", "unknown"], ["xortiz"], ["x" * 2049], ["msmith"]]
     got = list(hook.get_many(config.contacts_table, "playerId", batches, ["firstName"], key=str))
     assert [batch for batch, _ in got] == batches
     assert [set(records) for _, records in got] == [{"wayne96"}, {"xortiz"}, set(), {"msmith"}]

@@ -1,4 +1,4 @@
-"""The same rows from both serializers, whatever a vertex holds, and each error told."""
+"""The same rows from both serializers for any values, and each error explained."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_bulk_batches_and_nothing_at_all(serializer: str, servers: Any, monkeypa
     hook = connect(monkeypatch, servers.gremlin_port, serializer=serializer, batch_size=10)
     assert [row for b in hook.stream(g().inject(*["same"] * 50).barrier()) for row in b] == ["same"] * 50
     assert [len(b) for b in hook.stream(g().inject(*range(25)))] == [10, 10, 5]
-    assert [row for b in hook.stream(g().V().has_label("nobody")) for row in b] == []
+    assert [row for b in hook.stream(g().V().has_label("missing")) for row in b] == []
     rows = [row for b in hook.stream(g().inject(1).project("a", "b").by(__.identity()).by(__.fold())) for row in b]
     assert rows == [{"a": 1, "b": [1]}]
     with pytest.raises(FlywheelError, match="refuses the query"):

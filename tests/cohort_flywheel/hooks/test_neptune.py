@@ -113,7 +113,7 @@ def test_bulked_results_are_expanded(servers: Any, monkeypatch: pytest.MonkeyPat
 
 def test_an_empty_result_ends(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     hook = connect(monkeypatch, servers.gremlin_port)
-    assert sum(len(batch) for batch in hook.stream(g().V().has_label("nobody"))) == 0
+    assert sum(len(batch) for batch in hook.stream(g().V().has_label("missing"))) == 0
 
 
 def test_a_malformed_query_is_not_retried(servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:

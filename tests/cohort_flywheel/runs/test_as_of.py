@@ -60,7 +60,7 @@ def test_a_backfill_has_a_logical_date_on_the_schedule_and_an_end_after_it() -> 
 
 
 def test_a_manual_run_that_a_backfill_took_over_is_refused() -> None:
-    """Its logical date is its interval's end, so that Airflow lists it under the day after the one it speaks of."""
+    """Its logical date is its interval's end, so Airflow lists it under the day after its own."""
     with pytest.raises(FlywheelError, match=r"started by hand at 2026-11-20 00:00:00 UTC.* taken over by a backfill"):
         ask(MIDNIGHT - 2 * DAY, MIDNIGHT - 2 * DAY, automatic=True)
 

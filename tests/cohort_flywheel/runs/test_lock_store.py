@@ -404,7 +404,7 @@ def test_without_another_run_any_task_may_be_cleared(wrote: Any, state: State) -
 
 @pytest.mark.parametrize("written", [True, False])
 def test_a_run_that_was_killed_between_the_two_writes_of_a_release(wrote: Any, state: State, written: bool) -> None:
-    """The last run is written first; with neither written the lock itself tells."""
+    """The last run is written first; if neither is written, the lock itself names the run."""
     a, plan = wrote("a"), wrote.plan
     b = wrote("b")
     if written:

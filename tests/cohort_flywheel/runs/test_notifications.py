@@ -21,7 +21,7 @@ FAILED = AirflowFailException("the name is wrong: correct it. Changes made: none
 
 
 class Recorder(BaseNotifier):
-    """Keeps what it was told, rendered."""
+    """Keeps the rendered notifications."""
 
     template_fields = ("subject", "message")
     told: ClassVar[list[tuple[str, str, str]]] = []
@@ -147,7 +147,7 @@ def test_without_notifiers_no_notification_is_sent(told: Any, failed: Any) -> No
     [
         (target("x", Down), ConnectionError),
         ({"notifier": "no.such.module.Notifier"}, ModuleNotFoundError),
-        ({"notifier": f"{__name__}.Nobody"}, AttributeError),
+        ({"notifier": f"{__name__}.Missing"}, AttributeError),
         (target("x", colour="red"), TypeError),
     ],
 )

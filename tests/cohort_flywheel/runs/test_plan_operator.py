@@ -104,7 +104,7 @@ def test_a_scheduled_run_takes_the_end_of_its_interval(airflow_env: Any, context
     assert made["as_of"] == "2026-10-02T00:00:00+00:00"
 
 
-# --- overrides, and whose threshold ----------------------------------------------------------------------
+# --- overrides, and the threshold ------------------------------------------------------------------------
 
 
 def test_an_override_has_the_name_of_the_triggering_user(airflow_env: Any, context: Any) -> None:
@@ -195,7 +195,7 @@ def test_a_cohort_that_is_written_wrongly_fails_with_its_line(airflow_env: Any, 
         ("STATE_BUCKET", "no-such-bucket", "bucket no-such-bucket is not there"),
         ("CONTACTS_TABLE", "no_such_table", "table no_such_table is not there"),
         ("PINPOINT_APPLICATION_ID", "0" * 32, "cannot be used (NotFoundException)"),
-        ("PINPOINT_IMPORT_ROLE_ARN", "arn:aws:iam::123456789012:role/Nobody", "role/Nobody cannot be used"),
+        ("PINPOINT_IMPORT_ROLE_ARN", "arn:aws:iam::123456789012:role/missing", "role/missing cannot be used"),
     ],
 )
 def test_missing_resources_are_named(
@@ -350,7 +350,7 @@ def test_a_refused_line_of_the_list_is_reported_by_its_number(
 def test_a_dry_run_needs_nothing_of_the_destination(
     airflow_env: Any, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pinpoint may be gone from an account: what would be handed over can still be looked at."""
+    """Pinpoint may be gone from an account: a dry run still shows what would be imported."""
     monkeypatch.delenv("AIRFLOW_VAR_COHORT_FLYWHEEL_PINPOINT_APPLICATION_ID")
     assert plan().execute(context({"dry_run": True}))["dry_run"]
 

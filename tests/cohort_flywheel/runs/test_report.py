@@ -58,7 +58,7 @@ EMPTY = SEGMENT | {"members": 0, "rows": 0, "rejects": {}}
 def report(**parts: Any) -> dict[str, Any]:
     whole: dict[str, Any] = {"plan": PLAN, "extract": EXTRACT, "judged": JUDGED, "imported": IMPORTED} | parts
     tasks, segment = whole.pop("tasks", TASKS), whole.pop("segment", SEGMENT)
-    # what judges a run has put its segment together: there is never one without the other
+    # check_limits puts the segment together, so there is never one without the other
     whole["judged"] = whole["judged"] | {"segment": segment} if whole["judged"] and segment else None
     return make_report(RUN, tasks, **whole)
 

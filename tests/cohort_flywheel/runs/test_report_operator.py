@@ -64,7 +64,7 @@ IMPORTED = {
 
 
 class Recorder(BaseNotifier):
-    """Keeps the message that it was told."""
+    """Keeps the notifications."""
 
     told: ClassVar[list[str]] = []
 
@@ -73,7 +73,7 @@ class Recorder(BaseNotifier):
 
 
 class Run:
-    """A run whose tasks ended as they are told."""
+    """A run whose tasks ended in the given states."""
 
     def __init__(self, context: Any, aws: Any, bucket: str) -> None:
         with DAG("a_dag", schedule=None) as dag:  # a notifier renders with a real one

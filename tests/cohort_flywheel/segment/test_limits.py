@@ -1,4 +1,4 @@
-"""The limits before the door: each refuses one beyond its edge, and passes at it."""
+"""The limits before an import: each passes at its boundary, and is violated beyond it."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_a_limit_passes_at_its_edge_and_refuses_beyond_it(
 
 
 def test_the_limits_are_compared_before_rounding() -> None:
-    """What is shown is rounded; what is judged is not."""
+    """Figures are shown rounded, and compared before rounding."""
     (verdict,) = [v for v in judge_limits(
         LIMITS | {"max_members": 10**7}, members=1_500_001, rejects={}, previous=previously(1_000_000)
     ) if not v.holds]  # fmt: skip

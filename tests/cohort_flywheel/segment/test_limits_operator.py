@@ -1,4 +1,4 @@
-"""The door: each limit refuses and each override passes, once a day for good, and nothing is imported before."""
+"""check_limits: limits and overrides, the final snapshot of a day, and the release of the segment file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OVERRIDE: dict[str, Any] = {"override_limits": True, "override_reason": "A raid.
 
 
 class Door:
-    """A run from its day's pending snapshot to the door; the graph is out of reach."""
+    """A run from its day's pending snapshot to check_limits; the graph cannot be reached."""
 
     def __init__(self, planned: Any, extracted: Any, enriched: Any, context: Any, state: State) -> None:
         self._planned, self._extracted, self._enriched, self._context = planned, extracted, enriched, context
@@ -77,7 +77,7 @@ def door(planned: Any, extracted: Any, enriched: Any, context: Any, state: State
 
 @pytest.fixture
 def imports(aws: Any, fresh_config: Any) -> Any:
-    """What lies in the import bucket: key to body."""
+    """The objects of the import bucket: key to body."""
 
     def look() -> dict[str, str]:
         bucket = fresh_config.import_bucket
@@ -165,7 +165,7 @@ def shards_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_parts_of_several_shards_are_one_segment(door: Door, kept: Any, imports: Any, shards_of_two: None) -> None:
-    kept(DAY, THREE | {"nobody_of_that_name": 9})
+    kept(DAY, THREE | {"player_without_record": 9})
     task = door.run()
     assert [part["members"] for part in task.parts] == [2, 2]
     output = door.check(task)
@@ -262,7 +262,7 @@ def test_a_run_in_which_no_record_has_the_consent_attribute_stops(
     door: Door, kept: Any, imports: Any, silence: Any, params: dict[str, Any]
 ) -> None:
     """As where the answer is in a map, or the registry has the name in another case."""
-    kept(DAY, THREE | {"nobody_of_that_name": 9})
+    kept(DAY, THREE | {"player_without_record": 9})
     elsewhere = Consent(attribute="EmailConsent", opted_in=["yes"], opted_out=["no"], silence=silence)
     with pytest.raises(
         AirflowFailException, match="none of the 3 records has a value in the consent attribute EmailConsent, so"
@@ -289,7 +289,7 @@ def test_a_value_that_cannot_be_an_answer_counts_as_missing(
     assert imports() == {}
 
 
-@pytest.mark.parametrize("players", [{}, {"nobody_of_that_name": 3}], ids=["no member", "no record"])
+@pytest.mark.parametrize("players", [{}, {"player_without_record": 3}], ids=["no member", "no record"])
 def test_without_a_record_consent_is_not_missed(door: Door, kept: Any, players: dict[str, int]) -> None:
     kept(DAY, players)
     elsewhere = Consent(attribute="EmailConsent", opted_in=["yes"], opted_out=["no"], silence="opted_in")
@@ -320,7 +320,7 @@ EACH = {
         {"max_change_percent": 199}, THREE, "there are 3 members after 1 (the segment of 2026-11-21T00:00:00+00:00)",
     ),
     "max_reject_percent": (
-        {"max_reject_percent": 24}, THREE | {"nobody_of_that_name": 9},
+        {"max_reject_percent": 24}, THREE | {"player_without_record": 9},
         "there are 1 of 4 members rejected for faults of their data",
     ),
 }  # fmt: skip
@@ -494,10 +494,10 @@ def test_an_empty_cohort_is_imported_if_the_destination_accepts_it(door: Door, k
 @pytest.mark.parametrize("override", [False, True])
 def test_an_empty_read_does_not_become_the_days_final_snapshot(door: Door, kept: Any, override: bool) -> None:
     """Unless a person says so: the graph may not have been loaded yet."""
-    nobody = kept(DAY, {})
+    empty = kept(DAY, {})
     with pytest.raises(DownstreamTasksSkipped):
         door.check(door.run({"min_members": 1}, **OVERRIDE) if override else door.run())
-    assert door.ti.xcoms["check_limits", "return_value"]["snapshot"] == nobody
+    assert door.ti.xcoms["check_limits", "return_value"]["snapshot"] == empty
     assert (door.state.final_snapshot("ea_atrisk", DAY) is not None) is override
     if not override:
         later = kept(DAY, THREE, minutes=60)
@@ -526,7 +526,7 @@ def test_where_an_earlier_segment_still_has_players_the_run_fails(door: Door, ke
 
 
 def test_a_run_whose_members_are_all_rejected_ends_here(door: Door, kept: Any, imports: Any) -> None:
-    kept(DAY, {"nobody_of_that_name": 3})
+    kept(DAY, {"player_without_record": 3})
     with pytest.raises(DownstreamTasksSkipped):
         door.check(door.run())
     assert door.ti.xcoms["check_limits", "return_value"]["segment"]["rejects"] == {"no_record": 1}

@@ -163,7 +163,7 @@ def extract(
 
 
 def ordinary(number: int) -> list[str]:
-    """Players whose records have nothing odd: the Lambda judges no address and quotes no comma."""
+    """Players with ordinary records: the Lambda checks no address and quotes no comma."""
     contacts = sample.contacts(sample.players())
     return sorted(c["playerId"] for c in contacts if c == sample.contact(c["playerId"]))[:number]
 

@@ -208,7 +208,7 @@ ON_THE_LIST = {"listed", "listed@example.com"}
 
 
 def keeps_the_rules_of_the_import(data: bytes) -> list[dict[str, str]]:
-    """Pinpoint's rules, judged on the bytes alone; returns the rows."""
+    """Check Pinpoint's rules on the bytes; return the rows."""
     text = data.decode("utf-8", errors="strict")
     assert not text.startswith("\ufeff")
     header, *rows = csv.reader(text.splitlines(keepends=True), strict=True)
@@ -293,7 +293,7 @@ def test_any_players_give_a_valid_pinpoint_file_and_all_are_accounted_for(
     assert counts.members == graph.members == counts.rows + sum(counts.rejects.values())
     assert counts.rows == len(endpoints)
     assert counts.rejects == Counter(reason for _, reason, _ in rejects)
-    # everybody is in one of the two files, once
+    # each player is in one of the two files, once
     assert sorted([e["User.UserId"] for e in endpoints] + [r[0] for r in rejects]) == [m.player_id for m in found]
     # and what is read back is what was meant
     scores = dict(found)

@@ -1,4 +1,4 @@
-"""A day's read of the graph, kept: what reads back is what was read, and a file that is not whole is not believed."""
+"""A snapshot reads back as it was written, and a truncated or damaged file is refused."""
 
 import json
 from collections.abc import Iterable
@@ -82,7 +82,7 @@ def test_an_empty_snapshot_is_complete(tmp_path: Path) -> None:
 def test_what_is_not_beyond_the_floor_is_cut(
     tmp_path: Path, header: Header, scores: list[float], kept: list[float]
 ) -> None:
-    """A manual threshold milder than the floor read more than the snapshot says that it holds."""
+    """A manual threshold looser than the floor reads more vertices than the snapshot holds."""
     lines = written(tmp_path, [Vertex("a", score, {"status": ["Active"]}) for score in scores], header)
     assert [vertex.score for vertex in read(lines)] == kept
 
@@ -163,7 +163,7 @@ def test_the_members_of_a_snapshot_are_those_of_the_graph(
     assert found[0] == found[1]
 
 
-# --- what is not whole is not believed -------------------------------------------------------------------
+# --- truncated and damaged files -------------------------------------------------------------------------
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:

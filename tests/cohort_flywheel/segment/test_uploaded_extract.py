@@ -23,7 +23,7 @@ WAYNE = '{"playerId": ["wayne96"], "score": [3]}'
 def read(
     text: str | bytes, size: int = 7, direction: Direction = "above", required: tuple[str, ...] = ()
 ) -> list[Vertex]:
-    """Read in chunks of a few bytes: a record, and a letter, may lie in several."""
+    """Read in chunks of a few bytes: a record, and a letter, may be in several."""
     body = text.encode() if isinstance(text, str) else text
     chunks = [body[first : first + size] for first in range(0, len(body), size)]
     return list(read_dropped(chunks, URI, property="score", direction=direction, required=required))
@@ -186,7 +186,7 @@ def test_a_record_that_never_ends_is_not_read_to_its_end() -> None:
         list(read_dropped(chunks(), URI, property="score", direction="above"))
 
 
-# --- where it lies
+# --- its address
 
 
 def test_the_key_of_an_address_in_the_dropped_folder() -> None:

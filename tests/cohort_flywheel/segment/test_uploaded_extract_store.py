@@ -1,4 +1,4 @@
-"""A run of an uploaded extract: validated first, under names of its own, no day's."""
+"""A run of an uploaded extract: validated first, under its own names, and not canonical."""
 
 from __future__ import annotations
 

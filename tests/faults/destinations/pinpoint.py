@@ -34,7 +34,7 @@ DANGEROUS = (
 
 #: How long an import job takes: it ends before the first look, or is still under way when a try follows a fault at it.
 IMPORT_SECONDS, LONG_IMPORT_SECONDS = 0.1, 1.0
-#: After a job that FAILED another one has made the segment, and these tell which; all other bytes are the same.
+#: After a job that FAILED another one has made the segment, and these name it; all other bytes are the same.
 TELLS_OF_THE_JOB = re.compile(r"(reports|results)/")
 IDS_OF_THE_JOB = re.compile(rb'"(job|segment)_id": "\w+"|"segment_version": \d+')
 

@@ -1,4 +1,4 @@
-"""Amazon SES: contacts once on the list, and a launch that mails each of them at most once and tells of the others."""
+"""Amazon SES: contacts once on the list, and a launch that mails each at most once and accounts for the others."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def _may_be_in_doubt(case: Case | None) -> int:
 def _became(left: Leftovers) -> tuple[list[str], list[str], list[str]]:
     """By the records of the batches: who was sent a mail, who is in doubt, and who is refused or withdrawn.
 
-    Who was sent one is told by their number alone: those of the intents who are nothing else.
+    Of the mailed players only the number is recorded: they are those of the intents without another outcome.
     """
     found = {key.rpartition("/")[2]: body for (_, key), body in left.objects.items() if key.startswith("launches/")}
     sent, in_doubt, apart = [], [], []

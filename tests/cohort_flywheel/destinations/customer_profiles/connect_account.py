@@ -40,7 +40,7 @@ NO_MORE = "https://studio.example/no-more?a=1&b=2"
 
 
 class Connect(Domain):
-    """An instance without campaigns and templates; a campaign mails everybody at once."""
+    """An instance without campaigns and templates; a campaign mails all its players at once."""
 
     def __init__(self, servers: Servers, config: Config, folder: Path) -> None:
         super().__init__(servers, config)
@@ -153,7 +153,7 @@ class Connect(Domain):
     def launch(
         self, plan: dict[str, Any], segment: dict[str, Any], prepared: dict[str, Any], context: Any, **changes: Any
     ) -> dict[str, Any]:
-        """Ann has approved, unless told otherwise."""
+        """Run the launch; ann has approved by default."""
         answer = changes.pop("answer", approved(prepared))
         record(self.s3, self.config.state_bucket, plan["name"], prepared, answer)
         arguments: dict[str, Any] = {"approval": APPROVAL, "clock": lambda: NOW} | changes

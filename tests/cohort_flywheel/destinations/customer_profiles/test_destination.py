@@ -112,10 +112,10 @@ def test_an_erasure_deletes_the_profile_and_stops_the_job_that_could_create_it_a
     assert (ours["Status"], theirs["Status"]) == ("CREATED", "CREATED")
     assert DESTINATION.running_import_jobs(settings, "aws_default") == [], "to be waited for"
 
-    dry = DESTINATION.erase(settings, ["ann", "nobody"], set(), True, "aws_default")
+    dry = DESTINATION.erase(settings, ["ann", "unknown"], set(), True, "aws_default")
     assert [(line.what, line.number) for line in dry] == [("profile", 1)]
     assert domain.statuses[-2:] == ["CREATED", "CREATED"]
-    assert DESTINATION.erase(settings, ["ann", "nobody"], set(), False, "aws_default") == dry
+    assert DESTINATION.erase(settings, ["ann", "unknown"], set(), False, "aws_default") == dry
     assert domain.attribute("ann", "bob") == {"ann": None, "bob": "in"}
     assert domain.statuses[-2:] == ["STOPPED", "CREATED"]
     with pytest.raises(ClientError, match="BadRequestException"):
@@ -203,12 +203,12 @@ def test_the_real_dag_sets_the_cohort_in_and_an_empty_one_out(daily: Daily, doma
     body = "".join(f"{player}\n" for player in players).encode()
     domain.s3.put_object(Bucket=domain.config.state_bucket, Key=seed.DO_NOT_CONTACT, Body=body)
     domain.control(job_seconds=0)
-    nobody = daily.run({"cohort": "ea_atrisk"})
-    assert (nobody["outcome"], nobody["faults"]) == ("imported", [])
-    assert nobody["segment"]["rejects"] == {"do_not_contact": 3}
-    assert (nobody["imported"]["segment_size"], nobody["imported"]["updated"], domain.members()) == (0, 3, set())
+    empty = daily.run({"cohort": "ea_atrisk"})
+    assert (empty["outcome"], empty["faults"]) == ("imported", [])
+    assert empty["segment"]["rejects"] == {"do_not_contact": 3}
+    assert (empty["imported"]["segment_size"], empty["imported"]["updated"], domain.members()) == (0, 3, set())
     assert domain.attribute(*players) == dict.fromkeys(players, "out")
     for secret in (*addresses, *map(player_key, players)):
-        assert secret not in report["log"] + nobody["log"]
+        assert secret not in report["log"] + empty["log"]
     claims = domain.s3.list_objects_v2(Bucket=domain.config.state_bucket, Prefix="claims/")
     assert claims["KeyCount"] == 0

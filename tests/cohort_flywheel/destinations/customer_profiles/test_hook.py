@@ -1,4 +1,4 @@
-"""Pages are read to their end, what creates is sent once, and a file is pushed under its key without telling it."""
+"""Pages are read to their end, creating requests are sent once, and an upload does not reveal its key."""
 
 from __future__ import annotations
 
@@ -149,4 +149,4 @@ def test_an_estimate_that_never_succeeds(
 
 
 def test_a_definition_that_is_not_there(hook: Any) -> None:
-    assert hook.segment_definition(PROFILES_DOMAIN, "nobody") is None
+    assert hook.segment_definition(PROFILES_DOMAIN, "missing") is None

@@ -317,7 +317,7 @@ def test_a_key_that_was_not_signed_is_refused(domain: Domain, context: Any, monk
 def test_a_job_of_another_file_that_runs_is_waited_for(domain: Domain, context: Any) -> None:
     domain.control(job_seconds=60)
     (other,) = domain.create(domain.segment("one", ["ann"]), context(run_id="one"), **DAY_ONE)["job_ids"]
-    later = context(run_id="two")  # to which the run of day one is deleted, and its claim free
+    later = context(run_id="two")  # for which the run of day one is deleted, and its lock released
     with pytest.raises(AirflowException, match=f"upload job {other} is under way with another file") as raised:
         domain.create(domain.segment("two", ["bob"]), later, **DAY_TWO)
     assert not isinstance(raised.value, AirflowFailException)

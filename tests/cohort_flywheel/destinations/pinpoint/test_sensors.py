@@ -1,4 +1,4 @@
-"""The sensor defers to the triggerer, and judges when it comes back."""
+"""The sensor defers to the triggerer, and checks the job when it resumes."""
 
 from __future__ import annotations
 

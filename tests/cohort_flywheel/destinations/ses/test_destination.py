@@ -55,7 +55,7 @@ def test_an_erasure_deletes_the_contact_unless_it_has_unsubscribed(account: Acco
     account.add("ann@example.com", "bob@example.com", "cyd@example.com", "dan@example.com")
     account.unsubscribe("bob@example.com")
     account.unsubscribe("cyd@example.com", TopicName=TOPIC)
-    its = {("ann", f"{name}@example.com") for name in ("ann", "bob", "cyd", "nobody")}
+    its = {("ann", f"{name}@example.com") for name in ("ann", "bob", "cyd", "unknown")}
     dry = DESTINATION.erase(settings, ["ann"], its, True, "aws_default")
     assert [(line.what, line.number, bool(line.why)) for line in dry] == [("contact", 1, False), ("contact", 2, True)]
     assert len(account.contacts) == 4

@@ -202,7 +202,7 @@ def test_a_lost_answer_makes_no_second_job(account: Account, context: Any, secon
 
 
 def test_a_job_that_ended_well_is_adopted_for_exactly_its_file(account: Account, context: Any) -> None:
-    """The list is behind, or lost its contacts: a second job of the same file would not tell."""
+    """The list is behind, or lost its contacts: a second job of the same file would not show that."""
     segment = account.segment("one", [ANN])
     first = account.run(segment, context())
     account.client.delete_contact(ContactListName=CONTACT_LIST, EmailAddress=ANN)

@@ -1,4 +1,4 @@
-"""The sensor defers for one job after the other, and judges when it comes back."""
+"""The sensor defers for one job after the other, and checks each when it resumes."""
 
 from __future__ import annotations
 

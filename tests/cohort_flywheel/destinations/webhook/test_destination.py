@@ -156,7 +156,7 @@ def test_a_wrong_token_fails_the_plan_before_anything_is_written(
 
 def test_an_erasure_is_a_message_and_is_counted(receiver: Receiver) -> None:
     receiver.ends(TODAY)
-    players = [PLAYERS[10], "nobody"]
+    players = [PLAYERS[10], "unknown"]
     found = [DESTINATION.erase({}, players, set(), dry, None) for dry in (True, False, True)]
     assert [[(line.what, line.number) for line in lines] for lines in found] == [[("player", 1)], [("player", 1)], []]
     assert receiver.members == DAYS[TODAY] - {PLAYERS[10]}

@@ -52,7 +52,7 @@ def test_batches_leavers_and_erasures_are_counted_by_the_receiver(receiver: Any)
     status = hook.segment("s_2")
     assert status
     assert (status.import_id, status.upload, status.batches, status.members, status.rejected) == ("i1", 1, 2, 2, 0)
-    lines = b"".join(map(erase_message, ["ann", "nobody"]))
+    lines = b"".join(map(erase_message, ["ann", "unknown"]))
     assert [hook.erase(lines, dry_run=dry) for dry in (True, False, True)] == [1, 1, 0]
     assert receiver()["segments"]["s_2"]["members"] == ["cyd"]
     assert set(receiver()["players"]) == {"bob", "cyd"}

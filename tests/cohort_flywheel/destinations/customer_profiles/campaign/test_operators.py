@@ -608,7 +608,7 @@ def test_another_segment_of_the_name_is_refused_by_the_send_ledger(connect: Conn
         lambda right: right | {"digest": "0" * 64},
         lambda right: {"approved": True, "by": "ann"},
     ],
-    ids=["none", "a state", "nothing", "refused", "text", "no approver", "nobody", "another digest", "no digest"],
+    ids=["none", "a state", "nothing", "refused", "text", "no approver", "no user", "another digest", "no digest"],
 )
 def test_without_an_approval_of_this_mail_no_player_is_mailed(
     connect: Connect, ready: Any, forge: Callable[[dict[str, Any]], Any]

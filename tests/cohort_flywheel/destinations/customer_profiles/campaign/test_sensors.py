@@ -16,7 +16,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.sensors import FOLL
 from cohort_flywheel.destinations.customer_profiles.campaign.triggers import ConnectCampaignTrigger
 from tests.cohort_flywheel.destinations.customer_profiles.connect_account import Connect
 
-#: What the task tells of a campaign that ended badly.
+#: The error for each state of a campaign that did not complete.
 TOLD: dict[str, Any] = {}
 CONTEXT: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: TOLD.update({key: value}))}
 

@@ -129,7 +129,7 @@ class Campaign(Account):
         self, plan: dict[str, Any], segment: dict[str, Any], prepared: dict[str, Any], context: Any, hours: float = 15,
         **changes: Any,
     ) -> dict[str, Any]:  # fmt: skip
-        """Ann has approved, unless told otherwise."""
+        """Run the launch; ann has approved by default."""
         answer = changes.pop("answer", approved(prepared))
         record(self.s3, self.config.state_bucket, plan["name"], prepared, answer)
         arguments: dict[str, Any] = {"approval": APPROVAL, "clock": lambda: NEWEST + timedelta(hours=hours)}
@@ -140,7 +140,7 @@ class Campaign(Account):
 
 
 def total(counts: dict[str, Any]) -> int:
-    """Everybody that a launch tells of."""
+    """All players that a launch accounts for."""
     return int(
         counts["sent"] + counts["in_doubt"] + sum(counts["withdrawn"].values()) + sum(counts["refused"].values())
     )

@@ -183,7 +183,7 @@ def test_a_name_of_blanks_takes_the_default_of_its_placeholder(account: Campaign
 
 
 def test_ses_renders_the_mail_as_the_preview(account: Campaign) -> None:
-    """The content of a template is told by its placeholders alone."""
+    """The content of a template is known only by its placeholders."""
     read = read_template(account.templates, "at_risk")
     assert module.ses_template(read)["Text"] == f"Dear {{{{FirstName}}}} {{{{LastName}}}}. Stop: {UNSUBSCRIBE}"
     stored = {"Subject": "a", "Html": "b\n", "Text": "c\nd"}
@@ -267,7 +267,7 @@ def test_mails_go_no_faster_than_the_account_may(launch: Launch, monkeypatch: py
 
 
 def test_a_contact_that_has_unsubscribed_is_not_mailed(launch: Launch) -> None:
-    """SES answers as ever: the launch cannot tell."""
+    """SES gives the same answer, so the launch does not know."""
     launch.account.add("p003@example.com")
     launch.account.unsubscribe("p003@example.com")
     assert launch.run()["sent"] == 25
@@ -301,7 +301,7 @@ def test_a_player_who_withdraws_during_the_launch_is_not_mailed(
 ) -> None:
     """One by a record, one by the list, which is read again once it has changed."""
     account, launch.plan["do_not_contact_key"] = launch.account, "do_not_contact.txt"
-    account.do_not_contact("somebody-else")
+    account.do_not_contact("another-player")
     put = ses_sends.Batches.put_outcome
 
     def and_then(batches: Any, number: int, *rest: Any) -> None:
@@ -830,7 +830,7 @@ def test_if_ses_cannot_be_reached_no_player_is_in_doubt(launch: Launch, monkeypa
     assert launch.run()["sent"] == 25
 
 
-# --- what it tells
+# --- results, logs and errors
 
 
 def test_results_logs_and_errors_hold_no_personal_data(

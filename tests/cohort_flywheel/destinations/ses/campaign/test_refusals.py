@@ -136,7 +136,7 @@ def test_many_players_of_their_own_can_be_put_on_the_do_not_contact_list(
 ) -> None:
     """As the sentence says: the launch goes on without them."""
     sixty.plan["do_not_contact_key"] = "do_not_contact.txt"
-    sixty.account.do_not_contact("somebody-else")
+    sixty.account.do_not_contact("another-player")
     own = sixty.names[20:50]
     for name in own:
         sixty.account.add(f"{name}@example.com", unsubscribed=True)
