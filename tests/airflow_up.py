@@ -155,7 +155,7 @@ class Up:
         """Wait for the end of a run, which must be in the given state; what the tasks said if it is not."""
         wait_until(lambda: self.run(run_id, dag_id)["state"] in ("success", "failed"), f"{run_id} has ended", self)
         found = self.run(run_id, dag_id)
-        assert found["state"] == state, f"{run_id} ended {found['state']}:\n{self.told(run_id, dag_id)}"
+        assert found["state"] == state, f"{run_id} ended {found['state']}:\n{self.failure_logs(run_id, dag_id)}"
         return found
 
     # --- what the run said and left
@@ -172,11 +172,11 @@ class Up:
                 lines += [str(error["exc_value"]) for error in entry.get("error_detail") or ()]
         return lines
 
-    def said(self, run_id: str, task_id: str, dag_id: str = DAG_ID) -> str:
+    def last_line(self, run_id: str, task_id: str, dag_id: str = DAG_ID) -> str:
         """The last line of a task that failed: Airflow's own grouping aside."""
         return next(line for line in reversed(self.log(run_id, task_id, dag_id)) if not line.startswith("::"))
 
-    def told(self, run_id: str, dag_id: str = DAG_ID) -> str:
+    def failure_logs(self, run_id: str, dag_id: str = DAG_ID) -> str:
         parts = []
         for task, state in self.tasks(run_id, dag_id).items():
             tail = self.log(run_id, task, dag_id)[-12:] if state not in ("None", "success", "skipped") else []
@@ -214,7 +214,7 @@ class Up:
         keys = [key for key in self.keys(self.config.state_bucket) if key.endswith(f"/{name}") and "reports/" in key]
         reports: list[dict[str, Any]] = [json.loads(self.read(self.config.state_bucket, key)) for key in keys]
         found = [report for report in reports if report["run"]["dag_id"] == dag_id]
-        assert len(found) == 1, f"{len(found)} reports of {run_id}:\n{self.told(run_id, dag_id)}"
+        assert len(found) == 1, f"{len(found)} reports of {run_id}:\n{self.failure_logs(run_id, dag_id)}"
         validate(
             found[0], json.loads((ROOT / "plugins/cohort_flywheel/runs/report.schema.json").read_text(encoding="utf-8"))
         )

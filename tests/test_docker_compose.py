@@ -80,8 +80,8 @@ def test_differences_from_mwaa_are_documented(services: dict[str, Any]) -> None:
     page = deploy.partition("## Docker Compose beside MWAA")[2]
     environment = services["worker"]["environment"]
     auth = environment["AIRFLOW__CORE__AUTH_MANAGER"].rpartition(".")[2]
-    told = [auth, "Redis", services["postgres"]["image"].replace("postgres:", "PostgreSQL "), "/opt/airflow", "init"]
-    assert [word for word in told if word not in page] == []
+    words = [auth, "Redis", services["postgres"]["image"].replace("postgres:", "PostgreSQL "), "/opt/airflow", "init"]
+    assert [word for word in words if word not in page] == []
 
 
 def test_everything_starts_when_what_it_needs_is_ready(services: dict[str, Any]) -> None:

@@ -121,7 +121,7 @@ def asks(up: Up, run_id: str) -> None:
         return found
 
     wait_until(lambda: asked()["state"] in (*WAITS, "failed", "upstream_failed"), f"{run_id} asks", up)
-    assert asked()["state"] in WAITS, up.told(run_id)
+    assert asked()["state"] in WAITS, up.failure_logs(run_id)
     ended = f"task_id='approve_campaign', run_id='{run_id}', try_number={asked()['try_number']},"
     log = up.run_dir / "airflow.log"
     wait_until(

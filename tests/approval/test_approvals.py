@@ -95,7 +95,7 @@ def test_an_approval_of_an_outdated_mail_sends_nothing_and_a_new_run_asks_again(
     up: Up, users: dict[str, Up], runs: Runs, retried_run: str
 ) -> None:
     said = "to another segment or mail than the one that is prepared now, .*: trigger a new run"
-    assert re.search(said, up.said(runs.changed, "approve_campaign"))
+    assert re.search(said, up.last_line(runs.changed, "approve_campaign"))
     assert nothing_was_sent(up, runs.changed)["outcome"] == "failed"
 
     clear(users["ana"], runs.changed, "approve_campaign", downstream=True)
@@ -103,7 +103,7 @@ def test_an_approval_of_an_outdated_mail_sends_nothing_and_a_new_run_asks_again(
     assert "Stay safe in chat" in question(up, runs.changed)["body"], "as Airflow has shown it first"
     answer(users["ann"], runs.changed, "Approve")
     up.end(runs.changed, "failed")
-    assert re.search(said, up.said(runs.changed, "approve_campaign"))
+    assert re.search(said, up.last_line(runs.changed, "approve_campaign"))
     assert nothing_was_sent(up, runs.changed)["outcome"] == "failed"
 
     asks(up, retried_run)
@@ -128,7 +128,7 @@ def test_an_approval_by_another_user_or_by_the_triggering_user_fails_the_task(
 ) -> None:
     answer(users[user], contested, "Approve")
     up.end(contested, "failed")
-    said = up.said(contested, "approve_campaign")
+    said = up.last_line(contested, "approve_campaign")
     assert re.search(f"{user} has said yes, and may not approve this run: ann may; clear this task, which asks", said)
     report = nothing_was_sent(up, contested)
     assert report["outcome"] == "failed"
@@ -150,7 +150,7 @@ def test_marking_the_task_as_success_is_not_an_approval(
     assert marked.status_code == 200, marked.text
     up.end(contested, "failed")
     assert up.tasks(contested)["approve_campaign"] == "success"
-    assert "there is no answer by which an approver has approved" in up.said(contested, "launch_campaign")
+    assert "there is no answer by which an approver has approved" in up.last_line(contested, "launch_campaign")
     report = nothing_was_sent(up, contested)
     assert (report["outcome"], report["campaign"]["answer"]) == ("failed", None)
 

@@ -149,7 +149,7 @@ def test_each_day_gives_its_own_members_under_its_own_threshold(
     runs = backfill(up, DAYS[0], NO_SNAPSHOT, "--max-active-runs", "3")
     assert sorted(runs) == [*DAYS, NO_SNAPSHOT]
     up.end(runs[NO_SNAPSHOT], "failed")  # alone
-    assert f"no snapshot of {NO_SNAPSHOT:%Y-%m-%d}" in up.said(runs[NO_SNAPSHOT], "plan")
+    assert f"no snapshot of {NO_SNAPSHOT:%Y-%m-%d}" in up.last_line(runs[NO_SNAPSHOT], "plan")
     first = {day: check(day, runs[day]) for day in DAYS}
     # that run had not been approved; this one is the first
     assert [first[day]["extract"]["snapshot"] for day in DAYS] == ["final", "final", "pending", "final", "final"]
@@ -175,4 +175,4 @@ def test_a_backfill_overrides_no_limit(up: Up) -> None:
     day = NO_SNAPSHOT + timedelta(days=1)
     ((_, run_id),) = backfill(up, day, day, "--dag-run-conf", conf).items()
     up.end(run_id, "failed")
-    assert "a backfill cannot override the limits" in up.said(run_id, "plan")
+    assert "a backfill cannot override the limits" in up.last_line(run_id, "plan")

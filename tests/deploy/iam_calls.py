@@ -21,7 +21,7 @@ from tests.deploy.stack import ACCOUNT
 from tests.faults import transport
 
 #: What of a call's parameters says on what it works, or comes as a condition key.
-TELLING = (
+RESOURCE_PARAMETERS = (
     "Bucket", "Key", "CopySource", "Prefix", "Delimiter", "IfMatch", "IfNoneMatch", "TableName", "RequestItems",
     "VersionId", "ApplicationId", "JobId", "SegmentId", "EndpointId", "ImportJobRequest", "RoleName", "Name",
     "ContactListName", "EmailIdentity", "TemplateName", "FromEmailAddress", "ConfigurationSetName",
@@ -73,22 +73,22 @@ class Recorder:
         call, call_async = BaseClient._make_api_call, AioBaseClient._make_api_call
 
         def noted(client: Any, operation: str, parameters: Any) -> Any:
-            telling = _telling(parameters)
+            resources = _resources(parameters)
             try:
                 self._break(operation, parameters)
                 answer = call(client, operation, parameters)
             except ClientError as error:
-                self._note(task, client, operation, telling, error.response["Error"]["Code"])
+                self._note(task, client, operation, resources, error.response["Error"]["Code"])
                 raise
-            self._note(task, client, operation, telling)
+            self._note(task, client, operation, resources)
             if operation == "CreateCampaign" and self._is_first(operation):
                 raise ReadTimeoutError(endpoint_url="lost by the test")
             return answer
 
         async def noted_async(client: Any, operation: str, parameters: Any) -> Any:
-            telling = _telling(parameters)
+            resources = _resources(parameters)
             answer = await call_async(client, operation, parameters)
-            self._note(task, client, operation, telling)
+            self._note(task, client, operation, resources)
             return answer
 
         BaseClient._make_api_call, AioBaseClient._make_api_call = noted, noted_async
@@ -111,22 +111,22 @@ class Recorder:
             return False
         return True
 
-    def _note(self, task: str, client: Any, operation: str, telling: Mapping[str, Any], error: str = "") -> None:
+    def _note(self, task: str, client: Any, operation: str, resources: Mapping[str, Any], error: str = "") -> None:
         service = client.meta.service_model.service_name
-        word = {"task": task, "service": service, "operation": operation, "parameters": telling, "error": error}
+        word = {"task": task, "service": service, "operation": operation, "parameters": resources, "error": error}
         line = json.dumps(word).encode() + b"\n"
         file = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(file, line)  # one write: threads and processes append side by side
         os.close(file)
 
 
-def _telling(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _resources(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """What is worth noting, before the SDK rewrites it; the keys that a lookup asks for are players, and left out."""
     mail = parameters.get("Content", {}).get("Template", {})  # what is in it beside its template's name is a player's
-    telling = {name: value for name, value in (mail | parameters).items() if name in TELLING}
-    if "RequestItems" in telling:
-        telling["RequestItems"] = sorted(telling["RequestItems"])
-    return telling
+    resources = {name: value for name, value in (mail | parameters).items() if name in RESOURCE_PARAMETERS}
+    if "RequestItems" in resources:
+        resources["RequestItems"] = sorted(resources["RequestItems"])
+    return resources
 
 
 # --- what IAM asks of a call

@@ -279,10 +279,10 @@ class Environment:
         self.now: dict[str, Any] = {
             "Name": "games", "Status": "AVAILABLE", "SourceBucketArn": f"arn:aws:s3:::{BUCKET}", "DagS3Path": "dags",
         } | now  # fmt: skip
-        self.told: dict[str, str] = {}
+        self.request: dict[str, str] = {}
 
     def keep(self, params: dict[str, str], **_: Any) -> None:
-        self.told = dict(params)
+        self.request = dict(params)
 
     def deploy(self, bundled: Bundled, *, updates: bool = False, **more: Any) -> dict[str, str]:
         """Deploy, with an update or without one; what that said of versions."""
@@ -295,18 +295,18 @@ class Environment:
             stub.assert_no_pending_responses()
         if not updates:
             return {}
-        assert (self.told.pop("Name"), self.told.pop("WorkerReplacementStrategy")) == ("games", "GRACEFUL")
-        self.now |= self.told
-        return self.told
+        assert (self.request.pop("Name"), self.request.pop("WorkerReplacementStrategy")) == ("games", "GRACEFUL")
+        self.now |= self.request
+        return self.request
 
 
 def newest(bundled: Bundled, prefix: str = "") -> dict[str, str]:
     """What an update must say of the two files' newest versions."""
-    told: dict[str, str] = {}
+    requested: dict[str, str] = {}
     for name, word in {"plugins.zip": "Plugins", "requirements.txt": "Requirements"}.items():
         version = bundled.s3.head_object(Bucket=BUCKET, Key=prefix + name)["VersionId"]
-        told |= {f"{word}S3Path": prefix + name, f"{word}S3ObjectVersion": version}
-    return told
+        requested |= {f"{word}S3Path": prefix + name, f"{word}S3ObjectVersion": version}
+    return requested
 
 
 def test_an_environment_is_told_of_what_changed_and_of_nothing_else(bundled: Bundled) -> None:
@@ -320,13 +320,13 @@ def test_an_environment_is_told_of_what_changed_and_of_nothing_else(bundled: Bun
 
     bundled.edit("plugins/cohort_flywheel/runs/names.py", '"""', '"""Edited. ')
     bundled.build()
-    told = environment.deploy(bundled, updates=True)
-    assert told == {name: value for name, value in newest(bundled).items() if name.startswith("Plugins")}
+    requested = environment.deploy(bundled, updates=True)
+    assert requested == {name: value for name, value in newest(bundled).items() if name.startswith("Plugins")}
 
 
 def test_its_dags_folder_is_where_the_dag_files_go(bundled: Bundled) -> None:
-    told = Environment(DagS3Path="airflow/their-dags").deploy(bundled, updates=True, prefix="elsewhere")
-    assert told == newest(bundled, "elsewhere/")
+    requested = Environment(DagS3Path="airflow/their-dags").deploy(bundled, updates=True, prefix="elsewhere")
+    assert requested == newest(bundled, "elsewhere/")
     assert "airflow/their-dags/cohort_flywheel/cohort_to_segment.py" in bundled.objects()
 
 
@@ -362,8 +362,8 @@ def test_beside_others_the_merged_files_get_keys_of_their_own(bundled: Bundled, 
         environment.deploy(bundled)
     assert bundled.objects() == before
 
-    told = environment.deploy(bundled, updates=True, prefix="cohort_flywheel")
-    assert told == newest(bundled, "cohort_flywheel/")
+    requested = environment.deploy(bundled, updates=True, prefix="cohort_flywheel")
+    assert requested == newest(bundled, "cohort_flywheel/")
     assert {key: bundled.read(key) for key in before} == before
     # without the merge, the next deployment would remove their plugin
     bundled.build()

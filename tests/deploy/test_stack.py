@@ -382,8 +382,8 @@ def test_a_stack_that_may_not_be_updated_now_is_refused(account: Account, status
         summaries = [resource | {"LogicalResourceId": n, "ResourceStatus": state} for n, state in states.items()]
         stub.add_response("list_stack_resources", {"StackResourceSummaries": summaries}, {"StackName": OURS})
     if status.endswith("_FAILED"):
-        told = events(("Vpc", "DELETE_FAILED", "in use"), (OURS, "DELETE_IN_PROGRESS", "User Initiated"))
-        stub.add_response("describe_stack_events", told, {"StackName": OURS})
+        answer = events(("Vpc", "DELETE_FAILED", "in use"), (OURS, "DELETE_IN_PROGRESS", "User Initiated"))
+        stub.add_response("describe_stack_events", answer, {"StackName": OURS})
     services: dict[str, Callable[[], Any]] = {"cloudformation": lambda: client}
     with stub, pytest.raises(LocalError) as raised:
         make_stack(MODELER, OURS, {}, client=lambda name: services.get(name, lambda: account.client(name))())

@@ -197,7 +197,7 @@ def test_the_python_client_reports_refusals_of_airflow_and_the_plan(up: Up, exec
     failed = execute("on_demand.py", json.dumps(both))
     assert failed.returncode == 1
     assert (json.loads(failed.stdout)["state"], json.loads(failed.stdout)["outcome"]) == ("failed", "failed")
-    assert "extract_only ends a run at the extract" in up.said(newest_run(up), "plan")
+    assert "extract_only ends a run at the extract" in up.last_line(newest_run(up), "plan")
 
 
 def test_the_lines_of_curl(up: Up, execute: Any) -> None:

@@ -141,8 +141,8 @@ def test_rest_with_a_past_logical_date_and_no_snapshot_of_that_day_is_refused(up
 def refused(up: Up, run_id: str, sentence: str, dag_id: str = DAG_ID) -> None:
     """The run failed in its plan with the sentence, and nothing but the report ran after it."""
     up.end(run_id, "failed", dag_id)
-    assert re.search(sentence, up.said(run_id, "plan", dag_id))
-    assert "Changes made: none" in up.said(run_id, "plan", dag_id)
+    assert re.search(sentence, up.last_line(run_id, "plan", dag_id))
+    assert "Changes made: none" in up.last_line(run_id, "plan", dag_id)
     states = up.tasks(run_id, dag_id)
     assert (states.pop("plan"), states.pop("report")) == ("failed", "success")
     assert set(states.values()) == {"upstream_failed"}
@@ -284,7 +284,7 @@ def test_a_run_with_a_failed_task_fails_and_is_reported(up: Up, started: Started
     assert states["wait_for_import_job"] == "failed"
     assert states["verify_segment"] == "upstream_failed"
     assert states["report"] == "success"
-    said = up.said(run_id, "wait_for_import_job")
+    said = up.last_line(run_id, "wait_for_import_job")
     assert re.search(r"import job \w+ FAILED: \d+ rows of \d+, 1 pieces of 1 .*clear enrich and what follows", said)
     assert "Changes made: " in said
     assert "Clearing this task is safe" in said

@@ -63,7 +63,7 @@ def test_after_a_failed_job_the_cleared_task_creates_another_for_the_same_segmen
     up.pinpoint(fail_next_jobs=1)
     run_id = up.trigger({"cohort": "ea_reputation", "threshold": -70})
     up.end(run_id, "failed")
-    assert "clear enrich and what follows" in up.said(run_id, "wait_for_import_job")
+    assert "clear enrich and what follows" in up.last_line(run_id, "wait_for_import_job")
     clear(up, run_id, "create_import_job")
     wait_until(lambda: up.run(run_id)["state"] not in ("success", "failed"), "the cleared run runs again", up, 60)
     up.end(run_id)
@@ -134,7 +134,7 @@ def test_two_concurrent_runs_of_one_result_are_separated_by_the_lock(up: Up) -> 
     finally:
         up.pinpoint(import_seconds=6)
     assert re.search(
-        rf"run {re.escape(first)} of DAG {DAG_ID} is running and makes the same result", up.said(second, "extract")
+        rf"run {re.escape(first)} of DAG {DAG_ID} is running and makes the same result", up.last_line(second, "extract")
     )
     up.end(first)
     report = up.report(first)
@@ -159,7 +159,7 @@ def test_a_run_stopped_by_a_limit_passes_with_an_override(up: Up) -> None:
         stopped = up.trigger(conf)
         up.end(stopped, "failed")
         assert up.tasks(stopped)["create_import_job"] == "upstream_failed"
-        assert re.search(r"max_members .*4", up.said(stopped, "check_limits"))
+        assert re.search(r"max_members .*4", up.last_line(stopped, "check_limits"))
         assert attempts(up, stopped, "check_limits") == 1
         reason = "a tournament brought them, says the producer"
         passed = up.trigger(conf | {"override_limits": True, "override_reason": reason})

@@ -188,9 +188,9 @@ def headers_of(token: str) -> dict[str, str]:
 def code_and_members(error: Any) -> tuple[str, int, dict[str, Any]]:
     """An error's modelled name, its status and its other members."""
     response = error.value.response
-    told = {
+    members = {
         name: value
         for name, value in response.items()
         if name not in ("Error", "ResponseMetadata", "message", "xAmzErrorType")
     }
-    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"], told
+    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"], members

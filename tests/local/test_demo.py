@@ -31,7 +31,7 @@ def marked(value: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("destination", "where", "told"),
+    ("destination", "where", "facts"),
     [
         ("customer_profiles", "in the segment", ["segment name: ea_atrisk_2", "created: 3", "updated: 0"]),
         ("ses", "on the list", ["contact list: players", "new contacts: 3", "already on list: 0"]),
@@ -39,7 +39,7 @@ def marked(value: str) -> list[str]:
     ],
 )
 def test_the_demo_imports_three_players_and_leaves_nothing_running(
-    destination: str, where: str, told: list[str], figure: Callable[[str], None]
+    destination: str, where: str, facts: list[str], figure: Callable[[str], None]
 ) -> None:
     value = uuid.uuid4().hex
     environ = {key: text for key, text in os.environ.items() if key not in ("COHORT", "THRESHOLD")}
@@ -66,7 +66,7 @@ def test_the_demo_imports_three_players_and_leaves_nothing_running(
         ("rows", "3"),
         (where, "3"),
     ]
-    assert [fact for fact in told if f"\n  {fact}\n" not in output] == []
+    assert [fact for fact in facts if f"\n  {fact}\n" not in output] == []
     assert "rejects: none" in output
     files = re.findall(r"^  (\.local/demo/\S+)$", output, re.M)
     assert len(files) >= 5  # extract, segment file, rejects, report, log

@@ -51,7 +51,7 @@ class Question:
         self.now = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
         self.shown: dict[str, Any] = {}
         self.put: list[tuple[str, Mapping[str, Any]]] = []
-        self.told: list[tuple[Any, str, str]] = []
+        self.notifications: list[tuple[Any, str, str]] = []
 
     def operator(self) -> CampaignApprovalOperator:
         """Built again, as in each process."""
@@ -76,11 +76,11 @@ class Question:
         """Return the output of the task after an answer to what was shown."""
         if not self.shown:
             self.ask()
-        told = {
+        answer = {
             "chosen_options": [option], "params_input": {SHOWN: self.shown["params"][SHOWN]["value"]},
             "responded_at": AT, "responded_by_user": {"id": "7", "name": by} if by else None, "timedout": by is None,
         }  # fmt: skip
-        return self.operator().execute_complete(self.context, told | event)
+        return self.operator().execute_complete(self.context, answer | event)
 
     @property
     def recorded(self) -> Mapping[str, Any]:
@@ -98,7 +98,7 @@ def question(context: Any, monkeypatch: pytest.MonkeyPatch) -> Question:
         raise WaitsError
 
     def tell(targets: Any, context: Any, *, subject: str, message: str) -> None:
-        made.told.append((targets, subject, message))
+        made.notifications.append((targets, subject, message))
 
     monkeypatch.setattr(hitl, "upsert_hitl_detail", show)
     monkeypatch.setattr(approve, "tell", tell)
@@ -171,7 +171,7 @@ def test_the_approvers_are_notified_with_the_link_to_answer(
     if base_url:
         monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
     question.ask()
-    ((targets, subject, message),) = question.told
+    ((targets, subject, message),) = question.notifications
     assert targets == [{"notifier": "studio.Chat"}]
     assert subject == "Cohort Flywheel: waits for an approval: ea_atrisk_1_2026-11-22"
     assert question.shown["body"] in message
@@ -184,7 +184,7 @@ def test_only_a_launch_needs_approval(question: Question, mode: str) -> None:
     question.prepared = PREPARED | {"mode": mode}
     with pytest.raises(AirflowSkipException, match=f"campaign={mode} needs no approval"):
         question.operator().execute(question.context)
-    assert (question.shown, question.told) == ({}, [])
+    assert (question.shown, question.notifications) == ({}, [])
 
 
 # --- the answer

@@ -24,14 +24,14 @@ class Recorder(BaseNotifier):
     """Keeps the rendered notifications."""
 
     template_fields = ("subject", "message")
-    told: ClassVar[list[tuple[str, str, str]]] = []
+    messages: ClassVar[list[tuple[str, str, str]]] = []
 
     def __init__(self, to: str, subject: str = "{{ alert.subject }}", message: str = "{{ alert.message }}") -> None:
         super().__init__()
         self.to, self.subject, self.message = to, subject, message
 
     def notify(self, context: Any) -> None:
-        self.told.append((self.to, self.subject, self.message))
+        self.messages.append((self.to, self.subject, self.message))
 
 
 class Down(Recorder):
@@ -49,10 +49,10 @@ NOTIFY = Notify(on_call=[target("on-call")], producers=[target("producers")])
 
 
 @pytest.fixture
-def told() -> Iterator[list[tuple[str, str, str]]]:
-    Recorder.told.clear()
-    yield Recorder.told
-    Recorder.told.clear()
+def notifications() -> Iterator[list[tuple[str, str, str]]]:
+    Recorder.messages.clear()
+    yield Recorder.messages
+    Recorder.messages.clear()
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def failed(context: Any) -> Any:
     return make
 
 
-def test_a_run_stopped_by_limits_notifies_the_producers(told: Any, failed: Any) -> None:
+def test_a_run_stopped_by_limits_notifies_the_producers(notifications: Any, failed: Any) -> None:
     on_failure(NOTIFY)(failed(STOPPED))
-    assert told == [(
+    assert notifications == [(
         "producers",
         "Cohort Flywheel: stopped by limits: cohort_to_segment, check_limits",
         "cohort_to_segment, run manual__7 was stopped by its limits in check_limits.\n\n"
@@ -79,9 +79,9 @@ def test_a_run_stopped_by_limits_notifies_the_producers(told: Any, failed: Any) 
 
 
 @pytest.mark.parametrize("error", [FAILED, AirflowException("AWS answered PutObject with SlowDown. Changes made: …")])
-def test_any_other_failure_notifies_on_call(told: Any, failed: Any, error: Exception) -> None:
+def test_any_other_failure_notifies_on_call(notifications: Any, failed: Any, error: Exception) -> None:
     on_failure(NOTIFY)(failed(error, "enrich"))
-    ((to, subject, message),) = told
+    ((to, subject, message),) = notifications
     assert (to, subject) == ("on-call", "Cohort Flywheel: failed: cohort_to_segment, enrich")
     assert message.startswith("cohort_to_segment, run manual__7 failed in enrich.\n\n")
     assert str(error) in message
@@ -97,49 +97,49 @@ def test_any_other_failure_notifies_on_call(told: Any, failed: Any, error: Excep
         None,
     ],
 )
-def test_the_text_of_an_error_that_is_not_ours_is_left_out(told: Any, failed: Any, error: Any) -> None:
+def test_the_text_of_an_error_that_is_not_ours_is_left_out(notifications: Any, failed: Any, error: Any) -> None:
     on_failure(NOTIFY)(failed(error))
-    ((to, subject, message),) = told
+    ((to, subject, message),) = notifications
     assert to == "on-call"
     assert f"\n\nCF-BUG-01: {type(error).__name__}: read the log\n\n" in message
     assert "wayne96" not in subject + message
 
 
-def test_an_error_of_ours_that_no_task_described_has_its_text(told: Any, failed: Any) -> None:
+def test_an_error_of_ours_that_no_task_described_has_its_text(notifications: Any, failed: Any) -> None:
     on_failure(NOTIFY)(failed(FlywheelError("the name is wrong: correct it", Code.PARAM)))
-    assert "\n\nCF-PLAN-03: the name is wrong: correct it\n\n" in told[0][2]
+    assert "\n\nCF-PLAN-03: the name is wrong: correct it\n\n" in notifications[0][2]
 
 
-def test_the_notification_of_a_timeout_has_its_last_line(told: Any, failed: Any) -> None:
+def test_the_notification_of_a_timeout_has_its_last_line(notifications: Any, failed: Any) -> None:
     on_failure(NOTIFY)(
         failed(AirflowTaskTimeout("the task took longer. Changes made: a file was put. Clearing is safe."))
     )
-    assert "Changes made: a file was put" in told[0][2]
+    assert "Changes made: a file was put" in notifications[0][2]
 
 
-def test_templates_of_the_registry_are_rendered(told: Any, failed: Any) -> None:
+def test_templates_of_the_registry_are_rendered(notifications: Any, failed: Any) -> None:
     words: dict[str, Any] = {"subject": "!! {{ alert.subject }} of {{ dag_run.run_id }}", "message": "nothing of it"}
     on_failure(Notify(on_call=[target("on-call", **words)]))(failed(FAILED))
-    assert told[0][1] == "!! Cohort Flywheel: failed: cohort_to_segment, check_limits of manual__7"
-    assert told[0][2] == "nothing of it"
+    assert notifications[0][1] == "!! Cohort Flywheel: failed: cohort_to_segment, check_limits of manual__7"
+    assert notifications[0][2] == "nothing of it"
 
 
-def test_braces_in_an_error_are_not_rendered(told: Any, failed: Any) -> None:
+def test_braces_in_an_error_are_not_rendered(notifications: Any, failed: Any) -> None:
     on_failure(NOTIFY)(failed(AirflowFailException("write {{ dag_run.run_id }} instead")))
-    assert "write {{ dag_run.run_id }} instead" in told[0][2]
+    assert "write {{ dag_run.run_id }} instead" in notifications[0][2]
 
 
-def test_the_report_has_the_notified_groups(told: Any, failed: Any) -> None:
+def test_the_report_has_the_notified_groups(notifications: Any, failed: Any) -> None:
     context = failed(FAILED)
     on_failure(NOTIFY)(context)
     assert context["ti"].xcoms["check_limits", TOLD] is True
 
 
-def test_without_notifiers_no_notification_is_sent(told: Any, failed: Any) -> None:
+def test_without_notifiers_no_notification_is_sent(notifications: Any, failed: Any) -> None:
     on_failure(Notify())(failed(FAILED))
     on_failure(Notify(producers=[target("producers")]))(failed(FAILED))
     on_failure(Notify(on_call=[target("on-call")]))(failed(STOPPED))
-    assert told == []
+    assert notifications == []
 
 
 @pytest.mark.parametrize(
@@ -152,19 +152,19 @@ def test_without_notifiers_no_notification_is_sent(told: Any, failed: Any) -> No
     ],
 )
 def test_a_failing_notifier_does_not_stop_others_and_is_reported(
-    told: Any, failed: Any, broken: dict[str, Any], error: type[Exception]
+    notifications: Any, failed: Any, broken: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         on_failure(Notify(on_call=[target("first"), broken, target("last")]))(failed(FAILED))
-    assert [to for to, _, _ in told] == ["first", "last"]
+    assert [to for to, _, _ in notifications] == ["first", "last"]
 
 
-def test_each_notifier_has_its_own_context(told: Any, failed: Any) -> None:
+def test_each_notifier_has_its_own_context(notifications: Any, failed: Any) -> None:
     """A notifier puts its own arguments into the context that it is given."""
     context = failed(FAILED)
     before = set(context)
     tell([target("one", subject="mine"), target("two")], context, subject="theirs", message="m")
-    assert [subject for _, subject, _ in told] == ["mine", "theirs"]
+    assert [subject for _, subject, _ in notifications] == ["mine", "theirs"]
     assert set(context) == before
 
 
@@ -211,7 +211,7 @@ def test_a_missing_topic_does_not_stop_other_notifiers(topic: Any, failed: Any) 
     assert len(arrived()) == 1
 
 
-def test_a_subject_is_cut_to_the_limit_of_sns(told: Any, failed: Any) -> None:
+def test_a_subject_is_cut_to_the_limit_of_sns(notifications: Any, failed: Any) -> None:
     """[SNS, Publish: Subject: "must be less than 100 characters long"]."""
     on_failure(NOTIFY)(failed(FAILED, dag_id="cohort_to_segment__" + "c" * 100))
-    assert len(told[0][1]) < 100
+    assert len(notifications[0][1]) < 100

@@ -66,10 +66,10 @@ IMPORTED = {
 class Recorder(BaseNotifier):
     """Keeps the notifications."""
 
-    told: ClassVar[list[str]] = []
+    messages: ClassVar[list[str]] = []
 
     def notify(self, context: Any) -> None:
-        self.told.append(context["alert"]["message"])
+        self.messages.append(context["alert"]["message"])
 
 
 class Run:
@@ -106,7 +106,7 @@ class Run:
 @pytest.fixture
 def run(context: Any, planned: Any, aws: Any, fresh_config: Any) -> Run:
     """With a plan, an extract of four and its enrichment."""
-    Recorder.told.clear()
+    Recorder.messages.clear()
     made = Run(context(task_id="report"), aws, fresh_config.state_bucket)
     made.ended("plan", output=planned())
     made.ended("extract", output=[{"index": 0}], facts=extract())
@@ -184,7 +184,7 @@ def test_an_override_is_in_the_report(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "recorded", "filed"),
+    ("answer", "recorded", "filed"),
     [
         pytest.param({}, None, None, id="a yes that was written by hand"),
         pytest.param({"by": "bob"}, {}, {}, id="a yes, as it was recorded"),
@@ -196,13 +196,13 @@ def test_an_override_is_in_the_report(run: Run) -> None:
     ],
 )
 def test_an_approval_is_reported_as_recorded(
-    run: Run, planned: Any, aws: Any, fresh_config: Any, told: Any, recorded: Any, filed: Any
+    run: Run, planned: Any, aws: Any, fresh_config: Any, answer: Any, recorded: Any, filed: Any
 ) -> None:
     """A user who can write XComs cannot write an approver into a report."""
     yes = {"approved": True, "by": "ann", "at": f"{NOW}", "timed_out": False, "digest": approval_digest(PREPARED)}
     passed(run)
     run.ended("prepare_campaign", output=PREPARED)
-    run.ended("approve_campaign", answer=yes | told if isinstance(told, dict) else told)
+    run.ended("approve_campaign", answer=yes | answer if isinstance(answer, dict) else answer)
     if recorded is not None:
         put_approval(S3Hook(), planned(), yes | recorded)
     run.report()
@@ -276,7 +276,7 @@ def test_the_report_notifies_of_a_killed_worker(run: Run) -> None:
     run.ended("enrich_0", "failed", told=True)
     run.ended("check_limits", "upstream_failed")
     assert run.report()["outcome"] == "failed"
-    (message,) = Recorder.told
+    (message,) = Recorder.messages
     assert "cohort_to_segment, run manual__2026-11-22 failed in enrich_3, and nobody was told why" in message
 
 
@@ -284,11 +284,11 @@ def test_a_failure_is_notified_once(run: Run) -> None:
     passed(run, state="failed")
     run.ended("check_limits", "failed", told=True)
     run.report()
-    assert Recorder.told == []
+    assert Recorder.messages == []
 
 
 def test_a_successful_run_sends_no_notification(run: Run) -> None:
     passed(run)
     run.ended("record_result", output=IMPORTED)
     run.report()
-    assert Recorder.told == []
+    assert Recorder.messages == []

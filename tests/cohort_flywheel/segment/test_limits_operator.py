@@ -32,7 +32,7 @@ WIDE = {"min_members": 0, "max_members": 100, "max_change_percent": 1_000, "max_
 OVERRIDE: dict[str, Any] = {"override_limits": True, "override_reason": "A raid."}
 
 
-class Door:
+class LimitsRunner:
     """A run from its day's pending snapshot to check_limits; the graph cannot be reached."""
 
     def __init__(self, planned: Any, extracted: Any, enriched: Any, context: Any, state: State) -> None:
@@ -52,27 +52,27 @@ class Door:
         parts = self._enriched(plan, extract)
         shards = extract.pop("shards")
         with DAG("a_dag", schedule=None) as dag:
-            door = CohortLimitsOperator(
+            task = CohortLimitsOperator(
                 task_id="check_limits", plan=plan, extract=extract, shards=shards, parts=parts,
                 handle_empty_segment=self.no_import,
             )  # fmt: skip
-            door >> [EmptyOperator(task_id="create"), EmptyOperator(task_id="report").as_teardown()]
+            task >> [EmptyOperator(task_id="create"), EmptyOperator(task_id="report").as_teardown()]
             dag.task_dict["create"] >> EmptyOperator(task_id="wait")
-        return door
+        return task
 
     def no_import(self, plan: Any) -> bool:
         self.asked.append(plan)
         return False
 
-    def check(self, door: CohortLimitsOperator, run_id: str = "manual__1") -> dict[str, Any]:
-        self.context = self._context(task_id="check_limits", run_id=run_id) | {"task": door}
+    def check(self, task: CohortLimitsOperator, run_id: str = "manual__1") -> dict[str, Any]:
+        self.context = self._context(task_id="check_limits", run_id=run_id) | {"task": task}
         self.ti = self.context["ti"]
-        return door.execute(self.context)
+        return task.execute(self.context)
 
 
 @pytest.fixture
-def door(planned: Any, extracted: Any, enriched: Any, context: Any, state: State, no_graph: None) -> Door:
-    return Door(planned, extracted, enriched, context, state)
+def runner(planned: Any, extracted: Any, enriched: Any, context: Any, state: State, no_graph: None) -> LimitsRunner:
+    return LimitsRunner(planned, extracted, enriched, context, state)
 
 
 @pytest.fixture
@@ -91,14 +91,14 @@ def imports(aws: Any, fresh_config: Any) -> Any:
 
 
 def test_a_run_that_passes_makes_its_snapshot_final_and_releases_its_file(
-    door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any
+    runner: LimitsRunner, kept: Any, imports: Any, aws: Any, fresh_config: Any
 ) -> None:
     key = kept(DAY, THREE)
-    task = door.run()
-    assert imports() == {}, "before the door nothing can be imported"
+    task = runner.run()
+    assert imports() == {}, "before the runner nothing can be imported"
     (part,) = task.parts
-    output = door.check(task)
-    final = door.state.final_snapshot("ea_atrisk", DAY)
+    output = runner.check(task)
+    final = runner.state.final_snapshot("ea_atrisk", DAY)
     assert final is not None
     assert output["snapshot"] == final.key == key
     ((name, body),) = imports().items()
@@ -112,19 +112,19 @@ def test_a_run_that_passes_makes_its_snapshot_final_and_releases_its_file(
     assert (output["rows"], output["override"], output["previous"]) == (3, None, None)
     assert output["extract"] == task.extract
     assert [v["holds"] for v in output["limits"]] == [True] * 4
-    assert door.ti.xcoms["check_limits", "judged"]["limits"] == output["limits"]
+    assert runner.ti.xcoms["check_limits", "judged"]["limits"] == output["limits"]
     assert json.loads(json.dumps(output)) == output, "fit for an XCom"
-    assert door.asked == []
+    assert runner.asked == []
 
 
-def test_the_same_run_again_changes_nothing(door: Door, kept: Any, aws: Any, fresh_config: Any) -> None:
+def test_the_same_run_again_changes_nothing(runner: LimitsRunner, kept: Any, aws: Any, fresh_config: Any) -> None:
     kept(DAY, THREE)
-    first = door.check(door.run())
+    first = runner.check(runner.run())
     (name,) = keys(first)
     written = aws("s3").head_object(Bucket=fresh_config.import_bucket, Key=name)["LastModified"]
-    again = door.run()
+    again = runner.run()
     assert again.extract["snapshot"] == "final"
-    second = door.check(again)
+    second = runner.check(again)
     assert {**second, "extract": None} == {**first, "extract": None}
     head = aws("s3").head_object(Bucket=fresh_config.import_bucket, Key=name)
     assert head["LastModified"] == written
@@ -133,26 +133,28 @@ def test_the_same_run_again_changes_nothing(door: Door, kept: Any, aws: Any, fre
 def test_a_live_run_passes_its_limits_and_makes_no_day_final(
     planned: Any, extracted: Any, enriched: Any, context: Any, state: State, imports: Any
 ) -> None:
-    door = Door(planned, extracted, enriched, context, state)
-    output = door.check(door.run(source="live"))
+    runner = LimitsRunner(planned, extracted, enriched, context, state)
+    output = runner.check(runner.run(source="live"))
     assert output["snapshot"] is None
     assert state.snapshot_days("ea_atrisk") == []
     (name,) = imports()
     assert name.startswith("segments/ea_atrisk_2_2026-11-22_00-00-00_live_")
 
 
-def test_a_missing_staged_file_is_an_error(door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any) -> None:
+def test_a_missing_staged_file_is_an_error(
+    runner: LimitsRunner, kept: Any, imports: Any, aws: Any, fresh_config: Any
+) -> None:
     kept(DAY, THREE)
-    task = door.run()
+    task = runner.run()
     aws("s3").delete_object(Bucket=fresh_config.state_bucket, Key=task.parts[0]["s3_key"])
     with pytest.raises(
         AirflowFailException,
         match="is gone or has changed since it was made: clear the task that makes it, with downstream",
     ) as raised:
-        door.check(task)
+        runner.check(task)
     assert imports() == {}
-    told = str(raised.value).partition("Changes made: ")[2]
-    assert re.match(r"the day's snapshot is snapshots/\S+, for good; parts of the segment file may lie in", told)
+    changes = str(raised.value).partition("Changes made: ")[2]
+    assert re.match(r"the day's snapshot is snapshots/\S+, for good; parts of the segment file may lie in", changes)
 
 
 def keys(output: dict[str, Any]) -> list[str]:
@@ -164,11 +166,13 @@ def shards_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cohort_flywheel.segment.gremlin_to_s3_operator.shard_size", lambda members: 2)
 
 
-def test_the_parts_of_several_shards_are_one_segment(door: Door, kept: Any, imports: Any, shards_of_two: None) -> None:
+def test_the_parts_of_several_shards_are_one_segment(
+    runner: LimitsRunner, kept: Any, imports: Any, shards_of_two: None
+) -> None:
     kept(DAY, THREE | {"player_without_record": 9})
-    task = door.run()
+    task = runner.run()
     assert [part["members"] for part in task.parts] == [2, 2]
-    output = door.check(task)
+    output = runner.check(task)
     assert (output["rows"], output["segment"]["members"], output["segment"]["rejects"]) == (3, 4, {"no_record": 1})
     assert list(imports()) == keys(output)
     assert len({key.rpartition("/")[0] for key in imports()}) == 1
@@ -177,27 +181,27 @@ def test_the_parts_of_several_shards_are_one_segment(door: Door, kept: Any, impo
 
 @pytest.mark.parametrize("wrong", ["one is missing", "one twice", "of another extract"])
 def test_parts_that_are_not_those_of_the_shards_are_refused(
-    door: Door, kept: Any, imports: Any, shards_of_two: None, wrong: str
+    runner: LimitsRunner, kept: Any, imports: Any, shards_of_two: None, wrong: str
 ) -> None:
     kept(DAY, THREE)
-    task = door.run()
+    task = runner.run()
     first, second = task.parts
     task.parts = {
         "one is missing": [first], "one twice": [first, first], "of another extract": [first, second | {"of": "0"}],
     }[wrong]  # fmt: skip
     with pytest.raises(AirflowFailException, match="are not those of the 2 shards of the extract: clear enrich"):
-        door.check(task)
+        runner.check(task)
     assert imports() == {}
 
 
 def test_the_slower_read_gets_the_shards_of_the_final_snapshot(
-    door: Door, kept: Any, imports: Any, shards_of_two: None
+    runner: LimitsRunner, kept: Any, imports: Any, shards_of_two: None
 ) -> None:
     kept(DAY, {"wayne96": 3}, minutes=9)
-    task = door.run()
+    task = runner.run()
     winners = kept(DAY, THREE)
-    door.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first"})
-    output = door.check(task)
+    runner.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first"})
+    output = runner.check(task)
     assert (output["rows"], len(imports()), output["snapshot"]) == (3, 2, winners)
 
 
@@ -225,7 +229,7 @@ def record(player: str, email: str, **more: str) -> dict[str, str]:
 
 
 def test_an_entry_that_names_players_of_two_shards_is_counted_once(
-    door: Door, kept: Any, contacts: Any, shards_of_two: None, aws: Any, fresh_config: Any
+    runner: LimitsRunner, kept: Any, contacts: Any, shards_of_two: None, aws: Any, fresh_config: Any
 ) -> None:
     contacts(
         record("dnc_a", "shared@example.com"), record("dnc_b", "b@example.com"),
@@ -234,10 +238,10 @@ def test_an_entry_that_names_players_of_two_shards_is_counted_once(
     kept(DAY, dict.fromkeys(("dnc_a", "dnc_b", "dnc_c", "dnc_d", "dnc_e"), 3))
     body = '<SHARED@example.com>\n"dnc_b",x\nanother@example.com\ndnc_c\n'
     aws("s3").put_object(Bucket=fresh_config.state_bucket, Key="do_not_contact.txt", Body=body.encode())
-    task = door.run()
+    task = runner.run()
     assert [part["do_not_contact_matched"] for part in task.parts] == [2, 2, 0]
     assert [bool(part["matched_key"]) for part in task.parts] == [True, True, False]
-    segment = door.check(task)["segment"]
+    segment = runner.check(task)["segment"]
     assert (segment["do_not_contact"], segment["do_not_contact_matched"]) == (4, 3)
     assert (segment["rejects"], segment["rows"]) == ({"do_not_contact": 3}, 2)
     stored = aws("s3").get_object(Bucket=fresh_config.state_bucket, Key=task.parts[0]["matched_key"])["Body"].read()
@@ -245,21 +249,21 @@ def test_an_entry_that_names_players_of_two_shards_is_counted_once(
 
 
 def test_a_missing_file_of_matched_lines_is_an_error(
-    door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any
+    runner: LimitsRunner, kept: Any, imports: Any, aws: Any, fresh_config: Any
 ) -> None:
     kept(DAY, THREE)
     aws("s3").put_object(Bucket=fresh_config.state_bucket, Key="do_not_contact.txt", Body=b"wayne96\n")
-    task = door.run()
+    task = runner.run()
     aws("s3").delete_object(Bucket=fresh_config.state_bucket, Key=task.parts[0]["matched_key"])
     with pytest.raises(AirflowFailException, match="is gone or has changed since it was made: clear the task that"):
-        door.check(task)
+        runner.check(task)
     assert imports() == {}
 
 
 @pytest.mark.parametrize("silence", ["opted_in", "opted_out"])
 @pytest.mark.parametrize("params", [{}, OVERRIDE, {"dry_run": True}], ids=["a run", "overridden", "dry run"])
 def test_a_run_in_which_no_record_has_the_consent_attribute_stops(
-    door: Door, kept: Any, imports: Any, silence: Any, params: dict[str, Any]
+    runner: LimitsRunner, kept: Any, imports: Any, silence: Any, params: dict[str, Any]
 ) -> None:
     """As where the answer is in a map, or the registry has the name in another case."""
     kept(DAY, THREE | {"player_without_record": 9})
@@ -267,17 +271,17 @@ def test_a_run_in_which_no_record_has_the_consent_attribute_stops(
     with pytest.raises(
         AirflowFailException, match="none of the 3 records has a value in the consent attribute EmailConsent, so"
     ) as raised:
-        door.check(door.run(cohort={"consent": elsewhere}, **params))
+        runner.check(runner.run(cohort={"consent": elsewhere}, **params))
     assert not isinstance(raised.value, StoppedByLimitError)
     assert imports() == {}
-    assert door.state.final_snapshot("ea_atrisk", DAY) is None
-    counts = door.ti.xcoms["check_limits", "judged"]["segment"]
+    assert runner.state.final_snapshot("ea_atrisk", DAY) is None
+    counts = runner.ti.xcoms["check_limits", "judged"]["segment"]
     assert (counts["records"], counts["records_without"]["EmailConsent"]) == (3, 3)
 
 
 @pytest.mark.parametrize("answer", [{"M": {"email": {"BOOL": True}}}, {"L": [{"S": "yes"}]}, {"S": ""}, {"NULL": True}])
 def test_a_value_that_cannot_be_an_answer_counts_as_missing(
-    door: Door, kept: Any, contacts: Any, imports: Any, dynamodb_client: Any, config: Any, answer: Any
+    runner: LimitsRunner, kept: Any, contacts: Any, imports: Any, dynamodb_client: Any, config: Any, answer: Any
 ) -> None:
     contacts(record("map_a", "a@example.com"))
     item = {"playerId": {"S": "map_a"}, "email": {"S": "a@example.com"}, "preferences": answer}
@@ -285,28 +289,28 @@ def test_a_value_that_cannot_be_an_answer_counts_as_missing(
     kept(DAY, {"map_a": 3})
     consent = Consent(attribute="preferences", opted_in=["yes"], opted_out=["no"], silence="opted_in")
     with pytest.raises(AirflowFailException, match="none of the 1 records has a value in the consent attribute"):
-        door.check(door.run(cohort={"consent": consent}))
+        runner.check(runner.run(cohort={"consent": consent}))
     assert imports() == {}
 
 
 @pytest.mark.parametrize("players", [{}, {"player_without_record": 3}], ids=["no member", "no record"])
-def test_without_a_record_consent_is_not_missed(door: Door, kept: Any, players: dict[str, int]) -> None:
+def test_without_a_record_consent_is_not_missed(runner: LimitsRunner, kept: Any, players: dict[str, int]) -> None:
     kept(DAY, players)
     elsewhere = Consent(attribute="EmailConsent", opted_in=["yes"], opted_out=["no"], silence="opted_in")
     with pytest.raises(DownstreamTasksSkipped):
-        door.check(door.run(cohort={"consent": elsewhere}))
+        runner.check(runner.run(cohort={"consent": elsewhere}))
 
 
-def test_the_consent_attribute_is_not_required_with_consent_none(door: Door, kept: Any) -> None:
+def test_the_consent_attribute_is_not_required_with_consent_none(runner: LimitsRunner, kept: Any) -> None:
     kept(DAY, THREE)
-    assert door.check(door.run(cohort={"consent": "none"}))["rows"] == 3
+    assert runner.check(runner.run(cohort={"consent": "none"}))["rows"] == 3
 
 
-def test_one_record_that_has_the_attribute_is_enough(door: Door, kept: Any, contacts: Any) -> None:
+def test_one_record_that_has_the_attribute_is_enough(runner: LimitsRunner, kept: Any, contacts: Any) -> None:
     contacts(record("late_a", "a@example.com", answer="no"), record("late_b", "b@example.com"))
     kept(DAY, {"late_a": 3, "late_b": 3})
     consent = Consent(attribute="answer", opted_in=["yes"], opted_out=["no"], silence="opted_in")
-    output = door.check(door.run(cohort={"consent": consent}))
+    output = runner.check(runner.run(cohort={"consent": consent}))
     assert (output["rows"], output["segment"]["rejects"]) == (1, {"opted_out": 1})
     assert output["segment"]["records_without"]["answer"] == 1
 
@@ -331,12 +335,12 @@ def a_result(state: State, as_of: datetime, members: int, threshold: int = 2) ->
 
 
 @pytest.mark.parametrize("limit", EACH)
-def test_each_limit_stops_a_run(door: Door, kept: Any, imports: Any, limit: str) -> None:
+def test_each_limit_stops_a_run(runner: LimitsRunner, kept: Any, imports: Any, limit: str) -> None:
     limits, players, sentence = EACH[limit]
     key = kept(DAY, players)
-    a_result(door.state, YESTERDAY, 1)
+    a_result(runner.state, YESTERDAY, 1)
     with pytest.raises(StoppedByLimitError) as raised:
-        door.check(door.run(limits))
+        runner.check(runner.run(limits))
     text = str(raised.value)
     assert text.startswith("CF-LIMITS-01: ea_atrisk_2_2026-11-22_00-00-00 is outside the limits of its cohort: ")
     assert sentence in text
@@ -347,31 +351,31 @@ def test_each_limit_stops_a_run(door: Door, kept: Any, imports: Any, limit: str)
     assert "the logical date 2026-11-22T00:01:00Z and no data interval" in text
     assert "Changes made: none." in text
     assert imports() == {}
-    (snapshot,) = door.state.snapshots("ea_atrisk", DAY)
+    (snapshot,) = runner.state.snapshots("ea_atrisk", DAY)
     assert (snapshot.key, snapshot.final) == (key, False)
-    judged = door.ti.xcoms["check_limits", "judged"]
+    judged = runner.ti.xcoms["check_limits", "judged"]
     assert [v["limit"] for v in judged["limits"] if not v["holds"]] == [limit]
-    assert ("check_limits", "return_value") not in door.ti.xcoms
+    assert ("check_limits", "return_value") not in runner.ti.xcoms
 
 
-def test_a_threshold_looser_than_the_floor_is_in_no_snapshot(door: Door, kept: Any) -> None:
+def test_a_threshold_looser_than_the_floor_is_in_no_snapshot(runner: LimitsRunner, kept: Any) -> None:
     kept(DAY, THREE)
-    task = door.run({"max_members": 2})
+    task = runner.run({"max_members": 2})
     task.plan = task.plan | {"floor": 3}
     with pytest.raises(StoppedByLimitError, match="with cohort=ea_atrisk, threshold=2, override_limits and override_r"):
-        door.check(task)
+        runner.check(task)
 
 
 @pytest.mark.parametrize("limit", EACH)
 def test_an_override_passes_and_records_user_reason_and_limits(
-    door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any, limit: str
+    runner: LimitsRunner, kept: Any, imports: Any, aws: Any, fresh_config: Any, limit: str
 ) -> None:
     limits, players, _ = EACH[limit]
     key = kept(DAY, players)
-    a_result(door.state, YESTERDAY, 1)
-    output = door.check(door.run(limits, **OVERRIDE))
+    a_result(runner.state, YESTERDAY, 1)
+    output = runner.check(runner.run(limits, **OVERRIDE))
     override = {"by": "ana", "reason": "A raid.", "limits": [limit]}
-    assert output["override"] == door.ti.xcoms["check_limits", "judged"]["override"] == override
+    assert output["override"] == runner.ti.xcoms["check_limits", "judged"]["override"] == override
     assert len(imports()) == 1
     assert output["snapshot"] == key
     final_key = key.rpartition("/")[0] + "/final.json"
@@ -383,46 +387,46 @@ def test_an_override_passes_and_records_user_reason_and_limits(
     "limits",
     [{"min_members": 3}, {"max_members": 3}, {"max_change_percent": 200}, {"max_reject_percent": 0}],
 )
-def test_a_run_at_its_limits_passes(door: Door, kept: Any, limits: dict[str, int]) -> None:
+def test_a_run_at_its_limits_passes(runner: LimitsRunner, kept: Any, limits: dict[str, int]) -> None:
     kept(DAY, THREE)
-    a_result(door.state, YESTERDAY, 1)
-    assert door.check(door.run(limits))["rows"] == 3
+    a_result(runner.state, YESTERDAY, 1)
+    assert runner.check(runner.run(limits))["rows"] == 3
 
 
-def test_an_override_that_was_not_needed_names_no_limit(door: Door, kept: Any) -> None:
+def test_an_override_that_was_not_needed_names_no_limit(runner: LimitsRunner, kept: Any) -> None:
     kept(DAY, THREE)
-    assert door.check(door.run(**OVERRIDE))["override"] == {"by": "ana", "reason": "A raid.", "limits": []}
+    assert runner.check(runner.run(**OVERRIDE))["override"] == {"by": "ana", "reason": "A raid.", "limits": []}
 
 
 # --- the previous ----------------------------------------------------------------------------------------
 
 
-def test_the_previous_is_the_last_verified_segment(door: Door, kept: Any) -> None:
+def test_the_previous_is_the_last_verified_segment(runner: LimitsRunner, kept: Any) -> None:
     kept(DAY, THREE)
     kept(YESTERDAY, {"ann": 3}, final=True)
-    a_result(door.state, THE_DAY_BEFORE, 7)
-    a_result(door.state, YESTERDAY, 99, threshold=1)
-    a_result(door.state, DAY, 99)
-    output = door.check(door.run())
+    a_result(runner.state, THE_DAY_BEFORE, 7)
+    a_result(runner.state, YESTERDAY, 99, threshold=1)
+    a_result(runner.state, DAY, 99)
+    output = runner.check(runner.run())
     assert output["previous"] == {"members": 7, "what": "the segment of 2026-11-20T00:00:00+00:00"}
     assert output["limits"][2]["found"] == 133.3
 
 
-def test_without_one_it_is_the_last_final_snapshot_at_this_threshold(door: Door, kept: Any) -> None:
+def test_without_one_it_is_the_last_final_snapshot_at_this_threshold(runner: LimitsRunner, kept: Any) -> None:
     kept(DAY, THREE)
     kept(YESTERDAY, {"ann": 3})  # pending: no run has vouched for it
     kept(THE_DAY_BEFORE, {"ann": 9, "bob": 9}, floor=3, final=True)  # it does not know who is above 2
     kept(DAY - timedelta(days=3), {"ann": 3, "bob": 3, "cem": 2}, final=True)
     kept(DAY - timedelta(days=4), dict.fromkeys("abcdefg", 3), final=True)
     kept(DAY + timedelta(days=1), {"ann": 3}, final=True)
-    output = door.check(door.run())
+    output = runner.check(runner.run())
     assert output["previous"] == {"members": 2, "what": "the snapshot of 2026-11-19T00:00:00+00:00"}
     assert output["limits"][2]["found"] == 50.0
 
 
-def test_without_a_previous_result_the_change_is_not_evaluated(door: Door, kept: Any) -> None:
+def test_without_a_previous_result_the_change_is_not_evaluated(runner: LimitsRunner, kept: Any) -> None:
     kept(DAY, THREE)
-    output = door.check(door.run({"max_change_percent": 0}))
+    output = runner.check(runner.run({"max_change_percent": 0}))
     assert output["previous"] is None
     assert (output["limits"][2]["holds"], output["limits"][2]["sentence"]) == (True, "nothing to compare with")
 
@@ -430,138 +434,140 @@ def test_without_a_previous_result_the_change_is_not_evaluated(door: Door, kept:
 # --- the second read of a day ----------------------------------------------------------------------------
 
 
-def test_the_slower_read_is_replaced_by_the_final_snapshot(door: Door, kept: Any, imports: Any) -> None:
+def test_the_slower_read_is_replaced_by_the_final_snapshot(runner: LimitsRunner, kept: Any, imports: Any) -> None:
     kept(DAY, THREE, minutes=9)
-    task = door.run()
+    task = runner.run()
     assert task.parts[0]["rows"] == 3
     winners = kept(DAY, {"wayne96": 3, "msmith": 2})
-    door.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first"})
-    output = door.check(task)
+    runner.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first"})
+    output = runner.check(task)
     assert output["snapshot"] == winners == output["extract"]["snapshot_key"]
-    assert output["segment"] == door.ti.xcoms["check_limits", "judged"]["segment"] | {
+    assert output["segment"] == runner.ti.xcoms["check_limits", "judged"]["segment"] | {
         key: output["segment"][key] for key in ("s3_bucket", "s3_key", "s3_url", "parts")
     }
     assert (output["extract"]["snapshot"], output["extract"]["members"]) == ("final", 1)
     assert (output["segment"]["members"], output["rows"]) == (1, 1)
-    assert output["limits"][1]["found"] == 1 == door.ti.xcoms["check_limits", "judged"]["limits"][1]["found"]
+    assert output["limits"][1]["found"] == 1 == runner.ti.xcoms["check_limits", "judged"]["limits"][1]["found"]
     ((name, body),) = imports().items()
     assert "wayne96" in body
     assert "msmith" not in body
     assert keys(output) == [name]
 
 
-def test_the_slower_run_uses_the_snapshot_of_the_faster_run(door: Door, kept: Any, imports: Any) -> None:
+def test_the_slower_run_uses_the_snapshot_of_the_faster_run(runner: LimitsRunner, kept: Any, imports: Any) -> None:
     kept(DAY, THREE, minutes=9)
-    task = door.run({"min_members": 2})
+    task = runner.run({"min_members": 2})
     winners = kept(DAY, {"wayne96": 3})
-    door.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first", "override": {"by": "bo"}})
+    runner.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first", "override": {"by": "bo"}})
     with pytest.raises(StoppedByLimitError, match="min_members is 2, and there are 1 members"):
-        door.check(task)
+        runner.check(task)
     assert imports() == {}
-    assert door.ti.xcoms["check_limits", "judged"]["limits"][0]["holds"] is False
+    assert runner.ti.xcoms["check_limits", "judged"]["limits"][0]["holds"] is False
 
 
 # --- who ends here ---------------------------------------------------------------------------------------
 
 
-def test_an_empty_cohort_ends_here_as_a_success(door: Door, kept: Any, imports: Any) -> None:
+def test_an_empty_cohort_ends_here_as_a_success(runner: LimitsRunner, kept: Any, imports: Any) -> None:
     key = kept(DAY, {"ann": 2})
-    task = door.run()
+    task = runner.run()
     mine = {"dag_id": "cohort_to_segment", "run_id": "manual__1"}
-    door.state.take(task.plan["claim_key"], mine, None)
+    runner.state.take(task.plan["claim_key"], mine, None)
     with pytest.raises(DownstreamTasksSkipped) as skipped:
-        door.check(task)
+        runner.check(task)
     assert list(skipped.value.tasks) == ["create"], "and not the teardown"
-    output = door.ti.xcoms["check_limits", "return_value"]
+    output = runner.ti.xcoms["check_limits", "return_value"]
     assert (output["rows"], output["snapshot"], output["segment"]["members"]) == (0, key, 0)
     assert output["extract"] == task.extract
     assert imports() == {}
-    assert door.asked == [task.plan], "an earlier run's segment may still have players"
-    assert door.state.final_snapshot("ea_atrisk", DAY) is not None
-    assert mine == this_run(door.context)
-    assert door.state.lock_holder(task.plan["claim_key"]) is None
+    assert runner.asked == [task.plan], "an earlier run's segment may still have players"
+    assert runner.state.final_snapshot("ea_atrisk", DAY) is not None
+    assert mine == this_run(runner.context)
+    assert runner.state.lock_holder(task.plan["claim_key"]) is None
 
 
-def test_an_empty_cohort_is_imported_if_the_destination_accepts_it(door: Door, kept: Any, imports: Any) -> None:
+def test_an_empty_cohort_is_imported_if_the_destination_accepts_it(
+    runner: LimitsRunner, kept: Any, imports: Any
+) -> None:
     kept(DAY, {"ann": 2})
-    task = door.run()
+    task = runner.run()
     task.handle_empty_segment = lambda plan: True
-    assert door.check(task)["rows"] == 0
+    assert runner.check(task)["rows"] == 0
     (body,) = imports().values()
     assert body.count("\n") == 1
 
 
 @pytest.mark.parametrize("override", [False, True])
-def test_an_empty_read_does_not_become_the_days_final_snapshot(door: Door, kept: Any, override: bool) -> None:
+def test_an_empty_read_does_not_become_the_days_final_snapshot(runner: LimitsRunner, kept: Any, override: bool) -> None:
     """Unless a person says so: the graph may not have been loaded yet."""
     empty = kept(DAY, {})
     with pytest.raises(DownstreamTasksSkipped):
-        door.check(door.run({"min_members": 1}, **OVERRIDE) if override else door.run())
-    assert door.ti.xcoms["check_limits", "return_value"]["snapshot"] == empty
-    assert (door.state.final_snapshot("ea_atrisk", DAY) is not None) is override
+        runner.check(runner.run({"min_members": 1}, **OVERRIDE) if override else runner.run())
+    assert runner.ti.xcoms["check_limits", "return_value"]["snapshot"] == empty
+    assert (runner.state.final_snapshot("ea_atrisk", DAY) is not None) is override
     if not override:
         later = kept(DAY, THREE, minutes=60)
-        assert door.check(door.run())["snapshot"] == later
-        assert door.state.final_snapshot("ea_atrisk", DAY) is not None
+        assert runner.check(runner.run())["snapshot"] == later
+        assert runner.state.final_snapshot("ea_atrisk", DAY) is not None
 
 
-def test_an_empty_read_is_replaced_by_the_days_snapshot(door: Door, kept: Any) -> None:
+def test_an_empty_read_is_replaced_by_the_days_snapshot(runner: LimitsRunner, kept: Any) -> None:
     kept(DAY, {}, minutes=60)
-    task = door.run()
+    task = runner.run()
     winners = kept(DAY, THREE, final=True)
-    output = door.check(task)
+    output = runner.check(task)
     assert (output["snapshot"], output["rows"]) == (winners, 3)
 
 
-def test_where_an_earlier_segment_still_has_players_the_run_fails(door: Door, kept: Any) -> None:
+def test_where_an_earlier_segment_still_has_players_the_run_fails(runner: LimitsRunner, kept: Any) -> None:
     kept(DAY, {"ann": 2})
-    task = door.run()
+    task = runner.run()
 
     def members_stay(plan: Any) -> bool:
         raise AirflowFailException("segment s1 still has players")
 
     task.handle_empty_segment = members_stay
     with pytest.raises(AirflowFailException, match="segment s1 still has players.* snapshot is snapshots/.*for good"):
-        door.check(task)
+        runner.check(task)
 
 
-def test_a_run_whose_members_are_all_rejected_ends_here(door: Door, kept: Any, imports: Any) -> None:
+def test_a_run_whose_members_are_all_rejected_ends_here(runner: LimitsRunner, kept: Any, imports: Any) -> None:
     kept(DAY, {"player_without_record": 3})
     with pytest.raises(DownstreamTasksSkipped):
-        door.check(door.run())
-    assert door.ti.xcoms["check_limits", "return_value"]["segment"]["rejects"] == {"no_record": 1}
+        runner.check(runner.run())
+    assert runner.ti.xcoms["check_limits", "return_value"]["segment"]["rejects"] == {"no_record": 1}
     assert imports() == {}
 
 
 def test_a_dry_run_ends_here_and_makes_no_snapshot_final(
-    door: Door, kept: Any, imports: Any, aws: Any, fresh_config: Any
+    runner: LimitsRunner, kept: Any, imports: Any, aws: Any, fresh_config: Any
 ) -> None:
     key = kept(DAY, THREE)
-    task = door.run(dry_run=True)
-    door.state.take(task.plan["claim_key"], {"dag_id": "cohort_to_segment", "run_id": "manual__1"}, None)
+    task = runner.run(dry_run=True)
+    runner.state.take(task.plan["claim_key"], {"dag_id": "cohort_to_segment", "run_id": "manual__1"}, None)
     with pytest.raises(DownstreamTasksSkipped):
-        door.check(task)
-    output = door.ti.xcoms["check_limits", "return_value"]
+        runner.check(task)
+    output = runner.ti.xcoms["check_limits", "return_value"]
     assert (output["rows"], output["snapshot"]) == (3, key)
     assert output["s3_url"].startswith(f"s3://{fresh_config.state_bucket}/dry_run/staged/")
     assert imports() == {}
-    assert door.state.final_snapshot("ea_atrisk", DAY) is None
-    assert door.asked == []
-    assert door.state.lock_holder(task.plan["claim_key"]) is None
+    assert runner.state.final_snapshot("ea_atrisk", DAY) is None
+    assert runner.asked == []
+    assert runner.state.lock_holder(task.plan["claim_key"]) is None
 
 
-def test_a_cleared_task_is_skipped_again(door: Door, kept: Any) -> None:
+def test_a_cleared_task_is_skipped_again(runner: LimitsRunner, kept: Any) -> None:
     """By the scheduler's own rule, which reads the serialized DAG and the XCom of this task."""
     kept(DAY, THREE)
-    task = door.run(dry_run=True)
+    task = runner.run(dry_run=True)
     with pytest.raises(DownstreamTasksSkipped):
-        door.check(task)
+        runner.check(task)
     dag = DagSerialization.from_dict(DagSerialization.to_dict(task.dag))
     asked = []
 
     def xcom_pull(task_ids: str, key: str, map_indexes: int, **_: Any) -> Any:
         asked.append((task_ids, map_indexes))
-        return door.ti.xcom_pull(task_ids, key)
+        return runner.ti.xcom_pull(task_ids, key)
 
     for task_id, state in (("create", "skipped"), ("report", None)):
         cleared = MagicMock(task=dag.get_task(task_id), task_id=task_id, map_index=-1, xcom_pull=xcom_pull)
@@ -588,7 +594,7 @@ def test_each_operator_that_skips_what_follows_is_known_to_the_scheduler() -> No
     assert found == {"CohortLimitsOperator", "CampaignApprovalOperator"}
 
 
-def test_a_dry_run_outside_its_limits_fails(door: Door, kept: Any) -> None:
+def test_a_dry_run_outside_its_limits_fails(runner: LimitsRunner, kept: Any) -> None:
     kept(DAY, THREE)
     with pytest.raises(StoppedByLimitError, match="max_members is 2"):
-        door.check(door.run({"max_members": 2}, dry_run=True))
+        runner.check(runner.run({"max_members": 2}, dry_run=True))

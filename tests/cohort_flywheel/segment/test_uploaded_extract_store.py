@@ -248,12 +248,12 @@ def _checked(plan: dict[str, Any], extract: dict[str, Any], enriched: Any, its: 
     parts = enriched(plan, extract)
     shards = extract.pop("shards")
     with DAG("a_dag", schedule=None):
-        door = CohortLimitsOperator(
+        task = CohortLimitsOperator(
             task_id="check_limits", plan=plan, extract=extract, shards=shards, parts=parts,
             handle_empty_segment=lambda _plan: False,
         )  # fmt: skip
         EmptyOperator(task_id="create")
-    return door.execute(its | {"task": door})
+    return task.execute(its | {"task": task})
 
 
 # --- a run that ends at its extract --------------------------------------------------------------------------

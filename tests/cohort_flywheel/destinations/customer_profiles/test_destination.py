@@ -169,11 +169,11 @@ class Daily:
         self._runs += 1
         program = "import sys; from pathlib import Path; import local.run_dag as r\n"
         program += f"r.ROOT = Path({str(self._tmp_path)!r}); sys.exit(r.main())"
-        told = json.dumps({"conf": conf, "environment": self._environment}) + "\n"
+        request = json.dumps({"conf": conf, "environment": self._environment}) + "\n"
         done = subprocess.run(
-            [sys.executable, "-c", program, "cohort_to_segment"], cwd=ROOT, input=told, capture_output=True, text=True,
+            [sys.executable, "-c", program, "cohort_to_segment"], cwd=ROOT, input=request, text=True,
             env=airflow.environment(self._tmp_path / f"airflow-{self._runs}", {}, dags=self._tmp_path / "dags"),
-            timeout=300, check=False,
+            capture_output=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
         bucket = self.domain.config.state_bucket

@@ -86,7 +86,7 @@ def test_a_file_is_pushed_as_it_is(domain: Domain, hook: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "sentence"),
     [
         ({"url_seconds": 0}, "403 AccessDenied"),
         ({"lose_next_answers": 1, "lose_operations": ["PutUpload"], "lose_by": "drop"}, "RemoteDisconnected"),
@@ -94,13 +94,13 @@ def test_a_file_is_pushed_as_it_is(domain: Domain, hook: Any, tmp_path: Path) ->
     ],
 )
 def test_a_failed_upload_does_not_reveal_the_presigned_url(
-    domain: Domain, hook: Any, file: Path, settings: dict[str, Any], told: str
+    domain: Domain, hook: Any, file: Path, settings: dict[str, Any], sentence: str
 ) -> None:
     job_id = hook.create_upload_job(PROFILES_DOMAIN, REQUEST)
     domain.control(**settings)
     with pytest.raises(AirflowException) as raised:
         hook.put_upload(PROFILES_DOMAIN, job_id, file)
-    said = f"CF-IMPORT-03: the file of upload job {job_id} was not taken ({told}): a later try pushes it again"
+    said = f"CF-IMPORT-03: the file of upload job {job_id} was not taken ({sentence}): a later try pushes it again"
     assert str(raised.value) == said
     assert raised.value.__cause__ is raised.value.__context__ is None, "the error itself quotes the address"
 

@@ -279,10 +279,10 @@ def test_a_refused_file_is_uploaded_again_and_no_secret_is_logged(
         domain.create(segment, run)
     assert not isinstance(raised.value, AirflowFailException)
     domain.run(segment, run)
-    told = str(raised.value) + capsys.readouterr().out
+    texts = str(raised.value) + capsys.readouterr().out
     assert domain.members() == addresses("ann")
     for secret in ("Signature", "http", "@"):
-        assert secret not in told
+        assert secret not in texts
 
 
 def test_an_expired_presigned_url_is_requested_again(domain: Domain, context: Any) -> None:
@@ -566,12 +566,12 @@ def test_results_and_logs_hold_no_personal_data(
     segment, run = domain.segment("two", ["player-bob", "player-cat"]), context()
     made = domain.create(segment, run, **DAY_TWO)
     domain.wait(made["job_ids"])
-    told = json.dumps([made, domain.verify(segment, run, made["job_ids"], **DAY_TWO)])
-    told += capsys.readouterr().out
-    assert "segment ea_atrisk_2: 2 players are set in and 2 out by upload jobs" in told
-    assert "segment ea_atrisk_2 has the 2 profiles of the file" in told
+    texts = json.dumps([made, domain.verify(segment, run, made["job_ids"], **DAY_TWO)])
+    texts += capsys.readouterr().out
+    assert "segment ea_atrisk_2: 2 players are set in and 2 out by upload jobs" in texts
+    assert "segment ea_atrisk_2 has the 2 profiles of the file" in texts
     for secret in ("@", "player-", layout.player_key("player-bob"), layout.player_key("ann")):
-        assert secret not in told
+        assert secret not in texts
     assert content_of(domain.plan(**DAY_TWO), segment) == domain.record()[0]["content"]
 
 

@@ -90,21 +90,21 @@ def test_without_a_job_there_is_nothing_to_wait_for(airflow_env: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("order", "players", "told"),
+    ("order", "players", "outcome"),
     [
         ("fail_next_jobs", 1, r"FAILED \(INTERNAL_FAILURE\): 0 rows refused, 1 profiles created, 0 updated"),
         ("partly_fail_next_jobs", 3, r"PARTIALLY_SUCCEEDED: 1 rows refused, 2 profiles created, 0 updated"),
     ],
 )
 def test_a_failed_job_fails_the_task_with_its_counts(
-    sensor: Any, domain: Domain, monkeypatch: pytest.MonkeyPatch, order: str, players: int, told: str
+    sensor: Any, domain: Domain, monkeypatch: pytest.MonkeyPatch, order: str, players: int, outcome: str
 ) -> None:
     domain.control(job_seconds=5, **{order: 1})
     monkeypatch.setattr(layout, "MAX_UPLOAD_BYTES", 1_000_000)
     waiting = sensor(*(f"player{number}" for number in range(players)))
     event = fired(deferred(waiting.execute, {}).trigger)
     assert event["status"] == "error"
-    with pytest.raises(AirflowFailException, match=f"has ended as {told}: do not send to the segment") as raised:
+    with pytest.raises(AirflowFailException, match=f"has ended as {outcome}: do not send to the segment") as raised:
         waiting.execute_complete({}, event)
     assert "clear enrich and what follows it" in str(raised.value)
 

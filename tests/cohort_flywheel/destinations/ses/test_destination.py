@@ -221,11 +221,11 @@ class Daily:
                 f"DAG.test = lambda dag, **more: test(dag, logical_date=pendulum.parse({logical_date!r}), **more)\n"
             )
         program += f"r.ROOT = Path({str(self._tmp_path)!r}); sys.exit(r.main())"
-        told = json.dumps({"conf": conf, "environment": self._environment}) + "\n"
+        request = json.dumps({"conf": conf, "environment": self._environment}) + "\n"
         done = subprocess.run(
-            [sys.executable, "-c", program, "cohort_to_segment"], cwd=ROOT, input=told, capture_output=True, text=True,
+            [sys.executable, "-c", program, "cohort_to_segment"], cwd=ROOT, input=request, text=True,
             env=airflow.environment(self._tmp_path / f"airflow-{self._runs}", {}, dags=self._tmp_path / "dags"),
-            timeout=300, check=False,
+            capture_output=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == code, (done.stdout + done.stderr)[-4000:]
         bucket = self.account.config.state_bucket

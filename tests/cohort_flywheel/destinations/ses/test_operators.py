@@ -381,11 +381,11 @@ def test_results_and_logs_hold_no_personal_data(
     segment = account.segment("one", [ANN, BOB])
     made = account.create(segment, context())
     account.wait(made["job_ids"])
-    told = json.dumps([made, account.verify(segment, made["job_ids"])])
-    told += capsys.readouterr().out
-    assert "all 2 rows are on contact list players: new contacts 2, already on list 0, unsubscribed 0" in told
-    assert "@" not in told
-    assert "player-" not in told
+    texts = json.dumps([made, account.verify(segment, made["job_ids"])])
+    texts += capsys.readouterr().out
+    assert "all 2 rows are on contact list players: new contacts 2, already on list 0, unsubscribed 0" in texts
+    assert "@" not in texts
+    assert "player-" not in texts
 
 
 def _state(account: Account) -> State:

@@ -107,10 +107,10 @@ def test_a_job_that_refused_contacts_fails_with_their_number_only(
         AirflowFailException, match="has ended as COMPLETED: 2 contacts refused, 3 processed: look at its"
     ) as raised:
         waiting.execute({})
-    told = str(raised.value) + capsys.readouterr().out
-    assert "has ended as COMPLETED" in told
+    texts = str(raised.value) + capsys.readouterr().out
+    assert "has ended as COMPLETED" in texts
     for secret in ("@", "no address", "nor this", "Signature"):
-        assert secret not in told
+        assert secret not in texts
 
 
 def test_the_lines_of_the_file_of_failed_records_are_counted(
@@ -138,9 +138,9 @@ def test_a_file_of_failed_records_that_cannot_be_fetched_still_fails_the_wait(
     monkeypatch.setattr(waiting.hook, "get_import_job", lambda job_id: job)
     with pytest.raises(AirflowFailException, match="1 contacts refused"):
         waiting.execute({})
-    told = capsys.readouterr().out
-    assert "the failed records cannot be counted" in told
-    assert url not in told
+    texts = capsys.readouterr().out
+    assert "the failed records cannot be counted" in texts
+    assert url not in texts
 
 
 def test_exhausted_attempts_are_an_error(sensor: Any, account: Account) -> None:

@@ -867,7 +867,7 @@ def test_logs_and_xcoms_have_no_players(connect: Connect, ready: Any, capsys: py
     plan, segment, prepared, run = ready
     launched = connect.launch(plan, segment, prepared, run)
     record = connect.s3.get_object(Bucket=connect.config.state_bucket, Key=launch_key(plan["name"]))["Body"].read()
-    told = json.dumps([prepared, launched]) + record.decode() + capsys.readouterr().out
+    texts = json.dumps([prepared, launched]) + record.decode() + capsys.readouterr().out
     for player in PLAYERS:
-        assert address(player) not in told and f'"{player}"' not in told
-    assert "Jo, Jr." not in told
+        assert address(player) not in texts and f'"{player}"' not in texts
+    assert "Jo, Jr." not in texts

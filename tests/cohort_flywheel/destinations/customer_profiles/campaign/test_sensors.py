@@ -99,10 +99,10 @@ def test_a_campaign_that_did_not_mail_all_players_fails(
         connect.campaigns.delete_campaign(id=waiting.campaign_id)
     else:
         assert fired(waiting_trigger(waiting))["status"] == "error"
-    told = f"campaign {waiting.campaign_id} {sentence}, and may not have mailed every player.*and may have mailed"
-    with pytest.raises(AirflowFailException, match=told):
+    error = f"campaign {waiting.campaign_id} {sentence}, and may not have mailed every player.*and may have mailed"
+    with pytest.raises(AirflowFailException, match=error):
         waiting.execute(CONTEXT)
-    with pytest.raises(AirflowFailException, match=told):
+    with pytest.raises(AirflowFailException, match=error):
         waiting.execute_complete(CONTEXT, {"status": "error", "message": "the campaign failed"})
 
 

@@ -838,13 +838,13 @@ def test_results_logs_and_errors_hold_no_personal_data(
 ) -> None:
     launch.account.records("p001", marketing="no")
     launch.account.control(lose_next_answers=1, lose_operations=["SendEmail"])
-    told = json.dumps([launch.prepared, launch.run()])
+    texts = json.dumps([launch.prepared, launch.run()])
     launch.account.control(refuse={"code": "MessageRejected", "status": 400, "operations": ["SendEmail"]})
     launch.account.write_template("other")
     other = Launch(launch.account, launch.context, name="toxic", template="other")
     with pytest.raises(AirflowFailException, match="SES has refused the last") as raised:
         other.run()
-    told += capsys.readouterr().out + caplog.text + str(raised.value)
-    assert "p00" not in told
-    assert "example.com" not in told
-    assert "O'Neil" not in told
+    texts += capsys.readouterr().out + caplog.text + str(raised.value)
+    assert "p00" not in texts
+    assert "example.com" not in texts
+    assert "O'Neil" not in texts
