@@ -37,7 +37,7 @@ def main() -> int:
     from tests.faults import code
     from tests.faults.fault_report import FaultReport, total
     from tests.faults.harness import DESTINATIONS, a_world
-    from tests.faults.results import Results
+    from tests.faults.results import Results, Survived
 
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("words", nargs="*", help="only cases whose names have one of these words")
@@ -61,9 +61,10 @@ def main() -> int:
             print(f"{world.destination}: {world.left_out()}", flush=True)
         chosen = list(_chosen(worlds, arguments.words, changed))
         for outcome in _outcomes(worlds, chosen, results, reports, settings, folder):
-            reports[outcome.destination].add(outcome.case, outcome.wrong)
+            reports[outcome.destination].add(outcome.case, outcome.wrong, stopped=outcome.stopped)
             if not outcome.wrong:
-                results.add(f"{outcome.destination}: {outcome.case}", outcome.ran, outcome.rejoined)
+                survived = Survived(outcome.rejoined, outcome.stopped)
+                results.add(f"{outcome.destination}: {outcome.case}", outcome.ran, survived)
             number = f"{sum(report.done for report in reports.values()):4}/{len(chosen)}"
             took = f"{outcome.seconds:4.1f} s ({outcome.cpu_seconds:.1f} CPU)"
             print(f"{number} {took} {outcome.destination}: {outcome.case}", flush=True)
@@ -122,8 +123,8 @@ def _outcomes(
             twins[world.destination, case] = other.destination
     open_: list[tuple[World, Case]] = []
     for world, case in chosen:
-        if results.get(f"{world.destination}: {case}"):
-            reports[world.destination].add(case, [], earlier=True)
+        if known := results.get(f"{world.destination}: {case}"):
+            reports[world.destination].add(case, [], stopped=known.stopped, earlier=True)
         else:
             open_.append((world, case))
     here = [(world, case) for world, case in open_ if case.fault == RESTARTED]

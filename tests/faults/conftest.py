@@ -44,7 +44,7 @@ def survive(world: World, figure: Callable[[str], None]) -> Callable[[list[Case]
 
         report = FaultReport(world.destination, world.sites)
         for outcome in tried([(world, case) for case in chosen]):
-            report.add(outcome.case, outcome.wrong)
+            report.add(outcome.case, outcome.wrong, stopped=outcome.stopped)
         figure(f"{world.destination}: {report}; {part}")
         assert not report.failed, "\n".join(f"{case}: {'; '.join(wrong)}" for case, wrong in report.failed.items())
 

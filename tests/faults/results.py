@@ -14,9 +14,12 @@ FILE = RUN_DIR / "faults" / "survived.jsonl"
 
 
 class Survived(NamedTuple):
-    """A result that holds for the code as it is now: whether all was as undisturbed once the task had ended."""
+    """A result that holds for the code as it is now."""
 
+    #: whether all was as undisturbed once the task had ended
     rejoined: bool
+    #: whether the run was stopped there, or at a later task
+    stopped: bool
 
 
 class Results:
@@ -38,7 +41,7 @@ class Results:
                 self._sets[names] = len(digests)
                 digests.append(_digest(names))
             elif digests[kept["set"]] == kept["digest"]:
-                self._found[kept["case"]] = Survived(kept["rejoined"])
+                self._found[kept["case"]] = Survived(kept["rejoined"], kept["stopped"])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
         if text and not text.endswith("\n"):
@@ -49,15 +52,15 @@ class Results:
         """What came of a case, if that still holds."""
         return self._found.get(case)
 
-    def add(self, case: str, ran: Iterable[str], rejoined: bool) -> None:
+    def add(self, case: str, ran: Iterable[str], survived: Survived) -> None:
         """Keep that a case, which ran these definitions, was survived."""
         names = tuple(sorted(code.needed(ran)))
         if names not in self._sets:
             self._sets[names] = self._number
             self._number += 1
             self._write({"names": names})
-        self._write({"case": case, "set": self._sets[names], "digest": _digest(names), "rejoined": rejoined})
-        self._found[case] = Survived(rejoined)
+        self._write({"case": case, "set": self._sets[names], "digest": _digest(names)} | survived._asdict())
+        self._found[case] = survived
 
     def forget(self) -> None:
         """Begin again."""

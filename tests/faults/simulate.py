@@ -77,8 +77,8 @@ class Run:
     now: datetime
     log: Path
     case: Case | None = None
-    #: called before each task
-    reached: Callable[[str], None] = lambda _: None
+    #: called before each task: whether the run may stop there
+    reached: Callable[[str], bool] = lambda _: False
     #: called before each attempt: a server that a fault has killed is started again
     between: Callable[[], None] = lambda: None
     server_pid: int = 0
@@ -100,6 +100,8 @@ class Run:
     cleared: bool = False
     #: whether all was as in an undisturbed run when the task after that of the case was reached
     rejoined: bool | None = None
+    #: whether it was stopped at a task, as what follows was equal to the undisturbed run
+    stopped: bool = False
     #: what AWS took of a processor
     endpoint_seconds: float = 0.0
     hung: bool = False
@@ -120,7 +122,9 @@ class Run:
         """Run what has no state yet; a task's turn comes once all before it have one."""
         for task in self.dag.topological_sort():
             if task.task_id not in self.states:
-                self.reached(task.task_id)
+                if self.reached(task.task_id):
+                    self.stopped = True
+                    return
                 self.states[task.task_id] = self._waits_in_vain(task) or self._all_tried(task)
 
     def _all_tried(self, task: Any) -> str:

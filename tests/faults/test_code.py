@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import code
-from tests.faults.results import Results
+from tests.faults.results import Results, Survived
 
 SOURCE = '''
 """A module."""
@@ -83,19 +83,20 @@ def test_a_change_touches_the_tasks_that_ran_it_or_may_under_a_fault(name: str, 
 
 
 NAMES = ["cohort_flywheel/errors.py:FlywheelError.__init__"]
+REJOINED = Survived(rejoined=True, stopped=True)
 
 
 def test_a_result_is_kept_for_the_next_command(tmp_path: Path) -> None:
     results = Results(tmp_path / "survived.jsonl")
-    results.add("ses: a", NAMES, rejoined=True)
-    results.add("ses: b", NAMES, rejoined=False)
+    results.add("ses: a", NAMES, REJOINED)
+    results.add("ses: b", NAMES, Survived(rejoined=False, stopped=False))
     results.close()
     with (tmp_path / "survived.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"case": "ses: c", "se')  # stopped as it was written
     kept = Results(tmp_path / "survived.jsonl")
     known = [kept.get(f"ses: {name}") for name in "abc"]
-    assert [each and each.rejoined for each in known] == [True, False, None]
-    kept.add("ses: c", NAMES, rejoined=True)
+    assert known == [REJOINED, Survived(rejoined=False, stopped=False), None]
+    kept.add("ses: c", NAMES, REJOINED)
     kept.close()
     assert Results(tmp_path / "survived.jsonl").get("ses: c")
 
@@ -105,7 +106,7 @@ def test_a_result_is_invalid_once_its_code_has_changed(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = Results(tmp_path / "survived.jsonl")
-    results.add("ses: a", NAMES, rejoined=True)
+    results.add("ses: a", NAMES, REJOINED)
     results.close()
     now = dict(code.definitions()) | {f"cohort_flywheel/errors.py:{part}": "another"}
     monkeypatch.setattr(code, "definitions", lambda: now)
@@ -114,7 +115,7 @@ def test_a_result_is_invalid_once_its_code_has_changed(
 
 def test_a_result_is_invalid_in_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = Results(tmp_path / "survived.jsonl")
-    results.add("ses: a", NAMES, rejoined=True)
+    results.add("ses: a", NAMES, REJOINED)
     results.close()
     monkeypatch.setattr(code, "surroundings", lambda: "another boto3")
     assert Results(tmp_path / "survived.jsonl").get("ses: a") is None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.faults.leftovers import without_clock
 from tests.faults.sites import cases, part
 
 if TYPE_CHECKING:
@@ -73,3 +74,23 @@ def test_a_run_that_was_cleared_does_not_count_as_rejoined(world: World, fault: 
     outcome = world.try_case(case)
     assert (outcome.wrong, outcome.rejoined) == ([], rejoined)
     assert any(name.endswith(":CohortResultOperator.execute") for name in outcome.ran)
+
+
+@pytest.mark.parametrize("part", ["", "known", "objects", "there"])
+def test_a_run_stops_only_where_all_is_as_undisturbed(world: World, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (case,) = (
+        each for each in cases(world.sites) if str(each) == "wait_for_import_job: pinpoint GetImportJob #1 × 500"
+    )
+    after = {
+        task: kept._replace(**{part: {}}) if part and task != "wait_for_import_job" else kept
+        for task, kept in world.checkpoints.items()
+    }
+    monkeypatch.setattr(world, "checkpoints", after)
+    run, left = world.run(case, may_stop=True)
+    assert run.stopped == (not part)
+    assert not world.differences(world.undisturbed, left, case)
+
+
+def test_what_is_there_is_compared_without_its_clock() -> None:
+    there = {"calls": {"GetJob": 3}, "jobs": [{"at": "2026-11-22T15:31:00.123Z", "created": 1795361460.5, "size": 3}]}
+    assert without_clock(there) == {"jobs": [{"at": "an instant", "created": "an instant", "size": 3}]}
