@@ -161,11 +161,18 @@ def digest(names: Iterable[str]) -> str:
 
 @functools.cache
 def surroundings() -> str:
-    """A digest of what every case depends on, but for the package: files, and versions of Python and libraries."""
+    """A digest of what every case depends on, but for the package: files, and the versions of Python and libraries."""
     found = sorted({path for pattern in SURROUNDINGS for path in ROOT.glob(pattern) if path.is_file()})
-    files = [(str(path.relative_to(ROOT)), sha256(path.read_bytes()).hexdigest()) for path in found if _counts(path)]
+    files = [(str(path.relative_to(ROOT)), _content(path)) for path in found if _counts(path)]
     libraries = sorted(path.name for folder in sys.path for path in Path(folder).glob("*.dist-info"))
     return _sha(repr((sys.version, files, libraries)))
+
+
+def _content(path: Path) -> str:
+    """A digest of a file; of a module, without its comments and docstrings."""
+    if path.suffix != ".py":
+        return sha256(path.read_bytes()).hexdigest()
+    return _sha(repr(sorted(defined(path.read_text(encoding="utf-8")).items())))
 
 
 def _counts(path: Path) -> bool:

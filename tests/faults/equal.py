@@ -40,15 +40,13 @@ def equal_cases(world: World, others: Iterable[World], cases: Iterable[Case]) ->
 
 def same_tasks(one: World, other: World) -> set[str]:
     """The tasks that do the same in both worlds."""
-    return {task for task in one.checkpoints.keys() & other.checkpoints.keys() if _is_same(task, one, other)}
+    return {task for task in one.calls.keys() & other.calls.keys() if _is_same(task, one, other)}
 
 
 def _is_same(task: str, one: World, other: World) -> bool:
-    calls = one.calls.get(task)
     return (
-        calls is not None
-        and calls == other.calls.get(task)
-        and all(call.request and call.service in COMPARED for call in calls)
+        one.calls[task] == other.calls[task]
+        and all(call.request and call.service in COMPARED for call in one.calls[task])
         and one.operator(task) is other.operator(task)
         and one.code[task] == other.code[task]
         and one.checkpoints[task].objects == other.checkpoints[task].objects

@@ -64,10 +64,10 @@ REGISTRY = {
 
 
 class Checkpoint(NamedTuple):
-    """The undisturbed run just before a task: where AWS can be continued, and all that what follows depends on.
+    """The undisturbed run just before a task or an instance of one.
 
-    That is what Airflow knew, all objects, and the destination without its clock. The table and the graph are the same
-    for all runs, which only read them.
+    That is where AWS can be continued, and all on which depends what follows: what Airflow knew, all objects, and the
+    destination without its clock. The table and the graph are the same for all runs, which only read them.
     """
 
     path: Path
@@ -136,6 +136,11 @@ class World:
         """The id of the task whose process makes this call."""
         return self._task(site.task)
 
+    def _begin_of(self, site: Site) -> str:
+        """Of which checkpoint a case at this call is continued: the last one before it."""
+        instance = site.task.partition(" ")[0]
+        return instance if instance in self.checkpoints else self.task_of(site)
+
     def _task(self, process: str) -> str:
         return re.sub(r"(_\d+)?( \(\w+\))?$", "", process)
 
@@ -179,7 +184,7 @@ class World:
             assert not run.failed, f"an undisturbed run failed: {run.errors}; its log is {run.log}"
         assert not (wrong := self.differences(left, again)), f"two undisturbed runs differ: {wrong}"
         assert left.report["outcome"] == ("launched" if self.at.CONF else "imported"), left.report
-        for task_id in self.checkpoints:
+        for task_id in self.checkpoints.keys() & set(self.dag.task_ids):
             once, twice = (
                 {site: request for site, request in run.requests.items() if self.task_of(site) == task_id}
                 for run in (first, second)
@@ -204,11 +209,11 @@ class World:
     def run(
         self, case: Case | None, graph: Graph | None = None, task_id: str | None = None, may_stop: bool = False
     ) -> tuple[Run, Leftovers]:
-        """One run from just before a task, the case's or the first; failed, it is cleared once, without the fault.
+        """One run from a checkpoint, the case's or the first; failed, it is cleared once, without the fault.
 
         It may stop where all is as in the undisturbed run: what follows is then what follows there.
         """
-        task_id = task_id or (self.task_of(case.site) if case else next(iter(self.checkpoints)))
+        task_id = task_id or (self._begin_of(case.site) if case else next(iter(self.checkpoints)))
         checkpoint = self.checkpoints[task_id]
         endpoint = Endpoint(checkpoint.path)
         try:
@@ -226,9 +231,9 @@ class World:
             endpoint.close()
 
     def _compare(self, run: Run, endpoint: Endpoint, servers: Servers, may_stop: bool, task_id: str) -> bool:
-        """As a task after that of the case is reached: whether all is as in the undisturbed run, and it may stop."""
+        """As what follows the call's task is reached: whether all is as in the undisturbed run, and it may stop."""
         assert run.case
-        if task_id == self.task_of(run.case.site):
+        if task_id in (self.task_of(run.case.site), self._begin_of(run.case.site)):
             return False
         _, known, objects, there = self.checkpoints[task_id]
         same = run.struck and not run.failed and run.kept() == known and endpoint.objects() == objects

@@ -67,6 +67,10 @@ class Told:
     struck: bool = False
 
 
+class _StoppedError(Exception):
+    """The run may stop here."""
+
+
 @dataclass
 class Run:
     """A run of a DAG under at most one fault."""
@@ -77,7 +81,7 @@ class Run:
     now: datetime
     log: Path
     case: Case | None = None
-    #: called before each task: whether the run may stop there
+    #: called before each task, and before an instance of a mapped one after another: whether the run may stop there
     reached: Callable[[str], bool] = lambda _: False
     #: called before each attempt: a server that a fault has killed is started again
     between: Callable[[], None] = lambda: None
@@ -120,22 +124,30 @@ class Run:
 
     def go(self) -> None:
         """Run what has no state yet; a task's turn comes once all before it have one."""
-        for task in self.dag.topological_sort():
-            if task.task_id not in self.states:
-                if self.reached(task.task_id):
-                    self.stopped = True
-                    return
-                self.states[task.task_id] = self._waits_in_vain(task) or self._all_tried(task)
+        try:
+            for task in self.dag.topological_sort():
+                if task.task_id not in self.states:
+                    self._reach(task.task_id)
+                    self.states[task.task_id] = self._waits_in_vain(task) or self._all_tried(task)
+        except _StoppedError:
+            self.stopped = True
+
+    def _reach(self, name: str) -> None:
+        if self.reached(name):
+            raise _StoppedError
 
     def _all_tried(self, task: Any) -> str:
-        """Run a task; of a mapped one, every instance, also after one has failed."""
+        """Run a task; of a mapped one, every instance that has no state yet, also after one has failed."""
         if not task.is_mapped:
             return self._tried(task)
         (values,) = task._get_specified_expand_input().value.values()
         length = len(self.outputs[values.operator.task_id][values.key])
         self.instances[task.task_id] = [f"{task.task_id}_{index}" for index in range(length)]
         for index, name in enumerate(self.instances[task.task_id]):
-            self.states[name] = self._tried(task, index)
+            if name not in self.states:
+                if index:
+                    self._reach(name)
+                self.states[name] = self._tried(task, index)
         return "failed" if "failed" in (self.states[name] for name in self.instances[task.task_id]) else "success"
 
     def clear(self) -> None:

@@ -55,7 +55,6 @@ def test_the_same_task_in_the_same_state_is_equal() -> None:
         lambda world: world.calls.update(extract=calls_of({READ: "digest of a key"})),
         # two undisturbed runs have not made the same calls
         lambda world: world.calls.clear(),
-        lambda world: world.checkpoints.clear(),
     ],
 )
 def test_a_difference_makes_a_case_one_of_its_own(change: Any) -> None:
