@@ -131,3 +131,26 @@ def test_a_change_of_a_library_a_server_or_the_dag_changes_the_surroundings() ->
         code.surroundings.cache_clear()
         assert code.surroundings() != before
     code.surroundings.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "changes"),
+    [
+        ("module.py", SOURCE, SOURCE.replace("# as it is", "# a comment"), False),
+        ("module.py", SOURCE, SOURCE.replace('"""A store."""', '"""Another."""'), False),
+        ("module.py", SOURCE, SOURCE.replace("LIMIT = 3", "LIMIT = 4"), True),
+        ("cohorts.yaml", "opt_outs: none", "opt_outs: all", True),
+    ],
+)
+def test_a_comment_does_not_change_the_surroundings(
+    file: str, before: str, after: str, changes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(code, "SURROUNDINGS", ("*",))
+    digests = set()
+    for text in (before, after):
+        (tmp_path / file).write_text(text, encoding="utf-8")
+        code.surroundings.cache_clear()
+        digests.add(code.surroundings())
+    code.surroundings.cache_clear()
+    assert (len(digests) == 2) is changes
