@@ -214,5 +214,5 @@ def test_the_key_of_an_address_in_the_dropped_folder() -> None:
 def test_other_addresses_are_refused(uri: str) -> None:
     with pytest.raises(FlywheelError) as error:
         dropped_key(uri, "exports")
-    assert str(error.value).startswith("extract_uri is no file below s3://exports/dropped/: drop it there")
+    assert str(error.value).startswith("CF-EXTRACT-02: extract_uri is no file below s3://exports/dropped/: drop it there")
     assert "ann@" not in str(error.value)
