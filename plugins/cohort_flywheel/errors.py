@@ -11,7 +11,7 @@ class Code(StrEnum):
 
     # The registry, and the files beside it
     INCLUDE_MISSING = "CF-REG-01"  #: the folder include/ or its cohorts.yaml is not there
-    INCLUDE_FILE = "CF-REG-02"  #: a line of cohorts.yaml is wrong, or a file of include/ is not UTF-8
+    INCLUDE_FILE = "CF-REG-02"  #: a line of cohorts.yaml is wrong, or the file is not UTF-8
 
     # The params and the dates of a run
     AS_OF = "CF-PLAN-01"  #: the as-of is in the future, or not an instant of the schedule

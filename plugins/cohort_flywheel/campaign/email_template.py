@@ -81,7 +81,7 @@ def read_template(folder: Path, name: str) -> EmailTemplate:
 def _read(path: Path) -> str:
     place = f"{path.parent.name}/{path.name}"
     try:
-        content = decode_text(path.read_bytes(), place)
+        content = decode_text(path.read_bytes(), place, Code.MAIL_TEMPLATE)
     except FileNotFoundError:
         raise FlywheelError(
             f"mail template {path.parent.name} has no {path.name}: put the file beside the others",

@@ -133,7 +133,7 @@ def read_registry(path: Path) -> Registry:
             f"the registry {path} cannot be read ({type(error).__name__}): put cohorts.yaml there",
             code=Code.INCLUDE_MISSING,
         ) from None
-    return parse_registry(decode_text(content, path.name), path)
+    return parse_registry(decode_text(content, path.name, Code.INCLUDE_FILE), path)
 
 
 def parse_registry(text: str, path: Path) -> Registry:

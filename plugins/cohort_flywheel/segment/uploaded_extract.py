@@ -83,7 +83,7 @@ def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict
     rest, start = iter(chunks), b""
     while len(start) < 2 and (more := next(rest, None)) is not None:
         start += more
-    check_not_utf_16(start, uri)
+    check_not_utf_16(start, uri, Code.UPLOAD_CONTENT)
     for chunk in chain((start,), rest, (None,)):
         try:
             text += decode(chunk or b"", final=chunk is None)

@@ -196,7 +196,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 def test_a_broken_line_is_reported_by_its_number_and_not_quoted(tmp_path: Path, line: bytes, number: int) -> None:
     lines = written(tmp_path, VERTICES)
     lines[number - 1] = line + b"\n"
-    assert refusal(lines).startswith(f"line {number} of {PLACE} is no vertex: restore the file as it was")
+    assert refusal(lines).startswith(f"CF-STATE-01: line {number} of {PLACE} is no vertex: restore the file as it was")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_broken_line_is_reported_by_its_number_and_not_quoted(tmp_path: Path, 
 def test_a_line_of_another_kind_is_reported_by_its_number(tmp_path: Path, line: bytes) -> None:
     lines = written(tmp_path, VERTICES)
     lines[1] = line + b"\n"
-    assert refusal(lines).startswith(f"line 2 of {PLACE} is no vertex")
+    assert refusal(lines).startswith(f"CF-STATE-01: line 2 of {PLACE} is no vertex")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_line_of_another_kind_is_reported_by_its_number(tmp_path: Path, line: 
 def test_an_invalid_header_is_an_error(line: bytes) -> None:
     with pytest.raises(FlywheelError) as error:
         read_header(line, PLACE)
-    assert str(error.value).startswith(f"{PLACE} is no snapshot that this version reads: move it away")
+    assert str(error.value).startswith(f"CF-STATE-01: {PLACE} is no snapshot that this version reads: move it away")
     assert "wayne96" not in str(error.value)
     assert error.value.__suppress_context__
     assert "is no snapshot" in refusal([line + b"\n"])

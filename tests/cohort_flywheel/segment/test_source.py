@@ -158,8 +158,8 @@ def test_two_reads_of_the_same_instant_are_ordered() -> None:
 def test_the_error_names_the_date_the_nearest_days_and_source_live(days: tuple[datetime, ...], said: str) -> None:
     missing = refusal(as_of=PAST, days=days)
     assert missing == (
-        f"cohort calm has no snapshot of 2026-11-12 00:00 UTC {said}: run with source=live to accept today's graph,"
-        " under a name of its own"
+        f"CF-PLAN-05: cohort calm has no snapshot of 2026-11-12 00:00 UTC {said}: run with source=live to accept"
+        " today's graph, under a name of its own"
     )
     assert said in refusal(snapshot(PAST, floor=9), as_of=PAST, days=days)
 

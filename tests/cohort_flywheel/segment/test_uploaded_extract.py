@@ -64,13 +64,14 @@ def test_a_byte_order_mark_of_utf_8_is_not_part_of_the_extract(size: int) -> Non
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
 def test_another_encoding_has_its_own_error(size: int, encoding: str) -> None:
     assert refusal(f"[{WAYNE}]".encode(encoding), size=size) == (
-        f"{URI} is encoded as UTF-16 or UTF-32: save it as UTF-8"
+        f"CF-EXTRACT-03: {URI} is encoded as UTF-16 or UTF-32: save it as UTF-8"
     )
 
 
 @pytest.mark.parametrize("start", [b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"\x28\xb5\x2f\xfd"])
 def test_a_compressed_extract_is_refused(start: bytes) -> None:
-    assert refusal(start + b"rest") == f"{URI} is not UTF-8 after line 1: write plain JSON, not compressed"
+    said = f"CF-EXTRACT-03: {URI} is not UTF-8 after line 1: write plain JSON, not compressed"
+    assert refusal(start + b"rest") == said
 
 
 @pytest.mark.parametrize("text", [f"[{WAYNE},\ufeff{WAYNE}]", f" \ufeff[{WAYNE}]", f"[{WAYNE}]\ufeff"])
@@ -170,8 +171,8 @@ def test_an_invalid_record_is_reported_with_number_and_line(record: str, sentenc
 def test_a_record_without_what_the_cohort_requires_is_refused_and_not_left_out() -> None:
     said = refusal(f"[{WAYNE}]", required=("status", "realm"))
     assert said == (
-        f"record 1 of {URI}, on line 1, has no list as its status, realm, which the registry requires of the cohort:"
-        " write the values beside the score"
+        f"CF-EXTRACT-03: record 1 of {URI}, on line 1, has no list as its status, realm, which the registry requires"
+        " of the cohort: write the values beside the score"
     )
 
 
@@ -214,5 +215,7 @@ def test_the_key_of_an_address_in_the_dropped_folder() -> None:
 def test_other_addresses_are_refused(uri: str) -> None:
     with pytest.raises(FlywheelError) as error:
         dropped_key(uri, "exports")
-    assert str(error.value).startswith("CF-EXTRACT-02: extract_uri is no file below s3://exports/dropped/: drop it there")
+    assert str(error.value).startswith(
+        "CF-EXTRACT-02: extract_uri is no file below s3://exports/dropped/: drop it there"
+    )
     assert "ann@" not in str(error.value)
