@@ -78,6 +78,16 @@ def main(arguments: list[str] | None = None) -> int:
         "sample", lambda args: sample.write(args.folder), "write the sample players' files into a folder"
     ).add_argument("folder", type=Path)
 
+    graph_files_command = command(
+        "graph-files",
+        lambda args: write_graph_files(args.folder, args.players, args.seed, args.gzip),
+        "write the Cohort Modeler's seven files for any number of players into a folder",
+    )
+    graph_files_command.add_argument("folder", type=Path)
+    graph_files_command.add_argument("--players", type=int, required=True, help="how many players")
+    graph_files_command.add_argument("--seed", type=int, default=sample.SEED, help="the same seed gives the same files")
+    graph_files_command.add_argument("--gzip", action="store_true", help="write .csv.gz files")
+
     parsed = parser.parse_args(arguments)
     try:
         return parsed.function(parsed) or 0
@@ -149,6 +159,15 @@ def deploy_stack(modeler: str, name: str, parameters: list[str], go: bool) -> No
     if odd := [key for key, equals, _ in pairs if not equals]:
         raise config.LocalError(f"{odd[0]} has no value: write {odd[0]}=value.")
     stack.stack(modeler, name, {key: value for key, _, value in pairs}, go=go)
+
+
+def write_graph_files(folder: Path, players: int, seed: int, compress: bool) -> None:
+    """Write the files and print their size."""
+    from local import graph_files
+
+    graph_files.write(folder, players, seed, compress=compress)
+    size = sum(path.stat().st_size for path in folder.glob("*.csv*"))
+    print(f"{folder}: {players:,} players, {size / 1e6:,.1f} MB")
 
 
 def test_needs() -> None:

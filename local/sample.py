@@ -164,6 +164,11 @@ def contact(player_id: str, kind: str = "ordinary") -> Contact | None:
     return KINDS[kind](ordinary) if kind in KINDS else ordinary
 
 
+def typed_names(player: Player) -> list[str]:
+    """The header of the file of players: names with Neptune's types."""
+    return [name if name[0] == "~" else f"{name}:{TEXTS.get(name, 'Int')}" for name in player]
+
+
 def count_beyond(sample: Iterable[Player], name: str, threshold: int, direction: str = "above") -> tuple[int, int]:
     """How many vertices are strictly beyond the threshold, and how many members they are."""
     sign = 1 if direction == "above" else -1
@@ -191,8 +196,7 @@ def write(folder: Path, seed: int = SEED) -> None:
     ) -> Iterator[tuple[str | int, str | int]]:
         return ((rng.choice(starts), rng.choice(ends)) for _ in range(n))
 
-    typed = [name if name[0] == "~" else f"{name}:{TEXTS.get(name, 'Int')}" for name in sample[0]]
-    _write_csv(folder / "user_vertices.csv", typed, (player.values() for player in sample))
+    _write_csv(folder / "user_vertices.csv", typed_names(sample[0]), (player.values() for player in sample))
     statistics = (
         "stat_totalEmailOpened",
         "stat_messagesSent",
