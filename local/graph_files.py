@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
+from typing import IO
 
 from local import sample
 from local.config import LocalError
@@ -144,13 +145,10 @@ def _engagements(ids: _Ids, players: int, seed: int) -> Iterator[Row]:
 
 def _write(path: Path, header: list[str], rows: Iterable[Row], compress: bool) -> None:
     with ExitStack() as stack:
-        if compress:
-            raw = stack.enter_context(path.with_name(f"{path.name}.gz").open("wb"))
-            # without a name and a time, the same rows give the same bytes
-            packed = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0))
-            file = stack.enter_context(TextIOWrapper(packed, encoding="utf-8", newline=""))
-        else:
-            file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        raw: IO[bytes] = stack.enter_context(path.with_name(f"{path.name}{'.gz' * compress}").open("wb"))
+        # without a name and a time, the same rows give the same bytes
+        data = gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) if compress else raw
+        file = stack.enter_context(TextIOWrapper(data, encoding="utf-8", newline=""))
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

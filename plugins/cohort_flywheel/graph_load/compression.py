@@ -10,13 +10,23 @@ import bz2
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, cast
 
 from cohort_flywheel.graph_load.findings import FindingKind
 
 CHUNK = 1 << 20
 #: The first bytes of a compressed file.
 MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh"}
+
+
+class ByteStream(Protocol):
+    """What a file's bytes are read from: an open file, or the body of an object in S3."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most so many bytes; none at the end."""
+
+    def close(self) -> None:
+        """Close it."""
 
 
 class UnreadableError(Exception):
@@ -27,7 +37,7 @@ class UnreadableError(Exception):
         self.kind, self.line, self.text = kind, line, text
 
 
-def decompressed(stream: BinaryIO, name: str) -> Iterator[bytes]:
+def decompressed(stream: ByteStream, name: str) -> Iterator[bytes]:
     """Yield the bytes of a file in parts of at most 1 MiB; raise UnreadableError if its name and content differ."""
     compression = _compression(name)
     if compression is None:
@@ -40,7 +50,9 @@ def decompressed(stream: BinaryIO, name: str) -> Iterator[bytes]:
             yield first
             first = stream.read(CHUNK)
         return
-    opened = gzip.GzipFile(fileobj=stream) if compression == ".gz" else bz2.BZ2File(stream)
+    # both only read it, from the start to the end
+    file = cast("BinaryIO", stream)
+    opened = gzip.GzipFile(fileobj=file) if compression == ".gz" else bz2.BZ2File(file)
     while True:
         try:
             chunk = opened.read(CHUNK)

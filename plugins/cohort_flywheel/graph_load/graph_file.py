@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+
+from cohort_flywheel.graph_load.compression import ByteStream
 
 
 @dataclass(frozen=True)
@@ -16,4 +17,4 @@ class GraphFile:
     """
 
     name: str
-    open: Callable[[], BinaryIO]
+    open: Callable[[], ByteStream]

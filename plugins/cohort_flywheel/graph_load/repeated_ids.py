@@ -37,7 +37,7 @@ def check_repeated_ids(
             for number, (file, header) in enumerate(zip(files, headers, strict=True)):
                 if header and header.elements == elements:
                     lines = ids.repeated_lines(number)
-                    ids.add("single_values", _single_values(file, first_place(number), header, single, lines))
+                    ids.add_single_values(_single_values(file, first_place(number), header, single, lines))
     for name, place in ids.different_values():
         number, line = file_and_line(place)
         if name in (FROM, TO, LABEL):

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from itertools import chain, islice
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from cohort_flywheel.graph_load.compression import UnreadableError, decompressed
+from cohort_flywheel.graph_load.compression import ByteStream, UnreadableError, decompressed
 from cohort_flywheel.graph_load.findings import FindingKind
 
 #: A line of this length has no line breaks that could be found.
@@ -37,7 +37,7 @@ class RowBlocks:
     blocks before the fault are given first.
     """
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
+    def __init__(self, stream: ByteStream, name: str) -> None:
         self.has_bom = False
         self._stream = stream
         self._name = name
@@ -122,7 +122,7 @@ class RowBlocks:
             yield line
 
 
-def texts(stream: BinaryIO, name: str) -> Iterator[str]:
+def texts(stream: ByteStream, name: str) -> Iterator[str]:
     """Yield the text of a file in parts that end with a line, the last as it ends; raise UnreadableError."""
     line = 1
     rest = b""

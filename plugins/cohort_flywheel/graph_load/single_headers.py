@@ -6,17 +6,16 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
 
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.graph_load.compression import UnreadableError, compressed, decompressed
+from cohort_flywheel.graph_load.compression import ByteStream, UnreadableError, compressed, decompressed
 from cohort_flywheel.graph_load.load_format import Column, matches, parse_header
 from cohort_flywheel.graph_load.row_blocks import MAX_LINE
 
 _TYPED = re.compile(r"(?<!\\):")
 
 
-def with_single_headers(stream: BinaryIO, name: str, single: Sequence[str]) -> Iterator[bytes]:
+def with_single_headers(stream: ByteStream, name: str, single: Sequence[str]) -> Iterator[bytes]:
     """Yield the bytes of a copy of the file in which the columns that `single` names have `(single)` in the header.
 
     name: as the loader reads it; a `.gz` or `.bz2` file is read and written compressed. single: property names or globs
@@ -26,7 +25,7 @@ def with_single_headers(stream: BinaryIO, name: str, single: Sequence[str]) -> I
     return compressed(_parts(stream, name, single), name)
 
 
-def _parts(stream: BinaryIO, name: str, single: Sequence[str]) -> Iterator[bytes]:
+def _parts(stream: ByteStream, name: str, single: Sequence[str]) -> Iterator[bytes]:
     start: bytes | None = b""
     try:
         for part in decompressed(stream, name):

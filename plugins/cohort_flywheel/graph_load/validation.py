@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from itertools import repeat
 from pathlib import Path
 
 from cohort_flywheel.common.collector import seldom_collecting
@@ -80,13 +79,17 @@ def _add_ids(
     # a range needs no list of its own
     places = range(base + lines.start, base + lines.stop) if isinstance(lines, range) else [base + n for n in lines]
     own = _cells(header, columns, ID)
-    ids.add(header.elements, ((each, place) for each, place in zip(own, places, strict=True) if each))
+    if "" in own:
+        named = [(each, place) for each, place in zip(own, places, strict=True) if each]
+        ids.add_ids(header.elements, [each for each, _ in named], [place for _, place in named])
+    else:
+        ids.add_ids(header.elements, own, places)
     if header.elements == "edges":
-        for is_to, name in enumerate((FROM, TO)):
+        for name in (FROM, TO):
             # of equal ends in a block, the first
             ends = dict(zip(reversed(_cells(header, columns, name)), reversed(places), strict=True))
             ends.pop("", None)
-            ids.add("ends", zip(ends.keys(), ends.values(), repeat(is_to)))
+            ids.add_ends(ends.keys(), ends.values(), is_to=name == TO)
 
 
 def _cells(header: Header, columns: Sequence[tuple[str, ...]], name: str) -> tuple[str, ...]:
