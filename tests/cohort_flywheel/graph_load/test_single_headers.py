@@ -74,7 +74,7 @@ def test_a_compressed_file_stays_compressed(name: str, module: ModuleType) -> No
 )
 def test_a_file_that_cannot_be_read_is_refused(data: bytes, name: str, reason: str) -> None:
     with pytest.raises(
-        FlywheelError, match=f"cannot copy {name} with .single. in its header, because {reason}"
+        FlywheelError, match=f"CF-LOAD-01: cannot copy {name} with .single. in its header, because {reason}"
     ) as raised:
         copied(data, "ea_*", name=name)
     assert "Smith" not in str(raised.value)
