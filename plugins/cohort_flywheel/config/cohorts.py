@@ -1,4 +1,4 @@
-"""A cohort: which players, beyond which threshold, and what may be said of them."""
+"""Cohort configuration models."""
 
 from __future__ import annotations
 
@@ -39,34 +39,34 @@ def _at_the_top_level(name: str) -> str:
         )
     if name.split() != name.split(" ") or not name.isprintable():
         raise ValueError(
-            f"{name!r} has a blank at an end, two in a row, or a character that cannot be seen: write the attribute's"
+            f"{name!r} has a blank at an end, two in a row, or an invisible character: write the attribute's"
             " name as the contacts table has it"
         )
     return name
 
 
-#: An attribute of a player's record.
+#: The name of an attribute of a player's record.
 AttributeName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_at_the_top_level)]
-#: In every segment file.
+#: The columns of every segment file.
 NAME_COLUMNS = ("FirstName", "LastName", "FavoriteRole")
 #: Beyond it a double holds no whole number exactly, and Airflow's processes exchange 64 bits.
 MAX_INT = 2**53
 Int = Annotated[StrictInt, Field(ge=-MAX_INT, le=MAX_INT)]
 Count = Annotated[StrictInt, Field(ge=0, le=MAX_INT)]
-#: What a record may say of consent; an empty text is not an answer, but silence.
+#: A value of the consent attribute. An empty text is not an answer: `silence` applies.
 Answer = Annotated[str, Field(min_length=1)] | StrictBool | Int
 
 
 class Strict(BaseModel):
-    """A part of the registry: a key that is not known is a fault."""
+    """The base of the registry's models: an unknown key is a fault."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Consent(Strict):
-    """Which attribute of a player's record holds the consent, and what its values mean.
+    """The attribute of a player's record that holds the consent, and what its values mean.
 
-    A value in neither list is taken for a no. `silence` says what a record without the attribute means.
+    A value in neither list means opted out. `silence` is the meaning of a record without the attribute.
     """
 
     attribute: AttributeName
@@ -77,12 +77,12 @@ class Consent(Strict):
     @model_validator(mode="after")
     def _no_value_means_both(self) -> Consent:
         if both := {_answer(v) for v in self.opted_in} & {_answer(v) for v in self.opted_out}:
-            raise ValueError(f"{sorted(both)} stand under both opted_in and opted_out: leave each in one")
+            raise ValueError(f"{sorted(both)} are under both opted_in and opted_out: leave each in one")
         return self
 
 
 def _answer(value: str | bool | int) -> str:
-    """As contacts.as_text compares: true and "true" are one answer."""
+    """The text that contacts.as_text compares: true and "true" are the same answer."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -95,7 +95,7 @@ def _form_of_threshold(value: object) -> str:
 
 
 class ThresholdRange(Strict):
-    """The whole numbers that a person may type as a threshold, both ends included."""
+    """The whole numbers that the param `threshold` may have, both ends included."""
 
     min: Int
     max: Int
@@ -115,10 +115,10 @@ class ThresholdFrom(Strict):
 
 
 class Limits(Strict):
-    """What the members of a run must keep to before anything is imported; both ends included.
+    """The limits of a run, checked before the import; both ends included.
 
-    `max_change_percent` is of the members of the previous result or of this run, whichever are fewer;
-    `max_reject_percent` of this run's, and counts faults of the data only.
+    `max_change_percent` is a percentage of the members of the previous result or of this run, whichever are fewer.
+    `max_reject_percent` is a percentage of this run's members, and counts data faults only.
     """
 
     min_members: Count
@@ -133,20 +133,21 @@ class Limits(Strict):
         return self
 
 
-#: What becomes of a verified segment; the param `campaign`, and the registry's word for the runs that leave it empty.
+#: What to do with a verified segment: the values of the param `campaign` and of the registry's `mode`.
 CAMPAIGN_MODES = {
-    "none": "nobody is mailed",
-    "draft": "the mail is made ready at the destination, for a person to look at; nobody is mailed",
-    "test": "three samples, of made-up players, are mailed to the test addresses",
-    "launch": "the segment is mailed, a player once, after an approver has agreed to exactly this segment and mail",
+    "none": "no e-mail is sent",
+    "draft": "the e-mail is prepared at the destination for review; none is sent",
+    "test": "three samples, for made-up players, are sent to the test addresses",
+    "launch": "each player of the segment gets one e-mail, after an approver has accepted exactly this segment and"
+    " e-mail",
 }
 
 
 class Campaign(Strict):
     """How a cohort's segment is mailed.
 
-    `not_again_days` keeps whoever was mailed this template so recently out of the segment, whatever the cohort, the
-    threshold and the destination; a launch needs it.
+    Players who were mailed this template within `not_again_days` are excluded from the segment, in every cohort,
+    threshold and destination; a launch needs it.
     """
 
     mode: Literal["none", "draft", "test", "launch"] = "none"
@@ -171,7 +172,7 @@ class Campaign(Strict):
 
 
 def _without_control_characters(text: str) -> str:
-    """A description is stored in Airflow's database, which refuses NUL, with the DAG that names all cohorts."""
+    """Refuse control characters: a description is stored in Airflow's database, which refuses NUL."""
     if found := re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text):
         raise ValueError(f"it has the control character {found[0]!a}: leave it out")
     return text
@@ -189,7 +190,7 @@ class Cohort(Strict):
     description: Annotated[str, Field(min_length=1), AfterValidator(_without_control_characters)]
     property: Name
     direction: Direction
-    threshold_range: ThresholdRange  # before the threshold, which it judges
+    threshold_range: ThresholdRange  # before the threshold, whose validator reads it
     threshold: Annotated[
         Annotated[Int, Tag("<number>")] | Annotated[list[ThresholdFrom], Field(min_length=1), Tag("<history>")],
         Discriminator(_form_of_threshold),
@@ -229,22 +230,22 @@ class Cohort(Strict):
         if isinstance(threshold, int):
             _check_range(threshold, info)
         elif [e.first for e in threshold] != sorted({e.first for e in threshold}):
-            raise ValueError("the entries must be in the order of their dates, a date once: sort them by `from`")
+            raise ValueError("the entries must be in the order of their dates, each date once: sort them by `from`")
         return threshold
 
     @field_validator("floor")
     @classmethod
-    def _floor_is_the_mildest(cls, floor: int | None, info: ValidationInfo) -> int | None:
+    def _floor_is_the_loosest(cls, floor: int | None, info: ValidationInfo) -> int | None:
         history, direction = info.data.get("threshold"), info.data.get("direction")
         if floor is None or history is None or direction is None:  # absent where it has a fault of its own
             return floor
         _check_range(floor, info)
         numbers = [entry.threshold for entry in history] if isinstance(history, list) else [history]
-        mild = mildest(numbers, direction)
-        if mildest([floor, mild], direction) != floor:
+        loosest = mildest(numbers, direction)
+        if mildest([floor, loosest], direction) != floor:
             raise ValueError(
-                f"{floor} is stricter than the threshold {mild}, whose members a snapshot must hold:"
-                f" write {mild} or a milder number, or leave it out"
+                f"{floor} is stricter than the threshold {loosest}, whose members a snapshot must hold:"
+                f" write {loosest} or a looser number, or leave it out"
             )
         return floor
 
@@ -257,7 +258,7 @@ class Cohort(Strict):
         return self
 
     def columns(self) -> list[str]:
-        """What a row of the segment file says of a player, beside who it is."""
+        """The columns of the segment file besides the address and the playerId."""
         return [*NAME_COLUMNS, *self.attributes, *([self.property] if self.include_score else [])]
 
     def thresholds(self) -> list[int]:
@@ -265,7 +266,7 @@ class Cohort(Strict):
         return [self.threshold] if isinstance(self.threshold, int) else [e.threshold for e in self.threshold]
 
     def snapshot_floor(self) -> int:
-        """How mild a threshold a snapshot serves: the registry's floor, or the mildest of the history."""
+        """The loosest threshold for which a snapshot has all members: the registry's floor, or the history's."""
         return mildest(self.thresholds(), self.direction) if self.floor is None else self.floor
 
     def threshold_at(self, as_of: datetime) -> int:
@@ -286,7 +287,7 @@ class Cohort(Strict):
         # NaN and the infinities leave NaN as their rest
         if not isinstance(threshold, int | float) or isinstance(threshold, bool) or threshold % 1 != 0:
             raise FlywheelError(
-                f"threshold {threshold!r} is no whole number: give one from {self.threshold_range.min}"
+                f"threshold {threshold!r} is not a whole number: give one from {self.threshold_range.min}"
                 f" to {self.threshold_range.max}, or leave it empty for the registry's",
                 code=Code.PARAM,
             )

@@ -1,4 +1,4 @@
-"""The schedule of the registry: five fields of cron that fire, and that Airflow reads alike each time."""
+"""The schedule of the registry: a cron expression of five fields."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AN_INSTANT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def read_schedule(written: str) -> str:
-    """Return five fields; raise ValueError for a schedule that never fires, or that is not read alike each time."""
+    """Return five fields; raise ValueError for a schedule that never fires or is not deterministic."""
     schedule = _ALIASES.get(written.strip().lower(), " ".join(written.split()))
     fields = schedule.split(" ")
     if len(fields) != 5 or not all(map(_FIELD.fullmatch, fields)) or not croniter.is_valid(schedule):

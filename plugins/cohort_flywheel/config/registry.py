@@ -1,4 +1,4 @@
-"""The registry, include/cohorts.yaml, which a studio edits: read with care, and faults named with their line."""
+"""The loader of the registry, include/cohorts.yaml; faults are reported with their line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from cohort_flywheel.errors import Code, FlywheelError
 
 
 class Approval(Strict):
-    """Who may approve a launch, by their names in Airflow, and how long it waits for one of them."""
+    """The users who may approve a launch, by their names in Airflow, and the hours that the question waits."""
 
     approvers: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     own_runs: StrictBool = False
@@ -50,7 +50,7 @@ class Approval(Strict):
 
 
 class Notify(Strict):
-    """Who is told: Airflow notifiers, each `{notifier: dotted.path.of.its.class, …its arguments}`."""
+    """The Airflow notifiers of each group, each `{notifier: dotted.path.of.its.class, …its arguments}`."""
 
     on_call: list[dict[str, Any]] = Field(default_factory=list)
     producers: list[dict[str, Any]] = Field(default_factory=list)
@@ -73,7 +73,7 @@ _DAG_ID = re.compile(r"[\w-]{1,200}")
 
 @dataclass(frozen=True)
 class Registry:
-    """What the studio's file says: the cohorts that can be used, and a sentence for each that cannot."""
+    """The valid cohorts of the file, and an error text for each other."""
 
     path: Path
     default_cohort: str
@@ -83,10 +83,10 @@ class Registry:
     broken: dict[str, str] = field(default_factory=dict)
     #: the cohorts with a daily run of their own, broken ones included, so that a typo cannot hide one
     daily: tuple[str, ...] = ()
-    #: the Airflow pool of the tasks that ask the graph, where the deployment has made one
+    #: the Airflow pool of the tasks that query the graph, if any
     graph_pool: str | None = None
     notify: Notify = field(default_factory=lambda: Notify())
-    #: "none": it is written down that nobody has opted out where players were written to before
+    #: "none": no player has opted out at a service that mailed the players before
     opt_outs: str | None = None
     approval: Approval = field(default_factory=lambda: Approval())
 
@@ -96,7 +96,7 @@ class Registry:
         return [*self.cohorts, *self.broken]
 
     def cohort(self, name: str) -> Cohort:
-        """Return a cohort; raise FlywheelError for one that is unknown or written wrongly."""
+        """Return a cohort; raise FlywheelError if it is unknown or has a fault."""
         if name in self.broken:
             raise FlywheelError(self.broken[name], code=Code.INCLUDE_FILE)
         if name not in self.cohorts:
@@ -125,7 +125,7 @@ class _Head(Strict):
 
 
 def read_registry(path: Path) -> Registry:
-    """Read the registry. One cohort's fault stays that cohort's; a fault of the file raises FlywheelError."""
+    """Read the registry. A fault of a cohort affects only that cohort; a fault of the file raises FlywheelError."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -137,7 +137,7 @@ def read_registry(path: Path) -> Registry:
 
 
 def parse_registry(text: str, path: Path) -> Registry:
-    """The same for a text that was read already; `path` is for the sentences."""
+    """Read the registry from its text; `path` is for the error texts."""
     try:
         root = compose(text)
     except yaml.YAMLError as error:
@@ -159,7 +159,7 @@ def parse_registry(text: str, path: Path) -> Registry:
             cohorts[name] = found
         else:
             broken[name] = f"cohort {name} in {path.name}, {found}"
-        # a broken cohort keeps its daily DAG, unless it clearly says that it has none or its name cannot be in a DAG id
+        # a broken cohort keeps its daily DAG, unless `daily` is clearly false or its name cannot be in a DAG id
         if found.daily if isinstance(found, Cohort) else entry.stays_daily and _DAG_ID.fullmatch(name):
             daily.append(name)
     default = _label(head.default_cohort)
@@ -184,16 +184,16 @@ def parse_registry(text: str, path: Path) -> Registry:
 
 
 class _Entry(NamedTuple):
-    """One cohort of the file, not yet judged."""
+    """One cohort of the file, not yet validated."""
 
     key: Any
     node: Any
-    twice: Fault | None  # where its name stands a second time
+    twice: Fault | None  # if its name occurs a second time
     stays_daily: bool
 
 
 def _read_head(root: Any, entries: dict[str, _Entry]) -> _Head | Fault:
-    """All but the cohorts, whose entries are put into `entries`."""
+    """Read the keys beside `cohorts`, and put the cohorts into `entries`."""
     if not isinstance(root, yaml.MappingNode):
         return Fault(1, f"the file must be a mapping with the keys {', '.join(_Head.model_fields)}")
     cohorts = child(root, "cohorts")
@@ -220,7 +220,7 @@ def _marks(node: Any) -> tuple[Any, Any]:
 
 
 def _entries(cohorts: Any) -> dict[str, _Entry]:
-    """The entries by name; raises YAMLError for a `<<` that names no mapping."""
+    """The entries by name; raises YAMLError for a `<<` that does not name a mapping."""
     twice = duplicates(cohorts)
     flatten(cohorts)
     found: dict[str, _Entry] = {}
@@ -233,12 +233,12 @@ def _entries(cohorts: Any) -> dict[str, _Entry]:
 
 
 def _label(name: str) -> str:
-    """A name as it may be shown and stored: a database refuses NUL, and half a surrogate pair."""
+    """Return a name that can be shown and stored: a database refuses NUL and half a surrogate pair."""
     return name if name and name.isprintable() else ascii(name)
 
 
 def _read_cohort(entry: _Entry) -> Cohort | Fault:
-    """The cohort, or its first fault."""
+    """Return the cohort, or its first fault."""
     node, line = entry.node, line_of(entry.key)
     if entry.twice:
         return entry.twice
@@ -275,14 +275,14 @@ _INNER: dict[object, type[BaseModel]] = {
     "threshold_range": ThresholdRange,
 }
 
-#: Pydantic's marks for a choice of types, in the place of a fault.
+#: Pydantic's marks for a choice of types, in the path of a fault.
 _MARKS = ("<mapping>", "<word>", "<number>", "<history>", "[key]")
 
 
 def _first_fault(error: ValidationError, node: Any, model: type[BaseModel], line: int) -> Fault:
-    """The first fault that pydantic found, with the line that holds it and what to write there.
+    """Return the first fault that pydantic found, with its line and what to write there.
 
-    `line` is for a fault of the whole. An unknown key comes first: it is why another one is missing.
+    `line` is that of a fault of the whole node. An unknown key comes first: it is the reason why another is missing.
     """
     errors = error.errors(include_url=False, include_input=False)
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 
 
 def text(pattern: str, advice: str) -> BeforeValidator:
-    """A text that the pattern matches from its first to its last character."""
+    """A text that the pattern matches completely."""
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
@@ -28,7 +28,7 @@ def text(pattern: str, advice: str) -> BeforeValidator:
 
 
 def whole_number(first: int, last: int, unit: str) -> BeforeValidator:
-    """A whole number of a range; also as text, as a Variable and a connection's URI have nothing else."""
+    """A whole number of a range; also as text, because Variables and connection URIs have only text."""
 
     def check(value: Any) -> int:
         number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value) else value
@@ -40,7 +40,7 @@ def whole_number(first: int, last: int, unit: str) -> BeforeValidator:
 
 
 def seconds(last: int) -> BeforeValidator:
-    """A time above 0; also as text, as above."""
+    """A number of seconds above 0; also as text, as above."""
 
     def check(value: Any) -> float:
         is_text = isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value)
@@ -53,7 +53,7 @@ def seconds(last: int) -> BeforeValidator:
 
 
 def _switch(value: Any) -> bool:
-    """A connection that is given as a URI has text in its extra."""
+    """A boolean; also as text, because a connection URI has only text."""
     found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
     if found is None:
         raise ValueError("write true or false")
@@ -61,7 +61,7 @@ def _switch(value: Any) -> bool:
 
 
 def one_of(*choices: str) -> BeforeValidator:
-    """One of some words."""
+    """One of the choices."""
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
@@ -155,9 +155,9 @@ Switch = Annotated[bool, BeforeValidator(_switch)]
 
 
 def problems(error: ValidationError, model: type[BaseModel], name: Callable[[str], str]) -> list[str]:
-    """A sentence per field that the model refuses, without those that are missing.
+    """Return one error text per invalid field, without the missing ones.
 
-    `name` gives what a user calls a field. A value is quoted unless it may hold a password.
+    `name` returns the user's name of a field. A value is quoted unless it may hold a password.
     """
     return [
         f"{name(str(each['loc'][0]))} {_problem(each, model)}"
@@ -167,7 +167,7 @@ def problems(error: ValidationError, model: type[BaseModel], name: Callable[[str
 
 
 def missing(error: ValidationError) -> list[str]:
-    """The fields that a model requires and that were not given."""
+    """The missing fields."""
     return [str(each["loc"][0]) for each in error.errors(include_url=False) if each["type"] == "missing"]
 
 
@@ -180,6 +180,6 @@ def _problem(each: Any, model: type[BaseModel]) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """The known word that is nearest, in brackets, if one is near."""
+    """Return the closest known word in brackets, or an empty text."""
     near = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {near[0]}?)" if near else ""

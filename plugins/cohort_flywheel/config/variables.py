@@ -1,4 +1,4 @@
-"""What a deployment sets: Airflow Variables, in Airflow's own order of places."""
+"""The settings of a deployment, read from Airflow Variables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ PREFIX = "cohort_flywheel_"
 
 
 class StateSettings(BaseModel):
-    """What every task needs that keeps or reads state."""
+    """The settings of tasks that read or write state."""
 
     state_bucket: BucketName
 
 
 class DeploymentSettings(StateSettings):
-    """What every deployment sets; a destination adds its own."""
+    """The settings of every deployment; a destination adds its own."""
 
     export_bucket: BucketName
     import_bucket: BucketName
@@ -26,17 +26,17 @@ class DeploymentSettings(StateSettings):
 
 
 class EncryptionSettings(BaseModel):
-    """The encryption header of each write to S3; empty sends none."""
+    """The encryption headers of each write to S3; an empty one is not sent."""
 
     s3_encryption: S3Encryption = ""
     s3_kms_key_id: KmsKey = ""
 
 
 def read_settings(*models: type[BaseModel]) -> dict[str, JsonValue]:
-    """Return the settings of the models by field; a field's Variable has its name with the prefix.
+    """Return the settings of the models by field; the Variable of a field is its name with the prefix.
 
-    Raises FlywheelError that names every Variable that is missing or has a wrong form. Airflow looks in the secrets
-    backend (SSM Parameter Store or Secrets Manager, where one is configured), then the environment, then its Variables.
+    Raises FlywheelError that names every missing or invalid Variable. Airflow looks in the secrets backend (SSM
+    Parameter Store or Secrets Manager, if configured), then the environment, then its Variables.
     """
     found: dict[str, JsonValue] = {}
     unset: list[str] = []

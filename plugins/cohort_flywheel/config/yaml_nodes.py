@@ -1,4 +1,4 @@
-"""YAML as nodes, which know their lines. A fault that leaves the rest readable is kept with its node."""
+"""YAML as nodes with line numbers. A fault that leaves the rest readable is kept in its node."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from yaml.nodes import CollectionNode
 from yaml.resolver import Resolver
 
-#: Deeper nesting is refused, as Python's stack is not endless. The registry needs six levels.
+#: Deeper nesting is refused, because Python's stack is limited. The registry needs six levels.
 MAX_DEPTH = 20
 
 _CORE = "tag:yaml.org,2002:"
 _TEXT, _INT, _MERGE = f"{_CORE}str", f"{_CORE}int", f"{_CORE}merge"
-#: Of a node that stands for what cannot be composed; its value is the sentence.
+#: The tag of a node that replaces what cannot be composed; its value is the error text.
 _FAULT = "!fault"
 #: A whole number as people write it. YAML 1.1 also reads 010 as 8, 1:30 as 90 and 0b11 as 3; here these are text.
 _DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]*)$")
 
 
 class Fault(NamedTuple):
-    """What is wrong, and on which line."""
+    """An error text and its line."""
 
     line: int
     sentence: str
@@ -40,7 +40,7 @@ class _Duplicate(NamedTuple):
 
 
 class _Loader(Composer, CSafeLoader):
-    """libyaml's parser, and nodes and values in Python. Every key is text, also one that reads `on` or 2024."""
+    """libyaml's parser, with nodes and values in Python. Every key is text, also `on` or 2024."""
 
     def __init__(self, text: str) -> None:
         CSafeLoader.__init__(self, text)
@@ -55,7 +55,7 @@ class _Loader(Composer, CSafeLoader):
                 return self._fault(f"*{event.anchor} has no &{event.anchor} above it: correct the name, or add it")
         elif known is not None:
             return self._fault(
-                f"&{event.anchor} stands a second time (first on line {line_of(known)}): write *{event.anchor} here,"
+                f"&{event.anchor} occurs a second time (first on line {line_of(known)}): write *{event.anchor} here,"
                 " or give it another name"
             )
         elif self.depth == MAX_DEPTH:
@@ -67,7 +67,7 @@ class _Loader(Composer, CSafeLoader):
             self.depth -= 1
 
     def _fault(self, sentence: str) -> ScalarNode:
-        """A node in the place of the next one, which is skipped."""
+        """Return a node in the place of the next one, which is skipped."""
         event: Any = self.peek_event()
         start, depth = event.start_mark, 0
         while True:
@@ -83,7 +83,7 @@ class _Loader(Composer, CSafeLoader):
 
     def flatten_mapping(self, node: MappingNode) -> None:
         super().flatten_mapping(node)
-        # what `<<` brings stands first, and the last of a name counts
+        # the keys of `<<` come first, and the last of a name counts
         last = {_name(key): (key, value) for key, value in node.value}
         node.value = list(last.values())
 
@@ -92,7 +92,7 @@ class _Loader(Composer, CSafeLoader):
             raise ConstructorError(None, None, node.value, node.start_mark)
         try:
             return super().construct_object(node, deep)
-        except (ArithmeticError, AttributeError, LookupError, ValueError):  # PyYAML lets Python's own through
+        except (ArithmeticError, AttributeError, LookupError, ValueError):  # PyYAML raises Python's own
             kind = node.tag.removeprefix(_CORE)
             raise ConstructorError(None, None, f"this is not a valid {kind}", node.start_mark) from None
 
@@ -113,24 +113,24 @@ def _name(key: Any) -> object:
 
 
 def key_text(key: Any) -> str | None:
-    """The text of a key; None for one that is a list, a mapping or cannot be read."""
+    """The text of a key; None for a list, a mapping or an unreadable key."""
     return str(key.value) if isinstance(key, ScalarNode) and key.tag == _TEXT else None
 
 
 def compose(text: str) -> Any:
-    """The node of the document, or None where there is none; raises YAMLError for what is not YAML."""
+    """Return the node of the document, or None if it is empty; raises YAMLError if the text is not YAML."""
     return _Loader(text).get_single_node()
 
 
 def yaml_fault(error: YAMLError, text: str) -> Fault:
-    """What PyYAML says, with the line."""
+    """The error text of PyYAML, with its line."""
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
     line = mark.line if mark else text.encode().count(b"\n", 0, getattr(error, "position", 0))
     return Fault(line + 1, getattr(error, "problem", None) or "it has a character that YAML does not allow")
 
 
 def flatten(node: Any) -> None:
-    """Put what `<<` names into a mapping, as PyYAML does; raises YAMLError where that is not a mapping."""
+    """Merge what `<<` names into a mapping, as PyYAML does; raises YAMLError if that is not a mapping."""
     if isinstance(node, MappingNode):
         _Loader("").flatten_mapping(node)
 
@@ -141,9 +141,9 @@ def construct(node: Any) -> Any:
 
 
 def faults(node: Any) -> list[Fault]:
-    """Every fault at or below a node, by line: what was not composed, and keys that stand twice in one mapping.
+    """Every fault at or below a node, by line: what was not composed, and duplicate keys of a mapping.
 
-    YAML itself keeps the last of two keys in silence. Look before `flatten`, which does so too.
+    YAML itself keeps the last of two keys without an error. Call it before `flatten`, which does the same.
     """
     found: list[Fault] = []
     for each in _nodes(node):
@@ -155,12 +155,12 @@ def faults(node: Any) -> list[Fault]:
 
 
 def duplicates(node: Any) -> dict[str, Fault]:
-    """The keys that stand twice in this very mapping."""
+    """The duplicate keys of this mapping, without the mappings below."""
     return dict(reversed(_duplicates(node)))
 
 
 def has_twice(node: Any, key: str) -> bool:
-    """Whether a key stands twice in a mapping at or below a node."""
+    """Whether a mapping at or below a node has a key twice."""
     return any(key in duplicates(each) for each in _nodes(node) if isinstance(each, MappingNode))
 
 
@@ -170,14 +170,14 @@ def _duplicates(mapping: Any) -> list[_Duplicate]:
     for key, _value in mapping.value if isinstance(mapping, MappingNode) else ():
         if isinstance(key, ScalarNode):
             if (name := key.value) in first:
-                sentence = f"{name} stands a second time (first on line {first[name]}): remove one of the two"
+                sentence = f"{name} occurs a second time (first on line {first[name]}): remove one of the two"
                 found.append(_Duplicate(name, Fault(line_of(key), sentence)))
             first.setdefault(name, line_of(key))
     return found
 
 
 def _nodes(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
-    """The node and all below it, each once: an alias may lead back to a node."""
+    """The node and all nodes below it, each once: an alias may refer to a node above."""
     seen = set() if seen is None else seen
     if node is None or id(node) in seen:
         return
@@ -190,7 +190,7 @@ def _nodes(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
 
 
 def child(node: Any, key: object) -> Any:
-    """The value of a key, or the item of an index; None where there is none."""
+    """The value of a key, or the item of an index; None if it does not exist."""
     if isinstance(node, MappingNode):
         return next((value for name, value in reversed(node.value) if name.value == str(key)), None)
     if isinstance(node, CollectionNode) and isinstance(key, int) and key < len(node.value):
@@ -203,7 +203,7 @@ def line_of(node: Any) -> int:
 
 
 def key_line(node: Any, key: object) -> int:
-    """The line of a key, or of an item of a list; that of the node where it has no such key."""
+    """The line of a key, or of an item of a list; the line of the node if it does not exist."""
     if isinstance(node, MappingNode):
         return next((line_of(name) for name, _ in reversed(node.value) if name.value == str(key)), line_of(node))
     item = child(node, key)

@@ -124,7 +124,7 @@ def test_a_whole_number_within_the_range_is_taken(threshold: float) -> None:
     "threshold", ["2", "", None, 2.5, float("nan"), float("inf"), float("-inf"), True, False, [2], {}]
 )
 def test_other_than_whole_numbers_are_refused_with_advice(threshold: object) -> None:
-    with pytest.raises(FlywheelError, match="is no whole number: give one from 0 to 9, or leave it empty"):
+    with pytest.raises(FlywheelError, match="is not a whole number: give one from 0 to 9, or leave it empty"):
         CALM.check_threshold(threshold)
 
 
@@ -191,8 +191,8 @@ FAULTS = {
     "name as a key": ({"line_6": "    description: Calm.\n    name: wild"}, 7, "name is not a key of a cohort"),
     # a key twice: YAML keeps the last in silence
     "twice": ({"line_9": "    threshold: 2\n    threshold: 3"}, 10, r"threshold .*second time \(first on line 9\)"),
-    "twice in a range": ({"line_10": "    threshold_range: {min: 0, max: 9, min: 1}"}, 10, "min stands a second time"),
-    "twice in attributes": ({"line_12": "    attributes: {A: a, A: b}"}, 12, "A stands a second time"),
+    "twice in a range": ({"line_10": "    threshold_range: {min: 0, max: 9, min: 1}"}, 10, "min occurs a second time"),
+    "twice in attributes": ({"line_12": "    attributes: {A: a, A: b}"}, 12, "A occurs a second time"),
     "twice in consent": ({"line_18": "      silence: opted_out\n      silence: opted_in"}, 19, "first on line 18"),
     # a campaign
     "campaign misspelt": ({"line_12": "    attributes: {}\n    campain: {template: back, from: a@x.example}"}, 13,
@@ -230,7 +230,7 @@ FAULTS = {
     "an attribute with a blank at its end": ({"line_12": '    attributes: {Level: "level "}'}, 12,
         "attributes.Level: 'level ' has a blank at an end, .* write the attribute's name as the contacts table has it"),
     "an attribute with an invisible character": ({"line_12": '    attributes: {Level: "level\\u200b"}'}, 12,
-        "attributes.Level: .* a character that cannot be seen"),
+        "attributes.Level: .* an invisible character"),
     "an attribute of blanks": ({"line_12": '    attributes: {Level: " "}'}, 12, "attributes.Level: .* a blank at an"),
     "description left empty": ({"line_6": '    description: ""'}, 6, "description: .*1 character"),
     "a value that holds itself": ({"line_6": "    description: &a [*a]"}, 6, "description: .*string"),
@@ -256,7 +256,7 @@ FAULTS = {
     "a consent attribute that begins with a blank": ({"line_15": '      attribute: " emailConsent"'}, 15,
         "^consent.attribute: .* a blank at an end"),
     "a consent attribute with a no-break space": ({"line_15": '      attribute: "email\\xa0Consent"'}, 15,
-        "^consent.attribute: .* cannot be seen"),
+        "^consent.attribute: .* an invisible character"),
     "yes is not a list": ({"line_16": "      opted_in: yes"}, 16, "^consent.opted_in: .*list"),
     "nothing means yes": ({"line_16": "      opted_in: []"}, 16, "^consent.opted_in: .*1 item"),
     "nothing means no": ({"line_17": "      opted_out: []"}, 17, "^consent.opted_out: .*1 item"),
@@ -265,7 +265,7 @@ FAULTS = {
     "a history in another order": ({"line_9": "    threshold:\n      - {from: 2026-11-02, threshold: 2}\n"
         "      - {from: 2026-06-01, threshold: 3}"}, 9, "threshold: the entries must be in the order of their dates"),
     "a date twice": ({"line_9": "    threshold:\n      - {from: 2026-11-02, threshold: 2}\n"
-        "      - {from: 2026-11-02, threshold: 3}"}, 9, "threshold: .* a date once: sort them"),
+        "      - {from: 2026-11-02, threshold: 3}"}, 9, "threshold: .* each date once: sort them"),
     "a history of nothing": ({"line_9": "    threshold: []"}, 9, "threshold: .*1 item"),
     "a date in quotes": ({"line_9": "    threshold:\n      - {from: 2026-06-01, threshold: 3}\n"
         '      - {from: "2026-11-02", threshold: 2}'}, 11, "threshold.1.from is not a date: write it as 2026-11-02"),
@@ -293,7 +293,7 @@ FAULTS = {
     "a limit left out": ({"line_19": "    limits: {min_members: 1, max_members: 8, max_change_percent: 1}"}, 19,
         "limits.max_reject_percent is missing"),
     "a limit twice": ({"line_19": "    limits: {min_members: 1, min_members: 2, max_members: 8,"
-        " max_change_percent: 1, max_reject_percent: 1}"}, 19, "min_members stands a second time"),
+        " max_change_percent: 1, max_reject_percent: 1}"}, 19, "min_members occurs a second time"),
     # required properties
     "the id is required": ({"line_12": "    attributes: {}\n    require: {playerId: [wayne96]}"}, 5,
         r"require names \['playerId'\], which is the id or the score: leave it out"),
@@ -375,7 +375,7 @@ def test_a_cohort_that_is_not_a_mapping(body: str) -> None:
 def test_a_cohort_defined_twice_is_broken() -> None:
     registry = parse_registry(edited() + "\n".join(["", *LINES[4:19]]).replace("threshold: 2", "threshold: 0"), PATH)
     assert registry.names == ["wild", "calm"]
-    assert "line 32: calm stands a second time (first on line 5): remove one of the two" in registry.broken["calm"]
+    assert "line 32: calm occurs a second time (first on line 5): remove one of the two" in registry.broken["calm"]
 
 
 @pytest.mark.parametrize("name", ["2024", "1.5", "2026-11-22", "on", "null"])
@@ -476,7 +476,7 @@ def test_the_floor_is_the_loosest_of_the_history_by_default() -> None:
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ({"line_9": HISTORY + "\n    floor: 3"}, "floor: 3 is stricter than the threshold 2.*write 2 or a milder"),
+        ({"line_9": HISTORY + "\n    floor: 3"}, "floor: 3 is stricter than the threshold 2.*write 2 or a looser"),
         ({"line_9": "    threshold: 2\n    floor: 3"}, "floor: 3 is stricter than the threshold 2"),
         ({"line_24": "    threshold: -3\n    floor: -4"}, "floor: -4 is stricter than the threshold -3"),
         ({"line_9": "    threshold: 2\n    floor: -1"}, "floor: -1 is outside threshold_range"),
@@ -595,7 +595,7 @@ FILE_FAULTS = {
     "unknown key": ({"line_3": "destination: pinpoint\nsplines: 1"}, 4, "splines is not a known key"),
     "a number for a key": ({"line_3": "destination: pinpoint\n5: x"}, 4, "5"),
     "twice": ({"line_3": "destination: pinpoint\ndestination: ses"}, 4, r"second time \(first on line 3\)"),
-    "cohorts twice": ({"line_20": "cohorts:\n  wild:"}, 20, r"cohorts stands a second time \(first on line 4\)"),
+    "cohorts twice": ({"line_20": "cohorts:\n  wild:"}, 20, r"cohorts occurs a second time \(first on line 4\)"),
     "destination": ({"line_3": "destination: ../evil"}, 3, "destination must begin with a letter"),
     "opt-outs that are not none": ({"line_3": "destination: ses\nopt_outs: all"}, 4, "opt_outs: .*'none'"),
     "an empty name": ({"line_3": 'destination: ses\napproval: {approvers: [""]}'}, 4, "approval.approvers"),

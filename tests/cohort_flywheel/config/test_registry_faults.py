@@ -181,9 +181,9 @@ ODD_LINES: dict[str, tuple[str, str, str | None]] = {
     "a merge that is overridden": ("floor: 0", "<<: {threshold: 3, floor: 1}\n    floor: 0", None),
     "a merge of merges": ("floor: 0", "<<: [{floor: 1}, {floor: 0}]", None),
     "a merge of a word": ("floor: 0", "<<: none", "expected a mapping or list of mappings for merging"),
-    "two merges": ("floor: 0", "<<: {floor: 0}\n    <<: {daily: true}", "<< stands a second time"),
+    "two merges": ("floor: 0", "<<: {floor: 0}\n    <<: {daily: true}", "<< occurs a second time"),
     "a merge of itself": ("floor: 0", "floor: 0\n    more: &more {<<: *more}", "more is not a known key"),
-    "a key twice in a merge": ("floor: 0", "<<: {floor: 0, floor: 1}", "floor stands a second time"),
+    "a key twice in a merge": ("floor: 0", "<<: {floor: 0, floor: 1}", "floor occurs a second time"),
     "an alias to itself": ("floor: 0", "floor: &floor [*floor]", "floor: "),
     "deep nesting": ("floor: 0", "floor: " + "[" * 5000 + "]" * 5000, "nested more than 20 levels deep"),
     "deep mappings": ("floor: 0", "floor: " + "{a: " * 500 + "}" * 500, "nested more than 20 levels deep"),
@@ -240,7 +240,7 @@ def test_a_copied_cohort_with_its_anchor_breaks_only_the_copy() -> None:
     registry = parse_registry(TEXT + block.replace("ea_atrisk:", "ea_copy:", 1), PATH)
     assert registry.cohorts == SOUND
     assert re.search(
-        rf"line \d+: &consent stands a second time \(first on line {line_of('&consent')}\): write \*consent here",
+        rf"line \d+: &consent occurs a second time \(first on line {line_of('&consent')}\): write \*consent here",
         registry.broken["ea_copy"],
     )
     assert registry.daily == ("ea_atrisk", "ea_copy")
