@@ -1,4 +1,4 @@
-"""What an error code of AWS means for the user, and whether another try can help."""
+"""What an error code of AWS means for the user, and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cohort_flywheel.errors import Code
 
 
 class Advice(NamedTuple):
-    """What is known of an error, and what to do."""
+    """The cause of an error, and what to do."""
 
     code: Code
     sentence: str
-    may_pass: bool = False  #: whether another try can help
+    may_pass: bool = False  #: whether a retry can help
 
 
 #: The operations of S3 that write an object [botocore: those whose request has `ServerSideEncryption`].
@@ -78,7 +78,7 @@ _ADVICE = {
 }  # fmt: skip
 _BY_CODE = {code: advice for codes, advice in _ADVICE.items() for code in codes}
 
-#: What S3 says of a KMS key, without `KMS.`, `KMS` and `Exception` [KMS API: the errors of GenerateDataKey, Decrypt].
+#: S3's errors of a KMS key, without `KMS.`, `KMS` and `Exception` [KMS API: the errors of GenerateDataKey, Decrypt].
 _KMS = {
     "Disabled": Advice(Code.AWS_KMS, "the KMS key is disabled: enable it (aws kms enable-key), or name another key"),
     "NotFound": Advice(
@@ -98,7 +98,7 @@ _DENIED = ("AccessDenied", "AccessDeniedException", "ForbiddenException", "403")
 
 
 def advise(code: str, call: str, message: str = "") -> Advice:
-    """Say what an answer means: its code, the operation, and its message, of which only actions and kinds are told."""
+    """Return the advice for an error code, an operation and a message; of the message only actions are repeated."""
     if code == "AuthorizationHeaderMalformed":
         return _BY_CODE["PermanentRedirect" if "the region" in message else "InvalidAccessKeyId"]
     if code.startswith("KMS") or code == "DisabledException":

@@ -65,7 +65,7 @@ def describe_failure(retry_note: str) -> Iterator[list[str]]:
 
 @contextmanager
 def unconfirmed(side_effects: list[str], change: str, *, refused: str = "") -> Iterator[None]:
-    """Note a change for as long as the answer to its request is not known: the request has no idempotency token.
+    """Note a change until the answer to its request is known: the request has no idempotency token.
 
     The caller replaces the note, `side_effects[-1]`, after the answer. An answer with an HTTP status below 500 refuses
     the request, so nothing was changed: the note becomes `refused`, or is removed.
@@ -92,7 +92,7 @@ def _last_line(what: str, side_effects: list[str], retry_note: str) -> str:
 
 
 def describe_aws_error(error: BaseException) -> Advice:
-    """Say what an error of boto3 means, and whether another try can help; never its text, which may quote a player."""
+    """Return the advice for an error of boto3, without its text, which may quote a player."""
     if isinstance(error, S3UploadFailedError | RetriesExceededError):
         cause = error.__context__ if isinstance(error, S3UploadFailedError) else error.last_exception
         if isinstance(cause, ClientError | BotoCoreError):
@@ -103,7 +103,7 @@ def describe_aws_error(error: BaseException) -> Advice:
         advice = advise(found["Code"], call, found.get("Message", ""))
         address = f" ({found['Address']})" if "Address" in found else ""
         return advice._replace(sentence=f"AWS answered {call} with {found['Code']}{address}: {advice.sentence}")
-    for kinds, advice in _NOT_ASKED:
+    for kinds, advice in _BEFORE_ANSWER:
         if isinstance(error, kinds):
             return advice._replace(sentence=advice.sentence.format(name=type(error).__name__, **_details(error)))
     what = f"AWS cannot be reached or asked ({type(error).__name__}): look at the connection and its network"
@@ -111,7 +111,7 @@ def describe_aws_error(error: BaseException) -> Advice:
 
 
 def _details(error: Any) -> dict[str, str]:
-    """What of an error's arguments may be told: a host, a region, the names of parameters."""
+    """The arguments of an error that may be logged: a host, a region, the names of parameters."""
     kwargs = getattr(error, "kwargs", {})
     report = str(kwargs.get("report", ""))
     bucket = re.search(r'Invalid bucket name "([^"]*)"', report)
@@ -124,8 +124,8 @@ def _details(error: Any) -> dict[str, str]:
     }
 
 
-#: What the SDK raises before AWS has answered [botocore.exceptions]: the first that fits.
-_NOT_ASKED: list[tuple[tuple[type[BaseException], ...], Advice]] = [
+#: What the SDK raises before AWS has answered [botocore.exceptions]: the first match.
+_BEFORE_ANSWER: list[tuple[tuple[type[BaseException], ...], Advice]] = [
     (
         (errors.NoCredentialsError, errors.NoAuthTokenError),
         Advice(

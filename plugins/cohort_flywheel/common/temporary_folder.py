@@ -1,4 +1,4 @@
-"""Temporary files that do not outlive their task, killed or not."""
+"""Temporary files that are removed with their task, also if it is killed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from tempfile import TemporaryDirectory
 
 
 class TemporaryFolderMixin:
-    """Gives a task a folder for what it must not hold in memory: members, contacts. It goes with the task."""
+    """Give a task a temporary folder for data that must not be in memory: members, contacts."""
 
     _folder: TemporaryDirectory[str] | None = None
 
     @contextmanager
     def temporary_folder(self) -> Iterator[Path]:
-        """A folder that is removed at the end of the block, or when Airflow stops the task in it."""
+        """Return a folder that is removed at the end of the block, or when Airflow stops the task."""
         self._folder = TemporaryDirectory(prefix="cohort-flywheel-", ignore_cleanup_errors=True)
         with self._folder as folder:
             yield Path(folder)
 
     def on_kill(self) -> None:
-        """Airflow calls this as it stops a task, and kills the process soon after, which no `with` survives."""
+        """Remove the folder: Airflow calls this before it kills the process, which runs no `finally`."""
         if self._folder:
             self._folder.cleanup()

@@ -1,4 +1,4 @@
-"""What is past its keep-by goes: segments, recipients and files that our own reports name, and nothing else."""
+"""Delete segments, recipients and files past their retention that this package's reports and results name."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from cohort_flywheel.segment.members import is_beyond
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: Where the files of runs are: the setting of the bucket, and the folder. They are removed in this order: the last run
-#: of a name says whether its files are stale.
+#: The folders of the files of runs: the setting of the bucket, and the folder. Files are removed in this order, because
+#: the last run of a name decides whether its files are stale.
 PLACES = (
     ("export_bucket", "export/"), ("import_bucket", names.SEGMENT_FOLDER), ("import_bucket", "contacts/"),
     ("state_bucket", "staged/"), ("state_bucket", "rejects/"), ("state_bucket", f"{DRY_RUN}export/"),
@@ -42,19 +42,19 @@ PLACES = (
     ("state_bucket", names.LAST_RUNS_FOLDER), ("state_bucket", DRY_RUN + names.LAST_RUNS_FOLDER),
 )  # fmt: skip
 
-#: Recipients that are removed between two looks whether a run has begun, which takes longer to come to its import.
+#: The recipients that are removed between two checks for new runs; a new run takes longer until its import.
 BATCH = 100
 
 Files = Mapping[str, Mapping[str, Sequence[Version]]]
 
 
 class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
-    """Remove, or in a dry run only list, what runs left behind that were last reported `keep_days` before this one.
+    """Remove the artifacts of runs last reported more than `keep_days` before this one, or list them in a dry run.
 
-    Removes nothing that no report or result names, nothing of a cohort's and threshold's newest verified as-of, and no
-    snapshot, result or report. Params: `keep_days`, `cohort` (None: all), `dry_run`. Returns (each also an XCom of its
-    own) `past_keep_by` and `kept` (names of runs), and what goes: `segments`, `recipients`, `objects` (every version
-    is one) and `bytes`.
+    Keeps what no report or result names, the newest verified as-of of each cohort and threshold, and all snapshots,
+    results and reports. Params: `keep_days`, `cohort` (None: all), `dry_run`. Returns (each also as a separate XCom)
+    the numbers of run names `past_keep_by` and `kept`, and the removed `segments`, `recipients`, `objects` (each
+    version counts) and `bytes`.
 
     :param destination: the name of a destination.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -68,7 +68,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        retry_note = "Clearing this task is safe: it looks again at what is there, and goes on."
+        retry_note = "Clearing this task is safe: it lists what is there again, and continues."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
             params: Any = context["params"]
@@ -96,8 +96,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                 if at_destination:
                     list_ += self._find(recipients, at_destination, made, due, with_segment, files)
                 self.log.info(
-                    "of %s names of runs %s were last reported before %s. %s\n%s", f"{len(made):,}", f"{len(due):,}",
-                    f"{keep_by:%Y-%m-%d %H:%M} UTC", "This would go:" if params["dry_run"] else "This goes:",
+                    "of %s run names %s were last reported before %s. %s\n%s", f"{len(made):,}", f"{len(due):,}",
+                    f"{keep_by:%Y-%m-%d %H:%M} UTC", "Would be removed:" if params["dry_run"] else "Removing:",
                     cleanup.table(list_),
                 )  # fmt: skip
                 if not params["dry_run"]:
@@ -115,14 +115,14 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     def _state(self) -> State:
         return State(self.s3, self.deployment.state_bucket)
 
-    # --- what there is
+    # --- the artifacts
 
     def _told(self) -> Iterator[Made]:
-        """What each report and each result tells."""
+        """The artifacts of each report and each result."""
         bucket, progress = self.deployment.state_bucket, Progress(self.log, "reports and results read")
         for key in chain(keys(self.s3, bucket, "reports/"), keys(self.s3, bucket, f"{DRY_RUN}reports/")):
             if not key.endswith(".json"):
-                continue  # a campaign's mail, kept beside its report
+                continue  # the sample mail of a campaign, beside the report
             found = get_json(self.s3, bucket, key)
             if found and (made := cleanup.of_report(key, found[0])):
                 yield made
@@ -135,7 +135,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                     progress.add(1)
 
     def _files(self) -> Files:
-        """Every version of every file of a run: of its name, of each kind."""
+        """Every version of every file, by run name and kind."""
         found: dict[str, dict[str, list[Version]]] = defaultdict(lambda: defaultdict(list))
         for setting, folder in PLACES:
             for version in versions(self.s3, str(self.settings[setting]), folder):
@@ -149,8 +149,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         self, recipients: _Recipients, at_destination: DestinationCleanup, made: Iterable[Made], due: Iterable[Made],
         with_segment: Iterable[str], files: Files,
     ) -> list[Left]:  # fmt: skip
-        """Those of what goes that are in no segment which stays. Where that cannot be said, there are none."""
-        told, where = {one.name: one for one in made}, "in no segment that stays"
+        """Find the recipients that are in no kept segment; none if the members of a kept segment are unknown."""
+        told, where = {one.name: one for one in made}, "in no kept segment"
         going = {one.name for one in due}
         for name in going.intersection(chain(with_segment, (n for n in files if "segment file" in files[n]))):
             recipients.add(self._of(name, told[name], at_destination, files) or ())
@@ -160,24 +160,24 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             one = told.get(name)
             its = None if name.startswith(DRY_RUN) else self._of(name, one, at_destination, files)
             if its is None and one and any(at_destination.has_segment(each) for each in one.imported):
-                why = f"neither a file nor a snapshot says who is in the segment of {name}, which stays"
+                why = f"the members of the segment of {name}, which is kept, are in no file and no snapshot"
                 recipients.clear()
                 return [Left("recipients", where, 0, why=why)]
             recipients.remove(its or ())
-        saying_no = 0
+        opted_out = 0
         for batch in recipients.batches():
             answers = [(each, at_destination.is_deletable(each)) for each in batch]
             recipients.remove(each for each, deletable in answers if not deletable)
-            saying_no += sum(deletable is False for _, deletable in answers)
+            opted_out += sum(deletable is False for _, deletable in answers)
         found = [Left("recipients", where, len(recipients))] if recipients else []
         return found + ([Left("recipients", where, saying_no, why="they have opted out")] if saying_no else [])
 
     def _of(
         self, name: str, one: Made | None, at_destination: DestinationCleanup, files: Files
     ) -> Iterator[str] | None:
-        """The recipients of a name, some twice, and those who may be; None where nothing says who they are.
+        """The recipients of a name, with duplicates, and possible recipients; None if they are unknown.
 
-        A part of the file may have expired before the others: a snapshot has everybody.
+        A part of the file may have expired before the others, so the players of the snapshots are added.
         """
         parts = [v for v in files.get(name, {}).get("segment file", ()) if v.is_latest and not v.is_marker]
         bucket = self.deployment.state_bucket
@@ -200,7 +200,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             if vertex.player_id and (not one.direction or is_beyond(vertex.score, one.direction, one.threshold)):
                 yield vertex.player_id
 
-    # --- and off it goes
+    # --- the removal
 
     def _remove_recipients(
         self,
@@ -214,12 +214,12 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         for batch in recipients.batches():
             refuse_at_work(self.s3, self.deployment.state_bucket, context)
             now = keys(self.s3, self.deployment.import_bucket, names.SEGMENT_FOLDER)
-            if any(key not in seen and cleanup.read_key(key) for key in now):  # it began and ended since the look
+            if any(key not in seen and cleanup.read_key(key) for key in now):  # it began and ended meanwhile
                 raise RetryableError(
-                    "a run has put a segment file meanwhile: a later try looks at whom it has", code=Code.BUSY
+                    "a run has put a segment file meanwhile: a later attempt reads which players it has", code=Code.BUSY
                 )
             for each in batch:
-                if at_destination.is_deletable(each):  # they may have opted out since the look
+                if at_destination.is_deletable(each):  # it may have opted out meanwhile
                     at_destination.remove_recipient(each)
                     removed += 1
             side_effects[:] = [f"{removed:,} recipients were removed"]
@@ -235,19 +235,19 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
 
 
 def refuse_at_work(s3: S3Hook, bucket: str, context: Context) -> None:
-    """Raise FlywheelError while another run holds a claim: it may import anybody at this moment."""
+    """Raise FlywheelError while another active run holds a lock: it may import any player."""
     for key in chain(keys(s3, bucket, names.CLAIMS_FOLDER), keys(s3, bucket, DRY_RUN + names.CLAIMS_FOLDER)):
         claim = State(s3, bucket).lock_holder(key)
         if claim and claim[0] != this_run(context) and (state := state_of(context["ti"], claim[0])) in ACTIVE_STATES:
             raise FlywheelError(
                 f"run {claim[0]['run_id']} of DAG {claim[0]['dag_id']} is {state}, and nothing is removed while a run"
-                " is at work: wait for its end, then clear this task",
+                " is active: wait for its end, then clear this task",
                 code=Code.STILL_RUNNING,
             )
 
 
 def _listed(due: Iterable[Made], files: Files) -> list[Left]:
-    """A line for each kind of file of each name."""
+    """One row for each kind of file of each name."""
     return [
         Left(what, one.name, len(found), sum(version.bytes for version in found))
         for one in due
@@ -260,7 +260,7 @@ def _claim_key(name: str) -> str:
 
 
 class _Recipients:
-    """Ids on disk: there may be more of them than a worker's memory holds."""
+    """Ids of recipients, on disk: they can exceed a worker's memory."""
 
     def __init__(self, folder: Path) -> None:
         self._db = sqlite3.connect(folder / "recipients.sqlite")
@@ -282,7 +282,7 @@ class _Recipients:
         self._db.execute("DELETE FROM recipient")
 
     def batches(self) -> Iterator[list[str]]:
-        """All of them, in their order; a batch may be removed while it is at hand."""
+        """All ids in order, in batches; a batch may be removed before the next is read."""
         last = ""
         while batch := [
             row[0]

@@ -1,4 +1,4 @@
-"""A player who asked to be forgotten: found in a file of ours, taken out of it, and known again by a salted hash."""
+"""Erasure of players: find and remove them in our files, and recognize them later by a salted hash."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from cohort_flywheel.segment.contacts import normalize_entry
 from cohort_flywheel.segment.list_entries import is_exact
 from cohort_flywheel.segment.members import Vertex
 
-#: In the state bucket: who is to be erased, the salt, and a tombstone each.
+#: Keys in the state bucket: the list of players to erase, the salt, and one tombstone per erased player.
 PLAYERS_KEY = "erasure/players.txt"
 SALT_KEY = "erasure/salt"
 TOMBSTONES_FOLDER = "erasure/tombstones/"
 
-#: One or a few: all of them are looked for in everything that there is.
+#: The maximum number of players of one erasure: each file is searched for all of them.
 MAX_PLAYERS = 1000
 
 _KINDS = {
@@ -39,23 +39,23 @@ _KINDS = {
     "list of a launch": re.compile(r"launches/.+\.txt"),
     "batch of a launch": re.compile(r"launches/.+\.json"),
 }
-#: What stands between two quotes, without and with escapes. Which of them open a string only a whole file can tell, and
-#: a dropped one may be broken: so all are looked at.
+#: The text between two quotes, without and with escapes. Only parsing the whole file shows which quote opens a string,
+#: and an uploaded file may be broken, so all are checked.
 _PLAIN = re.compile(rb'"(?=([^"\\]*)")')
 _ESCAPED = re.compile(rb'"(?=([^"\\]*(?:\\.[^"\\]*)+)")', re.DOTALL)
-#: The columns by which a row tells whose it is.
+#: The columns that identify the player of a row.
 _PLAYER_COLUMNS = ("playerId", "User.UserId")
 _ADDRESS_COLUMNS = ("emailAddress", "Address")
 
-#: Whose an address is, empty where only the address was told, and the address.
+#: Pairs of playerId (empty if unknown) and address.
 Addresses = Collection[tuple[str, str]]
 
 
 def read_players(lines: Iterable[bytes]) -> list[str]:
-    """The playerIds of a list, one a line; raises FlywheelError, with the line's number and never its text.
+    """Read a list of playerIds, one per line; raises FlywheelError with the line number, without the text.
 
-    Each line is read as it stands: a player too many would be erased. A line that a reader of lists would have to
-    clean first is refused; in double quotes, as a string of JSON, any playerId can be written.
+    Each line is read as it is, so that no other player is erased: a line that would need cleaning is refused. In
+    double quotes, as a JSON string, a line can have any playerId.
     """
     players = set()
     for number, line in enumerate(lines, start=1):
@@ -63,14 +63,14 @@ def read_players(lines: Iterable[bytes]) -> list[str]:
             players.add(_read_player(line.decode("utf-8-sig").rstrip("\r\n"), number))
         except UnicodeDecodeError:
             raise FlywheelError(
-                f"line {number} of {PLAYERS_KEY} is not UTF-8: save it so, a playerId a line", code=Code.ERASURE_LIST
+                f"line {number} of {PLAYERS_KEY} is not UTF-8: save it as UTF-8", code=Code.ERASURE_LIST
             ) from None
     players.discard("")
     if not players:
-        raise FlywheelError(f"{PLAYERS_KEY} names nobody: write a playerId a line into it", code=Code.ERASURE_LIST)
+        raise FlywheelError(f"{PLAYERS_KEY} has no players: write one playerId per line", code=Code.ERASURE_LIST)
     if len(players) > MAX_PLAYERS:
         raise FlywheelError(
-            f"{PLAYERS_KEY} names {len(players):,} players, and {MAX_PLAYERS:,} at most are erased together: split it",
+            f"{PLAYERS_KEY} has {len(players):,} players, and at most {MAX_PLAYERS:,} are erased together: split it",
             code=Code.ERASURE_LIST,
         )
     return sorted(players)
@@ -80,41 +80,41 @@ def _read_player(text: str, number: int) -> str:
     if not text.strip():
         return ""
     if text.startswith('"'):
-        with suppress(ValueError):  # half of a surrogate pair, which is no playerId, is one too
+        with suppress(ValueError):  # also for half of a surrogate pair, which is not a playerId
             player = json.loads(text)
             if isinstance(player, str) and player.encode():
                 return player
         raise FlywheelError(
-            f"line {number} of {PLAYERS_KEY} begins with a quote and is no string of JSON: write the playerId without"
-            ' quotes, or, where the quote is its own, as "\\"…"',
+            f"line {number} of {PLAYERS_KEY} begins with a quote and is not a JSON string: write the playerId without"
+            ' quotes, or, if the quote is part of it, as "\\"…"',
             code=Code.ERASURE_LIST,
         )
     if text != text.strip():
         raise FlywheelError(
-            f"line {number} of {PLAYERS_KEY} has a blank at an end: take it out, or, where the playerId has it, write"
+            f"line {number} of {PLAYERS_KEY} has a blank at an end: remove it, or, if it is part of the playerId, write"
             ' the playerId in double quotes, as " …"',
             code=Code.ERASURE_LIST,
         )
     if not is_exact(text):
         raise FlywheelError(
-            f"line {number} of {PLAYERS_KEY} is more than a playerId: take out what is not part of it (quotes,"
-            " brackets, other columns, invisible characters), or, where all of it is the playerId, write it"
-            ' as JSON, in double quotes, as "a, b"',
+            f"line {number} of {PLAYERS_KEY} is more than a playerId: remove what is not part of it (quotes, brackets,"
+            " other columns, invisible characters), or, if all of it is the playerId, write it as JSON, in double"
+            ' quotes, as "a, b"',
             code=Code.ERASURE_LIST,
         )
     return text
 
 
-# --- afterwards
+# --- tombstones
 
 
 def tombstone(salt: bytes, player_id: str) -> str:
-    """Whoever has the salt can ask whether a playerId was erased; nobody can read out of it which were."""
+    """Return the salted hash of a playerId: with the salt one can check a playerId, but not list the erased ones."""
     return hashlib.blake2b(player_id.encode(), key=salt, digest_size=32).hexdigest()
 
 
 class Tombstones:
-    """Who was erased."""
+    """The set of erased players, by their hashes."""
 
     def __init__(self, salt: bytes, hashes: Iterable[str]) -> None:
         self._salt, self._hashes = salt, frozenset(hashes)
@@ -153,25 +153,25 @@ class WithoutErased:
                 yield vertex
 
 
-# --- what there is
+# --- files
 
 
 def kind_of(key: str) -> str | None:
-    """What an object is that may hold a player: `snapshot`, `extract`, …; None for any other."""
+    """The kind of an object that may contain players: `snapshot`, `extract`, …; None for any other."""
     return next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(key)), None)
 
 
 class Found(NamedTuple):
-    """How many lines of a file are of the players, and the addresses that stand in them (`Addresses`)."""
+    """The number of lines of a file that belong to the players, and their addresses (`Addresses`)."""
 
     lines: int
     addresses: frozenset[tuple[str, str]] = frozenset()
 
 
 def look(kind: str, path: Path, players: Collection[str], addresses: Addresses, rest: Path) -> Found:
-    """Find the players in a file, and write it without them to `rest`; an extract is only looked at.
+    """Find the players in a file, and write the file without them to `rest`; an extract is only searched.
 
-    Rows and lines of others keep their bytes. `addresses` are asked where a file has no playerId.
+    Rows and lines of others keep their bytes. `addresses` identify the players of a file without playerIds.
     """
     match kind:
         case "extract":
@@ -190,17 +190,17 @@ def look(kind: str, path: Path, players: Collection[str], addresses: Addresses, 
 
 
 def _in_extract(path: Path, players: frozenset[str]) -> int:
-    """How many of the players an extract names, whoever wrote it, with whatever escapes and on however few lines."""
+    """Count the players that an extract contains, with any JSON escapes and any line breaks."""
     if not path.stat().st_size:
         return 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         plain = {player.encode() for player in players}.intersection(map(itemgetter(1), _PLAIN.finditer(content)))
-        escaped = players.intersection(chain.from_iterable(_said(found[1]) for found in _ESCAPED.finditer(content)))
+        escaped = players.intersection(chain.from_iterable(_decoded(found[1]) for found in _ESCAPED.finditer(content)))
     return len({text.decode() for text in plain} | escaped)
 
 
-def _said(quoted: bytes) -> Iterator[str]:
-    """What a string of JSON says; nothing where it is none."""
+def _decoded(quoted: bytes) -> Iterator[str]:
+    """Yield the value of a JSON string; nothing if it is invalid."""
     with suppress(ValueError):
         yield json.loads(f'"{quoted.decode()}"', strict=False)
 
@@ -210,7 +210,7 @@ def _as_json(player: str) -> set[bytes]:
 
 
 def _lines(path: Path, rest: Path, starts: tuple[bytes, ...], counted: str | None) -> int:
-    """Leave the lines out that begin so, and correct the last line, which has their number."""
+    """Copy a file without the lines that begin with one of `starts`; correct the count in the last line."""
     found = 0
     with path.open("rb") as file, rest.open("wb") as other:
         for line in file:
@@ -224,7 +224,7 @@ def _lines(path: Path, rest: Path, starts: tuple[bytes, ...], counted: str | Non
 
 
 def _in_lists(path: Path, rest: Path, players: frozenset[str]) -> int:
-    """Leave the players out of every list of a small object of JSON."""
+    """Copy a small JSON object without the players in its lists."""
     found = 0
 
     def without(value: Any) -> Any:
@@ -264,7 +264,7 @@ def _rows(path: Path, rest: Path, players: frozenset[str], addresses: frozenset[
 
 
 def _as_it_is(path: Path, mode: str) -> IO[str]:
-    # whoever wrote the other rows, and however their lines end
+    # other rows keep their bytes, also if they are not UTF-8
     return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
 
 

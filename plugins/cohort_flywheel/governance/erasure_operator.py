@@ -1,4 +1,4 @@
-"""A player is erased: from every version of every file, and from the destination, and known to the runs that follow."""
+"""Erase players from every version of every file and from the destination, and exclude them from later runs."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ from cohort_flywheel.segment.contacts import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: Whether there is a player in them cannot be said of objects whose kind is not known: these folders have no other.
+#: The folders that are searched. An object of an unknown kind cannot be searched: these folders have none.
 FOLDERS = (
     ("export_bucket", "export/"), ("export_bucket", "dropped/"), ("state_bucket", "snapshots/"),
     ("state_bucket", "staged/"), ("state_bucket", "rejects/"), ("state_bucket", "dry_run/"),
     ("state_bucket", "memberships/"), ("state_bucket", "sends/"), ("state_bucket", "launches/"),
     ("import_bucket", "segments/"),
-    ("import_bucket", "contacts/"),  # last: it has addresses alone, which the files before tell
+    ("import_bucket", "contacts/"),  # last: it has only addresses, which the other files give
 )  # fmt: skip
 
 
 class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
     """Erase the players of a list in the state bucket, or in a dry run only list where they are.
 
-    The list is `erasure/players.txt`, a playerId a line, so that no param, XCom or log names anybody; it goes with
-    them. First each has a tombstone, by which later runs leave them out. While a run is at work, or an import job
-    of the destination has not ended, nothing is removed. Then comes the destination's own `erase`; and
-    snapshots, segment files, rejects, memberships, and what is recorded of sends, lose their lines; earlier versions,
-    and extracts, go whole. Then everything is looked at again. Returns (each also an XCom of its own) `players`,
-    `objects` (versions in which one of them is), `at_destination`, and `stays`.
+    The list is `erasure/players.txt`, one playerId per line, so that no param, XCom or log has a player; it is deleted
+    at the end. First one tombstone per player is written, by which later runs exclude them. Nothing is removed while
+    a run is active or an import job of the destination has not ended. Then the destination's `erase` is called, and
+    the players' lines are removed from snapshots, segment files, rejects, memberships and records of sends. Earlier
+    versions, and extracts, are deleted. Then everything is searched again. Returns (each also as a separate XCom)
+    `players`, `objects` (versions that contain a player), `at_destination`, and `stays`.
 
     :param destination: the name of a destination.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -67,7 +67,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        retry_note = "Clearing this task is safe: it goes on with who is still there, as long as the list is."
+        retry_note = "Clearing this task is safe: it continues with the remaining players of the list."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
             params: Any = context["params"]
@@ -81,14 +81,14 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 side_effects.append(f"{len(players):,} tombstones were put")
                 self._refuse_at_work(destination, context)
             addresses = self._addresses(players)
-            # all addresses are known, and what only they find is gone, before a row that tells one is
+            # find all addresses, and remove what only addresses identify, before the rows that contain them
             list_ = self._go_through(folder, players, addresses, side_effects, remove=False)
             at_destination = self._at_destination(destination, players, addresses, dry_run)
             stays = [*self._running_import_jobs(destination), *self._on_the_list(players, addresses)]
             self.log.info("%s players\n%s", f"{len(players):,}", table([*list_, *at_destination, *stays]))
             if not dry_run:
                 self._go_through(folder, players, addresses, side_effects, remove=True)
-                self._refuse_at_work(destination, context)  # one that began since may have read what was there
+                self._refuse_at_work(destination, context)  # a run that began meanwhile may have read the players
                 again = self._at_destination(destination, players, addresses, True)
                 left = self._go_through(folder, players, addresses, side_effects, remove=False)
                 if left or any(not line.why for line in again):
@@ -105,11 +105,11 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         }
 
     def _refuse_at_work(self, destination: Destination, context: Context) -> None:
-        """Raise FlywheelError while a run may import, or a job does, which goes on when its run has failed."""
+        """Raise FlywheelError while a run is active or an import job runs, which continues after a failed run."""
         refuse_at_work(self.s3, self.deployment.state_bucket, context)
         for job in self._running_import_jobs(destination):
             raise FlywheelError(
-                f"{job.what} {job.place} has not ended, and may bring back whom this removes: wait for its end, then"
+                f"{job.what} {job.place} has not ended, and may import the erased players again: wait for its end, then"
                 " clear this task",
                 code=Code.STILL_RUNNING,
             )
@@ -119,7 +119,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         return [each._replace(why="it has not ended: nothing is erased before") for each in found]
 
     def _addresses(self, players: list[str]) -> set[tuple[str, str]]:
-        """What the contacts table knows of them; their files tell more."""
+        """The players' addresses in the contacts table; the files may have others."""
         hook = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id)
         table, size = self.deployment.contacts_table, MAX_BATCH_KEYS
         batches = [players[first : first + size] for first in range(0, len(players), size)]
@@ -127,7 +127,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         records = [record for _, found in answers for record in found.values()]
         told = {(record["playerId"], record.get(ADDRESS_ATTRIBUTE)) for record in records}
         texts = {(player, text) for player, text in told if isinstance(text, str) and text}
-        # as a destination has it
+        # the form that a destination has
         return texts | {(player, plain) for player, text in texts if (plain := plain_address(text))}
 
     def _go_through(
@@ -139,7 +139,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         *,
         remove: bool,
     ) -> list[Left]:
-        """Look at every version of every file; give a line for each object in which they are."""
+        """Search every version of every file; return one row for each object that contains a player."""
         bytes_, number = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         progress, path, rest = Progress(self.log, "versions of files read"), folder / "version", folder / "rest"
         for setting, prefix in reversed(FOLDERS) if remove else FOLDERS:
@@ -162,9 +162,9 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         return [Left(kind, place, number[kind, place], bytes_[kind, place]) for kind, place in number]
 
     def _take_out(self, kind: str, version: Version, rest: Path) -> None:
-        """The latest version loses their lines; an earlier one, which only undoes, goes, and so does an extract.
+        """Remove the lines from the latest version; delete an earlier version or an extract.
 
-        An extract is made again by clearing its task; to put one into the export bucket may start a Lambda.
+        An extract can be made again by clearing its task; writing to the export bucket could start a Lambda.
         """
         if version.is_latest and kind != "extract":
             put_instead(self.s3, version, rest)
@@ -177,16 +177,16 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         return destination.erase(self.settings, players, addresses, dry_run, self.aws_conn_id)
 
     def _on_the_list(self, players: Collection[str], addresses: Addresses) -> list[Left]:
-        """The do-not-contact list is the studio's to edit: no run may take a no out of it."""
+        """Count the entries of the players in the do-not-contact list, which only the studio edits."""
         bucket = self.deployment.state_bucket
         forms = {form for player in players for form in player_id_forms(player)}
         forms |= {form for _, address in addresses for form in address_forms(address, plain_address(address))}
         entries = enumerate(lines(self.s3, bucket, DO_NOT_CONTACT_KEY), start=1)
         number = sum(1 for line, text in entries if not forms.isdisjoint(entry_forms(text, line)))
         place = f"s3://{bucket}/{DO_NOT_CONTACT_KEY}"
-        return [Left("entry", place, number, why="yours to take out: the tombstone is enough")] if number else []
+        return [Left("entry", place, number, why="remove it yourself: the tombstone is enough")] if number else []
 
     def _remove_list(self, bucket: str) -> None:
         for version in versions(self.s3, bucket, PLAYERS_KEY):
-            if version.key == PLAYERS_KEY:  # a prefix alone: another file may begin so
+            if version.key == PLAYERS_KEY:  # the prefix may match another file
                 delete_version(self.s3, version)

@@ -1,4 +1,4 @@
-"""Who was erased, for the runs that follow."""
+"""The tombstones of erased players in the state bucket."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json
 
 
 def read_tombstones(s3: S3Hook, bucket: str) -> Tombstones | None:
-    """Those of a state bucket; None, after one call, where nobody was ever erased."""
+    """Read the tombstones of a state bucket; return None, after one call, if there are none."""
     hashes = [key.removeprefix(TOMBSTONES_FOLDER) for key in keys(s3, bucket, TOMBSTONES_FOLDER)]
     return Tombstones(_salt(s3, bucket), hashes) if hashes else None
 
 
 def put_tombstones(s3: S3Hook, bucket: str, players: Iterable[str]) -> None:
-    """Have each player known again; from here on no run takes them in."""
+    """Write one tombstone per player; later reads exclude the players."""
     put_json(s3, bucket, SALT_KEY, {"salt": secrets.token_hex(32)}, IfNoneMatch="*")
     salt = _salt(s3, bucket)
     for player in players:
@@ -28,7 +28,7 @@ def _salt(s3: S3Hook, bucket: str) -> bytes:
     found = get_json(s3, bucket, SALT_KEY)
     if found is None:
         raise FlywheelError(
-            f"s3://{bucket}/{SALT_KEY} is gone, and without it nobody can say who was erased: restore its earlier"
+            f"s3://{bucket}/{SALT_KEY} is gone, and without it erased players are not recognized: restore its earlier"
             " version",
             code=Code.STATE_DAMAGED,
         )

@@ -150,15 +150,15 @@ def test_the_table_and_its_sums() -> None:
         Left("segment", "one", 1),
         Left("segment file", "one", 3, 1200),
         Left("extract", "one", 2, 900),
-        Left("recipients", "in no segment that stays", 5),
-        Left("recipients", "in no segment that stays", 2, why="they have opted out"),
+        Left("recipients", "in no kept segment", 5),
+        Left("recipients", "in no kept segment", 2, why="they have opted out"),
     ]
     assert table(lines).splitlines() == [
-        "what          where                     things  bytes  stays, because",
-        "segment       one                            1      0",
-        "segment file  one                            3  1,200",
-        "extract       one                            2    900",
-        "recipients    in no segment that stays       5      0",
-        "recipients    in no segment that stays       2      0  they have opted out",
+        "what          where               things  bytes  stays, because",
+        "segment       one                      1      0",
+        "segment file  one                      3  1,200",
+        "extract       one                      2    900",
+        "recipients    in no kept segment       5      0",
+        "recipients    in no kept segment       2      0  they have opted out",
     ]
     assert sums(lines) == {"segments": 1, "recipients": 5, "objects": 5, "bytes": 2100}

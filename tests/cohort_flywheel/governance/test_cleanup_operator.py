@@ -79,7 +79,7 @@ def test_an_expired_run_is_removed_and_the_newest_kept(
     log = capfd.readouterr().out
     assert f"of 2 names of runs 1 were last reported before {NEWEST - timedelta(days=90):%Y-%m-%d %H:%M} UTC" in log
     assert f"segment       {name} ({old['imported']['segment_id']})" in log
-    assert "This would go:" in log
+    assert "Would be removed:" in log
     assert f"rejects       {staying}" not in log
     assert runs.keys() == before
     assert runs.segments() == {name, staying}
@@ -160,7 +160,7 @@ def test_no_endpoint_is_deleted_if_the_members_of_a_kept_segment_are_unknown(
     runs.client("s3").delete_object(Bucket=runs.config.state_bucket, Key=newest["extract"]["snapshot_key"])
     found = clean_up(dry_run=False)
     assert (found["segments"], found["recipients"]) == (1, 0)
-    said = f"neither a file nor a snapshot says who is in the segment of {newest['plan']['name']}, which stays"
+    said = f"the members of the segment of {newest['plan']['name']}, which is kept, are in no file and no snapshot"
     assert said in capfd.readouterr().out
     assert endpoint(runs, ANN)
     assert runs.segments() == {newest["plan"]["name"]}
@@ -210,7 +210,7 @@ def test_nothing_is_removed_while_a_run_is_active(runs: Runs, clean_up: CleanUp,
     before = runs.keys()
     me = its(context, dry_run=False)
     me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
-    sentence = "run scheduled__1 of DAG cohort_to_segment is running, and nothing is removed while a run is at work"
+    sentence = "run scheduled__1 of DAG cohort_to_segment is running, and nothing is removed while a run is active"
     with pytest.raises(AirflowFailException, match=sentence):
         CohortCleanupOperator(task_id="clean_up", destination="pinpoint").execute(me)
     assert runs.keys() == before

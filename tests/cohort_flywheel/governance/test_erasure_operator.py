@@ -203,7 +203,7 @@ def test_the_do_not_contact_list_is_not_changed(runs: Runs, erase: Erase, capfd:
     runs.run(NEWEST, {BOB: 3})
     found = erase(ANN, dry_run=False)
     assert found["stays"] == 2, "lines, however they are written"
-    assert "yours to take out: the tombstone is enough" in capfd.readouterr().out
+    assert "remove it yourself: the tombstone is enough" in capfd.readouterr().out
     assert ANN in read(runs, runs.config.state_bucket, "do_not_contact.txt")
 
 
@@ -275,7 +275,7 @@ def begins(request: pytest.FixtureRequest, runs: Runs, context: Any) -> Iterator
 def test_a_job_that_outlives_its_run_is_waited_for(
     runs: Runs, erase: Erase, begins: Callable[..., str], destination: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Its run is not at work any more; and it would bring the player back."""
+    """Its run has ended, and the job would import the player again."""
     runs.run(NEWEST, {ANN: 3, BOB: 3})
     job_id = begins(destination, seconds=60)
     before = {version for version in runs.versions() if not version.key.startswith("erasure/")}
@@ -343,7 +343,7 @@ def test_a_destination_without_an_erase_reports_all(runs: Runs, erase: Erase, mo
 
 @pytest.mark.parametrize(
     ("players", "sentence"),
-    [("", "erasure/players.txt names nobody"), (None, "there is no s3://.*/erasure/players.txt: put the file there")],
+    [("", "erasure/players.txt has no players"), (None, "there is no s3://.*/erasure/players.txt: put the file there")],
 )
 def test_without_a_list_nothing_is_done(runs: Runs, erase: Erase, players: str | None, sentence: str) -> None:
     if players is not None:
