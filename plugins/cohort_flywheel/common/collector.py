@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def seldom_collecting() -> Iterator[None]:
-    """Collect garbage after 50,000 new containers instead of 700: rows have no cycles, and it takes a third of the time.
+    """Collect garbage after 50,000 new containers, not 700: rows have no cycles, and it takes a third of the time.
 
     The setting is process-wide; a task of Airflow has its own process.
     """

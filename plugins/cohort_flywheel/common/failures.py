@@ -33,7 +33,7 @@ def describe_failure(retry_note: str) -> Iterator[list[str]]:
     """Add to the error of a failed task what it changed before it failed, and whether clearing it is safe.
 
     The message begins with the code of the error. The task appends each change to the list that this yields. Raises
-    AirflowFailException, which is not retried, where a retry cannot help, else AirflowException.
+    AirflowFailException, which is not retried, if a retry cannot help, else AirflowException.
 
     :param retry_note: a sentence that says what clearing the task does.
     """

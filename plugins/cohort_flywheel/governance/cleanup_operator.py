@@ -170,7 +170,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             recipients.remove(each for each, deletable in answers if not deletable)
             opted_out += sum(deletable is False for _, deletable in answers)
         found = [Left("recipients", where, len(recipients))] if recipients else []
-        return found + ([Left("recipients", where, saying_no, why="they have opted out")] if saying_no else [])
+        return found + ([Left("recipients", where, opted_out, why="they have opted out")] if opted_out else [])
 
     def _of(
         self, name: str, one: Made | None, at_destination: DestinationCleanup, files: Files
