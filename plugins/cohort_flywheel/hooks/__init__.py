@@ -1,1 +1,1 @@
-"""One client a service: its retries, its signing, its paging."""
+"""The hooks that several features share: retries, signing and paging of each service."""

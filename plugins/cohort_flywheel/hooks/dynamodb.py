@@ -1,4 +1,4 @@
-"""Records of many players from a DynamoDB table."""
+"""Read the records of many players from a DynamoDB table."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ T = TypeVar("T")
 #: Limits of BatchGetItem and of a partition key [DynamoDB API reference; DynamoDB quotas].
 MAX_BATCH_KEYS = 100
 MAX_KEY_BYTES = 2048
-#: How many requests of `get_many` are under way at once.
+#: The number of concurrent requests of `get_many`.
 IN_FLIGHT = 4
 
 Records = Mapping[str, dict[str, Any]]
 
 
 class UnprocessedKeysError(RetryableError):
-    """DynamoDB left keys unprocessed in successful answers, and took none of them in the last tries."""
+    """DynamoDB left keys unprocessed in successful answers, and processed none of them in the last attempts."""
 
 
 class DynamoDBBatchGetHook(AwsBaseHook):
-    """BatchGetItem by batches, asking again for what DynamoDB left.
+    """Call BatchGetItem in batches, and request unprocessed keys again.
 
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
@@ -45,17 +45,17 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         super().__init__(*args, **kwargs)
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
-        """Give a session, made for this call alone, whose clients read BatchGetItem's answers by orjson."""
+        """Return a new session whose clients read the answers of BatchGetItem with orjson."""
         session = super().get_session(region_name=region_name, deferrable=deferrable)
         if not deferrable:
-            # boto3 has no way to its botocore session but this; the component is botocore's own extension point
+            # boto3 has no other access to its botocore session; the component is botocore's own extension point
             session._session.register_component("response_parser_factory", BatchGetParserFactory())
         return session
 
     def get_client_type(
         self, region_name: str | None = None, config: Config | None = None, deferrable: bool = False
     ) -> Any:
-        """Give a client that does not check what `get_items` made; the connection's own settings win."""
+        """Return a client without parameter validation of `get_items`; the connection's own settings win."""
         ours = Config(parameter_validation=False, max_pool_connections=50)
         client = super().get_client_type(region_name, ours.merge(config or self.config), deferrable)
         if not deferrable:
@@ -64,7 +64,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         return client
 
     def get_items(self, table_name: str, key_attribute: str, keys: Sequence[str], projection: Sequence[str]) -> Records:
-        """Return the records found, by key; a missing one is absent. Needs 1 to 100 different keys.
+        """Return the records found, by key; a missing one is absent. Takes 1 to 100 different keys.
 
         A key that DynamoDB cannot hold has no record. Raises UnprocessedKeysError after twelve answers in a row
         without a record: the SDK's own retries do not see unprocessed keys, as they arrive in a successful answer.
@@ -95,7 +95,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
                 request = answer.get("UnprocessedKeys") or {}
                 if request:
                     before, left = left, len(request[table_name]["Keys"])
-                    if left < before:  # a try that made progress does not count
+                    if left < before:  # an attempt that made progress does not count
                         attempt.retry_state.attempt_number = 0
                     raise UnprocessedKeysError(
                         f"DynamoDB left {left} of {len(keys)} keys of table {table_name} unprocessed, twelve times in"
@@ -114,12 +114,11 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         key: Callable[[T], str],
         in_flight: int = IN_FLIGHT,
     ) -> Iterator[tuple[Sequence[T], Records]]:
-        """Yield each batch with its records, in order, the next `in_flight` requests being under way meanwhile.
+        """Yield each batch with its records, in order, while the next `in_flight` requests run.
 
-        Takes a batch only when there is room for its request. The first error ends everything: what is under way
-        ends by itself, what waits is not asked for.
+        Takes a batch only when its request can start. After the first error no further request starts.
         """
-        self.conn  # noqa: B018 - made here, as the threads below may not ask Airflow for its connection
+        self.conn  # noqa: B018 - created here, because threads may not read Airflow's connection
         waiting: deque[tuple[Sequence[T], Future[Records]]] = deque()
         pool = ThreadPoolExecutor(in_flight, thread_name_prefix="get_many")
         try:
@@ -136,10 +135,9 @@ class DynamoDBBatchGetHook(AwsBaseHook):
 
 
 def _set_body_aside(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Leave botocore the names of the tables alone: its serializer takes as long over 100 keys as all else it does.
+    """Pass only the table names to botocore: its serializer takes as long for 100 keys as the rest of the call.
 
-    What `get_items` made is what goes over the wire. The endpoint, the signature, the retries and the errors are
-    botocore's as before.
+    The body of `get_items` is sent as it is. The endpoint, the signature, the retries and the errors are botocore's.
     """
     context["batch_get_body"] = orjson.dumps(params)
     return {"RequestItems": {table: {} for table in params["RequestItems"]}}
@@ -150,17 +148,17 @@ def _write_body(params: dict[str, Any], context: Mapping[str, Any], **_: Any) ->
 
 
 class BatchGetParserFactory(ResponseParserFactory):
-    """botocore's parsers, but for DynamoDB's protocol."""
+    """Create botocore's parsers, and BatchGetParser for DynamoDB's protocol."""
 
     def create_parser(self, protocol_name: str) -> Any:
         return BatchGetParser() if protocol_name == "json" else super().create_parser(protocol_name)
 
 
 class BatchGetParser(JSONParser):
-    """botocore's parser, but BatchGetItem's records stay as they came over the wire, as orjson reads them.
+    """Parse the records of BatchGetItem with orjson, without botocore's conversion of each value.
 
-    DynamoDB's checksum (`x-amz-crc32`) is none of a parser's: botocore's retries compare it, in both modes, with the
-    body as it came [botocore, retryhandler.CRC32Checker and retries.special.RetryDDBChecksumError].
+    A parser does not check DynamoDB's checksum (`x-amz-crc32`): botocore's retries do, in both modes [botocore,
+    retryhandler.CRC32Checker and retries.special.RetryDDBChecksumError].
     """
 
     def parse(self, response: Any, shape: Any) -> Any:
@@ -168,13 +166,13 @@ class BatchGetParser(JSONParser):
             try:
                 body = orjson.loads(response["body"])
             except orjson.JSONDecodeError:
-                return super().parse(response, shape)  # and its checksum sends it to the retries
-            return super().parse({**response, "body": b"{}"}, shape) | body  # the metadata, and the rest
+                return super().parse(response, shape)  # its wrong checksum makes botocore retry
+            return super().parse({**response, "body": b"{}"}, shape) | body  # the metadata, then the records
         return super().parse(response, shape)
 
 
 class _WireDeserializer(TypeDeserializer):
-    """boto3's, for bytes that botocore's parser has not decoded yet."""
+    """boto3's deserializer, for binary values that are still base64 text."""
 
     def _deserialize_b(self, value: Any) -> Any:
         return super()._deserialize_b(b64decode(value) if isinstance(value, str) else value)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gremlin_python.driver.client import Client
     from gremlin_python.process.traversal import Traversal
 
-#: What Neptune says is OK to retry [Neptune user guide, "Graph engine query errors"].
+#: The error codes of Neptune that can be retried [Neptune user guide, "Graph engine query errors"].
 RETRYABLE_CODES = frozenset(
     {
         "CancelledByUserException",
@@ -44,18 +44,18 @@ RETRYABLE_CODES = frozenset(
 RETRYABLE_STATUSES = frozenset({429, 598})
 
 _FRAMES_AHEAD = 4
-#: OpenSSL: the certificate is of another name, or of another IP address.
+#: OpenSSL's codes for a certificate of another name, or of another IP address.
 _OTHER_NAME = (62, 64)
-#: How OpenSSL names an answer without TLS.
+#: OpenSSL's names of an answer without TLS.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 
 
 class GraphUnavailableError(RetryableError):
-    """The graph cannot answer now, and may later."""
+    """The graph cannot answer now; a retry may help."""
 
 
 class NeptuneGremlinHook(BaseHook):
-    """Runs traversals, as bytecode, over one connection that is opened and signed for each.
+    """Run traversals as bytecode, each over its own signed connection.
 
     :param neptune_conn_id: the Airflow connection of the graph; `neptune_connection` has its fields and its extra.
     :param aws_conn_id: the Airflow connection whose credentials sign, where the extra has `iam`.
@@ -77,15 +77,15 @@ class NeptuneGremlinHook(BaseHook):
 
     @contextmanager
     def client(self) -> Iterator[tuple[Client, threading.Semaphore]]:
-        """A client with one connection: a signature is good for one, and one that the server closed never recovers.
+        """Yield a client with one connection: a signature is valid for one, and a closed one does not recover.
 
-        The semaphore is to be released for each batch that was taken: the connection reads `_FRAMES_AHEAD` frames
-        ahead and no more, as gremlinpython would read on until the memory is full.
+        Release the semaphore for each batch taken: the connection reads at most `_FRAMES_AHEAD` frames ahead, because
+        gremlinpython itself would read until the memory is full.
         """
         from gremlin_python.driver.aiohttp.transport import AiohttpTransport  # heavy: not for a DAG's parse
         from gremlin_python.driver.client import Client
 
-        # its log quotes the server's error, which may quote the data; we say what went wrong
+        # its log quotes the server's error, which may quote the data; our errors replace it
         logging.getLogger("gremlinpython").setLevel(logging.CRITICAL)
         frames, abandoned = threading.Semaphore(_FRAMES_AHEAD), threading.Event()
         opened: list[AiohttpTransport] = []
@@ -94,12 +94,12 @@ class NeptuneGremlinHook(BaseHook):
             def read(self) -> Any:
                 frames.acquire()
                 if abandoned.is_set():
-                    raise RuntimeError("nobody takes the rest")
+                    raise RuntimeError("the rest is not read")
                 return super().read()
 
         def transport() -> AiohttpTransport:
             seconds = self.extra.read_timeout_seconds
-            # what else it is given goes to aiohttp's ws_connect
+            # other arguments are passed to aiohttp's ws_connect
             tls = {"server_hostname": self.extra.server_hostname} if self.extra.server_hostname else {}
             opened.append(Bounded(read_timeout=seconds, write_timeout=seconds, **tls))
             return opened[-1]
@@ -117,11 +117,11 @@ class NeptuneGremlinHook(BaseHook):
         finally:
             abandoned.set()
             frames.release()
-            # the client leaves a connection open that failed as it was made
+            # the client does not close a connection that failed to open
             for close in (client.close, *(each.close for each in opened)):
                 try:
                     close()
-                except (RuntimeError, OSError) as error:  # the server was faster; what it did is told by the read
+                except (RuntimeError, OSError) as error:  # the server has closed it; the read raises its error
                     self.log.debug("closing the connection: %s", type(error).__name__)
 
     def _signed_headers(self) -> dict[str, str] | None:
@@ -144,7 +144,7 @@ class NeptuneGremlinHook(BaseHook):
                 " be asked for them.",
                 code=Code.GRAPH_ACCESS,
             )
-        # Neptune makes the signature again from the Host header that it receives
+        # Neptune computes the signature from the Host header that it receives
         request = AWSRequest("GET", self.url.replace("ws", "http", 1), headers={"Host": self._signed_host()})
         SigV4Auth(credentials, "neptune-db", region).add_auth(request)
         return dict(request.headers.items())
@@ -153,7 +153,7 @@ class NeptuneGremlinHook(BaseHook):
         return self.extra.signed_host or self.url.split("/")[2].removesuffix(":443" if self.has_tls else ":80")
 
     def retrying(self) -> Retrying:
-        """Attempts of a read that begins again from the start, with backoff and jitter, four at most."""
+        """Return at most four attempts of a read, each from the start, with backoff and jitter."""
         return Retrying(
             retry=retry_if_exception_type(GraphUnavailableError),
             wait=wait_random_exponential(multiplier=1, max=20),
@@ -167,9 +167,9 @@ class NeptuneGremlinHook(BaseHook):
         )
 
     def stream(self, traversal: Traversal) -> Iterator[list[Any]]:
-        """Yield the results of a traversal as they arrive, a batch at a time.
+        """Yield the results of a traversal as they arrive, in batches.
 
-        Raises GraphUnavailableError where trying again may help, FlywheelError where it cannot.
+        Raises GraphUnavailableError if a retry may help, else FlywheelError.
         """
         from aiohttp import ClientError
         from gremlin_python.driver.protocol import GremlinServerError
@@ -177,15 +177,15 @@ class NeptuneGremlinHook(BaseHook):
         try:
             with self.client() as (client, frames), seldom_collecting():
                 results = client.submit(traversal.bytecode, request_options=self.request_options)
-                # The library's own iterator spins until the next batch is there; a sentinel lets us wait for it.
-                # Every wait ends: the transport's read_timeout ends the receiving thread, which sets the sentinel.
+                # The library's own iterator polls for the next batch; a sentinel in the queue lets us block instead.
+                # The wait ends: the transport's read_timeout ends the receiving thread, which puts the sentinel.
                 arrived: queue.Queue[list[Any] | None] = results.stream
                 results.done.add_done_callback(lambda _done: arrived.put(None))
                 while (batch := arrived.get()) is not None:
                     frames.release()
                     yield batch
                 results.done.result()
-        except FlywheelError:  # which is a ValueError
+        except FlywheelError:  # it is a ValueError
             raise
         except GremlinServerError as error:
             raise self._explained(error) from None
@@ -196,21 +196,21 @@ class NeptuneGremlinHook(BaseHook):
                 code=Code.GRAPH_BUSY,
             ) from None
         except (ClientError, OSError, RuntimeError) as error:
-            # RuntimeError: how gremlinpython reports a socket that the server closed
+            # gremlinpython raises RuntimeError for a socket that the server closed
             raise self._unreachable(error) from None
-        except ValueError:  # its text may quote the answer
+        except ValueError:  # its text may quote the data
             raise FlywheelError(
-                f"the graph at {self.url} gave an answer that is no {self.extra.serializer}: write"
+                f"the graph at {self.url} gave an answer that is not {self.extra.serializer}: write"
                 f" {' or '.join(SERIALIZERS)} as `serializer` into the extra of the connection {self.neptune_conn_id}",
                 code=Code.GRAPH_SERVER,
             ) from None
         except Exception as error:
-            if "403" in str(error):  # a bare Exception is how gremlinpython reports this status
+            if "403" in str(error):  # gremlinpython reports this status as a bare Exception
                 raise self._refused() from None
             raise
 
     def _unreachable(self, error: Exception) -> Exception:
-        """Turn a connection that was not made, or that broke, into a sentence about its cause."""
+        """Return the error for a connection that failed to open or was interrupted, with its cause."""
         from aiohttp import ClientConnectorCertificateError, ClientConnectorSSLError, WSServerHandshakeError
 
         conn = self.neptune_conn_id
@@ -265,7 +265,7 @@ class NeptuneGremlinHook(BaseHook):
         )
 
     def _explained(self, error: Any) -> Exception:
-        """Turn the server's error into ours. Its text stays out: it may quote the data."""
+        """Return our error for the server's, without its text, which may quote the data."""
         try:
             answer = json.loads(error.status_message)
             code, request_id = answer.get("code", ""), answer.get("requestId", "")
@@ -289,7 +289,7 @@ class NeptuneGremlinHook(BaseHook):
 
 
 class GraphBinaryRows:
-    """A `message_serializer` for gremlinpython: its GraphBinary, with a row as often as its traverser's bulk says."""
+    """A `message_serializer` for gremlinpython: its GraphBinary, with each row repeated by its traverser's bulk."""
 
     def __init__(self) -> None:
         from gremlin_python.driver.serializer import GraphBinarySerializersV1  # heavy: not for a DAG's parse
@@ -305,11 +305,11 @@ class GraphBinaryRows:
 
 
 class GraphSONRows:
-    """A `message_serializer` for gremlinpython: typed GraphSON 3, whose rows orjson and the functions below read.
+    """A `message_serializer` for gremlinpython: typed GraphSON 3, with rows read by orjson and the functions below.
 
-    gremlinpython writes the request and reads the rest. One of these serves one connection, with one request at a
-    time: a server answers a request that it cannot read in its default serializer, GraphBinary, and without the
-    request's id, which it could not read either [TinkerPop, WsGremlinBinaryRequestDecoder].
+    gremlinpython writes the request and reads the rest. Each instance is for one connection with one request at a
+    time: a server answers a request that it cannot read in its default serializer, GraphBinary, without the request's
+    id [TinkerPop, WsGremlinBinaryRequestDecoder].
     """
 
     def __init__(self) -> None:
@@ -318,12 +318,12 @@ class GraphSONRows:
         self._theirs = GraphSONSerializersV3d0()
 
     def serialize_message(self, request_id: str, request_message: Any) -> Any:
-        self._asked = request_id
+        self._request_id = request_id
         return self._theirs.serialize_message(request_id, request_message)
 
     def deserialize_message(self, message: bytes) -> Any:
         if message[:1] == _GRAPHBINARY:
-            return GraphBinaryRows().deserialize_message(message) | {"requestId": self._asked}
+            return GraphBinaryRows().deserialize_message(message) | {"requestId": self._request_id}
         answer = _loads(message)
         data = answer["result"].pop("data")
         answer = _gremlinpython().to_object(answer)
@@ -331,13 +331,13 @@ class GraphSONRows:
         return answer
 
 
-#: By the values of a connection's extra `serializer`.
+#: The serializers, by the value of the connection's extra `serializer`.
 SERIALIZERS: dict[str, Callable[[], Any]] = {"graphson-3.0": GraphSONRows, "graphbinary-1.0": GraphBinaryRows}
-_GRAPHBINARY = b"\x81"  # how an answer in GraphBinary begins: its version, with the highest bit set
+_GRAPHBINARY = b"\x81"  # the first byte of an answer in GraphBinary: its version, with the highest bit set
 
 
 def _loads(message: bytes) -> Any:
-    """Where orjson refuses (half of a surrogate pair) or rounds (a whole number beyond 64 bits), json does not."""
+    """Parse JSON; json reads what orjson refuses (half of a surrogate pair) or rounds (a number beyond 64 bits)."""
     if b'"gx:Big' in message:
         return json.loads(message)
     try:
@@ -347,7 +347,7 @@ def _loads(message: bytes) -> Any:
 
 
 def _rows(traversers: list[Any]) -> list[Any]:
-    """Each result as often as its bulk says: bytecode is answered with a g:Traverser around each result."""
+    """Repeat each result by its bulk: the answer to bytecode has a g:Traverser around each result."""
     rows: list[Any] = []
     for each in traversers:
         traverser = each["@value"]
@@ -357,7 +357,7 @@ def _rows(traversers: list[Any]) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of GraphSON 3 as Python: `{"@type": …, "@value": …}`, or what JSON has a type of its own for."""
+    """Convert a value of GraphSON 3 to Python: `{"@type": …, "@value": …}`, or a plain JSON value."""
     if type(value) is not dict:
         return value
     read = _READERS.get(value["@type"])
@@ -369,15 +369,15 @@ def _list(values: list[Any]) -> list[Any]:
 
 
 def _map(flat: list[Any]) -> dict[Any, Any]:
-    """A map is a list of a key, its value, the next key, …, as a key may be anything."""
+    """Convert a map, which is a list of a key, its value, the next key, …, because keys can have any type."""
     each = iter(flat)
     try:
         return {key: _plain(value) for key, value in zip(each, each, strict=True)}
-    except TypeError:  # a key that is no text is a dict here
+    except TypeError:  # a key that is not text is a dict here
         return _gremlinpython().to_object({"@type": "g:Map", "@value": flat})
 
 
-#: What a row of `valueMap` is made of; float() also reads "NaN", "Infinity" and "-Infinity" [TinkerPop, GraphSON 3].
+#: The types in a row of `valueMap`; float() also reads "NaN", "Infinity" and "-Infinity" [TinkerPop, GraphSON 3].
 _READERS: dict[str, Callable[[Any], Any]] = {
     "g:Int32": int, "g:Int64": int, "gx:Int16": int, "gx:Byte": int, "gx:BigInteger": int, "g:Double": float,
     "g:Float": float, "g:List": _list, "g:Map": _map,
@@ -386,7 +386,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 
 @cache
 def _gremlinpython() -> Any:
-    """Its own reader, for what is rare."""
+    """gremlinpython's own reader, for rare types."""
     from gremlin_python.structure.io.graphsonV3d0 import GraphSONReader
 
     return GraphSONReader()

@@ -72,7 +72,7 @@ class NeptuneExtra(BaseModel, frozen=True, extra="forbid"):
 
 
 def read_neptune_connection(conn_id: str) -> tuple[NeptuneEndpoint, NeptuneExtra]:
-    """Return what the Airflow connection says; raise FlywheelError that names every field and extra that is wrong."""
+    """Return the fields and extra of the Airflow connection; raise FlywheelError that names every wrong one."""
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
@@ -102,7 +102,7 @@ def read_neptune_connection(conn_id: str) -> tuple[NeptuneEndpoint, NeptuneExtra
 
 
 def _extra(text: str | None, wrong: list[str]) -> dict[str, Any]:
-    """The extra without its nulls. Airflow itself takes an extra that is not JSON for an empty one."""
+    """Return the extra as a dict. Airflow itself treats an extra that is not JSON as empty."""
     try:
         found = json.loads(text) if text else {}
     except ValueError:

@@ -1,4 +1,4 @@
-"""Files to and from S3, streamed."""
+"""Stream files to and from S3."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cohort_flywheel.config.variables import PREFIX, EncryptionSettings, read_se
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.outputs import Shard
 
-#: Answers of S3 after which the same write may pass [S3: error responses].
+#: Errors of S3 after which the same write may succeed [S3: error responses].
 _PASSING = (
     "ConditionalRequestConflict", "OperationAborted", "SlowDown", "ServiceUnavailable", "InternalError",
     "RequestTimeout", "409", "500", "503",
@@ -28,10 +28,10 @@ _PASSING = (
 
 
 class S3Hook(provider.S3Hook):
-    """The provider's hook; its clients send the encryption that the Variables name with each write.
+    """The provider's hook; its clients send the encryption headers of the Variables with each write.
 
-    A bucket whose policy demands the header refuses a write without it, also where the bucket's default encryption is
-    the same. An error of its clients has the address that was asked, as `Address` beside its code.
+    A bucket whose policy requires the header refuses a write without it, even if the bucket's default encryption is
+    the same. An error of its clients has the requested address, as `Address` beside its code.
     """
 
     def get_client_type(
@@ -41,7 +41,7 @@ class S3Hook(provider.S3Hook):
         if deferrable:
             return client
         client.meta.events.register("before-parameter-build.s3", _note_address)
-        client.meta.events.register("after-call.s3", _tell_address)
+        client.meta.events.register("after-call.s3", _add_address_to_error)
         if encryption := _read_encryption():
 
             def encrypt(params: dict[str, Any], **_: Any) -> None:
@@ -57,15 +57,15 @@ def _note_address(params: Mapping[str, Any], context: dict[str, Any], **_: Any) 
     context["address"] = f"s3://{params.get('Bucket', '')}/{params.get('Key', params.get('Prefix', ''))}"
 
 
-def _tell_address(parsed: Mapping[str, Any], context: Mapping[str, Any], **_: Any) -> None:
+def _add_address_to_error(parsed: Mapping[str, Any], context: Mapping[str, Any], **_: Any) -> None:
     if "Error" in parsed:
         parsed["Error"]["Address"] = context["address"]
 
 
 def _read_encryption() -> dict[str, str]:
-    """Return the arguments that each write to S3 sends for its encryption; none unless `s3_encryption` is set.
+    """Return the encryption arguments of each write to S3, empty unless `s3_encryption` is set.
 
-    Raises FlywheelError that names the Variable which S3 would refuse.
+    Raises FlywheelError that names the Variable that S3 would refuse.
     """
     settings = read_settings(EncryptionSettings)
     algorithm, key = str(settings["s3_encryption"]), str(settings["s3_kms_key_id"])
@@ -80,9 +80,9 @@ def _read_encryption() -> dict[str, str]:
 
 
 def put_unless_equal(s3: S3Hook, path: Path, bucket: str, key: str, sha256: str) -> bool:
-    """Put a file, in parts where it is large, unless the same bytes are there; say whether it was put.
+    """Upload a file unless the object has the same bytes; return whether it was uploaded.
 
-    The digest travels as the object's metadata: the ETag of an upload in parts is no digest of its bytes.
+    The digest is in the object's metadata, because the ETag of a multipart upload is not a digest of its bytes.
     """
     client = s3.get_conn()
     if _digest_of(client, bucket, key) == sha256:
@@ -90,7 +90,7 @@ def put_unless_equal(s3: S3Hook, path: Path, bucket: str, key: str, sha256: str)
     try:
         client.upload_file(str(path), bucket, key, ExtraArgs={"Metadata": {"sha256": sha256}})
     except S3UploadFailedError as error:
-        if isinstance(error.__context__, ClientError):  # what S3 said; the error around it is only its text
+        if isinstance(error.__context__, ClientError):  # S3's own error; the one around it has only its text
             raise error.__context__ from None
         raise
     return True
@@ -117,14 +117,14 @@ def lines(s3: S3Hook, bucket: str, key: str, shard: Shard | None = None) -> Iter
             f"s3://{bucket}/{key} has changed since it was cut into shards: clear the task that makes it",
             code=Code.FILE_CHANGED,
         )
-    # JSON escapes none of the other line breaks (U+2028 …), which bytes' own splitlines does not know either
+    # JSON does not escape other line breaks (U+2028 …), and bytes.splitlines does not split at them either
     yield from answer["Body"].iter_lines(chunk_size=64 * 1024)
 
 
 def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, str], sha256: str) -> None:
-    """Copy an object, (bucket, key) to (bucket, key), with its metadata, unless the same bytes are there.
+    """Copy an object, (bucket, key) to (bucket, key), with its metadata, unless the target has the same bytes.
 
-    Raises FlywheelError where the source is gone, or is not what it was.
+    Raises FlywheelError if the source is gone or has changed.
     """
     client = s3.get_conn()
     if _digest_of(client, *source) != sha256:
@@ -138,14 +138,14 @@ def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, st
 
 
 def keys(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:
-    """The keys below a prefix, in their order."""
+    """The keys below a prefix, sorted."""
     for page in s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for item in page.get("Contents", ()):
             yield item["Key"]
 
 
 def folders(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:
-    """The names directly below a prefix that have something below them."""
+    """The names of the folders directly below a prefix."""
     pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
     for page in pages:
         for item in page.get("CommonPrefixes", ()):
@@ -153,7 +153,7 @@ def folders(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:
 
 
 def get_json(s3: S3Hook, bucket: str, key: str) -> tuple[dict[str, Any], str] | None:
-    """A small object of JSON and its ETag, or None where there is none."""
+    """Return a small JSON object and its ETag, or None if it does not exist."""
     try:
         answer = s3.get_conn().get_object(Bucket=bucket, Key=key)
     except ClientError as error:
@@ -164,16 +164,16 @@ def get_json(s3: S3Hook, bucket: str, key: str) -> tuple[dict[str, Any], str] | 
 
 
 def put_json(s3: S3Hook, bucket: str, key: str, value: Mapping[str, Any], **condition: str) -> bool:
-    """Put a small object of JSON, as `put_if` does."""
+    """Put a small JSON object, as `put_if` does."""
     body = json.dumps(value, indent=2, sort_keys=True).encode()
     return put_if(s3, bucket, key, body, ContentType="application/json", **condition)
 
 
 def put_if(s3: S3Hook, bucket: str, key: str, body: bytes | Path, **arguments: str) -> bool:
-    """Put an object in one request; False where `IfNoneMatch="*"` or `IfMatch=etag` does not hold (any more).
+    """Put an object in one request; return False if `IfNoneMatch="*"` or `IfMatch=etag` fails.
 
-    After an answer that was lost, a further try meets the object of the first: a caller that gets False reads what is
-    there before it takes it for the object of another run.
+    After a lost answer, a retry finds the object of the first attempt: on False, a caller reads the object before it
+    treats it as another run's.
     """
 
     def put() -> None:
@@ -184,18 +184,18 @@ def put_if(s3: S3Hook, bucket: str, key: str, body: bytes | Path, **arguments: s
 
 
 def delete_if(s3: S3Hook, bucket: str, key: str, etag: str) -> bool:
-    """Delete the object that has this ETag; False where it is gone, or another one."""
+    """Delete an object if it has this ETag; return False if it is gone or has another."""
     return _try_conditionally(
         lambda: s3.get_conn().delete_object(Bucket=bucket, Key=key, IfMatch=etag), {"IfMatch": etag}
     )
 
 
 def _try_conditionally(write: Callable[[], Any], arguments: Mapping[str, str]) -> bool:
-    """Make a write, again where S3 asks for it; False where its condition does not hold.
+    """Make a write, with retries; return False if its condition fails.
 
-    A write that meets another request to the same key is refused with 409 and is to be made again [S3 user guide:
-    conditional writes], which the SDK does not do. The SDK's own tries of other answers end after some seconds: what
-    was mailed must not become unknown for the want of some more.
+    A write that conflicts with another request to the same key gets a 409 and must be retried [S3 user guide:
+    conditional writes]; the SDK does not do so. The SDK's own retries of other errors end after some seconds, which
+    is too short for the record of sent e-mails.
     """
     try:
         for attempt in Retrying(
@@ -207,7 +207,7 @@ def _try_conditionally(write: Callable[[], Any], arguments: Mapping[str, str]) -
             with attempt:
                 write()
     except ClientError as error:
-        # 412: it does not hold; 404: what IfMatch names is gone [S3: PutObject, DeleteObject]
+        # 412: the condition fails; 404: the object of IfMatch is gone [S3: PutObject, DeleteObject]
         conditional = arguments.keys() & {"IfMatch", "IfNoneMatch"}
         if conditional and error.response["Error"]["Code"] in ("PreconditionFailed", "412", "NoSuchKey", "404"):
             return False
@@ -218,7 +218,7 @@ def _try_conditionally(write: Callable[[], Any], arguments: Mapping[str, str]) -
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, ClientError):
         return error.response["Error"]["Code"] in _PASSING
-    return isinstance(error, HTTPClientError)  # no answer, or a part of one
+    return isinstance(error, HTTPClientError)  # no answer, or only a part
 
 
 def _digest_of(client: Any, bucket: str, key: str) -> str | None:
@@ -231,7 +231,7 @@ def _digest_of(client: Any, bucket: str, key: str) -> str | None:
 
 
 class Version(NamedTuple):
-    """A version of an object, or a delete marker; in a bucket without versioning the one that there is, `null`."""
+    """A version of an object, or a delete marker; without versioning the only version has the id `null`."""
 
     bucket: str
     key: str
@@ -242,7 +242,7 @@ class Version(NamedTuple):
 
 
 def versions(s3: S3Hook, bucket: str, prefix: str) -> Iterator[Version]:
-    """Every version of every object below a prefix, delete markers too."""
+    """Every version of every object below a prefix, with delete markers."""
     for page in s3.get_conn().get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
         for kind, is_marker in (("Versions", False), ("DeleteMarkers", True)):
             for item in page.get(kind, ()):
@@ -250,12 +250,12 @@ def versions(s3: S3Hook, bucket: str, prefix: str) -> Iterator[Version]:
 
 
 def delete_version(s3: S3Hook, version: Version) -> None:
-    """Remove one version for good: none is left behind, nor a delete marker."""
+    """Delete one version permanently, without a delete marker."""
     s3.get_conn().delete_object(Bucket=version.bucket, Key=version.key, VersionId=version.id)
 
 
 def fetch(s3: S3Hook, version: Version, path: Path) -> None:
-    """Copy a version to a file."""
+    """Download a version to a file."""
     answer = s3.get_conn().get_object(Bucket=version.bucket, Key=version.key, VersionId=version.id)
     with path.open("wb") as file:
         for chunk in answer["Body"].iter_chunks(1024 * 1024):
@@ -263,7 +263,7 @@ def fetch(s3: S3Hook, version: Version, path: Path) -> None:
 
 
 def put_instead(s3: S3Hook, version: Version, path: Path) -> None:
-    """Put a file in the place of a version, which is gone then."""
+    """Replace a version by a file, and delete the version."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)

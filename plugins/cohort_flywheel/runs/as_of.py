@@ -1,4 +1,4 @@
-"""A run's one date: the instant of the schedule up to which it speaks."""
+"""The as-of of a run: the end of its data interval (UTC)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cohort_flywheel.errors import Code, FlywheelError
 #: A time of a model, with its zone. Its JSON is `isoformat`'s, as in names and files; pydantic's own ends in Z.
 Instant = Annotated[AwareDatetime, PlainSerializer(datetime.isoformat, return_type=str, when_used="json")]
 
-#: What stands between an instant and a date in the interval that follows it.
+#: The time between an instant and a date in the interval that follows it.
 _MOMENT = timedelta(minutes=1)
 
 
 class RunDates(NamedTuple):
-    """What Airflow says of a run. `automatic` for the scheduler's and a backfill's own runs."""
+    """Airflow's dates of a run. `automatic` is true for scheduled runs and for runs of a backfill."""
 
     logical_date: datetime | None
     data_interval_end: datetime | None
@@ -29,13 +29,13 @@ class RunDates(NamedTuple):
 def as_of(run: RunDates, *, last_instant: Callable[[datetime], datetime], now: datetime) -> datetime:
     """Return the as-of in UTC: the end of the data interval, or of the last complete one before `run_after`.
 
-    `last_instant` gives the last instant of the schedule at or before a moment. Raises FlywheelError for a
-    date that would make a run mean something else than the person who started it thinks.
+    `last_instant` returns the last instant of the schedule at or before a moment. Raises FlywheelError for a date that
+    would give the run another as-of than its user expects.
     """
     moment = (run.data_interval_end or last_instant(run.run_after)).astimezone(UTC)
     if moment > now:
         raise FlywheelError(
-            f"the as-of {moment:%Y-%m-%d %H:%M:%S} UTC lies in the future: leave the logical date and the data"
+            f"the as-of {moment:%Y-%m-%d %H:%M:%S} UTC is in the future: leave the logical date and the data"
             " interval empty for the newest complete day, or give a past one",
             code=Code.AS_OF,
         )
@@ -43,8 +43,7 @@ def as_of(run: RunDates, *, last_instant: Callable[[datetime], datetime], now: d
         if run.logical_date and run.logical_date == run.data_interval_end:
             raise FlywheelError(
                 f"this run was started by hand at {moment:%Y-%m-%d %H:%M:%S} UTC, an instant of the schedule, and taken"
-                " over by a backfill, which now passes the day off as the one before: delete this run, and start the"
-                " backfill again",
+                " over by a backfill, which gives it the day before: delete this run, and start the backfill again",
                 code=Code.RUN_DATES,
             )
         return moment

@@ -1,4 +1,4 @@
-"""Every name that a run gives, derived from cohort, threshold and as-of alone: a repeated step gives it again."""
+"""The names of a run, derived only from cohort, threshold and as-of, so that repeated steps give the same names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SEGMENT_FOLDER = "segments/"
 STAGED_FOLDER = "staged/"
 CLAIMS_FOLDER = "claims/"
 LAST_RUNS_FOLDER = "last_runs/"
-#: In the export bucket, for extracts that are not ours.
+#: The folder of uploaded extracts, in the export bucket.
 DROPPED_FOLDER = "dropped/"
 
 _INSTANT = "%Y-%m-%d_%H-%M-%S"
@@ -20,17 +20,17 @@ _INSTANT = "%Y-%m-%d_%H-%M-%S"
 def run_name(
     cohort: str, threshold: int, as_of: datetime, *, live: bool = False, extract_sha256: str | None = None
 ) -> str:
-    """`ea_atrisk_2_2026-11-22_00-00-00`: the seed's name of an extract, its time being the as-of in UTC.
+    """`ea_atrisk_2_2026-11-22_00-00-00`: the seed's name of an extract, with the as-of in UTC.
 
-    `live` marks what was made of the graph of another day than the name's, `extract_sha256` what was made of an
-    extract that somebody dropped: the same bytes, wherever they lie, have the same name.
+    `live` marks a run that read the graph of another day than the as-of. `extract_sha256` marks a run of an uploaded
+    extract: the same bytes have the same name.
     """
     suffix = f"_extract_{extract_sha256[:16]}" if extract_sha256 else "_live" if live else ""
     return f"{cohort}_{threshold}_{instant(as_of)}{suffix}"
 
 
 def instant(as_of: datetime) -> str:
-    """An as-of as a part of a name; names sort as their times do."""
+    """Format an as-of as a part of a name; names sort in the order of time."""
     return as_of.astimezone(UTC).strftime(_INSTANT)
 
 
@@ -39,7 +39,7 @@ def from_instant(text: str) -> datetime:
 
 
 def is_instant(text: str) -> bool:
-    """Whether a folder's name is an as-of: a user may keep other folders beside them."""
+    """Whether a folder's name is an as-of: a user may have other folders beside them."""
     try:
         return instant(from_instant(text)) == text
     except ValueError:
@@ -51,32 +51,32 @@ def extract_key(name: str) -> str:
 
 
 def staged_extract_key(folder: str, name: str) -> str:
-    """Our own copy of an extract that somebody dropped: in the export bucket it would start its listeners again."""
+    """The key of our copy of an uploaded extract; in the export bucket it would start its listeners again."""
     return f"{folder}{name}.json"
 
 
 def segment_file_name(name: str, digest: str) -> str:
-    """The digest is that of the file's bytes: other bytes have another address, and so another import job."""
+    """A file name with the digest of the bytes: other bytes have another address, and so another import job."""
     return f"{name}_{digest[:16]}.csv"
 
 
 def part_file_name(name: str, index: int, digest: str) -> str:
-    """A shard's part of a segment file, before all of it may be imported."""
+    """The staged part of a segment file that belongs to one shard."""
     return f"{name}/{index:04d}_{digest[:16]}.csv"
 
 
 def matched_file_name(name: str, index: int, digest: str) -> str:
-    """Beside a shard's part: the lines of the do-not-contact list that name a member of the shard."""
+    """The file of the do-not-contact lines that match a member of the shard, beside its part."""
     return f"{name}/{index:04d}_matched_{digest[:16]}.csv"
 
 
 def segment_part_key(folder: str, name: str, digest: str, index: int) -> str:
-    """The same where it is imported: the folder's address carries the digest of the whole content."""
+    """The key of a part for the import: the folder has the digest of the whole content."""
     return f"{folder}{name}_{digest[:16]}/{index:04d}.csv"
 
 
 def part_key(key: str, index: int) -> str:
-    """The key of one shard's part: a folder named as the file would be."""
+    """The key of one shard's part, in a folder with the name of the whole file."""
     stem, dot, ending = key.rpartition(".")
     return f"{stem}/{index:04d}{dot}{ending}"
 
@@ -90,12 +90,12 @@ def report_folder(name: str) -> str:
 
 
 def report_file_name(dag_id: str, run_id: str) -> str:
-    """One report a run, and two DAGs' runs may have one id, which holds what S3 advises against (`+` and `:`)."""
+    """The file name of a run's report: two DAGs can have the same run id, and S3 advises against `+` and `:` in it."""
     return f"{dag_id}__{re.sub(r'[^A-Za-z0-9_.-]', '_', run_id)}.json"
 
 
 def snapshots_folder(cohort: str) -> str:
-    """Below it a folder an as-of, with each read of that day and `final.json`, which names the one that stays."""
+    """The folder with one folder per as-of, which has its snapshots and `final.json` with the key of the final one."""
     return f"snapshots/{cohort}/"
 
 
@@ -111,17 +111,17 @@ FINAL_FILE_NAME = "final.json"
 
 
 def claim_key(name: str) -> str:
-    """Which run is at work on a name."""
+    """The key of the lock of a name, which has the run that holds it."""
     return f"{CLAIMS_FOLDER}{name}.json"
 
 
 def last_run_key(claim_key: str) -> str:
-    """Which run was the last to work on the name of a lock, once that lock is released."""
+    """The key of the last run that held a lock, written when the lock is released."""
     return claim_key.replace(CLAIMS_FOLDER, LAST_RUNS_FOLDER, 1)
 
 
 def results_folder(cohort: str, threshold: int) -> str:
-    """Below it a file an as-of: its verified segment."""
+    """The folder with one file per as-of: the result of its verified segment."""
     return f"results/{cohort}/{threshold}/"
 
 
@@ -130,5 +130,5 @@ def result_key(cohort: str, threshold: int, as_of: datetime) -> str:
 
 
 def endpoint_id(channel: str, player_id: str) -> str:
-    """The stable endpoint Id of one player on one channel, which tells nobody who the player is."""
+    """The stable endpoint Id of one player on one channel, which does not reveal the player."""
     return hashlib.sha256(f"cohort-flywheel\0{channel}\0{player_id}".encode()).hexdigest()[:32]

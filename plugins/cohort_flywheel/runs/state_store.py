@@ -53,8 +53,8 @@ class State:
             answer = client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=0-{MAX_HEADER_BYTES - 1}")
         except client.exceptions.NoSuchKey:
             raise FlywheelError(
-                f"the snapshot {self._place(key)} is gone, and its day's {names.FINAL_FILE_NAME} names it: restore the"
-                " object (its earlier version, where the bucket is versioned)",
+                f"the snapshot {self._place(key)} is gone, but {names.FINAL_FILE_NAME} of its as-of names it: restore"
+                " the object (its earlier version, where the bucket is versioned)",
                 code=Code.STATE_DAMAGED,
             ) from None
         first = answer["Body"].read().partition(b"\n")[0]

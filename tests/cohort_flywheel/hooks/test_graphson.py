@@ -286,7 +286,7 @@ def test_an_error_in_graphson_is_explained(
 def test_an_answer_that_is_not_graphson_is_an_error_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         a_server(lambda request_id: b"<html>wayne96 403</html>") as port,
-        pytest.raises(FlywheelError, match="gave an answer that is no graphson-3.0") as raised,
+        pytest.raises(FlywheelError, match="gave an answer that is not graphson-3.0") as raised,
     ):
         list(connect(monkeypatch, port).stream(g().V().has("score", P.gt(2))))
     assert "wayne96" not in str(raised.value)

@@ -71,7 +71,7 @@ def test_the_current_instant_is_not_in_the_future() -> None:
 
 @pytest.mark.parametrize("automatic", [True, False])
 def test_the_future_is_refused(automatic: bool) -> None:
-    with pytest.raises(FlywheelError, match=r"2026-11-23 00:00:00 UTC lies in the future: leave the logical date"):
+    with pytest.raises(FlywheelError, match=r"2026-11-23 00:00:00 UTC is in the future: leave the logical date"):
         ask(data_interval_end=MIDNIGHT + DAY, automatic=automatic)
 
 

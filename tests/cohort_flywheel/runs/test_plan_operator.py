@@ -87,7 +87,7 @@ def test_a_whole_float_is_a_whole_number(airflow_env: Any, context: Any) -> None
 @pytest.mark.parametrize(
     ("run", "sentence"),
     [
-        ({"data_interval_end": datetime(2099, 1, 1, tzinfo=UTC)}, "lies in the future"),
+        ({"data_interval_end": datetime(2099, 1, 1, tzinfo=UTC)}, "is in the future"),
         ({"data_interval_end": datetime(2026, 11, 20, 7, tzinfo=UTC)}, "is not an instant of the schedule"),
         ({"logical_date": datetime(2026, 10, 1, 5, tzinfo=UTC)}, "means the as-of 2026-10-01"),
         ({"logical_date": datetime(2026, 10, 1, tzinfo=UTC)}, "takes the place of that day's scheduled run"),
