@@ -82,7 +82,7 @@ def test_a_change_touches_the_tasks_that_ran_it_or_may_under_a_fault(name: str, 
     assert code.touched([name], RAN) == tasks
 
 
-NAMES = ["cohort_flywheel/errors.py:FlywheelError.__init__"]
+NAMES = ["cohort_flywheel/errors.py:CodedError.__init__"]
 REJOINED = Survived(rejoined=True, stopped=True)
 
 
@@ -101,7 +101,7 @@ def test_a_result_is_kept_for_the_next_command(tmp_path: Path) -> None:
     assert Results(tmp_path / "survived.jsonl").get("ses: c")
 
 
-@pytest.mark.parametrize("part", ["FlywheelError.__init__", "", "*"])
+@pytest.mark.parametrize("part", ["CodedError.__init__", "", "*"])
 def test_a_result_is_invalid_once_its_code_has_changed(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
