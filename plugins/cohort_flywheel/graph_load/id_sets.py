@@ -1,46 +1,34 @@
-"""Questions about the ids of all files at once, answered by DuckDB with a memory limit and a spill directory.
-
-A place is a file's number and a line in one integer, so that places sort as the files and their lines do.
-"""
+"""Questions about the ids of all files at once, answered by DuckDB with a memory limit and a spill directory."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import reduce
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from cohort_flywheel.graph_load.load_format import FROM, ID, TO, Elements
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
-    from cohort_flywheel.graph_load.load_format import Elements
-
-#: How many bits of a place are the line.
-LINE_BITS = 40
 BATCH = 1000
-#: Each table is a CSV file that is written row by row, and a view of DuckDB that reads it.
-TABLES = {
-    "vertices": {"id": "VARCHAR", "place": "BIGINT"},
-    "edges": {"id": "VARCHAR", "place": "BIGINT"},
-    "ends": {"id": "VARCHAR", "place": "BIGINT", "is_to": "BOOLEAN"},
-    "single_values": {"id": "VARCHAR", "place": "BIGINT", "name": "VARCHAR", "value": "VARCHAR"},
-}
+#: How many bits of a place are the row.
+ROW_BITS = 40
+ROW_MASK = (1 << ROW_BITS) - 1
+_REPEATED = """
+    CREATE OR REPLACE TABLE repeated AS
+    SELECT id, place, row_number() OVER (PARTITION BY id ORDER BY place) AS occurrence
+    FROM elements WHERE hash(id) IN (SELECT hash(id) FROM elements WHERE id <> '' GROUP BY 1 HAVING count(*) > 1)
+        AND id <> ''
+    QUALIFY count(*) OVER (PARTITION BY id) > 1
+"""
 #: The hashes of the ids take less memory than the ids; the few rows that may be equal are compared in full.
-REPEATED = {
-    "vertices": """
-        CREATE OR REPLACE TABLE repeated AS
-        SELECT id, place, row_number() OVER (PARTITION BY id ORDER BY place) AS occurrence
-        FROM vertices WHERE hash(id) IN (SELECT hash(id) FROM vertices GROUP BY 1 HAVING count(*) > 1)
-        QUALIFY count(*) OVER (PARTITION BY id) > 1
-    """,
-    "edges": """
-        CREATE OR REPLACE TABLE repeated AS
-        SELECT id, place, row_number() OVER (PARTITION BY id ORDER BY place) AS occurrence
-        FROM edges WHERE hash(id) IN (SELECT hash(id) FROM edges GROUP BY 1 HAVING count(*) > 1)
-        QUALIFY count(*) OVER (PARTITION BY id) > 1
-    """,
-}
+REPEATED = {"vertices": _REPEATED.replace("elements", "vertices"), "edges": _REPEATED.replace("elements", "edges")}
 DIFFERENT_VALUES = """
     SELECT name, min(place) AS place FROM (
         SELECT id, place, name, value, first_value(value) OVER (PARTITION BY id, name ORDER BY place) AS first
@@ -50,27 +38,18 @@ DIFFERENT_VALUES = """
 """
 UNRESOLVED_ENDS = """
     SELECT e.id, e.place, e.is_to, v.place IS NOT NULL
-    FROM (SELECT id, min(place) AS place, arg_min(is_to, place) AS is_to FROM ends GROUP BY id) AS e
+    FROM (SELECT id, min(place) AS place, arg_min(is_to, place) AS is_to FROM ends WHERE id <> '' GROUP BY id) AS e
     LEFT JOIN (SELECT id, min(place) AS place FROM vertices GROUP BY id) AS v ON e.id = v.id
     WHERE v.id IS NULL OR (? AND v.place > e.place)
     ORDER BY e.place, e.id
 """
 
 
-def first_place(file_number: int) -> int:
-    """The place of line 0 of a file."""
-    return file_number << LINE_BITS
-
-
-def file_and_line(place: int) -> tuple[int, int]:
-    """The file's number and the line of a place."""
-    return place >> LINE_BITS, place & ((1 << LINE_BITS) - 1)
-
-
 class UnresolvedEnd(NamedTuple):
-    """An end of an edge that no file before the edge's has.
+    """An end of an edge that is no vertex of the files, or only of a later file.
 
-    place: its first edge. is_to: whether it is that edge's `~to`. later: whether a later file has it.
+    place: its first edge, for `file_and_line`. is_to: whether it is that edge's `~to`. later: whether a later file has
+    it.
     """
 
     id: str
@@ -80,118 +59,157 @@ class UnresolvedEnd(NamedTuple):
 
 
 class IdSets:
-    """Collects ids with their places on disk and compares them; close it, or use it in a `with`.
+    """Collects the ids of files on disk and compares them; use it in a `with`.
 
-    folder: an empty folder on local disk. memory_mb: the limit of DuckDB, in MiB.
+    folder: an empty folder on local disk. memory_mb: the limit of DuckDB, in MiB. Each system column of a file becomes
+    a file of ids, one in a line, which DuckDB reads as often as it is asked. In DuckDB a place is the file's number and
+    the row's in one integer, so that places sort as the files and their rows do.
     """
 
     def __init__(self, folder: Path, memory_mb: int) -> None:
         self._folder = folder
         self._memory_mb = memory_mb
-        self._files = {table: (folder / f"{table}.csv").open("w", encoding="utf-8", newline="") for table in TABLES}
+        self._columns: dict[tuple[int, Elements, str], IO[str]] = {}
+        self._lines: dict[int, IO[bytes]] = {}
+        self._single_values = (folder / "single_values.csv").open("w", encoding="utf-8", newline="")
         self._opened: DuckDBPyConnection | None = None
 
     def __enter__(self) -> IdSets:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the files and DuckDB."""
-        for file in self._files.values():
+        for file in (*self._columns.values(), self._single_values):
             file.close()
+        for lines in self._lines.values():
+            lines.close()
         if self._opened:
             self._opened.close()
 
-    def add_ids(self, elements: Elements, ids: Iterable[str], places: Iterable[int]) -> None:
-        """Add vertices or edges."""
-        # every text is quoted, as DuckDB rejects a bare carriage return; csv.writer takes twice the time
-        self._files[elements].writelines(map('"%s",%d\n'.__mod__, zip(_escaped(ids), places, strict=True)))
+    def add(self, file: int, elements: Elements, lines: Sequence[int], cells: dict[str, Sequence[str]]) -> None:
+        """Add rows of a file, with the cells of `~id` and, for edges, of `~from` and `~to`; not after a question.
 
-    def add_ends(self, ids: Iterable[str], places: Iterable[int], *, is_to: bool) -> None:
-        """Add ends of edges."""
-        line = f'"%s",%d,{is_to}\n'
-        self._files["ends"].writelines(map(line.__mod__, zip(_escaped(ids), places, strict=True)))
-
-    def add_single_values(self, rows: Iterable[tuple[str, int, str, str]]) -> None:
-        """Add an id, a place, and a name with a value that must be the same for the id in all rows."""
-        writer = csv.writer(self._files["single_values"], lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        writer.writerows(rows)
-
-    def collect_repeated(self, table: Elements) -> int:
-        """Collect the rows whose id is in the table more than once; return how many ids that is.
-
-        `repeated_places` and `repeated_lines` then answer from these rows.
+        The rows of a file are added in their order, and a blank cell is never compared.
         """
-        self._sql.execute(REPEATED[table])
-        return self._number("SELECT count(*) FROM repeated WHERE occurrence = 1")
+        if not lines:
+            return
+        if file not in self._lines:
+            self._lines[file] = (self._folder / f"{file}.lines").open("wb")
+        array("q", lines).tofile(self._lines[file])
+        for column, ids in cells.items():
+            key = file, elements, column
+            if key not in self._columns:
+                self._columns[key] = self._path(file, column).open("w", encoding="utf-8", newline="")
+            # all are quoted, as DuckDB rejects a bare carriage return
+            text = '"\n"'.join(ids)
+            if text.count('"') != 2 * (len(ids) - 1):
+                text = '"\n"'.join([each.replace('"', '""') for each in ids])
+            self._columns[key].write(f'"{text}"\n')
+
+    def add_single_values(self, file: int, rows: Iterable[tuple[str, int, str, str]]) -> None:
+        """Add an id, its row, and a name with a value that must be the same for the id in all rows."""
+        writer = csv.writer(self._single_values, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerows((each, file << ROW_BITS | row, name, value) for each, row, name, value in rows)
+
+    def collect_repeated(self, elements: Elements) -> int:
+        """Collect the rows whose id is in several rows; return how many ids that is.
+
+        `repeated_places` and `repeated_rows` then answer from these rows.
+        """
+        self._sql.execute(REPEATED[elements])
+        ((number,),) = self._sql.execute("SELECT count(*) FROM repeated WHERE occurrence = 1").fetchall()
+        return int(number)
 
     def repeated_places(self, limit: int) -> list[int]:
         """The places at which an id is repeated first, at most `limit`."""
-        found = self._sql.execute("SELECT place FROM repeated WHERE occurrence = 2 ORDER BY place LIMIT ?", [limit])
-        return [place for (place,) in found.fetchall()]
+        places = "SELECT place FROM repeated WHERE occurrence = 2 ORDER BY place LIMIT ?"
+        return [place for (place,) in self._fetched(places, [limit])]
 
-    def repeated_lines(self, file_number: int) -> Iterator[int]:
-        """The lines of a file with an id that is repeated, in order."""
-        places = "SELECT place FROM repeated WHERE place >= ? AND place < ? ORDER BY place"
-        with closing(self._sql.cursor()) as cursor:
-            cursor.execute(places, [first_place(file_number), first_place(file_number + 1)])
-            while rows := cursor.fetchmany(BATCH):
-                yield from (file_and_line(place)[1] for (place,) in rows)
+    def repeated_rows(self, file: int) -> Iterator[int]:
+        """The rows of a file, from 0, with an id that is repeated, in order."""
+        places = "SELECT place FROM repeated WHERE place >> ? = ? ORDER BY place"
+        for (place,) in self._fetched(places, [ROW_BITS, file]):
+            yield place & ROW_MASK
 
     def different_values(self) -> Iterator[tuple[str, int]]:
-        """Each name of an id that has two values in `single_values`, with the place of the second, in order."""
-        with closing(self._sql.cursor()) as cursor:
-            cursor.execute(DIFFERENT_VALUES)
-            while rows := cursor.fetchmany(BATCH):
-                yield from rows
+        """Each name of an id that has two values, with the place of the second, in order."""
+        yield from self._fetched(DIFFERENT_VALUES, [])
 
     def unresolved_ends(self, in_order: bool) -> Iterator[list[UnresolvedEnd]]:
         """Yield the different ends that are no vertex of the files, or with in_order of an earlier file, in batches."""
+        ends = self._fetched(UNRESOLVED_ENDS, [in_order])
+        while batch := [UnresolvedEnd(*row) for row in islice(ends, BATCH)]:
+            yield batch
+
+    def file_and_line(self, place: int) -> tuple[int, int]:
+        """The number of a file, and the line on which a row begins."""
+        file, row = place >> ROW_BITS, place & ROW_MASK
+        self._lines[file].flush()
+        with (self._folder / f"{file}.lines").open("rb") as lines:
+            lines.seek(row * 8)
+            found = array("q")
+            found.fromfile(lines, 1)
+        return file, found[0]
+
+    def _fetched(self, query: str, values: list[int | bool]) -> Iterator[Any]:
         with closing(self._sql.cursor()) as cursor:
-            cursor.execute(UNRESOLVED_ENDS, [in_order])
+            cursor.execute(query, values)
             while rows := cursor.fetchmany(BATCH):
-                yield [UnresolvedEnd(*row) for row in rows]
+                yield from rows
 
     @property
     def _sql(self) -> DuckDBPyConnection:
-        for file in self._files.values():
-            file.flush()
+        self._single_values.flush()
         if self._opened is None:
-            import duckdb  # here, so that the parse of a DAG does not load it
-
-            self._opened = duckdb.connect(
-                config={
-                    "memory_limit": f"{self._memory_mb}MiB",
-                    "temp_directory": str(self._folder / "spill"),
-                    # with one thread a time-out stops a query
-                    "threads": 1,
-                    "preserve_insertion_order": False,
-                    "autoinstall_known_extensions": False,
-                    "autoload_known_extensions": False,
-                }
-            )
-            for table, columns in TABLES.items():
-                self._opened.read_csv(
-                    str(self._folder / f"{table}.csv"),
-                    auto_detect=False,
-                    header=False,
-                    sep=",",
-                    quotechar='"',
-                    escapechar='"',
-                    columns=columns,
-                    parallel=False,
-                ).create_view(table)
-            self._opened.execute("SET allowed_directories = ?", [[str(self._folder)]])
-            self._opened.execute("SET enable_external_access = false")
+            for file in self._columns.values():
+                file.flush()
+            self._opened = self._connection()
         return self._opened
 
-    def _number(self, query: str) -> int:
-        row = self._sql.execute(query).fetchone()
-        return int(row[0]) if row else 0
+    def _connection(self) -> DuckDBPyConnection:
+        import duckdb  # here, so that the parse of a DAG does not load it
 
+        connection = duckdb.connect(
+            config={
+                "memory_limit": f"{self._memory_mb}MiB",
+                "temp_directory": str(self._folder / "spill"),
+                # one thread: a time-out stops a query, and row_number() is the order of the file
+                "threads": 1,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            }
+        )
 
-def _escaped(ids: Iterable[str]) -> Iterable[str]:
-    joined = list(ids)
-    return [each.replace('"', '""') for each in joined] if '"' in "".join(joined) else joined
+        def read(path: Path, columns: dict[str, str]) -> DuckDBPyRelation:
+            return connection.read_csv(
+                str(path),
+                auto_detect=False,
+                header=False,
+                sep=",",
+                quotechar='"',
+                escapechar='"',
+                columns=columns,
+                parallel=False,
+            )
+
+        def union(elements: Elements, columns: Sequence[str]) -> DuckDBPyRelation:
+            parts = [
+                read(self._path(file, column), {"id": "VARCHAR"}).project(
+                    f"id, {file << ROW_BITS} + row_number() OVER () - 1 AS place, {column == TO} AS is_to"
+                )
+                for file, its_elements, column in self._columns
+                if its_elements == elements and column in columns
+            ]
+            nothing = connection.sql("SELECT '' AS id, 0::BIGINT AS place, false AS is_to LIMIT 0")
+            return reduce(lambda one, other: one.union(other), parts, nothing)
+
+        union("vertices", [ID]).create_view("vertices")
+        union("edges", [ID]).create_view("edges")
+        union("edges", [FROM, TO]).create_view("ends")
+        values = {"id": "VARCHAR", "place": "BIGINT", "name": "VARCHAR", "value": "VARCHAR"}
+        read(self._folder / "single_values.csv", values).create_view("single_values")
+        connection.execute("SET allowed_directories = ?", [[str(self._folder)]])
+        connection.execute("SET enable_external_access = false")
+        return connection
+
+    def _path(self, file: int, column: str) -> Path:
+        return self._folder / f"{file}{column}.csv"

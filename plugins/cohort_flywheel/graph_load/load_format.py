@@ -79,9 +79,10 @@ class Header:
     columns: tuple[Column, ...]
     elements: Elements
 
-    def position(self, name: str) -> int | None:
-        """The position of a column from 0, or None."""
-        return next((number for number, column in enumerate(self.columns) if column.name == name), None)
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns; no two are the same, and each required column is among them."""
+        return [column.name for column in self.columns]
 
 
 class HeaderFault(NamedTuple):

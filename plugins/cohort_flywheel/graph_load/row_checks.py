@@ -9,7 +9,6 @@ from cohort_flywheel.graph_load.compression import UnreadableError
 from cohort_flywheel.graph_load.findings import FileSummary, FindingCollector, FindingKind
 from cohort_flywheel.graph_load.load_format import (
     LABEL,
-    REQUIRED,
     Column,
     Header,
     expected,
@@ -41,7 +40,7 @@ class CheckedRows:
         self._findings = findings
         self._valid: list[set[str]] = []
 
-    def __iter__(self) -> Iterator[tuple[Header, Sequence[int], list[tuple[str, ...]]]]:
+    def __iter__(self) -> Iterator[tuple[Header, Sequence[int], Sequence[Sequence[str]]]]:
         blocks = iter(self._blocks)
         try:
             first = next(blocks, None)
@@ -70,7 +69,7 @@ class CheckedRows:
     def _add(self, kind: FindingKind, lines: Sequence[int | None], column: str | None, text: str) -> None:
         self._findings.add(kind, self._number, lines, column, text)
 
-    def _read_header(self, cells: list[str]) -> None:
+    def _read_header(self, cells: Sequence[str]) -> None:
         if not cells:
             self._add(FindingKind.EMPTY_FILE, [None], None, "the file has no header in its first line")
             return
@@ -80,8 +79,7 @@ class CheckedRows:
         if self.header:
             self._valid = [set() for _ in self.header.columns]
 
-    def _well_formed(self, block: Block, header: Header) -> tuple[Sequence[int], list[tuple[str, ...]]]:
-        rows, lines = block.rows, block.lines
+    def _well_formed(self, block: Block, header: Header) -> tuple[Sequence[int], Sequence[Sequence[str]]]:
         if block.misquoted:
             self._add(
                 FindingKind.QUOTING,
@@ -89,8 +87,9 @@ class CheckedRows:
                 None,
                 "a cell has a quotation mark and is not quoted as RFC 4180 has it",
             )
-        width = len(header.columns)
-        if set(map(len, rows)) != {width}:
+        lines, columns = block.lines, block.columns
+        if block.unequal:
+            width, rows = len(header.columns), block.unequal
             blank = [line for line, row in zip(lines, rows, strict=True) if not row]
             if blank:
                 self._add(FindingKind.BLANK_LINE, blank, None, "the line is blank")
@@ -98,28 +97,27 @@ class CheckedRows:
                 if row and len(row) != width:
                     self._add(FindingKind.ROW_LENGTH, [line], None, f"{len(row)} cells under a header of {width}")
             good = [len(row) == width for row in rows]
-            rows, lines = list(compress(rows, good)), list(compress(lines, good))
-        self.rows += len(rows)
-        return lines, list(zip(*rows, strict=True)) if rows else [()] * width
+            lines = list(compress(lines, good))
+            columns = list(zip(*compress(rows, good), strict=True)) or [()] * width
+        self.rows += len(lines)
+        return lines, columns
 
-    def _check(self, lines: Sequence[int], columns: list[tuple[str, ...]], header: Header) -> None:
+    def _check(self, lines: Sequence[int], columns: Sequence[Sequence[str]], header: Header) -> None:
         # a file without ~label has a label for each row nevertheless
-        if header.position(LABEL) is None:
+        if LABEL not in header.names:
             self.records += len(lines)
         for number, (column, cells) in enumerate(zip(header.columns, columns, strict=True)):
-            different = set(cells)
-            if column.name == LABEL or column.name in REQUIRED[header.elements]:
-                if "" in different:
-                    self._found(FindingKind.BLANK_REQUIRED, column, lines, cells, {""}, "the cell is blank")
-                if column.name == LABEL:
-                    self._check_labels(column, lines, cells, different, header)
-            else:
-                self._check_values(number, column, lines, cells, different)
+            blank = cells.count("")
+            if not column.is_system:
+                self._check_values(number, column, lines, cells, blank)
+                continue
+            if blank:
+                self._found(FindingKind.BLANK_REQUIRED, column, lines, cells, {""}, "the cell is blank")
+            if column.name == LABEL:
+                self._check_labels(column, lines, cells, header)
 
-    def _check_labels(
-        self, column: Column, lines: Sequence[int], cells: tuple[str, ...], different: set[str], header: Header
-    ) -> None:
-        several = {cell for cell in different if len(labels_of(cell)) > 1}
+    def _check_labels(self, column: Column, lines: Sequence[int], cells: Sequence[str], header: Header) -> None:
+        several = {cell for cell in set(cells) if len(labels_of(cell)) > 1}
         self.records += len(cells)
         if several and header.elements == "edges":
             # [format] "Edges can only have a single label"
@@ -128,16 +126,16 @@ class CheckedRows:
             self.records += sum(len(labels_of(cell)) - 1 for cell in cells if cell in several)
 
     def _check_values(
-        self, number: int, column: Column, lines: Sequence[int], cells: tuple[str, ...], different: set[str]
+        self, number: int, column: Column, lines: Sequence[int], cells: Sequence[str], blank: int
     ) -> None:
         if column.is_array:
             self.records += sum(len(values_of(column, cell)) for cell in cells)
         else:
-            self.records += len(cells) - (cells.count("") if "" in different else 0)
+            self.records += len(cells) - blank
         if column.type == "string":
             return
         valid = self._valid[number]
-        fresh = different - valid - {""}
+        fresh = set(cells) - valid - {""}
         if not fresh:
             return
         if invalid := invalid_cells(column, fresh):

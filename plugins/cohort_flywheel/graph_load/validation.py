@@ -10,13 +10,17 @@ from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.graph_load.findings import FileSummary, FindingCollector, FindingKind, Validation
 from cohort_flywheel.graph_load.graph_file import GraphFile
 from cohort_flywheel.graph_load.header_checks import HeaderComparison
-from cohort_flywheel.graph_load.id_sets import IdSets, file_and_line, first_place
-from cohort_flywheel.graph_load.load_format import FROM, ID, TO, Header
+from cohort_flywheel.graph_load.id_sets import IdSets
+from cohort_flywheel.graph_load.load_format import FROM, REQUIRED, TO, Header
 from cohort_flywheel.graph_load.repeated_ids import check_repeated_ids
 from cohort_flywheel.graph_load.row_blocks import RowBlocks
 from cohort_flywheel.graph_load.row_checks import CheckedRows
 
 __all__ = ["GraphFile", "validate"]
+
+_LATER = "the vertex is in a later file: load vertices before their edges"
+_NOT_IN_FILES = "the vertex is in none of the files: add it, or remove its edges"
+_NOT_IN_GRAPH = "the vertex is neither in the files nor in the graph: add it, or remove its edges"
 
 FindInGraph = Callable[[list[str]], Iterable[str]]
 
@@ -49,7 +53,8 @@ def validate(
             with closing(file.open()) as stream:
                 rows = CheckedRows(RowBlocks(stream, file.name), number, findings)
                 for header, lines, columns in rows:
-                    _add_ids(ids, number, header, lines, columns)
+                    cells = {name: columns[header.names.index(name)] for name in REQUIRED[header.elements]}
+                    ids.add(number, header.elements, lines, cells)
             headers.append(rows.header)
             summaries.append(rows.summary(file.name))
             if rows.header:
@@ -72,31 +77,6 @@ def validate(
     )
 
 
-def _add_ids(
-    ids: IdSets, number: int, header: Header, lines: Sequence[int], columns: Sequence[tuple[str, ...]]
-) -> None:
-    base = first_place(number)
-    # a range needs no list of its own
-    places = range(base + lines.start, base + lines.stop) if isinstance(lines, range) else [base + n for n in lines]
-    own = _cells(header, columns, ID)
-    if "" in own:
-        named = [(each, place) for each, place in zip(own, places, strict=True) if each]
-        ids.add_ids(header.elements, [each for each, _ in named], [place for _, place in named])
-    else:
-        ids.add_ids(header.elements, own, places)
-    if header.elements == "edges":
-        for name in (FROM, TO):
-            # of equal ends in a block, the first
-            ends = dict(zip(reversed(_cells(header, columns, name)), reversed(places), strict=True))
-            ends.pop("", None)
-            ids.add_ends(ends.keys(), ends.values(), is_to=name == TO)
-
-
-def _cells(header: Header, columns: Sequence[tuple[str, ...]], name: str) -> tuple[str, ...]:
-    position = header.position(name)
-    return columns[position] if position is not None else ()
-
-
 def _check_ends(
     ids: IdSets, findings: FindingCollector, in_order: bool, self_contained: bool, find_in_graph: FindInGraph | None
 ) -> tuple[int, int]:
@@ -111,18 +91,14 @@ def _check_ends(
         for end in batch:
             if end.id in present:
                 continue
-            if end.later:
-                kind, text = FindingKind.END_LOADED_LATER, "the vertex is in a later file: load vertices before edges"
-            elif self_contained:
-                kind, text = FindingKind.MISSING_END, "the vertex is in none of the files: add it or remove its edges"
-            elif find_in_graph:
-                kind, text = (
-                    FindingKind.MISSING_END,
-                    "the vertex is neither in the files nor in the graph: add it first",
-                )
-            else:
+            if not (end.later or self_contained or find_in_graph):
                 unchecked += 1
                 continue
-            number, line = file_and_line(end.place)
-            findings.add(kind, number, [line], TO if end.is_to else FROM, text)
+            kind = FindingKind.END_LOADED_LATER if end.later else FindingKind.MISSING_END
+            if findings.room(kind):
+                number, line = ids.file_and_line(end.place)
+                text = _LATER if end.later else _NOT_IN_FILES if self_contained else _NOT_IN_GRAPH
+                findings.add(kind, number, [line], TO if end.is_to else FROM, text)
+            else:
+                findings.count(kind, 1)
     return looked_up, unchecked

@@ -49,7 +49,7 @@ def test_every_documented_column() -> None:
 def test_a_label_column_is_optional_and_edges_have_ends() -> None:
     header, found = parse_header(["~id", "~from", "~to", "weight:Double(single)"])
     assert header is not None
-    assert (header.elements, found, header.position("~to"), header.position("~label")) == ("edges", [], 2, None)
+    assert (header.elements, found, header.names) == ("edges", [], ["~id", "~from", "~to", "weight"])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohort_flywheel.graph_load import row_blocks
-from cohort_flywheel.graph_load.row_blocks import RowBlocks
+from cohort_flywheel.graph_load.row_blocks import RowBlocks, split_plain
 
 
 class Dripping(BytesIO):
@@ -32,12 +32,52 @@ def test_every_row_and_its_line(rows: list[list[str]], newline: str) -> None:
     for row in rows:
         lines.append(file.getvalue().count("\n") + 1)
         writer.writerow(row)
-    found, found_lines = [], []
+    found: list[list[str]] = []
+    found_lines: list[int] = []
     for block in RowBlocks(Dripping(file.getvalue().encode()), "f.csv"):
-        found += block.rows
+        found += map(list, block.rows)
         found_lines += list(block.lines)
         assert not block.misquoted
     assert (found, found_lines) == (rows, lines)
+
+
+PLAIN = st.text(st.sampled_from("ab;é\x01 \t\u2028"), max_size=3)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.lists(PLAIN, min_size=0, max_size=3), min_size=1, max_size=12),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+)
+def test_a_text_without_quotes_is_read_as_the_parser_reads_it(
+    rows: list[list[str]], newline: str, ends_with_newline: bool
+) -> None:
+    text = newline.join(["a,b", *map(",".join, rows)]) + newline * ends_with_newline
+    parsed = csv.reader(StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    expected = [(parsed.line_num, [cell.rstrip(" ") for cell in row]) for row in parsed]
+    blocks = list(RowBlocks(Dripping(text.encode()), "f.csv"))
+    found = [(line, list(row)) for block in blocks for line, row in zip(block.lines, block.rows, strict=True)]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("a,b\nc,d\n", [["a", "c"], ["b", "d"]]),
+        ("a,b\r\n,d", [["a", ""], ["b", "d"]]),
+        ("a\nb,c,d\n", None),
+        ("a,b\n\nc,d\n", None),
+        ('a,"b"\n', None),
+        ("a, b\n", None),
+        ("a,b \nc,d\n", None),
+        ("a,b\rc\n", None),
+        ("a,\x01b\n", None),
+        ("a b,c\n", [["a b"], ["c"]]),
+    ],
+)
+def test_what_is_split_without_a_parser(text: str, columns: list[list[str]] | None) -> None:
+    assert split_plain(text, 2) == columns
 
 
 def test_many_blocks_keep_their_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,6 +214,17 @@ def test_one_id_with_two_values_of_a_single_property(check: Check) -> None:
     assert places(check(files)) == repeated
 
 
+def test_lines_are_right_after_rows_that_are_left_out_and_cells_of_several_lines(check: Check) -> None:
+    rows = ['a,"x\ny",1', "b,x", "", ",x,2", "a,x,2", 'c,"\n\n",3', "c,x,4,5", "c,x,6"]
+    found = check({"v.csv": "\n".join(["~id,name,n:Int(single)", *rows])})
+    assert sorted((kind, line) for kind, _, line, _ in places(found)) == sorted(
+        [
+            *((K.ROW_LENGTH, 4), (K.BLANK_LINE, 5), (K.BLANK_REQUIRED, 6), (K.ROW_LENGTH, 11)),
+            *((K.REPEATED_ID, 7), (K.SINGLE_VALUES, 7), (K.REPEATED_ID, 12), (K.SINGLE_VALUES, 12)),
+        ]
+    )
+
+
 def test_one_id_of_two_edges(check: Check) -> None:
     files = {
         "v.csv": "~id\na\nb\n",
