@@ -90,9 +90,9 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         with TaskGroup("import_segment", prefix_group_id=False):
             create_import_job = destination.create_import_job(plan, checked, pre_execute=acquire_run_lock_for_import)
             wait_for_import_job = destination.wait_for_import_job(plan, create_import_job.output)
-            verify_segment = destination.verify_segment(plan, checked, create_import_job.output)
+            verify_segment: Any = destination.verify_segment(plan, checked, create_import_job.output)
 
-        record_result = CohortResultOperator(
+        record_result: Any = CohortResultOperator(
             task_id="record_result",
             plan=plan,
             checked=checked,
@@ -103,7 +103,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         chain(verify_segment, record_result)
 
         sources = ReportSources(plan="plan", extract="extract", checked="check_limits", imported="record_result")
-        last: Any = record_result
+        last = record_result
         if destination.has_campaigns:
             with TaskGroup("campaign", prefix_group_id=False):
                 prepare_campaign: Any = destination.prepare_campaign(

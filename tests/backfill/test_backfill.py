@@ -76,7 +76,7 @@ def make_snapshot(up: Up, context: Any, day: datetime) -> None:
         extract=facts,
         shards=shards,
         parts=parts,
-        handle_empty_segment=lambda plan: False,
+        handle_empty_segment=lambda plan, settings: False,
     ).execute(run)
 
 

@@ -53,12 +53,13 @@ def planned(airflow_env: Any, config: Config, fresh_config: Config) -> Callable[
         as_of: datetime = NEWEST, cohort: dict[str, Any] | None = None, extract_sha256: str | None = None, **params: Any
     ) -> dict[str, Any]:
         settings = {f"{role}_bucket": getattr(fresh_config, f"{role}_bucket") for role in ("export", "import", "state")}
+        settings |= {"contacts_table": config.contacts_table}
         plan = make_plan(
             shipped.model_copy(update=cohort or {}), params=RunParams(cohort="ea_atrisk", **params), as_of=as_of,
             run_type="manual", user="ana", layout="pinpoint", schedule="0 0 * * *", settings=settings,
             extract_sha256=extract_sha256,
         )  # fmt: skip
-        return plan.model_dump(mode="json") | settings | {"contacts_table": config.contacts_table}
+        return plan.model_dump(mode="json") | settings
 
     return make
 

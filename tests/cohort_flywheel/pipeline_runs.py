@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from cohort_flywheel.destinations.pinpoint.operators import (
 from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, versions
 from cohort_flywheel.runs.lock_store import acquire
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
 from cohort_flywheel.runs.result_operator import CohortResultOperator
 from cohort_flywheel.runs.state_store import State
@@ -27,6 +28,11 @@ from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
 
 #: Without a limit that a handful of players breaks.
 LIMITS = {"min_members": 0, "max_members": 1000, "max_change_percent": 100_000, "max_reject_percent": 100}
+
+
+def _imports_nothing(plan: Plan, settings: Mapping[str, Any]) -> bool:
+    """The `handle_empty_segment` of a destination that need not remove former members."""
+    return False
 
 
 class Runs:
@@ -81,7 +87,7 @@ class Runs:
         with DAG("a_dag", schedule=None):
             limits: Any = CohortLimitsOperator(
                 task_id="check_limits", plan=plan, extract=facts, shards=shards,
-                parts=self.enriched(plan, facts | {"shards": shards}), handle_empty_segment=lambda plan: False,
+                parts=self.enriched(plan, facts | {"shards": shards}), handle_empty_segment=_imports_nothing,
             )  # fmt: skip
             limits >> EmptyOperator(task_id="create_import_job")
         context["task"] = limits

@@ -7,10 +7,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.errors import Code, FlywheelError
+
+if TYPE_CHECKING:
+    from cohort_flywheel.runs.plan import Plan
 
 
 def approval_digest(prepared: Mapping[str, Any]) -> str:
@@ -19,7 +22,7 @@ def approval_digest(prepared: Mapping[str, Any]) -> str:
 
 
 def approval_text(
-    plan: Mapping[str, Any],
+    plan: Plan,
     checked: Mapping[str, Any],
     prepared: Mapping[str, Any],
     report_url: str,
@@ -27,25 +30,26 @@ def approval_text(
     unsubscribed: int = 0,
 ) -> str:
     """The approval page, as Markdown: counts and the mail of a made-up player, without a player of the segment."""
+    campaign = plan.require_campaign()
     segment, message = checked["segment"], prepared["message"]
     rejects = ", ".join(f"{number:,} {reason}" for reason, number in segment["rejects"].items()) or "none"
     change = next((v for v in checked["limits"] if v["limit"] == "max_change_percent"), None)
     mail = [f"Subject: {message['subject']}", "", *message["text"].splitlines()]
     return (
-        f"**{prepared['rows']:,} players** of {plan['cohort']} ({plan['property']} {plan['direction']}"
-        f" {plan['threshold']}, as of {plan['as_of']}) get one mail each"
+        f"**{prepared['rows']:,} players** of {plan.cohort} ({plan.property} {plan.direction}"
+        f" {plan.threshold}, as of {plan.as_of.isoformat()}) get one mail each"
         f"{f', but for {unsubscribed:,} who have unsubscribed' if unsubscribed else ''}.\n\n"
         f"- from {_plain(prepared['from'])}\n"
         f"- members {segment['members']:,}; no row: {rejects}\n"
         f"- change since last time: {change['sentence'] if change else 'not known'}\n"
-        f"- each player gets this template at most once in {plan['campaign']['not_again_days']} days;"
-        f" held out: {plan['withhold']['holdout_percent']} %\n"
+        f"- each player gets this template at most once in {campaign.not_again_days} days;"
+        f" held out: {plan.withhold.holdout_percent} %\n"
         f"- segment {prepared['segment_id']}, content {prepared['segment_sha256'][:16]}; template"
         f" {prepared['template']}, content {prepared['template_digest'][:16]}\n"
         f"- the report of the run so far: {report_url} ([S3 console]({_console(report_url)}))\n\n"
         f"The mail, as a made-up player gets it, in text ([its HTML]({_console(message['html_url'])})):\n\n"
         f"{''.join(map(_quoted, mail))}\n"
-        f"{' or '.join(plan['campaign']['approvers'])} may approve it until {until:%Y-%m-%d %H:%M} UTC. A no, and no"
+        f"{' or '.join(campaign.approvers)} may approve it until {until:%Y-%m-%d %H:%M} UTC. A no, and no"
         " answer in time, end the run with nothing sent."
     )
 

@@ -22,6 +22,7 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.lock_store import acquire, enum_value, this_run
 from cohort_flywheel.runs.names import claim_key
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import Reject, classify_member, normalize_entry
 from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, make_list
@@ -75,10 +76,10 @@ class Rows:
                     yield Row(address, player_id, dict(zip(columns, values, strict=True)))
 
 
-def put_sample(s3: S3Hook, plan: Mapping[str, Any], html: str) -> str:
+def put_sample(s3: S3Hook, plan: Plan, html: str) -> str:
     """Put the HTML of a sample mail beside the run's report; returns its S3 address."""
-    bucket, name = plan["state_bucket"], f"mail_{hashlib.sha256(html.encode()).hexdigest()[:16]}.html"
-    key = plan["report_folder"] + name
+    bucket, name = plan.state_bucket, f"mail_{hashlib.sha256(html.encode()).hexdigest()[:16]}.html"
+    key = plan.report_folder + name
     s3.get_conn().put_object(Bucket=bucket, Key=key, Body=html.encode(), ContentType="text/html; charset=utf-8")
     return f"s3://{bucket}/{key}"
 
@@ -86,26 +87,24 @@ def put_sample(s3: S3Hook, plan: Mapping[str, Any], html: str) -> str:
 # --- the approval
 
 
-def put_approval(s3: S3Hook, plan: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+def put_approval(s3: S3Hook, plan: Plan, answer: Mapping[str, Any]) -> None:
     """Record an approval in the state bucket, as an Airflow user can set an XCom by hand."""
-    put_json(s3, plan["state_bucket"], _approval_key(plan["name"], answer["digest"]), answer)
+    put_json(s3, plan.state_bucket, _approval_key(plan.name, answer["digest"]), answer)
 
 
-def withdraw_approval(s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]) -> None:
+def withdraw_approval(s3: S3Hook, plan: Plan, prepared: Mapping[str, Any]) -> None:
     """Withdraw an earlier approval of the same content, as the question is asked again."""
     if get_approval(s3, plan, prepared):
         put_approval(s3, plan, {"approved": False, "digest": approval_digest(prepared)})
 
 
-def get_approval(s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]) -> Any:
+def get_approval(s3: S3Hook, plan: Plan, prepared: Mapping[str, Any]) -> Any:
     """The recorded answer to what was prepared, or None."""
-    found = get_json(s3, plan["state_bucket"], _approval_key(plan["name"], approval_digest(prepared)))
+    found = get_json(s3, plan.state_bucket, _approval_key(plan.name, approval_digest(prepared)))
     return found[0] if found else None
 
 
-def recorded_answer(
-    answer: Any, s3: S3Hook, plan: Mapping[str, Any], prepared: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def recorded_answer(answer: Any, s3: S3Hook, plan: Plan, prepared: Mapping[str, Any]) -> dict[str, Any] | None:
     """The answer for a report: a refusal as in the task's XCom, an approval only as it was recorded."""
     if not isinstance(answer, dict) or answer.keys() != {"approved", "by", "at", "timed_out", "digest"}:
         return None  # set by hand
@@ -122,7 +121,7 @@ def recorded_answer(
 
 def check_approved(
     s3: S3Hook,
-    plan: Mapping[str, Any],
+    plan: Plan,
     segment: Mapping[str, Any],
     prepared: Mapping[str, Any],
     approval: Approval,
@@ -132,9 +131,8 @@ def check_approved(
 
     The recorded answer counts, and no task's state; `approval` is the registry's, by which its giver may approve.
     """
-    campaign = plan["campaign"]
     asked = {name: prepared[name] for name in ("mode", "template", "from", "rows", "segment_sha256")}
-    ours = {name: campaign[name] for name in ("mode", "template", "from")}
+    ours = plan.campaign.model_dump(include={"mode", "template", "sender"})
     if asked != ours | {"rows": segment["rows"], "segment_sha256": segment["sha256"]}:
         raise FlywheelError(
             "what was prepared is not this run's segment and campaign: trigger a new run, which asks about its own",
@@ -156,23 +154,23 @@ def _approval_key(name: str, of: str) -> str:
 # --- the run
 
 
-def check_not_launched(s3: S3Hook, plan: Mapping[str, Any], segment: Mapping[str, Any], destination: str) -> None:
+def check_not_launched(s3: S3Hook, plan: Plan, segment: Mapping[str, Any], destination: str) -> None:
     """Raise FlywheelError where the result was launched already, with another segment, before an approver is asked."""
-    bucket, name, template = plan["state_bucket"], plan["name"], plan["campaign"]["template"]
+    bucket, name, template = plan.state_bucket, plan.name, plan.require_campaign().template
     if found := find_ledger(s3, bucket, template, name):
         header = Header(name, template, segment["sha256"], destination, found.launched_at, found.players)
         check_same_launch(found, header, f"s3://{bucket}/{ledger_key(template, name)}")
 
 
-def check_is_current_run(plan: Mapping[str, Any], context: Context) -> None:
+def check_is_current_run(plan: Plan, context: Context) -> None:
     """Raise FlywheelError for a backfill and for a run that is not the canonical run of its as-of."""
     if enum_value(context["dag_run"].run_type) == "backfill":
         raise FlywheelError(
             "a backfill never launches a campaign: the newest as-of's own run does", code=Code.NOT_TO_LAUNCH
         )
-    if plan["dry_run"] or not is_the_days(plan):
+    if plan.dry_run or not is_the_days(plan):
         raise FlywheelError(
-            f"{plan['name']} does not stand for its day (dry run, live, extract_uri): it mails no player",
+            f"{plan.name} does not stand for its day (dry run, live, extract_uri): it mails no player",
             code=Code.NOT_TO_LAUNCH,
         )
 

@@ -14,10 +14,12 @@ from airflow.sdk.exceptions import AirflowSkipException
 from cohort_flywheel.campaign.approval import approval_digest, approval_text
 from cohort_flywheel.campaign.launch_store import put_approval, withdraw_approval
 from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.notifications import tell
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.report_operator import ReportSources, write_report
 from cohort_flywheel.runs.schedule import Clock, next_instant, schedule_in_force, utc_now
 
@@ -64,10 +66,10 @@ class CampaignApprovalOperator(ApprovalOperator):
     def __init__(
         self,
         *,
-        plan: Any,
-        checked: Any,
-        prepared: Any,
-        verified: Any,
+        plan: Json,
+        checked: Json,
+        prepared: Json,
+        verified: Json,
         sources: ReportSources,
         hours: float,
         notify: Notify | None = None,
@@ -79,22 +81,29 @@ class CampaignApprovalOperator(ApprovalOperator):
             subject="May this campaign be launched?", defaults=self.REJECT, response_timeout=timedelta(hours=hours),
             multiple_outputs=True, **kwargs,
         )  # fmt: skip
-        self.plan, self.checked, self.prepared, self.verified = plan, checked, prepared, verified
-        self.sources, self.hours, self.notify = sources, hours, notify or Notify()
-        self.aws_conn_id, self.clock = aws_conn_id, clock
+        self.plan = plan
+        self.checked = checked
+        self.prepared = prepared
+        self.verified = verified
+        self.sources = sources
+        self.hours = hours
+        self.notify = notify or Notify()
+        self.aws_conn_id = aws_conn_id
+        self.clock = clock
 
     def execute(self, context: Context) -> Any:
         with describe_failure(_CLEARING):
             if self.prepared["mode"] != "launch":
                 raise AirflowSkipException(f"campaign={self.prepared['mode']} needs no approval")
-            withdraw_approval(S3Hook(aws_conn_id=self.aws_conn_id), self.plan, self.prepared)
+            plan = Plan.model_validate(self.plan)
+            withdraw_approval(S3Hook(aws_conn_id=self.aws_conn_id), plan, self.prepared)
             _, report_url = write_report(self, context, self.sources, self.clock, self.aws_conn_id)
             now = self.clock()
-            until = min(now + timedelta(hours=self.hours), next_instant(schedule_in_force(context, self.plan), now))
+            until = min(now + timedelta(hours=self.hours), next_instant(schedule_in_force(context, plan), now))
             self.response_timeout = min(self.response_timeout or until - now, until - now)
-            self.subject = f"May {self.plan['name']} be launched, to {self.prepared['rows']:,} players?"
+            self.subject = f"May {plan.name} be launched, to {self.prepared['rows']:,} players?"
             self.body = approval_text(
-                self.plan, self.checked, self.prepared, report_url, until, self.verified.get("unsubscribed", 0)
+                plan, self.checked, self.prepared, report_url, until, self.verified.get("unsubscribed", 0)
             )
             digest = approval_digest(self.prepared)
             self.params = ParamsDict({SHOWN: Param(digest, type="string", const=digest)})
@@ -104,7 +113,7 @@ class CampaignApprovalOperator(ApprovalOperator):
             tell(
                 self.notify.approvers,
                 context,
-                subject=f"Cohort Flywheel: waits for an approval: {self.plan['name']}",
+                subject=f"Cohort Flywheel: waits for an approval: {plan.name}",
                 message=f"{self.subject}\n\n{self.body}\n\nAnswer, until {until:%Y-%m-%d %H:%M} UTC: {link}",
             )
         return super().execute(context)
@@ -126,19 +135,21 @@ class CampaignApprovalOperator(ApprovalOperator):
                 "digest": (event["params_input"] or {}).get(SHOWN),
             }
             ti.xcom_push(key=ANSWER, value=answer)
+            plan = Plan.model_validate(self.plan)
             if yes:
-                if by not in self.plan["campaign"]["approvers"]:
+                approvers = plan.require_campaign().approvers
+                if by not in approvers:
                     raise FlywheelError(
                         f"{by} has said yes, and may not approve this run:"
-                        f" {' or '.join(self.plan['campaign']['approvers'])} may; clear this task, which asks again",
+                        f" {' or '.join(approvers)} may; clear this task, which asks again",
                         code=Code.NOT_APPROVER,
                     )
                 if answer["digest"] != approval_digest(self.prepared):
                     raise FlywheelError(f"{by} has said yes to {_ANOTHER}", code=Code.NOT_APPROVED)
                 answer["approved"] = True
-                put_approval(S3Hook(aws_conn_id=self.aws_conn_id), self.plan, answer)
+                put_approval(S3Hook(aws_conn_id=self.aws_conn_id), plan, answer)
                 ti.xcom_push(key=ANSWER, value=answer)
             said = "no answer in time" if answer["timed_out"] else f"{by} said {'yes' if yes else 'no'}"
-            self.log.info("%s: %s", self.plan["name"], said)
+            self.log.info("%s: %s", plan.name, said)
         super().execute_complete(context, event)  # skips what follows after a no
         return answer

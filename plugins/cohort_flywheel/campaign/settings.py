@@ -40,8 +40,15 @@ class RunCampaign(Record):
     template_digest: str = ""
 
     def not_again_since(self, as_of: datetime) -> datetime | None:
-        """Return the time since when no player was mailed this template; None without `not_again_days`."""
+        """Return the time since when a player must not have been mailed this template; None without such a rule."""
         return as_of - timedelta(days=self.not_again_days) if self.not_again_days else None
+
+    def launch_not_again_since(self, as_of: datetime) -> datetime:
+        """Return the same for a launch, which has `not_again_days` (choose_campaign)."""
+        since = self.not_again_since(as_of)
+        if since is None:
+            raise ValueError("a launch has not_again_days")
+        return since
 
 
 NONE = NoCampaign()

@@ -24,5 +24,6 @@ class Record(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True
-    )
+        frozen=True, extra="ignore", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True,
+        hide_input_in_errors=True,
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.segment.segment_file import Layout
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Destination(ABC):
     # --- a run without rows
 
     @abstractmethod
-    def handle_empty_segment(self, plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> bool:
+    def handle_empty_segment(self, plan: Plan, settings: Settings, aws_conn_id: str | None = "aws_default") -> bool:
         """Return whether an empty segment file must be imported, to remove the members of the run before.
 
         Raises FlywheelError where members of an earlier run stay and only a user can remove them. Abstract, because a

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -11,6 +9,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import is_the_days
 
@@ -28,11 +27,11 @@ def acquire_run_lock(context: Context) -> None:
     `record_result` releases the lock. Fails while another run that holds it is queued or running; a run that has
     ended, or that was deleted, does not block others.
     """
-    plan = context["ti"].xcom_pull(task_ids="plan")
     with describe_failure("Clearing this task is safe: it takes over once the other run has ended."):
-        state = State(S3Hook(), plan["state_bucket"])
-        acquire(state, plan["claim_key"], plan["name"], context, keep_last=True)
-        context["ti"].xcom_push(key=GENERATION, value=state.generation(plan["claim_key"], this_run(context)))
+        plan = Plan.model_validate(context["ti"].xcom_pull(task_ids="plan"))
+        state = State(S3Hook(), plan.state_bucket)
+        acquire(state, plan.claim_key, plan.name, context, keep_last=True)
+        context["ti"].xcom_push(key=GENERATION, value=state.generation(plan.claim_key, this_run(context)))
 
 
 def acquire_run_lock_for_import(context: Context) -> None:
@@ -40,25 +39,25 @@ def acquire_run_lock_for_import(context: Context) -> None:
 
     Fails if another run has worked on the name since `enrich` wrote the file: players in it may have opted out since.
     """
-    plan = context["ti"].xcom_pull(task_ids="plan")
     with describe_failure("Clearing this task is safe: it fails again until the file is written again."):
-        acquire_for_import(State(S3Hook(), plan["state_bucket"]), plan, context)
+        plan = Plan.model_validate(context["ti"].xcom_pull(task_ids="plan"))
+        acquire_for_import(State(S3Hook(), plan.state_bucket), plan, context)
 
 
-def acquire_for_import(state: State, plan: Mapping[str, Any], context: Context) -> None:
+def acquire_for_import(state: State, plan: Plan, context: Context) -> None:
     """Acquire the lock of a plan whose segment file is written; raise FlywheelError if the file is stale."""
     _check_file_is_current(state, plan, context)
-    acquire(state, plan["claim_key"], plan["name"], context, keep_last=True)
+    acquire(state, plan.claim_key, plan.name, context, keep_last=True)
     _check_file_is_current(state, plan, context)  # another run may have begun and ended before the lock was acquired
 
 
-def _check_file_is_current(state: State, plan: Mapping[str, Any], context: Context) -> None:
+def _check_file_is_current(state: State, plan: Plan, context: Context) -> None:
     """Raise FlywheelError if another run has worked on the name since the segment file was written."""
-    mine, key, ti = this_run(context), plan["claim_key"], context["ti"]
+    mine, key, ti = this_run(context), plan.claim_key, context["ti"]
     found, other = state.lock_holder(key), "another run"
     last = found[0] if found else state.last_run(key)
-    if not last and is_the_days(plan) and not plan["dry_run"]:
-        result = state.result(plan["cohort"], plan["threshold"], datetime.fromisoformat(plan["as_of"]))
+    if not last and is_the_days(plan) and not plan.dry_run:
+        result = state.result(plan.cohort, plan.threshold, plan.as_of)
         last = result and result["run"]
     if not last or last == mine:
         shards, generation = ti.xcom_pull(task_ids="extract") or (), state.generation(key, mine)
@@ -68,16 +67,16 @@ def _check_file_is_current(state: State, plan: Mapping[str, Any], context: Conte
     else:
         other = f"run {last['run_id']} of DAG {last['dag_id']}"
     raise FlywheelError(
-        f"{other} has worked on {plan['name']} since this run's segment file was written: use that run's segment, or"
+        f"{other} has worked on {plan.name} since this run's segment file was written: use that run's segment, or"
         " clear enrich and what follows it, which asks for consent and the do-not-contact list again",
         code=Code.OVERTAKEN,
     )
 
 
-def release(state: State, plan: Mapping[str, Any], context: Context) -> None:
+def release(state: State, plan: Plan, context: Context) -> None:
     """Record this run as the last one to work on the plan's name, then release the lock."""
-    state.put_last_run(plan["claim_key"], this_run(context))
-    state.release_lock(plan["claim_key"], this_run(context))
+    state.put_last_run(plan.claim_key, this_run(context))
+    state.release_lock(plan.claim_key, this_run(context))
 
 
 def acquire(state: State, key: str, name: str, context: Context, *, keep_last: bool = False) -> None:

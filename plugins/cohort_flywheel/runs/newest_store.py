@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from logging import Logger
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 
 from cohort_flywheel.runs.lock_store import release
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import is_the_days
@@ -24,13 +24,13 @@ def newest_as_of(state: State, cohort: str, schedule: str, now: datetime) -> dat
     return max([scheduled, *(day for day in state.snapshot_days(cohort) if scheduled < day <= now)])
 
 
-def newest_now(plan: Mapping[str, Any], state: State, context: Context, now: datetime) -> datetime:
+def newest_now(plan: Plan, state: State, context: Context, now: datetime) -> datetime:
     """The newest as-of of a plan's cohort by the schedule in force, which may have changed since the plan."""
-    return newest_as_of(state, plan["cohort"], schedule_in_force(context, plan), now)
+    return newest_as_of(state, plan.cohort, schedule_in_force(context, plan), now)
 
 
 def skip_unless_newest(
-    plan: Mapping[str, Any],
+    plan: Plan,
     state: State,
     context: Context,
     clock: Clock,
@@ -47,12 +47,12 @@ def skip_unless_newest(
         why = "its source is not the snapshot of its day"
     else:
         newest = max(filter(None, (imported, newest_now(plan, state, context, clock()))))
-        if datetime.fromisoformat(plan["as_of"]) >= newest:
+        if plan.as_of >= newest:
             return
         why = f"the newest as-of is {newest.isoformat()}"
     release(state, plan, context)
     sentence = (
-        f"Skipping import for {plan['name']}: {why}. Only the newest run of a cohort changes the destination's"
+        f"Skipping import for {plan.name}: {why}. Only the newest run of a cohort changes the destination's"
         " current members"
     )
     log.info(sentence)

@@ -63,6 +63,8 @@ class Plan(Record):
     campaign: Annotated[RunCampaign | NoCampaign, Field(discriminator="mode")]
     withhold: Withhold
     layout: str
+    contacts_table: str
+    export_bucket: str
     extract_bucket: str
     extract_key: str
     state_bucket: str
@@ -73,6 +75,14 @@ class Plan(Record):
     claim_key: str
     report_folder: str
     do_not_contact_key: str | None
+
+    def require_campaign(self) -> RunCampaign:
+        """Return the campaign; raise FlywheelError for a run without one."""
+        if isinstance(self.campaign, NoCampaign):
+            raise FlywheelError(
+                "the campaign of this run is none: only campaign=launch mails players", code=Code.NOT_TO_LAUNCH
+            )
+        return self.campaign
 
 
 def make_plan(
@@ -90,7 +100,7 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a run.
 
-    `settings` has the three buckets; a dry run writes to the state bucket only. `extract_sha256` is the digest of the
+    `settings` are the deployment's; a dry run writes to the state bucket only. `extract_sha256` is the digest of the
     extract that `extract_uri` names, `campaign` what `campaign.with_mail` gives.
     Raises FlywheelError for a threshold
     outside the cohort's range, an override that nobody may make or that has no reason, and buckets that are not three.
@@ -134,6 +144,8 @@ def make_plan(
         campaign=campaign,
         withhold=_withhold(cohort, campaign, as_of),
         layout=layout,
+        contacts_table=str(settings["contacts_table"]),
+        export_bucket=buckets["export"],
         extract_bucket=buckets["state" if dry_run or extract_uri else "export"],
         extract_key=(
             names.staged_extract_key(staged_folder, name) if extract_uri else folder + names.extract_key(name)

@@ -120,7 +120,7 @@ class CohortPlanOperator(BaseOperator):
             )
             self._check_aws(buckets, plan)
             state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)
-            snapshot = find_source(state, plan.model_dump(mode="json"), self.clock(), self.schedule)
+            snapshot = find_source(state, plan, self.clock(), self.schedule)
             if hands_over:
                 if destination.REQUIRES_OPT_OUT_LIST and registry.opt_outs is None:
                     self._check_opt_outs(plan)

@@ -16,6 +16,7 @@ from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import enum_value
 from cohort_flywheel.runs.names import report_file_name, report_folder
 from cohort_flywheel.runs.notifications import tell_of_the_untold
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.report import make_report, table
 from cohort_flywheel.runs.schedule import Clock, utc_now
 
@@ -113,7 +114,7 @@ def write_report(
     answer = output(sources.approval, "answer", ("success", "failed"))
     campaign = {
         "prepared": prepared,
-        "answer": recorded_answer(answer, s3, plan, prepared) if plan and prepared else None,
+        "answer": recorded_answer(answer, s3, Plan.model_validate(plan), prepared) if plan and prepared else None,
         "launched": output(sources.launched) or output(sources.launched, REACHED, ("failed",)),
         "followed": output(sources.followed) or output(sources.followed, REACHED, ("failed",)),
     }

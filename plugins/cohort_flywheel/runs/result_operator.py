@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import release, this_run
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import is_the_days
 
@@ -34,19 +35,23 @@ class CohortResultOperator(BaseOperator):
     ui_color = "#c9e8c4"
 
     def __init__(
-        self, *, plan: Any, checked: Any, imported: Any, aws_conn_id: str | None = "aws_default", **kwargs: Any
+        self, *, plan: Json, checked: Json, imported: Json, aws_conn_id: str | None = "aws_default", **kwargs: Any
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.checked, self.imported, self.aws_conn_id = plan, checked, imported, aws_conn_id
+        self.plan = plan
+        self.checked = checked
+        self.imported = imported
+        self.aws_conn_id = aws_conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        plan, segment, run = self.plan, self.checked["segment"], this_run(context)
+    def execute(self, context: Context) -> Json:
+        segment, run = self.checked["segment"], this_run(context)
         with describe_failure("Clearing this task is safe: it writes the same again.") as side_effects:
-            state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan["state_bucket"])
+            plan = Plan.model_validate(self.plan)
+            state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)
             key = None
             if is_the_days(plan):
                 result = {
-                    "as_of": plan["as_of"],
+                    "as_of": plan.as_of.isoformat(),
                     "members": segment["members"],
                     "rows": segment["rows"],
                     "s3_url": segment["s3_url"],
@@ -54,9 +59,8 @@ class CohortResultOperator(BaseOperator):
                     "imported": self.imported,
                     "run": run,
                 }
-                as_of = datetime.fromisoformat(plan["as_of"])
-                key = state.put_result(plan["cohort"], plan["threshold"], as_of, result)
+                key = state.put_result(plan.cohort, plan.threshold, plan.as_of, result)
                 side_effects.append(f"the result was put at {key}")
             release(state, plan, context)
-        self.log.info("%s is verified; its name is free again", plan["name"])
+        self.log.info("%s is verified; its name is free again", plan.name)
         return {"result_key": key, **self.imported}

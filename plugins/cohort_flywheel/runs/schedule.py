@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pendulum
 from airflow.timetables.interval import CronDataIntervalTimetable
 from croniter import croniter
+
+from cohort_flywheel.runs.plan import Plan
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,9 +22,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def schedule_in_force(context: Context, plan: Mapping[str, Any]) -> str:
+def schedule_in_force(context: Context, plan: Plan) -> str:
     """The cron of the task's DAG as it is now; the plan's may be an earlier one, and is for a DAG without a cron."""
-    return str(getattr(getattr(context["dag"], "timetable", None), "expression", None) or plan["schedule"])
+    return str(getattr(getattr(context["dag"], "timetable", None), "expression", None) or plan.schedule)
 
 
 def next_instant(schedule: str, moment: datetime) -> datetime:

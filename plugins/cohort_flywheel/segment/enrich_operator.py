@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from datetime import datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,6 +23,7 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, lines, put_unless_equal
 from cohort_flywheel.runs.names import matched_file_name, part_file_name, part_key, segment_file_name
+from cohort_flywheel.runs.plan import Withhold
 from cohort_flywheel.segment.contacts import (
     NAME_ATTRIBUTES,
     Contact,
@@ -197,18 +197,17 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
 
     def _exclusion(self, s3: S3Hook, listed: sqlite3.Connection) -> Callable[[Contact], Reject | None] | None:
         """What keeps a contact out of the segment; None, which costs nothing, where nothing does."""
-        asked = self.withhold or {}
-        template, placeholders = asked.get("template"), asked.get("placeholders", {})
-        if not (template or placeholders or asked.get("holdout_percent")):
+        asked = Withhold.model_validate(self.withhold or {})
+        template = asked.template
+        if not (template or asked.placeholders or asked.holdout_percent):
             return None
-        if template:
-            since = datetime.fromisoformat(asked["since"])
-            load_recently_mailed(s3, self.rejects_bucket, template, since, self.name, listed)
+        if template and asked.since:
+            load_recently_mailed(s3, self.rejects_bucket, template, asked.since, self.name, listed)
         return partial(
             exclusion_reason,
-            asked=placeholders,
+            asked=asked.placeholders,
             recently_mailed=partial(is_listed, "mailed", listed=listed) if template else lambda _: False,
-            holdout_percent=asked.get("holdout_percent", 0),
+            holdout_percent=asked.holdout_percent,
         )
 
     def _classified(

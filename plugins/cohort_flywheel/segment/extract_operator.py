@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import release
 from cohort_flywheel.runs.newest_store import newest_as_of
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.gremlin_to_s3_operator import VertexTaker, put_extract, read_graph
@@ -74,9 +74,10 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             " extract it reads again."
         )
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
-            facts, shards = self.make(folder, side_effects, schedule_in_force(context, self.plan))
-            if self.plan["extract_only"]:  # the run ends here: nobody is looked up, and its name is free again
-                release(State(S3Hook(aws_conn_id=self.aws_conn_id), self.plan["state_bucket"]), self.plan, context)
+            plan = Plan.model_validate(self.plan)
+            facts, shards = self.make(plan, folder, side_effects, schedule_in_force(context, plan))
+            if plan.extract_only:  # the run ends here: nobody is looked up, and its name is free again
+                release(State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket), plan, context)
                 shards = []
         ti = context["ti"]
         ti.xcom_push(key="facts", value=facts.model_dump(mode="json"))
@@ -85,27 +86,25 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         # Airflow maps over what a task returns, and over no other XCom
         return [shard.model_dump(mode="json") for shard in shards]
 
-    def make(self, folder: Path, side_effects: list[str], schedule: str) -> tuple[Extract, list[Shard]]:
+    def make(self, plan: Plan, folder: Path, side_effects: list[str], schedule: str) -> tuple[Extract, list[Shard]]:
         """Choose the source, by the schedule in force, and write the extract; return facts and shards.
 
         What was put is added to `side_effects`.
         """
-        plan, s3 = self.plan, S3Hook(aws_conn_id=self.aws_conn_id)
-        state = State(s3, plan["state_bucket"])
+        s3 = S3Hook(aws_conn_id=self.aws_conn_id)
+        state = State(s3, plan.state_bucket)
         now = self.clock()
         snapshot = find_source(state, plan, now, schedule)
-        with Members(
-            folder, direction=plan["direction"], threshold=plan["threshold"], required=plan["require"]
-        ) as taken:
-            members = WithoutErased(taken, read_tombstones(s3, plan["state_bucket"]))
-            if plan["extract_uri"]:
-                source = self._read_dropped(s3, members)
+        with Members(folder, direction=plan.direction, threshold=plan.threshold, required=plan.require) as taken:
+            members = WithoutErased(taken, read_tombstones(s3, plan.state_bucket))
+            if uri := plan.extract_uri:
+                source = self._read_dropped(plan, uri, s3, members)
             elif snapshot:
                 source = self._read_snapshot(state, snapshot, members)
             else:
-                source = self._read_graph(state, now, schedule, members, folder, side_effects)
+                source = self._read_graph(plan, state, now, schedule, members, folder, side_effects)
             file, shards = put_extract(
-                s3, taken, plan["property"], folder, plan["extract_bucket"], plan["extract_key"], side_effects
+                s3, taken, plan.property, folder, plan.extract_bucket, plan.extract_key, side_effects
             )
         counted = file.model_dump() | {
             "vertices_read": file.vertices_read + members.left_out,
@@ -113,15 +112,14 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         }
         return Extract(**counted, **source.model_dump()), shards
 
-    def _read_dropped(self, s3: S3Hook, members: WithoutErased) -> ExtractSource:
-        plan = self.plan
+    def _read_dropped(self, plan: Plan, uri: str, s3: S3Hook, members: WithoutErased) -> ExtractSource:
         dropped = take_dropped(
-            s3, plan["extract_uri"], plan["export_bucket"], members.add,
-            property=plan["property"], direction=plan["direction"], required=list(plan["require"]),
+            s3, uri, plan.export_bucket, members.add,
+            property=plan.property, direction=plan.direction, required=list(plan.require),
         )  # fmt: skip
-        if dropped.sha256 != plan["extract_sha256"]:
+        if dropped.sha256 != plan.extract_sha256:
             raise FlywheelError(
-                f"{plan['extract_uri']} has changed since this run was planned, and its names have the digest of what"
+                f"{uri} has changed since this run was planned, and its names have the digest of what"
                 " it was: trigger a new run",
                 code=Code.UPLOAD_CHANGED,
             )
@@ -138,19 +136,25 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         )
 
     def _read_graph(
-        self, state: State, now: datetime, schedule: str, members: WithoutErased, folder: Path, side_effects: list[str]
+        self,
+        plan: Plan,
+        state: State,
+        now: datetime,
+        schedule: str,
+        members: WithoutErased,
+        folder: Path,
+        side_effects: list[str],
     ) -> ExtractSource:
-        plan = self.plan
-        as_of = datetime.fromisoformat(plan["as_of"])
+        as_of = plan.as_of
         # a dry run leaves nothing that another run would use, and a live one read another day than its name's
-        keeps = is_the_days(plan) and not plan["dry_run"]
+        keeps = is_the_days(plan) and not plan.dry_run
         header = Header(
-            cohort=plan["cohort"],
+            cohort=plan.cohort,
             as_of=as_of,
-            property=plan["property"],
-            direction=plan["direction"],
-            floor=plan["floor"],
-            required=list(plan["require"]),
+            property=plan.property,
+            direction=plan.direction,
+            floor=plan.floor,
+            required=list(plan.require),
             read_at=now,
         )
         path = folder / "snapshot.jsonl"
@@ -159,9 +163,9 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         read_graph(
             NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id),
             takers,
-            property=plan["property"],
-            direction=plan["direction"],
-            threshold=mildest([plan["floor"], plan["threshold"]], plan["direction"]) if keeps else plan["threshold"],
+            property=plan.property,
+            direction=plan.direction,
+            threshold=mildest([plan.floor, plan.threshold], plan.direction) if keeps else plan.threshold,
             required=header.required,
         )
         if keeps and last_instant(schedule, self.clock()) > as_of:
@@ -173,14 +177,14 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         key = None
         if file:
             file.close()
-            key = state.put_snapshot(path, plan["cohort"], as_of, digest(path))
+            key = state.put_snapshot(path, plan.cohort, as_of, digest(path))
             side_effects.append(f"a snapshot was kept at {key}")
         return ExtractSource(
             source="graph", read_at=now.isoformat(), snapshot_key=key, snapshot="pending" if key else None
         )
 
 
-def find_source(state: State, plan: Mapping[str, Any], now: datetime, schedule: str) -> Snapshot | None:
+def find_source(state: State, plan: Plan, now: datetime, schedule: str) -> Snapshot | None:
     """Return the snapshot that a run reads, or None for the graph or an extract.
 
     `schedule` is the one in force, which decides which as-of is the newest. Raises FlywheelError where the run has to
@@ -188,15 +192,15 @@ def find_source(state: State, plan: Mapping[str, Any], now: datetime, schedule: 
     """
     if not is_the_days(plan):
         return None
-    as_of, newest = datetime.fromisoformat(plan["as_of"]), newest_as_of(state, plan["cohort"], schedule, now)
-    if plan["source"] == "auto" and as_of >= newest:  # a pending one counts for nothing, broken or not
-        final = state.final_snapshot(plan["cohort"], as_of)
+    as_of, newest = plan.as_of, newest_as_of(state, plan.cohort, schedule, now)
+    if plan.source == "auto" and as_of >= newest:  # a pending one counts for nothing, broken or not
+        final = state.final_snapshot(plan.cohort, as_of)
         snapshots = [final] if final else []
     else:
-        snapshots = state.snapshots(plan["cohort"], as_of)
+        snapshots = state.snapshots(plan.cohort, as_of)
     return choose_source(
         plan,
         newest=newest,
         snapshots=snapshots,
-        days=lambda: state.snapshot_days(plan["cohort"]),
+        days=lambda: state.snapshot_days(plan.cohort),
     )

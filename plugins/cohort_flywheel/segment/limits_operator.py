@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,12 @@ from airflow.sdk.exceptions import AirflowFailException
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
-from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.errors import Code
 from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
 from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.names import segment_part_key
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import schedule_in_force
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.do_not_contact_store import count_matched
@@ -65,8 +65,8 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     :param extract: the facts of CohortExtractOperator. (templated)
     :param shards: its output. (templated)
     :param parts: the outputs of DynamoDBEnrichOperator, one a shard. (templated)
-    :param handle_empty_segment: the destination's method, called with the plan if the segment file has no rows.
-        If it returns True, the empty segment file is imported.
+    :param handle_empty_segment: the destination's method, called with the plan and the settings if the segment
+        file has no rows. If it returns True, the empty segment file is imported.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
@@ -82,7 +82,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         extract: Json,
         shards: Sequence[Json],
         parts: Sequence[Json],
-        handle_empty_segment: Callable[[Json], bool],
+        handle_empty_segment: Callable[[Plan, Json], bool],
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
@@ -99,23 +99,24 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         ti = context["ti"]
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
-            state = State(s3, self.plan["state_bucket"])
+            plan = Plan.model_validate(self.plan)
+            state = State(s3, plan.state_bucket)
             extract = Extract.model_validate(self.extract)
             shards = [Shard.model_validate(shard) for shard in self.shards]
-            segment = self._combine(s3, folder, [SegmentPart.model_validate(part) for part in self.parts], shards)
-            judged = self._judge(state, folder, extract, segment, context)
-            snapshot = self._make_final(state, context, judged, side_effects)
+            segment = self._combine(plan, s3, folder, map(SegmentPart.model_validate, self.parts), shards)
+            judged = self._judge(plan, state, folder, extract, segment, context)
+            snapshot = self._make_final(plan, state, context, judged, side_effects)
             if snapshot and snapshot != extract.snapshot_key:
-                schedule = schedule_in_force(context, self.plan)
-                extract, segment = self._make_again(s3, folder, side_effects, snapshot, schedule)
-                judged = self._judge(state, folder, extract, segment, context)
-            imports = not self.plan["dry_run"]
+                schedule = schedule_in_force(context, plan)
+                extract, segment = self._make_again(plan, s3, folder, side_effects, snapshot, schedule)
+                judged = self._judge(plan, state, folder, extract, segment, context)
+            imports = not plan.dry_run
             if imports and not segment.rows:
-                imports = self.handle_empty_segment(self.plan)
+                imports = self.handle_empty_segment(plan, self.plan)
             if imports:
-                segment = self._release(s3, segment, side_effects)
+                segment = self._release(plan, s3, segment, side_effects)
             else:
-                release(state, self.plan, context)
+                release(state, plan, context)
             judged = judged.model_copy(update={"segment": segment})
             ti.xcom_push(
                 key="judged", value=judged.model_dump(mode="json")
@@ -128,90 +129,93 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             self.skip(ti=ti, tasks=what_follows)
         return output
 
-    def _judge(self, state: State, folder: Path, extract: Extract, segment: Segment, context: Context) -> JudgedSegment:
+    def _judge(
+        self, plan: Plan, state: State, folder: Path, extract: Extract, segment: Segment, context: Context
+    ) -> JudgedSegment:
         """Judge the run as it stands; raises StoppedByLimitError. The results are an XCom either way."""
-        plan = self.plan
-        previous = self._previous(state, folder)
-        results = judge_limits(plan["limits"], members=segment.members, rejects=segment.rejects, previous=previous)
+        previous = self._previous(plan, state, folder)
+        results = judge_limits(
+            plan.limits.model_dump(), members=segment.members, rejects=segment.rejects, previous=previous
+        )
         for result in results:
             said = "holds" if result.holds else "DOES NOT HOLD"
             self.log.info(
                 "%s %s %s: %s (%s)", result.limit, f"{result.allowed:,}", said,
                 "not asked" if result.found is None else result.found, result.sentence,
             )  # fmt: skip
-        override = plan["override"] and LimitsOverride(
-            **plan["override"], limits=[result.limit for result in results if not result.holds]
-        )
+        override = None
+        if plan.override:
+            broken = [result.limit for result in results if not result.holds]
+            override = LimitsOverride(by=plan.override.by, reason=plan.override.reason, limits=broken)
         judged = JudgedSegment(limits=results, previous=previous, override=override, extract=extract, segment=segment)
         # a run that is stopped has no other output
         context["ti"].xcom_push(key="judged", value=judged.model_dump(mode="json"))
-        check_consent_attribute(Consent.model_validate(plan["consent"]) if plan["consent"] else None, segment)
-        if why := self._stops(judged):
+        check_consent_attribute(plan.consent, segment)
+        if why := self._stops(plan, judged):
             raise StoppedByLimitError(f"{Code.OUTSIDE_LIMITS}: {why}")
         return judged
 
-    def _previous(self, state: State, folder: Path) -> Previous | None:
+    def _previous(self, plan: Plan, state: State, folder: Path) -> Previous | None:
         """The members before: of the last verified segment, else in the last final snapshot at this threshold."""
-        plan, as_of = self.plan, datetime.fromisoformat(self.plan["as_of"])
-        if result := state.previous_result(plan["cohort"], plan["threshold"], as_of):
+        if result := state.previous_result(plan.cohort, plan.threshold, plan.as_of):
             return Previous(members=result["members"], what=f"the segment of {result['as_of']}")
-        for day in reversed([day for day in state.snapshot_days(plan["cohort"]) if day < as_of]):
-            snapshot = state.final_snapshot(plan["cohort"], day)
+        for day in reversed([day for day in state.snapshot_days(plan.cohort) if day < plan.as_of]):
+            snapshot = state.final_snapshot(plan.cohort, day)
             if snapshot and not snapshot.header.serves(
-                property=plan["property"],
-                direction=plan["direction"],
-                threshold=plan["threshold"],
-                required=plan["require"],
+                property=plan.property,
+                direction=plan.direction,
+                threshold=plan.threshold,
+                required=plan.require,
             ):
                 with Members(
-                    folder, direction=plan["direction"], threshold=plan["threshold"], required=plan["require"]
+                    folder, direction=plan.direction, threshold=plan.threshold, required=plan.require
                 ) as members:
                     members.add(state.vertices(snapshot.key))
                     return Previous(members=members.counts().members, what=f"the snapshot of {day.isoformat()}")
         return None
 
-    def _stops(self, judged: JudgedSegment) -> str | None:
+    def _stops(self, plan: Plan, judged: JudgedSegment) -> str | None:
         why = refusal(judged.limits)
         if why is None:
             return None
         if override := judged.override:
             self.log.warning("%s lets this run through (%s): %s", override.by, override.reason, why)
             return None
-        plan, as_of = self.plan, datetime.fromisoformat(self.plan["as_of"])
-        milder = is_beyond(plan["floor"], plan["direction"], plan["threshold"])
+        milder = is_beyond(plan.floor, plan.direction, plan.threshold)
         from_it = judged.extract.snapshot_key and not milder
         same = " source=snapshot (these figures, unless the graph was read again since)," if from_it else ""
         return (
-            f"{plan['name']} is outside the limits of its cohort: {why}; nothing is imported, and a snapshot of its own"
+            f"{plan.name} is outside the limits of its cohort: {why}; nothing is imported, and a snapshot of its own"
             " stays pending. Look at the graph and at the contacts; if the figures are right, trigger a new run with"
-            f" cohort={plan['cohort']}, threshold={plan['threshold']},{same} override_limits and override_reason, and,"
+            f" cohort={plan.cohort}, threshold={plan.threshold},{same} override_limits and override_reason, and,"
             " once a later day is complete, with the logical date"
-            f" {as_of + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ} and no data interval (clearing this one keeps its"
+            f" {plan.as_of + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ} and no data interval (clearing this one keeps its"
             " params)"
         )
 
-    def _make_final(self, state: State, context: Context, judged: JudgedSegment, side_effects: list[str]) -> str | None:
-        plan, key = self.plan, judged.extract.snapshot_key
-        if key is None or plan["dry_run"]:
+    def _make_final(
+        self, plan: Plan, state: State, context: Context, judged: JudgedSegment, side_effects: list[str]
+    ) -> str | None:
+        key = judged.extract.snapshot_key
+        if key is None or plan.dry_run:
             return key
-        as_of = datetime.fromisoformat(plan["as_of"])
         nothing = not judged.extract.vertices_read and not judged.override
-        if nothing and not state.final_snapshot(plan["cohort"], as_of):
+        if nothing and not state.final_snapshot(plan.cohort, plan.as_of):
             # good news, or a graph that was not loaded yet, which must not be that day for ever
             self.log.warning("the graph had nobody beyond the floor: its read stays pending, as %s", key)
             return key
         by = this_run(context) | judged.model_dump(mode="json", include={"override"})
-        final = state.make_final(plan["cohort"], as_of, key, by)
+        final = state.make_final(plan.cohort, plan.as_of, key, by)
         side_effects.append(f"the day's snapshot is {final}, for good")
         return final
 
     def _make_again(
-        self, s3: S3Hook, folder: Path, side_effects: list[str], snapshot: str, schedule: str
+        self, plan: Plan, s3: S3Hook, folder: Path, side_effects: list[str], snapshot: str, schedule: str
     ) -> tuple[Extract, Segment]:
         """Another run's read of the graph is the day's: this run's result comes from that one."""
         self.log.info("another run has made %s the day's snapshot: making extract and segment file from it", snapshot)
         again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
-        extract, shards = again.make(folder, side_effects, schedule)
+        extract, shards = again.make(plan, folder, side_effects, schedule)
         arguments, parts = enrich_arguments(self.plan, extract.model_dump(mode="json")), []
         for shard in shards:
             enrich = DynamoDBEnrichOperator(
@@ -219,26 +223,28 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             )
             with TemporaryDirectory(dir=folder) as own:
                 parts.append(SegmentPart.model_validate(enrich.make(Path(own), side_effects)))
-        return extract, self._combine(s3, folder, parts, shards)
+        return extract, self._combine(plan, s3, folder, parts, shards)
 
-    def _combine(self, s3: S3Hook, folder: Path, parts: Iterable[SegmentPart], shards: Sequence[Shard]) -> Segment:
-        layout = get_destination(self.plan["layout"]).layout
-        bucket, key = self.plan["state_bucket"], f"{self.plan['staged_folder']}{self.plan['name']}/"
+    def _combine(
+        self, plan: Plan, s3: S3Hook, folder: Path, parts: Iterable[SegmentPart], shards: Sequence[Shard]
+    ) -> Segment:
+        layout = get_destination(plan.layout).layout
+        bucket, key = plan.state_bucket, f"{plan.staged_folder}{plan.name}/"
         combined = combine(parts, shards, layout.max_bytes)
         with closing(sqlite3.connect(folder / "matched.sqlite")) as listed:
             matched = count_matched(s3, bucket, combined.matched_keys, listed)
         return Segment(
             **combined.model_dump(), do_not_contact_matched=matched, s3_bucket=bucket, s3_key=key,
-            s3_url=f"s3://{bucket}/{key}", rejects_key=self.plan["rejects_key"].removesuffix(".csv") + "/",
+            s3_url=f"s3://{bucket}/{key}", rejects_key=plan.rejects_key.removesuffix(".csv") + "/",
         )  # fmt: skip
 
-    def _release(self, s3: S3Hook, segment: Segment, side_effects: list[str]) -> Segment:
+    def _release(self, plan: Plan, s3: S3Hook, segment: Segment, side_effects: list[str]) -> Segment:
         """Copy the parts from the state bucket to where the destination reads: only here can it import them."""
-        plan, bucket, parts = self.plan, self.plan["segment_bucket"], []
+        bucket, parts = plan.segment_bucket, []
         side_effects.append(f"parts of the segment file may lie in {bucket}")
         for index, part in enumerate(segment.parts):
-            key = segment_part_key(plan["segment_folder"], plan["name"], segment.sha256, index)
-            copy_unless_equal(s3, (plan["state_bucket"], part.s3_key), (bucket, key), part.sha256)
+            key = segment_part_key(plan.segment_folder, plan.name, segment.sha256, index)
+            copy_unless_equal(s3, (plan.state_bucket, part.s3_key), (bucket, key), part.sha256)
             parts.append(PartFile(s3_key=key, sha256=part.sha256))
         key = parts[0].s3_key.rpartition("/")[0] + "/"
         url = f"s3://{bucket}/{key}"

@@ -19,13 +19,14 @@ def graph(job: dict[str, Any]) -> Iterator[Any]:
     for module in ("driver.client", "driver.aiohttp.transport", "driver.serializer", "process.graph_traversal"):
         importlib.import_module(f"gremlin_python.{module}")  # imports are not measured
 
+    from cohort_flywheel.runs.plan import Plan
     from cohort_flywheel.segment.extract_operator import CohortExtractOperator
 
     plan = _plan(job)
     operator = CohortExtractOperator(task_id="extract", plan=plan, clock=lambda: AS_OF + timedelta(hours=1))
     with TemporaryDirectory() as folder:
         yield
-        facts, shards = operator.make(Path(folder), [], plan["schedule"])
+        facts, shards = operator.make(Plan.model_validate(plan), Path(folder), [], plan["schedule"])
         yield {"members": {"bucket": facts.s3_bucket, "key": facts.s3_key, "format": "json"}}
     kept = {"facts": facts.model_dump(mode="json"), "shards": [shard.model_dump(mode="json") for shard in shards]}
     _keep(job, "graph", {"plan": plan} | kept)
@@ -51,19 +52,21 @@ def enrich(job: dict[str, Any]) -> Iterator[Any]:
 def release(job: dict[str, Any]) -> Iterator[Any]:
     """The parts are put together and copied to where they are imported."""
     from cohort_flywheel.hooks.s3 import S3Hook
+    from cohort_flywheel.runs.plan import Plan
     from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
     from cohort_flywheel.segment.outputs import SegmentPart, Shard
 
     before, parts = _kept(job, "graph"), _kept(job, "enrich")["parts"]
     operator = CohortLimitsOperator(
         task_id="check_limits", plan=before["plan"], extract=before["facts"], shards=before["shards"], parts=parts,
-        handle_empty_segment=lambda plan: False,
+        handle_empty_segment=lambda plan, settings: False,
     )  # fmt: skip
     yield
+    plan, shards = Plan.model_validate(before["plan"]), [Shard.model_validate(shard) for shard in before["shards"]]
     given = [SegmentPart.model_validate(part) for part in parts]
     with TemporaryDirectory() as folder:
-        segment = operator._combine(S3Hook(), Path(folder), given, [Shard.model_validate(s) for s in before["shards"]])
-    segment = operator._release(S3Hook(), segment, [])
+        segment = operator._combine(plan, S3Hook(), Path(folder), given, shards)
+    segment = operator._release(plan, S3Hook(), segment, [])
     yield {"rows": [{"bucket": segment.s3_bucket, "key": part.s3_key} for part in segment.parts]}
 
 
@@ -76,11 +79,12 @@ def _plan(job: dict[str, Any]) -> dict[str, Any]:
     cohort = read_registry(Path(__file__).parents[3] / "include" / "cohorts.yaml").cohort("ea_atrisk")
     params = RunParams(cohort="ea_atrisk", threshold=2)
     settings = {f"{role}_bucket": job["buckets"][role] for role in ("export", "import", "state")}
+    settings |= {"contacts_table": job["table"]}
     plan = make_plan(
         cohort.model_copy(update={"property": job["property"]}), params=params, as_of=AS_OF, run_type="manual",
         user=None, layout="pinpoint", schedule="0 0 * * *", settings=settings,
     )  # fmt: skip
-    return plan.model_dump(mode="json") | settings | {"contacts_table": job["table"]}
+    return plan.model_dump(mode="json") | settings
 
 
 def _keep(job: dict[str, Any], stage: str, facts: dict[str, Any]) -> None:

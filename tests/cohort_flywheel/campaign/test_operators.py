@@ -18,13 +18,15 @@ from cohort_flywheel.campaign.operators import ANSWER, SHOWN, CampaignApprovalOp
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.runs.report_operator import ReportSources
+from tests.cohort_flywheel.plans import plan_output
 
-PLAN: dict[str, Any] = {
-    "name": "ea_atrisk_1_2026-11-22", "cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above",
-    "threshold": 1, "as_of": "2026-11-22T00:00:00+00:00", "withhold": {"holdout_percent": 5}, "schedule": "0 0 * * *",
-    "state_bucket": "state",
-    "campaign": {"mode": "launch", "approvers": ["ann", "bo"], "not_again_days": 30},
-}  # fmt: skip
+PLAN = plan_output(
+    "ea_atrisk_1_2026-11-22", threshold=1, withhold={"holdout_percent": 5},
+    campaign={
+        "mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
+        "test_addresses": [], "approvers": ["ann", "bo"],
+    },
+)  # fmt: skip
 CHECKED: dict[str, Any] = {
     "segment": {"members": 1234, "rejects": {"opted_out": 30, "holdout": 4}},
     "limits": [{"limit": "max_change_percent", "sentence": "1,000 rows then, 1,200 now"}],
@@ -104,7 +106,7 @@ def question(context: Any, monkeypatch: pytest.MonkeyPatch) -> Question:
     monkeypatch.setattr(approve, "tell", tell)
     monkeypatch.setattr(approve, "write_report", lambda *_: ({}, REPORT))
     monkeypatch.setattr(approve, "withdraw_approval", lambda *_: made.put.clear())
-    monkeypatch.setattr(approve, "put_approval", lambda _, plan, answer: made.put.append((plan["name"], answer)))
+    monkeypatch.setattr(approve, "put_approval", lambda _, plan, answer: made.put.append((plan.name, answer)))
     return made
 
 

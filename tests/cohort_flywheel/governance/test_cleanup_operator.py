@@ -20,6 +20,7 @@ from cohort_flywheel.governance.cleanup_operator import CohortCleanupOperator
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.names import endpoint_id
+from cohort_flywheel.runs.plan import Plan
 from local.config import ROOT
 from tests.cohort_flywheel.conftest import NEWEST
 from tests.cohort_flywheel.pipeline_runs import Runs
@@ -102,7 +103,7 @@ def test_an_expired_run_is_removed_and_the_newest_kept(
 def test_a_sample_mail_beside_a_report_is_not_a_report(runs: Runs, clean_up: CleanUp) -> None:
     old = runs.run(OLD, {ANN: 3})
     runs.run(LATER, {BOB: 3})
-    assert put_sample(S3Hook(), old["plan"], "<p>Hi</p>").endswith(".html")
+    assert put_sample(S3Hook(), Plan.model_validate(old["plan"]), "<p>Hi</p>").endswith(".html")
     found = clean_up()
     assert (found["past_keep_by"], found["kept"]) == (1, 1)
 

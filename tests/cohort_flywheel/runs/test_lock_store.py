@@ -19,6 +19,7 @@ from cohort_flywheel.runs.lock_store import (
     release,
     this_run,
 )
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
 from tests.cohort_flywheel.conftest import NEWEST
 
@@ -363,7 +364,7 @@ def test_a_file_is_stale_once_another_run_has_ended_without_an_import(wrote: Any
     acquire_run_lock_for_import(a)
     b = wrote("b")  # A has failed
     acquire_run_lock_for_import(b)
-    release(state, wrote.plan, b)
+    release(state, Plan.model_validate(wrote.plan), b)
     for _ in range(2):
         with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
             acquire_run_lock_for_import(a)
@@ -378,14 +379,14 @@ def test_a_file_is_stale_too_after_a_run_that_another_took_over(wrote: Any, stat
     acquire_run_lock(a)  # as before a launch, or an extract that is cleared alone
     with pytest.raises(AirflowFailException, match="another run has worked on"):
         acquire_run_lock_for_import(a)
-    release(state, plan, a)
+    release(state, Plan.model_validate(plan), a)
     with pytest.raises(AirflowFailException, match="another run has worked on"):
         acquire_run_lock_for_import(a)
 
 
 def test_a_file_is_stale_while_one_of_its_shards_is(wrote: Any, state: State) -> None:
     a = wrote("a")
-    release(state, wrote.plan, wrote("b"))
+    release(state, Plan.model_validate(wrote.plan), wrote("b"))
     wrote("a", shards=(1,), before=a)
     with pytest.raises(AirflowFailException, match="another run has worked on"):
         acquire_run_lock_for_import(a)
@@ -397,7 +398,7 @@ def test_without_another_run_any_task_may_be_cleared(wrote: Any, state: State) -
     a = wrote("a")
     for _ in range(2):
         acquire_run_lock_for_import(a)
-        release(state, wrote.plan, a)
+        release(state, Plan.model_validate(wrote.plan), a)
     wrote("a", shards=(1,), before=a)
     acquire_run_lock_for_import(a)
 
@@ -412,7 +413,7 @@ def test_a_run_that_was_killed_between_the_two_writes_of_a_release(wrote: Any, s
     with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
         acquire_run_lock_for_import(a)
     acquire_run_lock_for_import(b)  # its own next try
-    release(state, plan, b)
+    release(state, Plan.model_validate(plan), b)
     with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
         acquire_run_lock_for_import(a)
 
@@ -427,7 +428,7 @@ def test_a_lock_is_not_released_before_the_last_run_is_written(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(State, "put_last_run", killed)
-        release(state, wrote.plan, b)
+        release(state, Plan.model_validate(wrote.plan), b)
     with pytest.raises(AirflowFailException, match="run manual__b of DAG cohort_to_segment has worked on"):
         acquire_run_lock_for_import(a)
 
@@ -455,12 +456,12 @@ def test_a_run_that_begins_and_ends_during_the_check_is_noticed(
 ) -> None:
     """Two runs at once: the lock is free as A looks, and B works in between."""
     a, plan = wrote("a"), wrote.plan
-    release(state, plan, a)
+    release(state, Plan.model_validate(plan), a)
     take = State.take
 
     def after_b(self: State, *args: Any, **kwargs: Any) -> bool:
         monkeypatch.setattr(State, "take", take)
-        release(state, plan, wrote("b"))
+        release(state, Plan.model_validate(plan), wrote("b"))
         return take(self, *args, **kwargs)
 
     monkeypatch.setattr(State, "take", after_b)
@@ -474,10 +475,10 @@ def test_the_release_of_a_run_that_lost_its_lock_changes_nothing(wrote: Any, sta
     """A is taken for failed, and its process goes on."""
     a, plan = wrote("a"), wrote.plan
     b = wrote("b")
-    release(state, plan, a)
+    release(state, Plan.model_validate(plan), a)
     acquire_run_lock_for_import(b)
-    release(state, plan, b)
-    release(state, plan, a)
+    release(state, Plan.model_validate(plan), b)
+    release(state, Plan.model_validate(plan), a)
     assert state.last_run(plan["claim_key"]) == this_run(b)
 
 
@@ -486,9 +487,9 @@ def test_a_dry_run_makes_no_file_stale(planned: Any, context: Any, state: State)
     a = context(run_id="manual__a", task_id="check_limits")
     a["ti"].xcoms["plan", "return_value"] = planned()
     acquire_run_lock(a)
-    release(state, planned(), a)
+    release(state, Plan.model_validate(planned()), a)
     dry = context(run_id="manual__dry", task_id="enrich_0")
     dry["ti"].xcoms["plan", "return_value"] = planned(dry_run=True)
     acquire_run_lock(dry)
-    release(state, planned(dry_run=True), dry)
+    release(state, Plan.model_validate(planned(dry_run=True)), dry)
     acquire_run_lock_for_import(a)

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.newest_store import skip_unless_newest
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import schedule_in_force
 from cohort_flywheel.runs.state_store import State
 
@@ -21,7 +22,7 @@ URI = {"extract_uri": "s3://exports/dropped/theirs.json", "extract_sha256": "ab"
 
 @pytest.mark.parametrize("params", [{}, {"source": "snapshot"}])
 def test_the_newest_canonical_run_continues(planned: Any, context: Any, state: State, params: dict[str, Any]) -> None:
-    plan = planned(**params)
+    plan = Plan.model_validate(planned(**params))
     skip_unless_newest(plan, state, context(), lambda: NEWEST + timedelta(hours=23), getLogger())
     with pytest.raises(AirflowSkipException, match="the newest as-of is 2026-11-23"):
         skip_unless_newest(plan, state, context(), lambda: NEWEST + timedelta(hours=24), getLogger())
@@ -34,7 +35,7 @@ def test_a_run_that_is_not_canonical_is_skipped(
     plan, run = planned(**params), context()
     acquire(state, plan["claim_key"], plan["name"], run)
     with pytest.raises(AirflowSkipException, match="its source is not the snapshot"):
-        skip_unless_newest(plan, state, run, lambda: NEWEST + timedelta(hours=1), getLogger())
+        skip_unless_newest(Plan.model_validate(plan), state, run, lambda: NEWEST + timedelta(hours=1), getLogger())
     assert state.lock_holder(plan["claim_key"]) is None
 
 
@@ -48,7 +49,7 @@ def ends(plan: Any, state: State, context: Any, schedule: str, now: datetime) ->
     """Why a task of a DAG that has this schedule now ends its run at the segment file; empty where it goes on."""
     made = context() | {"dag": DAG("a_dag", schedule=CronDataIntervalTimetable(schedule, timezone="UTC"))}
     try:
-        skip_unless_newest(plan, state, made, lambda: now, getLogger())
+        skip_unless_newest(Plan.model_validate(plan), state, made, lambda: now, getLogger())
     except AirflowSkipException as skip:
         return str(skip)
     return ""
@@ -101,7 +102,7 @@ def test_future_snapshots_and_other_cohorts_are_not_the_newest(
 
 
 def test_a_dag_without_a_cron_has_the_plans_schedule(planned: Any, context: Any) -> None:
-    plan = planned() | {"schedule": WEEKLY}
+    plan = Plan.model_validate(planned() | {"schedule": WEEKLY})
     for dag in (DAG("a_dag", schedule=None), DAG("a_dag", schedule=[])):
         assert schedule_in_force(context() | {"dag": dag}, plan) == WEEKLY
     assert schedule_in_force(context() | {"dag": DAG("a_dag", schedule=DAILY)}, plan) == DAILY

@@ -32,7 +32,12 @@ COHORT = Cohort.model_validate(
     }
 )
 AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
-SETTINGS = {"export_bucket": "exports", "import_bucket": "imports", "state_bucket": "state", "other": "x"}
+SETTINGS = {
+    "export_bucket": "exports",
+    "import_bucket": "imports",
+    "state_bucket": "state",
+    "contacts_table": "players",
+}
 
 
 PARAMS = {
@@ -88,6 +93,8 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "campaign": {"mode": "none"},
         "withhold": {"holdout_percent": 0, "placeholders": {}, "template": None, "since": None},
         "layout": "pinpoint",
+        "contacts_table": "players",
+        "export_bucket": "exports",
         "extract_bucket": "exports",
         "extract_key": f"export/{name}.json",
         "state_bucket": "state",
@@ -106,7 +113,7 @@ def test_a_plan_and_its_consent_pass_through_xcom() -> None:
     output = made.model_dump(mode="json")
     assert json.loads(json.dumps(output)) == output
     assert output["campaign"]["from"] == LAUNCH.sender
-    assert Plan.model_validate(output | {"export_bucket": "exports", "contacts_table": "players"}) == made
+    assert Plan.model_validate(output | {"import_bucket": "imports", "ses_topic": "news"}) == made
     assert made.consent == COHORT.consent
 
 

@@ -21,6 +21,7 @@ from airflow.ti_deps.deps.not_previously_skipped_dep import NotPreviouslySkipped
 import cohort_flywheel
 from cohort_flywheel.config.cohorts import Consent, Limits
 from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.limits_operator import CohortLimitsOperator, StoppedByLimitError
 
@@ -60,7 +61,7 @@ class LimitsRunner:
             dag.task_dict["create"] >> EmptyOperator(task_id="wait")
         return task
 
-    def no_import(self, plan: Any) -> bool:
+    def no_import(self, plan: Plan, settings: Any) -> bool:
         self.asked.append(plan)
         return False
 
@@ -480,7 +481,7 @@ def test_an_empty_cohort_ends_here_as_a_success(runner: LimitsRunner, kept: Any,
     assert (output["rows"], output["snapshot"], output["segment"]["members"]) == (0, key, 0)
     assert output["extract"] == task.extract
     assert imports() == {}
-    assert runner.asked == [task.plan], "an earlier run's segment may still have players"
+    assert runner.asked == [Plan.model_validate(task.plan)], "an earlier run's segment may still have players"
     assert runner.state.final_snapshot("ea_atrisk", DAY) is not None
     assert mine == this_run(runner.context)
     assert runner.state.lock_holder(task.plan["claim_key"]) is None
@@ -491,7 +492,7 @@ def test_an_empty_cohort_is_imported_if_the_destination_accepts_it(
 ) -> None:
     kept(DAY, {"ann": 2})
     task = runner.run()
-    task.handle_empty_segment = lambda plan: True
+    task.handle_empty_segment = lambda plan, settings: True
     assert runner.check(task)["rows"] == 0
     (body,) = imports().values()
     assert body.count("\n") == 1
@@ -523,7 +524,7 @@ def test_where_an_earlier_segment_still_has_players_the_run_fails(runner: Limits
     kept(DAY, {"ann": 2})
     task = runner.run()
 
-    def members_stay(plan: Any) -> bool:
+    def members_stay(plan: Plan, settings: Any) -> bool:
         raise AirflowFailException("segment s1 still has players")
 
     task.handle_empty_segment = members_stay

@@ -140,6 +140,7 @@ def extract(
     state = State(S3Hook(), fresh_config.state_bucket)
     cohort = read_registry(ROOT / "include" / "cohorts.yaml").cohort("ea_atrisk")
     settings = {f"{role}_bucket": getattr(fresh_config, f"{role}_bucket") for role in ("export", "import", "state")}
+    settings |= {"contacts_table": fresh_config.contacts_table}
     plan = settings | make_plan(
         cohort, params=RunParams(cohort="ea_atrisk", extract_only=True), as_of=DAY, run_type="manual", user=None,
         layout="pinpoint", schedule="0 0 * * *", settings=settings,

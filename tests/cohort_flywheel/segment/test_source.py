@@ -8,8 +8,10 @@ import pytest
 
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.segment.snapshot import Header, Snapshot
 from cohort_flywheel.segment.source import EXTRACT, SOURCES, choose_source, is_the_days
+from tests.cohort_flywheel.plans import plan_output
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -30,10 +32,8 @@ def snapshot(
 def choose(
     *snapshots: Snapshot, source: str = "auto", as_of: datetime = NEWEST, days: tuple[datetime, ...] = (), **plan: Any
 ) -> Snapshot | None:
-    whole: dict[str, Any] = {
-        "cohort": "calm", "property": "score", "direction": "above", "threshold": 2, "require": {"status": ["Active"]},
-    }  # fmt: skip
-    asked = whole | {"source": source, "as_of": as_of.isoformat()} | plan
+    whole: dict[str, Any] = {"cohort": "calm", "property": "score", "require": {"status": ["Active"]}} | plan
+    asked = Plan.model_validate(plan_output(as_of=as_of, source=source, **whole))
     return choose_source(asked, newest=NEWEST, snapshots=list(snapshots), days=lambda: days)
 
 
@@ -170,7 +170,7 @@ def test_other_days_are_listed_only_for_an_error() -> None:
     def days() -> Any:
         raise AssertionError
 
-    plan = {"cohort": "calm", "source": "auto", "as_of": NEWEST.isoformat()}
+    plan = Plan.model_validate(plan_output(as_of=NEWEST, cohort="calm"))
     assert choose_source(plan, newest=NEWEST, snapshots=[], days=days) is None
 
 
@@ -181,6 +181,7 @@ def test_every_source_explains_itself() -> None:
 
 def test_live_runs_and_uploaded_extracts_are_not_canonical() -> None:
     assert EXTRACT not in SOURCES, "no param says it"
-    assert {source: is_the_days({"source": source}) for source in (*SOURCES, EXTRACT)} == {
+    plans = {source: Plan.model_validate(plan_output(source=source)) for source in (*SOURCES, EXTRACT)}
+    assert {source: is_the_days(plan) for source, plan in plans.items()} == {
         "auto": True, "live": False, "snapshot": True, "extract": False,
     }  # fmt: skip

@@ -250,7 +250,7 @@ def _checked(plan: dict[str, Any], extract: dict[str, Any], enriched: Any, its: 
     with DAG("a_dag", schedule=None):
         task = CohortLimitsOperator(
             task_id="check_limits", plan=plan, extract=extract, shards=shards, parts=parts,
-            handle_empty_segment=lambda _plan: False,
+            handle_empty_segment=lambda _plan, _settings: False,
         )  # fmt: skip
         EmptyOperator(task_id="create")
     return task.execute(its | {"task": task})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from airflow.sdk import BaseOperator
 from botocore.exceptions import ClientError
@@ -34,6 +34,7 @@ from cohort_flywheel.destinations.customer_profiles.sensors import CustomerProfi
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
+from cohort_flywheel.runs.plan import Plan
 
 
 class CustomerProfilesSettings(BaseModel):
@@ -192,7 +193,7 @@ class CustomerProfilesDestination(Destination):
         connect_prepare_operator.check_sender(campaign, aws_conn_id)
         connect_prepare_operator.check_places(ours.connect_instance_id, ours.qconnect_knowledge_base_id, aws_conn_id)
 
-    def handle_empty_segment(self, plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> bool:
+    def handle_empty_segment(self, plan: Plan, settings: Settings, aws_conn_id: str | None = "aws_default") -> bool:
         """Return True: an upload sets all former members `out`."""
         return True
 

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure, unconfirmed
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
@@ -28,6 +29,7 @@ from cohort_flywheel.destinations.customer_profiles.upload_files import UploadFi
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.runs.newest_store import skip_unless_newest
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.segment_file import digest
@@ -63,7 +65,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
     def __init__(
         self,
         *,
-        plan: Mapping[str, Any],
+        plan: Json,
         segment: Mapping[str, Any],
         domain: str,
         data_expiry: str | int,
@@ -81,27 +83,28 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
         retry_note = "Clearing this task is safe: it continues with the jobs of the same files."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            state = State(s3, self.plan["state_bucket"])
-            store = SegmentMembershipStore(s3, self.plan, self.domain)
-            self._check_newest(state, store, context)
+            plan = Plan.model_validate(self.plan)
+            state = State(s3, plan.state_bucket)
+            store = SegmentMembershipStore(s3, plan, self.domain)
+            self._check_newest(plan, state, store, context)
             store.acquire_lock(state, context)
-            self._check_newest(state, store, context)  # again, now that no other run can change it
-            return self._upload(s3, store, folder, side_effects)
+            self._check_newest(plan, state, store, context)  # again, now that no other run can change it
+            return self._upload(plan, s3, store, folder, side_effects)
 
-    def _check_newest(self, state: State, store: SegmentMembershipStore, context: Context) -> None:
+    def _check_newest(self, plan: Plan, state: State, store: SegmentMembershipStore, context: Context) -> None:
         """Skip the run also where an upload of a newer as-of is recorded, whatever the current schedule."""
         record = store.read()
         imported = datetime.fromisoformat(record.as_of) if record and record.as_of else None
         try:
-            skip_unless_newest(self.plan, state, context, self.clock, self.log, imported)
+            skip_unless_newest(plan, state, context, self.clock, self.log, imported)
         except AirflowSkipException:
             store.release_lock(state, context)
             raise
 
     def _upload(
-        self, s3: S3Hook, store: SegmentMembershipStore, folder: Path, side_effects: list[str]
+        self, plan: Plan, s3: S3Hook, store: SegmentMembershipStore, folder: Path, side_effects: list[str]
     ) -> dict[str, Any]:
-        record, content = store.read(), content_of(self.plan, self.segment)
+        record, content = store.read(), content_of(plan, self.segment)
         if record and record.same_verified(content):
             self.log.info("upload %s of segment %s was verified with the same content", record.upload, store.name)
             return {"job_ids": record.job_ids, "set_in": record.set_in, "set_out": record.set_out}
@@ -118,9 +121,10 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             for player_id in players.leavers():
                 outs.add(layout.out_row(player_id))
             outs.close()
-            files = self._named(store.name, upload, outs, ins)  # first remove players, who may have withdrawn
+            # first remove players, who may have withdrawn
+            files = self._named(store.name, plan.as_of, upload, outs, ins)
             self._check_other_jobs(jobs, files, side_effects)
-            begun = SegmentMembershipRecord(content, upload, ins.rows, outs.rows, as_of=self.plan["as_of"])
+            begun = SegmentMembershipRecord(content, upload, ins.rows, outs.rows, as_of=plan.as_of.isoformat())
             if record != begun:
                 store.write(folder, begun, players.all())
                 side_effects.append(f"upload {upload} of {store.name} was recorded")
@@ -157,8 +161,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
         summary = self.hook.get_upload_job(self.domain, job.id).get("ResultsSummary", {})
         return bool(summary.get("FailedRecords"))
 
-    def _named(self, name: str, upload: int, *kinds: UploadFiles) -> dict[str, _File]:
-        as_of = datetime.fromisoformat(self.plan["as_of"])
+    def _named(self, name: str, as_of: datetime, upload: int, *kinds: UploadFiles) -> dict[str, _File]:
         return {
             layout.upload_job_name(name, as_of, upload, files.kind, index, digest(path)): _File(path, files.header)
             for files in kinds
@@ -238,7 +241,7 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
     def __init__(
         self,
         *,
-        plan: Mapping[str, Any],
+        plan: Json,
         segment: Mapping[str, Any],
         domain: str,
         job_ids: Sequence[str],
@@ -254,10 +257,11 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         retry_note = "Clearing this task is safe: it reads, and records the same again."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            state = State(s3, self.plan["state_bucket"])
-            store = SegmentMembershipStore(s3, self.plan, self.domain)
+            plan = Plan.model_validate(self.plan)
+            state = State(s3, plan.state_bucket)
+            store = SegmentMembershipStore(s3, plan, self.domain)
             store.acquire_lock(state, context)
-            record = self._record(store)
+            record = self._record(plan, store)
             counts = self._counts()
             side_effects.append(f"upload jobs {', '.join(self.job_ids) or '(none was needed)'} have ended")
             arn = self._definition(store.name, side_effects)
@@ -271,9 +275,9 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
             "segment_size": size, "set_in": record.set_in, "set_out": record.set_out, **counts,
         }  # fmt: skip
 
-    def _record(self, store: SegmentMembershipStore) -> SegmentMembershipRecord:
+    def _record(self, plan: Plan, store: SegmentMembershipStore) -> SegmentMembershipRecord:
         record = store.read()
-        if record is None or record.content != content_of(self.plan, self.segment):
+        if record is None or record.content != content_of(plan, self.segment):
             raise FlywheelError(
                 f"the last upload of {store.name} is not this run's: another run has changed the segment since;"
                 " clear enrich and what follows it, which checks consent again, if this run should define the segment",

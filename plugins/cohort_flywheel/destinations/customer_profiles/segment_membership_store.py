@@ -13,6 +13,7 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
 from cohort_flywheel.runs.lock_store import acquire, this_run
 from cohort_flywheel.runs.names import claim_key
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.segment_file import digest
 
@@ -49,10 +50,10 @@ class SegmentMembershipStore:
     :param domain: the domain of Customer Profiles.
     """
 
-    def __init__(self, s3: S3Hook, plan: Mapping[str, Any], domain: str) -> None:
-        self.name = layout.segment_name(plan["cohort"], plan["threshold"])
+    def __init__(self, s3: S3Hook, plan: Plan, domain: str) -> None:
+        self.name = layout.segment_name(plan.cohort, plan.threshold)
         self._s3 = s3
-        self._bucket = plan["state_bucket"]
+        self._bucket = plan.state_bucket
         self._key = layout.segment_membership_key(domain, self.name)
         self._lock_key = claim_key(f"customer_profiles_{domain}_{self.name}")
 
@@ -92,6 +93,6 @@ class SegmentMembershipStore:
             yield from lines(self._s3, self._bucket, self._key)
 
 
-def content_of(plan: Mapping[str, Any], segment: Mapping[str, Any]) -> dict[str, str]:
+def content_of(plan: Plan, segment: Mapping[str, Any]) -> dict[str, str]:
     """What distinguishes one upload from another: the run's name and the digest of its segment file."""
-    return {"name": plan["name"], "sha256": segment["sha256"]}
+    return {"name": plan.name, "sha256": segment["sha256"]}

@@ -28,6 +28,7 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.runs.names import endpoint_id
+from cohort_flywheel.runs.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -150,9 +151,10 @@ class PinpointDestination(Destination):
         except (EndpointUnreachable, HTTPClientError):
             log.warning("IAM cannot be reached from here, so the import role is not checked before the import")
 
-    def handle_empty_segment(self, plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> bool:
+    def handle_empty_segment(self, plan: Plan, settings: Settings, aws_conn_id: str | None = "aws_default") -> bool:
         """Return False; raise FlywheelError if the segment of an earlier run of the same name still has members."""
-        hook, app, name = PinpointHook(aws_conn_id=aws_conn_id), plan["pinpoint_application_id"], plan["name"]
+        hook, name = PinpointHook(aws_conn_id=aws_conn_id), plan.name
+        app = PinpointApplicationSettings.model_validate(settings).pinpoint_application_id
         for job in hook.import_jobs(app):
             if job["Definition"].get("SegmentName") != name:
                 continue

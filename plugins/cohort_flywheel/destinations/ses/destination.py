@@ -18,8 +18,7 @@ from pydantic import BaseModel
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.config.registry import Approval
-from cohort_flywheel.config.setting_types import SesName
-from cohort_flywheel.config.variables import DeploymentSettings
+from cohort_flywheel.config.setting_types import BucketName, SesName
 from cohort_flywheel.destinations.base import Destination, NoSettings, Output, PreExecute, Settings
 from cohort_flywheel.destinations.ses.campaign.operators import (
     SesLaunchCampaignOperator,
@@ -39,6 +38,7 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.segment.contacts import plain_address
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,12 @@ class SesSettings(BaseModel):
 
     ses_contact_list: SesName
     ses_topic: SesName
+
+
+class SesImportSettings(SesSettings):
+    """With the deployment's import bucket, which SES must be able to read."""
+
+    import_bucket: BucketName
 
 
 _REFUSED = ("AccessDenied", "AccessDeniedException", "403")
@@ -203,10 +209,9 @@ class SesDestination(Destination):
                 " with `aws sesv2 put-account-sending-attributes --sending-enabled`, or ask AWS Support if AWS did it",
                 code=Code.SES_ACCOUNT,
             )
-        ours = SesSettings.model_validate(settings)
+        ours = SesImportSettings.model_validate(settings)
         _check_list(ses, ours.ses_contact_list, ours.ses_topic)
-        bucket = DeploymentSettings.model_validate(settings).import_bucket
-        _check_policy(S3Hook(aws_conn_id=aws_conn_id).get_conn(), bucket)
+        _check_policy(S3Hook(aws_conn_id=aws_conn_id).get_conn(), ours.import_bucket)
 
     def check_campaign(
         self,
@@ -224,7 +229,7 @@ class SesDestination(Destination):
         with _granted("ses:GetEmailIdentity"):
             check_sender(campaign.sender, aws_conn_id)
 
-    def handle_empty_segment(self, plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> bool:
+    def handle_empty_segment(self, plan: Plan, settings: Settings, aws_conn_id: str | None = "aws_default") -> bool:
         """Return False: a contact list names no segment, and an empty segment file sends no e-mail."""
         return False
 

@@ -15,6 +15,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure, unconfirmed
 from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.layout import import_file_name, import_folder, import_header, import_row
@@ -23,6 +24,7 @@ from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
 from cohort_flywheel.runs.lock_store import acquire, this_run
 from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.newest_store import skip_unless_newest
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import normalize_entry
@@ -61,18 +63,22 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
     ui_color = "#d5c7f2"
 
     def __init__(
-        self, *, plan: Any, segment: Any, contact_list: Any, topic: Any, clock: Clock = utc_now, **kwargs: Any
+        self, *, plan: Json, segment: Json, contact_list: str, topic: str, clock: Clock = utc_now, **kwargs: Any
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.segment, self.contact_list, self.topic = plan, segment, contact_list, topic
+        self.plan = plan
+        self.segment = segment
+        self.contact_list = contact_list
+        self.topic = topic
         self.clock = clock
 
     def execute(self, context: Context) -> dict[str, Any]:
         retry_note = "Clearing this task is safe: it imports only who is neither on the list nor in a job that runs."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            state = State(s3, self.plan["state_bucket"])
-            skip_unless_newest(self.plan, state, context, self.clock, self.log)
+            plan = Plan.model_validate(self.plan)
+            state = State(s3, plan.state_bucket)
+            skip_unless_newest(plan, state, context, self.clock, self.log)
             key = claim_key(f"ses_contact_list_{self.contact_list}")
             self._hold_list(state, key, context)
             output = self._import(s3, folder, side_effects)

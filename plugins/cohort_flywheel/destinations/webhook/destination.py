@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import timedelta
-from typing import Any
 
 from airflow.sdk import BaseOperator
 
@@ -14,6 +13,7 @@ from cohort_flywheel.destinations.webhook.layout import LAYOUT, erase_message
 from cohort_flywheel.destinations.webhook.operators import WebhookSendSegmentOperator, WebhookVerifySegmentOperator
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
+from cohort_flywheel.runs.plan import Plan
 
 
 class WebhookDestination(Destination):
@@ -49,7 +49,7 @@ class WebhookDestination(Destination):
         """Raise FlywheelError unless the receiver answers and accepts the credentials."""
         WebhookHook().check()
 
-    def handle_empty_segment(self, plan: Mapping[str, Any], aws_conn_id: str | None = "aws_default") -> bool:
+    def handle_empty_segment(self, plan: Plan, settings: Settings, aws_conn_id: str | None = "aws_default") -> bool:
         """Return True: the former members must be sent as leavers."""
         return True
 

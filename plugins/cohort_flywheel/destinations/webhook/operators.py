@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.webhook import layout
 from cohort_flywheel.destinations.webhook.hook import DEFAULT_CONN_NAME, PayloadTooLargeError, WebhookHook
@@ -22,6 +23,7 @@ from cohort_flywheel.destinations.webhook.members_store import Members, PlayerTa
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.runs.newest_store import skip_unless_newest
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.segment_file import digest
@@ -51,7 +53,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
     def __init__(
         self,
         *,
-        plan: Any,
+        plan: Json,
         segment: Any,
         http_conn_id: str = DEFAULT_CONN_NAME,
         aws_conn_id: str | None = "aws_default",
@@ -69,24 +71,27 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
         retry_note = "Clearing this task is safe: it sends the same batches under the same idempotency keys."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
-            state = State(s3, self.plan["state_bucket"])
-            members = Members(s3, self.plan, self.http_conn_id)
-            self._check_newest(state, members, context)
+            plan = Plan.model_validate(self.plan)
+            state = State(s3, plan.state_bucket)
+            members = Members(s3, plan, self.http_conn_id)
+            self._check_newest(plan, state, members, context)
             members.acquire(state, context)
-            self._check_newest(state, members, context)  # another run may have changed it before the lock was acquired
-            return self._send(s3, members, folder, side_effects)
+            self._check_newest(
+                plan, state, members, context
+            )  # another run may have changed it before the lock was acquired
+            return self._send(plan, s3, members, folder, side_effects)
 
-    def _check_newest(self, state: State, members: Members, context: Context) -> None:
+    def _check_newest(self, plan: Plan, state: State, members: Members, context: Context) -> None:
         record = members.read()
         imported = datetime.fromisoformat(record.as_of) if record else None
         try:
-            skip_unless_newest(self.plan, state, context, self.clock, self.log, imported)
+            skip_unless_newest(plan, state, context, self.clock, self.log, imported)
         except AirflowSkipException:
             members.release(state, context)
             raise
 
-    def _send(self, s3: S3Hook, members: Members, folder: Path, side_effects: list[str]) -> dict[str, Any]:
-        hook, content = WebhookHook(self.http_conn_id), content_of(self.plan, self.segment)
+    def _send(self, plan: Plan, s3: S3Hook, members: Members, folder: Path, side_effects: list[str]) -> dict[str, Any]:
+        hook, content = WebhookHook(self.http_conn_id), content_of(plan, self.segment)
         record, status = members.read(), hook.segment(members.segment)
         verified = record.verified if record and record.content == content else None
         if verified and status and status.import_id == verified["import_id"]:
@@ -98,7 +103,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
         path = folder / "messages.ndjson"
         with closing(PlayerTable(folder)) as players:
             set_in, set_out = self._write_messages(s3, members, players, path)
-            members.write(folder, Record(content, upload, self.plan["as_of"]), players.all())
+            members.write(folder, Record(content, upload, plan.as_of.isoformat()), players.all())
             side_effects.append(f"import {upload} of segment {members.segment} was recorded")
         import_id, number = self._send_batches(hook, members.segment, path, upload, side_effects)
         self.log.info(
@@ -179,7 +184,7 @@ class WebhookVerifySegmentOperator(TemporaryFolderMixin, BaseOperator):
     def __init__(
         self,
         *,
-        plan: Any,
+        plan: Json,
         segment: Any,
         sent: Any,
         http_conn_id: str = DEFAULT_CONN_NAME,
@@ -197,11 +202,12 @@ class WebhookVerifySegmentOperator(TemporaryFolderMixin, BaseOperator):
         retry_note = "Clearing this task is safe: it reads, and records the same again."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
-            state = State(s3, self.plan["state_bucket"])
-            members = Members(s3, self.plan, self.http_conn_id)
+            plan = Plan.model_validate(self.plan)
+            state = State(s3, plan.state_bucket)
+            members = Members(s3, plan, self.http_conn_id)
             members.acquire(state, context)
             record = members.read()
-            if record is None or record.content != content_of(self.plan, self.segment):
+            if record is None or record.content != content_of(plan, self.segment):
                 raise FlywheelError(
                     f"the last import of segment {members.segment} is of another run: clear enrich and what follows it,"
                     " which applies consent again, if this run must be the one",
@@ -245,9 +251,9 @@ class WebhookVerifySegmentOperator(TemporaryFolderMixin, BaseOperator):
         return status.members
 
 
-def content_of(plan: Mapping[str, Any], segment: Mapping[str, Any]) -> dict[str, str]:
+def content_of(plan: Plan, segment: Mapping[str, Any]) -> dict[str, str]:
     """Return what an import is recognized by: the run's name and the digest of its segment file."""
-    return {"name": plan["name"], "sha256": segment["sha256"]}
+    return {"name": plan.name, "sha256": segment["sha256"]}
 
 
 def segment_rows(s3: S3Hook, segment: Mapping[str, Any]) -> Iterator[list[str]]:

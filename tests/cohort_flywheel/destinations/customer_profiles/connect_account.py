@@ -18,6 +18,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.hook import Connect
 from cohort_flywheel.destinations.customer_profiles.campaign.operators import ConnectLaunchCampaignOperator
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
 from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.runs.plan import Plan
 from local import seed
 from local.config import PROFILES_DOMAIN, Config
 from local.servers import Servers
@@ -172,7 +173,9 @@ class Connect(Domain):
         return self._campaigns(plan, prepared)._request()
 
     def _campaigns(self, plan: dict[str, Any], prepared: dict[str, Any]) -> Campaigns:
-        return Campaigns(ConnectCampaignsHook(), S3Hook(), plan, self.instance, prepared, lambda: NOW)
+        return Campaigns(
+            ConnectCampaignsHook(), S3Hook(), Plan.model_validate(plan), self.instance, prepared, lambda: NOW
+        )
 
     def ledger(self, name: str = "ea_atrisk_2_today", template: str = "at_risk") -> list[str] | None:
         """The players in the send ledger of a launch, or None if it does not exist."""

@@ -19,6 +19,7 @@ from cohort_flywheel.destinations.customer_profiles.sensors import CustomerProfi
 from local import seed
 from local.config import PROFILES_DOMAIN, Config
 from local.servers import Servers
+from tests.cohort_flywheel.plans import plan_output
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 HEADER = ["emailAddress", "playerId", "FirstName", "LastName", "FavoriteRole"]
@@ -80,17 +81,9 @@ class Domain:
         source: str = "auto",
         schedule: str = "0 0 * * *",
     ) -> dict[str, Any]:
-        return {
-            "name": name,
-            "as_of": as_of.isoformat(),
-            "source": source,
-            "cohort": "ea_atrisk",
-            "threshold": threshold,
-            "schedule": schedule,
-            "state_bucket": self.config.state_bucket,
-            "claim_key": f"claims/{name}.json",
-            "report_folder": f"reports/{name}/",
-        }
+        return plan_output(
+            name, as_of, source=source, threshold=threshold, schedule=schedule, state_bucket=self.config.state_bucket
+        )
 
     def segment(self, name: str, *parts: list[str], header: list[str] = HEADER) -> dict[str, Any]:
         """A released segment file, of as many parts as there are lists of players."""

@@ -21,10 +21,12 @@ from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.destination import DESTINATION
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.plan import Plan
 from local import airflow, seed
 from local.config import PROFILES_DOMAIN, ROOT
 from local.servers import airflow_environment
 from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import Domain
+from tests.cohort_flywheel.plans import plan_output
 
 PREFIX = "AIRFLOW_VAR_COHORT_FLYWHEEL_"
 
@@ -134,7 +136,7 @@ def test_a_job_that_cannot_be_stopped_is_left(domain: Domain, context: Any) -> N
 
 
 def test_an_empty_segment_file_is_imported() -> None:
-    assert DESTINATION.handle_empty_segment({"name": "cohort"})
+    assert DESTINATION.handle_empty_segment(Plan.model_validate(plan_output()), {})
 
 
 def test_seeding_twice_is_seeding_once(domain: Domain, servers: Any, config: Any) -> None:

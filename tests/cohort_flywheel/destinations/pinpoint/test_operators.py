@@ -14,6 +14,8 @@ from cohort_flywheel.destinations.pinpoint.operators import (
 )
 from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.plan import Plan
+from tests.cohort_flywheel.plans import plan_output
 
 
 class Steps:
@@ -173,20 +175,20 @@ def test_a_segment_changed_by_another_run_is_detected(steps: Steps, segment_file
 def test_an_empty_segment_file_fails_while_an_earlier_segment_has_members(
     steps: Steps, segment_file: Any, aws: Any, pinpoint: Any
 ) -> None:
-    plan = {"pinpoint_application_id": steps.app, "name": "segment"}
-    DESTINATION.handle_empty_segment(plan)
+    plan, settings = Plan.model_validate(plan_output("segment")), {"pinpoint_application_id": steps.app}
+    DESTINATION.handle_empty_segment(plan, settings)
     segment_id = steps.all(segment_file("v1", ["a"]), 1)["segment_id"]
     with pytest.raises(FlywheelError, match=f"segment {segment_id} of an earlier run of segment still has members"):
-        DESTINATION.handle_empty_segment(plan)
+        DESTINATION.handle_empty_segment(plan, settings)
     aws("pinpoint").delete_segment(ApplicationId=steps.app, SegmentId=segment_id)
-    DESTINATION.handle_empty_segment(plan)
+    DESTINATION.handle_empty_segment(plan, settings)
 
 
 def test_an_empty_segment_file_fails_while_an_earlier_job_has_not_ended(steps: Steps, segment_file: Any) -> None:
     """Its segment is not there yet, and will be."""
-    job = steps.create(segment_file("v1", ["a"]))
+    job, plan = steps.create(segment_file("v1", ["a"])), Plan.model_validate(plan_output("segment"))
     with pytest.raises(AirflowException, match=f"import job {job} of an earlier run of segment has not ended"):
-        DESTINATION.handle_empty_segment({"pinpoint_application_id": steps.app, "name": "segment"})
+        DESTINATION.handle_empty_segment(plan, {"pinpoint_application_id": steps.app})
 
 
 def test_many_jobs_are_searched(steps: Steps, segment_file: Any, pinpoint: Any, aws: Any) -> None:

@@ -15,6 +15,7 @@ from cohort_flywheel.destinations.ses.sensors import SesImportJobsSensor
 from local import seed
 from local.config import CONTACT_LIST, TOPIC, Config
 from local.servers import Servers
+from tests.cohort_flywheel.plans import plan_output
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -64,16 +65,7 @@ class Account:
     # --- a run
 
     def plan(self, name: str = "cohort", as_of: datetime = NEWEST, source: str = "auto") -> dict[str, Any]:
-        return {
-            "name": name,
-            "as_of": as_of.isoformat(),
-            "source": source,
-            "cohort": "ea_atrisk",
-            "schedule": "0 0 * * *",
-            "state_bucket": self.config.state_bucket,
-            "claim_key": f"claims/{name}.json",
-            "report_folder": f"reports/{name}/",
-        }
+        return plan_output(name, as_of, source=source, state_bucket=self.config.state_bucket)
 
     def segment(self, name: str, *parts: list[str]) -> dict[str, Any]:
         """A released segment file, of as many parts as there are lists of addresses."""

@@ -17,10 +17,12 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.ses import destination as ses_destination
 from cohort_flywheel.destinations.ses.destination import DESTINATION
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.plan import Plan
 from local import airflow
 from local.config import CONTACT_LIST, ROOT, TOPIC
 from local.servers import airflow_environment
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
+from tests.cohort_flywheel.plans import plan_output
 
 
 @pytest.fixture
@@ -185,7 +187,7 @@ def test_a_policy_that_may_not_be_read_is_only_a_warning(caplog: pytest.LogCaptu
 
 
 def test_an_empty_segment_needs_no_handling(airflow_env: Any) -> None:
-    assert not DESTINATION.handle_empty_segment({"name": "cohort"})
+    assert not DESTINATION.handle_empty_segment(Plan.model_validate(plan_output()), {})
 
 
 # --- end to end ------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from cohort_flywheel.common.failures import RetryableError, unconfirmed
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import INITIALIZED, ConnectCampaignsHook
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Campaigns:
         self,
         hook: ConnectCampaignsHook,
         s3: S3Hook,
-        plan: Mapping[str, Any],
+        plan: Plan,
         instance_id: str,
         prepared: Mapping[str, Any],
         clock: Clock,
@@ -72,7 +73,7 @@ class Campaigns:
         """Each campaign of the run's name with its state: several have it where an answer was lost."""
         found = []
         for summary in self._hook.campaigns(self._instance_id):
-            if summary["name"] == self._plan["name"]:
+            if summary["name"] == self._plan.name:
                 campaign, state = self._hook.campaign(summary["id"]), self._hook.state(summary["id"])
                 if campaign and state:
                     found.append((campaign, state))
@@ -95,12 +96,12 @@ class Campaigns:
                 side_effects.append(f"campaign {campaign_id}, which was never started, was deleted: {wrong}")
             else:
                 raise FlywheelError(
-                    f"campaign {campaign_id}, named {self._plan['name']}, was not created by a launch, and {wrong}:"
+                    f"campaign {campaign_id}, named {self._plan.name}, was not created by a launch, and {wrong}:"
                     f" delete it (aws connectcampaignsv2 delete-campaign --id {campaign_id}), then clear this task",
                     code=Code.NOT_OURS,
                 )
         if adopted:
-            side_effects.append(f"campaign {adopted}, named {self._plan['name']}, was there")
+            side_effects.append(f"campaign {adopted}, named {self._plan.name}, was there")
         return adopted
 
     def delete_unstarted(self, side_effects: list[str]) -> bool:
@@ -145,7 +146,7 @@ class Campaigns:
         )
 
     def _create(self, side_effects: list[str]) -> str:
-        name = self._plan["name"]
+        name = self._plan.name
         try:
             with unconfirmed(side_effects, f"a campaign named {name} may have been created"):
                 campaign_id = self._hook.create_campaign(self._request())
@@ -187,14 +188,14 @@ class Campaigns:
 
     def _request(self) -> dict[str, Any]:
         """The request of CreateCampaign; holdout and refresh are left unset: the segment file says who is mailed."""
-        name, address = sender_of(self._plan["campaign"]["from"])
+        name, address = sender_of(self._plan.require_campaign().sender)
         email = {"connectSourceEmailAddress": address, "wisdomTemplateArn": self._prepared["template_arn"]}
         starts = self._clock().astimezone(UTC).replace(microsecond=0)
         segment_arn = self._prepared["segment_id"]
         _, partition, _, region, account, _ = segment_arn.split(":", 5)
-        bucket, ledger = self._plan["state_bucket"], ledger_key(self._prepared["template"], self._plan["name"])
+        bucket, ledger = self._plan.state_bucket, ledger_key(self._prepared["template"], self._plan.name)
         return {
-            "name": self._plan["name"],
+            "name": self._plan.name,
             "connectInstanceId": self._instance_id,
             "source": {"customerProfilesSegmentArn": segment_arn},
             "channelSubtypeConfig": {
@@ -242,13 +243,13 @@ class Campaigns:
     def _is_ours(self, campaign: Mapping[str, Any]) -> bool:
         """Whether a launch with this state bucket has created it."""
         address = campaign.get("tags", {}).get(TAG, "")
-        return bool(address == f"s3://{self._plan['state_bucket']}/{ledger_key(_template(address), campaign['name'])}")
+        return bool(address == f"s3://{self._plan.state_bucket}/{ledger_key(_template(address), campaign['name'])}")
 
     def _is_over(self, campaign: Mapping[str, Any]) -> bool:
         state = self._hook.state(campaign["id"])
         if state != INITIALIZED:
             return state == "Completed"
-        bucket, name = self._plan["state_bucket"], campaign["name"]
+        bucket, name = self._plan.state_bucket, campaign["name"]
         if record := get_json(self._s3, bucket, launch_key(name)):
             return bool(record[0].get("campaign_id") != campaign["id"])
         return find_ledger(self._s3, bucket, _template(campaign["tags"][TAG]), name) is None

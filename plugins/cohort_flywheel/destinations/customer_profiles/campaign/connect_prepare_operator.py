@@ -37,6 +37,7 @@ from cohort_flywheel.campaign.launch_store import (
 from cohort_flywheel.campaign.sender import sender_header, sender_of
 from cohort_flywheel.campaign.settings import RunCampaign, check_same_mail
 from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.message_template import (
@@ -51,6 +52,7 @@ from cohort_flywheel.destinations.customer_profiles.operators import segment_row
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, schedule_in_force, utc_now
 
 if TYPE_CHECKING:
@@ -152,56 +154,61 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
     def __init__(
         self,
         *,
-        plan: Any,
-        segment: Any,
-        segment_id: Any,
-        knowledge_base_id: Any,
-        unsubscribe_url: Any,
+        plan: Json,
+        segment: Json,
+        segment_id: str,
+        knowledge_base_id: str,
+        unsubscribe_url: str,
         templates: Path,
         clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.segment, self.segment_id = plan, segment, segment_id
-        self.knowledge_base_id, self.unsubscribe_url, self.templates = knowledge_base_id, unsubscribe_url, templates
+        self.plan = plan
+        self.segment = segment
+        self.segment_id = segment_id
+        self.knowledge_base_id = knowledge_base_id
+        self.unsubscribe_url = unsubscribe_url
+        self.templates = templates
         self.clock = clock
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        campaign = self.plan["campaign"]
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it goes on with what is there"
-        retry_note += ", and mails the samples again." if campaign["mode"] == "test" else "."
+        retry_note += ", and mails the samples again." if self.plan["campaign"]["mode"] == "test" else "."
         with describe_failure(retry_note) as side_effects:
-            if campaign["mode"] == "none":
-                raise AirflowSkipException(f"{self.plan['name']} has no campaign")
+            plan = Plan.model_validate(self.plan)
+            campaign = plan.campaign
+            if campaign.mode == "none":
+                raise AirflowSkipException(f"{plan.name} has no campaign")
             if not self.segment["rows"]:
-                raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is no player to mail")
-            check_sender(RunCampaign.model_validate(campaign), self.aws_conn_id)
-            template = read_template(self.templates, campaign["template"])
-            check_same_mail(RunCampaign.model_validate(campaign), template)
+                raise AirflowSkipException(f"the segment of {plan.name} is empty: there is no player to mail")
+            check_sender(campaign, self.aws_conn_id)
+            template = read_template(self.templates, campaign.template)
+            check_same_mail(campaign, template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            check_not_launched(s3, self.plan, self.segment, _DESTINATION)
+            check_not_launched(s3, plan, self.segment, _DESTINATION)
             _, _player_id, *columns = next(segment_rows(s3, self.segment))
             check_template(template, columns)
-            if campaign["mode"] == "launch":
-                self._check_addresses(s3)
-            plan = dict(self.plan) | {"schedule": schedule_in_force(context, self.plan)}  # which launches still wait
-            arn = self._version(s3, plan, template, columns, side_effects)
+            if campaign.mode == "launch":
+                self._check_addresses(plan, s3)
+            in_force = schedule_in_force(context, plan)  # says which launches still wait
+            arn = self._version(s3, plan.model_copy(update={"schedule": in_force}), template, columns, side_effects)
             mails = [self._rendered(arn, columns, sample) for sample in samples(placeholders(template))]
             prepared = {
-                "mode": campaign["mode"], "template": template.name, "template_digest": template_digest(template),
-                "template_arn": arn, "from": campaign["from"], "rows": self.segment["rows"],
+                "mode": campaign.mode, "template": template.name, "template_digest": template_digest(template),
+                "template_arn": arn, "from": campaign.sender, "rows": self.segment["rows"],
                 "segment_id": self.segment_id, "segment_sha256": self.segment["sha256"],
                 "message": {
                     "subject": mails[0]["subject"], "text": mails[0]["plainText"],
-                    "html_url": put_sample(s3, self.plan, mails[0]["html"]),
+                    "html_url": put_sample(s3, plan, mails[0]["html"]),
                 },
             }  # fmt: skip
-            if campaign["mode"] == "test":
-                self._mail_samples(mails, side_effects)
-        self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(side_effects))
+            if campaign.mode == "test":
+                self._mail_samples(campaign, mails, side_effects)
+        self.log.info("%s is prepared: %s", plan.name, "; ".join(side_effects))
         return prepared
 
-    def _check_addresses(self, s3: S3Hook) -> None:
+    def _check_addresses(self, plan: Plan, s3: S3Hook) -> None:
         """Raise FlywheelError where rows share an address: Connect would mail each profile, and that person again."""
         rows = (
             Row(address, player_id, {}) for address, player_id, *_ in islice(segment_rows(s3, self.segment), 1, None)
@@ -214,7 +221,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
                     number += 1
             if not number:
                 return
-            bucket, key = self.plan["state_bucket"], f"{launch_folder(self.plan['name'])}{path.name}"
+            bucket, key = plan.state_bucket, f"{launch_folder(plan.name)}{path.name}"
             s3.load_file(path, key, bucket, replace=True)
         raise FlywheelError(
             f"{number:,} of {self.segment['rows']:,} rows have the address of a row before them, and Connect would mail"
@@ -224,7 +231,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
         )
 
     def _version(
-        self, s3: S3Hook, plan: Mapping[str, Any], template: EmailTemplate, columns: Sequence[str],
+        self, s3: S3Hook, plan: Plan, template: EmailTemplate, columns: Sequence[str],
         side_effects: list[str],
     ) -> str:  # fmt: skip
         """The ARN of the version of the message template that has this content."""
@@ -242,7 +249,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
         versions = TemplateVersions(hook, self.hook, s3, plan, base, self.clock)
         version = versions.create(latest, side_effects)
         side_effects.append(f"version {version['versionNumber']} of message template {name} has the content")
-        if self.plan["campaign"]["mode"] == "launch":
+        if plan.campaign.mode == "launch":
             versions.record_prepared(version["messageTemplateArn"])
         return str(version["messageTemplateArn"])
 
@@ -271,13 +278,13 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             )
         return parts
 
-    def _mail_samples(self, mails: Sequence[Mapping[str, str]], side_effects: list[str]) -> None:
-        addresses = self.plan["campaign"]["test_addresses"]
+    def _mail_samples(self, campaign: RunCampaign, mails: Sequence[Mapping[str, str]], side_effects: list[str]) -> None:
+        addresses = campaign.test_addresses
         ses = SesV2Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         for number, mail in enumerate(mails, start=1):
             subject, html, text = ({"Data": mail[part]} for part in ("subject", "html", "plainText"))
             ses.send_email(
-                FromEmailAddress=sender_header(self.plan["campaign"]["from"]),
+                FromEmailAddress=sender_header(campaign.sender),
                 Destination={"ToAddresses": addresses},
                 Content={"Simple": {"Subject": subject, "Body": {"Html": html, "Text": text}}},
             )

@@ -6,7 +6,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
 from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +27,8 @@ from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import extend_ledger, find_ledger, load_recently_mailed, put_ledger
 from cohort_flywheel.common.failures import describe_failure, unconfirmed
 from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
-from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.campaign.connect_campaigns_store import (
@@ -45,6 +44,7 @@ from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.newest_store import newest_now, skip_unless_newest
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import projection
@@ -84,24 +84,30 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def __init__(
         self,
         *,
-        plan: Any,
-        segment: Any,
-        prepared: Any,
+        plan: Json,
+        segment: Json,
+        prepared: Json,
         approval: Approval,
-        domain: Any,
-        instance_id: Any,
+        domain: str,
+        instance_id: str,
         clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.segment, self.prepared, self.approval = plan, segment, prepared, approval
-        self.domain, self.instance_id, self.clock = domain, instance_id, clock
+        self.plan = plan
+        self.segment = segment
+        self.prepared = prepared
+        self.approval = approval
+        self.domain = domain
+        self.instance_id = instance_id
+        self.clock = clock
 
     def execute(self, context: Context) -> dict[str, Any]:
         retry_note = "Clearing this task is safe: a campaign that may have been started is not started again."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            check_approved(s3, self.plan, self.segment, self.prepared, self.approval, context)
+            self._plan = Plan.model_validate(self.plan)
+            check_approved(s3, self._plan, self.segment, self.prepared, self.approval, context)
             campaign_id = self._launched(s3, side_effects)
             state = self._state(campaign_id) if campaign_id else INITIALIZED
             if state == INITIALIZED:
@@ -117,7 +123,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                         state = self._started(campaign_id, side_effects)
             else:
                 self._end_claims(s3, context)
-            release(State(s3, self.plan["state_bucket"]), self.plan, context)
+            release(State(s3, self._plan.state_bucket), self._plan, context)
         players = self.segment["rows"]
         self.log.info("campaign %s of %s players is %s", campaign_id, f"{players:,}", state)
         return {
@@ -129,20 +135,20 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     def _check_run(self, s3: S3Hook, context: Context) -> None:
         """A backfill, and what does not stand for its day, never launch; any as-of but the newest is skipped."""
-        plan = self.plan
+        plan = self._plan
         check_is_current_run(plan, context)
-        state = State(s3, plan["state_bucket"])
+        state = State(s3, plan.state_bucket)
         newest = newest_now(plan, state, context, self.clock())
-        if datetime.fromisoformat(plan["as_of"]) < newest and (begun := self._begun(s3)):
+        if plan.as_of < newest and (begun := self._begun(s3)):
             raise FlywheelError(
-                f"{plan['name']} was not started in time, as the newest as-of is {newest.isoformat()} by now: {begun}",
+                f"{plan.name} was not started in time, as the newest as-of is {newest.isoformat()} by now: {begun}",
                 code=Code.OUTDATED,
             )
         skip_unless_newest(plan, state, context, self.clock, self.log)
 
     def _begun(self, s3: S3Hook) -> str:
         """What to do where a try before this one has put the send ledger and started nothing; else empty."""
-        template, name, bucket = self.prepared["template"], self.plan["name"], self.plan["state_bucket"]
+        template, name, bucket = self.prepared["template"], self._plan.name, self._plan.state_bucket
         if not find_ledger(s3, bucket, template, name):
             return ""
         return (
@@ -156,7 +162,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def _check_segment(self, s3: S3Hook, store: SegmentMembershipStore) -> None:
         """Raise FlywheelError unless the segment is the one that was verified, and has its rows."""
         record = store.read()
-        if record is None or not record.same_verified(content_of(self.plan, self.segment)):
+        if record is None or not record.same_verified(content_of(self._plan, self.segment)):
             raise FlywheelError(
                 f"the segment {store.name} is not this run's verified one any more, as another run has changed it"
                 f" since: {self._first(s3)}trigger a new run, which creates it again and asks about it",
@@ -188,20 +194,20 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     def _load_lists(self, s3: S3Hook, listed: sqlite3.Connection) -> None:
         """Copy the do-not-contact list and the other launches' players: both may be longer than a worker's memory."""
-        plan = self.plan
-        bucket, key = plan["state_bucket"], plan["do_not_contact_key"]
-        since = datetime.fromisoformat(plan["as_of"]) - timedelta(days=plan["campaign"]["not_again_days"])
-        load_recently_mailed(s3, bucket, self.prepared["template"], since, plan["name"], listed)
+        plan = self._plan
+        bucket, key = plan.state_bucket, plan.do_not_contact_key
+        since = plan.require_campaign().launch_not_again_since(plan.as_of)
+        load_recently_mailed(s3, bucket, self.prepared["template"], since, plan.name, listed)
         load_do_not_contact(s3, bucket, key, listed)
 
     def _withdrawn(self, rows: Rows, listed: sqlite3.Connection) -> Iterator[str]:
         """The reason of each row that may not be mailed any more."""
-        plan = self.plan
-        consent = Consent.model_validate(plan["consent"]) if plan["consent"] else None
+        plan = self._plan
+        consent = plan.consent
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         progress = Progress(self.log, "rows looked up again", self.segment["rows"])
         for batch, found in records.get_many(
-            plan["contacts_table"], "playerId", batched(rows, MAX_BATCH_KEYS), projection({}, consent),
+            plan.contacts_table, "playerId", batched(rows, MAX_BATCH_KEYS), projection({}, consent),
             key=lambda row: row.player_id,
         ):  # fmt: skip
             for row in batch:
@@ -214,7 +220,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     # --- what is done
 
     def _put_ledger(self, s3: S3Hook, rows: Rows, folder: Path, side_effects: list[str]) -> None:
-        template, name, bucket = self.prepared["template"], self.plan["name"], self.plan["state_bucket"]
+        template, name, bucket = self.prepared["template"], self._plan.name, self._plan.state_bucket
         sha256, players, now = self.segment["sha256"], self.segment["rows"], self.clock()
         until = now + LASTS  # by then the schedule of the campaign has ended
         header = Header(name, template, sha256, _DESTINATION, now, players, until)
@@ -224,9 +230,9 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     def _end_claims(self, s3: S3Hook, context: Context) -> None:
         """What a try that was killed has left: other runs would wait for them as long as the campaign is followed."""
-        state = State(s3, self.plan["state_bucket"])
+        state = State(s3, self._plan.state_bucket)
         end_exclusive_launch(state, self.prepared["template"], context)
-        SegmentMembershipStore(s3, self.plan, self.domain).release_lock(state, context)
+        SegmentMembershipStore(s3, self._plan, self.domain).release_lock(state, context)
 
     @contextmanager
     def _deleting_if_refused(
@@ -237,11 +243,11 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         With a send ledger its players count as mailed, and a person decides, by the sentence of the refusal. Where a
         user of Connect has started the campaign meanwhile, its players count as mailed too.
         """
-        bucket, template = self.plan["state_bucket"], self.prepared["template"]
+        bucket, template = self._plan.state_bucket, self.prepared["template"]
         try:
             yield
         except (FlywheelError, AirflowSkipException):
-            if not find_ledger(s3, bucket, template, self.plan["name"]):
+            if not find_ledger(s3, bucket, template, self._plan.name):
                 try:
                     with exclusive_launch(State(s3, bucket), template, context):
                         if self._campaigns(s3).delete_unstarted(side_effects):
@@ -251,13 +257,13 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             raise
 
     def _campaigns(self, s3: S3Hook) -> Campaigns:
-        return Campaigns(self.hook, s3, self.plan, self.instance_id, self.prepared, self.clock)
+        return Campaigns(self.hook, s3, self._plan, self.instance_id, self.prepared, self.clock)
 
     @contextmanager
     def _alone(self, s3: S3Hook, context: Context) -> Iterator[SegmentMembershipStore]:
         """While no other run changes the store, or launches a campaign of the same template."""
-        state = State(s3, self.plan["state_bucket"])
-        store = SegmentMembershipStore(s3, self.plan, self.domain)
+        state = State(s3, self._plan.state_bucket)
+        store = SegmentMembershipStore(s3, self._plan, self.domain)
         store.acquire_lock(state, context)
         try:
             with exclusive_launch(state, self.prepared["template"], context):
@@ -267,14 +273,14 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     def _launched(self, s3: S3Hook, side_effects: list[str]) -> str | None:
         """The campaign that a try before this one may have started, or None."""
-        bucket, key = self.plan["state_bucket"], launch_key(self.plan["name"])
+        bucket, key = self._plan.state_bucket, launch_key(self._plan.name)
         found = get_json(s3, bucket, key)
         if found is None:
             return None
         record = found[0]
         if (record.get("segment_sha256"), record.get("template_arn")) != self._content:
             raise FlywheelError(
-                f"{self.plan['name']} was launched already, with another segment or mail (s3://{bucket}/{key}): it is"
+                f"{self._plan.name} was launched already, with another segment or mail (s3://{bucket}/{key}): it is"
                 " not launched again",
                 code=Code.LAUNCHED_ALREADY,
             )
@@ -301,7 +307,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             if state != INITIALIZED:
                 self._put_ledger(s3, rows, folder, side_effects)
                 raise FlywheelError(
-                    f"campaign {campaign['id']}, named {self.plan['name']}, is {state}, and no launch has started it: a"
+                    f"campaign {campaign['id']}, named {self._plan.name}, is {state}, and no launch has started it: a"
                     " user of Connect has, and it may have mailed the players; this launch does not mail them again",
                     code=Code.MAY_HAVE_MAILED,
                 )
@@ -314,7 +320,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         """
         sha256, arn = self._content
         record = {"campaign_id": campaign_id, "segment_sha256": sha256, "template_arn": arn, **this_run(context)}
-        put_json(s3, self.plan["state_bucket"], launch_key(self.plan["name"]), record, IfNoneMatch="*")
+        put_json(s3, self._plan.state_bucket, launch_key(self._plan.name), record, IfNoneMatch="*")
         recorded = self._launched(s3, side_effects)
         if recorded is None:
             raise RuntimeError  # it was there, or was put, a moment ago

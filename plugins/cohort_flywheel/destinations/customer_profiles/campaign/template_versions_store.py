@@ -16,6 +16,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.hook import ENDED, 
 from cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook import QConnectHook
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, last_instant
 
 _WRITES = 5
@@ -42,7 +43,7 @@ class TemplateVersions:
         hook: QConnectHook,
         campaigns: ConnectCampaignsHook,
         s3: S3Hook,
-        plan: Mapping[str, Any],
+        plan: Plan,
         knowledge_base_id: str,
         clock: Clock,
     ) -> None:
@@ -99,10 +100,10 @@ class TemplateVersions:
 
     def record_prepared(self, arn: str) -> None:
         """Record that this run's launch was prepared with a version, until it is not of the newest as-of."""
-        plan, bucket, key = self._plan, self._plan["state_bucket"], prepared_key(self._plan["campaign"]["template"])
+        plan, bucket, key = self._plan, self._plan.state_bucket, prepared_key(self._plan.require_campaign().template)
         for _ in range(_WRITES):
             found, condition = self._prepared()
-            kept = self._of_newest(found) | {plan["name"]: {"as_of": plan["as_of"], "version": version_of(arn)}}
+            kept = self._of_newest(found) | {plan.name: {"as_of": plan.as_of.isoformat(), "version": version_of(arn)}}
             if kept == found or put_json(self._s3, bucket, key, kept, **condition):
                 return
         raise RetryableError(
@@ -111,12 +112,12 @@ class TemplateVersions:
 
     def _prepared(self) -> tuple[dict[str, Any], dict[str, str]]:
         """The versions of prepared launches by the name of their run, and the condition to write them by."""
-        found = get_json(self._s3, self._plan["state_bucket"], prepared_key(self._plan["campaign"]["template"]))
+        found = get_json(self._s3, self._plan.state_bucket, prepared_key(self._plan.require_campaign().template))
         return (found[0], {"IfMatch": found[1]}) if found else ({}, {"IfNoneMatch": "*"})
 
     def _of_newest(self, prepared: Mapping[str, Any]) -> dict[str, Any]:
         """Those that can still be launched: a run of an older as-of never is."""
-        newest = last_instant(self._plan["schedule"], self._clock())
+        newest = last_instant(self._plan.schedule, self._clock())
         return {name: each for name, each in prepared.items() if datetime.fromisoformat(each["as_of"]) >= newest}
 
 

@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,7 @@ from cohort_flywheel.campaign.sender import sender_header, sender_of
 from cohort_flywheel.campaign.settings import RunCampaign, check_same_mail
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.destinations.ses.campaign.left_store import Left, Refusals
@@ -83,6 +84,7 @@ from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, lines, put_json
 from cohort_flywheel.runs.lock_store import release
 from cohort_flywheel.runs.newest_store import newest_now, skip_unless_newest
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.do_not_contact_store import make_list
@@ -152,36 +154,40 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
     template_fields = aws_template_fields("plan", "segment", "segment_id")
     ui_color = "#d5c7f2"
 
-    def __init__(self, *, plan: Any, segment: Any, segment_id: Any, templates: Path, **kwargs: Any) -> None:
+    def __init__(self, *, plan: Json, segment: Json, segment_id: str, templates: Path, **kwargs: Any) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.segment, self.segment_id, self.templates = plan, segment, segment_id, templates
+        self.plan = plan
+        self.segment = segment
+        self.segment_id = segment_id
+        self.templates = templates
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        campaign = self.plan["campaign"]
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it goes on with what is there"
-        retry_note += ", and mails the samples again." if campaign["mode"] == "test" else "."
+        retry_note += ", and mails the samples again." if self.plan["campaign"]["mode"] == "test" else "."
         with describe_failure(retry_note) as side_effects:
-            if campaign["mode"] == "none":
-                raise AirflowSkipException(f"{self.plan['name']} has no campaign")
+            plan = Plan.model_validate(self.plan)
+            campaign = plan.campaign
+            if campaign.mode == "none":
+                raise AirflowSkipException(f"{plan.name} has no campaign")
             if not self.segment["rows"]:
-                raise AirflowSkipException(f"the segment of {self.plan['name']} is empty: there is no player to mail")
-            template = read_template(self.templates, campaign["template"])
-            check_same_mail(RunCampaign.model_validate(campaign), template)
+                raise AirflowSkipException(f"the segment of {plan.name} is empty: there is no player to mail")
+            template = read_template(self.templates, campaign.template)
+            check_same_mail(campaign, template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            check_not_launched(s3, self.plan, self.segment, _DESTINATION)
+            check_not_launched(s3, plan, self.segment, _DESTINATION)
             check_template(template, self._columns())
             check_unsubscribe(template)
             _check_account(self.hook.account(), self.segment["rows"])
-            _check_sender(self.hook, campaign["from"])
+            _check_sender(self.hook, campaign.sender)
             stored, asked = self._stored(template, side_effects), placeholders(template)
-            if campaign["mode"] == "test":
-                self._mail_samples(stored, asked, side_effects)
+            if campaign.mode == "test":
+                self._mail_samples(campaign, stored, asked, side_effects)
             sample = render(template, samples(asked)[0])
-            html_url = put_sample(s3, self.plan, sample.html)
-        self.log.info("%s is prepared: %s", self.plan["name"], "; ".join(side_effects))
+            html_url = put_sample(s3, plan, sample.html)
+        self.log.info("%s is prepared: %s", plan.name, "; ".join(side_effects))
         return {
-            "mode": campaign["mode"], "template": template.name, "template_digest": template_digest(template),
-            "ses_template": stored, "placeholders": asked, "from": campaign["from"], "rows": self.segment["rows"],
+            "mode": campaign.mode, "template": template.name, "template_digest": template_digest(template),
+            "ses_template": stored, "placeholders": asked, "from": campaign.sender, "rows": self.segment["rows"],
             "segment_id": self.segment_id, "segment_sha256": self.segment["sha256"],
             "message": {"subject": sample.subject, "text": sample.text, "html_url": html_url},
         }  # fmt: skip
@@ -203,17 +209,19 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
         _check_stored(self.hook, template.name, name)
         return name
 
-    def _mail_samples(self, stored: str, asked: Mapping[str, str | None], side_effects: list[str]) -> None:
-        campaign, made_up = self.plan["campaign"], samples(asked)
+    def _mail_samples(
+        self, campaign: RunCampaign, stored: str, asked: Mapping[str, str | None], side_effects: list[str]
+    ) -> None:
+        made_up = samples(asked)
         for number, values in enumerate(made_up, start=1):
             data = template_data(asked, values) | {UNSUBSCRIBE: _NO_LINK}
             self.hook.send_email(
-                FromEmailAddress=sender_header(campaign["from"]),
-                Destination={"ToAddresses": campaign["test_addresses"]},
+                FromEmailAddress=sender_header(campaign.sender),
+                Destination={"ToAddresses": campaign.test_addresses},
                 Content={"Template": {"TemplateName": stored, "TemplateData": json.dumps(data)}},
             )
             side_effects.append(
-                f"sample {number} of {len(made_up)} was mailed to the {len(campaign['test_addresses'])} test addresses"
+                f"sample {number} of {len(made_up)} was mailed to the {len(campaign.test_addresses)} test addresses"
             )
 
 
@@ -250,40 +258,46 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def __init__(
         self,
         *,
-        plan: Any,
-        segment: Any,
-        prepared: Any,
+        plan: Json,
+        segment: Json,
+        prepared: Json,
         approval: Approval,
-        contact_list: Any,
-        topic: Any,
+        contact_list: str,
+        topic: str,
         clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.plan, self.segment, self.prepared, self.approval = plan, segment, prepared, approval
-        self.contact_list, self.topic, self.clock = contact_list, topic, clock
+        self.plan = plan
+        self.segment = segment
+        self.prepared = prepared
+        self.approval = approval
+        self.contact_list = contact_list
+        self.topic = topic
+        self.clock = clock
 
     def execute(self, context: Context) -> dict[str, Any]:
         retry_note = "Clearing this task is safe: a player whose mail may have been sent is not mailed again."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            check_approved(s3, self.plan, self.segment, self.prepared, self.approval, context)
-            check_is_current_run(self.plan, context)
+            self._plan = Plan.model_validate(self.plan)
+            check_approved(s3, self._plan, self.segment, self.prepared, self.approval, context)
+            check_is_current_run(self._plan, context)
             _check_stored(self.hook, self.prepared["template"], self.prepared["ses_template"])
             with closing(sqlite3.connect(folder / "players.sqlite")) as players:
                 output = self._launch(s3, context, folder, players, side_effects)
-            release(State(s3, self.plan["state_bucket"]), self.plan, context)
-        self.log.info("%s is launched: %s", self.plan["name"], output)
+            release(State(s3, self._plan.state_bucket), self._plan, context)
+        self.log.info("%s is launched: %s", self._plan.name, output)
         return output
 
     def _launch(
         self, s3: S3Hook, context: Context, folder: Path, players: sqlite3.Connection, side_effects: list[str]
     ) -> dict[str, Any]:
-        bucket, name, template = self.plan["state_bucket"], self.plan["name"], self.prepared["template"]
+        bucket, name, template = self._plan.state_bucket, self._plan.name, self.prepared["template"]
         number = self._next_ledger(s3, context)
         # asked once per try: a launch that began in time is not cut off by midnight
-        newest = newest_now(self.plan, State(s3, bucket), context, self.clock())
-        self._is_newest = datetime.fromisoformat(self.plan["as_of"]) >= newest
+        newest = newest_now(self._plan, State(s3, bucket), context, self.clock())
+        self._is_newest = self._plan.as_of >= newest
         batches, tally, rows = Batches(s3, bucket, name), Tally(folder), Rows(s3, self.segment, folder)
         left = Left(rows, BATCH, batches, tally)
 
@@ -324,14 +338,14 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def _check_sending(self) -> None:
         """Raise FlywheelError for a fault of the account or the sender, which SES answers to every mail."""
         _check_account(self.hook.account(), 0)
-        _check_sender(self.hook, self.plan["campaign"]["from"])
+        _check_sender(self.hook, self._plan.require_campaign().sender)
 
     # --- the beginning
 
     def _next_ledger(self, s3: S3Hook, context: Context) -> int:
         """The number of the send ledger that this try would put: 1 unless a try before this one has begun."""
-        plan, template = self.plan, self.prepared["template"]
-        bucket, name, state = plan["state_bucket"], plan["name"], State(s3, plan["state_bucket"])
+        plan, template = self._plan, self.prepared["template"]
+        bucket, name, state = plan.state_bucket, plan.name, State(s3, plan.state_bucket)
         found = find_ledger(s3, bucket, template, name)
         if found is None:
             skip_unless_newest(plan, state, context, self.clock, self.log)
@@ -342,9 +356,9 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         return len(ledgers_of(s3, bucket, template, name)) + 1
 
     def _header(self, players: int) -> Header:
-        plan, now = self.plan, self.clock()
+        plan, now = self._plan, self.clock()
         sha256 = self.segment["sha256"]
-        return Header(plan["name"], self.prepared["template"], sha256, _DESTINATION, now, players, now + LASTS)
+        return Header(plan.name, self.prepared["template"], sha256, _DESTINATION, now, players, now + LASTS)
 
     def _put_ledger(
         self, s3: S3Hook, context: Context, left: Left, number: int, folder: Path, players: sqlite3.Connection,
@@ -354,12 +368,12 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
         Makes the list `launched` of them; returns the end of the ledger.
         """
-        plan, template = self.plan, self.prepared["template"]
-        bucket, name = plan["state_bucket"], plan["name"]
+        plan, template = self._plan, self.prepared["template"]
+        bucket, name, campaign = plan.state_bucket, plan.name, plan.require_campaign()
         _check_account(self.hook.account(), self.segment["rows"] if number == 1 else 0)
-        _check_sender(self.hook, plan["campaign"]["from"])
+        _check_sender(self.hook, campaign.sender)
         with exclusive_launch(State(s3, bucket), template, context):
-            since = datetime.fromisoformat(plan["as_of"]) - timedelta(days=plan["campaign"]["not_again_days"])
+            since = campaign.launch_not_again_since(plan.as_of)
             load_recently_mailed(s3, bucket, template, since, name, players)
             header = self._header(sum(1 for _ in left.player_ids("mailed", players)))
             self._put_record(s3)
@@ -380,13 +394,13 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     def _put_record(self, s3: S3Hook) -> None:
         """A result is launched once, with one mail; raises FlywheelError where it was with another."""
-        bucket, key = self.plan["state_bucket"], f"{launch_folder(self.plan['name'])}launch.json"
+        bucket, key = self._plan.state_bucket, f"{launch_folder(self._plan.name)}launch.json"
         record = {name: self.prepared[name] for name in ("ses_template", "template_digest", "from", "segment_sha256")}
         if not put_json(s3, bucket, key, record, IfNoneMatch="*"):
             found = get_json(s3, bucket, key)
             if found is None or found[0] != record:
                 raise FlywheelError(
-                    f"{self.plan['name']} was launched already, with another segment, mail or sender"
+                    f"{self._plan.name} was launched already, with another segment, mail or sender"
                     f" (s3://{bucket}/{key}): it is not launched again",
                     code=Code.LAUNCHED_ALREADY,
                 )
@@ -447,12 +461,12 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def _withdrawals(self, s3: S3Hook, players: sqlite3.Connection, rows: Rows) -> Withdrawals:
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         if not self._is_newest:
-            self.log.warning("%s is no longer the newest run; skipping the remaining recipients", self.plan["name"])
-        return Withdrawals(s3, records, self.plan, self.prepared["placeholders"], players, self._is_newest, rows)
+            self.log.warning("%s is no longer the newest run; skipping the remaining recipients", self._plan.name)
+        return Withdrawals(s3, records, self._plan, self.prepared["placeholders"], players, self._is_newest, rows)
 
     def _sends(self, until: datetime | None) -> Sends:
         base = {
-            "FromEmailAddress": sender_header(self.plan["campaign"]["from"]),
+            "FromEmailAddress": sender_header(self._plan.require_campaign().sender),
             "ListManagementOptions": {"ContactListName": self.contact_list, "TopicName": self.topic},
         }
 

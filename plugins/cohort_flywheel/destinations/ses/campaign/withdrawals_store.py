@@ -9,10 +9,10 @@ from typing import Any
 
 from cohort_flywheel.campaign.email_template import first_missing_column
 from cohort_flywheel.campaign.launch_store import Row, revocation_reason, same_address
-from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations.ses.campaign.sends_store import OLDER_AS_OF
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.segment.contacts import projection
 from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, load_do_not_contact, make_list
 
@@ -24,7 +24,7 @@ class Withdrawals:
         self,
         s3: S3Hook,
         records: DynamoDBBatchGetHook,
-        plan: Mapping[str, Any],
+        plan: Plan,
         asked: Mapping[str, str | None],
         players: sqlite3.Connection,
         is_newest: bool,
@@ -32,7 +32,7 @@ class Withdrawals:
     ) -> None:
         self._s3, self._records, self._plan, self._asked = s3, records, plan, asked
         self._players, self._is_newest = players, is_newest
-        self._consent = Consent.model_validate(plan["consent"]) if plan["consent"] else None
+        self._consent = plan.consent
         self._etag: str | None = None
         make_list(players, ENTRIES)
         make_list(players, "another")
@@ -45,7 +45,7 @@ class Withdrawals:
             return {row.player_id: OLDER_AS_OF for row in rows}
         self._load_do_not_contact()
         wanted, ids = projection({}, self._consent), [row.player_id for row in rows]
-        records = self._records.get_items(self._plan["contacts_table"], "playerId", ids, wanted)
+        records = self._records.get_items(self._plan.contacts_table, "playerId", ids, wanted)
         reasons = ((row.player_id, self._reason(row, records.get(row.player_id))) for row in rows)
         return {player_id: reason for player_id, reason in reasons if reason}
 
@@ -60,7 +60,7 @@ class Withdrawals:
 
     def _load_do_not_contact(self) -> None:
         """Copy the list into its table, as often as it has changed."""
-        bucket, key = self._plan["state_bucket"], self._plan["do_not_contact_key"]
+        bucket, key = self._plan.state_bucket, self._plan.do_not_contact_key
         if not key:
             return
         etag = self._s3.get_conn().head_object(Bucket=bucket, Key=key)["ETag"]

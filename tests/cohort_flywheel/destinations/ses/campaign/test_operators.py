@@ -21,6 +21,7 @@ from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, put_json
 from cohort_flywheel.runs.lock_store import acquire
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
 from local.config import CONTACT_LIST, TOPIC
 from tests.cohort_flywheel.campaign.campaigns import approved
@@ -372,13 +373,13 @@ def test_without_an_approval_of_exactly_this_no_player_is_mailed(launch: Launch)
 
 
 def test_a_withdrawn_approval_does_not_count(launch: Launch) -> None:
-    s3 = S3Hook()
-    withdraw_approval(s3, launch.plan, launch.prepared)
+    s3, plan = S3Hook(), Plan.model_validate(launch.plan)
+    withdraw_approval(s3, plan, launch.prepared)
     assert launch.account.state_keys("launches/") == [], "there was none"
-    put_approval(s3, launch.plan, approved(launch.prepared))
-    withdraw_approval(s3, launch.plan, launch.prepared)
+    put_approval(s3, plan, approved(launch.prepared))
+    withdraw_approval(s3, plan, launch.prepared)
     with pytest.raises(AirflowFailException, match="no answer by which an approver has approved exactly this"):
-        launch.run(answer=get_approval(s3, launch.plan, launch.prepared))
+        launch.run(answer=get_approval(s3, plan, launch.prepared))
     assert launch.account.mails == []
 
 
