@@ -186,18 +186,20 @@ def parse_registry(text: str, path: Path) -> Registry:
 class _Entry(NamedTuple):
     """One cohort of the file, not yet validated."""
 
-    key: Any
-    node: Any
+    key: yaml.Node
+    node: yaml.Node
     twice: Fault | None  # if its name occurs a second time
     stays_daily: bool
 
 
-def _read_head(root: Any, entries: dict[str, _Entry]) -> _Head | Fault:
+def _read_head(root: yaml.Node | None, entries: dict[str, _Entry]) -> _Head | Fault:
     """Read the keys beside `cohorts`, and put the cohorts into `entries`."""
     if not isinstance(root, yaml.MappingNode):
         return Fault(1, f"the file must be a mapping with the keys {', '.join(_Head.model_fields)}")
     cohorts = child(root, "cohorts")
-    rest = yaml.MappingNode(root.tag, [pair for pair in root.value if pair[1] is not cohorts], *_marks(root))
+    rest = yaml.MappingNode(
+        root.tag, [pair for pair in root.value if pair[1] is not cohorts], root.start_mark, root.end_mark
+    )
     if found := sorted({*faults(rest), *duplicates(root).values()}):
         return found[0]
     try:
@@ -215,11 +217,7 @@ def _read_head(root: Any, entries: dict[str, _Entry]) -> _Head | Fault:
         return _first_fault(error, root, _Head, line_of(root))
 
 
-def _marks(node: Any) -> tuple[Any, Any]:
-    return node.start_mark, node.end_mark
-
-
-def _entries(cohorts: Any) -> dict[str, _Entry]:
+def _entries(cohorts: yaml.MappingNode) -> dict[str, _Entry]:
     """The entries by name; raises YAMLError for a `<<` that does not name a mapping."""
     twice = duplicates(cohorts)
     flatten(cohorts)
@@ -279,7 +277,7 @@ _INNER: dict[object, type[BaseModel]] = {
 _MARKS = ("<mapping>", "<word>", "<number>", "<history>", "[key]")
 
 
-def _first_fault(error: ValidationError, node: Any, model: type[BaseModel], line: int) -> Fault:
+def _first_fault(error: ValidationError, node: yaml.Node | None, model: type[BaseModel], line: int) -> Fault:
     """Return the first fault that pydantic found, with its line and what to write there.
 
     `line` is that of a fault of the whole node. An unknown key comes first: it is the reason why another is missing.
@@ -287,7 +285,7 @@ def _first_fault(error: ValidationError, node: Any, model: type[BaseModel], line
     errors = error.errors(include_url=False, include_input=False)
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     path: list[str] = []
-    fields: Any = model.model_fields
+    fields = model.model_fields
     for part in first["loc"]:
         inner = child(node, part)
         if inner is not None:

@@ -11,7 +11,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 def text(pattern: str, advice: str) -> BeforeValidator:
     """A text that the pattern matches completely."""
 
-    def check(value: Any) -> str:
+    def check(value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise ValueError(f"write {advice}")
         return value
@@ -30,7 +30,7 @@ def text(pattern: str, advice: str) -> BeforeValidator:
 def whole_number(first: int, last: int, unit: str) -> BeforeValidator:
     """A whole number of a range; also as text, because Variables and connection URIs have only text."""
 
-    def check(value: Any) -> int:
+    def check(value: object) -> int:
         number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value) else value
         if type(number) is not int or not first <= number <= last:
             raise ValueError(f"write {unit} as a whole number from {first:,} to {last:,}")
@@ -42,17 +42,18 @@ def whole_number(first: int, last: int, unit: str) -> BeforeValidator:
 def seconds(last: int) -> BeforeValidator:
     """A number of seconds above 0; also as text, as above."""
 
-    def check(value: Any) -> float:
+    def check(value: object) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
         is_text = isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value)
-        number = value if type(value) in (int, float) else float(value) if is_text else math.nan
+        number = float(str(value)) if is_number or is_text else math.nan
         if not 0 < number <= last:  # false of NaN
             raise ValueError(f"write seconds above 0 and up to {last:,}")
-        return float(number)
+        return number
 
     return BeforeValidator(check)
 
 
-def _switch(value: Any) -> bool:
+def _switch(value: object) -> bool:
     """A boolean; also as text, because a connection URI has only text."""
     found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
     if found is None:
@@ -63,7 +64,7 @@ def _switch(value: Any) -> bool:
 def one_of(*choices: str) -> BeforeValidator:
     """One of the choices."""
 
-    def check(value: Any) -> str:
+    def check(value: object) -> str:
         if not isinstance(value, str) or value not in choices:
             raise ValueError(f"write {' or '.join(choices)}")
         return value
@@ -159,11 +160,15 @@ def problems(error: ValidationError, model: type[BaseModel], name: Callable[[str
 
     `name` returns the user's name of a field. A value is quoted unless it may hold a password.
     """
-    return [
-        f"{name(str(each['loc'][0]))} {_problem(each, model)}"
-        for each in error.errors(include_url=False)
-        if each["type"] != "missing"
-    ]
+    found = []
+    for each in error.errors(include_url=False):
+        field = str(each["loc"][0])
+        if each["type"] == "extra_forbidden":
+            known = did_you_mean(field, list(model.model_fields))
+            found.append(f"{name(field)} is not known{known}: correct it or leave it out")
+        elif each["type"] != "missing":
+            found.append(f"{name(field)} {_quoted(each['input'])}: {each['ctx']['error']}")
+    return found
 
 
 def missing(error: ValidationError) -> list[str]:
@@ -171,12 +176,9 @@ def missing(error: ValidationError) -> list[str]:
     return [str(each["loc"][0]) for each in error.errors(include_url=False) if each["type"] == "missing"]
 
 
-def _problem(each: Any, model: type[BaseModel]) -> str:
-    if each["type"] == "extra_forbidden":
-        return f"is not known{did_you_mean(str(each['loc'][0]), list(model.model_fields))}: correct it or leave it out"
-    value = repr(each["input"])
-    quoted = "is not as it must be" if "@" in value else f"is {value if len(value) <= 80 else value[:80] + '…'}"
-    return f"{quoted}: {each['ctx']['error']}"
+def _quoted(given: object) -> str:
+    value = repr(given)
+    return "is not as it must be" if "@" in value else f"is {value if len(value) <= 80 else value[:80] + '…'}"
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -47,8 +47,8 @@ class _Loader(Composer, CSafeLoader):
         Composer.__init__(self)
         self.depth = 0
 
-    def compose_node(self, parent: Node | None, index: Any) -> Any:
-        event: Any = self.peek_event()
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        event: Any = self.peek_event()  # the types of PyYAML's events lack what each kind has
         known = self.anchors.get(event.anchor) if event.anchor else None
         if isinstance(event, AliasEvent):
             if known is None:
@@ -68,7 +68,7 @@ class _Loader(Composer, CSafeLoader):
 
     def _fault(self, sentence: str) -> ScalarNode:
         """Return a node in the place of the next one, which is skipped."""
-        event: Any = self.peek_event()
+        event: Any = self.peek_event()  # as above
         start, depth = event.start_mark, 0
         while True:
             event = self.get_event()
@@ -87,7 +87,7 @@ class _Loader(Composer, CSafeLoader):
         last = {_name(key): (key, value) for key, value in node.value}
         node.value = list(last.values())
 
-    def construct_object(self, node: Any, deep: bool = False) -> Any:
+    def construct_object(self, node: Node, deep: bool = False) -> object:
         if node.tag == _FAULT:
             raise ConstructorError(None, None, node.value, node.start_mark)
         try:
@@ -103,21 +103,22 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def _as_text(key: Any) -> Any:
-    is_core = isinstance(key, ScalarNode) and key.tag.startswith(_CORE) and key.tag != _MERGE
-    return ScalarNode(_TEXT, key.value, key.start_mark, key.end_mark, key.style) if is_core else key
+def _as_text(key: Node) -> Node:
+    if isinstance(key, ScalarNode) and key.tag.startswith(_CORE) and key.tag != _MERGE:
+        return ScalarNode(_TEXT, key.value, key.start_mark, key.end_mark, key.style)
+    return key
 
 
-def _name(key: Any) -> object:
+def _name(key: Node) -> object:
     return key.value if isinstance(key, ScalarNode) else id(key)
 
 
-def key_text(key: Any) -> str | None:
+def key_text(key: Node) -> str | None:
     """The text of a key; None for a list, a mapping or an unreadable key."""
     return str(key.value) if isinstance(key, ScalarNode) and key.tag == _TEXT else None
 
 
-def compose(text: str) -> Any:
+def compose(text: str) -> Node | None:
     """Return the node of the document, or None if it is empty; raises YAMLError if the text is not YAML."""
     return _Loader(text).get_single_node()
 
@@ -129,18 +130,18 @@ def yaml_fault(error: YAMLError, text: str) -> Fault:
     return Fault(line + 1, getattr(error, "problem", None) or "it has a character that YAML does not allow")
 
 
-def flatten(node: Any) -> None:
+def flatten(node: Node) -> None:
     """Merge what `<<` names into a mapping, as PyYAML does; raises YAMLError if that is not a mapping."""
     if isinstance(node, MappingNode):
         _Loader("").flatten_mapping(node)
 
 
-def construct(node: Any) -> Any:
+def construct(node: Node) -> Any:
     """The value of a node; raises YAMLError."""
     return _Loader("").construct_document(node)
 
 
-def faults(node: Any) -> list[Fault]:
+def faults(node: Node | None) -> list[Fault]:
     """Every fault at or below a node, by line: what was not composed, and duplicate keys of a mapping.
 
     YAML itself keeps the last of two keys without an error. Call it before `flatten`, which does the same.
@@ -154,17 +155,17 @@ def faults(node: Any) -> list[Fault]:
     return sorted(found)
 
 
-def duplicates(node: Any) -> dict[str, Fault]:
+def duplicates(node: Node | None) -> dict[str, Fault]:
     """The duplicate keys of this mapping, without the mappings below."""
     return dict(reversed(_duplicates(node)))
 
 
-def has_twice(node: Any, key: str) -> bool:
+def has_twice(node: Node, key: str) -> bool:
     """Whether a mapping at or below a node has a key twice."""
     return any(key in duplicates(each) for each in _nodes(node) if isinstance(each, MappingNode))
 
 
-def _duplicates(mapping: Any) -> list[_Duplicate]:
+def _duplicates(mapping: Node | None) -> list[_Duplicate]:
     found: list[_Duplicate] = []
     first: dict[str, int] = {}
     for key, _value in mapping.value if isinstance(mapping, MappingNode) else ():
@@ -176,7 +177,7 @@ def _duplicates(mapping: Any) -> list[_Duplicate]:
     return found
 
 
-def _nodes(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
+def _nodes(node: Node | None, seen: set[int] | None = None) -> Iterator[Node]:
     """The node and all nodes below it, each once: an alias may refer to a node above."""
     seen = set() if seen is None else seen
     if node is None or id(node) in seen:
@@ -189,7 +190,7 @@ def _nodes(node: Any, seen: set[int] | None = None) -> Iterator[Any]:
                 yield from _nodes(part, seen)
 
 
-def child(node: Any, key: object) -> Any:
+def child(node: Node | None, key: object) -> Node | None:
     """The value of a key, or the item of an index; None if it does not exist."""
     if isinstance(node, MappingNode):
         return next((value for name, value in reversed(node.value) if name.value == str(key)), None)
@@ -198,11 +199,11 @@ def child(node: Any, key: object) -> Any:
     return None
 
 
-def line_of(node: Any) -> int:
+def line_of(node: Node | None) -> int:
     return int(node.start_mark.line) + 1 if node is not None else 1
 
 
-def key_line(node: Any, key: object) -> int:
+def key_line(node: Node | None, key: object) -> int:
     """The line of a key, or of an item of a list; the line of the node if it does not exist."""
     if isinstance(node, MappingNode):
         return next((line_of(name) for name, _ in reversed(node.value) if name.value == str(key)), line_of(node))
@@ -210,7 +211,7 @@ def key_line(node: Any, key: object) -> int:
     return line_of(node if item is None else item)
 
 
-def is_false(node: Any) -> bool:
+def is_false(node: Node | None) -> bool:
     """Whether a node is YAML's false."""
     words = ("no", "false", "off")
     return isinstance(node, ScalarNode) and node.tag == f"{_CORE}bool" and node.value.lower() in words

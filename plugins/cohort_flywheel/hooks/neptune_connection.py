@@ -29,7 +29,7 @@ DEFAULT_CONN_NAME = "neptune_default"
 _host_name = TypeAdapter(HostName)
 
 
-def _host(value: Any) -> str:
+def _host(value: object) -> str:
     """A name or an IP address; of IPv6 with or without its brackets."""
     try:
         if isinstance(value, str) and ":" in value and "%" not in value:  # no zone
@@ -42,7 +42,7 @@ def _host(value: Any) -> str:
         ) from None
 
 
-def _lower(value: Any) -> Any:
+def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
