@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,6 +33,24 @@ DAG_ID = "cohort_to_segment"
 #: A campaign's schedule is held against the machine's clock, so the newest day is today.
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 YESTERDAY = TODAY - timedelta(days=1)
+
+
+#: The keys by which Airflow marks a serialized class in an XCom [airflow.sdk.serde].
+CLASS_MARKS = {"__classname__", "__version__", "__data__", "__type", "__var"}
+
+
+def serialized_classes(value: Any, place: str = "") -> Iterator[str]:
+    """The places of an XCom that hold a serialized class, which Airflow may refuse to read, or are not JSON."""
+    if isinstance(value, dict):
+        if CLASS_MARKS & value.keys() or not all(isinstance(key, str) for key in value):
+            yield place
+        for key, each in value.items():
+            yield from serialized_classes(each, f"{place}.{key}")
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from serialized_classes(each, f"{place}[{index}]")
+    elif json.loads(json.dumps(value)) != value:
+        yield place
 
 
 @dataclass
@@ -101,6 +119,7 @@ class DagSimulator:
             before=before or {},
         )  # fmt: skip
         self.run.go()
+        assert list(serialized_classes(self.run.stored)) == []
         states, errors = self.run.states, self.run.errors
         found = self.s3.list_objects_v2(Bucket=self.config.state_bucket, Prefix="reports/").get("Contents", ())
         newest = max(found, key=lambda item: item["LastModified"])["Key"]

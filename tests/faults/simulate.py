@@ -88,6 +88,8 @@ class Run:
     server_pid: int = 0
     states: dict[str, str] = field(default_factory=dict)
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: the same as Airflow's database has them, serialized
+    stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: the names of a mapped task's instances, as Airflow lists them: enrich_0, enrich_1, …
     instances: dict[str, list[str]] = field(default_factory=dict)
     #: the first question of each task instance: Airflow shows no other one, also after the task was cleared
@@ -211,6 +213,7 @@ class Run:
 
     def _keep(self, name: str, told: Told) -> None:
         """The XComs of a process that has ended: they are there for the next one of the same attempt too."""
+        self.stored[name] = self.stored.get(name, {}) | told.said["outputs"]
         outputs: Any = deserialize(told.said["outputs"])
         self.outputs[name] = self.outputs.get(name, {}) | outputs
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.serde import serialize
 
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
 from cohort_flywheel.segment.contacts import is_held_out
-from tests.cohort_flywheel.dag_simulator import TODAY, YESTERDAY, DagSimulator
+from tests.cohort_flywheel.dag_simulator import TODAY, YESTERDAY, DagSimulator, serialized_classes
 from tests.cohort_flywheel.destinations.customer_profiles.connect_account import Connect
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
 
@@ -99,6 +101,23 @@ def test_no_player_is_mailed_again_by_another_threshold_cohort_or_destination(
     elsewhere = house(next(each for each in NAMES if each != name))
     report = elsewhere.simulate(TODAY, threshold=1, campaign="draft")
     assert elsewhere.rejected(report)["recently_mailed"] >= mailed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_xcom_of_a_run_holds_a_serialized_class(house: Callable[[str], Studio], name: str) -> None:
+    """Airflow does not read a model of this package from an XCom, so tasks return JSON (also `simulate` checks it)."""
+    one = house(name)
+    one.launch()
+    assert {"plan", "extract", "enrich_0", "check_limits", "verify_segment", "launch_campaign"} < set(one.run.stored)
+    assert one.run.stored["plan"]["as_of"] == TODAY.isoformat()
+    assert one.run.stored["check_limits"]["judged"]["segment"]["rows"]
+    assert list(serialized_classes(one.run.stored)) == []
+    assert json.loads(json.dumps(one.run.stored)) == one.run.outputs
+
+
+def test_a_serialized_class_is_found() -> None:
+    marked: Any = serialize((1, 2))
+    assert list(serialized_classes({"plan": {"a": [1.5, None, "x"], "b": [{}, marked]}})) == [".plan.b[1]"]
 
 
 def campaign() -> str:
