@@ -18,6 +18,7 @@ from cohort_flywheel.campaign.approval import approval_digest
 from cohort_flywheel.campaign.launch_store import put_approval
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
 from local.config import ROOT
 
@@ -204,7 +205,7 @@ def test_an_approval_is_reported_as_recorded(
     run.ended("prepare_campaign", output=PREPARED)
     run.ended("approve_campaign", answer=yes | answer if isinstance(answer, dict) else answer)
     if recorded is not None:
-        put_approval(S3Hook(), planned(), yes | recorded)
+        put_approval(S3Hook(), Plan.model_validate(planned()), yes | recorded)
     run.report()
     assert run.filed()["campaign"]["answer"] == (None if filed is None else yes | filed)
 
