@@ -25,13 +25,13 @@ NAME_ATTRIBUTES = {"FirstName": "firstName", "LastName": "lastName", "FavoriteRo
 REASONS = {
     "do_not_contact": "the playerId or the address is on the do-not-contact list",
     "no_record": "the contacts table has no record of the player",
-    "opted_out": "the record says no, or nothing where silence is a no",
+    "opted_out": "the record says opted out, or has no value and silence means opted out",
     "no_address": "the record has no address",
-    "bad_address": "the address cannot be written to",
+    "bad_address": "the address is not valid",
     "bad_value": "the destination refuses a value of the record",
-    "missing_value": "the campaign's mail needs a value that the record has not",
+    "missing_value": "the campaign's mail needs a value that the record does not have",
     "recently_mailed": "the campaign's mail was sent to the player within not_again_days",
-    "holdout": "the player is of the share that is written to by no campaign",
+    "holdout": "the player is in the share that no campaign mails",
 }
 
 #: The reasons that are data faults, which `max_reject_percent` counts; the others are choices of a player or studio.
@@ -106,7 +106,7 @@ def classify_member(
         text = value if type(value) is str else as_text(value)  # fast path: most values are text
         if text is None:
             return Reject(player_id, "bad_value", column)
-        values[column] = "" if is_blank(text) else text  # so that a placeholder takes its default
+        values[column] = "" if is_blank(text) else text  # a placeholder then takes its default
     if score_column:
         values[score_column] = str(member.score)
     return Contact(player_id, address, values)

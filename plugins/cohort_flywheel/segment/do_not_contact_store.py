@@ -1,4 +1,4 @@
-"""Lists that may be longer than a worker's memory: each is a table of a temporary database, with a column `text`."""
+"""Lists on disk, because they can exceed a worker's memory: tables of a temporary database, with a column `text`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, lines
 from cohort_flywheel.segment.contacts import entry_forms
 
-#: The table of the do-not-contact list's entries: each form, and the `line` that has it.
+#: The table of the do-not-contact entries: each form, and its `line`.
 ENTRIES = "entry"
-#: The table of the lines that matched a player.
+#: The table of the lines that match a player.
 MATCHED = "matched"
 
 
 def make_list(listed: sqlite3.Connection, table: str) -> None:
-    """Make an empty list, where there is none; empty the one that there is."""
+    """Create an empty list, or empty an existing one."""
     listed.execute(f"DROP TABLE IF EXISTS {table}")
     listed.execute(f"CREATE TABLE {table} (text TEXT PRIMARY KEY) WITHOUT ROWID")
 
 
 def add_to_list(listed: sqlite3.Connection, table: str, texts: Iterable[str]) -> int:
-    """Add what is not listed yet; returns how many were."""
+    """Add texts that are not listed yet; return their number."""
     sentence = f"INSERT OR IGNORE INTO {table} VALUES (?)"  # noqa: S608 - a name of ours
     return listed.executemany(sentence, ((each,) for each in texts)).rowcount
 
@@ -35,9 +35,9 @@ def is_listed(table: str, text: str, listed: sqlite3.Connection) -> bool:
 
 
 def load_do_not_contact(s3: S3Hook, bucket: str, key: str | None, listed: sqlite3.Connection) -> int:
-    """Fill ENTRIES from the do-not-contact list, and empty MATCHED; returns how many lines have an entry.
+    """Fill ENTRIES from the do-not-contact list, and empty MATCHED; return the number of lines with an entry.
 
-    The key None is an empty list.
+    The key None means an empty list.
     """
     make_list(listed, MATCHED)
     listed.execute(f"DROP TABLE IF EXISTS {ENTRIES}")
@@ -52,13 +52,13 @@ def load_do_not_contact(s3: S3Hook, bucket: str, key: str | None, listed: sqlite
 
 
 def match_entries(forms: Iterable[str], listed: sqlite3.Connection) -> None:
-    """Note the lines of the list that name a player by one of these texts."""
+    """Add the lines of the list that have one of these texts to MATCHED."""
     sentence = f"INSERT OR IGNORE INTO {MATCHED} SELECT line FROM {ENTRIES} WHERE text = ?"  # noqa: S608 - names of ours
     listed.executemany(sentence, ((each,) for each in forms))
 
 
 def write_matched(listed: sqlite3.Connection, path: Path) -> int:
-    """Write the numbers of the lines that matched a player, and of nothing else; returns how many there are."""
+    """Write only the numbers of the lines that match a player; return how many there are."""
     number = 0
     with path.open("w", encoding="utf-8") as file:
         file.write("line\n")
@@ -69,7 +69,7 @@ def write_matched(listed: sqlite3.Connection, path: Path) -> int:
 
 
 def count_matched(s3: S3Hook, bucket: str, keys: Iterable[str], listed: sqlite3.Connection) -> int:
-    """Count the lines in some files of `write_matched`, a line that is in several of them once."""
+    """Count the lines in files of `write_matched`; a line in several of them counts once."""
     make_list(listed, MATCHED)
     return sum(add_to_list(listed, MATCHED, _read_matched(s3, bucket, key)) for key in keys)
 

@@ -1,4 +1,4 @@
-"""The players beyond a threshold, from the graph to a file in S3."""
+"""Write the players beyond a threshold from the graph to a file in S3."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class VertexTaker(Protocol):
 
 
 class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
-    """Write the vertices whose property lies beyond a threshold to S3, one playerId a line, sorted.
+    """Write the vertices with a property beyond a threshold to S3, one playerId per line, sorted.
 
-    The file is the Cohort Modeler's extract, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`. The query is
-    bytecode; the property reaches it as an argument of a step, never as text. Nothing holds the result in
-    memory. Returns (each also an XCom of its own) `s3_bucket`, `s3_key`, `bytes`, `sha256`, `put` (false: the
-    same bytes were there), the counts `vertices = members + merged + vertices_without_playerId`, and `shards`.
+    The file has the format of the Cohort Modeler's extract, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`. The
+    query is bytecode; the property is an argument of a step, never text. The result is not held in memory. Returns
+    (each also as a separate XCom) `s3_bucket`, `s3_key`, `bytes`, `sha256`, `put` (false: the object had the same
+    bytes), the counts `vertices = members + merged + vertices_without_playerId`, and `shards`.
 
-    :param property: the numeric property that is compared. (templated)
+    :param property: the numeric property to compare. (templated)
     :param direction: `above` (score > threshold) or `below` (score < threshold). (templated)
     :param threshold: a whole number. (templated)
-    :param s3_bucket: where the file goes. (templated)
-    :param s3_key: its key. (templated)
-    :param require: property to the list of values that a vertex may have of it; others are left out. (templated)
+    :param s3_bucket: the bucket of the file. (templated)
+    :param s3_key: the key of the file. (templated)
+    :param require: the allowed values by property; vertices with other values are excluded. (templated)
     :param vertex_label: the label of the vertices. (templated)
     :param neptune_conn_id: the Airflow connection of the graph. (templated)
     :param aws_conn_id: the Airflow connection for S3 and for signing. (templated)
@@ -112,7 +112,7 @@ def read_graph(
     required: list[str],
     label: str = "player",
 ) -> None:
-    """Give every vertex beyond the threshold to each taker, from the start again where a read broke."""
+    """Write every vertex beyond the threshold to each sink; an interrupted read begins again from the start."""
     traversal = _traversal(label, property, direction, threshold, required)
     for attempt in hook.retrying():
         with attempt:
@@ -132,7 +132,7 @@ def read_graph(
 def put_extract(
     s3: S3Hook, members: Members, property: str, folder: Path, bucket: str, key: str, side_effects: list[str]
 ) -> tuple[ExtractFile, list[Shard]]:
-    """Write the extract and put it unless the same bytes are there; return where it is, the counts, and the shards."""
+    """Write the extract and upload it unless the object has the same bytes; return its place, counts and shards."""
     path, counts = folder / "extract.json", members.counts()
     with path.open("wb") as file:
         shards = write_extract(members, property, file, shard_size(counts.members))
@@ -147,7 +147,7 @@ def put_extract(
 
 
 def _traversal(label: str, property: str, direction: Direction, threshold: int, required: list[str]) -> Traversal:
-    """`valueMap` gives every value of a property, as Neptune's set cardinality may hold several."""
+    """Return the traversal; `valueMap` returns every value of a property, because Neptune has set cardinality."""
     from gremlin_python.process.graph_traversal import GraphTraversalSource  # heavy: not for a DAG's parse
     from gremlin_python.process.traversal import P, TraversalStrategies
     from gremlin_python.structure.graph import Graph

@@ -1,4 +1,4 @@
-"""The limits before the door: a run outside them stops before anything is imported, unless a person says why not."""
+"""Limits checked before the import, with a manual override."""
 
 from __future__ import annotations
 
@@ -58,10 +58,9 @@ def refusal(results: Iterable[LimitResult]) -> str | None:
 
 
 def check_consent_attribute(consent: Consent | None, segment: RecordSums) -> None:
-    """Raise FlywheelError where no record has a value of the consent attribute: consent was not asked at all.
+    """Raise FlywheelError if no record has a value in the consent attribute: the attribute is wrong.
 
-    No person can override this: it is not a figure to look at, and the answers of the players are in another place.
-    Without a record, or with `consent: none` (None), there is nothing to check.
+    A user cannot override this check. Without records, or with `consent: none` (None), there is nothing to check.
     """
     if not consent or not segment.records:
         return

@@ -1,4 +1,4 @@
-"""A line of a list of players, in the form in which an export, a spreadsheet or a mail program has left it."""
+"""Parse a line of a list of players, as an export, a spreadsheet or a mail program writes it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from html import unescape
 from typing import NamedTuple
 from urllib.parse import unquote
 
-#: Nearly every line: one playerId or one address, which is its own normal form.
+#: The fast path for most lines: one playerId or one address, which is its own normal form.
 _ASCII_LABEL = "[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
 _SIMPLE = re.compile(rf"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*(?:@{_ASCII_LABEL}(?:\.{_ASCII_LABEL})+)?")
 #: A playerId of digits, in a column that a tool has read as decimal numbers.
 _DECIMAL = re.compile(r"([0-9]+)\.0+")
-#: How a spreadsheet shows a long number; its other digits are lost.
+#: A long number as a spreadsheet rounds it; the other digits are lost.
 _ROUNDED = re.compile(r"[0-9](?:\.[0-9]+)?E\+[0-9]{2,}")
-#: Left out at both ends: they stand around an entry and are seldom part of it.
+#: Removed at both ends: characters around an entry that are rarely part of it.
 _AROUND = " \"'`<>()[]{}.,;:|*\\"
-#: Quotes in their typographic forms, the punctuation of East Asian keyboards, and what is invisible without being of
-#: the category Cf: joiners, fillers and variation selectors.
+#: Typographic quotes, the punctuation of East Asian keyboards, and invisible characters that are not in the category
+#: Cf: joiners, fillers and variation selectors.
 _LOOK_ALIKES = str.maketrans(
     dict.fromkeys("‘’‚‛‹›′´ʹʼʻ", "'")
     | dict.fromkeys("“”„‟«»″〝〞〟「」『』", '"')
@@ -27,15 +27,15 @@ _LOOK_ALIKES = str.maketrans(
     | dict.fromkeys(map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810))), "")
     | dict.fromkeys(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))), "")
 )
-#: What else is not ASCII, by its Unicode category: dashes, brackets, quotes.
+#: Replacements of other characters by Unicode category: dashes, brackets, quotes.
 _BY_CATEGORY = {"Pd": "-", "Ps": "(", "Pe": ")", "Pi": '"', "Pf": '"'}
 _FIELDS = re.compile(r"[,;\t|]")
 _WORDS = re.compile(r'[\s<>()\[\]{}"=:,;|]+')
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
-#: With bounds, as a search without them takes a time that is the square of a long line.
+#: With length limits, because a search without them takes quadratic time on a long line.
 _LOCAL_PART, _LABEL = r'[^\s<>()\[\]{},;:"|\\@]{1,256}', r'[^\s<>()\[\]{},;:"|\\@.*%/?&=]{1,256}'
 _ADDRESSES = re.compile(rf"{_LOCAL_PART}@(?:{_LABEL}\.)+{_LABEL}")
-#: These are found as well where other characters touch them, as in `email=jo@example.com`.
+#: Also found next to other characters, as in `email=jo@example.com`.
 _ASCII_ADDRESSES = re.compile(rf"[A-Za-z0-9_.+'-]{{1,256}}@{_ASCII_LABEL}(?:\.{_ASCII_LABEL})+")
 #: `jo (at) example [dot] com`
 _AT, _DOT = (re.compile(rf"\s*[(\[{{]\s*{word}\s*[)\]}}]\s*", re.IGNORECASE) for word in ("at", "dot"))
@@ -45,26 +45,26 @@ _MORE_THAN_A_PLAYER_ID = re.compile(r'[,;\t|<>()\[\]{}"]|^mailto:', re.IGNORECAS
 
 
 class Entry(NamedTuple):
-    """What a line may name: `texts`, each as a playerId, and `addresses`. A blank line has none."""
+    """The possible playerIds (`texts`) and addresses of a line. A blank line has none."""
 
     texts: frozenset[str]
     addresses: frozenset[str]
 
 
 def normal_form(text: str) -> str:
-    """Return the form in which texts are compared that look alike.
+    """Return the form in which texts are compared, so that texts that look alike are equal.
 
     It has no invisible characters, no quotes, brackets or punctuation at its ends, and single blanks. Full-width
-    forms, NFD, and typographic quotes and dashes are as they would be typed (NFKC). Upper and lower case stay.
+    forms, NFD, and typographic quotes and dashes are replaced by what one types (NFKC). The case is unchanged.
     """
     return text if _SIMPLE.fullmatch(text) else " ".join(_as_typed(text).split()).strip(_AROUND)
 
 
 def read_entry(text: str) -> Entry | None:
-    """Read a line; return None for one that cannot be an address or a playerId.
+    """Read a line; return None if it cannot be an address or a playerId.
 
-    A line may have more than its entry: quotes, brackets, a name before the address, further columns, `mailto:`. It
-    names each thing that it may stand for, so that a player too many is left out, and none too few.
+    A line may have more than its entry: quotes, brackets, a name before the address, further columns, `mailto:`. Each
+    possible reading is returned, so that the list excludes too many players rather than too few.
     """
     stripped = text.strip()
     if _SIMPLE.fullmatch(stripped):
@@ -72,7 +72,7 @@ def read_entry(text: str) -> Entry | None:
             return None
         return Entry(_with_whole_numbers([stripped]), frozenset([stripped] if "@" in stripped else []))
     if any(each == "\ufffd" or (each != "\t" and unicodedata.category(each) == "Cc") for each in stripped):
-        return None  # UTF-16, or characters that a conversion has lost
+        return None  # UTF-16, or characters that a conversion lost
     typed = _as_typed(text)
     if not typed.strip():
         return Entry(frozenset(), frozenset())
@@ -87,7 +87,7 @@ def read_entry(text: str) -> Entry | None:
 
 
 def is_exact(text: str) -> bool:
-    """Whether a line is one playerId as it stands, with nothing around it, in it or after it that may not belong."""
+    """Whether a line is exactly one playerId, without characters around or in it that may not belong to it."""
     return normal_form(text) == text and not _MORE_THAN_A_PLAYER_ID.search(text)
 
 
@@ -103,7 +103,7 @@ def _with_whole_numbers(texts: Iterable[str]) -> frozenset[str]:
 
 
 def _addresses(text: str) -> frozenset[str] | None:
-    """Return the addresses in a text; None where it has an `@` that is of no address, and of no playerId either."""
+    """Return the addresses in a text; None if an `@` belongs to neither an address nor a playerId."""
     text = re.sub(r"\s*@\s*", "@", _DOT.sub(".", _AT.sub("@", text)))
     if "@" not in text:
         return frozenset()

@@ -1,4 +1,4 @@
-"""Vertices in, members out: merged, sorted by playerId, in memory that does not grow with the cohort."""
+"""Merge vertices into members, sorted by playerId, in memory that does not grow with the cohort."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Score = int | float
 
 
 class Member(NamedTuple):
-    """A player beyond the threshold, with the most extreme of the player's scores."""
+    """A player beyond the threshold, with the player's most extreme score."""
 
     player_id: str
     score: Score
 
 
 class Vertex(NamedTuple):
-    """A player vertex as the graph has it: its one usable playerId or None, its most extreme score, and all values
-    of each property that the registry requires."""
+    """A player vertex of the graph: its usable playerId or None, its most extreme score, and all values of each
+    required property."""
 
     player_id: str | None
     score: Score
@@ -36,7 +36,7 @@ class Vertex(NamedTuple):
 
 
 def is_beyond(score: Score, direction: Direction, threshold: int) -> bool:
-    """Membership is strict: above means > threshold, below means < threshold."""
+    """Whether a score is strictly beyond a threshold: above means >, below means <."""
     return score > threshold if direction == "above" else score < threshold
 
 
@@ -45,21 +45,21 @@ def to_vertex(
 ) -> Vertex:
     """Turn a row of `valueMap` (Neptune's set cardinality: lists) into a vertex.
 
-    Raises FlywheelError for a score that is no finite number or is not beyond the threshold: the graph was asked
-    for these alone, so it must not be believed in the rest.
+    Raises FlywheelError for a score that is not a finite number or not beyond the threshold: the query asks only for
+    scores beyond it, so the rest of the answer would be wrong too.
     """
     scores = row.get(property, [])
     numbers = [s for s in scores if is_score(s)]
     if not numbers or len(numbers) < len(scores):
         raise FlywheelError(
-            f"property {property} of a vertex is no finite number: name a numeric property in the registry,"
+            f"property {property} of a vertex is not a finite number: name a numeric property in the registry,"
             " or correct the graph",
             code=Code.GRAPH_PROPERTY,
         )
     score: Score = max(numbers) if direction == "above" else min(numbers)
     if not is_beyond(score, direction, threshold):
         raise FlywheelError(
-            f"the graph gave a vertex that is not {direction} {threshold}: this is a fault of"
+            f"the graph returned a vertex that is not {direction} {threshold}: this is a fault of"
             " the query or of the graph database, so nothing was written",
             code=Code.DO_NOT_ADD_UP,
         )
@@ -67,7 +67,7 @@ def to_vertex(
 
 
 def is_as_required(properties: Mapping[str, list[Any]], required: Mapping[str, Sequence[object]]) -> bool:
-    """Whether a vertex has each required property, with allowed values alone: where a re-load left two, both count."""
+    """Whether a vertex has each required property with allowed values only; after a reload it may have two values."""
     return all(
         properties.get(name) and {_text(value) for value in properties[name]} <= {_text(value) for value in allowed}
         for name, allowed in required.items()
@@ -87,9 +87,9 @@ _MERGE: dict[Direction, str] = {
 
 
 class Members:
-    """Collects vertices and gives members; a temporary SQLite file sorts and merges them.
+    """Collect vertices and iterate over members; a temporary SQLite file sorts and merges them.
 
-    Always: `vertices_read = vertices + vertices_not_beyond + vertices_not_as_required`, and
+    These sums hold: `vertices_read = vertices + vertices_not_beyond + vertices_not_as_required`, and
     `vertices = members + merged + vertices_without_playerId`.
     """
 
@@ -119,13 +119,13 @@ class Members:
         self._database.close()
 
     def clear(self) -> None:
-        """Forget every vertex: a read of the graph that broke begins again."""
+        """Remove all vertices, before an interrupted read of the graph begins again."""
         self._database.execute("DELETE FROM member")
         self.vertices_read = self.vertices_not_beyond = self.vertices_not_as_required = 0
         self.vertices_without_player_id = 0
 
     def add(self, vertices: Iterable[Vertex]) -> None:
-        """Add vertices, one by one; those that are not beyond the threshold, or not as required, are counted only."""
+        """Add vertices; those that are not beyond the threshold, or not as required, are only counted."""
         self._database.execute("BEGIN")
         self._database.executemany(self._merge, self._rows(vertices))
         self._database.execute("COMMIT")
@@ -143,7 +143,7 @@ class Members:
                 yield vertex.player_id, vertex.score
 
     def counts(self) -> VertexCounts:
-        """The first two sums of every report."""
+        """The counts of vertices and members for the report."""
         members = self._database.execute("SELECT count(*) FROM member").fetchone()[0]
         vertices = self.vertices_read - self.vertices_not_beyond - self.vertices_not_as_required
         return VertexCounts(
@@ -163,19 +163,19 @@ class Members:
 
 
 def is_score(value: object) -> bool:
-    """Whether a value can be compared and kept: a finite number, within 64 bits where it is whole."""
+    """Whether a value is a valid score: a finite number, within 64 bits if it is whole."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63  # SQLite's and Gremlin's long
 
 
 def usable_player_id(values: list[Any]) -> str | None:
-    """The one playerId of a vertex, or None.
+    """Return the only playerId of a vertex, or None.
 
-    A vertex made through the modeler's own API has none. One with two different ids cannot be told apart from
-    either player, and mailing the wrong one is the failure that matters: it counts as having none.
+    A vertex created through the modeler's API has none. One with two different ids also counts as without an id,
+    because its e-mail could go to the wrong player.
     """
-    plain = len(values) == 1 and type(values[0]) is str  # of nearly every vertex
+    plain = len(values) == 1 and type(values[0]) is str  # the fast path for most vertices
     if not plain and (None in values or len(set(map(str, values))) != 1):
         return None
     player_id = str(values[0])
@@ -186,7 +186,7 @@ def usable_player_id(values: list[Any]) -> str | None:
     return player_id or None
 
 
-#: How many members a shard has: the work of a minute or so. More where there would be more shards than Airflow maps.
+#: The members of a shard, about a minute of work; more if there would be more shards than Airflow maps.
 SHARD_MEMBERS = 50_000
 #: Airflow's `max_map_length`, which MWAA does not raise.
 MAX_SHARDS = 1024
@@ -197,10 +197,10 @@ def shard_size(members: int) -> int:
 
 
 def write_extract(members: Iterable[Member], property: str, file: BinaryIO, size: int = SHARD_MEMBERS) -> list[Shard]:
-    """Write the seed's shape, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`: valid JSON, a record a line.
+    """Write the seed's format, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`: valid JSON, one record per line.
 
-    Returns the shards, each of `size` members, the last one of fewer. Every member is in exactly one; an empty cohort
-    is one empty shard. Their `of`, the digest of the file, is empty until the file is closed.
+    Returns the shards, each of `size` members, the last one of fewer. Every member is in exactly one shard; an empty
+    cohort has one empty shard. Their `of`, the digest of the file, is empty until the file is closed.
     """
     starts: list[int] = []
     number, separator, end = -1, b"[\n", 0
@@ -222,22 +222,22 @@ def write_extract(members: Iterable[Member], property: str, file: BinaryIO, size
 
 
 def read_shard(lines: Iterable[bytes], property: str, members: int) -> Iterator[Member]:
-    """Read the lines of one shard; raises FlywheelError as read_extract does, and for another number of members."""
+    """Read the lines of one shard; raises FlywheelError like read_extract, and for another number of members."""
     number = 0
     for member in read_extract(chain([b"["], lines, [b"]"]), property):
         number += 1
         yield member
     if number != members:
         raise FlywheelError(
-            f"the shard has {number} members and not {members}: write the extract again, whole", code=Code.FILE_CHANGED
+            f"the shard has {number} members and not {members}: write the extract again", code=Code.FILE_CHANGED
         )
 
 
 def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
     """Read an extract line by line.
 
-    Raises FlywheelError, with the number of the line and never its text, for anything but our own shape: a
-    record a line, sorted by playerId, nobody twice, and the bracket that shows that the end is the end.
+    Raises FlywheelError, with the line number and not the text, for any other format than ours: one record per line,
+    sorted by playerId, each playerId once, and the closing bracket, without which the file is truncated.
     """
     last, number, text = "", 0, b""
     for number, line in enumerate(lines, start=1):
@@ -253,7 +253,7 @@ def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise FlywheelError(
                 f"line {number} of the extract is not a record with one playerId and one {property}:"
-                " write one record a line, as this package does",
+                " write one record per line, as this package does",
                 code=Code.FILE_CHANGED,
             ) from None
         if player_id <= last:
@@ -264,6 +264,4 @@ def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
         last = player_id
         yield Member(player_id, score)
     if text not in (b"]", b"[]"):
-        raise FlywheelError(
-            f"the extract breaks off after line {number}: write it again, whole", code=Code.FILE_CHANGED
-        )
+        raise FlywheelError(f"the extract is truncated after line {number}: write it again", code=Code.FILE_CHANGED)

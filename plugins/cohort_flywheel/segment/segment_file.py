@@ -1,4 +1,4 @@
-"""Contacts in, a segment file and a rejects file out; both stream, and both are the same for the same players."""
+"""Write contacts to a segment file and a rejects file; both are streamed, and deterministic for the same players."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cohort_flywheel.segment.outputs import CombinedParts, PartFile, SegmentCoun
 class Layout(NamedTuple):
     """The format of a destination's segment file: `LAYOUT` of its `layout` module."""
 
-    #: The size that one import takes.
+    #: The maximum size of one import, in bytes.
     max_bytes: int
     #: The header row, from the names of the attributes.
     header: Callable[[list[str]], list[str]]
@@ -42,7 +42,7 @@ def write_segment(
     rows, reasons = 0, Counter[str]()
     with _csv(rows_path) as rows_file, _csv(rejects_path) as rejects_file:
         segment = csv.writer(rows_file, lineterminator="\n")
-        # up to Python 3.12 a lone carriage return is quoted only where the line's end has one
+        # up to Python 3.12 a lone carriage return is quoted only if the line terminator has one
         rejects = csv.writer(rejects_file, lineterminator="\r\n")
         segment.writerow(layout.header(columns))
         rejects.writerow(("playerId", "reason", "column"))
@@ -61,10 +61,10 @@ def write_segment(
 
 
 def combine(parts: Iterable[SegmentPart], shards: Sequence[Shard], max_bytes: int) -> CombinedParts:
-    """Put together what was made of each shard: sums, and a digest over the digests.
+    """Combine the parts of all shards: sums of the counts, and a digest of the digests.
 
-    Raises FlywheelError unless there is exactly one part a shard, of the same extract, with all of its members; and
-    for a segment that the destination would refuse for its size.
+    Raises FlywheelError unless there is exactly one part per shard, of the same extract, with all of its members, and
+    for a segment that is too large for the destination.
     """
     mine = sorted((part for part in parts if part.index < len(shards)), key=lambda part: part.index)
     expected = [(shard.index, shard.of, shard.members) for shard in shards]
@@ -96,7 +96,7 @@ def combine(parts: Iterable[SegmentPart], shards: Sequence[Shard], max_bytes: in
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """The sums by key, zeros too, in the order of the keys."""
+    """The sums by key, with zeros, in the order of the keys."""
     total = Counter[str]()
     for each in counts:
         total.update(each)
@@ -110,5 +110,5 @@ def digest(path: Path) -> str:
 
 
 def _csv(path: Path) -> IO[str]:
-    # newline="": csv.writer's own line endings are kept on every system
+    # newline="" keeps the line endings of csv.writer on every system
     return path.open("w", encoding="utf-8", newline="")

@@ -1,8 +1,8 @@
-"""A snapshot: one read of the graph, kept for its as-of, since the graph itself cannot say what it was.
+"""A snapshot: one read of the graph, kept for its as-of, because the graph itself has no history.
 
-A file of JSON lines: the header, a line a vertex (`["wayne96", 3, ["Active"]]`: playerId or null, score, and the
-values of each required property in the header's order), and the number of vertices, which shows that the end is the
-end. Vertices are merged into members on reading.
+A file of JSON lines: the header, one line per vertex (`["wayne96", 3, ["Active"]]`: playerId or null, score, and the
+values of each required property in the header's order), and the number of vertices, without which the file is
+truncated. Vertices are merged into members on reading.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from cohort_flywheel.segment.members import Vertex, is_beyond, is_score
 #: The version of the file's shape.
 VERSION: Literal[1] = 1
 
-#: What a header takes at most: the first bytes of a file that must be read to know it.
+#: The maximum size of a header: the first bytes of a file that are read for it.
 MAX_HEADER_BYTES = 8192
 
 
 class Header(Strict):
-    """What a snapshot holds: the vertices whose property is beyond the floor, as they were when it was read."""
+    """The first line of a snapshot, which holds the vertices beyond the floor as they were at `read_at`."""
 
     version: Literal[1] = VERSION
     cohort: str
@@ -44,14 +44,14 @@ class Header(Strict):
         if (self.property, self.direction) != (property, direction):
             return f"holds {self.property} {self.direction} a floor, and the registry now says {property} {direction}"
         if is_beyond(self.floor, self.direction, threshold):
-            return f"has the floor {self.floor}, and the threshold {threshold} is milder"
+            return f"has the floor {self.floor}, and the threshold {threshold} is looser"
         if missing := sorted(set(required) - set(self.required)):
-            return f"was made before {', '.join(missing)} was required"
+            return f"was written before {', '.join(missing)} was required"
         return None
 
 
 class Snapshot(NamedTuple):
-    """One that is kept: where, what, and whether it is the day's for good."""
+    """A stored snapshot: its key, its header, and whether it is the final one of its as-of."""
 
     key: str
     header: Header
@@ -64,14 +64,14 @@ def of_the_day(snapshots: Iterable[Snapshot]) -> Snapshot | None:
 
 
 class SnapshotFile:
-    """Writes a snapshot; vertices that are not beyond its floor are left out."""
+    """Write a snapshot, without vertices that are not beyond its floor."""
 
     def __init__(self, path: Path, header: Header) -> None:
         self._path, self._header = path, header
         self.clear()
 
     def clear(self) -> None:
-        """Begin again: a read of the graph broke."""
+        """Remove all vertices, before an interrupted read of the graph begins again."""
         self._vertices = 0
         self._path.write_text(self._header.model_dump_json() + "\n", encoding="utf-8")
 
@@ -84,7 +84,7 @@ class SnapshotFile:
                     self._vertices += 1
 
     def close(self) -> None:
-        """Write the end."""
+        """Write the last line, the number of vertices."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"vertices": self._vertices}) + "\n")
 
@@ -92,24 +92,24 @@ class SnapshotFile:
 def _line(vertex: Vertex, required: list[str]) -> bytes:
     if not required:
         return orjson.dumps([vertex.player_id, vertex.score], option=orjson.OPT_APPEND_NEWLINE)
-    # a required property may hold anything: half of a surrogate pair, which orjson refuses, and whole numbers beyond 64
-    # bits, which it rounds
+    # a required property can have any value: half of a surrogate pair, which orjson refuses, and whole numbers beyond
+    # 64 bits, which it rounds
     properties = [vertex.properties.get(name, []) for name in required]
     return json.dumps([vertex.player_id, vertex.score, *properties], default=str).encode() + b"\n"
 
 
 def read_header(line: bytes, place: str) -> Header:
-    """Return the header; raise FlywheelError for a file that is no snapshot of this version."""
+    """Return the header; raise FlywheelError for a file that is not a snapshot of this version."""
     try:
         return Header.model_validate_json(line)
     except ValidationError:
         raise FlywheelError(
-            f"{place} is no snapshot that this version reads: move it away", code=Code.STATE_DAMAGED
+            f"{place} is not a snapshot that this version reads: move it away", code=Code.STATE_DAMAGED
         ) from None
 
 
 def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
-    """Read the vertices line by line; raise FlywheelError, without the text, for a line that is none or a lost end."""
+    """Read the vertices line by line; raise FlywheelError, without the text, for an invalid line or a lost end."""
     iterator = iter(lines)
     header = read_header(next(iterator, b""), place)
     loads = json.loads if header.required else orjson.loads
@@ -124,13 +124,13 @@ def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
             vertex = Vertex(player_id, score, dict(zip(header.required, properties, strict=True)))
         except (ValueError, KeyError, TypeError):
             raise FlywheelError(
-                f"line {number + 2} of {place} is no vertex: restore the file as it was", code=Code.STATE_DAMAGED
+                f"line {number + 2} of {place} is not a vertex: restore the file as it was", code=Code.STATE_DAMAGED
             ) from None
         number += 1
         yield vertex
     if end != number:
         raise FlywheelError(
-            f"{place} breaks off after {number} vertices: restore the file as it was", code=Code.STATE_DAMAGED
+            f"{place} is truncated after {number} vertices: restore the file as it was", code=Code.STATE_DAMAGED
         )
 
 

@@ -1,4 +1,4 @@
-"""An extract that somebody dropped: read record by record, and believed in nothing."""
+"""Validate an uploaded extract while streaming it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.runs.names import DROPPED_FOLDER
 from cohort_flywheel.segment.members import Vertex, is_score, usable_player_id
 
-#: The largest file; some twenty million records.
+#: The maximum size of a file, about twenty million records.
 MAX_BYTES = 2**30
-#: The longest record: what is held in memory before a record is given up.
+#: The maximum length of a record, which is held in memory.
 MAX_RECORD_CHARACTERS = 2**16
-#: Of a table's key, in bytes [DynamoDB: constraints, partition key length].
+#: The maximum length of a table's key [DynamoDB: constraints, partition key length].
 MAX_PLAYER_ID_BYTES = 2048
 
-# S3's safe characters, which mean the same in an event, in a URL and in a log [S3: naming objects]
+# S3's safe characters, which need no encoding in an event, a URL or a log [S3: naming objects]
 _URI = re.compile(r"s3://([^/]+)/([A-Za-z0-9!_.*'()/-]+)")
 _BLANK = re.compile(r"[ \t\r\n]*")
 
@@ -32,8 +32,8 @@ def dropped_key(uri: str, export_bucket: str) -> str:
     found = _URI.fullmatch(uri)
     if not found or found[1] != export_bucket or not found[2].startswith(DROPPED_FOLDER) or found[2].endswith("/"):
         raise FlywheelError(
-            f"extract_uri is no file below s3://{export_bucket}/{DROPPED_FOLDER}: drop it there, where a run may read"
-            " it, under a name of letters, digits and !_.*'()/- alone, and give that address",
+            f"extract_uri is not a file below s3://{export_bucket}/{DROPPED_FOLDER}: upload it there, under a name of"
+            " letters, digits and !_.*'()/- only, and give that address",
             code=Code.UPLOAD_PLACE,
         )
     return found[2]
@@ -42,10 +42,10 @@ def dropped_key(uri: str, export_bucket: str) -> str:
 def read_dropped(
     chunks: Iterable[bytes], uri: str, *, property: str, direction: Direction, required: Iterable[str] = ()
 ) -> Iterator[Vertex]:
-    """Read `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`, UTF-8, its line breaks anywhere; a record is a vertex.
+    """Read `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`, UTF-8, with line breaks anywhere; a record is a vertex.
 
-    A record may have several values and need have no playerId, as a vertex may. Raises FlywheelError, with the number
-    of the record and its line and never their text, for anything else, and for an end that is not the end.
+    Like a vertex, a record may have several values, and no playerId. Raises FlywheelError, with the numbers of the
+    record and its line and not their text, for anything else, and for a truncated file.
     """
     like = f'write each record like {{"playerId": ["…"], "{property}": [1]}}'
     for number, line, record in _records(chunks, uri):
@@ -53,7 +53,7 @@ def read_dropped(
         players, scores = record.get("playerId", []), record.get(property)
         if not isinstance(players, list) or not all(map(_is_player_id, players)):
             raise FlywheelError(
-                f"{where} has a playerId that is not in a list, is no text, or is longer than {MAX_PLAYER_ID_BYTES:,}"
+                f"{where} has a playerId that is not in a list, is not text, or is longer than {MAX_PLAYER_ID_BYTES:,}"
                 f" bytes: {like}",
                 code=Code.UPLOAD_CONTENT,
             )
@@ -77,9 +77,9 @@ def _is_player_id(value: object) -> bool:
 
 
 def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Number, line and value of each record of a JSON list, as they arrive."""
+    """Yield the number, line and value of each record of a JSON list as they arrive."""
     decode, parse = codecs.getincrementaldecoder("utf-8-sig")().decode, json.JSONDecoder().raw_decode
-    text, line, number, may = "", 1, 0, "["  # `may`: what the next character may be
+    text, line, number, may = "", 1, 0, "["  # `may`: the allowed next characters
     rest, start = iter(chunks), b""
     while len(start) < 2 and (more := next(rest, None)) is not None:
         start += more
@@ -99,7 +99,7 @@ def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict
             if text[at] not in may:
                 write = f"write {' or '.join(may)} there" if may else "nothing may follow its end"
                 raise FlywheelError(
-                    f"line {line} of {uri}, behind {number} records, is no list of records: {write}",
+                    f"line {line} of {uri}, after {number} records, is not a list of records: {write}",
                     code=Code.UPLOAD_CONTENT,
                 )
             if text[at] != "{":
@@ -112,11 +112,11 @@ def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict
                 record, end = None, len(text)
             is_too_long = end - at > MAX_RECORD_CHARACTERS
             if record is None and chunk is not None and not is_too_long:
-                break  # its other half may come
+                break  # the rest may be in the next chunk
             if record is None or is_too_long:
                 raise FlywheelError(
-                    f"record {number + 1} of {uri}, on line {line}, is no JSON, breaks off, or is longer than"
-                    f" {MAX_RECORD_CHARACTERS:,} characters: write the file again, whole",
+                    f"record {number + 1} of {uri}, on line {line}, is not JSON, is truncated, or is longer than"
+                    f" {MAX_RECORD_CHARACTERS:,} characters: upload the whole file again",
                     code=Code.UPLOAD_CONTENT,
                 )
             number += 1
@@ -126,13 +126,13 @@ def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict
         text = text[at:]
     if may:
         raise FlywheelError(
-            f"{uri} breaks off behind {number} records: write it again, whole; nobody at all is []",
+            f"{uri} is truncated after {number} records: upload the whole file again; a file without players is []",
             code=Code.UPLOAD_CONTENT,
         )
 
 
 def _skip_blank(text: str, at: int, line: int) -> tuple[int, int]:
-    """Behind what is blank, and on which line that is."""
+    """Return the position after blanks, and its line."""
     blank = _BLANK.match(text, at)
     end = blank.end() if blank else at
     return end, line + text.count("\n", at, end)

@@ -1,4 +1,4 @@
-"""An extract that somebody dropped in the export bucket, from S3 to its vertices."""
+"""Read the vertices of an uploaded extract from the export bucket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cohort_flywheel.segment.uploaded_extract import MAX_BYTES, dropped_key, rea
 
 
 class Dropped(NamedTuple):
-    """What was read: the digest of its bytes, and when it was put there."""
+    """An uploaded extract that was read: the digest of its bytes, and when it was uploaded."""
 
     sha256: str
     dropped_at: str
@@ -32,9 +32,9 @@ def take_dropped(
     direction: Direction,
     required: Iterable[str],
 ) -> Dropped:
-    """Give the vertices of an extract to `take`, which reads them all; nothing holds the file in memory.
+    """Stream the vertices of an uploaded extract to `take`, which must read them all.
 
-    Raises FlywheelError where it is not there, may not be read, is too large, or is no extract.
+    Raises FlywheelError if the file does not exist, may not be read, is too large, or is not an extract.
     """
     key = dropped_key(uri, export_bucket)
     try:
@@ -43,19 +43,19 @@ def take_dropped(
         code = error.response["Error"]["Code"]
         if code in ("NoSuchKey", "NoSuchBucket", "404"):
             raise FlywheelError(
-                f"there is no {uri}: drop the file there first, or correct extract_uri", code=Code.UPLOAD_PLACE
+                f"{uri} does not exist: upload the file first, or correct extract_uri", code=Code.UPLOAD_PLACE
             ) from None
         if code in ("AccessDenied", "403"):
             raise FlywheelError(
-                f"{uri} is refused ({code}): grant the execution role s3:GetObject on it, and kms:Decrypt where whoever"
-                " dropped it encrypted it with a key of their own",
+                f"{uri} is refused ({code}): grant the execution role s3:GetObject on it, and kms:Decrypt if it is"
+                " encrypted with a key of its uploader",
                 code=Code.REFUSED,
             ) from None
         raise
     if answer["ContentLength"] > MAX_BYTES:
         raise FlywheelError(
-            f"{uri} has {answer['ContentLength']:,} bytes, and a dropped extract may have {MAX_BYTES:,}: drop it in"
-            " parts",
+            f"{uri} has {answer['ContentLength']:,} bytes, and an uploaded extract may have {MAX_BYTES:,}: upload it"
+            " in parts",
             code=Code.UPLOAD_PLACE,
         )
     digest, body = hashlib.sha256(), answer["Body"]

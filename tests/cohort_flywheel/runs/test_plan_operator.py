@@ -167,7 +167,7 @@ def test_the_source_snapshot_is_refused_even_on_the_newest_day(past: Any, contex
 def test_a_past_day_below_the_floor_of_its_snapshot_is_refused_in_the_plan(past: Any, context: Any, kept: Any) -> None:
     kept(NEWEST - timedelta(days=10), {"ann": 3}, floor=2, final=True)
     assert plan().execute(context(**past))["threshold"] == 2
-    assert "has the floor 2, and the threshold 1 is milder" in refused(context({"threshold": 1}, **past))
+    assert "has the floor 2, and the threshold 1 is looser" in refused(context({"threshold": 1}, **past))
 
 
 def test_a_live_run_has_its_own_name(past: Any, context: Any) -> None:

@@ -173,7 +173,7 @@ def test_a_threshold_below_the_floor_of_a_past_day_is_refused(
 ) -> None:
     kept(NEWEST, {"ann": 3}, floor=2, final=True)
     assert extracted(planned(threshold=2), DAYS_LATER)["members"] == 1
-    with pytest.raises(AirflowFailException, match="has the floor 2, and the threshold 1 is milder"):
+    with pytest.raises(AirflowFailException, match="has the floor 2, and the threshold 1 is looser"):
         extracted(planned(threshold=1), DAYS_LATER)
 
 
@@ -198,7 +198,7 @@ def test_live_reads_the_graph_under_its_own_name_and_keeps_nothing(
     assert output["s3_key"] == "export/ea_atrisk_2_2026-11-22_00-00-00_live.json"
     assert output["read_at"] == (NEWEST + timedelta(hours=hours)).isoformat()
     assert (output["source"], output["snapshot"], output["snapshot_key"]) == ("graph", None, None)
-    assert output["vertices_read"] == 3, "asked at its threshold: there is no snapshot that would want more"
+    assert output["vertices_read"] == 3, "asked at its threshold: there is not a snapshot that would want more"
     assert len(state.snapshots("ea_atrisk", NEWEST)) == 1
 
 

@@ -169,11 +169,11 @@ def test_the_members_of_a_snapshot_are_those_of_the_graph(
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     """Its missing players would be dropped in silence, for that day for ever."""
     lines = written(tmp_path, VERTICES)
-    assert "breaks off after 3 vertices: restore the file" in refusal(lines[:-1])
-    assert "breaks off after 1 vertices" in refusal(lines[:2])
-    assert "breaks off after 0 vertices" in refusal(lines[:1])
-    assert "breaks off after 2 vertices" in refusal([*lines[:2], *lines[3:]])
-    assert "breaks off" in refusal([*lines, lines[1]])
+    assert "is truncated after 3 vertices: restore the file" in refusal(lines[:-1])
+    assert "is truncated after 1 vertices" in refusal(lines[:2])
+    assert "is truncated after 0 vertices" in refusal(lines[:1])
+    assert "is truncated after 2 vertices" in refusal([*lines[:2], *lines[3:]])
+    assert "is truncated" in refusal([*lines, lines[1]])
 
 
 @pytest.mark.parametrize("number", [2, 3, 4])
@@ -196,7 +196,9 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 def test_a_broken_line_is_reported_by_its_number_and_not_quoted(tmp_path: Path, line: bytes, number: int) -> None:
     lines = written(tmp_path, VERTICES)
     lines[number - 1] = line + b"\n"
-    assert refusal(lines).startswith(f"CF-STATE-01: line {number} of {PLACE} is no vertex: restore the file as it was")
+    assert refusal(lines).startswith(
+        f"CF-STATE-01: line {number} of {PLACE} is not a vertex: restore the file as it was"
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_a_broken_line_is_reported_by_its_number_and_not_quoted(tmp_path: Path, 
 def test_a_line_of_another_kind_is_reported_by_its_number(tmp_path: Path, line: bytes) -> None:
     lines = written(tmp_path, VERTICES)
     lines[1] = line + b"\n"
-    assert refusal(lines).startswith(f"CF-STATE-01: line 2 of {PLACE} is no vertex")
+    assert refusal(lines).startswith(f"CF-STATE-01: line 2 of {PLACE} is not a vertex")
 
 
 @pytest.mark.parametrize(
@@ -236,11 +238,11 @@ def test_a_line_of_another_kind_is_reported_by_its_number(tmp_path: Path, line: 
 def test_an_invalid_header_is_an_error(line: bytes) -> None:
     with pytest.raises(FlywheelError) as error:
         read_header(line, PLACE)
-    assert str(error.value).startswith(f"CF-STATE-01: {PLACE} is no snapshot that this version reads: move it away")
+    assert str(error.value).startswith(f"CF-STATE-01: {PLACE} is not a snapshot that this version reads: move it away")
     assert "wayne96" not in str(error.value)
     assert error.value.__suppress_context__
-    assert "is no snapshot" in refusal([line + b"\n"])
-    assert "is no snapshot" in refusal([])
+    assert "is not a snapshot" in refusal([line + b"\n"])
+    assert "is not a snapshot" in refusal([])
 
 
 # --- which runs a snapshot serves ------------------------------------------------------------------------------
@@ -252,13 +254,13 @@ def test_an_invalid_header_is_an_error(line: bytes) -> None:
         (HEADER, {}, None),
         (HEADER, {"threshold": 0}, None),
         (HEADER, {"threshold": 99}, None),
-        (HEADER, {"threshold": -1}, "has the floor 0, and the threshold -1 is milder"),
+        (HEADER, {"threshold": -1}, "has the floor 0, and the threshold -1 is looser"),
         (BELOW, {"direction": "below", "threshold": -50}, None),
         (BELOW, {"direction": "below", "threshold": -75}, None),
-        (BELOW, {"direction": "below", "threshold": -49}, "has the floor -50, and the threshold -49 is milder"),
+        (BELOW, {"direction": "below", "threshold": -49}, "has the floor -50, and the threshold -49 is looser"),
         (HEADER, {"required": []}, None),
         (HEADER, {"required": ["status"]}, None),
-        (HEADER, {"required": ["tier", "status", "beta"]}, "was made before beta, tier was required"),
+        (HEADER, {"required": ["tier", "status", "beta"]}, "was written before beta, tier was required"),
         (
             HEADER,
             {"property": "risk"},

@@ -88,13 +88,13 @@ def test_an_as_of_in_another_zone_is_the_same_instant() -> None:
 
 
 SERVES_NOT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"floor": 3}, {}, "has the floor 3, and the threshold 2 is milder"),
+    ({"floor": 3}, {}, "has the floor 3, and the threshold 2 is looser"),
     (
         {"floor": -9, "direction": "below"},
         {"direction": "below", "threshold": -5},
         "has the floor -9, and the threshold -5",
     ),
-    ({"required": ()}, {}, "was made before status was required"),
+    ({"required": ()}, {}, "was written before status was required"),
     ({"property": "points"}, {}, "holds points above a floor, and the registry now says score above"),
     ({"direction": "below"}, {}, "holds score below a floor, and the registry now says score above"),
 ]

@@ -76,7 +76,7 @@ def test_a_compressed_extract_is_refused(start: bytes) -> None:
 
 @pytest.mark.parametrize("text", [f"[{WAYNE},\ufeff{WAYNE}]", f" \ufeff[{WAYNE}]", f"[{WAYNE}]\ufeff"])
 def test_a_byte_order_mark_elsewhere_is_refused(text: str) -> None:
-    assert "is no list of records: " in refusal(text)
+    assert "is not a list of records: " in refusal(text)
 
 
 def test_a_record_is_a_vertex_with_all_that_one_may_have() -> None:
@@ -115,20 +115,23 @@ def test_any_json_layout_is_read(players: list[tuple[str, float, bool]], indent:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", f"{URI} breaks off behind 0 records: write it again, whole; nobody at all is []"),
-        (" \n", f"{URI} breaks off behind 0 records"),
-        ("[", f"{URI} breaks off behind 0 records"),
-        (f"[{WAYNE}", f"{URI} breaks off behind 1 records"),
-        (f"[{WAYNE},\n", f"{URI} breaks off behind 1 records"),
-        (WAYNE, f"line 1 of {URI}, behind 0 records, is no list of records: write [ there"),
-        (f"{WAYNE}\n{WAYNE}\n", f"line 1 of {URI}, behind 0 records, is no list of records: write [ there"),
-        ("[3]", "behind 0 records, is no list of records: write { or ] there"),
-        (f"[{WAYNE} {WAYNE}]", "behind 1 records, is no list of records: write , or ] there"),
-        (f"[{WAYNE},\n]", f"line 2 of {URI}, behind 1 records, is no list of records: write {{ there"),
-        (f"[{WAYNE}]\n\n{WAYNE}", f"line 3 of {URI}, behind 1 records, is no list of records: nothing may follow"),
-        (f"[\n{WAYNE},\n{WAYNE[:-1]}\n]", f"record 2 of {URI}, on line 3, is no JSON, breaks off, or is longer than"),
-        (f"[{WAYNE},\n\n{WAYNE[:9]}", f"record 2 of {URI}, on line 3, is no JSON, breaks off, or is longer than"),
-        ("playerId,score\nwayne96,3\n", f"line 1 of {URI}, behind 0 records, is no list of records: write [ there"),
+        ("", f"{URI} is truncated after 0 records: upload the whole file again; a file without players is []"),
+        (" \n", f"{URI} is truncated after 0 records"),
+        ("[", f"{URI} is truncated after 0 records"),
+        (f"[{WAYNE}", f"{URI} is truncated after 1 records"),
+        (f"[{WAYNE},\n", f"{URI} is truncated after 1 records"),
+        (WAYNE, f"line 1 of {URI}, after 0 records, is not a list of records: write [ there"),
+        (f"{WAYNE}\n{WAYNE}\n", f"line 1 of {URI}, after 0 records, is not a list of records: write [ there"),
+        ("[3]", "after 0 records, is not a list of records: write { or ] there"),
+        (f"[{WAYNE} {WAYNE}]", "after 1 records, is not a list of records: write , or ] there"),
+        (f"[{WAYNE},\n]", f"line 2 of {URI}, after 1 records, is not a list of records: write {{ there"),
+        (f"[{WAYNE}]\n\n{WAYNE}", f"line 3 of {URI}, after 1 records, is not a list of records: nothing may follow"),
+        (
+            f"[\n{WAYNE},\n{WAYNE[:-1]}\n]",
+            f"record 2 of {URI}, on line 3, is not JSON, is truncated, or is longer than",
+        ),
+        (f"[{WAYNE},\n\n{WAYNE[:9]}", f"record 2 of {URI}, on line 3, is not JSON, is truncated, or is longer than"),
+        ("playerId,score\nwayne96,3\n", f"line 1 of {URI}, after 0 records, is not a list of records: write [ there"),
         (b"\x1f\x8b\x08\x00wayne96", f"{URI} is not UTF-8 after line 1: write plain JSON, not compressed"),
         (f"[{WAYNE},\n".encode() + b'{"playerId": ["wayn\xe9"]', f"{URI} is not UTF-8 after line"),
         (b"[]\xc3", f"{URI} is not UTF-8"),
@@ -144,8 +147,8 @@ def test_other_than_a_list_of_records(text: str | bytes, sentence: str) -> None:
     ("record", "sentence"),
     [
         ('{"playerId": "wayne96", "score": [3]}', "has a playerId that is not in a list"),
-        ('{"playerId": [96], "score": [3]}', "has a playerId that is not in a list, is no text"),
-        ('{"playerId": [null], "score": [3]}', "has a playerId that is not in a list, is no text"),
+        ('{"playerId": [96], "score": [3]}', "has a playerId that is not in a list, is not text"),
+        ('{"playerId": [null], "score": [3]}', "has a playerId that is not in a list, is not text"),
         ('{"playerId": ["' + "é" * 1025 + '"], "score": [3]}', "or is longer than 2,048 bytes"),
         ('{"playerId": ["wayne96"]}', "has no list of finite numbers as its score"),
         ('{"playerId": ["wayne96"], "scores": [3]}', "has no list of finite numbers as its score"),
@@ -156,8 +159,8 @@ def test_other_than_a_list_of_records(text: str | bytes, sentence: str) -> None:
         ('{"playerId": ["wayne96"], "score": [NaN]}', "has no list of finite numbers as its score"),
         ('{"playerId": ["wayne96"], "score": [1e999]}', "has no list of finite numbers as its score"),
         ('{"playerId": ["wayne96"], "score": [9223372036854775808]}', "has no list of finite numbers as its score"),
-        ('{"playerId": ["wayne96"], "score": [' + "9" * 5000 + "]}", "is no JSON"),
-        ('{"playerId": ' + "[" * 50_000, "is no JSON"),
+        ('{"playerId": ["wayne96"], "score": [' + "9" * 5000 + "]}", "is not JSON"),
+        ('{"playerId": ' + "[" * 50_000, "is not JSON"),
         ("{" + f'"playerId": ["wayne96"], "pad": "{"x" * 70_000}"' + "}", "or is longer than 65,536 characters"),
     ],
 )
@@ -216,6 +219,6 @@ def test_other_addresses_are_refused(uri: str) -> None:
     with pytest.raises(FlywheelError) as error:
         dropped_key(uri, "exports")
     assert str(error.value).startswith(
-        "CF-EXTRACT-02: extract_uri is no file below s3://exports/dropped/: drop it there"
+        "CF-EXTRACT-02: extract_uri is not a file below s3://exports/dropped/: upload it there"
     )
     assert "ann@" not in str(error.value)

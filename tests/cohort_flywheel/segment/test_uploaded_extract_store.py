@@ -100,7 +100,7 @@ def test_the_plan_reads_the_extract_to_its_end(fresh_plan: Any, drop: Any, fresh
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"", "breaks off behind 0 records: write it again, whole; nobody at all is []"),
+        (b"", "is truncated after 0 records: upload the whole file again; a file without players is []"),
         (b'[{"playerId": ["wayne96"], "ea_atrisk": [3]},\n {"playerId": ["msmith"]}]', "record 2 of s3://"),
         (b'[{"playerId": ["wayne96"], "ea_atrisk": [3]},\n {"playerId": ["msmith"]}]', "on line 2, has no list of fin"),
         (b'playerId,ea_atrisk\nwayne96,3\n', "line 1 of s3://"),
@@ -119,9 +119,9 @@ def test_an_invalid_extract_is_refused_before_anything_is_changed(
 def test_a_missing_extract_and_other_addresses_are_refused(fresh_plan: Any, fresh_config: Any, config: Any) -> None:
     bucket = fresh_config.export_bucket
     missing = refused(fresh_plan, extract_uri=f"s3://{bucket}/dropped/no.json")
-    assert f"there is no s3://{bucket}/dropped/no.json: drop the file there first" in missing
+    assert f"s3://{bucket}/dropped/no.json does not exist: upload the file first" in missing
     for elsewhere in (f"s3://{bucket}/export/a.json", f"s3://{config.export_bucket}/dropped/a.json"):
-        assert f"extract_uri is no file below s3://{bucket}/dropped/" in refused(fresh_plan, extract_uri=elsewhere)
+        assert f"extract_uri is not a file below s3://{bucket}/dropped/" in refused(fresh_plan, extract_uri=elsewhere)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_params_that_contradict_extract_uri_are_refused(
 
 def test_a_too_large_extract_is_not_read(fresh_plan: Any, drop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dropped_extract, "MAX_BYTES", 100)
-    assert "bytes, and a dropped extract may have 100: drop it in parts" in refused(fresh_plan, extract_uri=drop())
+    assert "bytes, and an uploaded extract may have 100: upload it in parts" in refused(fresh_plan, extract_uri=drop())
 
 
 def test_a_refused_read_names_the_missing_permission(airflow_env: Any, fresh_config: Any, drop: Any) -> None:

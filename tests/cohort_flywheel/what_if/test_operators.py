@@ -107,7 +107,7 @@ EXPECTED = [
     ("2026-11-17", "final", "3", "", "", ""),
     ("2026-11-18", "final", "3", "1", "1", ""),
     ("2026-11-19", "", "", "", "", "no snapshot"),
-    ("2026-11-20", "final", "", "", "", "the snapshot has the floor 3, and the threshold 2 is milder"),
+    ("2026-11-20", "final", "", "", "", "the snapshot has the floor 3, and the threshold 2 is looser"),
     ("2026-11-21", "pending", "3", "2", "2", ""),
     ("2026-11-22", "final", "3", "0", "0", ""),
 ]
@@ -184,7 +184,7 @@ def test_below_and_required_properties_count_as_a_run_counts(keep: Keep, count: 
     keep(22, {}, also=vertices, required=["status"], **facts)
     _, rows = count(registry, cohort="ea_reputation", threshold=-75, **{"from": "2026-11-21"})
     assert [(row["members"], row["note"]) for row in rows] == [
-        ("", "the snapshot was made before status was required"),
+        ("", "the snapshot was written before status was required"),
         ("1", ""),
     ]
 
@@ -200,8 +200,8 @@ def test_a_truncated_snapshot_does_not_affect_other_days(keep: Keep, count: Any,
     assert [(row["members"], row["joined"], row["left"]) for row in rows] == [
         ("", "", ""), ("2", "", ""), ("", "", ""), ("2", "1", "1"),
     ]  # fmt: skip
-    assert rows[0]["note"].endswith("x.jsonl is no snapshot that this version reads: move it away")
-    assert rows[2]["note"].endswith("breaks off after 2 vertices: restore the file as it was")
+    assert rows[0]["note"].endswith("x.jsonl is not a snapshot that this version reads: move it away")
+    assert rows[2]["note"].endswith("is truncated after 2 vertices: restore the file as it was")
 
 
 def test_a_day_of_an_earlier_schedule_is_counted_too(keep: Keep, count: Any) -> None:
