@@ -78,7 +78,7 @@ def test_an_expired_run_is_removed_and_the_newest_kept(
     assert (dry["segments"], dry["recipients"], dry["objects"]) == (1, 1, 5)
     assert dry["bytes"] > 0
     log = capfd.readouterr().out
-    assert f"of 2 names of runs 1 were last reported before {NEWEST - timedelta(days=90):%Y-%m-%d %H:%M} UTC" in log
+    assert f"of 2 run names 1 were last reported before {NEWEST - timedelta(days=90):%Y-%m-%d %H:%M} UTC" in log
     assert f"segment       {name} ({old['imported']['segment_id']})" in log
     assert "Would be removed:" in log
     assert f"rejects       {staying}" not in log
