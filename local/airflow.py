@@ -25,7 +25,7 @@ from local.config import ROOT, LocalError
 AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 
 #: The processes of `airflow standalone`, which however serves logs on all addresses of the machine.
-PROCESSES = (
+PROCESSES: tuple[tuple[str, ...], ...] = (
     ("api-server",),
     ("scheduler", "--skip-serve-logs"),
     ("dag-processor",),
