@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from functools import reduce
-from itertools import islice
+from contextlib import closing, contextmanager
+from itertools import batched, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from cohort_flywheel.graph_load.load_format import FROM, ID, TO, Elements
+from cohort_flywheel.graph_load.load_format import FROM, ID, REQUIRED, TO, Elements
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -69,8 +68,10 @@ class IdSets:
     def __init__(self, folder: Path, memory_mb: int) -> None:
         self._folder = folder
         self._memory_mb = memory_mb
-        self._columns: dict[tuple[int, Elements, str], IO[str]] = {}
-        self._lines: dict[int, IO[bytes]] = {}
+        self._elements: dict[int, Elements] = {}
+        #: The files of ids that are written: those of one file of the load, as there may be more than can be open.
+        self._lines: IO[bytes] | None = None
+        self._columns: dict[str, IO[str]] = {}
         self._single_values = (folder / "single_values.csv").open("w", encoding="utf-8", newline="")
         self._opened: DuckDBPyConnection | None = None
 
@@ -78,32 +79,33 @@ class IdSets:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for file in (*self._columns.values(), self._single_values):
-            file.close()
-        for lines in self._lines.values():
-            lines.close()
+        self._close_written()
+        self._single_values.close()
         if self._opened:
             self._opened.close()
 
     def add(self, file: int, elements: Elements, lines: Sequence[int], cells: dict[str, Sequence[str]]) -> None:
         """Add rows of a file, with the cells of `~id` and, for edges, of `~from` and `~to`; not after a question.
 
-        The rows of a file are added in their order, and a blank cell is never compared.
+        Files, and the rows of a file, are added in their order. A blank cell is never compared.
         """
-        if not lines:
+        if file not in self._elements:
+            self._close_written()
+            self._elements[file] = elements
+            self._lines = (self._folder / f"{file}.lines").open("wb")
+            self._columns = {
+                column: self._path(file, column).open("w", encoding="utf-8", newline="")
+                for column in REQUIRED[elements]
+            }
+        if not lines or self._lines is None:
             return
-        if file not in self._lines:
-            self._lines[file] = (self._folder / f"{file}.lines").open("wb")
-        array("q", lines).tofile(self._lines[file])
-        for column, ids in cells.items():
-            key = file, elements, column
-            if key not in self._columns:
-                self._columns[key] = self._path(file, column).open("w", encoding="utf-8", newline="")
+        array("q", lines).tofile(self._lines)
+        for column, written in self._columns.items():
             # all are quoted, as DuckDB rejects a bare carriage return
-            text = '"\n"'.join(ids)
-            if text.count('"') != 2 * (len(ids) - 1):
-                text = '"\n"'.join([each.replace('"', '""') for each in ids])
-            self._columns[key].write(f'"{text}"\n')
+            text = '"\n"'.join(cells[column])
+            if text.count('"') != 2 * (len(lines) - 1):
+                text = '"\n"'.join([each.replace('"', '""') for each in cells[column]])
+            written.write(f'"{text}"\n')
 
     def add_single_values(self, file: int, rows: Iterable[tuple[str, int, str, str]]) -> None:
         """Add an id, its row, and a name with a value that must be the same for the id in all rows."""
@@ -115,8 +117,8 @@ class IdSets:
 
         `repeated_places` and `repeated_rows` then answer from these rows.
         """
-        self._sql.execute(REPEATED[elements])
-        ((number,),) = self._sql.execute("SELECT count(*) FROM repeated WHERE occurrence = 1").fetchall()
+        list(self._fetched(REPEATED[elements]))
+        ((number,),) = self._fetched("SELECT count(*) FROM repeated WHERE occurrence = 1")
         return int(number)
 
     def repeated_places(self, limit: int) -> list[int]:
@@ -132,7 +134,7 @@ class IdSets:
 
     def different_values(self) -> Iterator[tuple[str, int]]:
         """Each name of an id that has two values, with the place of the second, in order."""
-        yield from self._fetched(DIFFERENT_VALUES, [])
+        yield from self._fetched(DIFFERENT_VALUES)
 
     def unresolved_ends(self, in_order: bool) -> Iterator[list[UnresolvedEnd]]:
         """Yield the different ends that are no vertex of the files, or with in_order of an earlier file, in batches."""
@@ -143,25 +145,41 @@ class IdSets:
     def file_and_line(self, place: int) -> tuple[int, int]:
         """The number of a file, and the line on which a row begins."""
         file, row = place >> ROW_BITS, place & ROW_MASK
-        self._lines[file].flush()
         with (self._folder / f"{file}.lines").open("rb") as lines:
             lines.seek(row * 8)
             found = array("q")
             found.fromfile(lines, 1)
         return file, found[0]
 
-    def _fetched(self, query: str, values: list[int | bool]) -> Iterator[Any]:
-        with closing(self._sql.cursor()) as cursor:
-            cursor.execute(query, values)
+    def _close_written(self) -> None:
+        for file in (self._lines, *self._columns.values()):
+            if file:
+                file.close()
+
+    def _fetched(self, query: str, values: Sequence[int | bool] = ()) -> Iterator[Any]:
+        self._single_values.flush()
+        with self._safely(), closing(self._sql.cursor()) as cursor:
+            cursor.execute(query, list(values))
             while rows := cursor.fetchmany(BATCH):
                 yield from rows
 
+    @contextmanager
+    def _safely(self) -> Iterator[None]:
+        import duckdb
+
+        try:
+            yield
+        except duckdb.Error as error:
+            # its text may quote ids
+            raise OSError(
+                f"the ids of the files cannot be compared ({type(error).__name__}): the worker needs local disk of"
+                " about the size of the files"
+            ) from None
+
     @property
     def _sql(self) -> DuckDBPyConnection:
-        self._single_values.flush()
         if self._opened is None:
-            for file in self._columns.values():
-                file.flush()
+            self._close_written()
             self._opened = self._connection()
         return self._opened
 
@@ -189,18 +207,23 @@ class IdSets:
                 escapechar='"',
                 columns=columns,
                 parallel=False,
+                # an id or a value is a cell of the parser; DuckDB's own buffers are 32 MB for each file of a query
+                max_line_size=2_000_000,
+                buffer_size=4_000_000,
             )
 
         def union(elements: Elements, columns: Sequence[str]) -> DuckDBPyRelation:
-            parts = [
+            parts = [connection.sql("SELECT '' AS id, 0::BIGINT AS place, false AS is_to LIMIT 0")] + [
                 read(self._path(file, column), {"id": "VARCHAR"}).project(
                     f"id, {file << ROW_BITS} + row_number() OVER () - 1 AS place, {column == TO} AS is_to"
                 )
-                for file, its_elements, column in self._columns
-                if its_elements == elements and column in columns
+                for file, its_elements in self._elements.items()
+                for column in columns
+                if its_elements == elements
             ]
-            nothing = connection.sql("SELECT '' AS id, 0::BIGINT AS place, false AS is_to LIMIT 0")
-            return reduce(lambda one, other: one.union(other), parts, nothing)
+            while len(parts) > 1:  # in pairs, as DuckDB limits the depth of a query
+                parts = [one.union(two[0]) if two else one for one, *two in batched(parts, 2)]
+            return parts[0]
 
         union("vertices", [ID]).create_view("vertices")
         union("edges", [ID]).create_view("edges")

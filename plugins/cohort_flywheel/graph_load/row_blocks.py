@@ -9,7 +9,7 @@ from io import StringIO
 from itertools import chain, islice
 from typing import NamedTuple
 
-from cohort_flywheel.graph_load.compression import ByteStream, UnreadableError, decompressed
+from cohort_flywheel.graph_load.compression import CHUNK, ByteStream, UnreadableError, decompressed
 from cohort_flywheel.graph_load.findings import FindingKind
 
 #: A line of this length has no line breaks that could be found.
@@ -160,8 +160,9 @@ def split_plain(text: str, width: int) -> list[Sequence[str]] | None:
     if "\r" in text:
         text = text.replace("\r\n", "\n")
     text = text.removesuffix("\n")
-    # a blank line would be a blank cell where there is one column; longer marks are looked for last, as that is slow
-    if width < 2 or not text or any(mark in text for mark in _NOT_PLAIN):
+    # a blank line would be a blank cell where there is one column, and a text is long because of a long line; the
+    # longer marks are looked for last, as that is slow
+    if width < 2 or not text or len(text) > 2 * CHUNK or any(mark in text for mark in _NOT_PLAIN):
         return None
     if " " in text and (text[0] == " " or text[-1] == " " or any(mark in text for mark in _SPACES)):
         return None
@@ -179,7 +180,7 @@ def split_plain(text: str, width: int) -> list[Sequence[str]] | None:
 def _quoting_fault(error: csv.Error) -> UnreadableError:
     text = "a quotation mark or a line break stands in a cell that is not quoted as RFC 4180 has it"
     if "field limit" in str(error) or "end of data" in str(error):
-        text = "a quoted cell does not end: its closing quotation mark is missing"
+        text = "a cell has more than 131,072 characters, or its closing quotation mark is missing"
     return UnreadableError(FindingKind.QUOTING, None, f"{text}; the rows after it are not read")
 
 

@@ -302,6 +302,27 @@ def test_ids_that_could_break_a_csv_of_ids(check: Check) -> None:
     assert found.counts == {K.REPEATED_ID: len(odd)}
 
 
+def test_many_files(check: Check) -> None:
+    files = {f"v{number}.csv": f"~id,~label\na{number},x\nb,x\n" for number in range(40)}
+    files["e.csv"] = "~id,~from,~to\ne,a0,a39\n"
+    found = check(files, self_contained=True)
+    assert found.counts == {K.REPEATED_ID: 1}
+    assert places(found) == [(K.REPEATED_ID, "v1.csv", 3, "~id")]
+
+
+def test_a_cell_that_is_too_long_for_memory_is_found(check: Check) -> None:
+    long = "x" * 300_000
+    for text in (f"~id,name\na,b\n{long},c\n", f'~id,name\na,b\nd,"{long}"\n', f"~id,name\na,b\nd,{long * 60}\n"):
+        assert one(check({"v.csv": text})) == (K.QUOTING, 3, None)
+
+
+def test_an_error_of_duckdb_quotes_no_id(check: Check) -> None:
+    rows = "".join(f"secret{number:0100},x\n" for number in range(20_000))
+    with pytest.raises(OSError, match="the ids of the files cannot be compared .* needs local disk") as raised:
+        check({"v.csv": f"~id,~label\n{rows}{rows}"}, memory_mb=1)
+    assert "secret" not in str(raised.value)
+
+
 def test_records_are_counted_as_the_loader_counts_them(check: Check) -> None:
     """The two examples of https://docs.aws.amazon.com/neptune/latest/userguide/load-api-reference-status-response.html."""
     header = "~id,~label,name,team\n"
