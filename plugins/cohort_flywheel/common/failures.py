@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
@@ -110,7 +109,7 @@ def describe_aws_error(error: BaseException) -> Advice:
     return Advice(Code.AWS_NETWORK, what, may_pass=True)
 
 
-def _details(error: Any) -> dict[str, str]:
+def _details(error: BaseException) -> dict[str, str]:
     """The arguments of an error that may be logged: a host, a region, the names of parameters."""
     kwargs = getattr(error, "kwargs", {})
     report = str(kwargs.get("report", ""))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
-DEFAULT_ARGS: dict[str, Any] = {
+DEFAULT_ARGS: dict[str, int | bool | timedelta] = {
     "retries": 2,
     "retry_delay": timedelta(minutes=1),
     "retry_exponential_backoff": True,

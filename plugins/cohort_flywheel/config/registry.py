@@ -6,7 +6,7 @@ import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError, field_validator
@@ -52,13 +52,13 @@ class Approval(Strict):
 class Notify(Strict):
     """The Airflow notifiers of each group, each `{notifier: dotted.path.of.its.class, …its arguments}`."""
 
-    on_call: list[dict[str, Any]] = Field(default_factory=list)
-    producers: list[dict[str, Any]] = Field(default_factory=list)
-    approvers: list[dict[str, Any]] = Field(default_factory=list)
+    on_call: list[dict[str, object]] = Field(default_factory=list)
+    producers: list[dict[str, object]] = Field(default_factory=list)
+    approvers: list[dict[str, object]] = Field(default_factory=list)
 
     @field_validator("on_call", "producers", "approvers")
     @classmethod
-    def _names_a_class(cls, targets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _names_a_class(cls, targets: list[dict[str, object]]) -> list[dict[str, object]]:
         if [t for t in targets if not re.fullmatch(r"[\w.]+\.[A-Z]\w*", str(t.get("notifier")))]:
             raise ValueError(
                 "each target needs the key notifier with the path of an Airflow notifier's class, such as"
@@ -116,7 +116,7 @@ class _Head(Strict):
     opt_outs: Literal["none"] | None = None
     notify: Notify = Field(default_factory=Notify)
     approval: Approval = Field(default_factory=Approval)
-    cohorts: dict[str, Any] = Field(min_length=1)
+    cohorts: dict[str, object] = Field(min_length=1)
 
     @field_validator("schedule")
     @classmethod

@@ -125,7 +125,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         batches = [players[first : first + size] for first in range(0, len(players), size)]
         answers = hook.get_many(table, "playerId", batches, [ADDRESS_ATTRIBUTE], key=lambda player: player)
         records = [record for _, found in answers for record in found.values()]
-        told = {(record["playerId"], record.get(ADDRESS_ATTRIBUTE)) for record in records}
+        told = {(str(record["playerId"]), record.get(ADDRESS_ATTRIBUTE)) for record in records}
         texts = {(player, text) for player, text in told if isinstance(text, str) and text}
         # the form that a destination has
         return texts | {(player, plain) for player, text in texts if (plain := plain_address(text))}

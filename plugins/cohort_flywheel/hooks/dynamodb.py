@@ -12,11 +12,13 @@ import orjson
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
+from botocore.model import Shape
 from botocore.parsers import JSONParser, ResponseParserFactory
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.errors import Code
 
 T = TypeVar("T")
@@ -27,7 +29,7 @@ MAX_KEY_BYTES = 2048
 #: The number of concurrent requests of `get_many`.
 IN_FLIGHT = 4
 
-Records = Mapping[str, dict[str, Any]]
+Records = Mapping[str, dict[str, object]]
 
 
 class UnprocessedKeysError(RetryableError):
@@ -70,14 +72,14 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         without a record: the SDK's own retries do not see unprocessed keys, as they arrive in a successful answer.
         """
         names = {f"#a{n}": name for n, name in enumerate(dict.fromkeys([key_attribute, *projection]))}
-        request: dict[str, Any] = {
+        request: AwsStructure = {
             table_name: {
                 "Keys": [{key_attribute: {"S": key}} for key in keys if 0 < len(key.encode()) <= MAX_KEY_BYTES],
                 "ProjectionExpression": ", ".join(names),
                 "ExpressionAttributeNames": names,
             }
         }
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[str, object]] = {}
         if not request[table_name]["Keys"]:
             return found
         left = len(request[table_name]["Keys"])
@@ -91,7 +93,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
                 answer = self.conn.batch_get_item(RequestItems=request)
                 for item in answer["Responses"].get(table_name, ()):
                     record = {name: value["S"] if "S" in value else _plain(value) for name, value in item.items()}
-                    found[record[key_attribute]] = record
+                    found[str(record[key_attribute])] = record
                 request = answer.get("UnprocessedKeys") or {}
                 if request:
                     before, left = left, len(request[table_name]["Keys"])
@@ -134,7 +136,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
             pool.shutdown(cancel_futures=True)
 
 
-def _set_body_aside(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
+def _set_body_aside(params: AwsStructure, context: dict[str, object], **_: object) -> AwsStructure:
     """Pass only the table names to botocore: its serializer takes as long for 100 keys as the rest of the call.
 
     The body of `get_items` is sent as it is. The endpoint, the signature, the retries and the errors are botocore's.
@@ -143,7 +145,7 @@ def _set_body_aside(params: Mapping[str, Any], context: dict[str, Any], **_: Any
     return {"RequestItems": {table: {} for table in params["RequestItems"]}}
 
 
-def _write_body(params: dict[str, Any], context: Mapping[str, Any], **_: Any) -> None:
+def _write_body(params: dict[str, object], context: Mapping[str, object], **_: object) -> None:
     params["body"] = context["batch_get_body"]
 
 
@@ -161,7 +163,7 @@ class BatchGetParser(JSONParser):
     retryhandler.CRC32Checker and retries.special.RetryDDBChecksumError].
     """
 
-    def parse(self, response: Any, shape: Any) -> Any:
+    def parse(self, response: AwsStructure, shape: Shape | None) -> AwsStructure:
         if response["status_code"] == 200 and shape is not None and shape.name == "BatchGetItemOutput":
             try:
                 body = orjson.loads(response["body"])
@@ -174,7 +176,7 @@ class BatchGetParser(JSONParser):
 class _WireDeserializer(TypeDeserializer):
     """boto3's deserializer, for binary values that are still base64 text."""
 
-    def _deserialize_b(self, value: Any) -> Any:
+    def _deserialize_b(self, value: object) -> object:
         return super()._deserialize_b(b64decode(value) if isinstance(value, str) else value)
 
 

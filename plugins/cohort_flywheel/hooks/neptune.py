@@ -6,7 +6,7 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from itertools import repeat
@@ -19,11 +19,14 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
+from cohort_flywheel.segment.members import GraphRow
 
 if TYPE_CHECKING:
     from gremlin_python.driver.client import Client
+    from gremlin_python.driver.protocol import GremlinServerError
     from gremlin_python.process.traversal import Traversal
 
 #: The error codes of Neptune that can be retried [Neptune user guide, "Graph engine query errors"].
@@ -166,7 +169,7 @@ class NeptuneGremlinHook(BaseHook):
             reraise=True,
         )
 
-    def stream(self, traversal: Traversal) -> Iterator[list[Any]]:
+    def stream(self, traversal: Traversal) -> Iterator[list[GraphRow]]:
         """Yield the results of a traversal as they arrive, in batches.
 
         Raises GraphUnavailableError if a retry may help, else FlywheelError.
@@ -179,7 +182,7 @@ class NeptuneGremlinHook(BaseHook):
                 results = client.submit(traversal.bytecode, request_options=self.request_options)
                 # The library's own iterator polls for the next batch; a sentinel in the queue lets us block instead.
                 # The wait ends: the transport's read_timeout ends the receiving thread, which puts the sentinel.
-                arrived: queue.Queue[list[Any] | None] = results.stream
+                arrived: queue.Queue[list[GraphRow] | None] = results.stream
                 results.done.add_done_callback(lambda _done: arrived.put(None))
                 while (batch := arrived.get()) is not None:
                     frames.release()
@@ -264,7 +267,7 @@ class NeptuneGremlinHook(BaseHook):
             code=Code.GRAPH_ACCESS,
         )
 
-    def _explained(self, error: Any) -> Exception:
+    def _explained(self, error: GremlinServerError) -> Exception:
         """Return our error for the server's, without its text, which may quote the data."""
         try:
             answer = json.loads(error.status_message)
@@ -317,7 +320,7 @@ class GraphSONRows:
 
         self._theirs = GraphSONSerializersV3d0()
 
-    def serialize_message(self, request_id: str, request_message: Any) -> Any:
+    def serialize_message(self, request_id: str, request_message: object) -> object:
         self._request_id = request_id
         return self._theirs.serialize_message(request_id, request_message)
 
@@ -346,9 +349,9 @@ def _loads(message: bytes) -> Any:
         return json.loads(message)
 
 
-def _rows(traversers: list[Any]) -> list[Any]:
+def _rows(traversers: Sequence[Json]) -> list[object]:
     """Repeat each result by its bulk: the answer to bytecode has a g:Traverser around each result."""
-    rows: list[Any] = []
+    rows: list[object] = []
     for each in traversers:
         traverser = each["@value"]
         row, bulk = _plain(traverser["value"]), traverser["bulk"]["@value"]
@@ -356,7 +359,7 @@ def _rows(traversers: list[Any]) -> list[Any]:
     return rows
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Convert a value of GraphSON 3 to Python: `{"@type": …, "@value": …}`, or a plain JSON value."""
     if type(value) is not dict:
         return value
@@ -364,11 +367,11 @@ def _plain(value: Any) -> Any:
     return read(value["@value"]) if read else _gremlinpython().to_object(value)
 
 
-def _list(values: list[Any]) -> list[Any]:
+def _list(values: list[object]) -> list[object]:
     return [_plain(each) if type(each) is dict else each for each in values]
 
 
-def _map(flat: list[Any]) -> dict[Any, Any]:
+def _map(flat: list[object]) -> dict[object, object]:
     """Convert a map, which is a list of a key, its value, the next key, …, because keys can have any type."""
     each = iter(flat)
     try:

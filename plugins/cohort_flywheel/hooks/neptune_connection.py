@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -101,7 +102,7 @@ def read_neptune_connection(conn_id: str) -> tuple[NeptuneEndpoint, NeptuneExtra
     return endpoint, extra
 
 
-def _extra(text: str | None, wrong: list[str]) -> dict[str, Any]:
+def _extra(text: str | None, wrong: list[str]) -> dict[str, object]:
     """Return the extra as a dict. Airflow itself treats an extra that is not JSON as empty."""
     try:
         found = json.loads(text) if text else {}
@@ -113,7 +114,7 @@ def _extra(text: str | None, wrong: list[str]) -> dict[str, Any]:
     return found
 
 
-def _validated[Model: BaseModel](model: type[Model], values: dict[str, Any], wrong: list[str]) -> Model | None:
+def _validated[Model: BaseModel](model: type[Model], values: Mapping[str, object], wrong: list[str]) -> Model | None:
     try:
         return model.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 from airflow.providers.amazon.aws.hooks import s3 as provider
 from boto3.exceptions import S3UploadFailedError
+from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from cohort_flywheel.common.aws_answers import S3_WRITES
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.variables import PREFIX, EncryptionSettings, read_settings
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.outputs import Shard
@@ -44,7 +46,7 @@ class S3Hook(provider.S3Hook):
         client.meta.events.register("after-call.s3", _add_address_to_error)
         if encryption := _read_encryption():
 
-            def encrypt(params: dict[str, Any], **_: Any) -> None:
+            def encrypt(params: dict[str, str], **_: object) -> None:
                 for name, value in encryption.items():
                     params.setdefault(name, value)
 
@@ -53,11 +55,11 @@ class S3Hook(provider.S3Hook):
         return client
 
 
-def _note_address(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
+def _note_address(params: Mapping[str, object], context: dict[str, object], **_: object) -> None:
     context["address"] = f"s3://{params.get('Bucket', '')}/{params.get('Key', params.get('Prefix', ''))}"
 
 
-def _add_address_to_error(parsed: Mapping[str, Any], context: Mapping[str, Any], **_: Any) -> None:
+def _add_address_to_error(parsed: Mapping[str, dict[str, object]], context: Mapping[str, object], **_: object) -> None:
     if "Error" in parsed:
         parsed["Error"]["Address"] = context["address"]
 
@@ -152,7 +154,7 @@ def folders(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:
             yield item["Prefix"].removeprefix(prefix).rstrip("/")
 
 
-def get_json(s3: S3Hook, bucket: str, key: str) -> tuple[dict[str, Any], str] | None:
+def get_json(s3: S3Hook, bucket: str, key: str) -> tuple[Json, str] | None:
     """Return a small JSON object and its ETag, or None if it does not exist."""
     try:
         answer = s3.get_conn().get_object(Bucket=bucket, Key=key)
@@ -163,7 +165,7 @@ def get_json(s3: S3Hook, bucket: str, key: str) -> tuple[dict[str, Any], str] | 
     return json.loads(answer["Body"].read()), answer["ETag"]
 
 
-def put_json(s3: S3Hook, bucket: str, key: str, value: Mapping[str, Any], **condition: str) -> bool:
+def put_json(s3: S3Hook, bucket: str, key: str, value: Mapping[str, object], **condition: str) -> bool:
     """Put a small JSON object, as `put_if` does."""
     body = json.dumps(value, indent=2, sort_keys=True).encode()
     return put_if(s3, bucket, key, body, ContentType="application/json", **condition)
@@ -221,7 +223,7 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, HTTPClientError)  # no answer, or only a part
 
 
-def _digest_of(client: Any, bucket: str, key: str) -> str | None:
+def _digest_of(client: BaseClient, bucket: str, key: str) -> str | None:
     try:
         return client.head_object(Bucket=bucket, Key=key)["Metadata"].get("sha256")
     except ClientError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
@@ -15,6 +15,7 @@ from cohort_flywheel.segment.source import is_the_days
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 ACTIVE_STATES = ("queued", "running")
 #: The XCom of a task that acquires the run lock: the lock's generation, see `State.generation`.
@@ -105,12 +106,12 @@ def this_run(context: Context) -> dict[str, str]:
     return {"dag_id": context["dag_run"].dag_id, "run_id": context["dag_run"].run_id}
 
 
-def enum_value(member: Any) -> str:
+def enum_value(member: object) -> str:
     """The value of a member of the Task SDK's enumerations; `str` of a member gives its Python name."""
     return str(getattr(member, "value", member))
 
 
-def state_of(ti: Any, run: dict[str, str]) -> str | None:
+def state_of(ti: RuntimeTaskInstanceProtocol, run: dict[str, str]) -> str | None:
     """The state of a run, or None if it was deleted."""
     try:
         state = ti.get_dagrun_state(dag_id=run["dag_id"], run_id=run["run_id"])
@@ -121,7 +122,7 @@ def state_of(ti: Any, run: dict[str, str]) -> str | None:
     return enum_value(state)
 
 
-def _says_not_found(detail: Any) -> bool:
+def _says_not_found(detail: object) -> bool:
     # {"status_code": 404, "detail": {"detail": {"reason": "not_found"}}}; a 404 of a proxy has another body
     while isinstance(detail, dict):
         if detail.get("reason") == "not_found":

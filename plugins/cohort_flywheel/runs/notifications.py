@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
@@ -15,8 +15,9 @@ from cohort_flywheel.segment.limits_operator import StoppedByLimitError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
-Targets = Sequence[dict[str, Any]]
+Targets = Sequence[dict[str, object]]
 
 #: What SNS takes [SNS API: Publish, "less than 100 characters long"].
 MAX_SUBJECT = 99
@@ -32,7 +33,7 @@ def on_failure(notify: Notify) -> Callable[[Context], None]:
 
 def tell_of_failure(notify: Notify, context: Context) -> None:
     """Say which run ended where, its last line, which has the next step, and the link to its log."""
-    ti: Any = context["ti"]
+    ti = context["ti"]
     error = context.get("exception")
     stopped = isinstance(error, StoppedByLimitError)
     run = f"{ti.dag_id}, run {ti.run_id}"
@@ -51,7 +52,7 @@ def tell_of_failure(notify: Notify, context: Context) -> None:
 
 def tell_of_the_untold(notify: Notify, context: Context, tasks: Mapping[str, str]) -> None:
     """Say which failed tasks nobody was told of: Airflow calls nobody back for a worker that was killed."""
-    ti: Any = context["ti"]
+    ti = context["ti"]
     untold = [
         task for task, state in tasks.items() if state == "failed" and not _was_told(ti, task, context["dag"].task_ids)
     ]
@@ -77,7 +78,7 @@ def tell(targets: Targets, context: Context, *, subject: str, message: str) -> N
     for target in targets:
         arguments = {name: value for name, value in target.items() if name != "notifier"}
         try:
-            module, _, name = target["notifier"].rpartition(".")
+            module, _, name = str(target["notifier"]).rpartition(".")
             notifier = getattr(importlib.import_module(module), name)
             notifier(**arguments)({**context, "alert": alert})
         except Exception as error:  # noqa: BLE001 - raised below: one target that is down must not silence the others
@@ -86,7 +87,7 @@ def tell(targets: Targets, context: Context, *, subject: str, message: str) -> N
         raise failed
 
 
-def _was_told(ti: Any, task: str, task_ids: Iterable[str]) -> bool:
+def _was_told(ti: RuntimeTaskInstanceProtocol, task: str, task_ids: Iterable[str]) -> bool:
     # Airflow lists the states of a mapped task as enrich_0, enrich_1, …
     base, _, index = task.rpartition("_")
     where = {"task_ids": task} if task in task_ids else {"task_ids": base, "map_indexes": int(index)}

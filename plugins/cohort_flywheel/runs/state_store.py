@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, delete_if, folders, get_json, keys, lines, put_json, put_unless_equal
 from cohort_flywheel.runs import names
@@ -70,7 +70,7 @@ class State:
         """Stream the vertices of a snapshot."""
         return read_vertices(lines(self._s3, self._bucket, snapshot_key), self._place(snapshot_key))
 
-    def make_final(self, cohort: str, as_of: datetime, snapshot_key: str, by: Mapping[str, Any]) -> str:
+    def make_final(self, cohort: str, as_of: datetime, snapshot_key: str, by: Mapping[str, object]) -> str:
         """Make a snapshot the final one of its as-of, unless there is one; return the key of the final one."""
         key = names.snapshot_folder(cohort, as_of) + names.FINAL_FILE_NAME
         put_json(self._s3, self._bucket, key, {"key": snapshot_key, **by}, IfNoneMatch="*")
@@ -129,18 +129,18 @@ class State:
 
     # --- results
 
-    def put_result(self, cohort: str, threshold: int, as_of: datetime, result: Mapping[str, Any]) -> str:
+    def put_result(self, cohort: str, threshold: int, as_of: datetime, result: Json) -> str:
         """Put the result of a verified segment; return its key."""
         key = names.result_key(cohort, threshold, as_of)
         put_json(self._s3, self._bucket, key, result)
         return key
 
-    def result(self, cohort: str, threshold: int, as_of: datetime) -> dict[str, Any] | None:
+    def result(self, cohort: str, threshold: int, as_of: datetime) -> Json | None:
         """The result of an as-of, or None."""
         found = get_json(self._s3, self._bucket, names.result_key(cohort, threshold, as_of))
         return found[0] if found else None
 
-    def previous_result(self, cohort: str, threshold: int, as_of: datetime) -> dict[str, Any] | None:
+    def previous_result(self, cohort: str, threshold: int, as_of: datetime) -> Json | None:
         """The result of the greatest earlier as-of, or None."""
         now = names.result_key(cohort, threshold, as_of)
         earlier = [k for k in keys(self._s3, self._bucket, names.results_folder(cohort, threshold)) if k < now]
@@ -151,11 +151,11 @@ class State:
         return f"s3://{self._bucket}/{key}"
 
 
-def _run_of(found: Mapping[str, Any]) -> dict[str, str]:
+def _run_of(found: Json) -> dict[str, str]:
     return {"dag_id": found["dag_id"], "run_id": found["run_id"]}
 
 
-def _generation(last: Mapping[str, Any] | None, run: Mapping[str, str]) -> int:
+def _generation(last: Json | None, run: Mapping[str, str]) -> int:
     if last is None:
         return 1
     return int(last["generation"]) + (_run_of(last) != run)

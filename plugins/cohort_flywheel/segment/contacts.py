@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import email_validator
 from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
@@ -73,7 +73,7 @@ def projection(attributes: Mapping[str, str], consent: Consent | None) -> list[s
 
 def classify_member(
     member: Member,
-    record: Mapping[str, Any] | None,
+    record: Mapping[str, object] | None,
     *,
     attributes: Mapping[str, str],
     score_column: str | None,
@@ -98,7 +98,7 @@ def classify_member(
     address = plain_address(raw)
     if address is None:
         return Reject(player_id, "bad_address", ADDRESS_ATTRIBUTE)
-    if any(map(do_not_contact, address_forms(raw, address))):
+    if any(map(do_not_contact, address_forms(str(raw), address))):
         return Reject(player_id, "do_not_contact", ADDRESS_ATTRIBUTE)
     values: dict[str, str] = {}
     for column, attribute in (*NAME_ATTRIBUTES.items(), *attributes.items()):
@@ -181,7 +181,7 @@ def address_forms(raw: str, address: str | None) -> set[str]:
     return forms
 
 
-def player_forms(player_id: str, record: Mapping[str, Any] | None) -> set[str]:
+def player_forms(player_id: str, record: Mapping[str, object] | None) -> set[str]:
     """All texts by which the list may name a player."""
     raw = record.get(ADDRESS_ATTRIBUTE) if record else None
     known = address_forms(raw, plain_address(raw)) if isinstance(raw, str) and raw else set()
@@ -240,7 +240,7 @@ class RecordCounts:
     def __init__(self, attributes: Iterable[str]) -> None:
         self.records, self.without = 0, dict.fromkeys(attributes, 0)
 
-    def add(self, record: Mapping[str, Any]) -> None:
+    def add(self, record: Mapping[str, object]) -> None:
         self.records += 1
         for name in self.without:
             value = record.get(name)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self, TypeGuard
 
 import orjson
 
@@ -26,13 +26,17 @@ class Member(NamedTuple):
     score: Score
 
 
+#: A row of `valueMap`: Neptune's set cardinality gives a list of values per property.
+type GraphRow = Mapping[str, list[object]]
+
+
 class Vertex(NamedTuple):
     """A player vertex of the graph: its usable playerId or None, its most extreme score, and all values of each
     required property."""
 
     player_id: str | None
     score: Score
-    properties: Mapping[str, list[Any]] = {}
+    properties: Mapping[str, Sequence[object]] = {}
 
 
 def is_beyond(score: Score, direction: Direction, threshold: int) -> bool:
@@ -41,7 +45,7 @@ def is_beyond(score: Score, direction: Direction, threshold: int) -> bool:
 
 
 def to_vertex(
-    row: Mapping[str, list[Any]], *, property: str, direction: Direction, threshold: int, required: Iterable[str] = ()
+    row: GraphRow, *, property: str, direction: Direction, threshold: int, required: Iterable[str] = ()
 ) -> Vertex:
     """Turn a row of `valueMap` (Neptune's set cardinality: lists) into a vertex.
 
@@ -66,7 +70,7 @@ def to_vertex(
     return Vertex(usable_player_id(row.get("playerId", [])), score, {name: row.get(name, []) for name in required})
 
 
-def is_as_required(properties: Mapping[str, list[Any]], required: Mapping[str, Sequence[object]]) -> bool:
+def is_as_required(properties: Mapping[str, Sequence[object]], required: Mapping[str, Sequence[object]]) -> bool:
     """Whether a vertex has each required property with allowed values only; after a reload it may have two values."""
     return all(
         properties.get(name) and {_text(value) for value in properties[name]} <= {_text(value) for value in allowed}
@@ -162,14 +166,14 @@ class Members:
             yield Member(player_id, score)
 
 
-def is_score(value: object) -> bool:
+def is_score(value: object) -> TypeGuard[Score]:
     """Whether a value is a valid score: a finite number, within 64 bits if it is whole."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63  # SQLite's and Gremlin's long
 
 
-def usable_player_id(values: list[Any]) -> str | None:
+def usable_player_id(values: Sequence[object]) -> str | None:
     """Return the only playerId of a vertex, or None.
 
     A vertex created through the modeler's API has none. One with two different ids also counts as without an id,

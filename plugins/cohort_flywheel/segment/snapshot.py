@@ -11,14 +11,14 @@ import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import orjson
 from pydantic import Field, ValidationError
 
 from cohort_flywheel.config.cohorts import Direction, Strict
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.segment.members import Vertex, is_beyond, is_score
+from cohort_flywheel.segment.members import Score, Vertex, is_beyond, is_score
 
 #: The version of the file's shape.
 VERSION: Literal[1] = 1
@@ -116,11 +116,11 @@ def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
     number, end = 0, None
     for line in iterator:
         try:
-            entry: Any = loads(line)
+            entry: object = loads(line)
             if isinstance(entry, dict):
                 end = entry["vertices"]
                 continue
-            player_id, score, *properties = _checked(entry)
+            player_id, score, properties = _checked(entry)
             vertex = Vertex(player_id, score, dict(zip(header.required, properties, strict=True)))
         except (ValueError, KeyError, TypeError):
             raise FlywheelError(
@@ -134,13 +134,14 @@ def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
         )
 
 
-def _checked(entry: Any) -> list[Any]:
+def _checked(entry: object) -> tuple[str | None, Score, list[list[object]]]:
+    if not isinstance(entry, list):
+        raise TypeError
     player_id, score, *properties = entry
     if not (
-        isinstance(entry, list)
-        and (player_id is None or isinstance(player_id, str))
+        (player_id is None or isinstance(player_id, str))
         and is_score(score)
         and all(isinstance(values, list) for values in properties)
     ):
         raise TypeError
-    return entry
+    return player_id, score, properties

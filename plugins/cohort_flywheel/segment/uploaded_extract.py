@@ -7,9 +7,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
 
 from cohort_flywheel.common.encoding import check_not_utf_16
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.runs.names import DROPPED_FOLDER
@@ -61,7 +61,7 @@ def read_dropped(
             raise FlywheelError(
                 f"{where} has no list of finite numbers as its {property}: {like}", code=Code.UPLOAD_CONTENT
             )
-        properties: dict[str, Any] = {name: record.get(name) for name in required}
+        properties: Json = {name: record.get(name) for name in required}
         if missing := [name for name, values in properties.items() if not isinstance(values, list)]:
             raise FlywheelError(
                 f"{where} has no list as its {', '.join(missing)}, which the registry requires of the cohort: write"
@@ -76,7 +76,7 @@ def _is_player_id(value: object) -> bool:
     return isinstance(value, str) and len(value.encode(errors="replace")) <= MAX_PLAYER_ID_BYTES
 
 
-def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, dict[str, Any]]]:
+def _records(chunks: Iterable[bytes], uri: str) -> Iterator[tuple[int, int, Json]]:
     """Yield the number, line and value of each record of a JSON list as they arrive."""
     decode, parse = codecs.getincrementaldecoder("utf-8-sig")().decode, json.JSONDecoder().raw_decode
     text, line, number, may = "", 1, 0, "["  # `may`: the allowed next characters

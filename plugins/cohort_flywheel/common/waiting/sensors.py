@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import PokeReturnValue
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.waiting.triggers import WaitingTrigger
 from cohort_flywheel.errors import Code, FlywheelError
 
@@ -81,7 +82,7 @@ class WaitingSensor[Hook: AwsBaseHook](AwsBaseSensor[Hook]):
             self._defer(running[0])
         return self.xcom_value()
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, str] | None:
+    def execute_complete(self, context: Context, event: Json | None = None) -> dict[str, str] | None:
         """Check the jobs after the trigger has fired, and wait for the next one."""
         fired = event or {}
         running = self._running(context)
