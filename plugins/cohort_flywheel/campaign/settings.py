@@ -41,7 +41,7 @@ class RunCampaign(Record):
 
     def not_again_since(self, as_of: datetime) -> datetime | None:
         """Return the time since when a player must not have been mailed this template; None without such a rule."""
-        return as_of - timedelta(days=self.not_again_days) if self.not_again_days else None
+        return None if self.not_again_days is None else as_of - timedelta(days=self.not_again_days)
 
     def launch_not_again_since(self, as_of: datetime) -> datetime:
         """Return the same for a launch, which has `not_again_days` (choose_campaign)."""

@@ -22,7 +22,6 @@ from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
-from cohort_flywheel.segment.members import GraphRow
 
 if TYPE_CHECKING:
     from gremlin_python.driver.client import Client
@@ -51,6 +50,10 @@ _FRAMES_AHEAD = 4
 _OTHER_NAME = (62, 64)
 #: OpenSSL's names of an answer without TLS.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
+
+
+#: Results of a traversal, of whatever type its last step gives.
+type Batch = list[Any]
 
 
 class GraphUnavailableError(RetryableError):
@@ -169,7 +172,7 @@ class NeptuneGremlinHook(BaseHook):
             reraise=True,
         )
 
-    def stream(self, traversal: Traversal) -> Iterator[list[GraphRow]]:
+    def stream(self, traversal: Traversal) -> Iterator[Batch]:
         """Yield the results of a traversal as they arrive, in batches.
 
         Raises GraphUnavailableError if a retry may help, else FlywheelError.
@@ -182,7 +185,7 @@ class NeptuneGremlinHook(BaseHook):
                 results = client.submit(traversal.bytecode, request_options=self.request_options)
                 # The library's own iterator polls for the next batch; a sentinel in the queue lets us block instead.
                 # The wait ends: the transport's read_timeout ends the receiving thread, which puts the sentinel.
-                arrived: queue.Queue[list[GraphRow] | None] = results.stream
+                arrived: queue.Queue[Batch | None] = results.stream
                 results.done.add_done_callback(lambda _done: arrived.put(None))
                 while (batch := arrived.get()) is not None:
                     frames.release()
@@ -320,7 +323,7 @@ class GraphSONRows:
 
         self._theirs = GraphSONSerializersV3d0()
 
-    def serialize_message(self, request_id: str, request_message: object) -> object:
+    def serialize_message(self, request_id: str, request_message: object) -> bytes:
         self._request_id = request_id
         return self._theirs.serialize_message(request_id, request_message)
 

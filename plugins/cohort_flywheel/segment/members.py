@@ -27,7 +27,7 @@ class Member(NamedTuple):
 
 
 #: A row of `valueMap`: Neptune's set cardinality gives a list of values per property.
-type GraphRow = Mapping[str, list[object]]
+type GraphRow = Mapping[str, Sequence[object]]
 
 
 class Vertex(NamedTuple):

@@ -12,6 +12,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from botocore.exceptions import ClientError, HTTPClientError
 
+from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.destinations.customer_profiles.campaign import hook as campaigns_hook
 from cohort_flywheel.destinations.customer_profiles.campaign import operators as module
 from cohort_flywheel.destinations.customer_profiles.campaign import qconnect_hook
@@ -360,17 +361,17 @@ def test_a_sender_is_verified_by_its_domain_or_one_above(connect: Connect, sende
     campaign = connect.launch_plan(**{"from": sender})["campaign"]
     _ses(connect, unverify=["studio.example"])
     with pytest.raises(FlywheelError, match=r"the sender .* is not verified: verify (mail\.)?studio.example in Amazon"):
-        check_sender(campaign, "aws_default")
+        check_sender(RunCampaign.model_validate(campaign), "aws_default")
     _ses(connect, verify=["studio.example"])
-    check_sender(campaign, "aws_default")
+    check_sender(RunCampaign.model_validate(campaign), "aws_default")
 
 
 def test_an_address_of_connects_own_is_verified_and_sends_no_test(connect: Connect) -> None:
-    check_sender(connect.launch_plan()["campaign"], "aws_default")
+    check_sender(RunCampaign.model_validate(connect.launch_plan()["campaign"]), "aws_default")
     with pytest.raises(FlywheelError, match="of Connect's own domain.*or campaign=draft"):
-        check_sender(connect.launch_plan("test")["campaign"], "aws_default")
+        check_sender(RunCampaign.model_validate(connect.launch_plan("test")["campaign"]), "aws_default")
     with pytest.raises(FlywheelError, match="from is 'Studio': write an address"):
-        check_sender(connect.launch_plan(**{"from": "Studio"})["campaign"], "aws_default")
+        check_sender(RunCampaign.model_validate(connect.launch_plan(**{"from": "Studio"})["campaign"]), "aws_default")
 
 
 # --- a launch --------------------------------------------------------------------------------------------
