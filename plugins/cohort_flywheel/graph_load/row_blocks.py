@@ -141,7 +141,8 @@ class RowBlocks:
 
     def _lines_of(self, text: str) -> Iterator[str]:
         first, self._next_line = self._next_line, self._next_line + text.count("\n")
-        self._has_spaces = self._has_spaces or " ," in text or " \n" in text or " \r\n" in text
+        spaces = " ," in text or " \n" in text or " \r" in text or text.endswith(" ")
+        self._has_spaces = self._has_spaces or spaces
         self._has_quotes = self._has_quotes or '"' in text
         lines = StringIO(text, newline="\n")
         return self._remembered(lines, first) if self._has_quotes else lines
