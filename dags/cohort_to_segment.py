@@ -35,7 +35,7 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.runs.lock_store import acquire_run_lock, acquire_run_lock_for_import
 from cohort_flywheel.runs.notifications import on_failure
 from cohort_flywheel.runs.plan_operator import CohortPlanOperator
-from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
+from cohort_flywheel.runs.report_operator import CohortReportOperator
 from cohort_flywheel.runs.result_operator import CohortResultOperator
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
@@ -102,7 +102,6 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         chain(plan, extract, parts, checked, *present(create_import_job, wait_for_import_job, verify_segment))
         chain(verify_segment, record_result)
 
-        sources = ReportSources(plan="plan", extract="extract", checked="check_limits", imported="record_result")
         last = record_result
         if destination.has_campaigns:
             with TaskGroup("campaign", prefix_group_id=False):
@@ -115,7 +114,6 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
                     checked=checked,
                     verified=record_result.output,
                     prepared=prepare_campaign.output,
-                    sources=sources,
                     hours=registry.approval.hours,
                     notify=registry.notify,
                 )
@@ -127,7 +125,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
             chain(record_result, *campaign)
             last = campaign[-1]
 
-        report = CohortReportOperator(task_id="report", sources=sources, notify=registry.notify)
+        report = CohortReportOperator(task_id="report", notify=registry.notify)
         report.as_teardown(on_failure_fail_dagrun=True)
         # The leaves decide the state of a run: with the report as the only leaf, a failed run would succeed.
         chain(last, [report, EmptyOperator(task_id="end")])

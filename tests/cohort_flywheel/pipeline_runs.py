@@ -21,7 +21,7 @@ from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSenso
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, versions
 from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
+from cohort_flywheel.runs.report_operator import CohortReportOperator
 from cohort_flywheel.runs.result_operator import CohortResultOperator
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
@@ -122,8 +122,7 @@ class Runs:
         ti.xcoms["plan", "return_value"], ti.xcoms["extract", "facts"] = plan, facts
         ti.xcoms["record_result", "return_value"] = imported
         CohortReportOperator(
-            task_id="report", sources=ReportSources("plan", "extract", "check_limits", "record_result"),
-            clock=lambda: now,
+            task_id="report", clock=lambda: now
         ).execute(context)  # fmt: skip
 
     # --- what there is

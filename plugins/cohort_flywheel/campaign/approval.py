@@ -7,47 +7,50 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cohort_flywheel.campaign.launch import PreparedCampaign
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.errors import Code, FlywheelError
+from cohort_flywheel.segment.outputs import CheckedSegment
 
 if TYPE_CHECKING:
     from cohort_flywheel.runs.plan import Plan
 
 
-def approval_digest(prepared: Mapping[str, Any]) -> str:
-    """SHA-256, in hex, of the output of prepare_campaign."""
-    return hashlib.sha256(json.dumps(prepared, sort_keys=True).encode()).hexdigest()
+def approval_digest(prepared: PreparedCampaign) -> str:
+    """SHA-256, in hex, of the output of prepare_campaign: of its keys only, whichever version wrote them."""
+    content = prepared.model_dump(mode="json", exclude_unset=True)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def approval_text(
     plan: Plan,
-    checked: Mapping[str, Any],
-    prepared: Mapping[str, Any],
+    checked: CheckedSegment,
+    prepared: PreparedCampaign,
     report_url: str,
     until: datetime,
     unsubscribed: int = 0,
 ) -> str:
     """The approval page, as Markdown: counts and the mail of a made-up player, without a player of the segment."""
     campaign = plan.require_campaign()
-    segment, message = checked["segment"], prepared["message"]
-    rejects = ", ".join(f"{number:,} {reason}" for reason, number in segment["rejects"].items()) or "none"
-    change = next((v for v in checked["limits"] if v["limit"] == "max_change_percent"), None)
-    mail = [f"Subject: {message['subject']}", "", *message["text"].splitlines()]
+    segment, message = checked.segment, prepared.message
+    rejects = ", ".join(f"{number:,} {reason}" for reason, number in segment.rejects.items()) or "none"
+    change = next((result for result in checked.limits if result.limit == "max_change_percent"), None)
+    mail = [f"Subject: {message.subject}", "", *message.text.splitlines()]
     return (
-        f"**{prepared['rows']:,} players** of {plan.cohort} ({plan.property} {plan.direction}"
+        f"**{prepared.rows:,} players** of {plan.cohort} ({plan.property} {plan.direction}"
         f" {plan.threshold}, as of {plan.as_of.isoformat()}) get one mail each"
         f"{f', but for {unsubscribed:,} who have unsubscribed' if unsubscribed else ''}.\n\n"
-        f"- from {_plain(prepared['from'])}\n"
-        f"- members {segment['members']:,}; no row: {rejects}\n"
-        f"- change since last time: {change['sentence'] if change else 'not known'}\n"
+        f"- from {_plain(prepared.sender)}\n"
+        f"- members {segment.members:,}; no row: {rejects}\n"
+        f"- change since last time: {change.sentence if change else 'not known'}\n"
         f"- each player gets this template at most once in {campaign.not_again_days} days;"
         f" held out: {plan.withhold.holdout_percent} %\n"
-        f"- segment {prepared['segment_id']}, content {prepared['segment_sha256'][:16]}; template"
-        f" {prepared['template']}, content {prepared['template_digest'][:16]}\n"
+        f"- segment {prepared.segment_id}, content {prepared.segment_sha256[:16]}; template {prepared.template},"
+        f" content {prepared.template_digest[:16]}\n"
         f"- the report of the run so far: {report_url} ([S3 console]({_console(report_url)}))\n\n"
-        f"The mail, as a made-up player gets it, in text ([its HTML]({_console(message['html_url'])})):\n\n"
+        f"The mail, as a made-up player gets it, in text ([its HTML]({_console(message.html_url)})):\n\n"
         f"{''.join(map(_quoted, mail))}\n"
         f"{' or '.join(campaign.approvers)} may approve it until {until:%Y-%m-%d %H:%M} UTC. A no, and no"
         " answer in time, end the run with nothing sent."
@@ -75,7 +78,7 @@ def may_approve(approval: Approval, user: str | None) -> list[str]:
     return [name for name in approval.approvers if approval.own_runs or name != user]
 
 
-def check_approval(prepared: Mapping[str, Any], approval: object, approvers: Sequence[str]) -> None:
+def check_approval(prepared: PreparedCampaign, approval: object, approvers: Sequence[str]) -> None:
     """Raise FlywheelError unless the recorded answer is an approval of this digest by an approver.
 
     The state of the task is not trusted: a user who may clear tasks can mark one successful.

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.campaign.approval import approval_digest, check_approval, may_approve
+from cohort_flywheel.campaign.launch import ApprovalAnswer, PreparedCampaign
 from cohort_flywheel.campaign.send_ledger import Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import check_same_launch, find_ledger
 from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.errors import Code, FlywheelError
@@ -27,6 +29,7 @@ from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import Reject, classify_member, normalize_entry
 from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, make_list
 from cohort_flywheel.segment.members import Member
+from cohort_flywheel.segment.outputs import Segment
 from cohort_flywheel.segment.segment_file import digest
 from cohort_flywheel.segment.source import is_the_days
 
@@ -52,17 +55,17 @@ class Row(NamedTuple):
 class Rows:
     """The rows of a downloaded segment file; raises FlywheelError unless it has the approved digest."""
 
-    def __init__(self, s3: S3Hook, segment: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, s3: S3Hook, segment: Segment, folder: Path) -> None:
         self._paths = []
-        for index, part in enumerate(segment["parts"]):
+        for index, part in enumerate(segment.parts):
             path = folder / f"{index:04d}.csv"
-            s3.get_conn().download_file(segment["s3_bucket"], part["s3_key"], str(path))
+            s3.get_conn().download_file(segment.s3_bucket, part.s3_key, str(path))
             self._paths.append(path)
         digests = [digest(path) for path in self._paths]
         whole = hashlib.sha256("".join(f"{each}\n" for each in digests).encode()).hexdigest()  # as segment_file.combine
-        if whole != segment["sha256"]:
+        if whole != segment.sha256:
             raise FlywheelError(
-                f"{segment['s3_url']} has changed since it was approved: clear check_limits with downstream, which asks"
+                f"{segment.s3_url} has changed since it was approved: clear check_limits with downstream, which asks"
                 " again",
                 code=Code.SEGMENT_FILE_CHANGED,
             )
@@ -87,43 +90,45 @@ def put_sample(s3: S3Hook, plan: Plan, html: str) -> str:
 # --- the approval
 
 
-def put_approval(s3: S3Hook, plan: Plan, answer: Mapping[str, Any]) -> None:
+def put_approval(s3: S3Hook, plan: Plan, answer: ApprovalAnswer) -> None:
     """Record an approval in the state bucket, as an Airflow user can set an XCom by hand."""
-    put_json(s3, plan.state_bucket, _approval_key(plan.name, answer["digest"]), answer)
+    put_json(s3, plan.state_bucket, _approval_key(plan.name, str(answer.digest)), answer.model_dump(mode="json"))
 
 
-def withdraw_approval(s3: S3Hook, plan: Plan, prepared: Mapping[str, Any]) -> None:
+def withdraw_approval(s3: S3Hook, plan: Plan, prepared: PreparedCampaign) -> None:
     """Withdraw an earlier approval of the same content, as the question is asked again."""
     if get_approval(s3, plan, prepared):
-        put_approval(s3, plan, {"approved": False, "digest": approval_digest(prepared)})
+        digest = approval_digest(prepared)
+        put_json(s3, plan.state_bucket, _approval_key(plan.name, digest), {"approved": False, "digest": digest})
 
 
-def get_approval(s3: S3Hook, plan: Plan, prepared: Mapping[str, Any]) -> Any:
+def get_approval(s3: S3Hook, plan: Plan, prepared: PreparedCampaign) -> Json | None:
     """The recorded answer to what was prepared, or None."""
     found = get_json(s3, plan.state_bucket, _approval_key(plan.name, approval_digest(prepared)))
     return found[0] if found else None
 
 
-def recorded_answer(answer: Any, s3: S3Hook, plan: Plan, prepared: Mapping[str, Any]) -> dict[str, Any] | None:
+def recorded_answer(answer: object, s3: S3Hook, plan: Plan, prepared: PreparedCampaign) -> ApprovalAnswer | None:
     """The answer for a report: a refusal as in the task's XCom, an approval only as it was recorded."""
-    if not isinstance(answer, dict) or answer.keys() != {"approved", "by", "at", "timed_out", "digest"}:
+    if not isinstance(answer, dict) or answer.keys() != ApprovalAnswer.model_fields.keys():
         return None  # set by hand
     if not answer["approved"]:
-        return answer
+        return ApprovalAnswer.model_validate(answer)
     try:
         recorded = get_approval(s3, plan, prepared)
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("AccessDenied", "403"):
             raise
         return None  # the role lost its rights to campaigns, which ends all mailing: the report is still to be written
-    return recorded if isinstance(recorded, dict) and recorded.get("approved") is True else None
+    is_approved = isinstance(recorded, dict) and recorded.get("approved") is True
+    return ApprovalAnswer.model_validate(recorded) if is_approved else None
 
 
 def check_approved(
     s3: S3Hook,
     plan: Plan,
-    segment: Mapping[str, Any],
-    prepared: Mapping[str, Any],
+    segment: Segment,
+    prepared: PreparedCampaign,
     approval: Approval,
     context: Context,
 ) -> None:
@@ -131,16 +136,16 @@ def check_approved(
 
     The recorded answer counts, and no task's state; `approval` is the registry's, by which its giver may approve.
     """
-    asked = {name: prepared[name] for name in ("mode", "template", "from", "rows", "segment_sha256")}
-    ours = plan.campaign.model_dump(include={"mode", "template", "sender"})
-    if asked != ours | {"rows": segment["rows"], "segment_sha256": segment["sha256"]}:
+    campaign = plan.require_campaign()
+    asked = (prepared.mode, prepared.template, prepared.sender, prepared.rows, prepared.segment_sha256)
+    if asked != (campaign.mode, campaign.template, campaign.sender, segment.rows, segment.sha256):
         raise FlywheelError(
             "what was prepared is not this run's segment and campaign: trigger a new run, which asks about its own",
             code=Code.NOT_APPROVED,
         )
-    if prepared["mode"] != "launch":
+    if prepared.mode != "launch":
         raise FlywheelError(
-            f"the campaign of this run is {prepared['mode']}: only campaign=launch mails players",
+            f"the campaign of this run is {prepared.mode}: only campaign=launch mails players",
             code=Code.NOT_TO_LAUNCH,
         )
     approvers = may_approve(approval, getattr(context["dag_run"], "triggering_user_name", None))
@@ -154,11 +159,11 @@ def _approval_key(name: str, of: str) -> str:
 # --- the run
 
 
-def check_not_launched(s3: S3Hook, plan: Plan, segment: Mapping[str, Any], destination: str) -> None:
+def check_not_launched(s3: S3Hook, plan: Plan, segment: Segment, destination: str) -> None:
     """Raise FlywheelError where the result was launched already, with another segment, before an approver is asked."""
     bucket, name, template = plan.state_bucket, plan.name, plan.require_campaign().template
     if found := find_ledger(s3, bucket, template, name):
-        header = Header(name, template, segment["sha256"], destination, found.launched_at, found.players)
+        header = Header(name, template, segment.sha256, destination, found.launched_at, found.players)
         check_same_launch(found, header, f"s3://{bucket}/{ledger_key(template, name)}")
 
 
@@ -211,9 +216,7 @@ def same_address(rows: Iterable[Row], listed: sqlite3.Connection) -> Iterator[st
             yield row.player_id
 
 
-def revocation_reason(
-    row: Row, record: Mapping[str, Any] | None, consent: Consent | None, listed: sqlite3.Connection
-) -> str | None:
+def revocation_reason(row: Row, record: Json | None, consent: Consent | None, listed: sqlite3.Connection) -> str | None:
     """Why a player of the segment may no longer be mailed, by the current record and do-not-contact list, or None."""
     now = classify_member(
         Member(row.player_id, 0), record, attributes={}, score_column=None, consent=consent,

@@ -12,6 +12,7 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowSkipException
 
 from cohort_flywheel.campaign.approval import approval_digest, approval_text
+from cohort_flywheel.campaign.launch import ApprovalAnswer, PreparedCampaign
 from cohort_flywheel.campaign.launch_store import put_approval, withdraw_approval
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
@@ -20,8 +21,9 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.notifications import tell
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.report_operator import ReportSources, write_report
+from cohort_flywheel.runs.report_operator import write_report
 from cohort_flywheel.runs.schedule import Clock, next_instant, schedule_in_force, utc_now
+from cohort_flywheel.segment.outputs import CheckedSegment
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -52,7 +54,6 @@ class CampaignApprovalOperator(ApprovalOperator):
     :param plan: the output of CohortPlanOperator. (templated)
     :param checked: the output of CohortLimitsOperator. (templated)
     :param prepared: the output of the destination's operator that has made the mail ready. (templated)
-    :param sources: where the facts of the report are from.
     :param verified: the output of CohortResultOperator. (templated)
     :param hours: how long the question waits; never beyond the next as-of, whose run launches instead.
     :param notify: who is told that it waits (`approvers`).
@@ -70,7 +71,6 @@ class CampaignApprovalOperator(ApprovalOperator):
         checked: Json,
         prepared: Json,
         verified: Json,
-        sources: ReportSources,
         hours: float,
         notify: Notify | None = None,
         aws_conn_id: str | None = "aws_default",
@@ -85,7 +85,6 @@ class CampaignApprovalOperator(ApprovalOperator):
         self.checked = checked
         self.prepared = prepared
         self.verified = verified
-        self.sources = sources
         self.hours = hours
         self.notify = notify or Notify()
         self.aws_conn_id = aws_conn_id
@@ -93,19 +92,19 @@ class CampaignApprovalOperator(ApprovalOperator):
 
     def execute(self, context: Context) -> Any:
         with describe_failure(_CLEARING):
-            if self.prepared["mode"] != "launch":
-                raise AirflowSkipException(f"campaign={self.prepared['mode']} needs no approval")
+            prepared = PreparedCampaign.of_output(self.prepared)
+            if prepared.mode != "launch":
+                raise AirflowSkipException(f"campaign={prepared.mode} needs no approval")
             plan = Plan.model_validate(self.plan)
-            withdraw_approval(S3Hook(aws_conn_id=self.aws_conn_id), plan, self.prepared)
-            _, report_url = write_report(self, context, self.sources, self.clock, self.aws_conn_id)
+            withdraw_approval(S3Hook(aws_conn_id=self.aws_conn_id), plan, prepared)
+            _, report_url = write_report(self, context, self.clock, self.aws_conn_id)
             now = self.clock()
             until = min(now + timedelta(hours=self.hours), next_instant(schedule_in_force(context, plan), now))
             self.response_timeout = min(self.response_timeout or until - now, until - now)
-            self.subject = f"May {plan.name} be launched, to {self.prepared['rows']:,} players?"
-            self.body = approval_text(
-                plan, self.checked, self.prepared, report_url, until, self.verified.get("unsubscribed", 0)
-            )
-            digest = approval_digest(self.prepared)
+            self.subject = f"May {plan.name} be launched, to {prepared.rows:,} players?"
+            checked, unsubscribed = CheckedSegment.model_validate(self.checked), self.verified.get("unsubscribed", 0)
+            self.body = approval_text(plan, checked, prepared, report_url, until, unsubscribed)
+            digest = approval_digest(prepared)
             self.params = ParamsDict({SHOWN: Param(digest, type="string", const=digest)})
             base_url = conf.get("api", "base_url", fallback="/")  # without one the link is a path
             link = self.generate_link_to_ui_from_context(context=context, base_url=base_url)
@@ -118,7 +117,7 @@ class CampaignApprovalOperator(ApprovalOperator):
             )
         return super().execute(context)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+    def execute_complete(self, context: Context, event: Json) -> Json:
         """Record the answer before anything comes of it: a refusal ends in the middle of the library's own."""
         with describe_failure(_CLEARING):
             if "error" in event:  # Airflow 3.2.1 holds the hidden field against what is prepared now by itself
@@ -127,14 +126,14 @@ class CampaignApprovalOperator(ApprovalOperator):
                 )
             ti, user = context["ti"], event.get("responded_by_user") or {}
             by, yes = user.get("name") or user.get("id"), event["chosen_options"] == [self.APPROVE]
-            answer = {
-                "approved": False,
-                "by": None if event["timedout"] else by,
-                "at": event["responded_at"].isoformat(),
-                "timed_out": bool(event["timedout"]),
-                "digest": (event["params_input"] or {}).get(SHOWN),
-            }
-            ti.xcom_push(key=ANSWER, value=answer)
+            answer = ApprovalAnswer(
+                approved=False,
+                by=None if event["timedout"] else by,
+                at=event["responded_at"].isoformat(),
+                timed_out=bool(event["timedout"]),
+                digest=(event["params_input"] or {}).get(SHOWN),
+            )
+            ti.xcom_push(key=ANSWER, value=answer.model_dump(mode="json"))
             plan = Plan.model_validate(self.plan)
             if yes:
                 approvers = plan.require_campaign().approvers
@@ -144,12 +143,12 @@ class CampaignApprovalOperator(ApprovalOperator):
                         f" {' or '.join(approvers)} may; clear this task, which asks again",
                         code=Code.NOT_APPROVER,
                     )
-                if answer["digest"] != approval_digest(self.prepared):
+                if answer.digest != approval_digest(PreparedCampaign.of_output(self.prepared)):
                     raise FlywheelError(f"{by} has said yes to {_ANOTHER}", code=Code.NOT_APPROVED)
-                answer["approved"] = True
+                answer = answer.model_copy(update={"approved": True})
                 put_approval(S3Hook(aws_conn_id=self.aws_conn_id), plan, answer)
-                ti.xcom_push(key=ANSWER, value=answer)
-            said = "no answer in time" if answer["timed_out"] else f"{by} said {'yes' if yes else 'no'}"
+                ti.xcom_push(key=ANSWER, value=answer.model_dump(mode="json"))
+            said = "no answer in time" if answer.timed_out else f"{by} said {'yes' if yes else 'no'}"
             self.log.info("%s: %s", plan.name, said)
         super().execute_complete(context, event)  # skips what follows after a no
-        return answer
+        return answer.model_dump(mode="json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -13,7 +12,7 @@ type Json = dict[str, Any]
 #: The output of an upstream task in a DAG file (an XComArg), or a key of it. `Any`: a key of an XComArg has no type.
 type Output = Any
 #: A structure of an AWS request or answer: botocore checks it by its own model, and gives it no Python type.
-type AwsStructure = Mapping[str, Any]
+type AwsStructure = dict[str, Any]
 
 
 class Record(BaseModel):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, JsonValue
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.governance.cleanup import Left
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.runs.plan import Plan
@@ -44,11 +45,11 @@ class DestinationCleanup(ABC):
     column: ClassVar[str]
 
     @abstractmethod
-    def has_segment(self, imported: Mapping[str, Any]) -> bool:
+    def has_segment(self, imported: ImportedSegment) -> bool:
         """Return whether the output of `record_result` names a segment of this destination that still exists."""
 
     @abstractmethod
-    def remove_segment(self, imported: Mapping[str, Any]) -> None:
+    def remove_segment(self, imported: ImportedSegment) -> None:
         """Delete the segment."""
 
     @abstractmethod

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from cohort_flywheel.common.records import Record
+from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.runs.names import run_name
 
 #: What a dry run's keys begin with, and so its name here.
@@ -39,9 +42,41 @@ class Made(NamedTuple):
     as_of: datetime
     last: datetime
     verified: bool = False
-    imported: tuple[Mapping[str, Any], ...] = ()
+    imported: tuple[ImportedSegment, ...] = ()
     snapshots: frozenset[str] = frozenset()
     direction: Direction | None = None
+
+
+class FiledPlan(Record):
+    cohort: str
+    threshold: int
+    as_of: datetime
+    direction: Direction
+
+
+class FiledRun(Record):
+    reported: datetime
+
+
+class FiledExtract(Record):
+    snapshot_key: str | None
+
+
+class FiledReport(Record):
+    """What cleanup reads of the report of a run, whichever version of this package wrote it."""
+
+    run: FiledRun
+    plan: FiledPlan | None
+    extract: FiledExtract | None
+    imported: ImportedSegment | None
+
+
+class FiledResult(Record):
+    """What cleanup reads of a result."""
+
+    as_of: datetime
+    snapshot: str | None
+    imported: ImportedSegment
 
 
 class Left(NamedTuple):
@@ -54,29 +89,28 @@ class Left(NamedTuple):
     why: str = ""
 
 
-def of_report(key: str, report: Mapping[str, Any]) -> Made | None:
+def of_report(key: str, report: FiledReport) -> Made | None:
     """What a run's report tells; None for a run that its plan refused, which made nothing."""
-    plan, extract = report["plan"], report["extract"]
+    plan, extract, imported = report.plan, report.extract, report.imported
     if not plan:
         return None
     name = key.rpartition("/")[0].replace("reports/", "", 1)
     return Made(
         name,
-        plan["cohort"],
-        plan["threshold"],
-        datetime.fromisoformat(plan["as_of"]),
-        datetime.fromisoformat(report["run"]["reported"]),
-        imported=(report["imported"],) if report["imported"] else (),
-        snapshots=_named(extract["snapshot_key"] if extract else None),
-        direction=plan["direction"],
+        plan.cohort,
+        plan.threshold,
+        plan.as_of,
+        report.run.reported,
+        imported=(imported,) if imported else (),
+        snapshots=_named(extract.snapshot_key if extract else None),
+        direction=plan.direction,
     )
 
 
-def of_result(cohort: str, threshold: int, result: Mapping[str, Any]) -> Made:
+def of_result(cohort: str, threshold: int, result: FiledResult) -> Made:
     """What a result tells; its run may have died before its report."""
-    as_of = datetime.fromisoformat(result["as_of"])
-    name = run_name(cohort, threshold, as_of)
-    return Made(name, cohort, threshold, as_of, as_of, True, (result["imported"],), _named(result["snapshot"]))
+    name, as_of = run_name(cohort, threshold, result.as_of), result.as_of
+    return Made(name, cohort, threshold, as_of, as_of, True, (result.imported,), _named(result.snapshot))
 
 
 def _named(snapshot: str | None) -> frozenset[str]:
@@ -88,7 +122,7 @@ def by_name(made: Iterable[Made]) -> list[Made]:
     found: dict[str, Made] = {}
     for one in made:
         other = found.get(one.name, one)
-        segments = {each.get("segment_id"): each for each in (*other.imported, *one.imported)}
+        segments = {each.segment_id: each for each in (*other.imported, *one.imported)}
         found[one.name] = one._replace(
             last=max(one.last, other.last),
             verified=one.verified or other.verified,
@@ -131,12 +165,7 @@ def table(lines: Sequence[Left]) -> str:
     """The list as a table for a log."""
     cells = [("what", "where", "things", "bytes", "stays, because")]
     cells += [(line.what, line.place, f"{line.number:,}", f"{line.bytes:,}", line.why) for line in lines]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:>{width}}" if i in (2, 3) else f"{cell:<{width}}"
-                  for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in cells
-    )  # fmt: skip
+    return format_table(cells, "<<>><")
 
 
 def sums(lines: Sequence[Left]) -> dict[str, int]:

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from pydantic import BaseModel
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
@@ -23,7 +25,7 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.base import DestinationCleanup
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance import cleanup
-from cohort_flywheel.governance.cleanup import DRY_RUN, Left, Made
+from cohort_flywheel.governance.cleanup import DRY_RUN, FiledReport, FiledResult, Left, Made
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, folders, get_json, keys, lines, versions
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.lock_store import ACTIVE_STATES, acquire, state_of, this_run
@@ -48,6 +50,14 @@ BATCH = 100
 Files = Mapping[str, Mapping[str, Sequence[Version]]]
 
 
+class CleanupParams(BaseModel):
+    """The params of `cohort_cleanup`; Airflow has checked them against their JSON schema."""
+
+    keep_days: float
+    cohort: str | None
+    dry_run: bool
+
+
 class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     """Remove the artifacts of runs last reported more than `keep_days` before this one, or list them in a dry run.
 
@@ -67,21 +77,21 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         self.destination = destination
         self.aws_conn_id = aws_conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it lists what is there again, and continues."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
-            params: Any = context["params"]
+            params = CleanupParams.model_validate(context["params"])
             destination = get_destination(self.destination)
             self.settings = read_settings(DeploymentSettings, destination.cleanup_settings)
             self.deployment = DeploymentSettings.model_validate(self.settings)
             self.s3 = S3Hook(aws_conn_id=self.aws_conn_id)
             at_destination = destination.cleanup(self.settings, self.aws_conn_id)
-            if not params["dry_run"]:
+            if not params.dry_run:
                 refuse_at_work(self.s3, self.deployment.state_bucket, context)
             made = cleanup.by_name(self._told())
-            keep_by = context["dag_run"].run_after - timedelta(days=params["keep_days"])
-            due = cleanup.past_keep_by(made, keep_by, params["cohort"])
+            keep_by = context["dag_run"].run_after - timedelta(days=params.keep_days)
+            due = cleanup.past_keep_by(made, keep_by, params.cohort)
             files = self._files()
             segments = [
                 (one, each)
@@ -90,17 +100,17 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                 if at_destination and at_destination.has_segment(each)
             ]
             with closing(_Recipients(folder)) as recipients:
-                list_ = [Left("segment", f"{one.name} ({each['segment_id']})", 1) for one, each in segments]
+                list_ = [Left("segment", f"{one.name} ({each.segment_id})", 1) for one, each in segments]
                 list_ += _listed(due, files)
                 with_segment = {one.name for one, _ in segments}
                 if at_destination:
                     list_ += self._find(recipients, at_destination, made, due, with_segment, files)
                 self.log.info(
                     "of %s run names %s were last reported before %s. %s\n%s", f"{len(made):,}", f"{len(due):,}",
-                    f"{keep_by:%Y-%m-%d %H:%M} UTC", "Would be removed:" if params["dry_run"] else "Removing:",
+                    f"{keep_by:%Y-%m-%d %H:%M} UTC", "Would be removed:" if params.dry_run else "Removing:",
                     cleanup.table(list_),
                 )  # fmt: skip
-                if not params["dry_run"]:
+                if not params.dry_run:
                     going = [one.name for one in due if one.name in files or one.name in with_segment]
                     for name in going:
                         acquire(self._state(), _claim_key(name), name, context)
@@ -108,7 +118,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                         self._remove_recipients(recipients, at_destination, files, context, side_effects)
                         for _, each in segments:
                             at_destination.remove_segment(each)
-                            side_effects.append(f"segment {each['segment_id']} was removed")
+                            side_effects.append(f"segment {each.segment_id} was removed")
                     self._remove_files(going, files, context, side_effects)
         return {"past_keep_by": len(due), "kept": len(made) - len(due), **cleanup.sums(list_)}
 
@@ -124,14 +134,14 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             if not key.endswith(".json"):
                 continue  # the sample mail of a campaign, beside the report
             found = get_json(self.s3, bucket, key)
-            if found and (made := cleanup.of_report(key, found[0])):
+            if found and (made := cleanup.of_report(key, FiledReport.model_validate(found[0]))):
                 yield made
             progress.add(1)
         for cohort in folders(self.s3, bucket, "results/"):
             for threshold in map(int, folders(self.s3, bucket, f"results/{cohort}/")):
                 for key in keys(self.s3, bucket, names.results_folder(cohort, threshold)):
                     if found := get_json(self.s3, bucket, key):
-                        yield cleanup.of_result(cohort, threshold, found[0])
+                        yield cleanup.of_result(cohort, threshold, FiledResult.model_validate(found[0]))
                     progress.add(1)
 
     def _files(self) -> Files:
@@ -195,9 +205,10 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         if column in header:
             yield from (row[header.index(column)] for row in rows)
 
-    def _in_snapshot(self, key: str, one: Any) -> Iterator[str]:
+    def _in_snapshot(self, key: str, one: Made | None) -> Iterator[str]:
         for vertex in self._state().vertices(key):
-            if vertex.player_id and (not one.direction or is_beyond(vertex.score, one.direction, one.threshold)):
+            is_member = not one or not one.direction or is_beyond(vertex.score, one.direction, one.threshold)
+            if vertex.player_id and is_member:
                 yield vertex.player_id
 
     # --- the removal

@@ -12,9 +12,10 @@ from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import orjson
+from pydantic import JsonValue
 
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.contacts import normalize_entry
@@ -227,7 +228,7 @@ def _in_lists(path: Path, rest: Path, players: frozenset[str]) -> int:
     """Copy a small JSON object without the players in its lists."""
     found = 0
 
-    def without(value: Any) -> Any:
+    def without(value: JsonValue) -> JsonValue:
         nonlocal found
         if isinstance(value, dict):
             return {name: without(each) for name, each in value.items()}

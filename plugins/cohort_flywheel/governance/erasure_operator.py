@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
@@ -66,12 +67,11 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         self.destination = destination
         self.aws_conn_id = aws_conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it continues with the remaining players of the list."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
-            params: Any = context["params"]
-            dry_run, destination = params["dry_run"], get_destination(self.destination)
+            dry_run, destination = bool(context["params"]["dry_run"]), get_destination(self.destination)
             self.settings = read_settings(DeploymentSettings, destination.settings)
             self.deployment = DeploymentSettings.model_validate(self.settings)
             self.s3, state = S3Hook(aws_conn_id=self.aws_conn_id), self.deployment.state_bucket

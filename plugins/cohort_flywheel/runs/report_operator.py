@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from pydantic import TypeAdapter
 
+from cohort_flywheel.campaign.launch import (
+    CampaignOutputs,
+    FollowedCampaign,
+    PreparedCampaign,
+    SentMails,
+    StartedCampaign,
+)
 from cohort_flywheel.campaign.launch_store import REACHED, recorded_answer
 from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.records import Json, Record
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.config.variables import StateSettings, read_settings
+from cohort_flywheel.destinations.import_result import ImportResult
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import enum_value
 from cohort_flywheel.runs.names import report_file_name, report_folder
 from cohort_flywheel.runs.notifications import tell_of_the_untold
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.report import make_report, table
+from cohort_flywheel.runs.report import Report, ReportedRun, make_report, table
 from cohort_flywheel.runs.schedule import Clock, utc_now
+from cohort_flywheel.segment.outputs import Extract, JudgedSegment
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class ReportSources(NamedTuple):
-    """The tasks of a run from whose outputs its report is put together, by their ids."""
-
-    plan: str
-    extract: str
-    checked: str
-    imported: str
-    prepared: str = "prepare_campaign"
-    approval: str = "approve_campaign"
-    launched: str = "launch_campaign"
-    followed: str = "follow_campaign"
+_LAUNCHED: TypeAdapter[SentMails | StartedCampaign] = TypeAdapter(SentMails | StartedCampaign)
 
 
 class CohortReportOperator(BaseOperator):
@@ -44,7 +45,6 @@ class CohortReportOperator(BaseOperator):
     sums do not hold. Takes the output of a task only where the task succeeded in this run: after a clear, one that
     is skipped still has its earlier output. Returns (each also an XCom of its own) `report_url` and `outcome`.
 
-    :param sources: where the facts are from. A task of a campaign that the DAG does not have gives none.
     :param aws_conn_id: the Airflow connection used for AWS credentials. (templated)
     :param notify: who is told of a task that failed without a last word.
     :param clock: gives the time, with its zone.
@@ -56,79 +56,89 @@ class CohortReportOperator(BaseOperator):
     def __init__(
         self,
         *,
-        sources: ReportSources,
         aws_conn_id: str | None = "aws_default",
         notify: Notify | None = None,
         clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.sources, self.aws_conn_id = sources, aws_conn_id
-        self.notify, self.clock = notify or Notify(), clock
+        self.aws_conn_id = aws_conn_id
+        self.notify = notify or Notify()
+        self.clock = clock
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         with describe_failure("Clearing this task is safe: it writes the same report again.") as side_effects:
-            report, url = write_report(self, context, self.sources, self.clock, self.aws_conn_id)
+            report, url = write_report(self, context, self.clock, self.aws_conn_id)
             self.log.info("\n%s", table(report))
             side_effects.append(f"the report was put at {url}")
-            if report["faults"]:
+            if report.faults:
                 raise FlywheelError(
-                    f"the figures do not add up: {'; '.join(report['faults'])}; send to nobody, and ask for help",
+                    f"the figures do not add up: {'; '.join(report.faults)}; send to nobody, and ask for help",
                     code=Code.DO_NOT_ADD_UP,
                 )
-            tell_of_the_untold(self.notify, context, report["tasks"])
+            tell_of_the_untold(self.notify, context, report.tasks)
         self.log.info("the report is at %s", url)
-        return {"report_url": url, "outcome": report["outcome"]}
+        return {"report_url": url, "outcome": report.outcome}
 
 
 def write_report(
     task: BaseOperator,
     context: Context,
-    sources: ReportSources,
     clock: Clock = utc_now,
     aws_conn_id: str | None = "aws_default",
-) -> tuple[dict[str, Any], str]:
+) -> tuple[Report, str]:
     """Put the report of a run so far, of the tasks before this one; returns it and its S3 address."""
     dag_run, ti = context["dag_run"], context["ti"]
     states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
     later = _not_before(task)
     tasks = {name: enum_value(state) for name, state in states.items() if name not in later}
-    run = {
-        "dag_id": dag_run.dag_id,
-        "run_id": dag_run.run_id,
-        "run_type": enum_value(dag_run.run_type),
-        "started": dag_run.start_date.isoformat() if dag_run.start_date else None,
-        "reported": clock().isoformat(),
-        "triggered_by": getattr(dag_run, "triggering_user_name", None),
-    }
+    run = ReportedRun(
+        dag_id=dag_run.dag_id,
+        run_id=dag_run.run_id,
+        run_type=enum_value(dag_run.run_type),
+        started=dag_run.start_date.isoformat() if dag_run.start_date else None,
+        reported=clock().isoformat(),
+        triggered_by=getattr(dag_run, "triggering_user_name", None),
+    )
 
-    def output(name: str, key: str = "return_value", states: tuple[str, ...] = ("success",)) -> Any:
+    def output(name: str, key: str = "return_value", states: tuple[str, ...] = ("success",)) -> Json | None:
         return ti.xcom_pull(task_ids=name, key=key) if tasks.get(name) in states else None
 
-    plan, extract, imported = output(sources.plan), output(sources.extract, "facts"), output(sources.imported)
+    def reached(name: str) -> Json | None:
+        return output(name) or output(name, REACHED, ("failed",))
+
+    plan, s3 = _read(Plan, output("plan")), S3Hook(aws_conn_id=aws_conn_id)
+    extract = _read(Extract, output("extract", "facts"))
     # the segment as it was put together, and the extract, which another run's snapshot may have changed
-    judged = output(sources.checked, "judged", ("success", "failed"))
-    if judged:
-        extract = judged["extract"]
-    s3, prepared = S3Hook(aws_conn_id=aws_conn_id), output(sources.prepared)
-    answer = output(sources.approval, "answer", ("success", "failed"))
-    campaign = {
-        "prepared": prepared,
-        "answer": recorded_answer(answer, s3, Plan.model_validate(plan), prepared) if plan and prepared else None,
-        "launched": output(sources.launched) or output(sources.launched, REACHED, ("failed",)),
-        "followed": output(sources.followed) or output(sources.followed, REACHED, ("failed",)),
-    }
+    judged = _read(JudgedSegment, output("check_limits", "judged", ("success", "failed")))
+    prepared = _read(PreparedCampaign, output("prepare_campaign"))
+    answer, launched = output("approve_campaign", "answer", ("success", "failed")), reached("launch_campaign")
     report = make_report(
-        run, tasks, plan=plan, extract=extract, judged=judged or None, imported=imported, campaign=campaign
+        run,
+        tasks,
+        plan=plan,
+        extract=judged.extract if judged else extract,
+        judged=judged,
+        imported=_read(ImportResult, output("record_result")),
+        campaign=CampaignOutputs(
+            prepared=prepared,
+            answer=recorded_answer(answer, s3, plan, prepared) if plan and prepared else None,
+            launched=_LAUNCHED.validate_python(launched) if launched else None,
+            followed=_read(FollowedCampaign, reached("follow_campaign")),
+        ),
     )
     if plan:
-        bucket, folder = plan["state_bucket"], plan["report_folder"]
+        bucket, folder = plan.state_bucket, plan.report_folder
     else:  # the plan refused the run, so there is no name to file it under but the run's own
-        bucket, folder = read_settings(StateSettings)["state_bucket"], report_folder(dag_run.dag_id)
+        bucket, folder = str(read_settings(StateSettings)["state_bucket"]), report_folder(dag_run.dag_id)
     key = folder + report_file_name(dag_run.dag_id, dag_run.run_id)
-    body = json.dumps(report, indent=2, sort_keys=True)
+    body = json.dumps(report.model_dump(mode="json"), indent=2, sort_keys=True)
     s3.load_string(body, key, bucket, replace=True)
     return report, f"s3://{bucket}/{key}"
+
+
+def _read[Model: Record](model: type[Model], output: Json | None) -> Model | None:
+    return model.model_validate(output) if output else None
 
 
 def _not_before(task: BaseOperator) -> set[str]:

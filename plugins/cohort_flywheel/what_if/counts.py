@@ -7,15 +7,16 @@ import heapq
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from html import escape
 from itertools import count, groupby, islice
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from croniter import croniter_range
 
+from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.errors import Code, FlywheelError
 
@@ -41,13 +42,13 @@ class Day(NamedTuple):
     note: str = ""
 
 
-def period(params: Mapping[str, Any], newest: datetime) -> tuple[date, date]:
+def period(first_text: str | None, last_text: str | None, newest: datetime) -> tuple[date, date]:
     """Return the first and the last date of the params `from` and `to`, both included.
 
     Raises FlywheelError for what is no date, is not in order, or lies beyond the newest as-of.
     """
-    last = _date("to", params["to"]) or newest.date()
-    first = _date("from", params["from"]) or last - timedelta(days=DEFAULT_DAYS)
+    last = _date("to", last_text) or newest.date()
+    first = _date("from", first_text) or last - timedelta(days=DEFAULT_DAYS)
     if last > newest.date():
         raise FlywheelError(
             f"to {last} is after the newest as-of, which is of {newest:%Y-%m-%d}: write that or an earlier date, or"
@@ -144,12 +145,7 @@ def table(days: Sequence[Day]) -> str:
         )
         for day in days
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    aligned = "<>>>><<"
-    return "\n".join(
-        "  ".join(f"{cell:{way}{width}}" for cell, way, width in zip(row, aligned, widths, strict=True)).rstrip()
-        for row in (head, *rows)
-    )
+    return format_table([head, *rows], "<>>>>")
 
 
 def csv_text(days: Sequence[Day]) -> str:

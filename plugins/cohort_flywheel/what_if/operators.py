@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.params import refuse_unknown_params
@@ -53,7 +54,7 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
         self.schedule = schedule
         self.aws_conn_id = aws_conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it reads the snapshots again, and puts its two files again."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
@@ -63,7 +64,7 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
             threshold = None if asked is None else cohort.check_threshold(asked)
             # by the run's own time, not the clock's: cleared on another day, it is still about the same days
             newest = last_instant(self.schedule, context["dag_run"].run_after)
-            first, last = what_if.period(params, newest)
+            first, last = what_if.period(params["from"], params["to"], newest)
             scheduled = what_if.instants(self.schedule, first, last, newest)
             s3, bucket = S3Hook(aws_conn_id=self.aws_conn_id), str(read_settings(StateSettings)["state_bucket"])
             state = State(s3, bucket)

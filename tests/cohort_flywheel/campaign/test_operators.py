@@ -13,12 +13,14 @@ from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped
 
 from cohort_flywheel.campaign import operators as approve
-from cohort_flywheel.campaign.approval import approval_digest, check_approval
+from cohort_flywheel.campaign.approval import check_approval
+from cohort_flywheel.campaign.launch import PreparedCampaign
 from cohort_flywheel.campaign.operators import ANSWER, SHOWN, CampaignApprovalOperator
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.runs.report_operator import ReportSources
+from tests.cohort_flywheel.campaign.campaigns import digest_of
 from tests.cohort_flywheel.plans import plan_output
+from tests.cohort_flywheel.task_outputs import checked_segment, limit_result, prepared_campaign, segment_file
 
 PLAN = plan_output(
     "ea_atrisk_1_2026-11-22", threshold=1, withhold={"holdout_percent": 5},
@@ -27,16 +29,15 @@ PLAN = plan_output(
         "test_addresses": [], "approvers": ["ann", "bo"],
     },
 )  # fmt: skip
-CHECKED: dict[str, Any] = {
-    "segment": {"members": 1234, "rejects": {"opted_out": 30, "holdout": 4}},
-    "limits": [{"limit": "max_change_percent", "sentence": "1,000 rows then, 1,200 now"}],
-}
-PREPARED: dict[str, Any] = {
-    "mode": "launch", "template": "at_risk", "template_digest": "f" * 64, "rows": 1200,
-    "from": "Studio <play@studio.example>", "segment_id": "s3://import/segments/it", "segment_sha256": "d" * 64,
-    "message": {"subject": "We miss you, Sam", "text": "Hello Sam,\n\n1. play\n* win *\n\n  Your <studio>",
-                "html_url": "s3://state/reports/mail.html"},
-}  # fmt: skip
+CHECKED = checked_segment(
+    segment_file(1200, members=1234, rejects={"opted_out": 30, "holdout": 4}),
+    limits=[limit_result(limit="max_change_percent", sentence="1,000 rows then, 1,200 now")],
+)
+PREPARED = prepared_campaign(
+    template_digest="f" * 64, rows=1200, segment_id="s3://import/segments/it", segment_sha256="d" * 64,
+    message={"subject": "We miss you, Sam", "text": "Hello Sam,\n\n1. play\n* win *\n\n  Your <studio>",
+             "html_url": "s3://state/reports/mail.html"},
+)  # fmt: skip
 REPORT = "s3://state/reports/ea_atrisk_1/the_run.json"
 AT = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
 
@@ -52,7 +53,7 @@ class Question:
         self.context, self.plan, self.prepared = context(task_id="approve_campaign"), PLAN, PREPARED
         self.now = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
         self.shown: dict[str, Any] = {}
-        self.put: list[tuple[str, Mapping[str, Any]]] = []
+        self.put: list[tuple[str, dict[str, Any]]] = []
         self.notifications: list[tuple[Any, str, str]] = []
 
     def operator(self) -> CampaignApprovalOperator:
@@ -61,7 +62,6 @@ class Question:
             made = CampaignApprovalOperator(
                 task_id="approve_campaign", plan=self.plan, checked=CHECKED, prepared=self.prepared, hours=12,
                 verified={"unsubscribed": 2}, clock=lambda: self.now,
-                sources=ReportSources("plan", "extract", "checked", "imported"),
                 notify=Notify(approvers=[{"notifier": "studio.Chat"}]),
             )  # fmt: skip
             made.set_downstream(EmptyOperator(task_id="launch_campaign"))
@@ -106,7 +106,8 @@ def question(context: Any, monkeypatch: pytest.MonkeyPatch) -> Question:
     monkeypatch.setattr(approve, "tell", tell)
     monkeypatch.setattr(approve, "write_report", lambda *_: ({}, REPORT))
     monkeypatch.setattr(approve, "withdraw_approval", lambda *_: made.put.clear())
-    monkeypatch.setattr(approve, "put_approval", lambda _, plan, answer: made.put.append((plan.name, answer)))
+    put = lambda _, plan, answer: made.put.append((plan.name, answer.model_dump()))  # noqa: E731 - one line
+    monkeypatch.setattr(approve, "put_approval", put)
     return made
 
 
@@ -194,11 +195,11 @@ def test_only_a_launch_needs_approval(question: Question, mode: str) -> None:
 
 def test_an_approval_is_recorded_for_the_launch(question: Question) -> None:
     answer = {
-        "approved": True, "by": "ann", "at": AT.isoformat(), "timed_out": False, "digest": approval_digest(PREPARED),
+        "approved": True, "by": "ann", "at": AT.isoformat(), "timed_out": False, "digest": digest_of(PREPARED),
     }  # fmt: skip
     assert question.answer("Approve") == question.recorded == answer
     assert question.put == [("ea_atrisk_1_2026-11-22", answer)]
-    check_approval(PREPARED, question.recorded, ["ann", "bo"])
+    check_approval(PreparedCampaign.model_validate(PREPARED), question.recorded, ["ann", "bo"])
 
 
 def test_asking_again_withdraws_the_earlier_approval(question: Question) -> None:
@@ -227,7 +228,7 @@ def test_an_approval_by_another_user_fails_the_task(question: Question, by: str 
     refused(question)
 
 
-@pytest.mark.parametrize("change", [{"segment_sha256": "e" * 64}, {"message": {"subject": "Buy", "text": "more"}}])
+@pytest.mark.parametrize("change", [{"segment_sha256": "e" * 64}, {"message": PREPARED["message"] | {"text": "more"}}])
 def test_an_approval_of_an_earlier_preparation_fails_the_task(question: Question, change: dict[str, Any]) -> None:
     question.ask()
     question.prepared = PREPARED | change
@@ -265,4 +266,4 @@ def test_an_answer_that_airflow_rejects_fails_the_task(question: Question) -> No
 def refused(question: Question) -> None:
     """The launch takes the recorded answer for none."""
     with pytest.raises(FlywheelError, match="there is no answer"):
-        check_approval(question.prepared, question.recorded, ["ann", "bo"])
+        check_approval(PreparedCampaign.model_validate(question.prepared), question.recorded, ["ann", "bo"])

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.governance.cleanup import (
+    FiledReport,
+    FiledResult,
     Left,
     Made,
     by_name,
@@ -77,36 +80,39 @@ REPORT: dict[str, Any] = {
 }
 
 
+def filed(**changed: Any) -> FiledReport:
+    return FiledReport.model_validate(REPORT | changed)
+
+
 def test_the_artifacts_of_a_report() -> None:
-    found = of_report(f"reports/{NAME}/cohort_to_segment__manual__1.json", REPORT)
+    found = of_report(f"reports/{NAME}/cohort_to_segment__manual__1.json", filed())
     assert found == Made(
-        NAME, "ea_atrisk", 2, DAY, DAY + timedelta(hours=25), False, ({"segment_id": "s1"},),
+        NAME, "ea_atrisk", 2, DAY, DAY + timedelta(hours=25), False, (ImportedSegment(segment_id="s1"),),
         frozenset(["snapshots/one"]), "above",
     )  # fmt: skip
-    dry = of_report(f"dry_run/reports/{NAME}/d__1.json", REPORT | {"imported": None, "extract": None})
+    dry = of_report(f"dry_run/reports/{NAME}/d__1.json", filed(imported=None, extract=None))
     assert dry
     assert (dry.name, dry.imported, dry.snapshots) == (f"dry_run/{NAME}", (), frozenset())
 
 
 def test_a_run_refused_by_its_plan_has_no_artifacts() -> None:
-    assert of_report("reports/cohort_to_segment/d__1.json", REPORT | {"plan": None, "extract": None}) is None
+    assert of_report("reports/cohort_to_segment/d__1.json", filed(plan=None, extract=None)) is None
 
 
 def test_the_artifacts_of_a_name_are_merged_from_reports_and_result() -> None:
-    one = of_report(f"reports/{NAME}/d__1.json", REPORT)
+    one = of_report(f"reports/{NAME}/d__1.json", filed())
     again: dict[str, Any] = {"extract": {"snapshot_key": "snapshots/two"}, "imported": {"segment_id": "s2"}}
     again["run"] = {"reported": "2026-11-25T00:00:00+00:00"}
-    two = of_report(f"reports/{NAME}/d__2.json", REPORT | again)
-    result = of_result(
-        "ea_atrisk", 2, {"as_of": DAY.isoformat(), "imported": {"segment_id": "s2"}, "snapshot": "snapshots/two"}
-    )
+    two = of_report(f"reports/{NAME}/d__2.json", filed(**again))
+    filed_result = {"as_of": DAY.isoformat(), "imported": {"segment_id": "s2"}, "snapshot": "snapshots/two"}
+    result = of_result("ea_atrisk", 2, FiledResult.model_validate(filed_result))
     assert one
     assert two
     assert result.name == NAME
     for order in ([one, two, result], [result, two, one]):
         (found,) = by_name(order)
         assert (found.last, found.verified, found.direction) == (DAY + timedelta(days=3), True, "above")
-        assert {each["segment_id"] for each in found.imported} == {"s1", "s2"}
+        assert {each.segment_id for each in found.imported} == {"s1", "s2"}
         assert found.snapshots == {"snapshots/one", "snapshots/two"}
 
 

@@ -5,39 +5,61 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.runs.report import faults, make_report, outcome, table
+from cohort_flywheel.campaign.launch import (
+    ApprovalAnswer,
+    CampaignOutputs,
+    FollowedCampaign,
+    PreparedCampaign,
+    SentMails,
+    StartedCampaign,
+)
+from cohort_flywheel.common.records import Record
+from cohort_flywheel.destinations.import_result import ImportResult
+from cohort_flywheel.runs.plan import Plan
+from cohort_flywheel.runs.report import Report, ReportedRun, faults, make_report, outcome, table
+from cohort_flywheel.segment.outputs import Extract, JudgedSegment, Segment
+from local.config import ROOT
+from tests.cohort_flywheel.task_outputs import (
+    approval_answer,
+    extract_facts,
+    limit_result,
+    prepared_campaign,
+    segment_file,
+)
 
-RUN = {"dag_id": "cohort_to_segment", "run_id": "manual__1", "triggered_by": "ana"}
+RUN = ReportedRun(
+    dag_id="cohort_to_segment", run_id="manual__1", run_type="manual", started=None,
+    reported="2026-11-22T01:00:00+00:00", triggered_by="ana",
+)  # fmt: skip
 TASKS = {"plan": "success", "extract": "success", "enrich": "success", "verify_segment": "success"}
+LIMITS = {"min_members": 0, "max_members": 9_999, "max_change_percent": 50, "max_reject_percent": 20}
 PLAN = {
-    "cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above", "threshold": 2, "threshold_from": "registry",
-    "as_of": "2026-11-22T00:00:00+00:00", "dry_run": False, "source": "auto", "extract_only": False,
-    "extract_uri": None, "require": {"status": ["Active"]}, "limits": {"min_members": 0, "max_members": 9_999},
-    "name": "n", "attributes": {"Level": "level"}, "withhold": {"holdout_percent": 5},
-    "campaign": {"mode": "none"},
+    "name": "n", "cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above", "threshold": 2,
+    "threshold_from": "registry", "floor": 0, "as_of": "2026-11-22T00:00:00+00:00", "schedule": "0 0 * * *",
+    "dry_run": False, "source": "auto", "extract_only": False, "extract_uri": None, "extract_sha256": None,
+    "require": {"status": ["Active"]}, "limits": LIMITS, "override": None, "attributes": {"Level": "level"},
+    "score_column": None, "consent": None, "withhold": {"holdout_percent": 5}, "campaign": {"mode": "none"},
+    "layout": "ses", "extract_bucket": "exports", "extract_key": "export/n.json", "state_bucket": "state",
+    "staged_folder": "staged/", "segment_bucket": "imports", "segment_folder": "segments/",
+    "rejects_key": "rejects/n.csv", "claim_key": "claims/n.json", "report_folder": "reports/n/",
+    "do_not_contact_key": "do_not_contact.txt", "contacts_table": "contacts", "export_bucket": "exports",
 }  # fmt: skip
-EXTRACT = {
-    "vertices_read": 1_400, "vertices_not_beyond": 50, "vertices_not_as_required": 1,
-    "vertices": 1_349, "merged": 1, "vertices_without_playerId": 4, "members": 1_344,
-    "source": "graph", "read_at": "2026-11-22T00:03:00+00:00", "snapshot": "pending", "snapshot_key": "snapshots/s",
-    "s3_bucket": "exports", "s3_key": "export/n.json", "bytes": 99, "sha256": "ab", "s3_url": "s3://exports/n.json",
+EXTRACT = extract_facts(
+    1_344, vertices_read=1_400, vertices_not_beyond=50, vertices_not_as_required=1, vertices=1_349, merged=1,
+    vertices_without_playerId=4, snapshot_key="snapshots/s",
+)  # fmt: skip
+SEGMENT = segment_file(
+    1_341, members=1_344, rejects={"no_record": 2, "opted_out": 1}, rejects_key="rejects/n.csv", do_not_contact=7,
+)  # fmt: skip
+BROKEN = limit_result(1_344, allowed=1_000, holds=False)
+JUDGED = {
+    "limits": [limit_result(1_344)], "previous": {"members": 1_000, "what": "the segment of …"}, "override": None,
 }  # fmt: skip
-SEGMENT = {
-    "members": 1_344, "rows": 1_341, "rejects": {"no_record": 2, "opted_out": 1}, "rejects_key": "rejects/n.csv",
-    "do_not_contact": 7, "s3_bucket": "imports", "s3_key": "segments/n_1/", "bytes": 98, "sha256": "cd",
-    "parts": ["segments/n_1/0000.csv"],
-}  # fmt: skip
-HOLDS = {"limit": "max_members", "allowed": 9_999, "found": 1_344, "holds": True, "sentence": "1,344 members"}
-BROKEN = HOLDS | {"allowed": 1_000, "holds": False}
-JUDGED = {"limits": [HOLDS], "previous": {"members": 1_000, "what": "the segment of …"}, "override": None}
 STOPPED = JUDGED | {"limits": [BROKEN]}
 LET_THROUGH = STOPPED | {"override": {"by": "ana", "reason": "A raid.", "limits": ["max_members"]}}
-IMPORTED = {"job_id": "j1", "segment_id": "s1", "segment_version": 1, "segment_size": 1_341}
-PREPARED = {
-    "mode": "launch", "template": "at_risk", "template_digest": "ef", "from": "Studio <play@studio.example>",
-    "rows": 1_341, "segment_id": "s1", "segment_sha256": "cd", "message": {"subject": "Hello Sam", "text": "Hello"},
-}  # fmt: skip
-YES = {"approved": True, "by": "ann", "at": "2026-11-22T09:00:00+00:00", "timed_out": False, "digest": "01"}
+IMPORTED = {"segment_id": "s1", "segment_size": 1_341, "job_id": "j1", "segment_version": 1}
+PREPARED = prepared_campaign(rows=1_341)
+YES = approval_answer()
 NO = YES | {"approved": False}
 LATE = NO | {"by": None, "timed_out": True}
 SENT = {
@@ -47,71 +69,102 @@ SENT = {
 STARTED = {"campaign_id": "c1", "campaign_state": "Running", "template": "at_risk", "players": 1_341}
 
 
-def campaign(**parts: Any) -> dict[str, Any]:
-    return {"prepared": PREPARED, "answer": YES, "launched": SENT, "followed": None} | parts
+def campaign(**changed: Any) -> CampaignOutputs:
+    parts = {"prepared": PREPARED, "answer": YES, "launched": SENT, "followed": None} | changed
+    launched: Any = parts["launched"]
+    kind: Any = StartedCampaign if launched and "campaign_id" in launched else SentMails
+    return CampaignOutputs(
+        prepared=read(PreparedCampaign, parts["prepared"]), answer=read(ApprovalAnswer, parts["answer"]),
+        launched=read(kind, launched), followed=read(FollowedCampaign, parts["followed"]),
+    )  # fmt: skip
 
 
 ONLY = PLAN | {"extract_only": True}
 EMPTY = SEGMENT | {"members": 0, "rows": 0, "rejects": {}}
 
 
-def report(**parts: Any) -> dict[str, Any]:
+def read[Model: Record](model: type[Model], output: Any) -> Model | None:
+    return model.model_validate(output) if output else None
+
+
+def faults_of(extract: Any, segment: Any, imported: Any, campaign: CampaignOutputs | None = None) -> list[str]:
+    return faults(read(Extract, extract), read(Segment, segment), read(ImportResult, imported), campaign)
+
+
+def given(**parts: Any) -> dict[str, Any]:
+    """The arguments of make_report and outcome; what judges a run has put its segment together."""
     whole: dict[str, Any] = {"plan": PLAN, "extract": EXTRACT, "judged": JUDGED, "imported": IMPORTED} | parts
-    tasks, segment = whole.pop("tasks", TASKS), whole.pop("segment", SEGMENT)
-    # check_limits puts the segment together, so there is never one without the other
-    whole["judged"] = whole["judged"] | {"segment": segment} if whole["judged"] and segment else None
-    return make_report(RUN, tasks, **whole)
+    segment = whole.pop("segment", SEGMENT)
+    extract = whole["extract"]
+    judged = whole["judged"] | {"segment": segment, "extract": extract} if whole["judged"] and segment else None
+    return whole | {
+        "plan": read(Plan, whole["plan"]), "extract": read(Extract, extract), "judged": read(JudgedSegment, judged),
+        "imported": read(ImportResult, whole["imported"]),
+    }  # fmt: skip
+
+
+def made_report(**parts: Any) -> Report:
+    whole = given(**parts)
+    return make_report(RUN, whole.pop("tasks", TASKS), **whole)
+
+
+def report(**parts: Any) -> dict[str, Any]:
+    return made_report(**parts).model_dump(mode="json")
+
+
+def table_of(made: dict[str, Any]) -> str:
+    return table(Report.model_validate(made))
 
 
 # --- faults ----------------------------------------------------------------------------------------------
 
 
 def test_a_valid_run_has_no_fault() -> None:
-    assert faults(EXTRACT, SEGMENT, IMPORTED) == []
+    assert faults_of(EXTRACT, SEGMENT, IMPORTED) == []
     assert report()["faults"] == []
 
 
 @pytest.mark.parametrize("key", ["vertices_read", "vertices_not_beyond", "vertices_not_as_required"])
 def test_the_sum_of_what_was_read(key: str) -> None:
-    changed = EXTRACT | {key: EXTRACT[key] + 1}  # type: ignore[operator]  # a count
-    (fault,) = faults(changed, SEGMENT, IMPORTED)
+    changed = EXTRACT | {key: EXTRACT[key] + 1}
+    (fault,) = faults_of(changed, SEGMENT, IMPORTED)
     assert fault == f"{changed['vertices_read']} vertices read are not the {1_400 + (key != 'vertices_read')} that" \
         " were judged"  # fmt: skip
 
 
 @pytest.mark.parametrize("key", ["merged", "vertices_without_playerId"])
 def test_the_first_sum(key: str) -> None:
-    changed = EXTRACT | {key: EXTRACT[key] + 1}  # type: ignore[operator]  # a count
-    (fault,) = faults(changed, SEGMENT, IMPORTED)
+    changed = EXTRACT | {key: EXTRACT[key] + 1}
+    (fault,) = faults_of(changed, SEGMENT, IMPORTED)
     assert fault == "1349 vertices are not the 1350 that were counted"
 
 
 def test_the_second_sum() -> None:
-    (fault,) = faults(EXTRACT, SEGMENT | {"rejects": {"no_record": 2}}, IMPORTED)
+    (fault,) = faults_of(EXTRACT, SEGMENT | {"rejects": {"no_record": 2}}, IMPORTED)
     assert fault == "1344 members are not the 1343 rows and rejects"
 
 
 def test_members_that_were_never_looked_up() -> None:
-    (fault,) = faults(EXTRACT | {"members": 1_345, "vertices": 1_350, "vertices_read": 1_401}, SEGMENT, IMPORTED)
+    (fault,) = faults_of(EXTRACT | {"members": 1_345, "vertices": 1_350, "vertices_read": 1_401}, SEGMENT, IMPORTED)
     assert fault == "the extract has 1345 members, but 1344 were looked up"
 
 
 def test_a_segment_of_another_size() -> None:
-    (fault,) = faults(EXTRACT, SEGMENT, IMPORTED | {"segment_size": 1_342})
+    (fault,) = faults_of(EXTRACT, SEGMENT, IMPORTED | {"segment_size": 1_342})
     assert fault == "the segment's size is 1342, and its file has 1341 rows"
 
 
 def test_each_wrong_sum_is_reported() -> None:
     broken = report(extract=EXTRACT | {"vertices": 0}, segment=SEGMENT | {"rows": 0})
     assert len(broken["faults"]) == 4
-    assert table(broken).count("FAULT") == 4
+    assert table_of(broken).count("FAULT") == 4
 
 
 @pytest.mark.parametrize(
     ("extract", "segment", "imported"), [(None, None, None), (EXTRACT, None, None), (EXTRACT, SEGMENT, None)]
 )
 def test_missing_parts_are_not_faults(extract: Any, segment: Any, imported: Any) -> None:
-    assert faults(extract, segment, imported) == []
+    assert faults_of(extract, segment, imported) == []
 
 
 # --- the records and the do-not-contact list --------------------------------------------------------------
@@ -122,10 +175,10 @@ def test_the_report_has_the_entries_that_matched_and_the_records_that_lack_an_at
     made = report(segment=SEGMENT | counted)
     assert made["segment"] | counted == made["segment"]
     assert made["version"] == 5
-    lines = [line.split() for line in table(made).splitlines()]
+    lines = [line.split() for line in table_of(made).splitlines()]
     for line in ("do-not-contact entries 7", "that match a member 3", "records 1,342", "without lastName 1,342"):
         assert line.split() in lines
-    assert "without email" not in table(made)
+    assert "without email" not in table_of(made)
 
 
 def test_an_output_of_an_earlier_version_has_default_counts() -> None:
@@ -172,7 +225,7 @@ def test_an_output_of_an_earlier_version_has_default_counts() -> None:
 def test_how_a_run_ended(word: str, parts: dict[str, Any]) -> None:
     whole: dict[str, Any] = {"plan": PLAN, "extract": EXTRACT, "segment": SEGMENT, "judged": JUDGED, "tasks": TASKS}
     parts = whole | {"imported": IMPORTED} | parts
-    assert outcome(**parts) == word
+    assert outcome(**given(**parts)) == word
     assert report(**parts)["outcome"] == word
 
 
@@ -180,13 +233,13 @@ def test_how_a_run_ended(word: str, parts: dict[str, Any]) -> None:
 
 
 def test_a_launch_accounts_for_every_row() -> None:
-    assert faults(EXTRACT, SEGMENT, IMPORTED, campaign()) == []
-    assert faults(EXTRACT, SEGMENT, IMPORTED, campaign(launched=STARTED)) == []
+    assert faults_of(EXTRACT, SEGMENT, IMPORTED, campaign()) == []
+    assert faults_of(EXTRACT, SEGMENT, IMPORTED, campaign(launched=STARTED)) == []
     stopped = SENT | {"sent": 1_000, "left": 330}
-    assert faults(EXTRACT, SEGMENT, IMPORTED, campaign(launched=stopped)) == []
+    assert faults_of(EXTRACT, SEGMENT, IMPORTED, campaign(launched=stopped)) == []
     short = "the launch accounts for 1340 players, and the segment file has 1341 rows"
     for launched in (SENT | {"in_doubt": 5}, SENT | {"withdrawn": {"opted_out": 3}}, STARTED | {"players": 1_340}):
-        assert faults(EXTRACT, SEGMENT, IMPORTED, campaign(launched=launched)) == [short]
+        assert faults_of(EXTRACT, SEGMENT, IMPORTED, campaign(launched=launched)) == [short]
 
 
 def test_the_report_has_the_approval_and_the_launch() -> None:
@@ -217,21 +270,21 @@ def test_a_report_is_json_with_the_addresses_of_the_artifacts() -> None:
     made = report()
     assert json.loads(json.dumps(made)) == made
     assert made["extract"]["url"] == "s3://exports/export/n.json"
-    assert made["segment"]["url"] == "s3://imports/segments/n_1/"
-    assert made["segment"]["parts"] == ["segments/n_1/0000.csv"]
+    assert made["segment"]["url"] == "s3://imports/segments/n/"
+    assert made["segment"]["parts"] == SEGMENT["parts"]
     assert made["segment"]["rejects"] == {"no_record": 2, "opted_out": 1}
     assert made["imported"] == IMPORTED
 
 
 def test_counts_and_places_and_nothing_else_that_a_task_returned() -> None:
-    leak = {"sample": "wayne96", "players": ["wayne96"], "attributes": {"wayne96": 1}, "address": "wayne@example.com"}
+    leak = {"sample": "wayne96", "players": ["wayne96"], "attributes": {"wayne96": "1"}, "address": "wayne@example.com"}
     made = report(plan=PLAN | leak, extract=EXTRACT | leak, segment=SEGMENT | leak, judged=JUDGED | leak)
-    assert "wayne" not in json.dumps(made) + table(made)
+    assert "wayne" not in json.dumps(made) + table_of(made)
 
 
 def rows(made: dict[str, Any]) -> dict[str, str]:
     lines = (line.split("  ", 1) if not line.startswith("  ") else line.strip().split("  ", 1) for line in
-             table(made).splitlines())  # fmt: skip
+             table_of(made).splitlines())  # fmt: skip
     return {name.strip(): value.strip() for name, value in lines}
 
 
@@ -241,7 +294,7 @@ def test_the_table_is_the_funnel_with_the_rejects_by_reason() -> None:
         "outcome", "cohort", "threshold from", "as-of", "source", "vertices read", "vertices not beyond",
         "vertices not as required", "vertices erased", "vertices", "merged", "vertices without playerId", "members",
         "extract", "rows", "rejects", "no_record", "opted_out", "do-not-contact entries", "that match a member",
-        "records", "segment file", "max members", "job id", "segment id", "segment version", "segment size",
+        "records", "segment file", "max members", "segment id", "segment size", "job id", "segment version",
     ]  # fmt: skip
     assert shown["cohort"] == "ea_atrisk: ea_atrisk above 2"
     assert (shown["vertices"], shown["members"], shown["rows"]) == ("1,349", "1,344", "1,341")
@@ -297,3 +350,30 @@ def test_the_table_names_each_failed_task() -> None:
     assert shown["task failed"] == "enrich"
     assert shown["task upstream_failed"] == "verify_segment"
     assert "plan" not in shown.values()
+
+
+SCHEMA = json.loads((ROOT / "plugins" / "cohort_flywheel" / "runs" / "report.schema.json").read_text())
+
+
+def keys(schema: dict[str, Any]) -> Any:
+    """The properties of a schema and of the schemas in it, without their descriptions and ranges."""
+    if "properties" in schema:
+        assert sorted(schema["required"]) == sorted(schema["properties"])
+        return {name: keys(each) for name, each in schema["properties"].items()}
+    return keys(schema["items"]) if "items" in schema else None
+
+
+def keys_of_model(schema: dict[str, Any], definitions: dict[str, Any]) -> Any:
+    """The same of a schema that pydantic made."""
+    if "$ref" in schema:
+        return keys_of_model(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    if "anyOf" in schema:
+        return next(filter(None, (keys_of_model(each, definitions) for each in schema["anyOf"])), None)
+    if "properties" in schema:
+        return {name: keys_of_model(each, definitions) for name, each in schema["properties"].items()}
+    return keys_of_model(schema["items"], definitions) if "items" in schema else None
+
+
+def test_the_schema_has_the_keys_of_the_model() -> None:
+    made = Report.model_json_schema(mode="serialization")
+    assert keys_of_model(made, made["$defs"]) == keys(SCHEMA)

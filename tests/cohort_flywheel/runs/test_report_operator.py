@@ -14,51 +14,38 @@ from botocore.exceptions import ClientError
 from jsonschema import Draft202012Validator
 
 from cohort_flywheel.campaign import launch_store as launch
-from cohort_flywheel.campaign.approval import approval_digest
+from cohort_flywheel.campaign.launch import ApprovalAnswer
 from cohort_flywheel.campaign.launch_store import put_approval
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.report_operator import CohortReportOperator, ReportSources
+from cohort_flywheel.runs.report_operator import CohortReportOperator
 from local.config import ROOT
+from tests.cohort_flywheel.campaign.campaigns import digest_of
+from tests.cohort_flywheel.task_outputs import (
+    approval_answer,
+    extract_facts,
+    limit_result,
+    prepared_campaign,
+    segment_file,
+)
 
 NOW = datetime(2026, 11, 22, 16, tzinfo=UTC)
 KEY = "reports/ea_atrisk_2_2026-11-22_00-00-00/cohort_to_segment__manual__2026-11-22.json"
 SCHEMA = json.loads((ROOT / "plugins" / "cohort_flywheel" / "runs" / "report.schema.json").read_text())
 
 
-def extract(members: int = 4, **changed: Any) -> dict[str, Any]:
-    return {
-        "s3_bucket": "exports", "s3_key": "export/n.json", "bytes": 9, "sha256": "a" * 64, "put": True,
-        "vertices_read": members, "vertices_not_beyond": 0, "vertices_not_as_required": 0, "vertices": members,
-        "merged": 0, "vertices_without_playerId": 0, "members": members, "source": "graph",
-        "read_at": "2026-11-22T00:03:00+00:00", "snapshot": "pending", "snapshot_key": "snapshots/mine",
-    } | changed  # fmt: skip
-
-
 def segment(members: int = 4, **changed: Any) -> dict[str, Any]:
-    return {
-        "s3_bucket": "state", "s3_key": "staged/n/", "s3_url": "s3://state/staged/n/", "bytes": 9,
-        "parts": [{"s3_key": "staged/n/0000.csv", "sha256": "b" * 64}],
-        "sha256": "b" * 64, "members": members, "rows": members - 1,
-        "rejects": {"no_record": 1}, "rejects_key": "rejects/n/", "do_not_contact": 3,
-        "do_not_contact_matched": 1, "records": members - 1, "records_without": {"email": 0, "lastName": members - 1},
-    } | changed  # fmt: skip
+    rows, counts = members - 1, {"do_not_contact": 3, "do_not_contact_matched": 1}
+    records = {"records": rows, "records_without": {"email": 0, "lastName": rows}}
+    return segment_file(rows, members=members, rejects={"no_record": 1}) | counts | records | changed
 
 
 def verdicts(members: int, at_most: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "limit": "max_members", "allowed": at_most, "found": members, "holds": members <= at_most,
-            "sentence": f"{members} members",
-        }
-    ]  # fmt: skip
+    return [limit_result(members, allowed=at_most, holds=members <= at_most)]
 
 
-PREPARED = {
-    "mode": "launch", "template": "at_risk", "template_digest": "e" * 64, "from": "Studio <play@studio.example>",
-    "rows": 3, "segment_id": "s1", "segment_sha256": "b" * 64,
-}  # fmt: skip
+PREPARED = prepared_campaign()
 IMPORTED = {
     "result_key": "results/n.json", "job_id": "j1", "segment_id": "s1", "segment_version": 1, "segment_size": 3,
 }  # fmt: skip
@@ -94,7 +81,7 @@ class Run:
     def report(self) -> dict[str, Any]:
         self.ti.states["report"] = "running"
         return CohortReportOperator(
-            task_id="report", sources=ReportSources("plan", "extract", "check_limits", "record_result"),
+            task_id="report",
             notify=Notify(on_call=[{"notifier": f"{__name__}.Recorder"}]), clock=lambda: NOW,
         ).execute(self.context)  # fmt: skip
 
@@ -110,7 +97,7 @@ def run(context: Any, planned: Any, aws: Any, fresh_config: Any) -> Run:
     Recorder.messages.clear()
     made = Run(context(task_id="report"), aws, fresh_config.state_bucket)
     made.ended("plan", output=planned())
-    made.ended("extract", output=[{"index": 0}], facts=extract())
+    made.ended("extract", output=[{"index": 0}], facts=extract_facts())
     made.ended("enrich_0", output=segment())
     return made
 
@@ -118,7 +105,7 @@ def run(context: Any, planned: Any, aws: Any, fresh_config: Any) -> Run:
 def passed(run: Run, **changed: Any) -> None:
     state = changed.pop("state", "success")
     judged = {"limits": verdicts(4, 9), "previous": None, "override": None}
-    run.ended("check_limits", state, judged=judged | {"extract": extract(), "segment": segment()} | changed)
+    run.ended("check_limits", state, judged=judged | {"extract": extract_facts(), "segment": segment()} | changed)
 
 
 def test_a_run_that_imported(run: Run) -> None:
@@ -141,7 +128,7 @@ def test_a_run_that_imported(run: Run) -> None:
 def test_the_report_takes_extract_and_segment_from_check_limits(run: Run) -> None:
     """Another run's snapshot was the day's, so that this run's own read is not what was imported."""
     passed(
-        run, extract=extract(2, source="snapshot", snapshot="final", snapshot_key="snapshots/theirs"),
+        run, extract=extract_facts(2, source="snapshot", snapshot="final", snapshot_key="snapshots/theirs"),
         segment=segment(2),
     )  # fmt: skip
     run.ended("record_result", output=IMPORTED | {"segment_size": 1})
@@ -200,12 +187,13 @@ def test_an_approval_is_reported_as_recorded(
     run: Run, planned: Any, aws: Any, fresh_config: Any, answer: Any, recorded: Any, filed: Any
 ) -> None:
     """A user who can write XComs cannot write an approver into a report."""
-    yes = {"approved": True, "by": "ann", "at": f"{NOW}", "timed_out": False, "digest": approval_digest(PREPARED)}
+    yes = approval_answer(digest=digest_of(PREPARED))
     passed(run)
     run.ended("prepare_campaign", output=PREPARED)
     run.ended("approve_campaign", answer=yes | answer if isinstance(answer, dict) else answer)
     if recorded is not None:
-        put_approval(S3Hook(), Plan.model_validate(planned()), yes | recorded)
+        given = ApprovalAnswer.model_validate(yes | recorded)
+        put_approval(S3Hook(), Plan.model_validate(planned()), given)
     run.report()
     assert run.filed()["campaign"]["answer"] == (None if filed is None else yes | filed)
 
@@ -214,7 +202,7 @@ def test_a_role_without_a_right_to_launches_still_reports(run: Run, monkeypatch:
     """An empty `CampaignSender` ends all mailing; the report still has what was sent before."""
     passed(run)
     run.ended("prepare_campaign", output=PREPARED)
-    yes = {"approved": True, "by": "ann", "at": f"{NOW}", "timed_out": False, "digest": approval_digest(PREPARED)}
+    yes = approval_answer(digest=digest_of(PREPARED))
     run.ended("approve_campaign", answer=yes)
     codes = iter(["AccessDenied", "InternalError"])
 
@@ -262,7 +250,7 @@ def test_inconsistent_figures_fail_the_run_and_are_reported(run: Run) -> None:
 def test_a_run_that_ended_successfully_at_check_limits(run: Run, planned: Any, dry_run: bool) -> None:
     run.ended("plan", output=planned(dry_run=dry_run))
     empty = segment(0, rows=0, rejects={})
-    passed(run, **({} if dry_run else {"extract": extract(0), "segment": empty}))
+    passed(run, **({} if dry_run else {"extract": extract_facts(0), "segment": empty}))
     run.ended("create_import_job", "skipped")
     run.ended("record_result", "skipped")
     assert run.report()["outcome"] == ("dry run" if dry_run else "empty cohort")

@@ -11,13 +11,11 @@ from airflow.sdk.exceptions import AirflowFailException
 from cohort_flywheel.runs.lock_store import acquire, acquire_run_lock, acquire_run_lock_for_import, this_run
 from cohort_flywheel.runs.result_operator import CohortResultOperator
 from cohort_flywheel.runs.state_store import State
+from tests.cohort_flywheel.task_outputs import checked_segment, segment_file
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
 IMPORTED = {"job_id": "j1", "segment_id": "s1", "segment_version": 2, "segment_size": 3}
-CHECKED = {
-    "snapshot": "snapshots/one",
-    "segment": {"members": 4, "rows": 3, "s3_url": "s3://imports/segments/n.csv", "rejects": {"no_record": 1}},
-}
+CHECKED = checked_segment(segment_file(3, members=4, rejects={"no_record": 1}), snapshot="snapshots/one")
 
 
 def record(plan: Any, context: Any) -> dict[str, Any]:
@@ -32,7 +30,7 @@ def test_a_result_is_kept_for_the_days_that_follow(planned: Any, context: Any, s
         "as_of": "2026-11-22T00:00:00+00:00",
         "members": 4,
         "rows": 3,
-        "s3_url": "s3://imports/segments/n.csv",
+        "s3_url": "s3://imports/segments/n/",
         "snapshot": "snapshots/one",
         "imported": IMPORTED,
         "run": this_run(run),

@@ -59,7 +59,7 @@ DAYS = [
     ],
 )
 def test_the_period_has_both_its_ends(first: str | None, last: str | None, expected: tuple[str, str]) -> None:
-    assert tuple(map(str, period({"from": first, "to": last}, NEWEST))) == expected
+    assert tuple(map(str, period(first, last, NEWEST))) == expected
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_period_has_both_its_ends(first: str | None, last: str | None, expec
 )
 def test_an_invalid_period(first: str | None, last: str | None, sentence: str) -> None:
     with pytest.raises(FlywheelError, match=sentence):
-        period({"from": first, "to": last}, NEWEST)
+        period(first, last, NEWEST)
 
 
 def test_the_instants_are_those_of_the_schedule_up_to_now() -> None:

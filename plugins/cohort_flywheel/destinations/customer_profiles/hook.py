@@ -8,7 +8,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
@@ -20,6 +20,7 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 
 from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.errors import Code, FlywheelError
 
 #: Of a page, the greatest that the model takes.
@@ -56,13 +57,13 @@ class CustomerProfilesHook(AwsBaseHook):
 
     # --- upload jobs
 
-    def upload_jobs(self, domain: str) -> Iterator[dict[str, Any]]:
+    def upload_jobs(self, domain: str) -> Iterator[AwsStructure]:
         """Every upload job of a domain, page by page (UploadJobItem)."""
         pages = self._patient.get_paginator("list_upload_jobs")
         for page in pages.paginate(DomainName=domain, PaginationConfig={"PageSize": JOBS_A_PAGE}):
             yield from page["Items"]
 
-    def create_upload_job(self, domain: str, request: Mapping[str, Any]) -> str:
+    def create_upload_job(self, domain: str, request: AwsStructure) -> str:
         """Send CreateUploadJob exactly once; returns the JobId."""
         return str(self._once.create_upload_job(DomainName=domain, **request)["JobId"])
 
@@ -111,26 +112,26 @@ class CustomerProfilesHook(AwsBaseHook):
     def stop_upload_job(self, domain: str, job_id: str) -> None:
         self._patient.stop_upload_job(DomainName=domain, JobId=job_id)
 
-    def get_upload_job(self, domain: str, job_id: str) -> dict[str, Any]:
+    def get_upload_job(self, domain: str, job_id: str) -> AwsStructure:
         return dict(self._patient.get_upload_job(DomainName=domain, JobId=job_id))
 
     # --- segments
 
-    def segment_definition(self, domain: str, name: str) -> dict[str, Any] | None:
+    def segment_definition(self, domain: str, name: str) -> AwsStructure | None:
         """A definition (GetSegmentDefinitionResponse), or None if it does not exist."""
         try:
             return dict(self._patient.get_segment_definition(DomainName=domain, SegmentDefinitionName=name))
         except self._patient.exceptions.ResourceNotFoundException:
             return None
 
-    def create_segment_definition(self, domain: str, name: str, groups: Mapping[str, Any]) -> str:
+    def create_segment_definition(self, domain: str, name: str, groups: AwsStructure) -> str:
         """Send CreateSegmentDefinition exactly once; returns the ARN."""
         made = self._once.create_segment_definition(
             DomainName=domain, SegmentDefinitionName=name, DisplayName=name, SegmentGroups=groups
         )
         return str(made["SegmentDefinitionArn"])
 
-    def estimate(self, domain: str, groups: Mapping[str, Any]) -> int:
+    def estimate(self, domain: str, groups: AwsStructure) -> int:
         """How many profiles are in a segment now; raises RetryableError where no estimate comes."""
         made = self._patient.create_segment_estimate(DomainName=domain, SegmentQuery=groups)
         until = time.monotonic() + ESTIMATE_SECONDS
@@ -146,7 +147,7 @@ class CustomerProfilesHook(AwsBaseHook):
             time.sleep(1)
 
 
-def _has_expired(where: Mapping[str, Any]) -> bool:
+def _has_expired(where: AwsStructure) -> bool:
     """Whether an address is past its time, which S3 refuses with the same code; a later try gets another."""
     return "ValidUntil" in where and bool(where["ValidUntil"] <= datetime.now(UTC))
 

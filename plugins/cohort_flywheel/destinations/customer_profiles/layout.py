@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
+from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
 from cohort_flywheel.destinations.ses import layout as ses
 from cohort_flywheel.destinations.ses.layout import MAX_BYTES, refused_column, row
@@ -119,7 +119,7 @@ def segment_name(cohort: str, threshold: int) -> str:
     return f"{cohort}_{threshold}"
 
 
-def segment_groups(attribute: str) -> dict[str, Any]:
+def segment_groups(attribute: str) -> AwsStructure:
     """CreateSegmentDefinition's SegmentGroups: every profile whose attribute is `in`."""
     condition = {"DimensionType": "INCLUSIVE", "Values": [IN]}
     dimension = {"ProfileAttributes": {"Attributes": {attribute: condition}}}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,19 +18,22 @@ from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
+from cohort_flywheel.destinations.customer_profiles.profiles_outputs import ProfilesImport, UploadJobs
 from cohort_flywheel.destinations.customer_profiles.segment_membership_store import (
     SegmentMembershipRecord,
     SegmentMembershipStore,
-    content_of,
 )
 from cohort_flywheel.destinations.customer_profiles.upload_files import UploadFiles, UploadPlayers
+from cohort_flywheel.destinations.import_result import import_content
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, lines
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.outputs import Segment
 from cohort_flywheel.segment.segment_file import digest
+from cohort_flywheel.segment.segment_file_store import segment_rows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -66,7 +67,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
         self,
         *,
         plan: Json,
-        segment: Mapping[str, Any],
+        segment: Json,
         domain: str,
         data_expiry: str | int,
         clock: Clock = utc_now,
@@ -79,7 +80,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
         self.data_expiry = data_expiry
         self.clock = clock
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it continues with the jobs of the same files."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
@@ -89,7 +90,8 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             self._check_newest(plan, state, store, context)
             store.acquire_lock(state, context)
             self._check_newest(plan, state, store, context)  # again, now that no other run can change it
-            return self._upload(plan, s3, store, folder, side_effects)
+            segment = Segment.model_validate(self.segment)
+            return self._upload(plan, s3, store, segment, folder, side_effects).model_dump(mode="json")
 
     def _check_newest(self, plan: Plan, state: State, store: SegmentMembershipStore, context: Context) -> None:
         """Skip the run also where an upload of a newer as-of is recorded, whatever the current schedule."""
@@ -102,16 +104,22 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             raise
 
     def _upload(
-        self, plan: Plan, s3: S3Hook, store: SegmentMembershipStore, folder: Path, side_effects: list[str]
-    ) -> dict[str, Any]:
-        record, content = store.read(), content_of(plan, self.segment)
+        self,
+        plan: Plan,
+        s3: S3Hook,
+        store: SegmentMembershipStore,
+        segment: Segment,
+        folder: Path,
+        side_effects: list[str],
+    ) -> UploadJobs:
+        record, content = store.read(), import_content(plan.name, segment)
         if record and record.same_verified(content):
             self.log.info("upload %s of segment %s was verified with the same content", record.upload, store.name)
-            return {"job_ids": record.job_ids, "set_in": record.set_in, "set_out": record.set_out}
+            return UploadJobs(job_ids=record.job_ids or [], set_in=record.set_in, set_out=record.set_out)
         jobs = self._jobs(store.name)
         upload = self._upload_number(record, content, jobs)
         with closing(UploadPlayers(folder)) as players:
-            rows = segment_rows(s3, self.segment)
+            rows = segment_rows(s3, segment)
             header = layout.upload_header(next(rows), store.name)
             ins = UploadFiles(folder, layout.IN, header)
             players.add_recorded(store.players())
@@ -133,7 +141,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             "segment %s: %s players are set in and %s out by upload jobs %s",
             store.name, f"{ins.rows:,}", f"{outs.rows:,}", ", ".join(job_ids) or "(none is needed)",
         )  # fmt: skip
-        return {"job_ids": job_ids, "set_in": ins.rows, "set_out": outs.rows}
+        return UploadJobs(job_ids=job_ids, set_in=ins.rows, set_out=outs.rows)
 
     def _jobs(self, name: str) -> list[_Job]:
         """The jobs of all uploads of this segment; jobs that were started come first."""
@@ -242,7 +250,7 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         self,
         *,
         plan: Json,
-        segment: Mapping[str, Any],
+        segment: Json,
         domain: str,
         job_ids: Sequence[str],
         **kwargs: Any,
@@ -253,13 +261,14 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         self.domain = domain
         self.job_ids = job_ids
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it reads, and records the same again."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             plan = Plan.model_validate(self.plan)
             state = State(s3, plan.state_bucket)
             store = SegmentMembershipStore(s3, plan, self.domain)
+            self._segment = Segment.model_validate(self.segment)
             store.acquire_lock(state, context)
             record = self._record(plan, store)
             counts = self._counts()
@@ -270,14 +279,14 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
             side_effects.append(f"the rows were recorded as the members of {store.name}")
             store.release_lock(state, context)
         self.log.info("segment %s has the %s profiles of the file", store.name, f"{size:,}")
-        return {
-            "job_ids": list(self.job_ids), "domain": self.domain, "segment_name": store.name, "segment_id": arn,
-            "segment_size": size, "set_in": record.set_in, "set_out": record.set_out, **counts,
-        }  # fmt: skip
+        return ProfilesImport(
+            job_ids=list(self.job_ids), domain=self.domain, segment_name=store.name, segment_id=arn,
+            segment_size=size, set_in=record.set_in, set_out=record.set_out, **counts,
+        ).model_dump(mode="json")  # fmt: skip
 
     def _record(self, plan: Plan, store: SegmentMembershipStore) -> SegmentMembershipRecord:
         record = store.read()
-        if record is None or record.content != content_of(plan, self.segment):
+        if record is None or record.content != import_content(plan.name, self._segment):
             raise FlywheelError(
                 f"the last upload of {store.name} is not this run's: another run has changed the segment since;"
                 " clear enrich and what follows it, which checks consent again, if this run should define the segment",
@@ -318,7 +327,7 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         return str(found["SegmentDefinitionArn"])
 
     def _size(self, name: str) -> int:
-        size, rows = self.hook.estimate(self.domain, layout.segment_groups(name)), self.segment["rows"]
+        size, rows = self.hook.estimate(self.domain, layout.segment_groups(name)), self._segment.rows
         if size != rows:
             raise RetryableError(
                 f"segment {name} has {size:,} profiles, but the file has {rows:,} rows: do not send to it. A retry"
@@ -330,26 +339,18 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
 
     def _player_ids(self, s3: S3Hook) -> Iterator[str]:
         """The playerIds of the rows; raises FlywheelError where their number is not the released one."""
-        rows = segment_rows(s3, self.segment)
+        rows = segment_rows(s3, self._segment)
         next(rows)
         number = 0
         for row in rows:
             number += 1
             yield row[1]
-        if number != self.segment["rows"]:
+        if number != self._segment.rows:
             raise FlywheelError(
-                f"{self.segment['s3_url']} has {number:,} rows, but {self.segment['rows']:,} were released: it has"
+                f"{self._segment.s3_url} has {number:,} rows, but {self._segment.rows:,} were released: it has"
                 " changed since; clear check_limits with downstream",
                 code=Code.SEGMENT_FILE_CHANGED,
             )
-
-
-def segment_rows(s3: S3Hook, segment: Mapping[str, Any]) -> Iterator[list[str]]:
-    """The header of a segment file, then its rows, streamed."""
-    for index, part in enumerate(segment["parts"]):
-        rows = csv.reader(line.decode() for line in lines(s3, segment["s3_bucket"], part["s3_key"]))
-        header = next(rows)
-        yield from chain([] if index else [header], rows)
 
 
 class _Job(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.destinations.customer_profiles import layout
@@ -91,8 +91,3 @@ class SegmentMembershipStore:
     def _lines(self) -> Iterator[bytes]:
         if self._key in keys(self._s3, self._bucket, self._key):
             yield from lines(self._s3, self._bucket, self._key)
-
-
-def content_of(plan: Plan, segment: Mapping[str, Any]) -> dict[str, str]:
-    """What distinguishes one upload from another: the run's name and the digest of its segment file."""
-    return {"name": plan.name, "sha256": segment["sha256"]}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import timedelta
-from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseOperator
@@ -17,6 +16,7 @@ from pydantic import BaseModel
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.config.setting_types import PinpointApplicationId, RoleArn
 from cohort_flywheel.destinations.base import Destination, DestinationCleanup, Output, PreExecute, Settings
+from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
 from cohort_flywheel.destinations.pinpoint.layout import CHANNEL, LAYOUT
 from cohort_flywheel.destinations.pinpoint.operators import (
@@ -57,12 +57,13 @@ class PinpointCleanup(DestinationCleanup):
         self._hook = PinpointHook(aws_conn_id=aws_conn_id)
         self._app = PinpointApplicationSettings.model_validate(settings).pinpoint_application_id
 
-    def has_segment(self, imported: Mapping[str, Any]) -> bool:
+    def has_segment(self, imported: ImportedSegment) -> bool:
         # other destinations record no version
-        return "segment_version" in imported and self._hook.has_segment(self._app, imported["segment_id"])
+        is_ours = "segment_version" in (imported.model_extra or {})
+        return is_ours and self._hook.has_segment(self._app, str(imported.segment_id))
 
-    def remove_segment(self, imported: Mapping[str, Any]) -> None:
-        self._hook.delete_segment(self._app, imported["segment_id"])
+    def remove_segment(self, imported: ImportedSegment) -> None:
+        self._hook.delete_segment(self._app, str(imported.segment_id))
 
     def recipient(self, player_id: str) -> str:
         return endpoint_id(CHANNEL, player_id)

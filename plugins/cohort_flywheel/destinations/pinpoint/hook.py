@@ -15,6 +15,8 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from cohort_flywheel.common.records import AwsStructure
+
 
 class PinpointHook(AwsBaseHook):
     """Thin wrapper around boto3's `pinpoint` client, with this package's waiters.
@@ -30,7 +32,7 @@ class PinpointHook(AwsBaseHook):
     def waiter_path(self) -> Path:  # the provider looks beside its own hooks alone
         return Path(__file__).with_name("waiters.json")
 
-    def import_jobs(self, application_id: str) -> Iterator[dict[str, Any]]:
+    def import_jobs(self, application_id: str) -> Iterator[AwsStructure]:
         """Every import job of the app, page by page (ImportJobResponse)."""
         token: dict[str, str] = {}
         while True:
@@ -40,13 +42,13 @@ class PinpointHook(AwsBaseHook):
                 return
             token = {"Token": page["ImportJobsResponse"]["NextToken"]}
 
-    def create_import_job(self, application_id: str, request: dict[str, Any]) -> dict[str, Any]:
+    def create_import_job(self, application_id: str, request: AwsStructure) -> AwsStructure:
         """Send CreateImportJob exactly once: it has no idempotency token, so no retry of the SDK's may follow."""
         once = self.get_client_type(config=Config(retries={"total_max_attempts": 1}))
         answer = once.create_import_job(ApplicationId=application_id, ImportJobRequest=request)
         return dict(answer["ImportJobResponse"])
 
-    def get_import_job(self, application_id: str, job_id: str) -> dict[str, Any]:
+    def get_import_job(self, application_id: str, job_id: str) -> AwsStructure:
         answer = self.conn.get_import_job(ApplicationId=application_id, JobId=job_id)
         return dict(answer["ImportJobResponse"])
 
@@ -59,7 +61,7 @@ class PinpointHook(AwsBaseHook):
             return False
         return True
 
-    def get_segment(self, application_id: str, segment_id: str) -> dict[str, Any]:
+    def get_segment(self, application_id: str, segment_id: str) -> AwsStructure:
         answer = self.conn.get_segment(ApplicationId=application_id, SegmentId=segment_id)
         return dict(answer["SegmentResponse"])
 
@@ -70,7 +72,7 @@ class PinpointHook(AwsBaseHook):
         except ClientError as error:
             _pass_over_not_found(error)
 
-    def get_endpoint(self, application_id: str, endpoint_id: str) -> dict[str, Any] | None:
+    def get_endpoint(self, application_id: str, endpoint_id: str) -> AwsStructure | None:
         try:
             answer = self.conn.get_endpoint(ApplicationId=application_id, EndpointId=endpoint_id)
         except ClientError as error:

@@ -8,7 +8,9 @@ from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure, unconfirmed
+from cohort_flywheel.common.records import AwsStructure, Json
 from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
+from cohort_flywheel.destinations.pinpoint.pinpoint_outputs import PinpointImport, PinpointImportJob
 from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
@@ -38,24 +40,27 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
     def __init__(
         self,
         *,
-        application_id: Any,
-        s3_url: Any,
-        role_arn: Any,
-        segment_name: Any,
+        application_id: str,
+        s3_url: str,
+        role_arn: str,
+        segment_name: str,
         format: str = "CSV",
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.application_id, self.s3_url, self.role_arn = application_id, s3_url, role_arn
-        self.segment_name, self.format = segment_name, format
+        self.application_id = application_id
+        self.s3_url = s3_url
+        self.role_arn = role_arn
+        self.segment_name = segment_name
+        self.format = format
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it looks for the job of this file before it creates one."
         with describe_failure(retry_note) as side_effects:
             adopted, segment_id = self._look()
             if adopted:
                 self.log.info("adopted import job %s, which imports the same file", adopted)
-                return {"job_id": adopted, "adopted": True}
+                return PinpointImportJob(job_id=adopted, adopted=True).model_dump(mode="json")
             request = {
                 "Format": self.format,
                 "RoleArn": self.role_arn,
@@ -68,9 +73,9 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
                 request["SegmentId"] = segment_id
             job_id = self._create(request, side_effects)
             self.log.info("created import job %s %s", job_id, f"of segment {segment_id}" if segment_id else "")
-            return {"job_id": job_id, "adopted": False}
+            return PinpointImportJob(job_id=job_id, adopted=False).model_dump(mode="json")
 
-    def _create(self, request: dict[str, Any], side_effects: list[str]) -> str:
+    def _create(self, request: AwsStructure, side_effects: list[str]) -> str:
         with unconfirmed(side_effects, f"an import job of {self.s3_url} may have been created"):
             return str(self.hook.create_import_job(self.application_id, request)["Id"])
 
@@ -100,7 +105,7 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
                 )
         return None, segment_id
 
-    def _is_ours(self, definition: dict[str, Any]) -> bool:
+    def _is_ours(self, definition: AwsStructure) -> bool:
         return bool(definition.get("SegmentName") == self.segment_name or definition.get("S3Url") == self.s3_url)
 
 
@@ -120,11 +125,13 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
     template_fields = aws_template_fields("application_id", "job_id", "expected_size")
     ui_color = "#d5c7f2"
 
-    def __init__(self, *, application_id: Any, job_id: Any, expected_size: Any, **kwargs: Any) -> None:
+    def __init__(self, *, application_id: str, job_id: str, expected_size: int | str, **kwargs: Any) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.application_id, self.job_id, self.expected_size = application_id, job_id, expected_size
+        self.application_id = application_id
+        self.job_id = job_id
+        self.expected_size = expected_size
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         with describe_failure("Clearing this task is safe: it only reads.") as side_effects:
             side_effects.append(f"import job {self.job_id} has ended")
             job = self.hook.get_import_job(self.application_id, self.job_id)
@@ -162,7 +169,6 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
                     code=Code.SEGMENT_WRONG,
                 )
         self.log.info("segment %s has the %d endpoints of the file", segment_id, size)
-        return {
-            "job_id": self.job_id, "segment_id": segment_id, "segment_version": segment.get("Version"),
-            "segment_size": size,
-        }  # fmt: skip
+        return PinpointImport(
+            job_id=self.job_id, segment_id=segment_id, segment_version=segment.get("Version"), segment_size=size
+        ).model_dump(mode="json")

@@ -11,6 +11,8 @@ from typing import Any
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 
+from cohort_flywheel.common.records import AwsStructure
+
 #: Of a page; where the model has no maximum, the greatest that its other listings take.
 CONTACTS_A_PAGE, JOBS_A_PAGE = 1000, 100
 #: How many calls of `send_email` may be under way at once.
@@ -42,7 +44,7 @@ class SesV2Hook(AwsBaseHook):
         ours = Config(retries={"total_max_attempts": 1}, max_pool_connections=SENDS_IN_FLIGHT)
         return self.get_client_type(config=ours)
 
-    def contacts(self, contact_list: str) -> Iterator[dict[str, Any]]:
+    def contacts(self, contact_list: str) -> Iterator[AwsStructure]:
         """Every contact of a list, page by page (Contact). A page may be empty and be followed by others."""
         token: dict[str, str] = {}
         while True:
@@ -52,7 +54,7 @@ class SesV2Hook(AwsBaseHook):
                 return
             token = {"NextToken": page["NextToken"]}
 
-    def import_jobs(self, contact_list: str) -> Iterator[dict[str, Any]]:
+    def import_jobs(self, contact_list: str) -> Iterator[AwsStructure]:
         """Every import job of a contact list, page by page (ImportJobSummary, without the S3 address)."""
         token: dict[str, str] = {}
         while True:
@@ -73,7 +75,7 @@ class SesV2Hook(AwsBaseHook):
         )
         return str(answer["JobId"])
 
-    def get_import_job(self, job_id: str) -> dict[str, Any]:
+    def get_import_job(self, job_id: str) -> AwsStructure:
         return dict(self._patient.get_import_job(JobId=job_id))
 
     def count_failed_records(self, url: str) -> int:
@@ -86,7 +88,7 @@ class SesV2Hook(AwsBaseHook):
         with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - SES's own address, of the web only
             return sum(1 for line in answer if line.strip())
 
-    def account(self) -> dict[str, Any]:
+    def account(self) -> AwsStructure:
         """What the account may do now, its SendQuota with it (GetAccount)."""
         return dict(self._patient.get_account())
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import csv
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure, unconfirmed
 from cohort_flywheel.common.progress import Progress
-from cohort_flywheel.common.records import Json
+from cohort_flywheel.common.records import AwsStructure, Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.layout import import_file_name, import_folder, import_header, import_row
+from cohort_flywheel.destinations.ses.ses_outputs import SesImport, SesImportJobs
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
 from cohort_flywheel.runs.lock_store import acquire, this_run
@@ -28,6 +29,7 @@ from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import normalize_entry
+from cohort_flywheel.segment.outputs import Segment
 from cohort_flywheel.segment.segment_file import digest
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
         self.topic = topic
         self.clock = clock
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it imports only who is neither on the list nor in a job that runs."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
@@ -81,9 +83,9 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
             skip_unless_newest(plan, state, context, self.clock, self.log)
             key = claim_key(f"ses_contact_list_{self.contact_list}")
             self._hold_list(state, key, context)
-            output = self._import(s3, folder, side_effects)
+            jobs = self._import(s3, Segment.model_validate(self.segment), folder, side_effects)
             state.release_lock(key, this_run(context))  # from here on its jobs are seen by who comes next
-        return output
+        return jobs.model_dump(mode="json")
 
     def _hold_list(self, state: State, key: str, context: Context) -> None:
         """Between our look at the list and our job no other run's job may begin."""
@@ -95,8 +97,8 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
                 code=Code.BUSY,
             ) from None
 
-    def _import(self, s3: S3Hook, folder: Path, side_effects: list[str]) -> dict[str, Any]:
-        bucket, prefix = self.segment["s3_bucket"], import_folder(self.segment["s3_key"])
+    def _import(self, s3: S3Hook, segment: Segment, folder: Path, side_effects: list[str]) -> SesImportJobs:
+        bucket, prefix = segment.s3_bucket, import_folder(segment.s3_key)
         jobs = self._jobs(s3, bucket, prefix)
         running = [job for job in jobs if job["JobStatus"] not in _ENDED]
         # of exactly these files; what a job refused is not on the list, and may be tried again
@@ -104,11 +106,11 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
         with closing(_Addresses(folder)) as addresses:
             for job in running:
                 addresses.add_imported(_import_addresses(s3, bucket, _url(job).removeprefix(f"s3://{bucket}/")))
-            addresses.add_contacts(_contacts(self.hook, self.contact_list, self.topic, self.log))
+            addresses.add_contacts(_contacts(self.hook, self.contact_list, self.topic))
             files = _Files(folder, self.topic)
             with closing(files):
                 counts = {"on_list": 0, "under_way": 0, "new": 0}
-                for address in segment_addresses(s3, self.segment):
+                for address in segment_addresses(s3, segment):
                     found = addresses.find(address)
                     if found is None:
                         addresses.add_imported([address])  # another row may have it in other letters
@@ -126,7 +128,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
             f"{sum(counts.values()):,}", f"{counts['on_list']:,}", self.contact_list, f"{counts['under_way']:,}",
             f"{counts['new']:,}", ", ".join(job_ids) or "none",
         )  # fmt: skip
-        return {"job_ids": job_ids, **counts}
+        return SesImportJobs(job_ids=job_ids, **counts)
 
     def _import_file(
         self, s3: S3Hook, bucket: str, key: str, path: Path, ended: Mapping[str, str], side_effects: list[str]
@@ -141,7 +143,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
         side_effects[-1] = f"import job {job_id} was created"
         return job_id
 
-    def _jobs(self, s3: S3Hook, bucket: str, prefix: str) -> list[dict[str, Any]]:
+    def _jobs(self, s3: S3Hook, bucket: str, prefix: str) -> list[AwsStructure]:
         """The jobs of this segment file that have not failed; raises RetryableError while any other job runs.
 
         A listing lacks the S3 address, so each job that may be ours is looked at: none is older than our first file.
@@ -185,11 +187,14 @@ class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     template_fields = aws_template_fields("segment", "contact_list", "topic", "job_ids")
     ui_color = "#d5c7f2"
 
-    def __init__(self, *, segment: Any, contact_list: Any, topic: Any, job_ids: Any, **kwargs: Any) -> None:
+    def __init__(self, *, segment: Json, contact_list: str, topic: str, job_ids: Sequence[str], **kwargs: Any) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
-        self.segment, self.contact_list, self.topic, self.job_ids = segment, contact_list, topic, job_ids
+        self.segment = segment
+        self.contact_list = contact_list
+        self.topic = topic
+        self.job_ids = job_ids
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         with (
             describe_failure("Clearing this task is safe: it only reads.") as side_effects,
             self.temporary_folder() as folder,
@@ -197,11 +202,12 @@ class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         ):
             side_effects.append(f"import jobs {', '.join(self.job_ids) or '(none was needed)'} have ended")
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            counts = self._count(s3, addresses)
-            rows, url = sum(counts[n] for n in ("new_contacts", "already_on_list", "missing")), self.segment["s3_url"]
-            if rows != self.segment["rows"]:
+            segment = Segment.model_validate(self.segment)
+            counts = self._count(s3, segment, addresses)
+            rows, url = sum(counts[n] for n in ("new_contacts", "already_on_list", "missing")), segment.s3_url
+            if rows != segment.rows:
                 raise FlywheelError(
-                    f"{url} has {rows:,} rows, but {self.segment['rows']:,} were released: it has changed since; clear"
+                    f"{url} has {rows:,} rows, but {segment.rows:,} were released: it has changed since; clear"
                     " check_limits with downstream",
                     code=Code.SEGMENT_FILE_CHANGED,
                 )
@@ -217,18 +223,18 @@ class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             "all %s rows are on contact list %s: %s", f"{rows:,}", self.contact_list,
             ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in counts.items()),
         )  # fmt: skip
-        return {
-            "job_ids": list(self.job_ids), "contact_list": self.contact_list, "topic": self.topic,
-            "segment_id": url, "segment_size": rows, **counts,
-        }  # fmt: skip
+        return SesImport(
+            job_ids=list(self.job_ids), contact_list=self.contact_list, topic=self.topic, segment_id=url,
+            segment_size=rows, **counts,
+        ).model_dump(mode="json")  # fmt: skip
 
-    def _count(self, s3: S3Hook, addresses: _Addresses) -> dict[str, int]:
-        bucket = self.segment["s3_bucket"]
-        for key in keys(s3, bucket, import_folder(self.segment["s3_key"])):
+    def _count(self, s3: S3Hook, segment: Segment, addresses: _Addresses) -> dict[str, int]:
+        bucket = segment.s3_bucket
+        for key in keys(s3, bucket, import_folder(segment.s3_key)):
             addresses.add_imported(_import_addresses(s3, bucket, key))
-        addresses.add_contacts(_contacts(self.hook, self.contact_list, self.topic, self.log))
+        addresses.add_contacts(_contacts(self.hook, self.contact_list, self.topic))
         counts = {"new_contacts": 0, "already_on_list": 0, "unsubscribed": 0, "missing": 0}
-        for address in segment_addresses(s3, self.segment):
+        for address in segment_addresses(s3, segment):
             found = addresses.find(address)
             if found is None or not found.on_list:
                 counts["missing"] += 1
@@ -238,13 +244,13 @@ class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         return counts
 
 
-def segment_addresses(s3: S3Hook, segment: Mapping[str, Any]) -> Iterator[str]:
+def segment_addresses(s3: S3Hook, segment: Segment) -> Iterator[str]:
     """The address of each row of a segment file, in its order, streamed."""
-    for part in segment["parts"]:
-        yield from _import_addresses(s3, segment["s3_bucket"], part["s3_key"])
+    for part in segment.parts:
+        yield from _import_addresses(s3, segment.s3_bucket, part.s3_key)
 
 
-def is_unsubscribed(contact: Mapping[str, Any], topic: str) -> bool:
+def is_unsubscribed(contact: AwsStructure, topic: str) -> bool:
     """Whether SES mails a contact nothing about a topic [SES: Contact]: a topic without a choice has its default."""
     choices = (*contact.get("TopicDefaultPreferences", ()), *contact.get("TopicPreferences", ()))
     chosen = {choice["TopicName"]: choice["SubscriptionStatus"] for choice in choices}
@@ -258,18 +264,18 @@ def _import_addresses(s3: S3Hook, bucket: str, key: str) -> Iterator[str]:
     return (row[0] for row in rows)
 
 
-def _contacts(hook: SesV2Hook, contact_list: str, topic: str, log: Any) -> Iterator[tuple[str, bool]]:
-    progress = Progress(log, "contacts of the list read")
+def _contacts(hook: SesV2Hook, contact_list: str, topic: str) -> Iterator[tuple[str, bool]]:
+    progress = Progress(hook.log, "contacts of the list read")
     for contact in hook.contacts(contact_list):
         yield contact["EmailAddress"], is_unsubscribed(contact, topic)
         progress.add(1)
 
 
-def _url(job: Mapping[str, Any]) -> str:
+def _url(job: AwsStructure) -> str:
     return str(job["ImportDataSource"]["S3Url"])
 
 
-def _refused(job: Mapping[str, Any]) -> bool:
+def _refused(job: AwsStructure) -> bool:
     return bool(job.get("FailedRecordsCount") or job.get("FailureInfo"))
 
 
@@ -325,7 +331,7 @@ class _Files:
     def __init__(self, folder: Path, topic: str) -> None:
         self._folder, self._topic = folder, topic
         self.paths: list[Path] = []
-        self._file: Any = None
+        self._file: IO[str] | None = None
         self._rows = 0
 
     def add(self, address: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
+from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.common.waiting.sensors import WaitingSensor
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.triggers import SesImportJobTrigger
@@ -64,7 +65,7 @@ class SesImportJobsSensor(WaitingSensor[SesV2Hook]):
             )
         return True
 
-    def _failed_records(self, job: Mapping[str, Any]) -> int:
+    def _failed_records(self, job: AwsStructure) -> int:
         """The contacts that a job refused: its own count, or the lines of its file of failed records if more."""
         count = int(job.get("FailedRecordsCount", 0))
         url = job.get("FailureInfo", {}).get("FailedRecordsS3Url")

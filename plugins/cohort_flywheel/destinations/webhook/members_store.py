@@ -6,10 +6,12 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.destinations.webhook import layout
+from cohort_flywheel.destinations.webhook.webhook_outputs import SentSegment
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
 from cohort_flywheel.runs.lock_store import acquire, this_run
@@ -28,7 +30,11 @@ class Record(NamedTuple):
     content: Mapping[str, str]  #: the run's name and the digest of its segment file
     upload: int  #: the number of the import, counted per segment
     as_of: str
-    verified: Mapping[str, Any] | None = None  #: the output of `create_import_job`, once the segment is verified
+    verified: Json | None = None  #: the output of `create_import_job`, once the segment is verified
+
+    def sent(self) -> SentSegment | None:
+        """Return what was sent, once the segment is verified."""
+        return SentSegment.model_validate(self.verified) if self.verified else None
 
 
 class Members:

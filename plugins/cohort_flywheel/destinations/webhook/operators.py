@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,16 +15,20 @@ from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.destinations.import_result import import_content
 from cohort_flywheel.destinations.webhook import layout
 from cohort_flywheel.destinations.webhook.hook import DEFAULT_CONN_NAME, PayloadTooLargeError, WebhookHook
 from cohort_flywheel.destinations.webhook.members_store import Members, PlayerTable, Record
+from cohort_flywheel.destinations.webhook.webhook_outputs import SentSegment, WebhookImport
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, lines
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.outputs import Segment
 from cohort_flywheel.segment.segment_file import digest
+from cohort_flywheel.segment.segment_file_store import segment_rows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -54,7 +56,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
         self,
         *,
         plan: Json,
-        segment: Any,
+        segment: Json,
         http_conn_id: str = DEFAULT_CONN_NAME,
         aws_conn_id: str | None = "aws_default",
         clock: Clock = utc_now,
@@ -67,7 +69,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
         self.aws_conn_id = aws_conn_id
         self.clock = clock
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it sends the same batches under the same idempotency keys."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
@@ -76,10 +78,10 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
             members = Members(s3, plan, self.http_conn_id)
             self._check_newest(plan, state, members, context)
             members.acquire(state, context)
-            self._check_newest(
-                plan, state, members, context
-            )  # another run may have changed it before the lock was acquired
-            return self._send(plan, s3, members, folder, side_effects)
+            # another run may have changed it before the lock was acquired
+            self._check_newest(plan, state, members, context)
+            self._segment = Segment.model_validate(self.segment)
+            return self._send(plan, s3, members, folder, side_effects).model_dump(mode="json")
 
     def _check_newest(self, plan: Plan, state: State, members: Members, context: Context) -> None:
         record = members.read()
@@ -90,13 +92,13 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
             members.release(state, context)
             raise
 
-    def _send(self, plan: Plan, s3: S3Hook, members: Members, folder: Path, side_effects: list[str]) -> dict[str, Any]:
-        hook, content = WebhookHook(self.http_conn_id), content_of(plan, self.segment)
+    def _send(self, plan: Plan, s3: S3Hook, members: Members, folder: Path, side_effects: list[str]) -> SentSegment:
+        hook, content = WebhookHook(self.http_conn_id), import_content(plan.name, self._segment)
         record, status = members.read(), hook.segment(members.segment)
-        verified = record.verified if record and record.content == content else None
-        if verified and status and status.import_id == verified["import_id"]:
+        verified = record.sent() if record and record.content == content else None
+        if verified and status and status.import_id == verified.import_id:
             self.log.info("Import %s of segment %s is verified already", status.import_id, members.segment)
-            return dict(verified)
+            return verified
         last = max(record.upload if record else 0, status.upload if status else 0)
         goes_on = record and not record.verified and record.content == content and record.upload == last
         upload = last if goes_on else last + 1
@@ -110,23 +112,22 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
             "Sent %s members and %s leavers of segment %s in %s batches", f"{set_in:,}", f"{set_out:,}",
             members.segment, f"{number:,}",
         )  # fmt: skip
-        return {
-            "segment_name": members.segment, "import_id": import_id, "batches": number, "set_in": set_in,
-            "set_out": set_out,
-        }  # fmt: skip
+        return SentSegment(
+            segment_name=members.segment, import_id=import_id, batches=number, set_in=set_in, set_out=set_out
+        )
 
     def _write_messages(self, s3: S3Hook, members: Members, players: PlayerTable, path: Path) -> tuple[int, int]:
         """Write all messages to a file, leavers first; return the numbers of members and leavers."""
         players.add_recorded(members.players())
-        players.add_rows(cells[1] for cells in _without_header(segment_rows(s3, self.segment)))
+        players.add_rows(cells[1] for cells in _without_header(segment_rows(s3, self._segment)))
         with path.open("wb") as file:
             set_out = _written(file, map(layout.leaver_message, players.leavers()))
-            rows = segment_rows(s3, self.segment)
+            rows = segment_rows(s3, self._segment)
             columns = next(rows)
             set_in = _written(file, (layout.member_message(columns, cells) for cells in rows))
-        if set_in != self.segment["rows"]:
+        if set_in != self._segment.rows:
             raise FlywheelError(
-                f"{self.segment['s3_url']} has {set_in:,} rows, but {self.segment['rows']:,} were released: it has"
+                f"{self._segment.s3_url} has {set_in:,} rows, but {self._segment.rows:,} were released: it has"
                 " changed since; clear check_limits with downstream",
                 code=Code.SEGMENT_FILE_CHANGED,
             )
@@ -185,8 +186,8 @@ class WebhookVerifySegmentOperator(TemporaryFolderMixin, BaseOperator):
         self,
         *,
         plan: Json,
-        segment: Any,
-        sent: Any,
+        segment: Json,
+        sent: Json,
         http_conn_id: str = DEFAULT_CONN_NAME,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
@@ -198,46 +199,48 @@ class WebhookVerifySegmentOperator(TemporaryFolderMixin, BaseOperator):
         self.http_conn_id = http_conn_id
         self.aws_conn_id = aws_conn_id
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it reads, and records the same again."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
             plan = Plan.model_validate(self.plan)
             state = State(s3, plan.state_bucket)
             members = Members(s3, plan, self.http_conn_id)
+            self._segment = Segment.model_validate(self.segment)
+            self._sent = SentSegment.model_validate(self.sent)
             members.acquire(state, context)
             record = members.read()
-            if record is None or record.content != content_of(plan, self.segment):
+            if record is None or record.content != import_content(plan.name, self._segment):
                 raise FlywheelError(
                     f"the last import of segment {members.segment} is of another run: clear enrich and what follows it,"
                     " which applies consent again, if this run must be the one",
                     code=Code.OVERTAKEN,
                 )
-            side_effects.append(f"import {self.sent['import_id']} was sent")
+            side_effects.append(f"import {self._sent.import_id} was sent")
             size = self._size(members.segment)
-            players = (cells[1] for cells in _without_header(segment_rows(s3, self.segment)))
-            members.write(folder, record._replace(verified=dict(self.sent)), players)
+            players = (cells[1] for cells in _without_header(segment_rows(s3, self._segment)))
+            members.write(folder, record._replace(verified=self._sent.model_dump(mode="json")), players)
             members.release(state, context)
         self.log.info("Segment %s has the %s members of the file", members.segment, f"{size:,}")
-        return {
-            "segment_id": members.segment, "segment_name": members.segment, "segment_size": size,
-            "import_id": self.sent["import_id"], "set_in": self.sent["set_in"], "set_out": self.sent["set_out"],
-        }  # fmt: skip
+        return WebhookImport(
+            segment_id=members.segment, segment_name=members.segment, segment_size=size,
+            import_id=self._sent.import_id, set_in=self._sent.set_in, set_out=self._sent.set_out,
+        ).model_dump(mode="json")  # fmt: skip
 
     def _size(self, segment: str) -> int:
         status = WebhookHook(self.http_conn_id).segment(segment)
-        sent, rows = self.sent["batches"], self.segment["rows"]
+        sent, rows = self._sent.batches, self._segment.rows
         if status is None and not sent:
             return 0  # nothing was ever sent: no members and no leavers
-        if status is None or (sent and status.import_id != self.sent["import_id"]):
+        if status is None or (sent and status.import_id != self._sent.import_id):
             raise FlywheelError(
-                f"the receiver does not have import {self.sent['import_id']} as the last of segment {segment}: another"
+                f"the receiver does not have import {self._sent.import_id} as the last of segment {segment}: another"
                 " sender has changed it; clear create_import_job and what follows it",
                 code=Code.WEBHOOK_REJECTED,
             )
         if sent and (status.batches != sent or status.rejected):
             raise FlywheelError(
-                f"the receiver has {status.batches:,} of {sent:,} batches of import {self.sent['import_id']}, and"
+                f"the receiver has {status.batches:,} of {sent:,} batches of import {self._sent.import_id}, and"
                 f" rejected {status.rejected:,} messages: do not use segment {segment}; correct the cause, then clear"
                 " create_import_job and what follows it",
                 code=Code.WEBHOOK_REJECTED,
@@ -249,19 +252,6 @@ class WebhookVerifySegmentOperator(TemporaryFolderMixin, BaseOperator):
                 code=Code.COUNT_DIFFERS,
             )
         return status.members
-
-
-def content_of(plan: Plan, segment: Mapping[str, Any]) -> dict[str, str]:
-    """Return what an import is recognized by: the run's name and the digest of its segment file."""
-    return {"name": plan.name, "sha256": segment["sha256"]}
-
-
-def segment_rows(s3: S3Hook, segment: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Return the header of a segment file, then its rows, streamed."""
-    for index, part in enumerate(segment["parts"]):
-        rows = csv.reader(line.decode() for line in lines(s3, segment["s3_bucket"], part["s3_key"]))
-        header = next(rows)
-        yield from chain([] if index else [header], rows)
 
 
 def _without_header(rows: Iterator[list[str]]) -> Iterator[list[str]]:

@@ -17,6 +17,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.connect_prepare_ope
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.operators import ConnectLaunchCampaignOperator
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
+from cohort_flywheel.destinations.customer_profiles.profiles_outputs import ConnectPreparedCampaign
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
 from local import seed
@@ -174,7 +175,12 @@ class Connect(Domain):
 
     def _campaigns(self, plan: dict[str, Any], prepared: dict[str, Any]) -> Campaigns:
         return Campaigns(
-            ConnectCampaignsHook(), S3Hook(), Plan.model_validate(plan), self.instance, prepared, lambda: NOW
+            ConnectCampaignsHook(),
+            S3Hook(),
+            Plan.model_validate(plan),
+            self.instance,
+            ConnectPreparedCampaign.model_validate(prepared),
+            lambda: NOW,
         )
 
     def ledger(self, name: str = "ea_atrisk_2_today", template: str = "at_risk") -> list[str] | None:

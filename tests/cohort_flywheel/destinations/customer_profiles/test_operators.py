@@ -11,11 +11,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from cohort_flywheel.destinations.customer_profiles import hook as hook_module
 from cohort_flywheel.destinations.customer_profiles import layout
-from cohort_flywheel.destinations.customer_profiles.segment_membership_store import SegmentMembershipStore, content_of
+from cohort_flywheel.destinations.customer_profiles.segment_membership_store import SegmentMembershipStore
+from cohort_flywheel.destinations.import_result import import_content
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import acquire
-from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.outputs import Segment
 from cohort_flywheel.segment.source import EXTRACT
 from local.config import PROFILES_DOMAIN
 from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import (
@@ -573,7 +574,8 @@ def test_results_and_logs_hold_no_personal_data(
     assert "segment ea_atrisk_2 has the 2 profiles of the file" in texts
     for secret in ("@", "player-", layout.player_key("player-bob"), layout.player_key("ann")):
         assert secret not in texts
-    assert content_of(Plan.model_validate(domain.plan(**DAY_TWO)), segment) == domain.record()[0]["content"]
+    content = import_content(domain.plan(**DAY_TWO)["name"], Segment.model_validate(segment))
+    assert content == domain.record()[0]["content"]
 
 
 def _state(domain: Domain) -> State:

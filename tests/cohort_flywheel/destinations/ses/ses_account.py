@@ -16,6 +16,7 @@ from local import seed
 from local.config import CONTACT_LIST, TOPIC, Config
 from local.servers import Servers
 from tests.cohort_flywheel.plans import plan_output
+from tests.cohort_flywheel.task_outputs import segment_file
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -78,10 +79,9 @@ class Account:
             body, key = text.getvalue().encode(), f"{folder}{index:04d}.csv"
             self.s3.put_object(Bucket=bucket, Key=key, Body=body)
             made.append({"s3_key": key, "sha256": hashlib.sha256(body).hexdigest()})
-        return {
-            "s3_bucket": bucket, "s3_key": folder, "s3_url": f"s3://{bucket}/{folder}", "parts": made,
-            "rows": sum(map(len, parts)),
-        }  # fmt: skip
+        return segment_file(
+            sum(map(len, parts)), s3_bucket=bucket, s3_key=folder, s3_url=f"s3://{bucket}/{folder}", parts=made,
+        )  # fmt: skip
 
     def create(self, segment: dict[str, Any], context: Any, hours: float = 15, **plan: Any) -> dict[str, Any]:
         """The first task of a run, `hours` after the newest as-of; gives what it returns."""

@@ -7,9 +7,7 @@ service quotas].
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from botocore.exceptions import ClientError
 
@@ -18,7 +16,9 @@ from cohort_flywheel.campaign.send_ledger import LASTS, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import find_ledger
 from cohort_flywheel.campaign.sender import sender_of
 from cohort_flywheel.common.failures import RetryableError, unconfirmed
+from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import INITIALIZED, ConnectCampaignsHook
+from cohort_flywheel.destinations.customer_profiles.profiles_outputs import ConnectPreparedCampaign
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json
 from cohort_flywheel.runs.plan import Plan
@@ -61,7 +61,7 @@ class Campaigns:
         s3: S3Hook,
         plan: Plan,
         instance_id: str,
-        prepared: Mapping[str, Any],
+        prepared: ConnectPreparedCampaign,
         clock: Clock,
     ) -> None:
         self._hook, self._s3, self._plan, self._instance_id = hook, s3, plan, instance_id
@@ -69,7 +69,7 @@ class Campaigns:
 
     # --- this launch's campaign
 
-    def find(self) -> list[tuple[dict[str, Any], str]]:
+    def find(self) -> list[tuple[AwsStructure, str]]:
         """Each campaign of the run's name with its state: several have it where an answer was lost."""
         found = []
         for summary in self._hook.campaigns(self._instance_id):
@@ -79,7 +79,7 @@ class Campaigns:
                     found.append((campaign, state))
         return found
 
-    def adopt(self, found: list[tuple[dict[str, Any], str]], side_effects: list[str]) -> str | None:
+    def adopt(self, found: list[tuple[AwsStructure, str]], side_effects: list[str]) -> str | None:
         """The campaign of an earlier try that says what this launch says, or None.
 
         The others of an earlier try are deleted: none of them was started. Raises FlywheelError for one that a person
@@ -172,11 +172,11 @@ class Campaigns:
                 code=Code.OUTDATED,
             )
 
-    def _has_time(self, campaign: Mapping[str, Any]) -> bool:
+    def _has_time(self, campaign: AwsStructure) -> bool:
         end = _end(campaign)
         return end is not None and end >= self._clock() + _ENOUGH_LEFT
 
-    def _difference(self, campaign: Mapping[str, Any]) -> str:
+    def _difference(self, campaign: AwsStructure) -> str:
         """What a campaign that is not started says otherwise than this launch; empty for nothing."""
         wanted = self._request()
         found = campaign.get("channelSubtypeConfig", {}).get("email", {}).get("defaultOutboundConfig")
@@ -186,14 +186,14 @@ class Campaigns:
             return "it has another segment, sender, template or refresh frequency"
         return "" if self._has_time(campaign) else f"its schedule ends too soon, at {_end(campaign)}"
 
-    def _request(self) -> dict[str, Any]:
+    def _request(self) -> AwsStructure:
         """The request of CreateCampaign; holdout and refresh are left unset: the segment file says who is mailed."""
         name, address = sender_of(self._plan.require_campaign().sender)
-        email = {"connectSourceEmailAddress": address, "wisdomTemplateArn": self._prepared["template_arn"]}
+        email = {"connectSourceEmailAddress": address, "wisdomTemplateArn": self._prepared.template_arn}
         starts = self._clock().astimezone(UTC).replace(microsecond=0)
-        segment_arn = self._prepared["segment_id"]
+        segment_arn = self._prepared.segment_id
         _, partition, _, region, account, _ = segment_arn.split(":", 5)
-        bucket, ledger = self._plan.state_bucket, ledger_key(self._prepared["template"], self._plan.name)
+        bucket, ledger = self._plan.state_bucket, ledger_key(self._prepared.template, self._plan.name)
         return {
             "name": self._plan.name,
             "connectInstanceId": self._instance_id,
@@ -240,12 +240,12 @@ class Campaigns:
             side_effects.append(f"{deleted:,} campaigns that ended more than {kept_for.days} days ago were deleted")
         return deleted
 
-    def _is_ours(self, campaign: Mapping[str, Any]) -> bool:
+    def _is_ours(self, campaign: AwsStructure) -> bool:
         """Whether a launch with this state bucket has created it."""
         address = campaign.get("tags", {}).get(TAG, "")
         return bool(address == f"s3://{self._plan.state_bucket}/{ledger_key(_template(address), campaign['name'])}")
 
-    def _is_over(self, campaign: Mapping[str, Any]) -> bool:
+    def _is_over(self, campaign: AwsStructure) -> bool:
         state = self._hook.state(campaign["id"])
         if state != INITIALIZED:
             return state == "Completed"
@@ -260,7 +260,7 @@ def _template(address: str) -> str:
     return address.rpartition("/")[0].rpartition("/")[2]
 
 
-def _end(campaign: Mapping[str, Any]) -> datetime | None:
+def _end(campaign: AwsStructure) -> datetime | None:
     """When the schedule of a campaign ends; None for one without."""
     end: datetime | None = campaign.get("schedule", {}).get("endTime")
     return end.replace(tzinfo=UTC) if end and not end.tzinfo else end

@@ -27,6 +27,7 @@ from cohort_flywheel.campaign.email_template import (
     samples,
     template_digest,
 )
+from cohort_flywheel.campaign.launch import SampleMail
 from cohort_flywheel.campaign.launch_store import (
     Row,
     check_not_launched,
@@ -37,7 +38,7 @@ from cohort_flywheel.campaign.launch_store import (
 from cohort_flywheel.campaign.sender import sender_header, sender_of
 from cohort_flywheel.campaign.settings import RunCampaign, check_same_mail
 from cohort_flywheel.common.failures import describe_failure
-from cohort_flywheel.common.records import Json
+from cohort_flywheel.common.records import AwsStructure, Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.message_template import (
@@ -48,12 +49,14 @@ from cohort_flywheel.destinations.customer_profiles.campaign.message_template im
 )
 from cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook import QConnectHook
 from cohort_flywheel.destinations.customer_profiles.campaign.template_versions_store import TemplateVersions
-from cohort_flywheel.destinations.customer_profiles.operators import segment_rows
+from cohort_flywheel.destinations.customer_profiles.profiles_outputs import ConnectPreparedCampaign
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, schedule_in_force, utc_now
+from cohort_flywheel.segment.outputs import Segment
+from cohort_flywheel.segment.segment_file_store import segment_rows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -180,39 +183,36 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             campaign = plan.campaign
             if campaign.mode == "none":
                 raise AirflowSkipException(f"{plan.name} has no campaign")
-            if not self.segment["rows"]:
+            segment = Segment.model_validate(self.segment)
+            if not segment.rows:
                 raise AirflowSkipException(f"the segment of {plan.name} is empty: there is no player to mail")
             check_sender(campaign, self.aws_conn_id)
             template = read_template(self.templates, campaign.template)
             check_same_mail(campaign, template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            check_not_launched(s3, plan, self.segment, _DESTINATION)
-            _, _player_id, *columns = next(segment_rows(s3, self.segment))
+            check_not_launched(s3, plan, segment, _DESTINATION)
+            _, _player_id, *columns = next(segment_rows(s3, segment))
             check_template(template, columns)
             if campaign.mode == "launch":
-                self._check_addresses(plan, s3)
+                self._check_addresses(plan, s3, segment)
             in_force = schedule_in_force(context, plan)  # says which launches still wait
             arn = self._version(s3, plan.model_copy(update={"schedule": in_force}), template, columns, side_effects)
             mails = [self._rendered(arn, columns, sample) for sample in samples(placeholders(template))]
-            prepared = {
-                "mode": campaign.mode, "template": template.name, "template_digest": template_digest(template),
-                "template_arn": arn, "from": campaign.sender, "rows": self.segment["rows"],
-                "segment_id": self.segment_id, "segment_sha256": self.segment["sha256"],
-                "message": {
-                    "subject": mails[0]["subject"], "text": mails[0]["plainText"],
-                    "html_url": put_sample(s3, plan, mails[0]["html"]),
-                },
-            }  # fmt: skip
+            html_url = put_sample(s3, plan, mails[0]["html"])
+            prepared = ConnectPreparedCampaign(
+                mode=campaign.mode, template=template.name, template_digest=template_digest(template),
+                template_arn=arn, sender=campaign.sender, rows=segment.rows, segment_id=self.segment_id,
+                segment_sha256=segment.sha256,
+                message=SampleMail(subject=mails[0]["subject"], text=mails[0]["plainText"], html_url=html_url),
+            )  # fmt: skip
             if campaign.mode == "test":
                 self._mail_samples(campaign, mails, side_effects)
         self.log.info("%s is prepared: %s", plan.name, "; ".join(side_effects))
-        return prepared
+        return prepared.model_dump(mode="json")
 
-    def _check_addresses(self, plan: Plan, s3: S3Hook) -> None:
+    def _check_addresses(self, plan: Plan, s3: S3Hook, segment: Segment) -> None:
         """Raise FlywheelError where rows share an address: Connect would mail each profile, and that person again."""
-        rows = (
-            Row(address, player_id, {}) for address, player_id, *_ in islice(segment_rows(s3, self.segment), 1, None)
-        )
+        rows = (Row(address, player_id, {}) for address, player_id, *_ in islice(segment_rows(s3, segment), 1, None))
         with self.temporary_folder() as folder, closing(sqlite3.connect(folder / "addresses.sqlite")) as listed:
             path, number = folder / "same_address.txt", 0
             with path.open("w", encoding="utf-8", newline="") as file:
@@ -224,7 +224,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             bucket, key = plan.state_bucket, f"{launch_folder(plan.name)}{path.name}"
             s3.load_file(path, key, bucket, replace=True)
         raise FlywheelError(
-            f"{number:,} of {self.segment['rows']:,} rows have the address of a row before them, and Connect would mail"
+            f"{number:,} of {segment.rows:,} rows have the address of a row before them, and Connect would mail"
             f" that person again: put those players (s3://{bucket}/{key}, a playerId a line) on the do-not-contact"
             " list, or correct their records, and trigger a new run",
             code=Code.SAME_ADDRESS,
@@ -253,7 +253,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             versions.record_prepared(version["messageTemplateArn"])
         return str(version["messageTemplateArn"])
 
-    def _create_template(self, name: str, email: Mapping[str, Any]) -> dict[str, Any]:
+    def _create_template(self, name: str, email: AwsStructure) -> AwsStructure:
         try:
             return self._qconnect.create_template(self.knowledge_base_id, name, email)
         except ClientError as error:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
+
+from cohort_flywheel.common.records import AwsStructure
 
 #: The largest page that the model allows.
 CAMPAIGNS_A_PAGE = 50
@@ -46,21 +48,21 @@ class ConnectCampaignsHook(AwsBaseHook):
         """Raise ClientError (ResourceNotFoundException) unless the instance is there and has outbound campaigns."""
         self._patient.get_connect_instance_config(connectInstanceId=instance_id)
 
-    def campaigns(self, instance_id: str | None = None) -> Iterator[dict[str, Any]]:
+    def campaigns(self, instance_id: str | None = None) -> Iterator[AwsStructure]:
         """The campaigns of a Connect instance, or of all instances of the account and region (CampaignSummary)."""
         of_instance = {"filters": {"instanceIdFilter": {"value": instance_id, "operator": "Eq"}}} if instance_id else {}
         pages = self._patient.get_paginator("list_campaigns")
         for page in pages.paginate(**of_instance, PaginationConfig={"PageSize": CAMPAIGNS_A_PAGE}):
             yield from page.get("campaignSummaryList", ())
 
-    def campaign(self, campaign_id: str) -> dict[str, Any] | None:
+    def campaign(self, campaign_id: str) -> AwsStructure | None:
         """A campaign, or None where it is gone: a list may still name it."""
         try:
             return dict(self._patient.describe_campaign(id=campaign_id)["campaign"])
         except self._patient.exceptions.ResourceNotFoundException:
             return None
 
-    def create_campaign(self, request: Mapping[str, Any]) -> str:
+    def create_campaign(self, request: AwsStructure) -> str:
         """Send CreateCampaign exactly once; returns the id."""
         return str(self._once.create_campaign(**request)["id"])
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from cohort_flywheel.campaign.email_template import UNSUBSCRIBE, EmailTemplate, placeholders, render
+from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.config.setting_types import WebAddress
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.errors import Code, FlywheelError
@@ -25,7 +25,7 @@ def message_template_name(template: str) -> str:
     return f"cohort_flywheel_{template}"
 
 
-def message_template(template: EmailTemplate, columns: Sequence[str], unsubscribe_url: str) -> dict[str, Any]:
+def message_template(template: EmailTemplate, columns: Sequence[str], unsubscribe_url: str) -> AwsStructure:
     """The content and the defaults of a message template.
 
     A placeholder becomes the variable of a profile's attribute: `{{FirstName|there}}` is
@@ -71,19 +71,21 @@ def _targets(columns: Sequence[str]) -> dict[str, str]:
     return {column: field["Target"].removeprefix("_profile.") for column, field in layout.fields(columns).items()}
 
 
-def message_template_attributes(values: Mapping[str, str], columns: Sequence[str]) -> dict[str, Any]:
+def message_template_attributes(values: Mapping[str, str], columns: Sequence[str]) -> AwsStructure:
     """Values by column as MessageTemplateAttributes [qconnect]."""
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, str] = {}
+    custom: dict[str, str] = {}
     for column, target in _targets(columns).items():
         if value := values.get(column):
-            if custom := target.removeprefix("Attributes.") if target.startswith("Attributes.") else "":
-                attributes.setdefault("custom", {})[custom] = value
+            if target.startswith("Attributes."):
+                custom[target.removeprefix("Attributes.")] = value
             else:
                 attributes[target[0].lower() + target[1:]] = value
-    return {"customerProfileAttributes": attributes} if attributes else {}
+    profile = attributes | ({"custom": custom} if custom else {})
+    return {"customerProfileAttributes": profile} if profile else {}
 
 
-def same_mail(latest: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def same_mail(latest: AwsStructure, wanted: AwsStructure) -> bool:
     email, ours = latest["content"]["email"], wanted["content"]["email"]
     return (
         (email.get("subject"), email.get("body")) == (ours["subject"], ours["body"])

@@ -15,6 +15,7 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from botocore.exceptions import ClientError
 
+from cohort_flywheel.campaign.launch import StartedCampaign
 from cohort_flywheel.campaign.launch_store import (
     Rows,
     check_approved,
@@ -38,7 +39,9 @@ from cohort_flywheel.destinations.customer_profiles.campaign.connect_campaigns_s
 )
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import INITIALIZED, ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
-from cohort_flywheel.destinations.customer_profiles.segment_membership_store import SegmentMembershipStore, content_of
+from cohort_flywheel.destinations.customer_profiles.profiles_outputs import ConnectPreparedCampaign, RecordedLaunch
+from cohort_flywheel.destinations.customer_profiles.segment_membership_store import SegmentMembershipStore
+from cohort_flywheel.destinations.import_result import import_content
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
@@ -49,6 +52,7 @@ from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import projection
 from cohort_flywheel.segment.do_not_contact_store import is_listed, load_do_not_contact
+from cohort_flywheel.segment.outputs import Segment
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -102,12 +106,14 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         self.instance_id = instance_id
         self.clock = clock
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: a campaign that may have been started is not started again."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
+            self._segment = Segment.model_validate(self.segment)
+            self._prepared = ConnectPreparedCampaign.of_output(self.prepared)
             self._plan = Plan.model_validate(self.plan)
-            check_approved(s3, self._plan, self.segment, self.prepared, self.approval, context)
+            check_approved(s3, self._plan, self._segment, self._prepared, self.approval, context)
             campaign_id = self._launched(s3, side_effects)
             state = self._state(campaign_id) if campaign_id else INITIALIZED
             if state == INITIALIZED:
@@ -115,7 +121,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                     self._check_run(s3, context)
                     with self._alone(s3, context) as store:
                         self._check_segment(s3, store)
-                        rows = Rows(s3, self.segment, folder)
+                        rows = Rows(s3, self._segment, folder)
                         self._check_people(s3, rows, folder)
                         made = self._unstarted(s3, campaign_id, rows, folder, side_effects)
                         self._put_ledger(s3, rows, folder, side_effects)
@@ -124,12 +130,11 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             else:
                 self._end_claims(s3, context)
             release(State(s3, self._plan.state_bucket), self._plan, context)
-        players = self.segment["rows"]
+        players = self._segment.rows
         self.log.info("campaign %s of %s players is %s", campaign_id, f"{players:,}", state)
-        return {
-            "campaign_id": campaign_id, "campaign_state": state, "template": self.prepared["template"],
-            "players": players,
-        }  # fmt: skip
+        return StartedCampaign(
+            campaign_id=str(campaign_id), campaign_state=state, template=self._prepared.template, players=players
+        ).model_dump(mode="json")
 
     # --- what must hold
 
@@ -148,7 +153,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     def _begun(self, s3: S3Hook) -> str:
         """What to do where a try before this one has put the send ledger and started nothing; else empty."""
-        template, name, bucket = self.prepared["template"], self._plan.name, self._plan.state_bucket
+        template, name, bucket = self._prepared.template, self._plan.name, self._plan.state_bucket
         if not find_ledger(s3, bucket, template, name):
             return ""
         return (
@@ -162,7 +167,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def _check_segment(self, s3: S3Hook, store: SegmentMembershipStore) -> None:
         """Raise FlywheelError unless the segment is the one that was verified, and has its rows."""
         record = store.read()
-        if record is None or not record.same_verified(content_of(self._plan, self.segment)):
+        if record is None or not record.same_verified(import_content(self._plan.name, self._segment)):
             raise FlywheelError(
                 f"the segment {store.name} is not this run's verified one any more, as another run has changed it"
                 f" since: {self._first(s3)}trigger a new run, which creates it again and asks about it",
@@ -170,9 +175,9 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             )
         profiles = CustomerProfilesHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         size = profiles.estimate(self.domain, layout.segment_groups(store.name))
-        if size != self.segment["rows"]:
+        if size != self._segment.rows:
             raise FlywheelError(
-                f"segment {store.name} has {size:,} profiles by now, but {self.segment['rows']:,} were approved:"
+                f"segment {store.name} has {size:,} profiles by now, but {self._segment.rows:,} were approved:"
                 f" profiles were merged, deleted or changed outside this package; {self._first(s3)}trigger a new run,"
                 " which creates the segment again and asks about it",
                 code=Code.OUTDATED,
@@ -187,7 +192,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             return
         why = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
         raise FlywheelError(
-            f"{reasons.total():,} of {self.segment['rows']:,} rows may not be mailed any more ({why}):"
+            f"{reasons.total():,} of {self._segment.rows:,} rows may not be mailed any more ({why}):"
             f" {self._first(s3)}trigger a new run, which makes a new segment and asks about it",
             code=Code.OUTDATED,
         )
@@ -197,7 +202,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         plan = self._plan
         bucket, key = plan.state_bucket, plan.do_not_contact_key
         since = plan.require_campaign().launch_not_again_since(plan.as_of)
-        load_recently_mailed(s3, bucket, self.prepared["template"], since, plan.name, listed)
+        load_recently_mailed(s3, bucket, self._prepared.template, since, plan.name, listed)
         load_do_not_contact(s3, bucket, key, listed)
 
     def _withdrawn(self, rows: Rows, listed: sqlite3.Connection) -> Iterator[str]:
@@ -205,7 +210,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         plan = self._plan
         consent = plan.consent
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-        progress = Progress(self.log, "rows looked up again", self.segment["rows"])
+        progress = Progress(self.log, "rows looked up again", self._segment.rows)
         for batch, found in records.get_many(
             plan.contacts_table, "playerId", batched(rows, MAX_BATCH_KEYS), projection({}, consent),
             key=lambda row: row.player_id,
@@ -220,8 +225,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     # --- what is done
 
     def _put_ledger(self, s3: S3Hook, rows: Rows, folder: Path, side_effects: list[str]) -> None:
-        template, name, bucket = self.prepared["template"], self._plan.name, self._plan.state_bucket
-        sha256, players, now = self.segment["sha256"], self.segment["rows"], self.clock()
+        template, name, bucket = self._prepared.template, self._plan.name, self._plan.state_bucket
+        sha256, players, now = self._segment.sha256, self._segment.rows, self.clock()
         until = now + LASTS  # by then the schedule of the campaign has ended
         header = Header(name, template, sha256, _DESTINATION, now, players, until)
         if put_ledger(s3, bucket, header, (row.player_id for row in rows), folder).last_mail < until:
@@ -231,7 +236,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def _end_claims(self, s3: S3Hook, context: Context) -> None:
         """What a try that was killed has left: other runs would wait for them as long as the campaign is followed."""
         state = State(s3, self._plan.state_bucket)
-        end_exclusive_launch(state, self.prepared["template"], context)
+        end_exclusive_launch(state, self._prepared.template, context)
         SegmentMembershipStore(s3, self._plan, self.domain).release_lock(state, context)
 
     @contextmanager
@@ -243,7 +248,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         With a send ledger its players count as mailed, and a person decides, by the sentence of the refusal. Where a
         user of Connect has started the campaign meanwhile, its players count as mailed too.
         """
-        bucket, template = self._plan.state_bucket, self.prepared["template"]
+        bucket, template = self._plan.state_bucket, self._prepared.template
         try:
             yield
         except (FlywheelError, AirflowSkipException):
@@ -251,13 +256,13 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                 try:
                     with exclusive_launch(State(s3, bucket), template, context):
                         if self._campaigns(s3).delete_unstarted(side_effects):
-                            self._put_ledger(s3, Rows(s3, self.segment, folder), folder, side_effects)
+                            self._put_ledger(s3, Rows(s3, self._segment, folder), folder, side_effects)
                 except (AirflowException, ClientError, FlywheelError) as error:
                     self.log.warning("the campaigns that earlier tries created stay: %s", type(error).__name__)
             raise
 
     def _campaigns(self, s3: S3Hook) -> Campaigns:
-        return Campaigns(self.hook, s3, self._plan, self.instance_id, self.prepared, self.clock)
+        return Campaigns(self.hook, s3, self._plan, self.instance_id, self._prepared, self.clock)
 
     @contextmanager
     def _alone(self, s3: S3Hook, context: Context) -> Iterator[SegmentMembershipStore]:
@@ -266,7 +271,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         store = SegmentMembershipStore(s3, self._plan, self.domain)
         store.acquire_lock(state, context)
         try:
-            with exclusive_launch(state, self.prepared["template"], context):
+            with exclusive_launch(state, self._prepared.template, context):
                 yield store
         finally:
             store.release_lock(state, context)
@@ -277,19 +282,19 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         found = get_json(s3, bucket, key)
         if found is None:
             return None
-        record = found[0]
-        if (record.get("segment_sha256"), record.get("template_arn")) != self._content:
+        record = RecordedLaunch.model_validate(found[0])
+        if (record.segment_sha256, record.template_arn) != self._content:
             raise FlywheelError(
                 f"{self._plan.name} was launched already, with another segment or mail (s3://{bucket}/{key}): it is"
                 " not launched again",
                 code=Code.LAUNCHED_ALREADY,
             )
-        side_effects.append(f"campaign {record['campaign_id']} is recorded as this launch's")
-        return str(record["campaign_id"])
+        side_effects.append(f"campaign {record.campaign_id} is recorded as this launch's")
+        return record.campaign_id
 
     @property
     def _content(self) -> tuple[str, str]:
-        return self.prepared["segment_sha256"], self.prepared["template_arn"]
+        return self._prepared.segment_sha256, self._prepared.template_arn
 
     def _unstarted(self, s3: S3Hook, recorded: str | None, rows: Rows, folder: Path, side_effects: list[str]) -> str:
         """The campaign to start: the recorded one, or else that of an earlier try, or a new one.
@@ -319,7 +324,8 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         The record decides: where a list was behind and a second campaign was created, that one is never started.
         """
         sha256, arn = self._content
-        record = {"campaign_id": campaign_id, "segment_sha256": sha256, "template_arn": arn, **this_run(context)}
+        launch = RecordedLaunch(campaign_id=campaign_id, segment_sha256=sha256, template_arn=arn)
+        record = launch.model_dump(mode="json") | this_run(context)
         put_json(s3, self._plan.state_bucket, launch_key(self._plan.name), record, IfNoneMatch="*")
         recorded = self._launched(s3, side_effects)
         if recorded is None:

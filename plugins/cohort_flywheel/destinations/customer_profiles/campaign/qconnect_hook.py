@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
+
+from cohort_flywheel.common.records import AwsStructure
 
 #: The largest page that the model allows.
 TEMPLATES_A_PAGE = 100
@@ -30,13 +32,13 @@ class QConnectHook(AwsBaseHook):
     def _patient(self) -> Any:
         return self.get_client_type(config=Config(retries={"mode": "standard", "total_max_attempts": 5}))
 
-    def templates(self, knowledge_base_id: str) -> Iterator[dict[str, Any]]:
+    def templates(self, knowledge_base_id: str) -> Iterator[AwsStructure]:
         """Every message template of a knowledge base, page by page (MessageTemplateSummary)."""
         pages = self._patient.get_paginator("list_message_templates")
         for page in pages.paginate(knowledgeBaseId=knowledge_base_id, PaginationConfig={"PageSize": TEMPLATES_A_PAGE}):
             yield from page["messageTemplateSummaries"]
 
-    def versions(self, knowledge_base_id: str, template_id: str) -> Iterator[dict[str, Any]]:
+    def versions(self, knowledge_base_id: str, template_id: str) -> Iterator[AwsStructure]:
         """Every version of a message template, page by page (MessageTemplateVersionSummary)."""
         pages = self._patient.get_paginator("list_message_template_versions")
         for page in pages.paginate(
@@ -46,26 +48,26 @@ class QConnectHook(AwsBaseHook):
         ):
             yield from page["messageTemplateVersionSummaries"]
 
-    def template(self, knowledge_base_id: str, template_id: str) -> dict[str, Any]:
+    def template(self, knowledge_base_id: str, template_id: str) -> AwsStructure:
         """The draft of a template ($LATEST) as it is now (ExtendedMessageTemplateData)."""
         found = self._patient.get_message_template(knowledgeBaseId=knowledge_base_id, messageTemplateId=template_id)
         return dict(found["messageTemplate"])
 
-    def create_template(self, knowledge_base_id: str, name: str, email: Mapping[str, Any]) -> dict[str, Any]:
+    def create_template(self, knowledge_base_id: str, name: str, email: AwsStructure) -> AwsStructure:
         """Make an e-mail template; boto3 sends a client token of its own (MessageTemplateData)."""
         made = self._patient.create_message_template(
             knowledgeBaseId=knowledge_base_id, name=name, channelSubtype="EMAIL", **email
         )
         return dict(made["messageTemplate"])
 
-    def update_template(self, knowledge_base_id: str, template_id: str, email: Mapping[str, Any]) -> dict[str, Any]:
+    def update_template(self, knowledge_base_id: str, template_id: str, email: AwsStructure) -> AwsStructure:
         """Change the draft of a template; its versions stay as they are (MessageTemplateData)."""
         made = self._patient.update_message_template(
             knowledgeBaseId=knowledge_base_id, messageTemplateId=template_id, **email
         )
         return dict(made["messageTemplate"])
 
-    def create_version(self, knowledge_base_id: str, template_id: str, sha256: str) -> dict[str, Any]:
+    def create_version(self, knowledge_base_id: str, template_id: str, sha256: str) -> AwsStructure:
         """The version of a template's draft, if the draft still has this digest (ExtendedMessageTemplateData)."""
         made = self._patient.create_message_template_version(
             knowledgeBaseId=knowledge_base_id, messageTemplateId=template_id, messageTemplateContentSha256=sha256
@@ -82,7 +84,7 @@ class QConnectHook(AwsBaseHook):
             return
 
     def render(
-        self, knowledge_base_id: str, template_id: str, attributes: Mapping[str, Any]
+        self, knowledge_base_id: str, template_id: str, attributes: AwsStructure
     ) -> tuple[dict[str, str], list[str]]:
         """The subject, HTML and text that a template makes of attributes, and the variables that it leaves as they are.
 

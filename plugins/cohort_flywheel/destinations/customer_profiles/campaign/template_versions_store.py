@@ -5,13 +5,13 @@ A message template has 20 versions, which AWS does not raise [Connect administra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ENDED, ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook import QConnectHook
 from cohort_flywheel.errors import Code, FlywheelError
@@ -20,6 +20,9 @@ from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, last_instant
 
 _WRITES = 5
+
+#: By the name of a run: its `as_of`, and the `version` that its launch was prepared with.
+type PreparedVersions = dict[str, dict[str, str]]
 
 
 def prepared_key(template: str) -> str:
@@ -50,7 +53,7 @@ class TemplateVersions:
         self._hook, self._campaigns, self._s3, self._plan = hook, campaigns, s3, plan
         self._base, self._clock = knowledge_base_id, clock
 
-    def create(self, latest: Mapping[str, Any], side_effects: list[str]) -> dict[str, Any]:
+    def create(self, latest: AwsStructure, side_effects: list[str]) -> AwsStructure:
         """The version of a template's draft (ExtendedMessageTemplateData).
 
         Where the template has too many versions, the oldest one that is not used is deleted.
@@ -70,7 +73,7 @@ class TemplateVersions:
             code=Code.QUOTA,
         )
 
-    def _create(self, template_id: str, sha256: str) -> dict[str, Any] | None:
+    def _create(self, template_id: str, sha256: str) -> AwsStructure | None:
         """The version, or None where the template has too many."""
         try:
             return self._hook.create_version(self._base, template_id, sha256)
@@ -110,12 +113,12 @@ class TemplateVersions:
             f"other runs are changing s3://{bucket}/{key}: a later try records the version", code=Code.BUSY
         )
 
-    def _prepared(self) -> tuple[dict[str, Any], dict[str, str]]:
+    def _prepared(self) -> tuple[PreparedVersions, dict[str, str]]:
         """The versions of prepared launches by the name of their run, and the condition to write them by."""
         found = get_json(self._s3, self._plan.state_bucket, prepared_key(self._plan.require_campaign().template))
         return (found[0], {"IfMatch": found[1]}) if found else ({}, {"IfNoneMatch": "*"})
 
-    def _of_newest(self, prepared: Mapping[str, Any]) -> dict[str, Any]:
+    def _of_newest(self, prepared: PreparedVersions) -> PreparedVersions:
         """Those that can still be launched: a run of an older as-of never is."""
         newest = last_instant(self._plan.schedule, self._clock())
         return {name: each for name, each in prepared.items() if datetime.fromisoformat(each["as_of"]) >= newest}
@@ -126,7 +129,7 @@ def version_of(arn: str) -> str:
     return arn.rpartition("/")[2]
 
 
-def _template_arns(campaign: Mapping[str, Any]) -> Iterator[str]:
+def _template_arns(campaign: AwsStructure) -> Iterator[str]:
     for channel in campaign.get("channelSubtypeConfig", {}).values():
         if arn := channel.get("defaultOutboundConfig", {}).get("wisdomTemplateArn"):
             yield arn

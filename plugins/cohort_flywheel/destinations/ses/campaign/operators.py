@@ -7,7 +7,6 @@ escaped value.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import html
 import json
@@ -36,6 +35,7 @@ from cohort_flywheel.campaign.email_template import (
     samples,
     template_digest,
 )
+from cohort_flywheel.campaign.launch import SampleMail, SentMails
 from cohort_flywheel.campaign.launch_store import (
     REACHED,
     Row,
@@ -63,7 +63,7 @@ from cohort_flywheel.campaign.sender import sender_header, sender_of
 from cohort_flywheel.campaign.settings import RunCampaign, check_same_mail
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
-from cohort_flywheel.common.records import Json
+from cohort_flywheel.common.records import AwsStructure, Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.destinations.ses.campaign.left_store import Left, Refusals
@@ -79,15 +79,18 @@ from cohort_flywheel.destinations.ses.campaign.sends_store import (
 )
 from cohort_flywheel.destinations.ses.campaign.withdrawals_store import Withdrawals
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
+from cohort_flywheel.destinations.ses.ses_outputs import SesPreparedCampaign
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
-from cohort_flywheel.hooks.s3 import S3Hook, get_json, lines, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.lock_store import release
 from cohort_flywheel.runs.newest_store import newest_now, skip_unless_newest
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.do_not_contact_store import make_list
+from cohort_flywheel.segment.outputs import Segment
+from cohort_flywheel.segment.segment_file_store import segment_rows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -169,15 +172,16 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             campaign = plan.campaign
             if campaign.mode == "none":
                 raise AirflowSkipException(f"{plan.name} has no campaign")
-            if not self.segment["rows"]:
+            segment = Segment.model_validate(self.segment)
+            if not segment.rows:
                 raise AirflowSkipException(f"the segment of {plan.name} is empty: there is no player to mail")
             template = read_template(self.templates, campaign.template)
             check_same_mail(campaign, template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            check_not_launched(s3, plan, self.segment, _DESTINATION)
-            check_template(template, self._columns())
+            check_not_launched(s3, plan, segment, _DESTINATION)
+            check_template(template, next(segment_rows(s3, segment))[2:])
             check_unsubscribe(template)
-            _check_account(self.hook.account(), self.segment["rows"])
+            _check_account(self.hook.account(), segment.rows)
             _check_sender(self.hook, campaign.sender)
             stored, asked = self._stored(template, side_effects), placeholders(template)
             if campaign.mode == "test":
@@ -185,18 +189,12 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             sample = render(template, samples(asked)[0])
             html_url = put_sample(s3, plan, sample.html)
         self.log.info("%s is prepared: %s", plan.name, "; ".join(side_effects))
-        return {
-            "mode": campaign.mode, "template": template.name, "template_digest": template_digest(template),
-            "ses_template": stored, "placeholders": asked, "from": campaign.sender, "rows": self.segment["rows"],
-            "segment_id": self.segment_id, "segment_sha256": self.segment["sha256"],
-            "message": {"subject": sample.subject, "text": sample.text, "html_url": html_url},
-        }  # fmt: skip
-
-    def _columns(self) -> list[str]:
-        s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-        first = next(lines(s3, self.segment["s3_bucket"], self.segment["parts"][0]["s3_key"]))
-        _address, _player_id, *columns = next(csv.reader([first.decode()]))
-        return columns
+        return SesPreparedCampaign(
+            mode=campaign.mode, template=template.name, template_digest=template_digest(template),
+            ses_template=stored, placeholders=asked, sender=campaign.sender, rows=segment.rows,
+            segment_id=self.segment_id, segment_sha256=segment.sha256,
+            message=SampleMail(subject=sample.subject, text=sample.text, html_url=html_url),
+        ).model_dump(mode="json")  # fmt: skip
 
     def _stored(self, template: EmailTemplate, side_effects: list[str]) -> str:
         """The name of the template in SES that has this very content."""
@@ -276,40 +274,44 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         self.topic = topic
         self.clock = clock
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: a player whose mail may have been sent is not mailed again."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             self._plan = Plan.model_validate(self.plan)
-            check_approved(s3, self._plan, self.segment, self.prepared, self.approval, context)
+            self._segment = Segment.model_validate(self.segment)
+            self._prepared = SesPreparedCampaign.of_output(self.prepared)
+            check_approved(s3, self._plan, self._segment, self._prepared, self.approval, context)
             check_is_current_run(self._plan, context)
-            _check_stored(self.hook, self.prepared["template"], self.prepared["ses_template"])
+            _check_stored(self.hook, self._prepared.template, self._prepared.ses_template)
             with closing(sqlite3.connect(folder / "players.sqlite")) as players:
                 output = self._launch(s3, context, folder, players, side_effects)
             release(State(s3, self._plan.state_bucket), self._plan, context)
-        self.log.info("%s is launched: %s", self._plan.name, output)
-        return output
+        sent = output.model_dump(mode="json", exclude_unset=True)
+        self.log.info("%s is launched: %s", self._plan.name, sent)
+        return sent
 
     def _launch(
         self, s3: S3Hook, context: Context, folder: Path, players: sqlite3.Connection, side_effects: list[str]
-    ) -> dict[str, Any]:
-        bucket, name, template = self._plan.state_bucket, self._plan.name, self.prepared["template"]
+    ) -> SentMails:
+        bucket, name, template = self._plan.state_bucket, self._plan.name, self._prepared.template
         number = self._next_ledger(s3, context)
         # asked once per try: a launch that began in time is not cut off by midnight
         newest = newest_now(self._plan, State(s3, bucket), context, self.clock())
         self._is_newest = self._plan.as_of >= newest
-        batches, tally, rows = Batches(s3, bucket, name), Tally(folder), Rows(s3, self.segment, folder)
+        batches, tally, rows = Batches(s3, bucket, name), Tally(folder), Rows(s3, self._segment, folder)
         left = Left(rows, BATCH, batches, tally)
 
-        def reached() -> dict[str, Any]:
+        def reached() -> SentMails:
             """The counts, also as the XCom of a launch that has stopped, which has no other output."""
             url = batches.put_in_doubt(tally)
             if url:
                 side_effects.append(f"{tally.in_doubt:,} players are in doubt, and are not mailed again ({url})")
                 self.log.warning(side_effects[-1])
-            counts = tally.counts() | {"in_doubt_list": url}
-            context["ti"].xcom_push(key=REACHED, value=counts | {"left": self.segment["rows"] - counts["rows"]})
-            return counts
+            sent = tally.sent_mails(url)
+            stopped = sent.model_copy(update={"left": self._segment.rows - sent.rows})
+            context["ti"].xcom_push(key=REACHED, value=stopped.model_dump(mode="json"))
+            return sent
 
         until: datetime | None = None
         if number == 1:
@@ -344,7 +346,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     def _next_ledger(self, s3: S3Hook, context: Context) -> int:
         """The number of the send ledger that this try would put: 1 unless a try before this one has begun."""
-        plan, template = self._plan, self.prepared["template"]
+        plan, template = self._plan, self._prepared.template
         bucket, name, state = plan.state_bucket, plan.name, State(s3, plan.state_bucket)
         found = find_ledger(s3, bucket, template, name)
         if found is None:
@@ -357,8 +359,8 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     def _header(self, players: int) -> Header:
         plan, now = self._plan, self.clock()
-        sha256 = self.segment["sha256"]
-        return Header(plan.name, self.prepared["template"], sha256, _DESTINATION, now, players, now + LASTS)
+        sha256 = self._segment.sha256
+        return Header(plan.name, self._prepared.template, sha256, _DESTINATION, now, players, now + LASTS)
 
     def _put_ledger(
         self, s3: S3Hook, context: Context, left: Left, number: int, folder: Path, players: sqlite3.Connection,
@@ -368,9 +370,9 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
         Makes the list `launched` of them; returns the end of the ledger.
         """
-        plan, template = self._plan, self.prepared["template"]
+        plan, template = self._plan, self._prepared.template
         bucket, name, campaign = plan.state_bucket, plan.name, plan.require_campaign()
-        _check_account(self.hook.account(), self.segment["rows"] if number == 1 else 0)
+        _check_account(self.hook.account(), self._segment.rows if number == 1 else 0)
         _check_sender(self.hook, campaign.sender)
         with exclusive_launch(State(s3, bucket), template, context):
             since = campaign.launch_not_again_since(plan.as_of)
@@ -395,7 +397,8 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def _put_record(self, s3: S3Hook) -> None:
         """A result is launched once, with one mail; raises FlywheelError where it was with another."""
         bucket, key = self._plan.state_bucket, f"{launch_folder(self._plan.name)}launch.json"
-        record = {name: self.prepared[name] for name in ("ses_template", "template_digest", "from", "segment_sha256")}
+        recorded = {"ses_template", "template_digest", "sender", "segment_sha256"}
+        record = self._prepared.model_dump(mode="json", include=recorded)
         if not put_json(s3, bucket, key, record, IfNoneMatch="*"):
             found = get_json(s3, bucket, key)
             if found is None or found[0] != record:
@@ -417,7 +420,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         side_effects: list[str],
     ) -> None:
         """Mail the rows that are left, and settle the refusals."""
-        progress = Progress(self.log, "rows dealt with", self.segment["rows"])
+        progress = Progress(self.log, "rows dealt with", self._segment.rows)
         refusals = Refusals(batches, tally)
         side_effects.append("")
         for number, attempt, rows in left:
@@ -462,7 +465,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         if not self._is_newest:
             self.log.warning("%s is no longer the newest run; skipping the remaining recipients", self._plan.name)
-        return Withdrawals(s3, records, self._plan, self.prepared["placeholders"], players, self._is_newest, rows)
+        return Withdrawals(s3, records, self._plan, self._prepared.placeholders, players, self._is_newest, rows)
 
     def _sends(self, until: datetime | None) -> Sends:
         base = {
@@ -470,9 +473,9 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             "ListManagementOptions": {"ContactListName": self.contact_list, "TopicName": self.topic},
         }
 
-        def request(row: Row) -> dict[str, Any]:
-            data = template_data(self.prepared["placeholders"], row.attributes)
-            template = {"TemplateName": self.prepared["ses_template"], "TemplateData": json.dumps(data)}
+        def request(row: Row) -> AwsStructure:
+            data = template_data(self._prepared.placeholders, row.attributes)
+            template = {"TemplateName": self._prepared.ses_template, "TemplateData": json.dumps(data)}
             return base | {"Destination": {"ToAddresses": [row.address]}, "Content": {"Template": template}}
 
         rate = self.hook.account()["SendQuota"]["MaxSendRate"]
@@ -490,7 +493,7 @@ def check_unsubscribe(template: EmailTemplate) -> None:
             )
 
 
-def _check_account(account: Mapping[str, Any], rows: int) -> None:
+def _check_account(account: AwsStructure, rows: int) -> None:
     """Raise FlywheelError unless the account may send so many mails today."""
     if not account.get("ProductionAccessEnabled"):
         raise FlywheelError(

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 from botocore.exceptions import (
@@ -28,8 +28,10 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from cohort_flywheel.campaign.launch import SentMails
 from cohort_flywheel.campaign.launch_store import Row, launch_folder
 from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.common.records import AwsStructure, Json
 from cohort_flywheel.destinations.ses.hook import SENDS_IN_FLIGHT, SesV2Hook
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json, put_unless_equal
@@ -100,7 +102,7 @@ class Batches:
         self._there = set(keys(s3, bucket, self._folder))
         self._this_try = uuid4().hex  # tells our intents, whose answer was lost, from another try's
 
-    def intents(self, number: int, attempt: int) -> dict[str, Any] | None:
+    def intents(self, number: int, attempt: int) -> Json | None:
         return self._get(f"{number:06d}_{attempt}.intents.json")
 
     def outcome(self, number: int, attempt: int) -> Outcome | None:
@@ -142,12 +144,12 @@ class Batches:
         put_unless_equal(self._s3, tally.in_doubt_path, self._bucket, key, digest(tally.in_doubt_path))
         return f"s3://{self._bucket}/{key}"
 
-    def _get(self, file_name: str) -> dict[str, Any] | None:
+    def _get(self, file_name: str) -> Json | None:
         key = self._folder + file_name
         found = get_json(self._s3, self._bucket, key) if key in self._there else None
         return found[0] if found else None
 
-    def _put(self, file_name: str, value: Mapping[str, Any]) -> None:
+    def _put(self, file_name: str, value: Json) -> None:
         key, value = self._folder + file_name, json.loads(json.dumps(value))
         if not put_json(self._s3, self._bucket, key, value, IfNoneMatch="*"):
             found = get_json(self._s3, self._bucket, key)
@@ -181,15 +183,16 @@ class Tally:
         with self.never_path.open(encoding="utf-8", newline="") as file:
             yield from (line.removesuffix("\n") for line in file)
 
-    def counts(self) -> dict[str, Any]:
-        return {
-            "rows": self.sent + self.withdrawn.total() + self.in_doubt + self.refused.total(),
-            "sent": self.sent,
-            "withdrawn": dict(sorted(self.withdrawn.items())),
-            "in_doubt": self.in_doubt,
-            "refused": dict(sorted(self.refused.items())),
-            "batches": self.batches,
-        }
+    def sent_mails(self, in_doubt_list: str | None) -> SentMails:
+        return SentMails(
+            rows=self.sent + self.withdrawn.total() + self.in_doubt + self.refused.total(),
+            sent=self.sent,
+            withdrawn=dict(sorted(self.withdrawn.items())),
+            in_doubt=self.in_doubt,
+            refused=dict(sorted(self.refused.items())),
+            batches=self.batches,
+            in_doubt_list=in_doubt_list,
+        )
 
 
 class Refusal(NamedTuple):
@@ -207,7 +210,7 @@ class Sends:
     """
 
     def __init__(
-        self, hook: SesV2Hook, request: Callable[[Row], dict[str, Any]], rate: float, may_begin: Callable[[], bool]
+        self, hook: SesV2Hook, request: Callable[[Row], AwsStructure], rate: float, may_begin: Callable[[], bool]
     ) -> None:
         self._hook, self._request, self._seconds, self._may_begin = hook, request, 1 / max(rate, 1), may_begin
         self._next = time.monotonic()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import batched
-from typing import Any
 
 from cohort_flywheel.campaign.email_template import first_missing_column
 from cohort_flywheel.campaign.launch_store import Row, revocation_reason, same_address
+from cohort_flywheel.common.records import Json
 from cohort_flywheel.destinations.ses.campaign.sends_store import OLDER_AS_OF
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook
@@ -49,7 +49,7 @@ class Withdrawals:
         reasons = ((row.player_id, self._reason(row, records.get(row.player_id))) for row in rows)
         return {player_id: reason for player_id, reason in reasons if reason}
 
-    def _reason(self, row: Row, record: Mapping[str, Any] | None) -> str | None:
+    def _reason(self, row: Row, record: Json | None) -> str | None:
         if not is_listed("launched", row.player_id, self._players):
             return "recently_mailed"
         if reason := revocation_reason(row, record, self._consent, self._players):

@@ -16,6 +16,7 @@ from local import seed
 from local.config import CONTACT_LIST, TOPIC
 from tests.cohort_flywheel.campaign.campaigns import APPROVAL, approved, planned, record
 from tests.cohort_flywheel.destinations.ses.ses_account import NEWEST, Account
+from tests.cohort_flywheel.task_outputs import segment_file
 
 SENDER, UNSUBSCRIBE = "Studio <play@studio.example>", "{{amazonSESUnsubscribeUrl}}"
 FILES = {
@@ -112,11 +113,10 @@ class Campaign(Account):
             body, key = text.getvalue().encode(), f"{folder}{index:04d}.csv"
             self.s3.put_object(Bucket=bucket, Key=key, Body=body)
             made.append({"s3_key": key, "sha256": hashlib.sha256(body).hexdigest()})
-        return {
-            "s3_bucket": bucket, "s3_key": folder, "s3_url": f"s3://{bucket}/{folder}", "parts": made,
-            "rows": sum(map(len, parts)),
-            "sha256": hashlib.sha256("".join(f"{part['sha256']}\n" for part in made).encode()).hexdigest(),
-        }  # fmt: skip
+        return segment_file(
+            sum(map(len, parts)), s3_bucket=bucket, s3_key=folder, s3_url=f"s3://{bucket}/{folder}", parts=made,
+            sha256=hashlib.sha256("".join(f"{part['sha256']}\n" for part in made).encode()).hexdigest(),
+        )  # fmt: skip
 
     def prepare(self, plan: dict[str, Any], segment: dict[str, Any], context: Any) -> dict[str, Any]:
         made = SesPrepareCampaignOperator(

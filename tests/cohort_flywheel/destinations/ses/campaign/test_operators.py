@@ -13,6 +13,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from cohort_flywheel.campaign.email_template import read_template
+from cohort_flywheel.campaign.launch import ApprovalAnswer, PreparedCampaign
 from cohort_flywheel.campaign.launch_store import REACHED, get_approval, put_approval, withdraw_approval
 from cohort_flywheel.campaign.sender import read_sender
 from cohort_flywheel.destinations.ses.campaign import operators as module
@@ -374,12 +375,13 @@ def test_without_an_approval_of_exactly_this_no_player_is_mailed(launch: Launch)
 
 def test_a_withdrawn_approval_does_not_count(launch: Launch) -> None:
     s3, plan = S3Hook(), Plan.model_validate(launch.plan)
-    withdraw_approval(s3, plan, launch.prepared)
+    prepared = PreparedCampaign.model_validate(launch.prepared)
+    withdraw_approval(s3, plan, prepared)
     assert launch.account.state_keys("launches/") == [], "there was none"
-    put_approval(s3, plan, approved(launch.prepared))
-    withdraw_approval(s3, plan, launch.prepared)
+    put_approval(s3, plan, ApprovalAnswer.model_validate(approved(launch.prepared)))
+    withdraw_approval(s3, plan, prepared)
     with pytest.raises(AirflowFailException, match="no answer by which an approver has approved exactly this"):
-        launch.run(answer=get_approval(s3, plan, launch.prepared))
+        launch.run(answer=get_approval(s3, plan, prepared))
     assert launch.account.mails == []
 
 

@@ -1,0 +1,34 @@
+"""The outputs of the tasks of this destination."""
+
+from __future__ import annotations
+
+from cohort_flywheel.campaign.launch import PreparedCampaign
+from cohort_flywheel.common.records import Record
+from cohort_flywheel.destinations.import_result import ImportResult
+
+
+class SesImportJobs(Record):
+    """The import jobs, and the rows that are on the contact list, new, or in a job that runs (`under_way`)."""
+
+    job_ids: list[str]
+    on_list: int
+    under_way: int
+    new: int
+
+
+class SesImport(ImportResult):
+    """The contacts of a segment: imported by its jobs, on the list before, and unsubscribed."""
+
+    job_ids: list[str]
+    contact_list: str
+    topic: str
+    new_contacts: int
+    already_on_list: int
+    unsubscribed: int
+
+
+class SesPreparedCampaign(PreparedCampaign):
+    """The e-mail template in SES, and its placeholders with their defaults."""
+
+    ses_template: str
+    placeholders: dict[str, str | None]
