@@ -125,6 +125,12 @@ def test_a_plan_of_an_earlier_version_is_read() -> None:
     assert Plan.model_validate(earlier) == made
 
 
+def test_a_run_without_a_campaign_launches_none() -> None:
+    assert plan(campaign=LAUNCH).require_campaign() == LAUNCH
+    with pytest.raises(FlywheelError, match="the campaign of this run is none: only campaign=launch mails players"):
+        plan().require_campaign()
+
+
 def test_a_plan_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         plan().name = "another"
