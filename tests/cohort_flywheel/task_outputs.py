@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
+
+from cohort_flywheel.runs.result import Result, RunIds
 
 
 def extract_facts(members: int = 4, **changed: Any) -> dict[str, Any]:
@@ -37,6 +40,14 @@ def checked_segment(segment: dict[str, Any], **changed: Any) -> dict[str, Any]:
         "extract": extract_facts(segment["members"]), "segment": segment, "snapshot": "snapshots/mine",
         "s3_url": segment["s3_url"], "rows": segment["rows"],
     } | changed  # fmt: skip
+
+
+def result_record(as_of: datetime, run: RunIds, **changed: Any) -> Result:
+    """The result of a run."""
+    return Result.model_validate({
+        "as_of": as_of.isoformat(), "members": 3, "rows": 3, "s3_url": "s3://imports/segments/n/",
+        "snapshot": "snapshots/mine", "imported": {"segment_id": "s1", "segment_size": 3}, "run": run,
+    } | changed)  # fmt: skip
 
 
 def prepared_campaign(**changed: Any) -> dict[str, Any]:

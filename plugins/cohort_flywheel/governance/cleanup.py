@@ -12,6 +12,7 @@ from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.runs.names import run_name
+from cohort_flywheel.runs.result import Result
 
 #: What a dry run's keys begin with, and so its name here.
 DRY_RUN = "dry_run/"
@@ -71,14 +72,6 @@ class FiledReport(Record):
     imported: ImportedSegment | None
 
 
-class FiledResult(Record):
-    """What cleanup reads of a result."""
-
-    as_of: datetime
-    snapshot: str | None
-    imported: ImportedSegment
-
-
 class Left(NamedTuple):
     """A line of the list: so many things of one kind at one place, which go or stay; `why` they stay, if they do."""
 
@@ -107,7 +100,7 @@ def of_report(key: str, report: FiledReport) -> Made | None:
     )
 
 
-def of_result(cohort: str, threshold: int, result: FiledResult) -> Made:
+def of_result(cohort: str, threshold: int, result: Result) -> Made:
     """What a result tells; its run may have died before its report."""
     name, as_of = run_name(cohort, threshold, result.as_of), result.as_of
     return Made(name, cohort, threshold, as_of, as_of, True, (result.imported,), _named(result.snapshot))

@@ -25,10 +25,11 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.base import DestinationCleanup
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance import cleanup
-from cohort_flywheel.governance.cleanup import DRY_RUN, FiledReport, FiledResult, Left, Made
+from cohort_flywheel.governance.cleanup import DRY_RUN, FiledReport, Left, Made
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, folders, get_json, keys, lines, versions
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.lock_store import ACTIVE_STATES, acquire, state_of, this_run
+from cohort_flywheel.runs.result import Result
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import is_beyond
 
@@ -141,7 +142,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             for threshold in map(int, folders(self.s3, bucket, f"results/{cohort}/")):
                 for key in keys(self.s3, bucket, names.results_folder(cohort, threshold)):
                     if found := get_json(self.s3, bucket, key):
-                        yield cleanup.of_result(cohort, threshold, FiledResult.model_validate(found[0]))
+                        yield cleanup.of_result(cohort, threshold, Result.model_validate(found[0]))
                     progress.add(1)
 
     def _files(self) -> Files:
@@ -251,7 +252,7 @@ def refuse_at_work(s3: S3Hook, bucket: str, context: Context) -> None:
         claim = State(s3, bucket).lock_holder(key)
         if claim and claim[0] != this_run(context) and (state := state_of(context["ti"], claim[0])) in ACTIVE_STATES:
             raise FlywheelError(
-                f"run {claim[0]['run_id']} of DAG {claim[0]['dag_id']} is {state}, and nothing is removed while a run"
+                f"run {claim[0].run_id} of DAG {claim[0].dag_id} is {state}, and nothing is removed while a run"
                 " is active: wait for its end, then clear this task",
                 code=Code.STILL_RUNNING,
             )

@@ -10,6 +10,7 @@ from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
+from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import is_the_days
 
@@ -59,14 +60,14 @@ def _check_file_is_current(state: State, plan: Plan, context: Context) -> None:
     last = found[0] if found else state.last_run(key)
     if not last and is_the_days(plan) and not plan.dry_run:
         result = state.result(plan.cohort, plan.threshold, plan.as_of)
-        last = result and result["run"]
+        last = result.run if result else None
     if not last or last == mine:
         shards, generation = ti.xcom_pull(task_ids="extract") or (), state.generation(key, mine)
         written = {ti.xcom_pull(task_ids="enrich", key=GENERATION, map_indexes=each) for each in range(len(shards))}
         if written <= {generation}:
             return
     else:
-        other = f"run {last['run_id']} of DAG {last['dag_id']}"
+        other = f"run {last.run_id} of DAG {last.dag_id}"
     raise FlywheelError(
         f"{other} has worked on {plan.name} since this run's segment file was written: use that run's segment, or"
         " clear enrich and what follows it, which asks for consent and the do-not-contact list again",
@@ -91,7 +92,7 @@ def acquire(state: State, key: str, name: str, context: Context, *, keep_last: b
         other = found[0]
         if (at_work := state_of(context["ti"], other)) in ACTIVE_STATES:
             raise FlywheelError(
-                f"run {other['run_id']} of DAG {other['dag_id']} is {at_work} and makes the same result, {name}:"
+                f"run {other.run_id} of DAG {other.dag_id} is {at_work} and makes the same result, {name}:"
                 " wait for its end, then clear this task, or delete this run and use that one's segment",
                 code=Code.SAME_RESULT,
             )
@@ -101,9 +102,9 @@ def acquire(state: State, key: str, name: str, context: Context, *, keep_last: b
         raise RetryableError(f"another run has just begun to work on {name}: a later try sees which", code=Code.BUSY)
 
 
-def this_run(context: Context) -> dict[str, str]:
+def this_run(context: Context) -> RunIds:
     """The ids by which a lock names a run."""
-    return {"dag_id": context["dag_run"].dag_id, "run_id": context["dag_run"].run_id}
+    return RunIds(dag_id=context["dag_run"].dag_id, run_id=context["dag_run"].run_id)
 
 
 def enum_value(member: object) -> str:
@@ -111,10 +112,10 @@ def enum_value(member: object) -> str:
     return str(getattr(member, "value", member))
 
 
-def state_of(ti: RuntimeTaskInstanceProtocol, run: dict[str, str]) -> str | None:
+def state_of(ti: RuntimeTaskInstanceProtocol, run: RunIds) -> str | None:
     """The state of a run, or None if it was deleted."""
     try:
-        state = ti.get_dagrun_state(dag_id=run["dag_id"], run_id=run["run_id"])
+        state = ti.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id)
     except AirflowRuntimeError as error:
         if not _says_not_found(error.error.detail):
             raise

@@ -8,10 +8,13 @@ from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
+from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.plan import Plan
+from cohort_flywheel.runs.result import Result
 from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.outputs import CheckedSegment
 from cohort_flywheel.segment.source import is_the_days
 
 if TYPE_CHECKING:
@@ -44,21 +47,20 @@ class CohortResultOperator(BaseOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
-        segment, run = self.checked["segment"], this_run(context)
         with describe_failure("Clearing this task is safe: it writes the same again.") as side_effects:
-            plan = Plan.model_validate(self.plan)
+            plan, checked = Plan.model_validate(self.plan), CheckedSegment.model_validate(self.checked)
             state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)
             key = None
             if is_the_days(plan):
-                result = {
-                    "as_of": plan.as_of.isoformat(),
-                    "members": segment["members"],
-                    "rows": segment["rows"],
-                    "s3_url": segment["s3_url"],
-                    "snapshot": self.checked["snapshot"],
-                    "imported": self.imported,
-                    "run": run,
-                }
+                result = Result(
+                    as_of=plan.as_of,
+                    members=checked.segment.members,
+                    rows=checked.segment.rows,
+                    s3_url=checked.segment.s3_url,
+                    snapshot=checked.snapshot,
+                    imported=ImportedSegment.model_validate(self.imported),
+                    run=this_run(context),
+                )
                 key = state.put_result(plan.cohort, plan.threshold, plan.as_of, result)
                 side_effects.append(f"the result was put at {key}")
             release(state, plan, context)

@@ -10,6 +10,7 @@ from cohort_flywheel.common.records import Json
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, delete_if, folders, get_json, keys, lines, put_json, put_unless_equal
 from cohort_flywheel.runs import names
+from cohort_flywheel.runs.result import LastRun, Result, RunIds
 from cohort_flywheel.segment.members import Vertex
 from cohort_flywheel.segment.snapshot import MAX_HEADER_BYTES, Snapshot, read_header, read_vertices
 
@@ -81,81 +82,78 @@ class State:
 
     # --- locks
 
-    def lock_holder(self, key: str) -> tuple[dict[str, str], str] | None:
+    def lock_holder(self, key: str) -> tuple[RunIds, str] | None:
         """The run that holds a lock, and the ETag of the lock; None if no run holds it."""
         found = get_json(self._s3, self._bucket, key)
-        return (_run_of(found[0]), found[1]) if found else None
+        return (RunIds.model_validate(found[0]), found[1]) if found else None
 
-    def take(self, key: str, run: Mapping[str, str], etag: str | None, attempt: str = "") -> bool:
+    def take(self, key: str, run: RunIds, etag: str | None, attempt: str = "") -> bool:
         """Put a lock if the current one has this ETag (None: if there is no lock); False if another run was faster.
 
         `attempt` identifies the task's attempt. It gives the lock a new ETag, so that a run that has read the earlier
         one cannot take the lock over.
         """
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        if put_json(self._s3, self._bucket, key, {**run, "attempt": attempt}, **condition):
+        if put_json(self._s3, self._bucket, key, run.model_dump() | {"attempt": attempt}, **condition):
             return True
         # still true if the answer to the first try was lost, or another task of this run put the lock meanwhile
         now = self.lock_holder(key)
         return bool(now and now[0] == run)
 
-    def release_lock(self, key: str, run: Mapping[str, str]) -> None:
+    def release_lock(self, key: str, run: RunIds) -> None:
         """Release a lock if this run holds it."""
         while (found := self.lock_holder(key)) and found[0] == run:
             delete_if(self._s3, self._bucket, key, found[1])  # retried if another attempt of this run has put it since
 
-    def last_run(self, claim_key: str) -> dict[str, str] | None:
+    def last_run(self, claim_key: str) -> RunIds | None:
         """The last run that worked on the name of a lock and has released it, or None."""
         found = get_json(self._s3, self._bucket, names.last_run_key(claim_key))
-        return _run_of(found[0]) if found else None
+        return RunIds.model_validate(found[0]) if found else None
 
-    def generation(self, claim_key: str, run: Mapping[str, str]) -> int:
+    def generation(self, claim_key: str, run: RunIds) -> int:
         """The number of runs that have worked on the name of a lock, including `run`, which holds it or will."""
         found = get_json(self._s3, self._bucket, names.last_run_key(claim_key))
         return _generation(found[0] if found else None, run)
 
-    def put_last_run(self, claim_key: str, run: Mapping[str, str]) -> None:
+    def put_last_run(self, claim_key: str, run: RunIds) -> None:
         """Record the holder of a lock as the last run that worked on its name, before the lock changes hands.
 
         Does nothing if the run is recorded already, or does not hold the lock.
         """
         key = names.last_run_key(claim_key)
         found, holder = get_json(self._s3, self._bucket, key), self.lock_holder(claim_key)
-        if not holder or holder[0] != run or (found and _run_of(found[0]) == run):
+        if not holder or holder[0] != run or (found and RunIds.model_validate(found[0]) == run):
             return
         condition = {"IfMatch": found[1]} if found else {"IfNoneMatch": "*"}
-        last = {**run, "generation": _generation(found[0] if found else None, run)}
-        put_json(self._s3, self._bucket, key, last, **condition)  # unless another run has recorded one since
+        last = LastRun(**run.model_dump(), generation=_generation(found[0] if found else None, run))
+        # a run that another run has recorded since stays
+        put_json(self._s3, self._bucket, key, last.model_dump(), **condition)
 
     # --- results
 
-    def put_result(self, cohort: str, threshold: int, as_of: datetime, result: Json) -> str:
+    def put_result(self, cohort: str, threshold: int, as_of: datetime, result: Result) -> str:
         """Put the result of a verified segment; return its key."""
         key = names.result_key(cohort, threshold, as_of)
-        put_json(self._s3, self._bucket, key, result)
+        put_json(self._s3, self._bucket, key, result.model_dump(mode="json", exclude_unset=True))
         return key
 
-    def result(self, cohort: str, threshold: int, as_of: datetime) -> Json | None:
+    def result(self, cohort: str, threshold: int, as_of: datetime) -> Result | None:
         """The result of an as-of, or None."""
         found = get_json(self._s3, self._bucket, names.result_key(cohort, threshold, as_of))
-        return found[0] if found else None
+        return Result.model_validate(found[0]) if found else None
 
-    def previous_result(self, cohort: str, threshold: int, as_of: datetime) -> Json | None:
+    def previous_result(self, cohort: str, threshold: int, as_of: datetime) -> Result | None:
         """The result of the greatest earlier as-of, or None."""
         now = names.result_key(cohort, threshold, as_of)
         earlier = [k for k in keys(self._s3, self._bucket, names.results_folder(cohort, threshold)) if k < now]
         found = get_json(self._s3, self._bucket, earlier[-1]) if earlier else None
-        return found[0] if found else None
+        return Result.model_validate(found[0]) if found else None
 
     def _place(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"
 
 
-def _run_of(found: Json) -> dict[str, str]:
-    return {"dag_id": found["dag_id"], "run_id": found["run_id"]}
-
-
-def _generation(last: Json | None, run: Mapping[str, str]) -> int:
+def _generation(last: Json | None, run: RunIds) -> int:
     if last is None:
         return 1
-    return int(last["generation"]) + (_run_of(last) != run)
+    return LastRun.model_validate(last).generation + (RunIds.model_validate(last) != run)

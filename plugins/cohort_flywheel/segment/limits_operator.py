@@ -158,7 +158,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     def _previous(self, plan: Plan, state: State, folder: Path) -> Previous | None:
         """The members before: of the last verified segment, else in the last final snapshot at this threshold."""
         if result := state.previous_result(plan.cohort, plan.threshold, plan.as_of):
-            return Previous(members=result["members"], what=f"the segment of {result['as_of']}")
+            return Previous(members=result.members, what=f"the segment of {result.as_of.isoformat()}")
         for day in reversed([day for day in state.snapshot_days(plan.cohort) if day < plan.as_of]):
             snapshot = state.final_snapshot(plan.cohort, day)
             if snapshot and not snapshot.header.serves(
@@ -204,7 +204,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             # good news, or a graph that was not loaded yet, which must not be that day for ever
             self.log.warning("the graph had nobody beyond the floor: its read stays pending, as %s", key)
             return key
-        by = this_run(context) | judged.model_dump(mode="json", include={"override"})
+        by = this_run(context).model_dump() | judged.model_dump(mode="json", include={"override"})
         final = state.make_final(plan.cohort, plan.as_of, key, by)
         side_effects.append(f"the day's snapshot is {final}, for good")
         return final

@@ -10,7 +10,6 @@ import pytest
 from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.governance.cleanup import (
     FiledReport,
-    FiledResult,
     Left,
     Made,
     by_name,
@@ -32,6 +31,8 @@ from cohort_flywheel.runs.names import (
     segment_part_key,
     snapshot_folder,
 )
+from cohort_flywheel.runs.result import RunIds
+from tests.cohort_flywheel.task_outputs import result_record
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
 NAME = run_name("ea_atrisk", 2, DAY)
@@ -104,8 +105,9 @@ def test_the_artifacts_of_a_name_are_merged_from_reports_and_result() -> None:
     again: dict[str, Any] = {"extract": {"snapshot_key": "snapshots/two"}, "imported": {"segment_id": "s2"}}
     again["run"] = {"reported": "2026-11-25T00:00:00+00:00"}
     two = of_report(f"reports/{NAME}/d__2.json", filed(**again))
-    filed_result = {"as_of": DAY.isoformat(), "imported": {"segment_id": "s2"}, "snapshot": "snapshots/two"}
-    result = of_result("ea_atrisk", 2, FiledResult.model_validate(filed_result))
+    run = RunIds(dag_id="d", run_id="1")
+    verified = result_record(DAY, run, imported={"segment_id": "s2"}, snapshot="snapshots/two")
+    result = of_result("ea_atrisk", 2, verified)
     assert one
     assert two
     assert result.name == NAME

@@ -34,6 +34,7 @@ from cohort_flywheel.hooks.s3 import (
     put_unless_equal,
     versions,
 )
+from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.segment_file import digest
 from local.config import ROOT, Config
@@ -239,7 +240,7 @@ def test_the_record_of_mails_is_written_after_any_number_of_conflicts(
 def test_a_lock_a_ledger_and_a_final_snapshot_are_put_after_a_conflict(
     answers: Answers, state: State, fresh_config: Config, tmp_path: Path
 ) -> None:
-    run, other, s3, bucket = {"dag_id": "d", "run_id": "1"}, {"dag_id": "d", "run_id": "2"}, S3Hook(), state._bucket
+    (run, other), s3, bucket = (RunIds(dag_id="d", run_id=each) for each in "12"), S3Hook(), state._bucket
     assert state.take("claims/n.json", run, None)
     found = state.lock_holder("claims/n.json")
     assert found

@@ -20,11 +20,13 @@ from cohort_flywheel.runs.lock_store import (
     this_run,
 )
 from cohort_flywheel.runs.plan import Plan
+from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
 from tests.cohort_flywheel.conftest import NEWEST
+from tests.cohort_flywheel.task_outputs import result_record
 
 KEY, NAME = "claims/n.json", "n"
-FIRST = {"dag_id": "cohort_to_segment", "run_id": "scheduled__1"}
+FIRST = RunIds(dag_id="cohort_to_segment", run_id="scheduled__1")
 
 
 def holder(state: State) -> Any:
@@ -41,7 +43,7 @@ def second(context: Any, state: State) -> Any:
 
 def test_a_free_lock_is_acquired(state: State, context: Any) -> None:
     acquire(state, KEY, NAME, context(run_id="manual__2"))
-    assert holder(state) == {"dag_id": "cohort_to_segment", "run_id": "manual__2"}
+    assert holder(state) == RunIds(dag_id="cohort_to_segment", run_id="manual__2")
 
 
 @pytest.mark.parametrize("at_work", ["queued", "running", DagRunState.QUEUED, DagRunState.RUNNING])
@@ -83,11 +85,11 @@ def test_a_run_of_another_dag_of_ours_is_kept_apart_by_its_dag(state: State, con
         acquire(state, KEY, NAME, own)
     own["ti"].runs = {("cohort_to_segment__ea_atrisk", "scheduled__1"): "running"}
     acquire(state, KEY, NAME, own)  # the other's run was deleted; its own active state does not matter
-    assert holder(state) == {"dag_id": "cohort_to_segment__ea_atrisk", "run_id": "scheduled__1"}
+    assert holder(state) == RunIds(dag_id="cohort_to_segment__ea_atrisk", run_id="scheduled__1")
 
 
 def test_of_two_concurrent_takeovers_one_is_retried(state: State, second: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    third = {"dag_id": "cohort_to_segment", "run_id": "manual__3"}
+    third = RunIds(dag_id="cohort_to_segment", run_id="manual__3")
 
     def meanwhile(dag_id: str, run_id: str) -> str:
         found = state.lock_holder(KEY)
@@ -142,7 +144,7 @@ def test_tasks_of_one_run_that_begin_at_once_all_pass(state: State, context: Any
     """As the shards of enrich do, which put the lock again in any order."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: acquire(state, KEY, NAME, context(run_id="manual__a")), range(24)))
-    assert holder(state) == {"dag_id": "cohort_to_segment", "run_id": "manual__a"}
+    assert holder(state) == RunIds(dag_id="cohort_to_segment", run_id="manual__a")
 
 
 def test_a_run_does_not_release_the_lock_that_another_has_taken_over(
@@ -272,7 +274,7 @@ OF_THE_DAY = ("ea_atrisk", 2, NEWEST)
 def test_a_file_is_imported_by_the_run_that_holds_its_name(before_a_task: Any, state: State) -> None:
     context, plan = before_a_task
     acquire_run_lock(context)
-    state.put_result(*OF_THE_DAY, {"run": FIRST})  # of an earlier run, before this one began
+    state.put_result(*OF_THE_DAY, result_record(NEWEST, FIRST))  # of an earlier run, before this one began
     acquire_run_lock_for_import(context)
     found = state.lock_holder(plan["claim_key"])
     assert found and found[0] == this_run(context)
@@ -285,7 +287,7 @@ def test_a_file_is_stale_once_another_run_has_worked_on_the_name(
     """Who is in it may have said no by the time at which the other file was written."""
     context, plan = before_a_task
     if verified:
-        state.put_result(*OF_THE_DAY, {"run": FIRST})
+        state.put_result(*OF_THE_DAY, result_record(NEWEST, FIRST))
     else:
         state.take(plan["claim_key"], FIRST, None)
     before = state.lock_holder(plan["claim_key"])
@@ -313,7 +315,7 @@ def test_a_file_is_stale_while_the_other_run_is_active(before_a_task: Any, state
 
 def test_a_finished_run_may_be_cleared_from_its_import_on(before_a_task: Any, state: State) -> None:
     context, _ = before_a_task
-    state.put_result(*OF_THE_DAY, {"run": this_run(context)})
+    state.put_result(*OF_THE_DAY, result_record(NEWEST, this_run(context)))
     acquire_run_lock_for_import(context)
 
 
@@ -323,7 +325,7 @@ def test_a_run_that_is_not_canonical_ignores_the_result_of_the_day(
 ) -> None:
     context, plan = before_a_task
     context["ti"].xcoms["plan", "return_value"] = plan | other
-    state.put_result(*OF_THE_DAY, {"run": FIRST})
+    state.put_result(*OF_THE_DAY, result_record(NEWEST, FIRST))
     acquire_run_lock_for_import(context)
 
 

@@ -26,14 +26,16 @@ def test_a_result_is_kept_for_the_days_that_follow(planned: Any, context: Any, s
     run = context(run_id="manual__1")
     output = record(planned(), run)
     assert output == {"result_key": "results/ea_atrisk/2/2026-11-22_00-00-00.json", **IMPORTED}
-    assert state.previous_result("ea_atrisk", 2, DAY + timedelta(days=1)) == {
+    found = state.previous_result("ea_atrisk", 2, DAY + timedelta(days=1))
+    assert found is not None
+    assert found.model_dump(mode="json", exclude_unset=True) == {
         "as_of": "2026-11-22T00:00:00+00:00",
         "members": 4,
         "rows": 3,
         "s3_url": "s3://imports/segments/n/",
         "snapshot": "snapshots/one",
         "imported": IMPORTED,
-        "run": this_run(run),
+        "run": this_run(run).model_dump(),
     }
 
 
@@ -77,4 +79,4 @@ def test_a_run_that_is_cleared_does_not_overwrite_the_result_of_a_later_run(
     acquire_run_lock_for_import(b)
     record(plan, b)  # no other run has disturbed it
     found = state.result("ea_atrisk", 2, DAY)
-    assert found and found["run"] == this_run(b)
+    assert found and found.run == this_run(b)

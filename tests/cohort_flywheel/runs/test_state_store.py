@@ -12,12 +12,14 @@ from botocore.exceptions import ClientError
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import put_json
 from cohort_flywheel.runs import names
+from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Vertex
+from tests.cohort_flywheel.task_outputs import result_record
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
-MINE = {"dag_id": "cohort_to_segment", "run_id": "scheduled__1"}
-OTHERS = {"dag_id": "cohort_to_segment", "run_id": "manual__2"}
+MINE = RunIds(dag_id="cohort_to_segment", run_id="scheduled__1")
+OTHERS = RunIds(dag_id="cohort_to_segment", run_id="manual__2")
 KEY = "claims/n.json"
 
 # --- snapshots -------------------------------------------------------------------------------------------
@@ -44,9 +46,9 @@ def test_each_read_of_a_day_is_a_pending_snapshot_of_its_own(state: State, kept:
 
 def test_the_second_to_make_one_final_gets_the_firsts(state: State, kept: Any) -> None:
     first, second = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
-    assert state.make_final("ea_atrisk", DAY, first, MINE) == first
-    assert state.make_final("ea_atrisk", DAY, second, OTHERS) == first
-    assert state.make_final("ea_atrisk", DAY, first, MINE) == first
+    assert state.make_final("ea_atrisk", DAY, first, MINE.model_dump()) == first
+    assert state.make_final("ea_atrisk", DAY, second, OTHERS.model_dump()) == first
+    assert state.make_final("ea_atrisk", DAY, first, MINE.model_dump()) == first
     assert {s.key: s.final for s in state.snapshots("ea_atrisk", DAY)} == {first: True, second: False}
     final = state.final_snapshot("ea_atrisk", DAY)
     assert final is not None
@@ -55,7 +57,7 @@ def test_the_second_to_make_one_final_gets_the_firsts(state: State, kept: Any) -
 
 def test_a_missing_final_snapshot_is_an_error(state: State, kept: Any, aws: Any) -> None:
     first, _pending = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
-    state.make_final("ea_atrisk", DAY, first, MINE)
+    state.make_final("ea_atrisk", DAY, first, MINE.model_dump())
     aws("s3").delete_object(Bucket=state._bucket, Key=first)
     for ask in (state.final_snapshot, state.snapshots):
         with pytest.raises(FlywheelError, match=f"the snapshot s3://.*/{first} is gone, but final.json"):
@@ -67,9 +69,9 @@ def test_final_json_names_snapshot_and_run_and_is_written_once(
 ) -> None:
     first, second = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
     key = names.snapshot_folder("ea_atrisk", DAY) + "final.json"
-    state.make_final("ea_atrisk", DAY, first, MINE)
+    state.make_final("ea_atrisk", DAY, first, MINE.model_dump())
     before = aws("s3").get_object(Bucket=fresh_config.state_bucket, Key=key)
-    state.make_final("ea_atrisk", DAY, second, OTHERS)
+    state.make_final("ea_atrisk", DAY, second, OTHERS.model_dump())
     after = aws("s3").get_object(Bucket=fresh_config.state_bucket, Key=key)
     assert (before["ETag"], before["LastModified"]) == (after["ETag"], after["LastModified"])
     body = before["Body"].read().decode()
@@ -104,7 +106,7 @@ def test_a_lock_is_taken_over_only_with_its_current_etag(state: State) -> None:
     state.take(KEY, MINE, None)
     found = state.lock_holder(KEY)
     assert found is not None
-    third = OTHERS | {"run_id": "manual__3"}
+    third = OTHERS.model_copy(update={"run_id": "manual__3"})
     assert state.take(KEY, OTHERS, found[1])
     assert not state.take(KEY, third, found[1])
     now = state.lock_holder(KEY)
@@ -139,7 +141,7 @@ def test_a_run_releases_only_its_own_lock(state: State) -> None:
     state.release_lock(KEY, MINE)
     state.take(KEY, OTHERS, None)
     state.release_lock(KEY, MINE)
-    state.release_lock(KEY, OTHERS | {"dag_id": "another_dag"})
+    state.release_lock(KEY, OTHERS.model_copy(update={"dag_id": "another_dag"}))
     assert state.lock_holder(KEY) is not None
     state.release_lock(KEY, OTHERS)
     assert state.lock_holder(KEY) is None
@@ -160,17 +162,17 @@ def results(state: State) -> Callable[..., None]:
     def put(*days: int, threshold: int = 2, cohort: str = "ea_atrisk") -> None:
         for day in days:
             as_of = datetime(2026, 11, day, tzinfo=UTC)
-            state.put_result(cohort, threshold, as_of, {"day": day, "threshold": threshold, "cohort": cohort})
+            state.put_result(cohort, threshold, as_of, result_record(as_of, MINE, s3_url=f"s3://{cohort}/{threshold}"))
 
     return put
 
 
 def test_the_previous_result_is_the_greatest_earlier_one(state: State, results: Any) -> None:
     results(21, 3, 12, 22, 23)
-    assert state.previous_result("ea_atrisk", 2, DAY) == {"day": 21, "threshold": 2, "cohort": "ea_atrisk"}
-    assert state.previous_result("ea_atrisk", 2, DAY - timedelta(days=1)) == {
-        "day": 12, "threshold": 2, "cohort": "ea_atrisk",
-    }  # fmt: skip
+    for before, day in ((DAY, 21), (DAY - timedelta(days=1), 12)):
+        found = state.previous_result("ea_atrisk", 2, before)
+        assert found is not None
+        assert (found.as_of.day, found.s3_url) == (day, "s3://ea_atrisk/2")
     assert state.previous_result("ea_atrisk", 2, datetime(2026, 11, 3, tzinfo=UTC)) is None
 
 
@@ -182,8 +184,8 @@ def test_a_result_of_another_cohort_or_threshold_is_not_a_previous_result(state:
 
 
 def test_a_result_of_the_same_as_of_is_overwritten(state: State) -> None:
-    state.put_result("ea_atrisk", 2, DAY - timedelta(days=1), {"members": 1})
-    assert state.put_result("ea_atrisk", 2, DAY - timedelta(days=1), {"members": 2}) == (
-        "results/ea_atrisk/2/2026-11-21_00-00-00.json"
-    )
-    assert state.previous_result("ea_atrisk", 2, DAY) == {"members": 2}
+    day = DAY - timedelta(days=1)
+    first, second = (result_record(day, MINE, members=members) for members in (1, 2))
+    state.put_result("ea_atrisk", 2, day, first)
+    assert state.put_result("ea_atrisk", 2, day, second) == "results/ea_atrisk/2/2026-11-21_00-00-00.json"
+    assert state.previous_result("ea_atrisk", 2, DAY) == second

@@ -22,8 +22,10 @@ import cohort_flywheel
 from cohort_flywheel.config.cohorts import Consent, Limits
 from cohort_flywheel.runs.lock_store import this_run
 from cohort_flywheel.runs.plan import Plan
+from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.limits_operator import CohortLimitsOperator, StoppedByLimitError
+from tests.cohort_flywheel.task_outputs import result_record
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
 YESTERDAY, THE_DAY_BEFORE = DAY - timedelta(days=1), DAY - timedelta(days=2)
@@ -332,7 +334,8 @@ EACH = {
 
 
 def a_result(state: State, as_of: datetime, members: int, threshold: int = 2) -> None:
-    state.put_result("ea_atrisk", threshold, as_of, {"as_of": as_of.isoformat(), "members": members})
+    run = RunIds(dag_id="cohort_to_segment", run_id="manual__0")
+    state.put_result("ea_atrisk", threshold, as_of, result_record(as_of, run, members=members))
 
 
 @pytest.mark.parametrize("limit", EACH)
@@ -472,7 +475,7 @@ def test_the_slower_run_uses_the_snapshot_of_the_faster_run(runner: LimitsRunner
 def test_an_empty_cohort_ends_here_as_a_success(runner: LimitsRunner, kept: Any, imports: Any) -> None:
     key = kept(DAY, {"ann": 2})
     task = runner.run()
-    mine = {"dag_id": "cohort_to_segment", "run_id": "manual__1"}
+    mine = RunIds(dag_id="cohort_to_segment", run_id="manual__1")
     runner.state.take(task.plan["claim_key"], mine, None)
     with pytest.raises(DownstreamTasksSkipped) as skipped:
         runner.check(task)
@@ -545,7 +548,7 @@ def test_a_dry_run_ends_here_and_makes_no_snapshot_final(
 ) -> None:
     key = kept(DAY, THREE)
     task = runner.run(dry_run=True)
-    runner.state.take(task.plan["claim_key"], {"dag_id": "cohort_to_segment", "run_id": "manual__1"}, None)
+    runner.state.take(task.plan["claim_key"], RunIds(dag_id="cohort_to_segment", run_id="manual__1"), None)
     with pytest.raises(DownstreamTasksSkipped):
         runner.check(task)
     output = runner.ti.xcoms["check_limits", "return_value"]

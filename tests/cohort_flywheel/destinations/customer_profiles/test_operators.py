@@ -429,7 +429,7 @@ def test_a_player_removed_by_a_newer_as_of_is_not_added_again(domain: Domain, co
     assert domain.attribute("ann", "bob") == {"ann": "in", "bob": "out"}
     assert _state(domain).lock_holder("claims/sunday.json") is None
     held = _state(domain).lock_holder(LOCK)
-    assert held is None if verified else held is not None and held[0]["run_id"] == "wednesday"
+    assert held is None if verified else held is not None and held[0].run_id == "wednesday"
 
 
 def test_a_newer_as_of_that_is_recorded_while_the_membership_is_waited_for_counts(

@@ -325,7 +325,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         """
         sha256, arn = self._content
         launch = RecordedLaunch(campaign_id=campaign_id, segment_sha256=sha256, template_arn=arn)
-        record = launch.model_dump(mode="json") | this_run(context)
+        record = launch.model_dump(mode="json") | this_run(context).model_dump()
         put_json(s3, self._plan.state_bucket, launch_key(self._plan.name), record, IfNoneMatch="*")
         recorded = self._launched(s3, side_effects)
         if recorded is None:
