@@ -11,7 +11,10 @@ class Progress:
     """Log the number of things done, the rate, and the time left of `total`, at most every `every` seconds."""
 
     def __init__(self, log: Logger | Any, things: str, total: int | None = None, every: float = 5.0) -> None:
-        self._log, self._things, self._total, self._every = log, things, total, every
+        self._log = log
+        self._things = things
+        self._total = total
+        self._every = every
         self._start = self._logged = time.monotonic()
         self.done = 0
 

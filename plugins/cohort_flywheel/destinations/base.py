@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow.sdk import BaseOperator
 from pydantic import BaseModel, JsonValue
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.campaign.settings import RunCampaign
+from cohort_flywheel.common.records import Output
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.governance.cleanup import Left
@@ -22,8 +23,6 @@ from cohort_flywheel.segment.segment_file import Layout
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: The output of an upstream task (an XComArg), or one of its keys. `Any`: the type of XComArg has no subscript.
-type Output = Any
 type PreExecute = Callable[[Context], None]
 #: The settings of all models by field, in one mapping: a destination validates it with a model of its own, which
 #: ignores the other fields.

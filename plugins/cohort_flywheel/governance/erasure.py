@@ -118,7 +118,8 @@ class Tombstones:
     """The set of erased players, by their hashes."""
 
     def __init__(self, salt: bytes, hashes: Iterable[str]) -> None:
-        self._salt, self._hashes = salt, frozenset(hashes)
+        self._salt = salt
+        self._hashes = frozenset(hashes)
 
     def __contains__(self, player_id: str) -> bool:
         return tombstone(self._salt, player_id) in self._hashes
@@ -136,7 +137,8 @@ class WithoutErased:
     """
 
     def __init__(self, taker: Taker, tombstones: Tombstones | None) -> None:
-        self._taker, self.tombstones = taker, tombstones
+        self._taker = taker
+        self.tombstones = tombstones
         self.left_out = 0
 
     def clear(self) -> None:

@@ -74,9 +74,11 @@ class NeptuneGremlinHook(BaseHook):
 
     def __init__(self, neptune_conn_id: str = default_conn_name, aws_conn_id: str | None = "aws_default") -> None:
         super().__init__()
-        self.neptune_conn_id, self.aws_conn_id = neptune_conn_id, aws_conn_id
+        self.neptune_conn_id = neptune_conn_id
+        self.aws_conn_id = aws_conn_id
         endpoint, self.extra = read_neptune_connection(neptune_conn_id)
-        self.url, self.has_tls = endpoint.url, endpoint.scheme == "wss"
+        self.url = endpoint.url
+        self.has_tls = endpoint.scheme == "wss"
         self.request_options = {"batchSize": self.extra.batch_size}
         if self.extra.evaluation_timeout_ms is not None:
             self.request_options["evaluationTimeout"] = self.extra.evaluation_timeout_ms

@@ -23,7 +23,8 @@ class State:
     """
 
     def __init__(self, s3: S3Hook, bucket: str) -> None:
-        self._s3, self._bucket = s3, bucket
+        self._s3 = s3
+        self._bucket = bucket
 
     # --- snapshots
 

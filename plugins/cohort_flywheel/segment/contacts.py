@@ -238,7 +238,8 @@ class RecordCounts:
     """
 
     def __init__(self, attributes: Iterable[str]) -> None:
-        self.records, self.without = 0, dict.fromkeys(attributes, 0)
+        self.records = 0
+        self.without = dict.fromkeys(attributes, 0)
 
     def add(self, record: Mapping[str, object]) -> None:
         self.records += 1

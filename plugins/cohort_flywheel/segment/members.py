@@ -105,7 +105,9 @@ class Members:
         threshold: int,
         required: Mapping[str, Sequence[object]] | None = None,
     ) -> None:
-        self._direction, self._threshold, self._required = direction, threshold, required or {}
+        self._direction = direction
+        self._threshold = threshold
+        self._required = required or {}
         self._database = sqlite3.connect(folder / "members.sqlite", isolation_level=None)
         # a crash loses the temporary file anyway: no journal, no sync
         self._database.executescript(

@@ -67,7 +67,8 @@ class SnapshotFile:
     """Write a snapshot, without vertices that are not beyond its floor."""
 
     def __init__(self, path: Path, header: Header) -> None:
-        self._path, self._header = path, header
+        self._path = path
+        self._header = header
         self.clear()
 
     def clear(self) -> None:

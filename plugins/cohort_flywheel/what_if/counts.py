@@ -178,7 +178,9 @@ class _Scale:
         step = next(s for e in count() for s in (10**e, 2 * 10**e, 5 * 10**e) if high - low <= 4 * s)
         first, last = math.floor(low / step) * step, max(math.ceil(high / step), math.floor(low / step) + 1) * step
         self.ticks = range(first, last + 1, step)
-        self._first, self._pixels, self.bottom = first, (bottom - top) / (last - first), bottom
+        self._first = first
+        self._pixels = (bottom - top) / (last - first)
+        self.bottom = bottom
 
     def y(self, value: int) -> float:
         return self.bottom - (value - self._first) * self._pixels

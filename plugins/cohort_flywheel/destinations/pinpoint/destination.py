@@ -14,8 +14,9 @@ from botocore.exceptions import ConnectionError as EndpointUnreachable
 from pydantic import BaseModel
 
 from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.common.records import Output
 from cohort_flywheel.config.setting_types import PinpointApplicationId, RoleArn
-from cohort_flywheel.destinations.base import Destination, DestinationCleanup, Output, PreExecute, Settings
+from cohort_flywheel.destinations.base import Destination, DestinationCleanup, PreExecute, Settings
 from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.destinations.pinpoint.hook import PinpointHook
 from cohort_flywheel.destinations.pinpoint.layout import CHANNEL, LAYOUT

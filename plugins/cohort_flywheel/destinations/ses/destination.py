@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from airflow.sdk import BaseOperator
 from botocore.exceptions import ClientError
@@ -17,9 +16,10 @@ from pydantic import BaseModel
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.campaign.settings import RunCampaign
+from cohort_flywheel.common.records import AwsStructure, Output
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.config.setting_types import BucketName, SesName
-from cohort_flywheel.destinations.base import Destination, NoSettings, Output, PreExecute, Settings
+from cohort_flywheel.destinations.base import Destination, NoSettings, PreExecute, Settings
 from cohort_flywheel.destinations.ses.campaign.operators import (
     SesLaunchCampaignOperator,
     SesPrepareCampaignOperator,
@@ -61,7 +61,8 @@ _REFUSED = ("AccessDenied", "AccessDeniedException", "403")
 _SERVICE = "ses.amazonaws.com"
 
 
-def _check_list(ses: Any, name: str, topic: str) -> None:
+def _check_list(hook: SesV2Hook, name: str, topic: str) -> None:
+    ses = hook.conn
     with _granted("ses:GetContactList"):
         try:
             found = ses.get_contact_list(ContactListName=name)
@@ -80,13 +81,13 @@ def _check_list(ses: Any, name: str, topic: str) -> None:
         )
 
 
-def _check_policy(s3: Any, bucket: str) -> None:
+def _check_policy(s3: S3Hook, bucket: str) -> None:
     """Raise FlywheelError unless the bucket's policy admits SES: its import job would fail, and late.
 
     Conditions and denials are left to the job.
     """
     try:
-        policy = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])
+        policy = json.loads(s3.get_conn().get_bucket_policy(Bucket=bucket)["Policy"])
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code in _REFUSED:
@@ -103,20 +104,20 @@ def _check_policy(s3: Any, bucket: str) -> None:
         )
 
 
-def _admits(statement: Mapping[str, Any], bucket: str) -> bool:
+def _admits(statement: AwsStructure, bucket: str) -> bool:
     principal = statement.get("Principal", {})
-    named = [principal] if principal == "*" else _listed(principal.get("Service", ()))
-    places = [pattern.rpartition(":")[2] for pattern in _listed(statement.get("Resource", ()))]  # in any partition
+    named = [principal] if principal == "*" else _listed(principal.get("Service", []))
+    places = [pattern.rpartition(":")[2] for pattern in _listed(statement.get("Resource", []))]  # in any partition
     return (
         statement["Effect"] == "Allow"
         and not {_SERVICE, "*"}.isdisjoint(named)
-        and any(fnmatchcase("s3:getobject", action.lower()) for action in _listed(statement.get("Action", ())))
+        and any(fnmatchcase("s3:getobject", action.lower()) for action in _listed(statement.get("Action", [])))
         and any(fnmatchcase(f"{bucket}/{IMPORT_FOLDER}any.csv", place) for place in places)
     )
 
 
-def _listed(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str | dict) else list(value)
+def _listed[Entry](value: Entry | list[Entry]) -> list[Entry]:
+    return value if isinstance(value, list) else [value]
 
 
 @contextmanager
@@ -194,9 +195,9 @@ class SesDestination(Destination):
 
     def check(self, settings: Settings, aws_conn_id: str | None) -> None:
         """Raise FlywheelError unless the account may send, the list has the topic, and SES may read the bucket."""
-        ses = SesV2Hook(aws_conn_id=aws_conn_id).conn
+        hook = SesV2Hook(aws_conn_id=aws_conn_id)
         with _granted("ses:GetAccount"):
-            account = ses.get_account()
+            account = hook.conn.get_account()
         if not account.get("ProductionAccessEnabled"):
             raise FlywheelError(
                 "the SES account is in the sandbox, where it imports no contacts and mails only verified addresses: ask"
@@ -210,8 +211,8 @@ class SesDestination(Destination):
                 code=Code.SES_ACCOUNT,
             )
         ours = SesImportSettings.model_validate(settings)
-        _check_list(ses, ours.ses_contact_list, ours.ses_topic)
-        _check_policy(S3Hook(aws_conn_id=aws_conn_id).get_conn(), ours.import_bucket)
+        _check_list(hook, ours.ses_contact_list, ours.ses_topic)
+        _check_policy(S3Hook(aws_conn_id=aws_conn_id), ours.import_bucket)
 
     def check_campaign(
         self,

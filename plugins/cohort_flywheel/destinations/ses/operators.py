@@ -329,7 +329,8 @@ class _Files:
     """The files of imports, each with as many contacts as a job takes."""
 
     def __init__(self, folder: Path, topic: str) -> None:
-        self._folder, self._topic = folder, topic
+        self._folder = folder
+        self._topic = topic
         self.paths: list[Path] = []
         self._file: IO[str] | None = None
         self._rows = 0

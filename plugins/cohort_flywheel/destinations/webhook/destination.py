@@ -7,7 +7,8 @@ from datetime import timedelta
 
 from airflow.sdk import BaseOperator
 
-from cohort_flywheel.destinations.base import Destination, NoSettings, Output, PreExecute, Settings
+from cohort_flywheel.common.records import Output
+from cohort_flywheel.destinations.base import Destination, NoSettings, PreExecute, Settings
 from cohort_flywheel.destinations.webhook.hook import WebhookHook
 from cohort_flywheel.destinations.webhook.layout import LAYOUT, erase_message
 from cohort_flywheel.destinations.webhook.operators import WebhookSendSegmentOperator, WebhookVerifySegmentOperator

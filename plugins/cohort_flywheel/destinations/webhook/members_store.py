@@ -50,7 +50,8 @@ class Members:
 
     def __init__(self, s3: S3Hook, plan: Plan, conn_id: str) -> None:
         self.segment = layout.segment_name(plan.cohort, plan.threshold)
-        self._s3, self._bucket = s3, plan.state_bucket
+        self._s3 = s3
+        self._bucket = plan.state_bucket
         self._key = layout.members_key(conn_id, self.segment)
         self._lock_key = claim_key(f"webhook_{conn_id}_{self.segment}")
 

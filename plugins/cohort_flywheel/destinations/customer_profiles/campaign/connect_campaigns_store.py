@@ -64,8 +64,12 @@ class Campaigns:
         prepared: ConnectPreparedCampaign,
         clock: Clock,
     ) -> None:
-        self._hook, self._s3, self._plan, self._instance_id = hook, s3, plan, instance_id
-        self._prepared, self._clock = prepared, clock
+        self._hook = hook
+        self._s3 = s3
+        self._plan = plan
+        self._instance_id = instance_id
+        self._prepared = prepared
+        self._clock = clock
 
     # --- this launch's campaign
 

@@ -50,8 +50,12 @@ class TemplateVersions:
         knowledge_base_id: str,
         clock: Clock,
     ) -> None:
-        self._hook, self._campaigns, self._s3, self._plan = hook, campaigns, s3, plan
-        self._base, self._clock = knowledge_base_id, clock
+        self._hook = hook
+        self._campaigns = campaigns
+        self._s3 = s3
+        self._plan = plan
+        self._base = knowledge_base_id
+        self._clock = clock
 
     def create(self, latest: AwsStructure, side_effects: list[str]) -> AwsStructure:
         """The version of a template's draft (ExtendedMessageTemplateData).

@@ -22,7 +22,8 @@ class Left:
     """
 
     def __init__(self, rows: Iterable[Row], size: int, batches: Batches, tally: Tally) -> None:
-        self._rows, self._size = rows, size
+        self._rows = rows
+        self._size = size
         self._begun: dict[int, tuple[int, frozenset[str]]] = {}  # the next attempt of a batch, and who is left
         for number, _ in enumerate(batched(rows, size)):
             for attempt in count(1):
@@ -51,7 +52,8 @@ class Refusals:
     """The batches of this try with refused mails that may be tried again."""
 
     def __init__(self, batches: Batches, tally: Tally) -> None:
-        self._batches, self._tally = batches, tally
+        self._batches = batches
+        self._tally = tally
         self._outcomes: dict[int, tuple[int, Outcome]] = {}
 
     def add(self, number: int, attempt: int, outcome: Outcome) -> None:

@@ -97,7 +97,9 @@ class Batches:
     """
 
     def __init__(self, s3: S3Hook, bucket: str, name: str) -> None:
-        self._s3, self._bucket, self._folder = s3, bucket, launch_folder(name)
+        self._s3 = s3
+        self._bucket = bucket
+        self._folder = launch_folder(name)
         self.place = f"s3://{bucket}/{self._folder}"
         self._there = set(keys(s3, bucket, self._folder))
         self._this_try = uuid4().hex  # tells our intents, whose answer was lost, from another try's
@@ -164,8 +166,10 @@ class Tally:
 
     def __init__(self, folder: Path) -> None:
         self.sent = self.in_doubt = self.batches = 0
-        self.withdrawn, self.refused = Counter[str](), Counter[str]()
-        self.in_doubt_path, self.never_path = folder / "in_doubt.txt", folder / "never.txt"
+        self.withdrawn = Counter[str]()
+        self.refused = Counter[str]()
+        self.in_doubt_path = folder / "in_doubt.txt"
+        self.never_path = folder / "never.txt"
 
     def add(self, outcome: Outcome) -> None:
         self.batches += 1
@@ -212,9 +216,13 @@ class Sends:
     def __init__(
         self, hook: SesV2Hook, request: Callable[[Row], AwsStructure], rate: float, may_begin: Callable[[], bool]
     ) -> None:
-        self._hook, self._request, self._seconds, self._may_begin = hook, request, 1 / max(rate, 1), may_begin
+        self._hook = hook
+        self._request = request
+        self._seconds = 1 / max(rate, 1)
+        self._may_begin = may_begin
         self._next = time.monotonic()
-        self._lock, self._stopped = threading.Lock(), threading.Event()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._doubts = self._begun = 0
         self._refusals: dict[str, Refusal] = {}
         self._followed: set[str] = set()

@@ -30,8 +30,12 @@ class Withdrawals:
         is_newest: bool,
         rows: Iterable[Row],
     ) -> None:
-        self._s3, self._records, self._plan, self._asked = s3, records, plan, asked
-        self._players, self._is_newest = players, is_newest
+        self._s3 = s3
+        self._records = records
+        self._plan = plan
+        self._asked = asked
+        self._players = players
+        self._is_newest = is_newest
         self._consent = plan.consent
         self._etag: str | None = None
         make_list(players, ENTRIES)
