@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -36,9 +36,7 @@ class VertexCounts(Record):
     vertices: int
     members: int
     merged: int
-    vertices_without_player_id: int = Field(
-        validation_alias="vertices_without_playerId", serialization_alias="vertices_without_playerId"
-    )
+    vertices_without_player_id: Annotated[int, Field(alias="vertices_without_playerId")]
 
 
 class ExtractFile(VertexCounts):
