@@ -17,7 +17,7 @@ class SampleMail(Record):
 
     subject: str
     text: str
-    html_url: str
+    html_url: str = ""
 
 
 class PreparedCampaign(Record):

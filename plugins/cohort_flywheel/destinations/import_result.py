@@ -25,6 +25,12 @@ class ImportResult(ImportedSegment):
     segment_size: int
 
 
+class RecordedImport(ImportResult):
+    """The output of `record_result`; `result_key` is None for a run that has no result."""
+
+    result_key: str | None
+
+
 def import_content(name: str, segment: Segment) -> dict[str, str]:
     """Return what an import is recognized by: the run's name and the digest of its segment file."""
     return {"name": name, "sha256": segment.sha256}

@@ -72,6 +72,17 @@ class FiledReport(Record):
     imported: ImportedSegment | None
 
 
+class CleanupOutput(Record):
+    """The output of CohortCleanupOperator: names of runs, and what is removed."""
+
+    past_keep_by: int
+    kept: int
+    segments: int
+    recipients: int
+    objects: int
+    bytes: int
+
+
 class Left(NamedTuple):
     """A line of the list: so many things of one kind at one place, which go or stay; `why` they stay, if they do."""
 

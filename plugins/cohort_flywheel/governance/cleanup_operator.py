@@ -25,7 +25,7 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.base import DestinationCleanup
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance import cleanup
-from cohort_flywheel.governance.cleanup import DRY_RUN, FiledReport, Left, Made
+from cohort_flywheel.governance.cleanup import DRY_RUN, CleanupOutput, FiledReport, Left, Made
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, folders, get_json, keys, lines, versions
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.lock_store import ACTIVE_STATES, acquire, state_of, this_run
@@ -121,7 +121,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                             at_destination.remove_segment(each)
                             side_effects.append(f"segment {each.segment_id} was removed")
                     self._remove_files(going, files, context, side_effects)
-        return {"past_keep_by": len(due), "kept": len(made) - len(due), **cleanup.sums(list_)}
+        output = CleanupOutput(past_keep_by=len(due), kept=len(made) - len(due), **cleanup.sums(list_))
+        return output.model_dump(mode="json")
 
     def _state(self) -> State:
         return State(self.s3, self.deployment.state_bucket)

@@ -17,6 +17,7 @@ from typing import IO, NamedTuple, Protocol
 import orjson
 from pydantic import JsonValue
 
+from cohort_flywheel.common.records import Record
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.contacts import normalize_entry
 from cohort_flywheel.segment.list_entries import is_exact
@@ -112,6 +113,15 @@ def _read_player(text: str, number: int) -> str:
 def tombstone(salt: bytes, player_id: str) -> str:
     """Return the salted hash of a playerId: with the salt one can check a playerId, but not list the erased ones."""
     return hashlib.blake2b(player_id.encode(), key=salt, digest_size=32).hexdigest()
+
+
+class ErasureOutput(Record):
+    """The output of CohortErasureOperator: `objects` are versions in which one of the players is."""
+
+    players: int
+    objects: int
+    at_destination: int
+    stays: int
 
 
 class Tombstones:

@@ -20,7 +20,7 @@ from cohort_flywheel.destinations.base import Destination
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import Left, table
 from cohort_flywheel.governance.cleanup_operator import refuse_at_work
-from cohort_flywheel.governance.erasure import PLAYERS_KEY, Addresses, Found, kind_of, look, read_players
+from cohort_flywheel.governance.erasure import PLAYERS_KEY, Addresses, ErasureOutput, Found, kind_of, look, read_players
 from cohort_flywheel.governance.tombstones_store import put_tombstones
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, fetch, lines, put_instead, versions
@@ -97,12 +97,12 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                     )
                 self._remove_list(state)
                 side_effects.append("the list was removed")
-        return {
-            "players": len(players),
-            "objects": sum(line.number for line in list_),
-            "at_destination": sum(line.number for line in at_destination if not line.why),
-            "stays": sum(line.number for line in [*at_destination, *stays] if line.why),
-        }
+        return ErasureOutput(
+            players=len(players),
+            objects=sum(line.number for line in list_),
+            at_destination=sum(line.number for line in at_destination if not line.why),
+            stays=sum(line.number for line in [*at_destination, *stays] if line.why),
+        ).model_dump(mode="json")
 
     def _refuse_at_work(self, destination: Destination, context: Context) -> None:
         """Raise FlywheelError while a run is active or an import job runs, which continues after a failed run."""

@@ -116,6 +116,13 @@ class Report(Record):
     faults: list[str]
 
 
+class ReportOutput(Record):
+    """The output of CohortReportOperator."""
+
+    report_url: str
+    outcome: Outcome
+
+
 def make_report(
     run: ReportedRun,
     tasks: Mapping[str, str],

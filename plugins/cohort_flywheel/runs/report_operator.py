@@ -27,7 +27,7 @@ from cohort_flywheel.runs.lock_store import enum_value
 from cohort_flywheel.runs.names import report_file_name, report_folder
 from cohort_flywheel.runs.notifications import tell_of_the_untold
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.report import Report, ReportedRun, make_report, table
+from cohort_flywheel.runs.report import Report, ReportedRun, ReportOutput, make_report, table
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.segment.outputs import Extract, JudgedSegment
 
@@ -78,7 +78,7 @@ class CohortReportOperator(BaseOperator):
                 )
             tell_of_the_untold(self.notify, context, report.tasks)
         self.log.info("the report is at %s", url)
-        return {"report_url": url, "outcome": report.outcome}
+        return ReportOutput(report_url=url, outcome=report.outcome).model_dump(mode="json")
 
 
 def write_report(

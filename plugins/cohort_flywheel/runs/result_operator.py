@@ -8,7 +8,7 @@ from airflow.sdk import BaseOperator
 
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
-from cohort_flywheel.destinations.import_result import ImportedSegment
+from cohort_flywheel.destinations.import_result import ImportedSegment, RecordedImport
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.plan import Plan
@@ -65,4 +65,4 @@ class CohortResultOperator(BaseOperator):
                 side_effects.append(f"the result was put at {key}")
             release(state, plan, context)
         self.log.info("%s is verified; its name is free again", plan.name)
-        return {"result_key": key, **self.imported}
+        return RecordedImport(**self.imported, result_key=key).model_dump(mode="json", exclude_unset=True)

@@ -132,10 +132,10 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
 
     def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it makes the same files from the same extract and records."
-        if shard := self._shard():  # what the UI calls this task among its like
-            first = shard.index * shard.size + 1
-            context["shard_label"] = f"members {first:,} to {first + shard.members - 1:,}"  # type: ignore[typeddict-unknown-key]  # what map_index_template reads
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
+            if shard := self._shard():  # what the UI calls this task among its like
+                first = shard.index * shard.size + 1
+                context["shard_label"] = f"members {first:,} to {first + shard.members - 1:,}"  # type: ignore[typeddict-unknown-key]  # what map_index_template reads
             return self.make(folder, side_effects).model_dump(mode="json")
 
     def _shard(self) -> Shard | None:

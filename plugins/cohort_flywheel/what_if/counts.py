@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from croniter import croniter_range
 
+from cohort_flywheel.common.records import Record
 from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.errors import Code, FlywheelError
@@ -40,6 +41,17 @@ class Day(NamedTuple):
     joined: int | None = None
     left: int | None = None
     note: str = ""
+
+
+class WhatIfOutput(Record):
+    """The output of CohortWhatIfOperator; `lowest` and `highest` are members, None where no day was counted."""
+
+    csv_url: str
+    svg_url: str
+    days: int
+    counted: int
+    lowest: int | None
+    highest: int | None
 
 
 def period(first_text: str | None, last_text: str | None, newest: datetime) -> tuple[date, date]:

@@ -25,7 +25,7 @@ from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Members, read_extract, write_extract
 from cohort_flywheel.segment.snapshot import of_the_day
 from cohort_flywheel.what_if import counts as what_if
-from cohort_flywheel.what_if.counts import Day
+from cohort_flywheel.what_if.counts import Day, WhatIfOutput
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -87,14 +87,14 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                 side_effects.append(f"s3://{bucket}/{key} was put")
         self.log.info("%s", "; ".join(side_effects))
         lowest, highest = (day.members for day in what_if.extremes(days) or (days[0], days[0]))
-        return {
-            "csv_url": f"s3://{bucket}/{place}.csv",
-            "svg_url": f"s3://{bucket}/{place}.svg",
-            "days": len(days),
-            "counted": sum(day.members is not None for day in days),
-            "lowest": lowest,
-            "highest": highest,
-        }
+        return WhatIfOutput(
+            csv_url=f"s3://{bucket}/{place}.csv",
+            svg_url=f"s3://{bucket}/{place}.svg",
+            days=len(days),
+            counted=sum(day.members is not None for day in days),
+            lowest=lowest,
+            highest=highest,
+        ).model_dump(mode="json")
 
     def _count(
         self, state: State, cohort: Cohort, threshold: int | None, as_ofs: Iterable[datetime], folder: Path
