@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
+from pydantic import ValidationError
 
 from cohort_flywheel.campaign.approval import approval_digest, check_approval, may_approve
 from cohort_flywheel.campaign.launch import ApprovalAnswer, PreparedCampaign
@@ -113,7 +114,10 @@ def recorded_answer(answer: object, s3: S3Hook, plan: Plan, prepared: PreparedCa
     if not isinstance(answer, dict) or answer.keys() != ApprovalAnswer.model_fields.keys():
         return None  # set by hand
     if not answer["approved"]:
-        return ApprovalAnswer.model_validate(answer)
+        try:
+            return ApprovalAnswer.model_validate(answer)
+        except ValidationError:
+            return None  # set by hand
     try:
         recorded = get_approval(s3, plan, prepared)
     except ClientError as error:

@@ -17,6 +17,7 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.ses import destination as ses_destination
 from cohort_flywheel.destinations.ses.destination import DESTINATION
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
 from local import airflow
 from local.config import CONTACT_LIST, ROOT, TOPIC
@@ -169,11 +170,14 @@ def test_a_bucket_without_a_policy(check: Any, account: Account) -> None:
         check()
 
 
-class _S3:
+class _S3(S3Hook):
     """Answers GetBucketPolicy with an error, which moto never does."""
 
     def __init__(self, code: str) -> None:
         self.code = code
+
+    def get_conn(self) -> Any:
+        return self
 
     def get_bucket_policy(self, Bucket: str) -> Any:  # noqa: N803 - boto3's name
         raise ClientError({"Error": {"Code": self.code}}, "GetBucketPolicy")
