@@ -35,12 +35,18 @@ DIFFERENT_VALUES = """
     )
     WHERE value <> first GROUP BY id, name ORDER BY place, name
 """
+#: Joined by hashes of 64 bits, which fit in memory where the ids would be spilled: one of 10 ** 13 missing ends has the
+#: hash of one of a million vertices, and is left to the loader. The few ends that are left by the join are grouped.
+VERTEX_KEYS = """
+    CREATE OR REPLACE TABLE vertex_keys AS SELECT hash(id) AS key, min(place) AS place FROM vertices GROUP BY key
+"""
 UNRESOLVED_ENDS = """
-    SELECT e.id, e.place, e.is_to, v.place IS NOT NULL
-    FROM (SELECT id, min(place) AS place, arg_min(is_to, place) AS is_to FROM ends WHERE id <> '' GROUP BY id) AS e
-    LEFT JOIN (SELECT id, min(place) AS place FROM vertices GROUP BY id) AS v ON e.id = v.id
-    WHERE v.id IS NULL OR (? AND v.place > e.place)
-    ORDER BY e.place, e.id
+    SELECT id, min(place) AS place, arg_min(is_to, place), bool_or(later) FROM (
+        SELECT ends.id, ends.place, is_to, v.place IS NOT NULL AS later
+        FROM ends LEFT JOIN vertex_keys AS v ON hash(ends.id) = v.key
+        WHERE ends.id <> '' AND (v.key IS NULL OR (? AND v.place > ends.place))
+    )
+    GROUP BY id ORDER BY place, id
 """
 
 
@@ -138,6 +144,7 @@ class IdSets:
 
     def unresolved_ends(self, in_order: bool) -> Iterator[list[UnresolvedEnd]]:
         """Yield the different ends that are no vertex of the files, or with in_order of an earlier file, in batches."""
+        list(self._fetched(VERTEX_KEYS))
         ends = self._fetched(UNRESOLVED_ENDS, [in_order])
         while batch := [UnresolvedEnd(*row) for row in islice(ends, BATCH)]:
             yield batch
@@ -230,6 +237,8 @@ class IdSets:
         union("edges", [FROM, TO]).create_view("ends")
         values = {"id": "VARCHAR", "place": "BIGINT", "name": "VARCHAR", "value": "VARCHAR"}
         read(self._folder / "single_values.csv", values).create_view("single_values")
+        # DuckDB takes a CSV file for a few rows, and would build the hash table of the larger side
+        connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         connection.execute("SET allowed_directories = ?", [[str(self._folder)]])
         connection.execute("SET enable_external_access = false")
         return connection
