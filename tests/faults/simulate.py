@@ -23,7 +23,7 @@ from uuid import NAMESPACE_OID, uuid5
 
 import airflow.sdk.exceptions
 from airflow.providers.standard.triggers.hitl import HITLTrigger
-from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, ExecutorSafeguard
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, ExecutorSafeguard, TriggerFailureReason
 from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowSkipException,
@@ -47,6 +47,8 @@ SECOND, LONGEST_WAIT = 0.03, 10
 SHARD_MEMBERS = 200
 #: An attempt that takes longer hangs.
 ATTEMPT_SECONDS = 60
+#: How long a trigger may wait that has a time-out: longer than any job takes here.
+TRIGGER_SECONDS = 6
 #: Retries beyond these would only repeat what they do; a task has 30 where it may wait for another run.
 MOST_RETRIES = 3
 GRAPH_CONNECTION = "AIRFLOW_CONN_NEPTUNE_DEFAULT"
@@ -204,7 +206,9 @@ class Run:
                     break
             method, kwargs = wait["method"], wait["kwargs"] | {"event": event or told.said.get("event")}
             if told.how not in ("fired", "asked"):
-                method, kwargs = TRIGGER_FAIL_REPR, {"error": "Trigger failure"}
+                timed_out = told.how == "timed out"
+                reason = TriggerFailureReason.TRIGGER_TIMEOUT if timed_out else TriggerFailureReason.TRIGGER_FAILURE
+                method, kwargs = TRIGGER_FAIL_REPR, {"error": reason.value}
             told = self._process(
                 f"{name} ({wait['method']})",
                 lambda method=method, kwargs=kwargs: self._execute(task, index, number, method, kwargs),  # type: ignore[misc]  # as above
@@ -248,7 +252,8 @@ class Run:
             if trigger is None or isinstance(trigger, HITLTrigger):
                 return "asked", said | {"question": self.questions[str(context["ti"].id)]}
             where, arguments = trigger.serialize()
-            return "deferred", said | {"trigger": where, "arguments": serialize(arguments)}
+            limited = wait.timeout is not None
+            return "deferred", said | {"trigger": where, "arguments": serialize(arguments), "limited": limited}
         except DownstreamTasksSkipped as skip:
             tasks = skip.tasks if isinstance(skip.tasks, list) else [skip.tasks]
             names = [each if isinstance(each, str) else each[0] for each in tasks]
@@ -358,7 +363,16 @@ def _fire(wait: dict[str, Any]) -> tuple[str, dict[str, Any]]:
                 return event.payload
         raise RuntimeError("the trigger ended without an event")
 
-    return "fired", {"event": asyncio.run(first())}
+    async def waited() -> tuple[str, dict[str, Any]]:
+        try:
+            async with asyncio.timeout(TRIGGER_SECONDS if wait["limited"] else None) as limit:
+                return "fired", {"event": await first()}
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return "timed out", {}
+
+    return asyncio.run(waited())
 
 
 def _child(
