@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # importing Airflow takes three times as long without compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test approvals backfills faults bench bench-full bench-width bench-small stack bundle bundle-321 deploy nightly lint counts up down servers servers-down clean
+.PHONY: help setup demo test approvals backfills faults bench bench-full bench-width bench-small bench-graph-load stack bundle bundle-321 deploy nightly lint counts up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-width: setup ## shards over one Celery worker and over two; needs redis-se
 
 bench-small: setup ## where the time of a run with three players goes; four minutes
 	@$(PY) -m tests.benchmarks.small_case
+
+bench-graph-load: setup ## validation of the files of a graph load, beside DuckDB's own reading; PLAYERS="100000 1000000"
+	@$(PY) -m tests.benchmarks.graph_load --into tests/benchmarks $(if $(PLAYERS),--players $(PLAYERS))
 
 stack: setup ## the CloudFormation stack: MODELER=the modeler's stack, NAME=ours, GO=1 to create it, PARAMETERS="Routing=private …"
 	@$(PY) -m local stack --modeler "$(MODELER)" --name "$(NAME)" $(if $(GO),--go) $(PARAMETERS)

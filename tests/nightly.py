@@ -69,6 +69,7 @@ PARTS = (
     Part("bench", "measured against what else a studio would use, 1,000 and 10,000 players", ["make", "bench"]),
     Part("bench-small", "where the time of a run of three players goes", ["make", "bench-small"]),
     Part("bench-width", "shards over one Celery worker and over two", ["make", "bench-width"]),
+    Part("bench-graph-load", "validation of the files of a graph load", ["make", "bench-graph-load"]),
     Part("bench-full", "measured with 100,000 and 1,000,000 players", ["make", "bench-full"], unless_named=True),
 )
 

@@ -46,6 +46,8 @@ class CheckedRows:
             first = next(blocks, None)
             if self._blocks.has_bom:
                 self._add(FindingKind.BYTE_ORDER_MARK, [1], None, "save the file as UTF-8 without a byte order mark")
+            if first:
+                self._add_misquoted(first)
             self._read_header(first.rows[0] if first else [])
             if self.header:
                 for block in blocks:
@@ -79,14 +81,13 @@ class CheckedRows:
         if self.header:
             self._valid = [set() for _ in self.header.columns]
 
-    def _well_formed(self, block: Block, header: Header) -> tuple[Sequence[int], Sequence[Sequence[str]]]:
+    def _add_misquoted(self, block: Block) -> None:
         if block.misquoted:
-            self._add(
-                FindingKind.QUOTING,
-                block.misquoted,
-                None,
-                "a cell has a quotation mark and is not quoted as RFC 4180 has it",
-            )
+            text = "a cell has a quotation mark and is not quoted as RFC 4180 has it"
+            self._add(FindingKind.QUOTING, block.misquoted, None, text)
+
+    def _well_formed(self, block: Block, header: Header) -> tuple[Sequence[int], Sequence[Sequence[str]]]:
+        self._add_misquoted(block)
         lines, columns = block.lines, block.columns
         if block.unequal:
             width, rows = len(header.columns), block.unequal

@@ -75,6 +75,7 @@ GOOD = "~id,~label,name:String,score:Int(single)\n"
         (f'{GOOD}a,player,Jo,1\nb,player,"Ace" Smith,1\n', (K.QUOTING, 3, None)),
         (f'{GOOD}a,player,Jo,1\nb,player,"Ace,1\nc,player,Smith,2\n', (K.QUOTING, 3, None)),
         (f"{GOOD}a,player,J\ro,1\n", (K.QUOTING, 2, None)),
+        ('~id,na"me:String\na,b\n', (K.QUOTING, 1, None)),
         (f"{GOOD}a,player,Jo,1\n\nb,player,Jo,1\n", (K.BLANK_LINE, 3, None)),
         (f"{GOOD},player,Jo,1\n", (K.BLANK_REQUIRED, 2, "~id")),
         (f'{GOOD}"",player,Jo,1\n', (K.BLANK_REQUIRED, 2, "~id")),
