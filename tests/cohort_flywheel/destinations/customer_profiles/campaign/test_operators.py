@@ -620,20 +620,41 @@ def test_without_an_approval_of_this_mail_no_player_is_mailed(
     assert (connect.made, connect.ledger()) == ([], None)
 
 
-@pytest.mark.parametrize("name", ["template_arn", "template_digest", "segment_id", "message"])
-def test_any_change_after_the_approval_needs_another_approval(connect: Connect, ready: Any, name: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"template_arn": "other"}, {"template_digest": "other"}, {"segment_id": "other"},
+        {"message": {"subject": "other", "text": "other"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_any_change_after_the_approval_needs_another_approval(
+    connect: Connect, ready: Any, change: dict[str, Any]
+) -> None:
     plan, segment, prepared, run = ready
     answer = approved(prepared)
     with pytest.raises(AirflowFailException, match="exactly this segment and mail"):
-        connect.launch(plan, segment, prepared | {name: "other"}, run, answer=answer)
+        connect.launch(plan, segment, prepared | change, run, answer=answer)
     assert connect.made == []
 
 
-@pytest.mark.parametrize("name", ["rows", "segment_sha256", "from", "template", "mode"])
-def test_the_preparation_of_another_run_is_refused(connect: Connect, ready: Any, name: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [{"rows": 99}, {"segment_sha256": "other"}, {"from": "other"}, {"template": "other"}, {"mode": "draft"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_preparation_of_another_run_is_refused(connect: Connect, ready: Any, change: dict[str, Any]) -> None:
     plan, segment, prepared, run = ready
     with pytest.raises(AirflowFailException, match="what was prepared is not this run's segment and campaign"):
-        connect.launch(plan, segment, prepared | {name: "other"}, run)
+        connect.launch(plan, segment, prepared | change, run)
+    assert connect.made == []
+
+
+@pytest.mark.parametrize("name", ["rows", "mode", "message"])
+def test_a_preparation_that_was_set_by_hand_is_refused(connect: Connect, ready: Any, name: str) -> None:
+    plan, segment, prepared, run = ready
+    with pytest.raises(AirflowFailException, match="the output of prepare_campaign is not what the task returned"):
+        connect.launch(plan, segment, prepared | {name: "other"}, run, answer=approved(prepared))
     assert connect.made == []
 
 
