@@ -1,4 +1,4 @@
-"""The run lock: one run at a time works on a name. A second run fails, or takes the lock over from an ended run."""
+"""The run lock: one run at a time works on a name. A second run fails, or takes over the lock of an ended run."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _check_file_is_current(state: State, plan: Plan, context: Context) -> None:
         other = f"run {last.run_id} of DAG {last.dag_id}"
     raise FlywheelError(
         f"{other} has worked on {plan.name} since this run's segment file was written: use that run's segment, or"
-        " clear enrich and what follows it, which asks for consent and the do-not-contact list again",
+        " clear enrich with downstream, which checks consent and the do-not-contact list again",
         code=Code.OVERTAKEN,
     )
 
@@ -99,7 +99,9 @@ def acquire(state: State, key: str, name: str, context: Context, *, keep_last: b
         if keep_last:
             state.put_last_run(key, other)
     if not state.take(key, mine, found[1] if found else None, attempt=str(context["ti"].id)):
-        raise RetryableError(f"another run has just begun to work on {name}: a later try sees which", code=Code.BUSY)
+        raise RetryableError(
+            f"another run has just begun to work on {name}: a later attempt sees which", code=Code.BUSY
+        )
 
 
 def this_run(context: Context) -> RunIds:

@@ -1,4 +1,4 @@
-"""Somebody is told of a run that failed, or that a limit stopped, by the Airflow notifiers that the registry names."""
+"""Notify of failed runs and of runs stopped by limits, with the Airflow notifiers of the registry."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 Targets = Sequence[dict[str, object]]
 
-#: What SNS takes [SNS API: Publish, "less than 100 characters long"].
+#: The maximum length of a subject [SNS API: Publish, "less than 100 characters long"].
 MAX_SUBJECT = 99
 
-#: The XCom of a failed task of which somebody was told.
+#: The XCom of a failed task that a notification was sent for.
 TOLD = "told"
 
 
 def on_failure(notify: Notify) -> Callable[[Context], None]:
-    """The `on_failure_callback` of every task: a limit's stop goes to the producers, any other failure to on-call."""
+    """The `on_failure_callback` of every task: a run stopped by limits notifies `producers`, else `on_call`."""
     return partial(tell_of_failure, notify)
 
 
 def tell_of_failure(notify: Notify, context: Context) -> None:
-    """Say which run ended where, its last line, which has the next step, and the link to its log."""
+    """Notify of a failed task: the run, the task, its error with the next step, and the link to its log."""
     ti = context["ti"]
     error = context.get("exception")
     stopped = isinstance(error, StoppedByLimitError)
@@ -51,7 +51,7 @@ def tell_of_failure(notify: Notify, context: Context) -> None:
 
 
 def tell_of_the_untold(notify: Notify, context: Context, tasks: Mapping[str, str]) -> None:
-    """Say which failed tasks nobody was told of: Airflow calls nobody back for a worker that was killed."""
+    """Notify of failed tasks without a notification: Airflow calls no callback for a killed worker."""
     ti = context["ti"]
     untold = [
         task for task, state in tasks.items() if state == "failed" and not _was_told(ti, task, context["dag"].task_ids)
@@ -62,17 +62,17 @@ def tell_of_the_untold(notify: Notify, context: Context, tasks: Mapping[str, str
             context,
             subject=f"Cohort Flywheel: failed: {ti.dag_id}, {untold[0]}",
             message=f"{Code.UNREPORTED}: "
-            f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(untold)}, and nobody was told why: its worker"
-            " was killed, somebody marked it failed, or whoever should be told could not be. Look at that task's log,"
-            " and clear it with downstream.\n\n"
+            f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(untold)}, and no notification was sent: its"
+            " worker was killed, a user marked it failed, or a notifier failed. Look at the log of that task, and clear"
+            " it with downstream.\n\n"
             f"Log of the report: {getattr(ti, 'log_url', None)}\nWhat to do: docs/reference/runbook.md",
         )
 
 
 def tell(targets: Targets, context: Context, *, subject: str, message: str) -> None:
-    """Send to each target; `{{ alert.subject }}` and `{{ alert.message }}` in its arguments are these.
+    """Call each notifier, with `{{ alert.subject }}` and `{{ alert.message }}` for its arguments.
 
-    Raises, after all were tried, what the last one raised that could not be told.
+    If notifiers fail, raises the error of the last one after all were called.
     """
     alert, failed = {"subject": subject[:MAX_SUBJECT], "message": message}, None
     for target in targets:
@@ -81,7 +81,7 @@ def tell(targets: Targets, context: Context, *, subject: str, message: str) -> N
             module, _, name = str(target["notifier"]).rpartition(".")
             notifier = getattr(importlib.import_module(module), name)
             notifier(**arguments)({**context, "alert": alert})
-        except Exception as error:  # noqa: BLE001 - raised below: one target that is down must not silence the others
+        except Exception as error:  # noqa: BLE001 - raised below: a failed notifier must not stop the others
             failed = error
     if failed:
         raise failed

@@ -1,4 +1,4 @@
-"""The plan of a run: the cohort's definition, the threshold and every name, frozen before anything is done."""
+"""The plan of a run: the cohort's definition, the threshold and all names, fixed before anything is written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Override(Record):
 
 
 class Withhold(Record):
-    """What keeps a contact out of the segment, for `contacts.exclusion_reason`.
+    """The settings that exclude contacts from the segment, for `contacts.exclusion_reason`.
 
     `placeholders` must have values, and a player who was mailed `template` after `since` is left out.
     """
@@ -105,14 +105,14 @@ def make_plan(
     Raises FlywheelError for a threshold
     outside the cohort's range, an override that nobody may make or that has no reason, and buckets that are not three.
     """
-    as_of = datetime.fromisoformat(as_of.isoformat())  # pendulum's loses its zone in a subtraction
+    as_of = datetime.fromisoformat(as_of.isoformat())  # pendulum's isoformat loses its zone in a subtraction
     asked = params.threshold
     number = cohort.threshold_at(as_of) if asked is None else cohort.check_threshold(asked)
     buckets = {role: str(settings[f"{role}_bucket"]) for role in ("export", "import", "state")}
     if len(set(buckets.values())) < 3:
         raise FlywheelError(
-            f"the export, import and state buckets must be three, not {', '.join(buckets.values())}: whatever is"
-            " put into the export bucket may start a Lambda, and whatever is in the import bucket may be imported",
+            f"the export, import and state buckets must be three, not {', '.join(buckets.values())}: an object in the"
+            " export bucket may start a Lambda, and an object in the import bucket may be imported",
             code=Code.VARIABLE,
         )
     dry_run, extract_uri = params.dry_run, params.extract_uri or None
@@ -166,24 +166,23 @@ def check_extract(params: RunParams, run_type: str) -> None:
     only, uri = params.extract_only, params.extract_uri
     if only and uri:
         raise FlywheelError(
-            "extract_only ends a run at the extract, and extract_uri begins with one: nothing would be done; leave one"
-            " of them out",
+            "extract_only ends a run at the extract, and extract_uri begins with one: nothing would be done; remove one"
+            " of them",
             code=Code.PARAMS_CONTRADICT,
         )
     if only and params.override_limits:
         raise FlywheelError(
-            "extract_only ends a run before its limits are asked: leave override_limits out",
+            "extract_only ends a run before its limits are evaluated: leave override_limits out",
             code=Code.PARAMS_CONTRADICT,
         )
     if uri and params.source != "auto":
         raise FlywheelError(
-            f"extract_uri is where the members come from, and so would be source={params.source}: leave one of them"
-            " out",
+            f"extract_uri and source={params.source} both choose where the members come from: remove one of them",
             code=Code.PARAMS_CONTRADICT,
         )
     if uri and run_type == "backfill":
         raise FlywheelError(
-            "a backfill cannot begin with extract_uri, as one extract is not many days: trigger one run with it",
+            "a backfill cannot use extract_uri, because one extract is not for many days: trigger one run with it",
             code=Code.PARAMS_CONTRADICT,
         )
 
@@ -207,24 +206,24 @@ def _threshold_from(cohort: Cohort, as_of: datetime) -> str:
 
 
 def _override(params: RunParams, run_type: str, user: str | None) -> Override | None:
-    """Who lets this run through its limits, and why; None where nobody does."""
+    """The user and the reason of a limits override; None without one."""
     override, reason = params.override_limits, (params.override_reason or "").strip()
     if not override and not reason:
         return None
     if not override:
         raise FlywheelError(
-            "override_reason is given without override_limits: switch that on, or leave the reason out",
+            "override_reason is given without override_limits: switch it on, or leave the reason out",
             code=Code.PARAMS_CONTRADICT,
         )
     if run_type == "backfill":
         raise FlywheelError(
-            "a backfill cannot override the limits, as nobody looks at each of its days: trigger the day's run by"
-            " itself, with override_limits and override_reason",
+            "a backfill cannot override the limits, because its days are not reviewed one by one: trigger a run for the"
+            " day, with override_limits and override_reason",
             code=Code.PARAMS_CONTRADICT,
         )
     if not reason:
         raise FlywheelError(
-            "override_limits needs an override_reason: write why this run may pass, for the report",
+            "override_limits needs an override_reason: write why the figures are right, for the report",
             code=Code.PARAMS_CONTRADICT,
         )
     return Override(by=user or "unknown", reason=reason)

@@ -1,4 +1,4 @@
-"""The first task of a run: everything is decided, and checked, before anything outside is touched."""
+"""The first task of a run: fix and check everything before anything is written."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class CohortPlanOperator(BaseOperator):
-    """Freeze a run's cohort, threshold, as-of and names; refuse, with a sentence, what must not run.
+    """Fix a run's cohort, threshold, as-of and names; fail for a run that must not start.
 
     Returns the plan (`plan.make_plan`) and the settings, each entry also an XCom of its own. Changes nothing
     outside.
@@ -56,7 +56,7 @@ class CohortPlanOperator(BaseOperator):
     :param registry: the path of cohorts.yaml, read when the task runs.
     :param schedule: the DAG's cron, in UTC.
     :param destination: the name of a destination.
-    :param templates: the folder of the mails' templates; left out, `email` beside the registry.
+    :param templates: the folder of the mail templates; by default `email` beside the registry.
     :param neptune_conn_id: the Airflow connection of the graph, which is read but not used.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     :param clock: gives the time, with its zone.
@@ -95,11 +95,11 @@ class CohortPlanOperator(BaseOperator):
             run = context["dag_run"]
             check_extract(params, enum_value(run.run_type))
             # a run that imports nothing needs no settings of the destination
-            hands_over = not params.dry_run and not params.extract_only
+            imports = not params.dry_run and not params.extract_only
             moment = self._as_of(context)
             campaign = self._campaign(registry, cohort, params, context, moment)
             models: list[type[BaseModel]] = [DeploymentSettings]
-            if hands_over:
+            if imports:
                 models.append(destination.settings)
             if campaign.mode != "none" and destination.campaign_settings:
                 models.append(destination.campaign_settings)
@@ -121,7 +121,7 @@ class CohortPlanOperator(BaseOperator):
             self._check_aws(buckets, plan)
             state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)
             snapshot = find_source(state, plan, self.clock(), self.schedule)
-            if hands_over:
+            if imports:
                 if destination.REQUIRES_OPT_OUT_LIST and registry.opt_outs is None:
                     self._check_opt_outs(plan)
                 destination.check(settings, self.aws_conn_id)
@@ -144,7 +144,7 @@ class CohortPlanOperator(BaseOperator):
     def _campaign(
         self, registry: Registry, cohort: Cohort, params: RunParams, context: Context, moment: datetime
     ) -> RunCampaign | NoCampaign:
-        """The campaign, and what its mail asks of each row."""
+        """The settings of the campaign, with the placeholders of its mail."""
         run = context["dag_run"]
         newest = last_instant(self.schedule, self.clock())
         skip_reason = campaign_skip_reason(params, enum_value(run.run_type), moment, newest)
@@ -158,26 +158,26 @@ class CohortPlanOperator(BaseOperator):
             return NONE
         if not get_destination(self.destination).has_campaigns:
             raise FlywheelError(
-                f"campaign={campaign.mode}, but there are no campaigns at {self.destination}: set the campaign of"
+                f"campaign={campaign.mode}, but {self.destination} has no campaigns: set the campaign of"
                 f" cohort {cohort.name} to `mode: none` in the registry, or choose another destination",
                 code=Code.CAMPAIGN_SETTINGS,
             )
         return with_mail(campaign, read_template(self.templates, campaign.template), cohort.columns())
 
     def _check_opt_outs(self, plan: Plan) -> None:
-        """Refuse an empty do-not-contact list: those who opted out elsewhere would be written to again."""
+        """Refuse an empty do-not-contact list: players who opted out at another service would be mailed again."""
         bucket, key = plan.state_bucket, names.DO_NOT_CONTACT_KEY
         found = lines(S3Hook(aws_conn_id=self.aws_conn_id), bucket, key)
         if not any(entry_forms(line, number) for number, line in enumerate(found, start=1)):
             raise FlywheelError(
-                f"the do-not-contact list s3://{bucket}/{key} is empty, and {self.destination} never knew who has opted"
-                " out where players were written to before: fill the list from there, as with Pinpoint's endpoints that"
-                " opted out, or write `opt_outs: none` into the registry if there is nobody",
+                f"the do-not-contact list s3://{bucket}/{key} is empty, and {self.destination} does not have the"
+                " opt-outs of the service that mailed the players before: add them to the list, for example Pinpoint's"
+                " endpoints that opted out, or write `opt_outs: none` into the registry if there are none",
                 code=Code.OPT_OUTS,
             )
 
     def _may_read_graph(self, params: RunParams, moment: datetime) -> bool:
-        """Whether this run may come to read the graph: a day in the past is read from its snapshot."""
+        """Whether this run may read the graph: a past day is read from its snapshot."""
         if params.extract_uri or params.source == "snapshot":
             return False
         return params.source == "live" or moment >= last_instant(self.schedule, self.clock())
@@ -207,19 +207,19 @@ class CohortPlanOperator(BaseOperator):
         for role, bucket in (
             ("export", settings.export_bucket), ("import", settings.import_bucket), ("state", settings.state_bucket),
         ):  # fmt: skip
-            with _named(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
+            with _explain_refusal(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
                 s3.head_bucket(Bucket=bucket)
         do_not_contact = f"s3://{plan.state_bucket}/{names.DO_NOT_CONTACT_KEY}"
-        with _named(
+        with _explain_refusal(
             f"the do-not-contact list {do_not_contact}",
             "state_bucket",
             "s3:GetObject",
-            "put it (an empty file, if nobody is on it)",
+            "create it (an empty file if it has no entries)",
         ):
             s3.head_object(Bucket=plan.state_bucket, Key=names.DO_NOT_CONTACT_KEY)
         dynamodb = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="dynamodb").conn
         table = settings.contacts_table
-        with _named(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
+        with _explain_refusal(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
             keys = dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]
         if [(key["AttributeName"], key["KeyType"]) for key in keys] != [("playerId", "HASH")]:
             raise FlywheelError(
@@ -230,7 +230,7 @@ class CohortPlanOperator(BaseOperator):
 
 
 def read_all_settings(models: Iterable[type[BaseModel]], neptune_conn_id: str | None) -> dict[str, JsonValue]:
-    """Return the settings of the models; raise FlywheelError that names all that is wrong, in the connection too."""
+    """Return the settings of the models; raise FlywheelError that names all faults, also of the connection."""
     settings: dict[str, JsonValue] = {}
     wrong: list[FlywheelError] = []
     try:
@@ -248,14 +248,14 @@ def read_all_settings(models: Iterable[type[BaseModel]], neptune_conn_id: str | 
 
 
 @contextmanager
-def _named(what: str, setting: str, action: str, create: str = "create it") -> Iterator[None]:
-    """Turn AWS's refusal into a sentence that names the thing, the setting and the right that is needed."""
+def _explain_refusal(what: str, setting: str, action: str, create: str = "create it") -> Iterator[None]:
+    """Turn a refusal of AWS into an error that names the resource, the setting and the missing permission."""
     try:
         yield
     except ClientError as error:
         answer = error.response["Error"]["Code"]
         if answer in ("404", "NoSuchBucket", "ResourceNotFoundException"):
-            code, advice = Code.NOT_THERE, f"is not there: {create}, or correct {PREFIX}{setting}"
+            code, advice = Code.NOT_THERE, f"does not exist: {create}, or correct {PREFIX}{setting}"
         elif answer in ("403", "AccessDenied", "AccessDeniedException"):
             code = Code.REFUSED
             advice = f"is refused ({answer}): grant the execution role {action} on it, or correct {PREFIX}{setting}"

@@ -1,4 +1,4 @@
-"""The verified segment is noted as its day's, and the next run may work on the name."""
+"""Record the verified segment as the result of its as-of, and release the run lock."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class CohortResultOperator(BaseOperator):
-    """Keep a verified segment as the result of its cohort, threshold and as-of, and end the claim of its name.
+    """Record a verified segment as the result of its cohort, threshold and as-of, and release the run lock.
 
-    What does not stand for its day (`source.is_the_days`) is nobody's result: the next run's change is not held
-    against it. Returns (each also an XCom of its own) `result_key` (None of such a run) and what the destination's
-    last task returned.
+    A run that is not canonical (`source.is_canonical_run`) records no result, so later runs are not compared with it.
+    Returns (each also as a separate XCom) `result_key` (None for such a run) and the output of the destination's last
+    task.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param checked: the output of CohortLimitsOperator. (templated)
@@ -64,5 +64,5 @@ class CohortResultOperator(BaseOperator):
                 key = state.put_result(plan.cohort, plan.threshold, plan.as_of, result)
                 side_effects.append(f"the result was put at {key}")
             release(state, plan, context)
-        self.log.info("%s is verified; its name is free again", plan.name)
+        self.log.info("Recorded the result of %s and released its lock", plan.name)
         return RecordedImport(**self.imported, result_key=key).model_dump(mode="json", exclude_unset=True)

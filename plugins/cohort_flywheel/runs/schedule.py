@@ -23,7 +23,7 @@ def utc_now() -> datetime:
 
 
 def schedule_in_force(context: Context, plan: Plan) -> str:
-    """The cron of the task's DAG as it is now; the plan's may be an earlier one, and is for a DAG without a cron."""
+    """Return the current cron of the task's DAG; for a DAG without a cron, the plan's, which may be an earlier one."""
     return str(getattr(getattr(context["dag"], "timetable", None), "expression", None) or plan.schedule)
 
 

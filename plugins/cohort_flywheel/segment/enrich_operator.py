@@ -1,4 +1,4 @@
-"""An extract and a table of contacts become a segment file."""
+"""Make a segment file from an extract and a table of contacts."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ T = TypeVar("T")
 
 
 class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatchGetHook]):
-    """Look the members of an extract up in a table, and write the segment file and the rejects.
+    """Look up the members of an extract in a table, and write the segment file and the rejects.
 
-    The file's name ends in a digest of its bytes. Nothing holds the cohort in memory. Returns (each also an
+    The name of the file ends with a digest of its bytes. The cohort is not held in memory. Returns (each also an
     XCom of its own) `s3_bucket`, `s3_key`, `s3_url`, `bytes`, `sha256`, `rejects_key`, `do_not_contact`
     (entries of the list), `do_not_contact_matched` (those that name a member), and the counts
     `members = rows + rejects`, `rejects` by reason, `records` (found), `records_without` (a value, by attribute). Of a
@@ -62,21 +62,21 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     None where none did.
 
     :param extract_bucket: the bucket of the extract. (templated)
-    :param extract_key: its key. (templated)
-    :param property: the property that holds the score in the extract. (templated)
+    :param extract_key: the key of the extract. (templated)
+    :param property: the property of the score in the extract. (templated)
     :param table_name: the table of contacts, with `playerId` as its only key. (templated)
-    :param segment_bucket: where the segment file goes. (templated)
+    :param segment_bucket: the bucket of the segment file. (templated)
     :param segment_folder: the prefix of its key. (templated)
     :param name: the beginning of its file name. (templated)
-    :param rejects_bucket: where the rejects go. (templated)
-    :param rejects_key: their key. (templated)
-    :param attributes: column of the file to attribute of the table, beside the names and the role. (templated)
-    :param score_column: the attribute as which the score rides along, or None. (templated)
-    :param consent: a Consent as a dict, or None for no question of consent. (templated)
-    :param do_not_contact_key: the list in the rejects' bucket that binds the file, or None. (templated)
-    :param layout: the destination whose format the file has. (templated)
-    :param withhold: what keeps a contact out of the file, as CohortPlanOperator returns it: `holdout_percent`, the
-        `placeholders` that must have values, and the `template` that nobody may have been mailed `since`; or None.
+    :param rejects_bucket: the bucket of the rejects. (templated)
+    :param rejects_key: the key of the rejects. (templated)
+    :param attributes: the attribute of the table by column of the file, besides the names and the role. (templated)
+    :param score_column: the column of the score, or None. (templated)
+    :param consent: a Consent as a dict, or None if consent is not required. (templated)
+    :param do_not_contact_key: the key of the do-not-contact list in the rejects' bucket, or None. (templated)
+    :param layout: the destination of the file, which defines its format. (templated)
+    :param withhold: the settings that exclude contacts, as CohortPlanOperator returns them: `holdout_percent`, the
+        `placeholders` that must have values, and the `template` with which players were mailed `since`; or None.
         (templated)
     :param shard: the part of the extract that this task does (`membership.write_extract`), or None for all of it. The
         files of a shard lie in folders named as the whole ones would be. (templated)
@@ -131,9 +131,9 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         self.shard = shard
 
     def execute(self, context: Context) -> Json:
-        retry_note = "Clearing this task is safe: it makes the same files from the same extract and records."
+        retry_note = "Clearing this task is safe: it writes the same files from the same extract and records."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
-            if shard := self._shard():  # what the UI calls this task among its like
+            if shard := self._shard():  # the name of this mapped task in the UI
                 first = shard.index * shard.size + 1
                 context["shard_label"] = f"members {first:,} to {first + shard.members - 1:,}"  # type: ignore[typeddict-unknown-key]  # what map_index_template reads
             return self.make(folder, side_effects).model_dump(mode="json")
@@ -142,7 +142,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         return Shard.model_validate(self.shard) if self.shard else None
 
     def make(self, folder: Path, side_effects: list[str]) -> EnrichedFile:
-        """Write both files; add to `side_effects` what was put. Of a shard the result is a SegmentPart."""
+        """Write both files, and add the changes to `side_effects`; for a shard the result is a SegmentPart."""
         shard = self._shard()
         s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         layout = get_destination(self.layout).layout
@@ -183,7 +183,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         return SegmentPart(**file.model_dump(), matched_key=matched_key, index=shard.index, of=shard.of)
 
     def _put_matched(self, s3: S3Hook, path: Path, shard: Shard) -> str:
-        """Put the lines of the do-not-contact list that matched beside the shard's part; returns the key."""
+        """Upload the do-not-contact lines that matched, beside the shard's part; return the key."""
         sha256 = digest(path)
         key = str(self.segment_folder + matched_file_name(self.name, shard.index, sha256))
         put_unless_equal(s3, path, self.segment_bucket, key, sha256)
@@ -196,7 +196,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         return read_extract(found, self.property)
 
     def _exclusion(self, s3: S3Hook, listed: sqlite3.Connection) -> Callable[[Contact], Reject | None] | None:
-        """What keeps a contact out of the segment; None, which costs nothing, where nothing does."""
+        """Return the function that excludes contacts from the segment; None if nothing does."""
         asked = Withhold.model_validate(self.withhold or {})
         template = asked.template
         if not (template or asked.placeholders or asked.holdout_percent):
@@ -219,7 +219,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         found: RecordCounts,
         listed: sqlite3.Connection | None,
     ) -> Iterator[Contact | Reject]:
-        """Judge each member, and count the records; `listed` is None where the do-not-contact list has no entry."""
+        """Classify each member, and count the records; `listed` is None if the do-not-contact list has no entry."""
 
         def do_not_contact(text: str) -> bool:
             return listed is not None and is_listed(ENTRIES, text, listed)
@@ -238,7 +238,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
                     member, record, attributes=attributes, consent=consent, score_column=self.score_column,
                     do_not_contact=do_not_contact,
                 )  # fmt: skip
-                if listed and isinstance(outcome, Reject):  # for whatever reason: an entry may name the player as well
+                if listed and isinstance(outcome, Reject):  # for any reason: an entry may match the player as well
                     match_entries(player_forms(member.player_id, record), listed)
                 yield outcome
             progress.add(len(batch))
@@ -251,7 +251,7 @@ def _batches[T](things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def enrich_arguments(plan: Output, extract: Output) -> Json:
-    """The arguments but the shard, by a plan and its extract, either as values or as the tasks' outputs (XComArg)."""
+    """Return the arguments without the shard, from a plan and its extract, as values or as task outputs (XComArg)."""
     return {
         "extract_bucket": extract["s3_bucket"],
         "extract_key": extract["s3_key"],

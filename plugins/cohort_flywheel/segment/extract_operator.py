@@ -1,4 +1,4 @@
-"""The members of a run, to a file in S3: from the graph, leaving a snapshot of the day, or from what was kept."""
+"""Write the members of a run to a file in S3: from the graph, with a snapshot of the day, or from a snapshot."""
 
 from __future__ import annotations
 
@@ -35,14 +35,13 @@ if TYPE_CHECKING:
 
 
 class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
-    """Write the extract of a plan's run; where the graph is read for the day, keep that read as a snapshot.
+    """Write the extract of a run; if the graph is read for the as-of, keep the read as a snapshot.
 
-    The source is chosen as the task runs, not as it was planned: a task cleared days later never reads the graph
-    for its day. Returns the shards, to map over; none in a run that ends here, so that what follows is skipped. Has its
-    facts as the XCom `facts`: what GremlinToS3Operator returns, and `source` (`graph`, `snapshot`, or `extract` where
-    somebody dropped one), `read_at` (the graph, or when the extract was dropped), `snapshot_key` (None after `live`, of
-    an extract and in a dry run) and `snapshot` (`pending`, `final` or None). `s3_bucket` and `s3_key` are XComs of
-    their own.
+    The source is chosen when the task runs: a task that is cleared days later does not read the graph for its as-of.
+    Returns the shards, to map over; none in a run that ends here, so that the downstream tasks are skipped. The XCom
+    `facts` has the output of GremlinToS3Operator, and `source` (`graph`, `snapshot`, or `extract` for an uploaded one),
+    `read_at` (when the graph was read, or the extract uploaded), `snapshot_key` (None with source `live`, an uploaded
+    extract, or a dry run) and `snapshot` (`pending`, `final` or None). `s3_bucket` and `s3_key` are also separate XComs.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param neptune_conn_id: the Airflow connection of the graph.
@@ -70,13 +69,13 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
 
     def execute(self, context: Context) -> list[Json]:
         retry_note = (
-            "Clearing this task is safe: it reads the graph only for the newest day, else the day's snapshot; a dropped"
-            " extract it reads again."
+            "Clearing this task is safe: it reads the graph only for the newest as-of, else the snapshot; it reads an"
+            " uploaded extract again."
         )
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             plan = Plan.model_validate(self.plan)
             facts, shards = self.make(plan, folder, side_effects, schedule_in_force(context, plan))
-            if plan.extract_only:  # the run ends here: nobody is looked up, and its name is free again
+            if plan.extract_only:  # the run ends here
                 release(State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket), plan, context)
                 shards = []
         ti = context["ti"]
@@ -87,9 +86,9 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         return [shard.model_dump(mode="json") for shard in shards]
 
     def make(self, plan: Plan, folder: Path, side_effects: list[str], schedule: str) -> tuple[Extract, list[Shard]]:
-        """Choose the source, by the schedule in force, and write the extract; return facts and shards.
+        """Choose the source, by the current schedule, and write the extract; return facts and shards.
 
-        What was put is added to `side_effects`.
+        The changes are added to `side_effects`.
         """
         s3 = S3Hook(aws_conn_id=self.aws_conn_id)
         state = State(s3, plan.state_bucket)
@@ -119,14 +118,14 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         )  # fmt: skip
         if dropped.sha256 != plan.extract_sha256:
             raise FlywheelError(
-                f"{uri} has changed since this run was planned, and its names have the digest of what"
-                " it was: trigger a new run",
+                f"{uri} has changed since this run was planned, and its names have the earlier digest:"
+                " trigger a new run",
                 code=Code.UPLOAD_CHANGED,
             )
         return ExtractSource(source=EXTRACT, read_at=dropped.dropped_at, snapshot_key=None, snapshot=None)
 
     def _read_snapshot(self, state: State, snapshot: Snapshot, members: WithoutErased) -> ExtractSource:
-        self.log.info("taking the members from the snapshot %s", snapshot.key)
+        self.log.info("reading the members from snapshot %s", snapshot.key)
         members.add(state.vertices(snapshot.key))
         return ExtractSource(
             source="snapshot",
@@ -146,7 +145,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         side_effects: list[str],
     ) -> ExtractSource:
         as_of = plan.as_of
-        # a dry run leaves nothing that another run would use, and a live one read another day than its name's
+        # a dry run writes nothing that another run uses, and a live run reads another day than its as-of
         keeps = is_the_days(plan) and not plan.dry_run
         header = Header(
             cohort=plan.cohort,
@@ -170,8 +169,8 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         )
         if keeps and last_instant(schedule, self.clock()) > as_of:
             raise FlywheelError(
-                f"the day after {as_of:%Y-%m-%d %H:%M} UTC was complete before the graph had been read to its end, so"
-                " what was read is not kept as that day's: use the day's earlier snapshot, or source=live",
+                f"a newer as-of than {as_of:%Y-%m-%d %H:%M} UTC began before the graph was read to its end, so the read"
+                " is not kept as a snapshot: use an earlier snapshot of the day, or source=live",
                 code=Code.DAY_HAS_PASSED,
             )
         key = None
@@ -187,13 +186,13 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
 def find_source(state: State, plan: Plan, now: datetime, schedule: str) -> Snapshot | None:
     """Return the snapshot that a run reads, or None for the graph or an extract.
 
-    `schedule` is the one in force, which decides which as-of is the newest. Raises FlywheelError where the run has to
-    read a snapshot, and there is none that it can.
+    `schedule` is the current one, which decides which as-of is the newest. Raises FlywheelError if the run must read a
+    snapshot and no compatible one exists.
     """
     if not is_the_days(plan):
         return None
     as_of, newest = plan.as_of, newest_as_of(state, plan.cohort, schedule, now)
-    if plan.source == "auto" and as_of >= newest:  # a pending one counts for nothing, broken or not
+    if plan.source == "auto" and as_of >= newest:  # pending snapshots are not used
         final = state.final_snapshot(plan.cohort, as_of)
         snapshots = [final] if final else []
     else:

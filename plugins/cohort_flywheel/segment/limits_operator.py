@@ -1,4 +1,4 @@
-"""The door: limits are judged, the day's snapshot becomes final, and the segment file goes where it can be imported."""
+"""Evaluate the limits, make the snapshot final, and copy the segment file to the import bucket."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ if TYPE_CHECKING:
 
 
 class StoppedByLimitError(AirflowFailException):
-    """A run is outside its cohort's limits, and nobody has let it through."""
+    """A run is outside the limits of its cohort, without an override."""
 
 
 class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
-    """Stop a run that is outside its limits; else make its snapshot final, and release its segment file.
+    """Fail for a run outside its limits; else make its snapshot final, and release its segment file.
 
-    A read of the graph that found nobody at all stays pending: a later run of the day reads again.
-    The parts of the segment file are put together first. Where another run of the day was faster with a snapshot of
-    its own, the extract and the segment file are made again, here, from that one. A dry run ends here, and an empty
-    cohort unless the destination takes it: what follows directly is skipped. Returns (each also an XCom of its own)
-    `limits` (verdicts), `previous`, `override`, `snapshot` (the key, or None), `extract` and `segment` as they now
-    stand, and of the segment file `s3_url` and `rows`.
+    The parts of the segment file are combined first. A read of the graph without vertices remains pending: a later run
+    of the as-of reads again. If another run of the as-of has made its snapshot final, the extract and the segment file
+    are made again from that one. A dry run ends here, and so does an empty cohort unless the destination imports it:
+    the downstream tasks are skipped. Returns (each also an XCom of its own)
+    `limits` (verdicts), `previous`, `override`, `snapshot` (the key, or None), the current `extract` and `segment`,
+    and of the segment file `s3_url` and `rows`.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param extract: the facts of CohortExtractOperator. (templated)
     :param shards: its output. (templated)
-    :param parts: the outputs of DynamoDBEnrichOperator, one a shard. (templated)
+    :param parts: the outputs of DynamoDBEnrichOperator, one per shard. (templated)
     :param handle_empty_segment: the destination's method, called with the plan and the settings if the segment
         file has no rows. If it returns True, the empty segment file is imported.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -72,7 +72,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
 
     template_fields = ("plan", "extract", "shards", "parts")
     ui_color = "#f7d9a8"
-    #: Has the scheduler skip a cleared task again, by this task's XCom [NotPreviouslySkippedDep].
+    #: Makes the scheduler skip a cleared task again, by this task's XCom [NotPreviouslySkippedDep].
     inherits_from_skipmixin = True
 
     def __init__(
@@ -95,7 +95,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
-        retry_note = "Clearing this task is safe: it judges again, and puts the same file at the same place."
+        retry_note = "Clearing this task is safe: it evaluates the limits again, and writes the same file."
         ti = context["ti"]
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
@@ -124,31 +124,31 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             checked = CheckedSegment(**judged.model_dump(), snapshot=snapshot, s3_url=segment.s3_url, rows=segment.rows)
             output = checked.model_dump(mode="json")
         if not imports:
-            ti.xcom_push(key="return_value", value=output)  # to skip what follows is to raise
-            what_follows = [t for t in context["task"].get_direct_relatives(upstream=False) if not t.is_teardown]
-            self.skip(ti=ti, tasks=what_follows)
+            ti.xcom_push(key="return_value", value=output)  # because skip raises
+            downstream = [t for t in context["task"].get_direct_relatives(upstream=False) if not t.is_teardown]
+            self.skip(ti=ti, tasks=downstream)
         return output
 
     def _judge(
         self, plan: Plan, state: State, folder: Path, extract: Extract, segment: Segment, context: Context
     ) -> JudgedSegment:
-        """Judge the run as it stands; raises StoppedByLimitError. The results are an XCom either way."""
+        """Evaluate the limits of the run; raises StoppedByLimitError. The results are an XCom in any case."""
         previous = self._previous(plan, state, folder)
         results = judge_limits(
             plan.limits.model_dump(), members=segment.members, rejects=segment.rejects, previous=previous
         )
         for result in results:
-            said = "holds" if result.holds else "DOES NOT HOLD"
+            status = "holds" if result.holds else "DOES NOT HOLD"
             self.log.info(
-                "%s %s %s: %s (%s)", result.limit, f"{result.allowed:,}", said,
-                "not asked" if result.found is None else result.found, result.sentence,
+                "%s %s %s: %s (%s)", result.limit, f"{result.allowed:,}", status,
+                "not evaluated" if result.found is None else result.found, result.sentence,
             )  # fmt: skip
         override = None
         if plan.override:
             broken = [result.limit for result in results if not result.holds]
             override = LimitsOverride(by=plan.override.by, reason=plan.override.reason, limits=broken)
         judged = JudgedSegment(limits=results, previous=previous, override=override, extract=extract, segment=segment)
-        # a run that is stopped has no other output
+        # a stopped run has no other output
         context["ti"].xcom_push(key="judged", value=judged.model_dump(mode="json"))
         check_consent_attribute(plan.consent, segment)
         if why := self._stops(plan, judged):
@@ -156,7 +156,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         return judged
 
     def _previous(self, plan: Plan, state: State, folder: Path) -> Previous | None:
-        """The members before: of the last verified segment, else in the last final snapshot at this threshold."""
+        """The previous members: of the last verified segment, else of the last final snapshot at this threshold."""
         if result := state.previous_result(plan.cohort, plan.threshold, plan.as_of):
             return Previous(members=result.members, what=f"the segment of {result.as_of.isoformat()}")
         for day in reversed([day for day in state.snapshot_days(plan.cohort) if day < plan.as_of]):
@@ -179,14 +179,14 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         if why is None:
             return None
         if override := judged.override:
-            self.log.warning("%s lets this run through (%s): %s", override.by, override.reason, why)
+            self.log.warning("Limits overridden by %s (%s): %s", override.by, override.reason, why)
             return None
         milder = is_beyond(plan.floor, plan.direction, plan.threshold)
         from_it = judged.extract.snapshot_key and not milder
         same = " source=snapshot (these figures, unless the graph was read again since)," if from_it else ""
         return (
-            f"{plan.name} is outside the limits of its cohort: {why}; nothing is imported, and a snapshot of its own"
-            " stays pending. Look at the graph and at the contacts; if the figures are right, trigger a new run with"
+            f"{plan.name} is outside the limits of its cohort: {why}; nothing is imported, and its own snapshot remains"
+            " pending. Look at the graph and at the contacts; if the figures are right, trigger a new run with"
             f" cohort={plan.cohort}, threshold={plan.threshold},{same} override_limits and override_reason, and,"
             " once a later day is complete, with the logical date"
             f" {plan.as_of + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ} and no data interval (clearing this one keeps its"
@@ -201,19 +201,19 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             return key
         nothing = not judged.extract.vertices_read and not judged.override
         if nothing and not state.final_snapshot(plan.cohort, plan.as_of):
-            # good news, or a graph that was not loaded yet, which must not be that day for ever
-            self.log.warning("the graph had nobody beyond the floor: its read stays pending, as %s", key)
+            # the cohort may be empty, or the graph not loaded yet, which must not become the final snapshot
+            self.log.warning("Graph query returned no vertices beyond the floor; snapshot %s remains pending", key)
             return key
         by = this_run(context).model_dump() | judged.model_dump(mode="json", include={"override"})
         final = state.make_final(plan.cohort, plan.as_of, key, by)
-        side_effects.append(f"the day's snapshot is {final}, for good")
+        side_effects.append(f"the final snapshot is {final}")
         return final
 
     def _make_again(
         self, plan: Plan, s3: S3Hook, folder: Path, side_effects: list[str], snapshot: str, schedule: str
     ) -> tuple[Extract, Segment]:
-        """Another run's read of the graph is the day's: this run's result comes from that one."""
-        self.log.info("another run has made %s the day's snapshot: making extract and segment file from it", snapshot)
+        """Make the extract and the segment file again from the final snapshot of another run."""
+        self.log.info("another run has made snapshot %s final: making extract and segment file from it", snapshot)
         again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
         extract, shards = again.make(plan, folder, side_effects, schedule)
         arguments, parts = enrich_arguments(self.plan, extract.model_dump(mode="json")), []
@@ -241,7 +241,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     def _release(self, plan: Plan, s3: S3Hook, segment: Segment, side_effects: list[str]) -> Segment:
         """Copy the parts from the state bucket to where the destination reads: only here can it import them."""
         bucket, parts = plan.segment_bucket, []
-        side_effects.append(f"parts of the segment file may lie in {bucket}")
+        side_effects.append(f"parts of the segment file may be in {bucket}")
         for index, part in enumerate(segment.parts):
             key = segment_part_key(plan.segment_folder, plan.name, segment.sha256, index)
             copy_unless_equal(s3, (plan.state_bucket, part.s3_key), (bucket, key), part.sha256)

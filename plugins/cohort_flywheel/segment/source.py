@@ -1,4 +1,4 @@
-"""Where a run's members come from: the graph as it is now, the snapshot of its as-of, or a dropped extract."""
+"""The source of a run's members: the graph, the snapshot of its as-of, or an uploaded extract."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from cohort_flywheel.runs.plan import Plan
 
 SOURCES = {
-    "auto": "the graph for the newest day, until a run has made its snapshot final; the day's snapshot for any other",
-    "live": "today's graph, whatever the day, under names of its own that end in _live",
-    "snapshot": "the day's snapshot, never the graph",
+    "auto": "the graph for the newest day, until its snapshot is final; the snapshot of the day for any other",
+    "live": "the current graph for any day, under separate names that end in _live",
+    "snapshot": "the snapshot of the day, never the graph",
 }
 
-#: The source of a run whose param `extract_uri` names an extract; no param `source` says it.
+#: The source of a run with the param `extract_uri`; it is not a value of the param `source`.
 EXTRACT: Literal["extract"] = "extract"
 
 
 def is_the_days(plan: Plan) -> bool:
-    """Whether what a run makes stands for its day; today's graph under any day, and a dropped extract, never do.
+    """Whether a run is the canonical run of its as-of: not with source `live` or an uploaded extract.
 
-    What does not is nobody's previous and no result, changes no current membership, and is never launched.
+    Other runs record no result, are not used as a previous result, do not change current members, and are not launched.
     """
     return plan.source not in ("live", EXTRACT)
 
@@ -33,10 +33,10 @@ def is_the_days(plan: Plan) -> bool:
 def choose_source(
     plan: Plan, *, newest: datetime, snapshots: list[Snapshot], days: Callable[[], Iterable[datetime]]
 ) -> Snapshot | None:
-    """Return the snapshot that a run reads, or None for the graph or an extract: by its `source`, and by age.
+    """Return the snapshot that a run reads, by its `source` and as-of, or None for the graph or an extract.
 
-    `newest` is the newest complete as-of now; `snapshots` are those of the run's as-of, and `days` gives the as-ofs
-    that have any. Raises FlywheelError where there is none that serves.
+    `newest` is the newest complete as-of; `snapshots` are those of the run's as-of, and `days` returns the as-ofs with
+    snapshots. Raises FlywheelError if no compatible snapshot exists.
     """
     source, as_of = plan.source, plan.as_of
     if not is_the_days(plan):
@@ -45,7 +45,7 @@ def choose_source(
     if source == "auto" and as_of >= newest and not (chosen and chosen.final):
         return None
     day = f"{as_of:%Y-%m-%d %H:%M} UTC"
-    advice = "run with source=live to accept today's graph, under a name of its own"
+    advice = "run with source=live to use the current graph, under a separate name"
     if chosen is None:
         raise FlywheelError(
             f"cohort {plan.cohort} has no snapshot of {day} ({_nearest(as_of, days())}): {advice}",
@@ -70,5 +70,5 @@ def _nearest(as_of: datetime, days: Iterable[datetime]) -> str:
     others = sorted(day for day in days if day != as_of)
     around = [*[d for d in others if d < as_of][-1:], *[d for d in others if d > as_of][:1]]
     if not around:
-        return "there is none of another day"
+        return "no other day has one"
     return "the nearest others are of " + " and ".join(f"{day:%Y-%m-%d %H:%M} UTC" for day in around)

@@ -79,7 +79,7 @@ RUNS: list[tuple[dict[str, Any], str, timedelta, str | None]] = [
     ({}, "backfill", timedelta(), "a backfill"),
     ({}, "manual", timedelta(days=1), "a run of an older day than 2026-11-22T00:00:00+00:00"),
     ({"dry_run": True}, "manual", timedelta(), "a dry run"),
-    ({"source": "live"}, "manual", timedelta(), "a run of today's graph under another day's name"),
+    ({"source": "live"}, "manual", timedelta(), "a run with source=live"),
     ({"extract_only": True}, "manual", timedelta(), "a run that ends at its extract"),
     ({"extract_uri": "s3://e/dropped/x.json"}, "manual", timedelta(), "a run of a dropped extract"),
 ]

@@ -98,7 +98,7 @@ def test_of_two_concurrent_takeovers_one_is_retried(state: State, second: Any, m
         return "failed"
 
     monkeypatch.setattr(second["ti"], "get_dagrun_state", meanwhile)
-    with pytest.raises(AirflowException, match="another run has just begun to work on n: a later try") as raised:
+    with pytest.raises(AirflowException, match="another run has just begun to work on n: a later attempt") as raised:
         acquire(state, KEY, NAME, second)
     assert not isinstance(raised.value, AirflowFailException)
     assert holder(state) == third
@@ -116,7 +116,7 @@ def test_a_run_cleared_during_a_takeover_check_keeps_its_lock(
         return "failed"
 
     monkeypatch.setattr(b["ti"], "get_dagrun_state", cleared_meanwhile)
-    with pytest.raises(AirflowException, match="another run has just begun to work on n: a later try"):
+    with pytest.raises(AirflowException, match="another run has just begun to work on n: a later attempt"):
         acquire(state, KEY, NAME, b)
     assert holder(state) == this_run(a)
 
@@ -135,7 +135,7 @@ def test_a_run_cleared_during_a_takeover_does_not_acquire_the_lock(
         return take(self, *args, **kwargs)
 
     monkeypatch.setattr(State, "take", after_b)
-    with pytest.raises(AirflowException, match="another run has just begun to work on n: a later try"):
+    with pytest.raises(AirflowException, match="another run has just begun to work on n: a later attempt"):
         acquire(state, KEY, NAME, context(run_id="manual__a"))
     assert holder(state) == this_run(b)
 

@@ -256,10 +256,10 @@ def test_a_field_of_the_form_that_was_emptied_is_empty() -> None:
     ("params", "run_type", "sentence"),
     [
         ({"extract_only": True, "extract_uri": URI}, "manual", "leave one of them out"),
-        ({"extract_only": True, "override_limits": True}, "manual", "before its limits are asked: leave override_lim"),
-        ({"extract_uri": URI, "source": "live"}, "manual", "and so would be source=live: leave one of them out"),
-        ({"extract_uri": URI, "source": "snapshot"}, "manual", "and so would be source=snapshot: leave one of them"),
-        ({"extract_uri": URI}, "backfill", "a backfill cannot begin with extract_uri, as one extract is not many"),
+        ({"extract_only": True, "override_limits": True}, "manual", "before its limits are evaluated: leave overr"),
+        ({"extract_uri": URI, "source": "live"}, "manual", "source=live both choose where the members come from"),
+        ({"extract_uri": URI, "source": "snapshot"}, "manual", "source=snapshot both choose where the members come"),
+        ({"extract_uri": URI}, "backfill", "a backfill cannot use extract_uri, because one extract is not for"),
     ],
 )
 def test_params_of_an_extract_that_contradict_each_other(params: Any, run_type: str, sentence: str) -> None:

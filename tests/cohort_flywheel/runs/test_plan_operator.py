@@ -155,7 +155,7 @@ def test_a_past_day_without_a_snapshot_is_refused_in_the_plan(past: Any, context
     text = refused(context(**past))
     assert (
         "cohort ea_atrisk has no snapshot of 2026-11-12 00:00 UTC (the nearest others are of 2026-11-10 00:00 UTC):"
-        " run with source=live to accept today's graph, under a name of its own"
+        " run with source=live to use the current graph, under a separate name"
     ) in text
     assert "Changes made: none" in text
 
@@ -328,7 +328,7 @@ def test_a_destination_without_earlier_opt_outs_requires_the_list(
         task.execute(context())
         assert asked == [name]
         return
-    with pytest.raises(AirflowFailException, match=f"is empty, and {name} never knew who has opted out"):
+    with pytest.raises(AirflowFailException, match=f"is empty, and {name} does not have the opt-outs"):
         task.execute(context())
     assert asked == []
     task.execute(context({"dry_run": True}))
@@ -415,7 +415,7 @@ def test_a_backfill_and_an_older_day_have_no_campaign(mailing: Any, context: Any
 
 
 def test_pinpoint_has_no_campaigns(mailing: Any, context: Any) -> None:
-    with pytest.raises(AirflowFailException, match="campaign=draft, but there are no campaigns at pinpoint: set"):
+    with pytest.raises(AirflowFailException, match="campaign=draft, but pinpoint has no campaigns: set"):
         mailing("pinpoint", mode="draft").execute(context())
     assert mailing("pinpoint").execute(context())["campaign"] == {"mode": "none"}
 

@@ -266,7 +266,7 @@ def test_the_report_notifies_of_a_killed_worker(run: Run) -> None:
     run.ended("check_limits", "upstream_failed")
     assert run.report()["outcome"] == "failed"
     (message,) = Recorder.messages
-    assert "cohort_to_segment, run manual__2026-11-22 failed in enrich_3, and nobody was told why" in message
+    assert "cohort_to_segment, run manual__2026-11-22 failed in enrich_3, and no notification was sent" in message
 
 
 def test_a_failure_is_notified_once(run: Run) -> None:

@@ -138,8 +138,8 @@ def test_a_task_that_is_cleared_days_later_never_reads_the_graph(
     with pytest.raises(AirflowFailException) as raised:
         extracted(plan, hours=24)
     text = str(raised.value)
-    assert "cohort ea_atrisk has no snapshot of 2026-11-22 00:00 UTC (there is none of another day)" in text
-    assert "run with source=live to accept today's graph" in text
+    assert "cohort ea_atrisk has no snapshot of 2026-11-22 00:00 UTC (no other day has one)" in text
+    assert "run with source=live to use the current graph" in text
     assert "Changes made: none. Clearing this task is safe: it reads the graph only for the newest day" in text
     assert nothing_kept(state)
 

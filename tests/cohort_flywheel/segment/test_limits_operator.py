@@ -157,7 +157,7 @@ def test_a_missing_staged_file_is_an_error(
         runner.check(task)
     assert imports() == {}
     changes = str(raised.value).partition("Changes made: ")[2]
-    assert re.match(r"the day's snapshot is snapshots/\S+, for good; parts of the segment file may lie in", changes)
+    assert re.match(r"the final snapshot is snapshots/\S+; parts of the segment file may be in", changes)
 
 
 def keys(output: dict[str, Any]) -> list[str]:
@@ -531,7 +531,7 @@ def test_where_an_earlier_segment_still_has_players_the_run_fails(runner: Limits
         raise AirflowFailException("segment s1 still has players")
 
     task.handle_empty_segment = members_stay
-    with pytest.raises(AirflowFailException, match="segment s1 still has players.* snapshot is snapshots/.*for good"):
+    with pytest.raises(AirflowFailException, match="segment s1 still has players.* final snapshot is snapshots/"):
         runner.check(task)
 
 

@@ -109,7 +109,7 @@ def test_an_incompatible_snapshot_is_refused(
     sentence = refusal(snapshot(as_of, final=final, **kept), source=source, as_of=as_of, **asked)
     assert sentence.startswith(f"CF-PLAN-05: the snapshot of cohort calm of {as_of:%Y-%m-%d %H:%M} UTC {why_not}")
     assert sentence.endswith(
-        ": choose another day or threshold, or run with source=live to accept today's graph, under a name of its own"
+        ": choose another day or threshold, or run with source=live to use the current graph, under a separate name"
     )
 
 
@@ -145,8 +145,8 @@ def test_two_reads_of_the_same_instant_are_ordered() -> None:
 @pytest.mark.parametrize(
     ("days", "said"),
     [
-        ((), "(there is none of another day)"),
-        ((PAST,), "(there is none of another day)"),
+        ((), "(no other day has one)"),
+        ((PAST,), "(no other day has one)"),
         ((PAST - DAY,), "(the nearest others are of 2026-11-11 00:00 UTC)"),
         ((PAST + 2 * DAY, PAST + 3 * DAY), "(the nearest others are of 2026-11-14 00:00 UTC)"),
         (
@@ -158,8 +158,8 @@ def test_two_reads_of_the_same_instant_are_ordered() -> None:
 def test_the_error_names_the_date_the_nearest_days_and_source_live(days: tuple[datetime, ...], said: str) -> None:
     missing = refusal(as_of=PAST, days=days)
     assert missing == (
-        f"CF-PLAN-05: cohort calm has no snapshot of 2026-11-12 00:00 UTC {said}: run with source=live to accept"
-        " today's graph, under a name of its own"
+        f"CF-PLAN-05: cohort calm has no snapshot of 2026-11-12 00:00 UTC {said}: run with source=live to use the"
+        " current graph, under a separate name"
     )
     assert said in refusal(snapshot(PAST, floor=9), as_of=PAST, days=days)
 

@@ -128,8 +128,8 @@ def test_a_missing_extract_and_other_addresses_are_refused(fresh_plan: Any, fres
     ("run_type", "params", "sentence"),
     [
         ("manual", {"extract_only": True}, "extract_only ends a run at the extract, and extract_uri begins with one"),
-        ("manual", {"source": "live"}, "and so would be source=live"),
-        ("backfill", {}, "a backfill cannot begin with extract_uri"),
+        ("manual", {"source": "live"}, "extract_uri and source=live both choose where the members come from"),
+        ("backfill", {}, "a backfill cannot use extract_uri"),
     ],
 )
 def test_params_that_contradict_extract_uri_are_refused(
@@ -283,5 +283,5 @@ def test_an_extract_only_run_needs_nothing_of_the_destination(fresh_plan: Any, m
 
 
 def test_an_extract_only_run_evaluates_no_limits(fresh_plan: Any) -> None:
-    sentence = "extract_only ends a run before its limits are asked: leave override_limits out"
+    sentence = "extract_only ends a run before its limits are evaluated: leave override_limits out"
     assert sentence in refused(fresh_plan, extract_only=True, override_limits=True, override_reason="A raid.")
