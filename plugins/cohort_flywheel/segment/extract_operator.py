@@ -39,9 +39,9 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
 
     The source is chosen when the task runs: a task that is cleared days later does not read the graph for its as-of.
     Returns the shards, to map over; none in a run that ends here, so that the downstream tasks are skipped. The XCom
-    `facts` has the output of GremlinToS3Operator, and `source` (`graph`, `snapshot`, or `extract` for an uploaded one),
+    `facts` has the output of GremlinToS3Operator, `source` (`graph`, `snapshot`, or `extract` for an uploaded one),
     `read_at` (when the graph was read, or the extract uploaded), `snapshot_key` (None with source `live`, an uploaded
-    extract, or a dry run) and `snapshot` (`pending`, `final` or None). `s3_bucket` and `s3_key` are also separate XComs.
+    extract, or a dry run) and `snapshot` (`pending`, `final` or None). `s3_bucket` and `s3_key` are separate XComs too.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param neptune_conn_id: the Airflow connection of the graph.
