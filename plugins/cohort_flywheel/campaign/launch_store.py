@@ -32,7 +32,7 @@ from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, i
 from cohort_flywheel.segment.members import Member
 from cohort_flywheel.segment.outputs import Segment
 from cohort_flywheel.segment.segment_file import digest
-from cohort_flywheel.segment.source import is_the_days
+from cohort_flywheel.segment.source import is_canonical_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -177,7 +177,7 @@ def check_is_current_run(plan: Plan, context: Context) -> None:
         raise FlywheelError(
             "a backfill never launches a campaign: the newest as-of's own run does", code=Code.NOT_TO_LAUNCH
         )
-    if plan.dry_run or not is_the_days(plan):
+    if plan.dry_run or not is_canonical_run(plan):
         raise FlywheelError(
             f"{plan.name} does not stand for its day (dry run, live, extract_uri): it mails no player",
             code=Code.NOT_TO_LAUNCH,

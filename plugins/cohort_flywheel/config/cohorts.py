@@ -178,8 +178,8 @@ def _without_control_characters(text: str) -> str:
     return text
 
 
-def mildest(thresholds: list[int], direction: Direction) -> int:
-    """The threshold that the others' members are beyond as well."""
+def loosest_threshold(thresholds: list[int], direction: Direction) -> int:
+    """Return the threshold with the most members: members for the others are also members for this one."""
     return min(thresholds) if direction == "above" else max(thresholds)
 
 
@@ -241,8 +241,8 @@ class Cohort(Strict):
             return floor
         _check_range(floor, info)
         numbers = [entry.threshold for entry in history] if isinstance(history, list) else [history]
-        loosest = mildest(numbers, direction)
-        if mildest([floor, loosest], direction) != floor:
+        loosest = loosest_threshold(numbers, direction)
+        if loosest_threshold([floor, loosest], direction) != floor:
             raise ValueError(
                 f"{floor} is stricter than the threshold {loosest}, whose members a snapshot must hold:"
                 f" write {loosest} or a looser number, or leave it out"
@@ -267,7 +267,7 @@ class Cohort(Strict):
 
     def snapshot_floor(self) -> int:
         """The loosest threshold for which a snapshot has all members: the registry's floor, or the history's."""
-        return mildest(self.thresholds(), self.direction) if self.floor is None else self.floor
+        return loosest_threshold(self.thresholds(), self.direction) if self.floor is None else self.floor
 
     def threshold_at(self, as_of: datetime) -> int:
         """Return the threshold in force at an as-of; raise FlywheelError where the history begins later."""

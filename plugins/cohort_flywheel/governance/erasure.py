@@ -21,7 +21,7 @@ from cohort_flywheel.common.records import Record
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.contacts import normalize_entry
 from cohort_flywheel.segment.list_entries import is_exact
-from cohort_flywheel.segment.members import Vertex
+from cohort_flywheel.segment.members import Vertex, VertexSink
 
 #: Keys in the state bucket: the list of players to erase, the salt, and one tombstone per erased player.
 PLAYERS_KEY = "erasure/players.txt"
@@ -135,33 +135,29 @@ class Tombstones:
         return tombstone(self._salt, player_id) in self._hashes
 
 
-class Taker(Protocol):
-    def clear(self) -> None: ...
-    def add(self, vertices: Iterable[Vertex]) -> None: ...
+class ErasedPlayerFilter:
+    """A sink that passes vertices to another sink, except those of erased players, which it counts.
 
-
-class WithoutErased:
-    """Hands vertices on, but those of erased players, which it counts as `left_out`.
-
-    :param tombstones: None where nobody was ever erased, which costs nothing.
+    :param sink: the sink of the other vertices.
+    :param tombstones: the erased players, or None if there are none.
     """
 
-    def __init__(self, taker: Taker, tombstones: Tombstones | None) -> None:
-        self._taker = taker
+    def __init__(self, sink: VertexSink, tombstones: Tombstones | None) -> None:
+        self._sink = sink
         self.tombstones = tombstones
-        self.left_out = 0
+        self.excluded = 0
 
     def clear(self) -> None:
-        self.left_out = 0
-        self._taker.clear()
+        self.excluded = 0
+        self._sink.clear()
 
     def add(self, vertices: Iterable[Vertex]) -> None:
-        self._taker.add(vertices if self.tombstones is None else self._others(vertices, self.tombstones))
+        self._sink.add(vertices if self.tombstones is None else self._others(vertices, self.tombstones))
 
     def _others(self, vertices: Iterable[Vertex], erased: Tombstones) -> Iterator[Vertex]:
         for vertex in vertices:
             if vertex.player_id is not None and vertex.player_id in erased:
-                self.left_out += 1
+                self.excluded += 1
             else:
                 yield vertex
 

@@ -12,7 +12,7 @@ from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.source import is_the_days
+from cohort_flywheel.segment.source import is_canonical_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -58,7 +58,7 @@ def _check_file_is_current(state: State, plan: Plan, context: Context) -> None:
     mine, key, ti = this_run(context), plan.claim_key, context["ti"]
     found, other = state.lock_holder(key), "another run"
     last = found[0] if found else state.last_run(key)
-    if not last and is_the_days(plan) and not plan.dry_run:
+    if not last and is_canonical_run(plan) and not plan.dry_run:
         result = state.result(plan.cohort, plan.threshold, plan.as_of)
         last = result.run if result else None
     if not last or last == mine:

@@ -12,7 +12,7 @@ from cohort_flywheel.runs.lock_store import release
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.source import is_the_days
+from cohort_flywheel.segment.source import is_canonical_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,7 +43,7 @@ def skip_unless_newest(
     source `live` or with an uploaded extract is never canonical. `imported` is the as-of that the destination holds,
     if known.
     """
-    if not is_the_days(plan):
+    if not is_canonical_run(plan):
         why = "its source is not the snapshot of its day"
     else:
         newest = max(filter(None, (imported, newest_now(plan, state, context, clock()))))

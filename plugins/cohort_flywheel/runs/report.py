@@ -14,7 +14,7 @@ from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.destinations.import_result import ImportResult
 from cohort_flywheel.errors import Code
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.segment.limits import refusal
+from cohort_flywheel.segment.limits import describe_violations
 from cohort_flywheel.segment.outputs import (
     Extract,
     ExtractSource,
@@ -167,7 +167,7 @@ def outcome(
     campaign: CampaignOutputs | None = None,
 ) -> Outcome:
     """In a word or two, how the run ended."""
-    if judged and not judged.override and refusal(judged.limits):
+    if judged and not judged.override and describe_violations(judged.limits):
         return "stopped by limits"
     failed = [task for task, state in tasks.items() if state in ("failed", "upstream_failed")]
     if failed or not plan:

@@ -15,7 +15,7 @@ from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.result import Result
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.outputs import CheckedSegment
-from cohort_flywheel.segment.source import is_the_days
+from cohort_flywheel.segment.source import is_canonical_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,7 +51,7 @@ class CohortResultOperator(BaseOperator):
             plan, checked = Plan.model_validate(self.plan), CheckedSegment.model_validate(self.checked)
             state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)
             key = None
-            if is_the_days(plan):
+            if is_canonical_run(plan):
                 result = Result(
                     as_of=plan.as_of,
                     members=checked.segment.members,

@@ -11,9 +11,9 @@ from airflow.sdk import BaseOperator
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
-from cohort_flywheel.config.cohorts import mildest
+from cohort_flywheel.config.cohorts import loosest_threshold
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.governance.erasure import WithoutErased
+from cohort_flywheel.governance.erasure import ErasedPlayerFilter
 from cohort_flywheel.governance.tombstones_store import read_tombstones
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook
@@ -22,12 +22,12 @@ from cohort_flywheel.runs.newest_store import newest_as_of
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force, utc_now
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.gremlin_to_s3_operator import VertexTaker, put_extract, read_graph
-from cohort_flywheel.segment.members import Members
+from cohort_flywheel.segment.gremlin_to_s3_operator import put_extract, read_graph
+from cohort_flywheel.segment.members import Members, VertexSink
 from cohort_flywheel.segment.outputs import Extract, ExtractSource, Shard
 from cohort_flywheel.segment.segment_file import digest
 from cohort_flywheel.segment.snapshot import Header, Snapshot, SnapshotFile
-from cohort_flywheel.segment.source import EXTRACT, choose_source, is_the_days
+from cohort_flywheel.segment.source import EXTRACT, choose_source, is_canonical_run
 from cohort_flywheel.segment.uploaded_extract_store import take_dropped
 
 if TYPE_CHECKING:
@@ -94,26 +94,26 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         state = State(s3, plan.state_bucket)
         now = self.clock()
         snapshot = find_source(state, plan, now, schedule)
-        with Members(folder, direction=plan.direction, threshold=plan.threshold, required=plan.require) as taken:
-            members = WithoutErased(taken, read_tombstones(s3, plan.state_bucket))
+        with Members(folder, direction=plan.direction, threshold=plan.threshold, required=plan.require) as members:
+            sink = ErasedPlayerFilter(members, read_tombstones(s3, plan.state_bucket))
             if uri := plan.extract_uri:
-                source = self._read_dropped(plan, uri, s3, members)
+                source = self._read_dropped(plan, uri, s3, sink)
             elif snapshot:
-                source = self._read_snapshot(state, snapshot, members)
+                source = self._read_snapshot(state, snapshot, sink)
             else:
-                source = self._read_graph(plan, state, now, schedule, members, folder, side_effects)
+                source = self._read_graph(plan, state, now, schedule, sink, folder, side_effects)
             file, shards = put_extract(
-                s3, taken, plan.property, folder, plan.extract_bucket, plan.extract_key, side_effects
+                s3, members, plan.property, folder, plan.extract_bucket, plan.extract_key, side_effects
             )
         counted = file.model_dump() | {
-            "vertices_read": file.vertices_read + members.left_out,
-            "vertices_erased": members.left_out,
+            "vertices_read": file.vertices_read + sink.excluded,
+            "vertices_erased": sink.excluded,
         }
         return Extract(**counted, **source.model_dump()), shards
 
-    def _read_dropped(self, plan: Plan, uri: str, s3: S3Hook, members: WithoutErased) -> ExtractSource:
+    def _read_dropped(self, plan: Plan, uri: str, s3: S3Hook, sink: ErasedPlayerFilter) -> ExtractSource:
         dropped = take_dropped(
-            s3, uri, plan.export_bucket, members.add,
+            s3, uri, plan.export_bucket, sink.add,
             property=plan.property, direction=plan.direction, required=list(plan.require),
         )  # fmt: skip
         if dropped.sha256 != plan.extract_sha256:
@@ -124,9 +124,9 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             )
         return ExtractSource(source=EXTRACT, read_at=dropped.dropped_at, snapshot_key=None, snapshot=None)
 
-    def _read_snapshot(self, state: State, snapshot: Snapshot, members: WithoutErased) -> ExtractSource:
+    def _read_snapshot(self, state: State, snapshot: Snapshot, sink: ErasedPlayerFilter) -> ExtractSource:
         self.log.info("reading the members from snapshot %s", snapshot.key)
-        members.add(state.vertices(snapshot.key))
+        sink.add(state.vertices(snapshot.key))
         return ExtractSource(
             source="snapshot",
             read_at=snapshot.header.read_at.isoformat(),
@@ -140,13 +140,13 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         state: State,
         now: datetime,
         schedule: str,
-        members: WithoutErased,
+        sink: ErasedPlayerFilter,
         folder: Path,
         side_effects: list[str],
     ) -> ExtractSource:
         as_of = plan.as_of
         # a dry run writes nothing that another run uses, and a live run reads another day than its as-of
-        keeps = is_the_days(plan) and not plan.dry_run
+        keeps = is_canonical_run(plan) and not plan.dry_run
         header = Header(
             cohort=plan.cohort,
             as_of=as_of,
@@ -158,13 +158,13 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         )
         path = folder / "snapshot.jsonl"
         file = SnapshotFile(path, header) if keeps else None
-        takers: list[VertexTaker] = [members, WithoutErased(file, members.tombstones)] if file else [members]
+        sinks: list[VertexSink] = [sink, ErasedPlayerFilter(file, sink.tombstones)] if file else [sink]
         read_graph(
             NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id),
-            takers,
+            sinks,
             property=plan.property,
             direction=plan.direction,
-            threshold=mildest([plan.floor, plan.threshold], plan.direction) if keeps else plan.threshold,
+            threshold=loosest_threshold([plan.floor, plan.threshold], plan.direction) if keeps else plan.threshold,
             required=header.required,
         )
         if keeps and last_instant(schedule, self.clock()) > as_of:
@@ -189,7 +189,7 @@ def find_source(state: State, plan: Plan, now: datetime, schedule: str) -> Snaps
     `schedule` is the current one, which decides which as-of is the newest. Raises FlywheelError if the run must read a
     snapshot and no compatible one exists.
     """
-    if not is_the_days(plan):
+    if not is_canonical_run(plan):
         return None
     as_of, newest = plan.as_of, newest_as_of(state, plan.cohort, schedule, now)
     if plan.source == "auto" and as_of >= newest:  # pending snapshots are not used

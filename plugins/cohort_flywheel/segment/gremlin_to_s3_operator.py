@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
@@ -15,20 +15,13 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook, put_unless_equal
-from cohort_flywheel.segment.members import Members, Vertex, shard_size, to_vertex, write_extract
+from cohort_flywheel.segment.members import Members, VertexSink, shard_size, to_vertex, write_extract
 from cohort_flywheel.segment.outputs import ExtractFile, GremlinExtract, Shard
 from cohort_flywheel.segment.segment_file import digest
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from gremlin_python.process.traversal import Traversal
-
-
-class VertexTaker(Protocol):
-    """What a read of the graph goes into."""
-
-    def clear(self) -> None: ...
-    def add(self, vertices: Iterable[Vertex]) -> None: ...
 
 
 class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
@@ -104,7 +97,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
 
 def read_graph(
     hook: NeptuneGremlinHook,
-    takers: Sequence[VertexTaker],
+    sinks: Sequence[VertexSink],
     *,
     property: str,
     direction: Direction,
@@ -116,16 +109,16 @@ def read_graph(
     traversal = _traversal(label, property, direction, threshold, required)
     for attempt in hook.retrying():
         with attempt:
-            for taker in takers:
-                taker.clear()
+            for sink in sinks:
+                sink.clear()
             progress = Progress(hook.log, "vertices read")
             for batch in hook.stream(traversal):
                 vertices = [
                     to_vertex(row, property=property, direction=direction, threshold=threshold, required=required)
                     for row in batch
                 ]
-                for taker in takers:
-                    taker.add(vertices)
+                for sink in sinks:
+                    sink.add(vertices)
                 progress.add(len(batch))
 
 

@@ -10,20 +10,20 @@ from cohort_flywheel.segment.contacts import DATA_FAULTS
 from cohort_flywheel.segment.outputs import LimitResult, Previous, RecordSums
 
 
-def judge_limits(
+def evaluate_limits(
     limits: Mapping[str, int], *, members: int, rejects: Mapping[str, int], previous: Previous | None
 ) -> list[LimitResult]:
     """Return one result per limit.
 
-    Without `previous`, or with no member in it, the change is not evaluated. It is a share of the fewer of the two:
-    half as many is as much of a change as twice as many, 100 %. Only `min_members` decides whether a cohort may be
-    empty.
+    Without `previous`, or if it has no members, the change is not evaluated. It is a percentage of the smaller of the
+    two numbers: half as many and twice as many are both a change of 100 %. Only `min_members` decides whether a cohort
+    may be empty.
     """
     faults = sum(number for reason, number in rejects.items() if reason in DATA_FAULTS)
     rejected = 100 * faults / members if members else 0.0
     before = previous.members if previous else 0
     change = 100 * abs(members - before) / min(members, before) if members and before else None
-    asked: list[tuple[str, float | None, bool, str]] = [
+    evaluated: list[tuple[str, float | None, bool, str]] = [
         ("min_members", members, members >= limits["min_members"], f"{members:,} members"),
         ("max_members", members, members <= limits["max_members"], f"{members:,} members"),
         (
@@ -36,7 +36,7 @@ def judge_limits(
             "max_reject_percent",
             rejected,
             rejected <= limits["max_reject_percent"],
-            f"{faults:,} of {members:,} members rejected for faults of their data",
+            f"{faults:,} of {members:,} members rejected for data faults",
         ),
     ]
     return [
@@ -47,12 +47,12 @@ def judge_limits(
             holds=holds,
             sentence=sentence,
         )
-        for name, found, holds, sentence in asked
+        for name, found, holds, sentence in evaluated
     ]
 
 
-def refusal(results: Iterable[LimitResult]) -> str | None:
-    """The limits that do not hold, as half a sentence, or None."""
+def describe_violations(results: Iterable[LimitResult]) -> str | None:
+    """Describe the violated limits, as a part of a sentence; None if all hold."""
     broken = [result for result in results if not result.holds]
     return "; ".join(f"{each.limit} is {each.allowed:,}, and there are {each.sentence}" for each in broken) or None
 

@@ -28,7 +28,7 @@ from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.do_not_contact_store import count_matched
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
-from cohort_flywheel.segment.limits import check_consent_attribute, judge_limits, refusal
+from cohort_flywheel.segment.limits import check_consent_attribute, describe_violations, evaluate_limits
 from cohort_flywheel.segment.members import Members, is_beyond
 from cohort_flywheel.segment.outputs import (
     CheckedSegment,
@@ -134,7 +134,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     ) -> JudgedSegment:
         """Evaluate the limits of the run; raises StoppedByLimitError. The results are an XCom in any case."""
         previous = self._previous(plan, state, folder)
-        results = judge_limits(
+        results = evaluate_limits(
             plan.limits.model_dump(), members=segment.members, rejects=segment.rejects, previous=previous
         )
         for result in results:
@@ -161,7 +161,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             return Previous(members=result.members, what=f"the segment of {result.as_of.isoformat()}")
         for day in reversed([day for day in state.snapshot_days(plan.cohort) if day < plan.as_of]):
             snapshot = state.final_snapshot(plan.cohort, day)
-            if snapshot and not snapshot.header.serves(
+            if snapshot and not snapshot.header.incompatibility(
                 property=plan.property,
                 direction=plan.direction,
                 threshold=plan.threshold,
@@ -175,7 +175,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         return None
 
     def _stops(self, plan: Plan, judged: JudgedSegment) -> str | None:
-        why = refusal(judged.limits)
+        why = describe_violations(judged.limits)
         if why is None:
             return None
         if override := judged.override:

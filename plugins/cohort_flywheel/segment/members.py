@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Self, TypeGuard
+from typing import BinaryIO, NamedTuple, Protocol, Self, TypeGuard
 
 import orjson
 
@@ -37,6 +37,16 @@ class Vertex(NamedTuple):
     player_id: str | None
     score: Score
     properties: Mapping[str, Sequence[object]] = {}
+
+
+class VertexSink(Protocol):
+    """What a read of the graph writes vertices to."""
+
+    def clear(self) -> None:
+        """Remove all vertices, before an interrupted read begins again."""
+
+    def add(self, vertices: Iterable[Vertex]) -> None:
+        """Add vertices."""
 
 
 def is_beyond(score: Score, direction: Direction, threshold: int) -> bool:

@@ -39,8 +39,8 @@ class Header(Strict):
     required: list[str] = Field(default_factory=list)
     read_at: datetime
 
-    def serves(self, *, property: str, direction: str, threshold: int, required: Iterable[str]) -> str | None:
-        """None if a run can take its members from this snapshot, else why it cannot, as half a sentence."""
+    def incompatibility(self, *, property: str, direction: str, threshold: int, required: Iterable[str]) -> str | None:
+        """Return why a run cannot read its members from this snapshot, as a part of a sentence; None if it can."""
         if (self.property, self.direction) != (property, direction):
             return f"holds {self.property} {self.direction} a floor, and the registry now says {property} {direction}"
         if is_beyond(self.floor, self.direction, threshold):
@@ -58,8 +58,8 @@ class Snapshot(NamedTuple):
     final: bool
 
 
-def of_the_day(snapshots: Iterable[Snapshot]) -> Snapshot | None:
-    """The one that a run of a past day takes: the final one, else the latest read; None where there is none."""
+def select_snapshot(snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """Return the snapshot of a past day that a run reads: the final one, else the latest read; None without any."""
     return max(snapshots, key=lambda s: (s.final, s.header.read_at, s.key), default=None)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.segment.snapshot import Snapshot, of_the_day
+from cohort_flywheel.segment.snapshot import Snapshot, select_snapshot
 
 if TYPE_CHECKING:
     from cohort_flywheel.runs.plan import Plan
@@ -22,7 +22,7 @@ SOURCES = {
 EXTRACT: Literal["extract"] = "extract"
 
 
-def is_the_days(plan: Plan) -> bool:
+def is_canonical_run(plan: Plan) -> bool:
     """Whether a run is the canonical run of its as-of: not with source `live` or an uploaded extract.
 
     Other runs record no result, are not used as a previous result, do not change current members, and are not launched.
@@ -39,9 +39,9 @@ def choose_source(
     snapshots. Raises FlywheelError if no compatible snapshot exists.
     """
     source, as_of = plan.source, plan.as_of
-    if not is_the_days(plan):
+    if not is_canonical_run(plan):
         return None
-    chosen = of_the_day(snapshots)
+    chosen = select_snapshot(snapshots)
     if source == "auto" and as_of >= newest and not (chosen and chosen.final):
         return None
     day = f"{as_of:%Y-%m-%d %H:%M} UTC"
@@ -51,7 +51,7 @@ def choose_source(
             f"cohort {plan.cohort} has no snapshot of {day} ({_nearest(as_of, days())}): {advice}",
             code=Code.NO_SNAPSHOT,
         )
-    why_not = chosen.header.serves(
+    why_not = chosen.header.incompatibility(
         property=plan.property,
         direction=plan.direction,
         threshold=plan.threshold,

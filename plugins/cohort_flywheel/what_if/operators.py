@@ -23,7 +23,7 @@ from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.schedule import last_instant
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Members, read_extract, write_extract
-from cohort_flywheel.segment.snapshot import of_the_day
+from cohort_flywheel.segment.snapshot import select_snapshot
 from cohort_flywheel.what_if import counts as what_if
 from cohort_flywheel.what_if.counts import Day, WhatIfOutput
 
@@ -106,12 +106,12 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
             try:
                 number = cohort.threshold_at(as_of) if threshold is None else threshold
                 day = day._replace(threshold=number)
-                snapshot = of_the_day(state.snapshots(cohort.name, as_of))
+                snapshot = select_snapshot(state.snapshots(cohort.name, as_of))
                 if snapshot is None:
                     yield day._replace(note="no snapshot")
                     continue
                 day = day._replace(snapshot="final" if snapshot.final else "pending")
-                if why_not := snapshot.header.serves(
+                if why_not := snapshot.header.incompatibility(
                     property=cohort.property, direction=cohort.direction, threshold=number, required=cohort.require
                 ):
                     yield day._replace(note=f"the snapshot {why_not}")

@@ -1,4 +1,4 @@
-"""A player found in a file, taken out of it, and known again."""
+"""Players are found in a file, removed from it, and recognized later."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cohort_flywheel.destinations.ses import layout as ses
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance.erasure import (
     MAX_PLAYERS,
+    ErasedPlayerFilter,
     Found,
     Tombstones,
-    WithoutErased,
     kind_of,
     look,
     read_players,
@@ -82,25 +82,25 @@ def test_a_tombstone_is_recognized_only_with_its_salt() -> None:
 
 def test_an_erased_players_vertices_are_left_out_and_counted(tmp_path: Path) -> None:
     with Members(tmp_path, direction="above", threshold=2) as members:
-        taker = WithoutErased(members, Tombstones(SALT, [tombstone(SALT, ANN)]))
-        taker.add([Vertex(ANN, 9)])
-        taker.clear()  # a read that broke begins again
-        assert taker.left_out == 0
-        taker.add(iter([Vertex(ANN, 3), Vertex(BOB, 3), Vertex(None, 3), Vertex(ANN, 0)]))
-        assert taker.left_out == 2
+        sink = ErasedPlayerFilter(members, Tombstones(SALT, [tombstone(SALT, ANN)]))
+        sink.add([Vertex(ANN, 9)])
+        sink.clear()  # an interrupted read begins again
+        assert sink.excluded == 0
+        sink.add(iter([Vertex(ANN, 3), Vertex(BOB, 3), Vertex(None, 3), Vertex(ANN, 0)]))
+        assert sink.excluded == 2
         assert list(members) == [Member(BOB, 3)]
         assert members.counts().vertices_read == 2
 
 
 def test_without_erased_players_no_lookup_is_made() -> None:
-    """The very vertices are handed on: it costs nothing a player."""
+    """The same iterable is passed on, without a cost per player."""
     given: list[Any] = []
 
-    class Taker:
+    class Sink:
         clear, add = given.clear, given.append
 
     vertices = [Vertex(ANN, 3)]
-    WithoutErased(Taker(), None).add(vertices)
+    ErasedPlayerFilter(Sink(), None).add(vertices)
     assert given[0] is vertices
 
 

@@ -10,7 +10,7 @@ from cohort_flywheel.config.cohorts import Cohort, Consent
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import DATA_FAULTS, REASONS
-from cohort_flywheel.segment.limits import check_consent_attribute, judge_limits, refusal
+from cohort_flywheel.segment.limits import check_consent_attribute, describe_violations, evaluate_limits
 from cohort_flywheel.segment.outputs import LimitResult, Previous, RecordSums
 
 REGISTRY = Path(__file__).parents[3] / "include" / "cohorts.yaml"
@@ -18,9 +18,9 @@ LIMITS = {"min_members": 10, "max_members": 1_000, "max_change_percent": 50, "ma
 BEFORE = Previous(members=100, what="the segment of 2026-11-21")
 
 
-def judge(members: int = 100, previous: int | None = 100, **rejects: int) -> list[LimitResult]:
+def evaluate(members: int = 100, previous: int | None = 100, **rejects: int) -> list[LimitResult]:
     before = None if previous is None else previously(previous)
-    return judge_limits(LIMITS, members=members, rejects=rejects, previous=before)
+    return evaluate_limits(LIMITS, members=members, rejects=rejects, previous=before)
 
 
 def previously(members: int) -> Previous:
@@ -28,13 +28,13 @@ def previously(members: int) -> Previous:
 
 
 def broken(members: int = 100, previous: int | None = 100, **rejects: int) -> list[str]:
-    return [verdict.limit for verdict in judge(members, previous, **rejects) if not verdict.holds]
+    return [verdict.limit for verdict in evaluate(members, previous, **rejects) if not verdict.holds]
 
 
 def test_a_run_within_all_limits_passes() -> None:
-    verdicts = judge(110, no_record=11)
-    assert refusal(verdicts) is None
-    assert [(v.limit, v.allowed, v.found, v.holds) for v in verdicts] == [
+    results = evaluate(110, no_record=11)
+    assert describe_violations(results) is None
+    assert [(v.limit, v.allowed, v.found, v.holds) for v in results] == [
         ("min_members", 10, 110, True),
         ("max_members", 1_000, 110, True),
         ("max_change_percent", 50, 10.0, True),
@@ -63,7 +63,7 @@ def test_a_limit_passes_at_its_edge_and_refuses_beyond_it(
 
 def test_the_limits_are_compared_before_rounding() -> None:
     """Figures are shown rounded, and compared before rounding."""
-    (verdict,) = [v for v in judge_limits(
+    (verdict,) = [v for v in evaluate_limits(
         LIMITS | {"max_members": 10**7}, members=1_500_001, rejects={}, previous=previously(1_000_000)
     ) if not v.holds]  # fmt: skip
     assert (verdict.limit, verdict.found) == ("max_change_percent", 50.0)
@@ -71,9 +71,9 @@ def test_the_limits_are_compared_before_rounding() -> None:
 
 def test_a_limit_of_zero_is_a_limit() -> None:
     none = dict.fromkeys(LIMITS, 0)
-    assert refusal(judge_limits(none, members=0, rejects={}, previous=None)) is None
-    verdicts = judge_limits(none, members=100, rejects={"bad_value": 1}, previous=previously(101))
-    assert [v.limit for v in verdicts if not v.holds] == [
+    assert describe_violations(evaluate_limits(none, members=0, rejects={}, previous=None)) is None
+    results = evaluate_limits(none, members=100, rejects={"bad_value": 1}, previous=previously(101))
+    assert [v.limit for v in results if not v.holds] == [
         "max_members", "max_change_percent", "max_reject_percent",
     ]  # fmt: skip
 
@@ -91,7 +91,7 @@ def test_every_reject_reason_is_a_data_fault_or_a_choice() -> None:
 
 @pytest.mark.parametrize("previous", [None, 0])
 def test_the_change_is_not_evaluated_without_a_previous_result(previous: int | None) -> None:
-    change = judge(1_000, previous)[2]
+    change = evaluate(1_000, previous)[2]
     assert (change.holds, change.found) == (True, None)
     said = "nothing to compare with" if previous is None else "1,000 members after 0 (the segment of 2026-11-21)"
     assert change.sentence == said
@@ -100,21 +100,22 @@ def test_the_change_is_not_evaluated_without_a_previous_result(previous: int | N
 def test_min_members_decides_whether_a_cohort_may_be_empty() -> None:
     assert broken(0, previous=None) == ["min_members"]
     assert broken(0) == ["min_members"]
-    assert [v.found for v in judge(0)] == [0, 0, None, 0.0]
-    assert refusal(judge_limits(LIMITS | {"min_members": 0}, members=0, rejects={}, previous=BEFORE)) is None
+    assert [v.found for v in evaluate(0)] == [0, 0, None, 0.0]
+    results = evaluate_limits(LIMITS | {"min_members": 0}, members=0, rejects={}, previous=BEFORE)
+    assert describe_violations(results) is None
 
 
 @pytest.mark.parametrize("cohort", read_registry(REGISTRY).cohorts.values(), ids=lambda cohort: cohort.name)
 def test_a_graph_that_is_hardly_loaded_is_stopped_by_the_limits_as_shipped(cohort: Cohort) -> None:
-    verdicts = judge_limits(cohort.limits.model_dump(), members=5, rejects={}, previous=previously(350))
-    assert refusal(verdicts)
+    results = evaluate_limits(cohort.limits.model_dump(), members=5, rejects={}, previous=previously(350))
+    assert describe_violations(results)
 
 
 def test_the_description_has_the_figures_of_every_violated_limit() -> None:
-    assert refusal(judge(1_001, no_record=500, opted_out=1)) == (
+    assert describe_violations(evaluate(1_001, no_record=500, opted_out=1)) == (
         "max_members is 1,000, and there are 1,001 members;"
         " max_change_percent is 50, and there are 1,001 members after 100 (the segment of 2026-11-21);"
-        " max_reject_percent is 30, and there are 500 of 1,001 members rejected for faults of their data"
+        " max_reject_percent is 30, and there are 500 of 1,001 members rejected for data faults"
     )
 
 
@@ -161,9 +162,9 @@ counts = st.integers(0, 10**6)
 def test_any_figures_are_evaluated_and_an_unchanged_run_passes(
     members: int, previous: int | None, rejects: dict[str, int]
 ) -> None:
-    verdicts = judge(members, previous, **rejects)
-    assert [v.limit for v in verdicts] == list(LIMITS)
-    assert (refusal(verdicts) is None) == all(v.holds for v in verdicts)
+    results = evaluate(members, previous, **rejects)
+    assert [v.limit for v in results] == list(LIMITS)
+    assert (describe_violations(results) is None) == all(v.holds for v in results)
     if members == previous:
-        assert verdicts[2].holds
-    assert verdicts[0].holds == (members >= 10)
+        assert results[2].holds
+    assert results[0].holds == (members >= 10)

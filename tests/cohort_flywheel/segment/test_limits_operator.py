@@ -328,7 +328,7 @@ EACH = {
     ),
     "max_reject_percent": (
         {"max_reject_percent": 24}, THREE | {"player_without_record": 9},
-        "there are 1 of 4 members rejected for faults of their data",
+        "there are 1 of 4 members rejected for data faults",
     ),
 }  # fmt: skip
 

@@ -145,10 +145,11 @@ def test_any_vertices_read_back_as_they_were(
 def test_the_members_of_a_snapshot_are_those_of_the_graph(
     vertices: list[Vertex], direction: Direction, stricter: int
 ) -> None:
-    """For every threshold that the snapshot serves, with the same first and second sum but for what the floor cut."""
+    """For every compatible threshold, with the same sums except for the vertices that the floor excludes."""
     header = HEADER.model_copy(update={"direction": direction, "floor": 0, "required": ["status", "beta"]})
     threshold = stricter if direction == "above" else -stricter
-    assert header.serves(property="ea_atrisk", direction=direction, threshold=threshold, required=["status"]) is None
+    run = {"property": "ea_atrisk", "direction": direction, "threshold": threshold, "required": ["status"]}
+    assert header.incompatibility(**run) is None
     found: list[Any] = []
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -245,7 +246,7 @@ def test_an_invalid_header_is_an_error(line: bytes) -> None:
     assert "is not a snapshot" in refusal([])
 
 
-# --- which runs a snapshot serves ------------------------------------------------------------------------------
+# --- which runs can use a snapshot -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -275,4 +276,4 @@ def test_an_invalid_header_is_an_error(line: bytes) -> None:
 )
 def test_which_runs_can_use_a_snapshot(header: Header, asked: dict[str, Any], why_not: str | None) -> None:
     whole: dict[str, Any] = {"property": "ea_atrisk", "direction": "above", "threshold": 2, "required": []}
-    assert header.serves(**(whole | asked)) == why_not
+    assert header.incompatibility(**(whole | asked)) == why_not

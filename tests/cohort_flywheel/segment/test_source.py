@@ -10,7 +10,7 @@ from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.segment.snapshot import Header, Snapshot
-from cohort_flywheel.segment.source import EXTRACT, SOURCES, choose_source, is_the_days
+from cohort_flywheel.segment.source import EXTRACT, SOURCES, choose_source, is_canonical_run
 from tests.cohort_flywheel.plans import plan_output
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
@@ -182,6 +182,6 @@ def test_every_source_explains_itself() -> None:
 def test_live_runs_and_uploaded_extracts_are_not_canonical() -> None:
     assert EXTRACT not in SOURCES, "no param says it"
     plans = {source: Plan.model_validate(plan_output(source=source)) for source in (*SOURCES, EXTRACT)}
-    assert {source: is_the_days(plan) for source, plan in plans.items()} == {
+    assert {source: is_canonical_run(plan) for source, plan in plans.items()} == {
         "auto": True, "live": False, "snapshot": True, "extract": False,
     }  # fmt: skip
