@@ -360,11 +360,11 @@ def test_connect_is_refused_without_all_that_it_needs() -> None:
 @pytest.mark.parametrize("variant", ["nat", "ses"])
 def test_files_of_players_expire_in_the_buckets_for_others(variant: str, deployed: Callable[[str], Deployed]) -> None:
     from cohort_flywheel.destinations.ses.layout import IMPORT_FOLDER
-    from cohort_flywheel.runs.names import DROPPED_FOLDER, SEGMENT_FOLDER
+    from cohort_flywheel.runs.names import SEGMENT_FOLDER, UPLOADED_FOLDER
 
     here = deployed(variant)
     for bucket, folders in (
-        ("ExportBucket", {"export/", DROPPED_FOLDER}),
+        ("ExportBucket", {"export/", UPLOADED_FOLDER}),
         ("ImportBucket", {SEGMENT_FOLDER, IMPORT_FOLDER}),
     ):
         rules = here.client("s3").get_bucket_lifecycle_configuration(Bucket=here.stack.outputs[bucket])["Rules"]

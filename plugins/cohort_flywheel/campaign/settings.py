@@ -63,7 +63,7 @@ def campaign_skip_reason(params: RunParams, run_type: str, as_of: datetime, newe
     if params.extract_only:
         return "a run that ends at its extract"
     if params.extract_uri:
-        return "a run of a dropped extract"
+        return "a run of an uploaded extract"
     if params.source == "live":
         return "a run of today's graph under another day's name"
     return f"a run of an older day than {newest.isoformat()}" if as_of < newest else None

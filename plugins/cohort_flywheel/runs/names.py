@@ -12,7 +12,7 @@ STAGED_FOLDER = "staged/"
 CLAIMS_FOLDER = "claims/"
 LAST_RUNS_FOLDER = "last_runs/"
 #: The folder of uploaded extracts, in the export bucket.
-DROPPED_FOLDER = "dropped/"
+UPLOADED_FOLDER = "dropped/"
 
 _INSTANT = "%Y-%m-%d_%H-%M-%S"
 

@@ -41,7 +41,7 @@ from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import entry_forms
 from cohort_flywheel.segment.extract_operator import find_source
-from cohort_flywheel.segment.uploaded_extract_store import take_dropped
+from cohort_flywheel.segment.uploaded_extract_store import stream_uploaded_extract
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -115,7 +115,7 @@ class CohortPlanOperator(BaseOperator):
                 layout=destination.name,
                 schedule=self.schedule,
                 settings=settings,
-                extract_sha256=self._check_dropped(params.extract_uri, cohort, buckets.export_bucket),
+                extract_sha256=self._check_uploaded_extract(params.extract_uri, cohort, buckets.export_bucket),
                 campaign=campaign,
             )
             self._check_aws(buckets, plan)
@@ -182,15 +182,15 @@ class CohortPlanOperator(BaseOperator):
             return False
         return params.source == "live" or moment >= last_instant(self.schedule, self.clock())
 
-    def _check_dropped(self, uri: str | None, cohort: Cohort, export_bucket: str) -> str | None:
-        """Read a dropped extract to its end; return the digest of its bytes."""
+    def _check_uploaded_extract(self, uri: str | None, cohort: Cohort, export_bucket: str) -> str | None:
+        """Read an uploaded extract to its end; return the digest of its bytes."""
         if not uri:
             return None
-        dropped = take_dropped(
+        uploaded = stream_uploaded_extract(
             S3Hook(aws_conn_id=self.aws_conn_id), uri, export_bucket, lambda vertices: deque(vertices, maxlen=0),
             property=cohort.property, direction=cohort.direction, required=list(cohort.require),
         )  # fmt: skip
-        return dropped.sha256
+        return uploaded.sha256
 
     def _as_of(self, context: Context) -> datetime:
         run = context["dag_run"]

@@ -247,7 +247,7 @@ def table(report: Report) -> str:
             lines.append(("extract of", plan.extract_uri))
     if extract := report.extract:
         kind = f"{extract.snapshot} snapshot" if extract.source == "snapshot" else extract.source
-        verb = "dropped" if extract.source == EXTRACT else "read"
+        verb = "uploaded" if extract.source == EXTRACT else "read"
         lines.append(("source", f"{kind}, {verb} at {extract.read_at}"))
         numbers = extract.model_dump(mode="json")
         lines += [(key.replace("_", " "), f"{numbers[key]:,}") for key in (*_READ, *_GRAPH)]

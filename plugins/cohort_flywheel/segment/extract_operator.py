@@ -28,7 +28,7 @@ from cohort_flywheel.segment.outputs import Extract, ExtractSource, Shard
 from cohort_flywheel.segment.segment_file import digest
 from cohort_flywheel.segment.snapshot import Header, Snapshot, SnapshotFile
 from cohort_flywheel.segment.source import EXTRACT, choose_source, is_canonical_run
-from cohort_flywheel.segment.uploaded_extract_store import take_dropped
+from cohort_flywheel.segment.uploaded_extract_store import stream_uploaded_extract
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -97,7 +97,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         with Members(folder, direction=plan.direction, threshold=plan.threshold, required=plan.require) as members:
             sink = ErasedPlayerFilter(members, read_tombstones(s3, plan.state_bucket))
             if uri := plan.extract_uri:
-                source = self._read_dropped(plan, uri, s3, sink)
+                source = self._read_uploaded_extract(plan, uri, s3, sink)
             elif snapshot:
                 source = self._read_snapshot(state, snapshot, sink)
             else:
@@ -111,18 +111,18 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         }
         return Extract(**counted, **source.model_dump()), shards
 
-    def _read_dropped(self, plan: Plan, uri: str, s3: S3Hook, sink: ErasedPlayerFilter) -> ExtractSource:
-        dropped = take_dropped(
+    def _read_uploaded_extract(self, plan: Plan, uri: str, s3: S3Hook, sink: ErasedPlayerFilter) -> ExtractSource:
+        uploaded = stream_uploaded_extract(
             s3, uri, plan.export_bucket, sink.add,
             property=plan.property, direction=plan.direction, required=list(plan.require),
         )  # fmt: skip
-        if dropped.sha256 != plan.extract_sha256:
+        if uploaded.sha256 != plan.extract_sha256:
             raise FlywheelError(
                 f"{uri} has changed since this run was planned, and its names have the earlier digest:"
                 " trigger a new run",
                 code=Code.UPLOAD_CHANGED,
             )
-        return ExtractSource(source=EXTRACT, read_at=dropped.dropped_at, snapshot_key=None, snapshot=None)
+        return ExtractSource(source=EXTRACT, read_at=uploaded.uploaded_at, snapshot_key=None, snapshot=None)
 
     def _read_snapshot(self, state: State, snapshot: Snapshot, sink: ErasedPlayerFilter) -> ExtractSource:
         self.log.info("reading the members from snapshot %s", snapshot.key)

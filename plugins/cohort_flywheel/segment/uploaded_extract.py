@@ -12,7 +12,7 @@ from cohort_flywheel.common.encoding import check_not_utf_16
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.runs.names import DROPPED_FOLDER
+from cohort_flywheel.runs.names import UPLOADED_FOLDER
 from cohort_flywheel.segment.members import Vertex, is_score, usable_player_id
 
 #: The maximum size of a file, about twenty million records.
@@ -27,19 +27,19 @@ _URI = re.compile(r"s3://([^/]+)/([A-Za-z0-9!_.*'()/-]+)")
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
-def dropped_key(uri: str, export_bucket: str) -> str:
+def uploaded_extract_key(uri: str, export_bucket: str) -> str:
     """Return the key of `s3://<export bucket>/dropped/<key>`; raise FlywheelError for any other address."""
     found = _URI.fullmatch(uri)
-    if not found or found[1] != export_bucket or not found[2].startswith(DROPPED_FOLDER) or found[2].endswith("/"):
+    if not found or found[1] != export_bucket or not found[2].startswith(UPLOADED_FOLDER) or found[2].endswith("/"):
         raise FlywheelError(
-            f"extract_uri is not a file below s3://{export_bucket}/{DROPPED_FOLDER}: upload it there, under a name of"
+            f"extract_uri is not a file below s3://{export_bucket}/{UPLOADED_FOLDER}: upload it there, under a name of"
             " letters, digits and !_.*'()/- only, and give that address",
             code=Code.UPLOAD_PLACE,
         )
     return found[2]
 
 
-def read_dropped(
+def read_uploaded_extract(
     chunks: Iterable[bytes], uri: str, *, property: str, direction: Direction, required: Iterable[str] = ()
 ) -> Iterator[Vertex]:
     """Read `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`, UTF-8, with line breaks anywhere; a record is a vertex.

@@ -12,17 +12,17 @@ from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.segment.members import Vertex
-from cohort_flywheel.segment.uploaded_extract import MAX_BYTES, dropped_key, read_dropped
+from cohort_flywheel.segment.uploaded_extract import MAX_BYTES, read_uploaded_extract, uploaded_extract_key
 
 
-class Dropped(NamedTuple):
+class UploadedExtract(NamedTuple):
     """An uploaded extract that was read: the digest of its bytes, and when it was uploaded."""
 
     sha256: str
-    dropped_at: str
+    uploaded_at: str
 
 
-def take_dropped(
+def stream_uploaded_extract(
     s3: S3Hook,
     uri: str,
     export_bucket: str,
@@ -31,12 +31,12 @@ def take_dropped(
     property: str,
     direction: Direction,
     required: Iterable[str],
-) -> Dropped:
+) -> UploadedExtract:
     """Stream the vertices of an uploaded extract to `take`, which must read them all.
 
     Raises FlywheelError if the file does not exist, may not be read, is too large, or is not an extract.
     """
-    key = dropped_key(uri, export_bucket)
+    key = uploaded_extract_key(uri, export_bucket)
     try:
         answer = s3.get_conn().get_object(Bucket=export_bucket, Key=key)
     except ClientError as error:
@@ -65,5 +65,5 @@ def take_dropped(
             digest.update(chunk)
             yield chunk
 
-    take(read_dropped(chunks(), uri, property=property, direction=direction, required=required))
-    return Dropped(digest.hexdigest(), answer["LastModified"].isoformat())
+    take(read_uploaded_extract(chunks(), uri, property=property, direction=direction, required=required))
+    return UploadedExtract(digest.hexdigest(), answer["LastModified"].isoformat())

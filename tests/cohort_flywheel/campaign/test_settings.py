@@ -81,7 +81,7 @@ RUNS: list[tuple[dict[str, Any], str, timedelta, str | None]] = [
     ({"dry_run": True}, "manual", timedelta(), "a dry run"),
     ({"source": "live"}, "manual", timedelta(), "a run with source=live"),
     ({"extract_only": True}, "manual", timedelta(), "a run that ends at its extract"),
-    ({"extract_uri": "s3://e/dropped/x.json"}, "manual", timedelta(), "a run of a dropped extract"),
+    ({"extract_uri": "s3://e/dropped/x.json"}, "manual", timedelta(), "a run of an uploaded extract"),
 ]
 
 

@@ -189,7 +189,7 @@ FAULTS = {
     "typo in a range": ({"line_10": "    threshold_range: {min: 0, maxx: 9}"}, 10, "did you mean max"),
     "typo in consent": ({"line_18": "      silense: opted_out"}, 18, "consent.silense.*did you mean silence"),
     "name as a key": ({"line_6": "    description: Calm.\n    name: wild"}, 7, "name is not a key of a cohort"),
-    # a key twice: YAML keeps the last in silence
+    # a key twice: YAML keeps the last without an error
     "twice": ({"line_9": "    threshold: 2\n    threshold: 3"}, 10, r"threshold .*second time \(first on line 9\)"),
     "twice in a range": ({"line_10": "    threshold_range: {min: 0, max: 9, min: 1}"}, 10, "min occurs a second time"),
     "twice in attributes": ({"line_12": "    attributes: {A: a, A: b}"}, 12, "A occurs a second time"),
@@ -388,7 +388,7 @@ def test_a_name_that_yaml_reads_as_another_type_affects_only_that_cohort(name: s
 
 
 def test_a_duplicate_in_a_shared_consent_breaks_every_cohort_that_shares_it() -> None:
-    """Or else the ones that share it would take the last of two answers in silence."""
+    """Without the error, the teams that share it would get the last of two values, and not know it."""
     registry = parse(
         line_14="    consent: &consent",
         line_18="      silence: opted_out\n      silence: opted_in",

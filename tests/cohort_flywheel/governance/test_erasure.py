@@ -243,7 +243,7 @@ def test_players_are_found_in_an_extract_with_any_escapes(paths: tuple[Path, Pat
     path, rest = paths
     record = f'[{{"playerId": ["{written}"], "ea_atrisk": [3]}}, {{"playerId": ["\\u0062", "joann"]}}]'
     assert json.loads(record)[0]["playerId"] == [player]
-    for text in (record, f'a dropped file with a quote " of its own, {record[:-20]}', f"\\\\{record}"):
+    for text in (record, f'an uploaded file with a quote " of its own, {record[:-20]}', f"\\\\{record}"):
         path.write_text(text, encoding="utf-8")
         assert look("extract", path, [player, "unknown", "ann nn"], [], rest) == Found(1), text
 

@@ -329,7 +329,7 @@ def test_the_report_has_the_uploaded_extract_and_when_it_was_uploaded() -> None:
     made = report(plan=PLAN | {"source": "extract", "extract_uri": uri}, extract=extract)
     assert (made["plan"]["extract_uri"], made["extract"]["source"]) == (uri, "extract")
     assert rows(made)["extract of"] == uri
-    assert rows(made)["source"] == "extract, dropped at 2026-11-22T00:03:00+00:00"
+    assert rows(made)["source"] == "extract, uploaded at 2026-11-22T00:03:00+00:00"
 
 
 def test_the_report_has_the_params_of_the_run() -> None:

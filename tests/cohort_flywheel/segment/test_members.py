@@ -416,7 +416,7 @@ def test_another_shape_is_refused_with_its_line_and_without_its_text(shape: str)
 
 @pytest.mark.parametrize("data", [b"[\n" + A + b",\n", b"[\n" + A + b"\n", b"[\n", b""])
 def test_a_truncated_extract_is_refused(data: bytes) -> None:
-    """Its missing members would be dropped in silence."""
+    """Its missing members would be lost without an error."""
     with pytest.raises(FlywheelError, match="extract"):
         read(data)
 

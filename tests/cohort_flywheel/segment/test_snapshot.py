@@ -168,7 +168,7 @@ def test_the_members_of_a_snapshot_are_those_of_the_graph(
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
-    """Its missing players would be dropped in silence, for that day for ever."""
+    """Its missing players would be lost without an error, in every later run of that day."""
     lines = written(tmp_path, VERTICES)
     assert "is truncated after 3 vertices: restore the file" in refusal(lines[:-1])
     assert "is truncated after 1 vertices" in refusal(lines[:2])

@@ -14,7 +14,7 @@ from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment import uploaded_extract as dropped_extract
 from cohort_flywheel.segment.members import Member, Vertex, write_extract
-from cohort_flywheel.segment.uploaded_extract import dropped_key, read_dropped
+from cohort_flywheel.segment.uploaded_extract import read_uploaded_extract, uploaded_extract_key
 
 URI = "s3://exports/dropped/theirs.json"
 WAYNE = '{"playerId": ["wayne96"], "score": [3]}'
@@ -26,7 +26,7 @@ def read(
     """Read in chunks of a few bytes: a record, and a letter, may be in several."""
     body = text.encode() if isinstance(text, str) else text
     chunks = [body[first : first + size] for first in range(0, len(body), size)]
-    return list(read_dropped(chunks, URI, property="score", direction=direction, required=required))
+    return list(read_uploaded_extract(chunks, URI, property="score", direction=direction, required=required))
 
 
 def refusal(text: str | bytes, **how: Any) -> str:
@@ -187,15 +187,15 @@ def test_a_record_that_never_ends_is_not_read_to_its_end() -> None:
         raise AssertionError
 
     with pytest.raises(FlywheelError, match="or is longer than 65,536 characters"):
-        list(read_dropped(chunks(), URI, property="score", direction="above"))
+        list(read_uploaded_extract(chunks(), URI, property="score", direction="above"))
 
 
 # --- its address
 
 
 def test_the_key_of_an_address_in_the_dropped_folder() -> None:
-    assert dropped_key(URI, "exports") == "dropped/theirs.json"
-    assert dropped_key("s3://exports/dropped/team-a/2026_11.22/x(1).json", "exports").endswith("/x(1).json")
+    assert uploaded_extract_key(URI, "exports") == "dropped/theirs.json"
+    assert uploaded_extract_key("s3://exports/dropped/team-a/2026_11.22/x(1).json", "exports").endswith("/x(1).json")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_the_key_of_an_address_in_the_dropped_folder() -> None:
 )
 def test_other_addresses_are_refused(uri: str) -> None:
     with pytest.raises(FlywheelError) as error:
-        dropped_key(uri, "exports")
+        uploaded_extract_key(uri, "exports")
     assert str(error.value).startswith(
         "CF-EXTRACT-02: extract_uri is not a file below s3://exports/dropped/: upload it there"
     )

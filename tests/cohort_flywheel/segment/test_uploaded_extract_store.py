@@ -154,7 +154,7 @@ def test_a_refused_read_names_the_missing_permission(airflow_env: Any, fresh_con
 
     client.meta.events.register("before-call.s3.GetObject", deny)  # what the local S3 does not do
     with pytest.raises(FlywheelError, match="is refused .AccessDenied.: grant the execution role s3:GetObject on it"):
-        dropped_extract.take_dropped(
+        dropped_extract.stream_uploaded_extract(
             s3, uri, fresh_config.export_bucket, list, property="ea_atrisk", direction="above", required=()
         )
 
@@ -177,8 +177,8 @@ def test_its_members_are_merged_sorted_and_beyond_the_threshold(
     counted = ("vertices_read", "vertices_not_beyond", "vertices", "merged", "vertices_without_playerId", "members")
     assert [output[name] for name in counted] == [6, 1, 5, 1, 1, 3]
     assert (output["source"], output["snapshot"], output["snapshot_key"]) == ("extract", None, None)
-    dropped_at = aws("s3").head_object(Bucket=fresh_config.export_bucket, Key="dropped/theirs.json")["LastModified"]
-    assert output["read_at"] == dropped_at.isoformat()
+    uploaded_at = aws("s3").head_object(Bucket=fresh_config.export_bucket, Key="dropped/theirs.json")["LastModified"]
+    assert output["read_at"] == uploaded_at.isoformat()
     # our copy does not trigger listeners of the export bucket
     assert (output["s3_bucket"], output["s3_key"]) == (fresh_config.state_bucket, f"staged/{plan['name']}.json")
     assert keys(aws, fresh_config.export_bucket) == ["dropped/theirs.json"]
