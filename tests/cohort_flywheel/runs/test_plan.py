@@ -255,7 +255,7 @@ def test_a_field_of_the_form_that_was_emptied_is_empty() -> None:
 @pytest.mark.parametrize(
     ("params", "run_type", "sentence"),
     [
-        ({"extract_only": True, "extract_uri": URI}, "manual", "leave one of them out"),
+        ({"extract_only": True, "extract_uri": URI}, "manual", "nothing would be done; remove one"),
         ({"extract_only": True, "override_limits": True}, "manual", "before its limits are evaluated: leave overr"),
         ({"extract_uri": URI, "source": "live"}, "manual", "source=live both choose where the members come from"),
         ({"extract_uri": URI, "source": "snapshot"}, "manual", "source=snapshot both choose where the members come"),
@@ -298,13 +298,13 @@ def test_an_override_needs_a_reason(reason: str | None, run_type: str) -> None:
 
 
 def test_a_reason_without_an_override_is_refused() -> None:
-    with pytest.raises(FlywheelError, match="override_reason is given without override_limits: switch that on"):
+    with pytest.raises(FlywheelError, match="override_reason is given without override_limits: switch it on"):
         plan(override_reason="A raid.")
 
 
 @pytest.mark.parametrize("reason", [None, "A raid."])
 def test_a_backfill_cannot_override(reason: str | None) -> None:
-    with pytest.raises(FlywheelError, match="a backfill cannot override the limits.*trigger the day's run by itself"):
+    with pytest.raises(FlywheelError, match="a backfill cannot override the limits.*trigger a run for the day"):
         plan(override_limits=True, override_reason=reason, run_type="backfill")
     assert plan(run_type="backfill").override is None
 

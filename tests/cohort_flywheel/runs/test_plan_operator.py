@@ -71,7 +71,7 @@ def test_a_dry_run_writes_to_the_state_bucket_only(airflow_env: Any, context: An
         ({"threshold": True}, "True is not a whole number"),
         ({"override_limits": True}, "override_limits needs an override_reason: write why"),
         ({"override_limits": True, "override_reason": " "}, "override_limits needs an override_reason"),
-        ({"override_reason": "A raid."}, "override_reason is given without override_limits: switch that on"),
+        ({"override_reason": "A raid."}, "override_reason is given without override_limits: switch it on"),
         ({"cohort": "ea_reputation", "threshold": 2}, "outside the range of cohort ea_reputation, which looks below"),
     ],
 )

@@ -199,7 +199,9 @@ def test_the_required_properties_of_the_cohort_apply(drop: Any, planned: Any, ex
 def test_an_extract_changed_after_the_plan_is_refused(fresh_plan: Any, drop: Any, extracted: Any, aws: Any) -> None:
     plan = fresh_plan(extract_uri=drop())
     drop(RECORDS[:2])
-    assert "has changed since this run was planned, and its names have the digest" in refused(lambda: extracted(plan))
+    assert "has changed since this run was planned, and its names have the earlier" in refused(
+        lambda: extracted(plan)
+    )
 
 
 def test_a_dry_run_writes_to_the_dry_run_folder(fresh_plan: Any, drop: Any, extracted: Any, fresh_config: Any) -> None:
@@ -273,7 +275,7 @@ def test_an_extract_only_run_ends_at_the_days_own_extract(
     assert keys(aws, fresh_config.export_bucket) == [facts["s3_key"]]
     (snapshot,) = state.snapshots("ea_atrisk", NEWEST)
     assert not snapshot.final
-    assert state.lock_holder(plan["claim_key"]) is None, "its name is free again"
+    assert state.lock_holder(plan["claim_key"]) is None, "the lock is released"
 
 
 def test_an_extract_only_run_needs_nothing_of_the_destination(fresh_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,7 +291,7 @@ def test_a_past_day_imports_nothing(daily: Daily, account: Account) -> None:
     assert "Skipping import for ea_atrisk_2_2026-10-02_00-00-00_live: its source is not" in report["log"]
     assert (account.jobs, account.contacts) == ([], {})
     claims = account.s3.list_objects_v2(Bucket=account.config.state_bucket, Prefix="claims/")
-    assert "Contents" not in claims, "its name is free again"
+    assert "Contents" not in claims, "the lock is released"
 
 
 def test_the_plan_refuses_before_anything_is_changed(daily: Daily, account: Account) -> None:
