@@ -190,10 +190,10 @@ def test_a_cohort_that_is_written_wrongly_fails_with_its_line(airflow_env: Any, 
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [
-        ("EXPORT_BUCKET", "no-such-bucket", "bucket no-such-bucket is not there"),
+        ("EXPORT_BUCKET", "no-such-bucket", "bucket no-such-bucket does not exist"),
         ("IMPORT_BUCKET", "no-such-bucket", "correct cohort_flywheel_import_bucket"),
-        ("STATE_BUCKET", "no-such-bucket", "bucket no-such-bucket is not there"),
-        ("CONTACTS_TABLE", "no_such_table", "table no_such_table is not there"),
+        ("STATE_BUCKET", "no-such-bucket", "bucket no-such-bucket does not exist"),
+        ("CONTACTS_TABLE", "no_such_table", "table no_such_table does not exist"),
         ("PINPOINT_APPLICATION_ID", "0" * 32, "cannot be used (NotFoundException)"),
         ("PINPOINT_IMPORT_ROLE_ARN", "arn:aws:iam::123456789012:role/missing", "role/missing cannot be used"),
     ],
@@ -302,7 +302,7 @@ def test_without_a_do_not_contact_list_the_run_fails(
                       aws_access_key_id="local", aws_secret_access_key="local")  # fmt: skip
     s3.create_bucket(Bucket="a-state-bucket-without-a-list")
     monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", "a-state-bucket-without-a-list")
-    assert "the do-not-contact list s3://a-state-bucket-without-a-list/do_not_contact.txt is not there" in refused(
+    assert "the do-not-contact list s3://a-state-bucket-without-a-list/do_not_contact.txt does not exist" in refused(
         context()
     )
 

@@ -199,9 +199,7 @@ def test_the_required_properties_of_the_cohort_apply(drop: Any, planned: Any, ex
 def test_an_extract_changed_after_the_plan_is_refused(fresh_plan: Any, drop: Any, extracted: Any, aws: Any) -> None:
     plan = fresh_plan(extract_uri=drop())
     drop(RECORDS[:2])
-    assert "has changed since this run was planned, and its names have the earlier" in refused(
-        lambda: extracted(plan)
-    )
+    assert "has changed since this run was planned, and its names have the earlier" in refused(lambda: extracted(plan))
 
 
 def test_a_dry_run_writes_to_the_dry_run_folder(fresh_plan: Any, drop: Any, extracted: Any, fresh_config: Any) -> None:
