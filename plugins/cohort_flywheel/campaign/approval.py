@@ -1,4 +1,4 @@
-"""An approval applies to exactly what was prepared: any change needs another approval."""
+"""An approval is for exactly what was prepared: any change needs another approval."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def approval_text(
     until: datetime,
     unsubscribed: int = 0,
 ) -> str:
-    """The approval page, as Markdown: counts and the mail of a made-up player, without a player of the segment."""
+    """Return the approval page, as Markdown: counts and the mail for a made-up player, without personal data."""
     campaign = plan.require_campaign()
     segment, message = checked.segment, prepared.message
     rejects = ", ".join(f"{number:,} {reason}" for reason, number in segment.rejects.items()) or "none"
@@ -41,8 +41,8 @@ def approval_text(
     return (
         f"**{prepared.rows:,} players** of {plan.cohort} ({plan.property} {plan.direction}"
         f" {plan.threshold}, as of {plan.as_of.isoformat()}) get one mail each"
-        f"{f', but for {unsubscribed:,} who have unsubscribed' if unsubscribed else ''}.\n\n"
-        f"- from {_plain(prepared.sender)}\n"
+        f"{f', except {unsubscribed:,} who have unsubscribed' if unsubscribed else ''}.\n\n"
+        f"- from {_escape_markdown(prepared.sender)}\n"
         f"- members {segment.members:,}; no row: {rejects}\n"
         f"- change since last time: {change.sentence if change else 'not known'}\n"
         f"- each player gets this template at most once in {campaign.not_again_days} days;"
@@ -58,13 +58,13 @@ def approval_text(
 
 
 def _quoted(line: str) -> str:
-    """A line of a quotation, as it is: Airflow's page puts all lines of a code block into one."""
-    plain = re.sub(r"^(\d*)([-#+=.)])", r"\1\\\2", _plain(line.strip()))  # no list and no heading
+    """Return a line of a Markdown quotation: Airflow's page joins the lines of a code block."""
+    plain = re.sub(r"^(\d*)([-#+=.)])", r"\1\\\2", _escape_markdown(line.strip()))  # not a list or heading
     return f"> {plain}  \n" if plain else "> \xa0  \n"
 
 
-def _plain(text: str) -> str:
-    """Without a mark that Markdown knows."""
+def _escape_markdown(text: str) -> str:
+    """Escape the characters that Markdown interprets."""
     return re.sub(r"[\\`*_\[\]<>&~|]", r"\\\g<0>", text)
 
 
@@ -87,7 +87,7 @@ def check_approval(prepared: PreparedCampaign, approval: object, approvers: Sequ
     is_of_this = answer.get("digest") == approval_digest(prepared)
     if answer.get("approved") is not True or answer.get("by") not in approvers or not is_of_this:
         raise FlywheelError(
-            "there is no answer by which an approver has approved exactly this segment and mail: no player is mailed,"
-            " whatever state the task approve_campaign is in; trigger a new run, which asks",
+            "no recorded approval of exactly this segment and mail by an approver: no player is mailed, whatever the"
+            " state of the task approve_campaign; trigger a new run, which asks for approval",
             code=Code.NOT_APPROVED,
         )

@@ -19,14 +19,15 @@ from cohort_flywheel.errors import Code, FlywheelError
 UNSUBSCRIBE = "amazonSESUnsubscribeUrl"
 
 _FILES = {"subject": "subject.txt", "html": "body.html", "text": "body.txt"}
-#: Safe in a folder's, an S3 key's and an SES template's name, where a digest follows [at most 64 characters].
+#: Safe as the name of a folder, in an S3 key and in the name of an SES template, before a digest [at most 64
+#: characters].
 TEMPLATE_NAME = "[A-Za-z][A-Za-z0-9_]{0,39}"
 _PLACEHOLDER = re.compile(r"(?<!\{)\{\{([A-Za-z][A-Za-z0-9_]*)(?:\|([^{}|\r\n]*))?\}\}(?!\})")
 
-#: Categories of characters that show nothing: controls, formats, half surrogate pairs, separators, and marks, which
-#: need a letter before them.
+#: Categories of invisible characters: controls, formats, half surrogate pairs, separators, and marks, which need a
+#: letter before them.
 _UNSEEN = ("Cc", "Cf", "Cs", "Mn", "Me", "Zl", "Zp", "Zs")
-#: Letters and a symbol that show nothing all the same: the Hangul fillers and Braille's empty cell.
+#: Invisible letters and an invisible symbol: the Hangul fillers and Braille's empty cell.
 _FILLERS = "\u115f\u1160\u3164\uffa0\u2800"
 
 _MADE_UP = {"FirstName": "Sam", "LastName": "Sample", "FavoriteRole": "Healer"}
@@ -58,7 +59,7 @@ def read_template(folder: Path, name: str) -> EmailTemplate:
     if not re.fullmatch(TEMPLATE_NAME, name) or not (folder / name).is_dir():
         there = ", ".join(sorted(each.name for each in folder.glob("*/"))) or "none"
         raise FlywheelError(
-            f"there is no mail template {name!r} in include/email, but {there}: correct `template` in the registry, or"
+            f"no mail template {name!r} in include/email, which has {there}: correct `template` in the registry, or"
             " make the folder (its name: a letter, then at most 39 letters, digits and underscores)",
             code=Code.MAIL_TEMPLATE,
         )
@@ -70,7 +71,7 @@ def read_template(folder: Path, name: str) -> EmailTemplate:
         rest = _PLACEHOLDER.sub("", getattr(template, part))
         if "{{" in rest or "}}" in rest:
             raise FlywheelError(
-                f"{name}/{file} has braces that are no placeholder: write {{{{Column}}}} or {{{{Column|default}}}},"
+                f"{name}/{file} has braces that are not a placeholder: write {{{{Column}}}} or {{{{Column|default}}}},"
                 " without spaces around the name",
                 code=Code.MAIL_TEMPLATE,
             )
@@ -100,7 +101,7 @@ def template_digest(template: EmailTemplate) -> str:
 def placeholders(template: EmailTemplate) -> dict[str, str | None]:
     """Each column that the template names, with its default or None, without SES's own placeholder.
 
-    Raises FlywheelError where one has a default here and another, or none, there.
+    Raises FlywheelError for a placeholder with different defaults, or with a default only in some places.
     """
     found: dict[str, str | None] = {}
     for match in _PLACEHOLDER.finditer("\n".join(template[1:])):
@@ -112,8 +113,8 @@ def placeholders(template: EmailTemplate) -> dict[str, str | None]:
             )
         if found.setdefault(name, default) != default:
             raise FlywheelError(
-                f"placeholder {name} of template {template.name} has two defaults, or one and none: write it alike"
-                " wherever it stands",
+                f"placeholder {name} of template {template.name} has different defaults, or a default only in some"
+                " places: write it the same everywhere",
                 code=Code.MAIL_TEMPLATE,
             )
     found.pop(UNSUBSCRIBE, None)
@@ -125,15 +126,15 @@ def check_template(template: EmailTemplate, columns: Iterable[str]) -> None:
     known = list(columns)
     if unknown := sorted(placeholders(template).keys() - set(known)):
         raise FlywheelError(
-            f"template {template.name} names {', '.join(unknown)}, which the segment does not carry, but"
-            f" {', '.join(known) or 'nothing'}: correct the placeholder, or add the attribute to the cohort in the"
+            f"template {template.name} names {', '.join(unknown)}, which is not a column of the segment (the columns"
+            f" are {', '.join(known) or 'none'}): correct the placeholder, or add the attribute to the cohort in the"
             " registry",
             code=Code.MAIL_TEMPLATE,
         )
 
 
 def is_blank(value: str | None) -> bool:
-    """Whether a value has no visible character: blanks, controls, marks of zero width, fillers."""
+    """Whether a value has no visible character."""
     if not value or (value[0].isalnum() and value[0] not in _FILLERS):  # nearly every value
         return not value
     return all(c in _FILLERS or unicodedata.category(c) in _UNSEEN for c in value)
@@ -147,7 +148,7 @@ def first_missing_column(placeholders: Mapping[str, str | None], attributes: Map
 
 
 def resolve_placeholders(placeholders: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
-    """The value of each placeholder: the player's or the default; raises FlywheelError if both are missing."""
+    """Return the value of each placeholder: the player's or the default; raises FlywheelError if both are missing."""
     if column := first_missing_column(placeholders, attributes):
         raise FlywheelError(
             f"the mail needs a value of {column}: give its placeholder a default, {{{{{column}|…}}}}",
@@ -162,7 +163,7 @@ def resolve_placeholders(placeholders: Mapping[str, str | None], attributes: Map
 def render(template: EmailTemplate, values: Mapping[str, str]) -> Mail:
     """Render a template with these values, which are escaped in the HTML part only; the subject is one line.
 
-    SES's own placeholder stays. Raises FlywheelError for a missing value without a default.
+    SES's own placeholder is not replaced. Raises FlywheelError for a missing value without a default.
     """
     known = resolve_placeholders(placeholders(template), values)
     return Mail(
@@ -177,7 +178,7 @@ def _with(part: str, values: Mapping[str, str], escape: Callable[[str], str]) ->
 
 
 def samples(asked: Mapping[str, str | None]) -> list[dict[str, str]]:
-    """Three made-up players: of every value, of none but what has no default, and of letters that HTML escapes."""
+    """Three made-up players: with every value, only with values without a default, and with HTML special characters."""
     return [
         {name: _MADE_UP.get(name, f"({name})") for name in asked},
         {name: _MADE_UP.get(name, f"({name})") for name, default in asked.items() if default is None},

@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-#: The XCom of what a launch had reached as it stopped.
+#: The XCom of the counts of a launch that stopped.
 REACHED = "reached"
 
 
 def launch_folder(name: str) -> str:
-    """The folder of a launch: its approval, its record and its batches. No lifecycle rule may remove it."""
+    """The folder of a launch: its approval, its record and its batches. No lifecycle rule may delete it."""
     return f"launches/{name}/"
 
 
@@ -92,7 +92,7 @@ def put_sample(s3: S3Hook, plan: Plan, html: str) -> str:
 
 
 def put_approval(s3: S3Hook, plan: Plan, answer: ApprovalAnswer) -> None:
-    """Record an approval in the state bucket, as an Airflow user can set an XCom by hand."""
+    """Record an approval in the state bucket, because an Airflow user can write an XCom by hand."""
     put_json(s3, plan.state_bucket, _approval_key(plan.name, str(answer.digest)), answer.model_dump(mode="json"))
 
 
@@ -110,9 +110,9 @@ def get_approval(s3: S3Hook, plan: Plan, prepared: PreparedCampaign) -> Json | N
 
 
 def recorded_answer(answer: object, s3: S3Hook, plan: Plan, prepared: PreparedCampaign) -> ApprovalAnswer | None:
-    """The answer for a report: a refusal as in the task's XCom, an approval only as it was recorded."""
+    """Return the answer for a report: a rejection from the task's XCom, an approval only as recorded in S3."""
     if not isinstance(answer, dict) or answer.keys() != ApprovalAnswer.model_fields.keys():
-        return None  # set by hand
+        return None  # written by hand
     if not answer["approved"]:
         try:
             return ApprovalAnswer.model_validate(answer)
@@ -123,7 +123,7 @@ def recorded_answer(answer: object, s3: S3Hook, plan: Plan, prepared: PreparedCa
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("AccessDenied", "403"):
             raise
-        return None  # the role lost its rights to campaigns, which ends all mailing: the report is still to be written
+        return None  # without campaign permissions nothing is mailed, and the report is still written
     is_approved = isinstance(recorded, dict) and recorded.get("approved") is True
     return ApprovalAnswer.model_validate(recorded) if is_approved else None
 
@@ -138,7 +138,7 @@ def check_approved(
 ) -> None:
     """Raise FlywheelError unless this run's segment and campaign were prepared, and exactly that was approved.
 
-    The recorded answer counts, and no task's state; `approval` is the registry's, by which its giver may approve.
+    Only the recorded answer counts, not the state of a task. `approval` has the approvers of the registry.
     """
     campaign = plan.require_campaign()
     asked = (prepared.mode, prepared.template, prepared.sender, prepared.rows, prepared.segment_sha256)
@@ -164,7 +164,7 @@ def _approval_key(name: str, of: str) -> str:
 
 
 def check_not_launched(s3: S3Hook, plan: Plan, segment: Segment, destination: str) -> None:
-    """Raise FlywheelError where the result was launched already, with another segment, before an approver is asked."""
+    """Raise FlywheelError if the result was launched before with another segment; called before the approval."""
     bucket, name, template = plan.state_bucket, plan.name, plan.require_campaign().template
     if found := find_ledger(s3, bucket, template, name):
         header = Header(name, template, segment.sha256, destination, found.launched_at, found.players)
@@ -179,19 +179,19 @@ def check_is_current_run(plan: Plan, context: Context) -> None:
         )
     if plan.dry_run or not is_canonical_run(plan):
         raise FlywheelError(
-            f"{plan.name} does not stand for its day (dry run, live, extract_uri): it mails no player",
+            f"{plan.name} is not the canonical run of its as-of (dry run, live, extract_uri): it mails no player",
             code=Code.NOT_TO_LAUNCH,
         )
 
 
 @contextmanager
 def exclusive_launch(state: State, template: str, context: Context) -> Iterator[None]:
-    """Hold the lock of a template, so that one run at a time launches it, at whichever destination."""
+    """Hold the lock of a template, so that one run at a time launches it, at any destination."""
     try:
         acquire(state, _claim_key(template), f"template {template}", context)
     except FlywheelError:
         raise RetryableError(
-            f"another run is launching a campaign of template {template}: a later try sees which players it mails",
+            f"another run is launching a campaign of template {template}: a later attempt sees which players it mails",
             code=Code.BUSY,
         ) from None
     try:
@@ -201,7 +201,7 @@ def exclusive_launch(state: State, template: str, context: Context) -> Iterator[
 
 
 def end_exclusive_launch(state: State, template: str, context: Context) -> None:
-    """Release the lock of a template, also for a try that was killed."""
+    """Release the lock of a template, also one that a killed attempt holds."""
     state.release_lock(_claim_key(template), this_run(context))
 
 
@@ -221,7 +221,7 @@ def same_address(rows: Iterable[Row], listed: sqlite3.Connection) -> Iterator[st
 
 
 def revocation_reason(row: Row, record: Json | None, consent: Consent | None, listed: sqlite3.Connection) -> str | None:
-    """Why a player of the segment may no longer be mailed, by the current record and do-not-contact list, or None."""
+    """Return why a player may no longer be mailed, by the current record and do-not-contact list, or None."""
     now = classify_member(
         Member(row.player_id, 0), record, attributes={}, score_column=None, consent=consent,
         do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed),

@@ -28,35 +28,34 @@ from cohort_flywheel.segment.outputs import CheckedSegment
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: The XCom of the answer, whichever it is: `approved`, `by`, `at`, `timed_out` and the `digest` of what was asked.
+#: The XCom of the answer: `approved`, `by`, `at`, `timed_out` and the `digest` of the question.
 ANSWER = "answer"
-#: The hidden field of the question that brings back, with the answer, the digest of what was shown. Airflow shows a
-#: run's first question for ever, also when the task was cleared and asks about another mail [run; execution API:
-#: upsert_hitl_detail].
+#: The hidden field of the question that returns the digest of what was shown. Airflow shows the first question of a
+#: run even after the task is cleared and asks about another mail [run; execution API: upsert_hitl_detail].
 SHOWN = "shown"
 _ANOTHER = (
-    "another segment or mail than the one that is prepared now, and Airflow shows the first question of a run for"
-    " ever: trigger a new run, which asks about this one"
+    "another segment or mail than the one that is prepared now, because Airflow keeps showing the first question of a"
+    " run: trigger a new run, which asks about this one"
 )
 _CLEARING = "Clearing this task is safe: no player is mailed before an approver agrees."
 
 
 class CampaignApprovalOperator(ApprovalOperator):
-    """Ask whether a campaign may be launched; skip what follows unless an approver agrees.
+    """Ask whether a campaign may be launched; skip the downstream tasks unless an approver approves.
 
-    Shows the number of players, the sender, the mail as a made-up player gets it, the change since last time, and where
-    the report of the run so far lies. The answer, a no as well, is an XCom of its own, `answer`, and bound to the
-    digest of what was shown; a yes is recorded in the state bucket, where the launch looks for it. A refusal by
-    any user and the end of the time are a no. A yes of a user who is not an approver fails the task, and so does a yes
-    to what is not prepared any more. To ask takes an earlier yes to the same back. Only a launch is asked about: with
-    any other mode the task is skipped.
+    The question has the number of players, the sender, the mail for a made-up player, the change since the previous
+    result, and the address of the report so far. The answer is the XCom `answer`, with the digest of what was shown;
+    an approval is also recorded in the state bucket, where the launch reads it. A rejection by any user, and no answer
+    in time, count as not approved. An approval by a user who is not an approver fails the task, and so does an approval
+    of what is not prepared any more. Asking withdraws an earlier approval of the same content. With any mode but
+    `launch` the task is skipped.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param checked: the output of CohortLimitsOperator. (templated)
-    :param prepared: the output of the destination's operator that has made the mail ready. (templated)
+    :param prepared: the output of the destination's `prepare_campaign`. (templated)
     :param verified: the output of CohortResultOperator. (templated)
-    :param hours: how long the question waits; never beyond the next as-of, whose run launches instead.
-    :param notify: who is told that it waits (`approvers`).
+    :param hours: how long the question waits, at most until the next as-of.
+    :param notify: the notifiers; those of `approvers` are called.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     :param clock: gives the time, with its zone.
     """
@@ -106,26 +105,28 @@ class CampaignApprovalOperator(ApprovalOperator):
             self.body = approval_text(plan, checked, prepared, report_url, until, unsubscribed)
             digest = approval_digest(prepared)
             self.params = ParamsDict({SHOWN: Param(digest, type="string", const=digest)})
-            base_url = conf.get("api", "base_url", fallback="/")  # without one the link is a path
+            base_url = conf.get("api", "base_url", fallback="/")  # without a base URL the link is a path
             link = self.generate_link_to_ui_from_context(context=context, base_url=base_url)
             self.log.info("%s Answer at %s", self.subject, link)
             tell(
                 self.notify.approvers,
                 context,
-                subject=f"Cohort Flywheel: waits for an approval: {plan.name}",
+                subject=f"Cohort Flywheel: waits for approval: {plan.name}",
                 message=f"{self.subject}\n\n{self.body}\n\nAnswer, until {until:%Y-%m-%d %H:%M} UTC: {link}",
             )
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: Json) -> Json:
-        """Record the answer before anything comes of it: a refusal ends in the middle of the library's own."""
+        """Record the answer, then let Airflow's operator act on it: after a rejection it does not return."""
         with describe_failure(_CLEARING):
-            if "error" in event:  # Airflow 3.2.1 holds the hidden field against what is prepared now by itself
+            if "error" in event:  # Airflow 3.2.1 itself compares the hidden field with what is prepared now
                 raise FlywheelError(
-                    f"the answer was not taken ({event['error_type']}), as it is to {_ANOTHER}", code=Code.NOT_APPROVED
+                    f"the answer was not accepted ({event['error_type']}), as it is to {_ANOTHER}",
+                    code=Code.NOT_APPROVED,
                 )
             ti, user = context["ti"], event.get("responded_by_user") or {}
-            by, yes = user.get("name") or user.get("id"), event["chosen_options"] == [self.APPROVE]
+            by = user.get("name") or user.get("id")
+            approved = event["chosen_options"] == [self.APPROVE]
             answer = ApprovalAnswer(
                 approved=False,
                 by=None if event["timedout"] else by,
@@ -135,7 +136,7 @@ class CampaignApprovalOperator(ApprovalOperator):
             )
             ti.xcom_push(key=ANSWER, value=answer.model_dump(mode="json"))
             plan = Plan.model_validate(self.plan)
-            if yes:
+            if approved:
                 approvers = plan.require_campaign().approvers
                 if by not in approvers:
                     raise FlywheelError(
@@ -148,7 +149,7 @@ class CampaignApprovalOperator(ApprovalOperator):
                 answer = answer.model_copy(update={"approved": True})
                 put_approval(S3Hook(aws_conn_id=self.aws_conn_id), plan, answer)
                 ti.xcom_push(key=ANSWER, value=answer.model_dump(mode="json"))
-            said = "no answer in time" if answer.timed_out else f"{by} said {'yes' if yes else 'no'}"
-            self.log.info("%s: %s", plan.name, said)
-        super().execute_complete(context, event)  # skips what follows after a no
+            by_whom = f"{'approved' if approved else 'rejected'} by {by}"
+            self.log.info("%s: %s", plan.name, "no answer in time" if answer.timed_out else by_whom)
+        super().execute_complete(context, event)  # skips the downstream tasks after a rejection
         return answer.model_dump(mode="json")

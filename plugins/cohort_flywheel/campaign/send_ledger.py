@@ -1,7 +1,7 @@
 """The send ledger: the players that a launch of a template may mail, so that they are not mailed again too soon.
 
 One file per launch, and one more each time it is continued: a line of JSON (Header), then one playerId per line. A
-segment file has no playerId with a line break. It holds personal data, and is kept in the state bucket only.
+segment file has no playerId with a line break. It has personal data, and is in the state bucket only.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import NamedTuple
 
 from cohort_flywheel.errors import Code, FlywheelError
 
-#: A ledger is in force for so long at most: a later mail of its launch needs a ledger of its own.
+#: The maximum time that a ledger is valid: a later mail of its launch needs another ledger.
 LASTS = timedelta(hours=24)
 
 
 class Header(NamedTuple):
     """A launch: the result's name, and the digest of the segment file that was approved.
 
-    `players` is the number of players when the ledger was put; an erasure does not change it. No mail is sent by the
-    ledger after `mails_until`; a ledger of an earlier version of this package has no such field.
+    `players` is the number of players when the ledger was written; an erasure does not change it. No mail is sent
+    under the ledger after `mails_until`; a ledger of an earlier version of this package does not have this field.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Header(NamedTuple):
 
 
 def ledger_folder(template: str) -> str:
-    """Of all launches of a template, whatever the cohort, the threshold and the destination."""
+    """The folder of all launches of a template, at any cohort, threshold and destination."""
     return f"sends/{template}/"
 
 
 def ledger_key(template: str, name: str, number: int = 1) -> str:
-    """Of a launch's first ledger, and with a number from 2 of one by which it was continued."""
+    """The key of a launch's first ledger, or with a number from 2 of one that continues it."""
     return f"{ledger_folder(template)}{name}{f'.{number}' if number > 1 else ''}.jsonl"
 
 
@@ -55,7 +55,7 @@ def is_ledger_of(key: str, template: str, name: str) -> bool:
 
 
 def write_ledger(path: Path, header: Header, player_ids: Iterable[str]) -> None:
-    """Write a ledger; raises FlywheelError where its players are not as many as its header says."""
+    """Write a ledger; raises FlywheelError if the number of players is not that of its header."""
     number = write_lines(path, header, player_ids)
     if number != header.players:
         raise FlywheelError(
@@ -69,7 +69,7 @@ def write_lines(path: Path, header: Header, player_ids: Iterable[str]) -> int:
     """Write a header and these players; returns their number."""
     number = 0
     with path.open("w", encoding="utf-8", newline="") as file:
-        about = {field: _plain(value) for field, value in header._asdict().items() if value is not None}
+        about = {field: _json_value(value) for field, value in header._asdict().items() if value is not None}
         file.write(f"{json.dumps(about, sort_keys=True)}\n")
         for player_id in player_ids:
             file.write(f"{player_id}\n")
@@ -77,7 +77,7 @@ def write_lines(path: Path, header: Header, player_ids: Iterable[str]) -> int:
     return number
 
 
-def _plain(value: object) -> object:
+def _json_value(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
@@ -96,8 +96,8 @@ def read_header(line: bytes, place: str) -> Header:
         return Header(**about | times)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise FlywheelError(
-            f"{place} is not a send ledger: restore it (its earlier version, where the bucket is versioned), or take it"
-            " out of the folder if it is not ours; without it players could be mailed again",
+            f"{place} is not a send ledger: restore it (its earlier version, if the bucket is versioned), or remove it"
+            " from the folder if it is not ours; without it players could be mailed again",
             code=Code.STATE_DAMAGED,
         ) from None
 

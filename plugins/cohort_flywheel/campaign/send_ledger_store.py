@@ -1,4 +1,4 @@
-"""The send ledgers in the state bucket: put before a mail is sent, and read before the next launch of a template."""
+"""The send ledgers in the state bucket: written before mails are sent, and read before each launch of a template."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_if
 from cohort_flywheel.runs.schedule import utc_now
 from cohort_flywheel.segment.do_not_contact_store import add_to_list, is_listed, make_list
 
-#: By how much S3's clock and a worker's may differ, generously: a greater value only opens more ledgers.
+#: The maximum difference of S3's and a worker's clock; a greater value only opens more ledgers.
 _CLOCKS = timedelta(hours=1)
 _MAX_HEADER_BYTES = 64 * 1024
 
@@ -32,21 +32,21 @@ _MAX_HEADER_BYTES = 64 * 1024
 def put_ledger(
     s3: S3Hook, bucket: str, header: Header, player_ids: Iterable[str], folder: Path, number: int = 1
 ) -> Header:
-    """Put a ledger of a launch, before anything is created or sent; returns the header that is in force.
+    """Write a ledger of a launch before anything is created or sent; return the header that is valid.
 
-    A ledger that is there already is kept. Raises FlywheelError where the result was launched already, with another
-    segment file or by another destination.
+    An existing ledger is kept. Raises FlywheelError if the result was launched before with another segment file or by
+    another destination.
 
     :param folder: a folder for temporary files.
-    :param number: 1 for a launch that begins, the next one each time it is continued.
+    :param number: 1 for a new launch, one more each time it is continued.
     """
     key = ledger_key(header.template, header.name, number)
     path = folder / "ledger.jsonl"
     write_ledger(path, header, player_ids)
     put_if(s3, bucket, key, path, IfNoneMatch="*")
-    found = find_ledger(s3, bucket, header.template, header.name, number)  # also where an answer was lost
+    found = find_ledger(s3, bucket, header.template, header.name, number)  # also after a lost answer
     if found is None:
-        raise RuntimeError  # it was there, or was put, a moment ago
+        raise RuntimeError  # it existed, or was written, a moment ago
     return check_same_launch(found, header, f"s3://{bucket}/{key}")
 
 
@@ -57,21 +57,21 @@ def ledgers_of(s3: S3Hook, bucket: str, template: str, name: str) -> list[str]:
 
 
 def close_ledger(s3: S3Hook, bucket: str, key: str, mails_until: datetime, folder: Path) -> None:
-    """Note in a ledger that no mail is sent by it any more, where that is earlier than it was meant to be."""
+    """Record in a ledger that no mail is sent under it after `mails_until`, if that is earlier than before."""
     header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
     if mails_until < header.last_mail:
         _put_again(s3, bucket, key, header._replace(mails_until=mails_until), players, folder)
 
 
 def extend_ledger(s3: S3Hook, bucket: str, key: str, mails_until: datetime, folder: Path) -> None:
-    """Note in a ledger that mails are sent by it until a later time, before they are."""
+    """Record in a ledger that mails are sent under it until a later time, before they are sent."""
     header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
     if mails_until > header.last_mail:
         _put_again(s3, bucket, key, header._replace(mails_until=mails_until), players, folder)
 
 
 def take_out(s3: S3Hook, bucket: str, template: str, name: str, player_ids: Iterable[str], folder: Path) -> None:
-    """Put a launch's ledgers without the players that it has never mailed, so that another launch may.
+    """Rewrite a launch's ledgers without players that it never mailed, so that another launch may mail them.
 
     :param folder: a folder for temporary files.
     """
@@ -91,18 +91,18 @@ def _put_again(s3: S3Hook, bucket: str, key: str, header: Header, players: Itera
 
 
 def check_same_launch(found: Header, header: Header, place: str) -> Header:
-    """Raise FlywheelError unless a ledger is that of this very launch; returns it."""
+    """Return the header of a ledger; raise FlywheelError unless it belongs to this launch."""
     if (found.segment_sha256, found.destination) != (header.segment_sha256, header.destination):
         raise FlywheelError(
             f"{header.name} was launched already, at {found.launched_at.isoformat()} by {found.destination} with"
-            f" template {found.template} ({place}), and its segment file is another one now: it is not launched again",
+            f" template {found.template} ({place}), and its segment file has changed since: it is not launched again",
             code=Code.LAUNCHED_ALREADY,
         )
     return found
 
 
 def find_ledger(s3: S3Hook, bucket: str, template: str, name: str, number: int = 1) -> Header | None:
-    """The header of a launch's ledger, or None where it has not begun."""
+    """Return the header of a launch's ledger, or None if the launch has not begun."""
     key, client = ledger_key(template, name, number), s3.get_conn()
     try:
         answer = client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{_MAX_HEADER_BYTES - 1}")
@@ -112,7 +112,7 @@ def find_ledger(s3: S3Hook, bucket: str, template: str, name: str, number: int =
 
 
 def load_ledger(s3: S3Hook, bucket: str, template: str, name: str, players: sqlite3.Connection, number: int = 1) -> int:
-    """Make the list `launched` of the players of one ledger; returns their number."""
+    """Fill the list `launched` with the players of one ledger; return their number."""
     key = ledger_key(template, name, number)
     make_list(players, "launched")
     _, found = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
@@ -122,21 +122,20 @@ def load_ledger(s3: S3Hook, bucket: str, template: str, name: str, players: sqli
 def load_recently_mailed(
     s3: S3Hook, bucket: str, template: str, since: datetime, own_name: str, listed: sqlite3.Connection
 ) -> int:
-    """Make the list `mailed` of the players that launches of a template may have mailed at or after an instant.
+    """Fill the list `mailed` with the players that launches of a template may have mailed at or after an instant.
 
-    Returns how many. Of every cohort, threshold, as-of and destination, but for the launch `own_name`. A player counts
-    as mailed at the latest time that the ledger allows (Header.last_mail); of a launch that was continued, each ledger
-    lists the players that were left. The lists may be longer than a worker's memory. Ledgers that were put long before
-    are not opened.
+    Returns their number. Covers every cohort, threshold, as-of and destination, except the launch `own_name`. A player
+    counts as mailed at the latest time that the ledger allows (Header.last_mail); each ledger of a continued launch
+    has the players that remained. The lists are on disk. Ledgers written long before are not opened.
     """
     make_list(listed, "mailed")
-    # an instant that S3's clock has not reached tells nothing of what S3 dates
+    # `since` may be in the future, and S3 dates objects in the past
     oldest = min(since, utc_now()) - LASTS - _CLOCKS
     pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=ledger_folder(template))
     number = 0
     for item in (item for page in pages for item in page.get("Contents", ())):
         key = item["Key"]
-        # put LASTS before its last mail at most, or later, by an erasure
+        # written at most LASTS before its last mail, or rewritten later by an erasure
         if is_ledger_of(key, template, own_name) or item["LastModified"] < oldest:
             continue
         header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")

@@ -1,7 +1,7 @@
-"""The sender of a campaign, as the registry has it, as an approver reads it and as a mail's header writes it.
+"""The sender of a campaign: in the registry, on the approval page and in the header of a mail.
 
-`email.utils.parseaddr` and `email.policy` read `Riftwars: Ascension <play@studio.example>` as a group that is named
-Riftwars, so nothing here parses a written address with them.
+`email.utils.parseaddr` and `email.policy` read `Riftwars: Ascension <play@studio.example>` as a group named Riftwars,
+so they are not used to parse an address here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import email_validator
 
 from cohort_flywheel.errors import Code, FlywheelError
 
-#: Of Amazon Connect's EmailDisplayName.
+#: The maximum length of Amazon Connect's EmailDisplayName.
 MAX_NAME = 256
-#: The longest encoded word, as which a name that is not ASCII is written [RFC 2047, section 2].
+#: The maximum length of an encoded word, the form of a name that is not ASCII [RFC 2047, section 2].
 MAX_ENCODED_WORD = 75
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ENCODED_WORD = re.compile(r"=\?[^?\s]*\?[bBqQ]\?")
-#: Characters that change in which order a reader sees the others.
+#: Characters that change the display order of others.
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -36,9 +36,9 @@ def mail_address(written: str) -> str | None:
 
 
 def read_sender(written: str) -> str:
-    """Return `name <address>`, or the address alone; raise ValueError for anything that a mail would show otherwise.
+    """Return `name <address>` or the address; raise ValueError for text that a mail would show differently.
 
-    Name and address part at the last `<`. A name may stand in double quotes, as a mail's header has it.
+    The last `<` separates name and address. A name may be in double quotes, as in the header of a mail.
     """
     name, bracket, rest = written.strip().rpartition("<")
     if bracket and not rest.endswith(">"):
@@ -49,7 +49,7 @@ def read_sender(written: str) -> str:
     name = name.strip()
     if quoted := _QUOTED.fullmatch(name):
         name = re.sub(r"\\(.)", r"\1", quoted[1])
-    name = re.sub(r"[ \xa0]+", " ", name).strip(" ")  # as a header's reader takes them
+    name = re.sub(r"[ \xa0]+", " ", name).strip(" ")  # as a mail program reads a header
     _check_name(name, address)
     return f"{name} <{address}>" if name else address
 
@@ -83,5 +83,5 @@ def sender_of(sender: str) -> tuple[str, str]:
 
 
 def sender_header(sender: str) -> str:
-    """The sender as a mail's header writes it: quoted where it must be, or encoded [RFC 5322, RFC 2047]."""
+    """Return the sender for the header of a mail, quoted or encoded if necessary [RFC 5322, RFC 2047]."""
     return formataddr(sender_of(sender))

@@ -55,7 +55,7 @@ NONE = NoCampaign()
 
 
 def campaign_skip_reason(params: RunParams, run_type: str, as_of: datetime, newest: datetime) -> str | None:
-    """Why a run never has a campaign, whatever the registry says; None for the newest as-of's own run."""
+    """Return why a run cannot have a campaign; None for the canonical run of the newest as-of."""
     if run_type == "backfill":
         return "a backfill"
     if params.dry_run:
@@ -65,7 +65,7 @@ def campaign_skip_reason(params: RunParams, run_type: str, as_of: datetime, newe
     if params.extract_uri:
         return "a run of an uploaded extract"
     if params.source == "live":
-        return "a run of today's graph under another day's name"
+        return "a run with source=live"
     return f"a run of an older day than {newest.isoformat()}" if as_of < newest else None
 
 
@@ -74,16 +74,17 @@ def choose_campaign(
 ) -> RunCampaign | NoCampaign:
     """Return the campaign of a run without its mail, or NONE.
 
-    An empty param means the registry's mode, or `none` for a run that never has a campaign. Raises
-    FlywheelError for a campaign that the param demands and the run cannot have, and for what a mode lacks.
+    An empty param means the registry's mode, or `none` for a run that cannot have a campaign. Raises FlywheelError if
+    the param requests a campaign that the run cannot have, and for missing settings of a mode.
     """
-    asked, ours = params.campaign, cohort.campaign
-    if asked not in (None, "none") and skip_reason:
+    requested, ours = params.campaign, cohort.campaign
+    if requested not in (None, "none") and skip_reason:
         raise FlywheelError(
-            f"campaign={asked} is for the newest day's own run, and this is {skip_reason}: leave campaign empty",
+            f"campaign={requested} is for the canonical run of the newest as-of, and this is {skip_reason}: leave campaign"
+            " empty",
             code=Code.PARAMS_CONTRADICT,
         )
-    mode = asked or (ours.mode if ours and not skip_reason else "none")
+    mode = requested or (ours.mode if ours and not skip_reason else "none")
     if mode == "none":
         return NONE
     if ours is None:
@@ -106,7 +107,7 @@ def choose_campaign(
         )
     approvers = may_approve(approval, user)
     if mode == "launch" and not approvers:
-        mine = f", but for {user}, who triggered it and may not approve it" if approval.approvers else ""
+        mine = f", except {user}, who triggered it and may not approve it" if approval.approvers else ""
         raise FlywheelError(
             f"campaign=launch waits for an approver, and no user may approve this run{mine}: write names into"
             " approval.approvers of the registry",
@@ -130,10 +131,10 @@ def with_mail(campaign: RunCampaign, template: EmailTemplate, columns: Iterable[
 
 
 def check_same_mail(campaign: RunCampaign, template: EmailTemplate) -> None:
-    """Raise FlywheelError unless a template is still the one by which the run was planned."""
+    """Raise FlywheelError if a template has changed since the run was planned."""
     if template_digest(template) != campaign.template_digest:
         raise FlywheelError(
-            f"template {template.name} has changed since the run was planned, and its rows were chosen by the earlier"
-            " one: trigger a new run, or clear plan and what follows it if no approver was asked yet",
+            f"template {template.name} has changed since the run was planned, and the rows were chosen by the earlier"
+            " one: trigger a new run, or clear plan with downstream if no approver was asked yet",
             code=Code.MAIL_CHANGED,
         )

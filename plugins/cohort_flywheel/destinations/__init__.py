@@ -22,7 +22,7 @@ def check_destination(name: str) -> None:
     names = destination_names()
     if name not in names:
         raise FlywheelError(
-            f"there is no destination {name!r}: write one of {', '.join(names)} in the registry", code=Code.INCLUDE_FILE
+            f"unknown destination {name!r}: write one of {', '.join(names)} in the registry", code=Code.INCLUDE_FILE
         )
 
 

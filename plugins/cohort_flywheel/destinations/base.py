@@ -84,12 +84,12 @@ class Destination(ABC):
     layout: ClassVar[Layout]
     #: The Airflow Variables that an import needs.
     settings: ClassVar[type[BaseModel]]
-    #: The Airflow Variables that a campaign needs besides; None: this destination sends no campaigns.
+    #: The additional Airflow Variables of campaigns; None: this destination sends no campaigns.
     campaign_settings: ClassVar[type[BaseModel] | None] = None
     #: The Airflow Variables that `cleanup` needs.
     cleanup_settings: ClassVar[type[BaseModel]] = NoSettings
     #: Whether a run needs a do-not-contact list that is not empty, or `opt_outs: none` in the registry. True for a
-    #: destination that does not know who has opted out before.
+    #: destination without the opt-outs of earlier services.
     REQUIRES_OPT_OUT_LIST: ClassVar[bool]
 
     @property
@@ -173,7 +173,7 @@ class Destination(ABC):
     def handle_empty_segment(self, plan: Plan, settings: Settings, aws_conn_id: str | None = "aws_default") -> bool:
         """Return whether an empty segment file must be imported, to remove the members of the run before.
 
-        Raises FlywheelError where members of an earlier run stay and only a user can remove them. Abstract, because a
+        Raises FlywheelError if members of an earlier run remain and only a user can remove them. Abstract, because a
         default could leave former members in a segment.
         """
 
@@ -197,7 +197,7 @@ class Destination(ABC):
     ) -> list[Left]:
         """Delete the recipients of the players, or only count them in a dry run; return one line per kind.
 
-        A line with `why` is a recipient that stays. The default deletes none and reports each.
+        A row with `why` is a recipient that is kept. The default deletes none and reports each.
         """
-        why = f"{self.name} has no erase: do it there"
+        why = f"{self.name} cannot erase players: delete them there"
         return [Left("recipient", self.name, len(players), why=why)]

@@ -1,4 +1,4 @@
-"""What runs left behind, told by their own reports and results, and which of it is past its keep-by."""
+"""The artifacts of runs, by their reports and results, and which of them are past their retention."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.runs.names import run_name
 from cohort_flywheel.runs.result import Result
 
-#: What a dry run's keys begin with, and so its name here.
+#: The prefix of a dry run's keys, and of its name here.
 DRY_RUN = "dry_run/"
 
 _KEY = re.compile(
@@ -31,10 +31,10 @@ _KEY = re.compile(
 
 
 class Made(NamedTuple):
-    """What the runs of one name made: one cohort, threshold and as-of, or a `_live` or a dry run of them.
+    """The artifacts of the runs of one name: one cohort, threshold and as-of, or a `_live` or dry run of them.
 
-    `last` is when the last of them was reported; `verified` whether it is a result; `imported` what the destination
-    told of each segment; `snapshots` the keys that they read or kept.
+    `last` is when the last of them was reported; `verified` whether it is a result; `imported` the output of
+    `record_result` for each segment; `snapshots` the keys that they read or wrote.
     """
 
     name: str
@@ -84,7 +84,7 @@ class CleanupOutput(Record):
 
 
 class Left(NamedTuple):
-    """A line of the list: so many things of one kind at one place, which go or stay; `why` they stay, if they do."""
+    """A row of the inventory: the number of things of one kind at one place; `why` they are kept, empty if removed."""
 
     what: str
     place: str
@@ -94,7 +94,7 @@ class Left(NamedTuple):
 
 
 def of_report(key: str, report: FiledReport) -> Made | None:
-    """What a run's report tells; None for a run that its plan refused, which made nothing."""
+    """Return the artifacts of a run's report; None for a run that failed in its plan."""
     plan, extract, imported = report.plan, report.extract, report.imported
     if not plan:
         return None
@@ -112,7 +112,7 @@ def of_report(key: str, report: FiledReport) -> Made | None:
 
 
 def of_result(cohort: str, threshold: int, result: Result) -> Made:
-    """What a result tells; its run may have died before its report."""
+    """Return the artifacts of a result; its run may have ended before its report."""
     name, as_of = run_name(cohort, threshold, result.as_of), result.as_of
     return Made(name, cohort, threshold, as_of, as_of, True, (result.imported,), _named(result.snapshot))
 
@@ -122,7 +122,7 @@ def _named(snapshot: str | None) -> frozenset[str]:
 
 
 def by_name(made: Iterable[Made]) -> list[Made]:
-    """Put together what was told of each name; in the order of the names."""
+    """Merge the artifacts of each name; sorted by name."""
     found: dict[str, Made] = {}
     for one in made:
         other = found.get(one.name, one)
@@ -138,9 +138,9 @@ def by_name(made: Iterable[Made]) -> list[Made]:
 
 
 def past_keep_by(made: Sequence[Made], keep_by: datetime, cohort: str | None = None) -> list[Made]:
-    """What was last reported before `keep_by`; of each cohort and threshold never the newest verified as-of.
+    """Return the artifacts last reported before `keep_by`.
 
-    `cohort` None means all of them.
+    The newest verified as-of of each cohort and threshold is kept. `cohort` None means all cohorts.
     """
     newest: dict[tuple[str, int], datetime] = {}
     for one in made:
@@ -157,7 +157,7 @@ def past_keep_by(made: Sequence[Made], keep_by: datetime, cohort: str | None = N
 
 
 def read_key(key: str) -> tuple[str, str] | None:
-    """What an object is (`segment file`, …), and of which name; None for one that cleanup has no business with."""
+    """Return the kind of an object (`segment file`, …) and its run name; None for an object that cleanup ignores."""
     found = _KEY.fullmatch(key)
     if not found:
         return None
@@ -166,14 +166,14 @@ def read_key(key: str) -> tuple[str, str] | None:
 
 
 def table(lines: Sequence[Left]) -> str:
-    """The list as a table for a log."""
+    """Format the inventory as a table for a log."""
     cells = [("what", "where", "things", "bytes", "stays, because")]
     cells += [(line.what, line.place, f"{line.number:,}", f"{line.bytes:,}", line.why) for line in lines]
     return format_table(cells, "<<>><")
 
 
 def sums(lines: Sequence[Left]) -> dict[str, int]:
-    """How much of the list goes."""
+    """The sums of the rows that are removed."""
     going = [line for line in lines if not line.why]
     files = [line for line in going if line.what not in ("segment", "recipients")]
     return {

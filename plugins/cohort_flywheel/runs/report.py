@@ -1,4 +1,4 @@
-"""What happened to every player, counted: the funnel of a run."""
+"""The report of a run: counts of what happened to every player."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def outcome(
     imported: ImportResult | None,
     campaign: CampaignOutputs | None = None,
 ) -> Outcome:
-    """In a word or two, how the run ended."""
+    """Return how the run ended."""
     if judged and not judged.override and describe_violations(judged.limits):
         return "stopped by limits"
     failed = [task for task, state in tasks.items() if state in ("failed", "upstream_failed")]
@@ -179,7 +179,7 @@ def outcome(
     if campaign and campaign.launched:
         return "launched"
     if campaign and (answer := campaign.answer):
-        if answer.approved:  # and not launched: the newest as-of was another one by then
+        if answer.approved:  # but not launched: a newer as-of had begun
             return "approved too late"
         return "not approved in time" if answer.timed_out else "not approved"
     if imported:
@@ -211,13 +211,13 @@ def faults(
     imported: ImportResult | None,
     campaign: CampaignOutputs | None = None,
 ) -> list[str]:
-    """The sums that do not hold, each as a sentence; an empty list in every sound run."""
+    """Return an error text for each sum that does not hold; empty for a consistent run."""
     found = []
     if extract:
         total = extract.vertices + extract.vertices_not_beyond + extract.vertices_not_as_required
         total += extract.vertices_erased
         if extract.vertices_read != total:
-            found.append(f"{extract.vertices_read} vertices read are not the {total} that were judged")
+            found.append(f"{extract.vertices_read} vertices read are not the {total} that were classified")
         total = extract.members + extract.merged + extract.vertices_without_player_id
         if extract.vertices != total:
             found.append(f"{extract.vertices} vertices are not the {total} that were counted")
@@ -237,7 +237,7 @@ def faults(
 
 
 def table(report: Report) -> str:
-    """The report as a table for a log or a terminal."""
+    """Format the report as a table for a log or a terminal."""
     lines = [("outcome", str(report.outcome))]
     if plan := report.plan:
         lines.append(("cohort", f"{plan.cohort}: {plan.property} {plan.direction} {plan.threshold}"))
@@ -273,7 +273,7 @@ def table(report: Report) -> str:
         lines.append(("campaign", f"{campaign.mode}, template {campaign.template}, from {campaign.sender}"))
         if answer := campaign.answer:
             said = "approved" if answer.approved else "not approved"
-            who = "nobody answered in time" if answer.timed_out else f"by {answer.by}"
+            who = "no answer in time" if answer.timed_out else f"by {answer.by}"
             lines.append(("approval", f"{said}: {who}, {answer.at}"))
         for key, value in (campaign.launched or {}).items():
             if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The last task of a run, whatever happened before it."""
+"""The last task of a run, which also runs after failures."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _LAUNCHED: TypeAdapter[SentMails | StartedCampaign] = TypeAdapter(SentMails | St
 class CohortReportOperator(BaseOperator):
     """Write what the run reached to the state bucket as JSON, and as a table to the log.
 
-    Meant as a teardown, so that it runs after failures and skips, and a failed run stays failed. Fails when the
-    sums do not hold. Takes the output of a task only where the task succeeded in this run: after a clear, one that
-    is skipped still has its earlier output. Returns (each also an XCom of its own) `report_url` and `outcome`.
+    Use it as a teardown, so that it runs after failures and skips, and a failed run remains failed. Fails if the sums
+    do not hold. Reads the output of a task only if the task succeeded in this run: after a clear, a skipped task still
+    has its earlier output. Returns (each also an XCom of its own) `report_url` and `outcome`.
 
     :param aws_conn_id: the Airflow connection used for AWS credentials. (templated)
-    :param notify: who is told of a task that failed without a last word.
+    :param notify: the notifiers for failed tasks without a notification.
     :param clock: gives the time, with its zone.
     """
 
@@ -87,7 +87,7 @@ def write_report(
     clock: Clock = utc_now,
     aws_conn_id: str | None = "aws_default",
 ) -> tuple[Report, str]:
-    """Put the report of a run so far, of the tasks before this one; returns it and its S3 address."""
+    """Write the report of the tasks before this one; return it and its S3 address."""
     dag_run, ti = context["dag_run"], context["ti"]
     states = ti.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id]).get(dag_run.run_id, {})
     later = _not_before(task)
@@ -109,7 +109,7 @@ def write_report(
 
     plan, s3 = _read(Plan, output("plan")), S3Hook(aws_conn_id=aws_conn_id)
     extract = _read(Extract, output("extract", "facts"))
-    # the segment as it was put together, and the extract, which another run's snapshot may have changed
+    # the combined segment, and the extract, which check_limits may have made again from another run's snapshot
     judged = _read(JudgedSegment, output("check_limits", "judged", ("success", "failed")))
     prepared = _read(PreparedCampaign, output("prepare_campaign"))
     answer, launched = output("approve_campaign", "answer", ("success", "failed")), reached("launch_campaign")
@@ -129,7 +129,7 @@ def write_report(
     )
     if plan:
         bucket, folder = plan.state_bucket, plan.report_folder
-    else:  # the plan refused the run, so there is no name to file it under but the run's own
+    else:  # the plan failed, so the report is stored under the ids of the run
         bucket, folder = str(read_settings(StateSettings)["state_bucket"]), report_folder(dag_run.dag_id)
     key = folder + report_file_name(dag_run.dag_id, dag_run.run_id)
     body = json.dumps(report.model_dump(mode="json"), indent=2, sort_keys=True)
@@ -142,6 +142,6 @@ def _read[Model: Record](model: type[Model], output: Json | None) -> Model | Non
 
 
 def _not_before(task: BaseOperator) -> set[str]:
-    """This task, and those that do not come before it: whether they have run yet is chance."""
+    """Return this task and the tasks that are not upstream of it: they may or may not have run yet."""
     dag = task.get_dag()
     return set(dag.task_ids) - task.get_flat_relative_ids(upstream=True) if dag else {task.task_id}

@@ -1,4 +1,4 @@
-"""What a threshold would have given, day by day: the period, the figures, and how a person reads them."""
+"""Members for other thresholds on past days: the period, the figures, and their table, CSV and chart."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from cohort_flywheel.errors import Code, FlywheelError
 
 DEFAULT_DAYS = 30
 
-#: More rows than this are no table that a person reads, nor a picture.
+#: The maximum number of days of a table and a chart.
 MAX_ROWS = 1000
 
 
 class Day(NamedTuple):
-    """What a threshold gives of one as-of. Where it was not counted, `members` is None and `note` says why.
+    """The figures of one as-of. If it was not counted, `members` is None and `note` has the reason.
 
-    `joined` and `left` are against the last counted day before it, and None for the first. `snapshot` is `final`,
+    `joined` and `left` compare with the last counted day before, and are None for the first. `snapshot` is `final`,
     `pending`, or empty.
     """
 
@@ -57,7 +57,7 @@ class WhatIfOutput(Record):
 def period(first_text: str | None, last_text: str | None, newest: datetime) -> tuple[date, date]:
     """Return the first and the last date of the params `from` and `to`, both included.
 
-    Raises FlywheelError for what is no date, is not in order, or lies beyond the newest as-of.
+    Raises FlywheelError for invalid dates, dates in the wrong order, and dates after the newest as-of.
     """
     last = _date("to", last_text) or newest.date()
     first = _date("from", first_text) or last - timedelta(days=DEFAULT_DAYS)
@@ -77,18 +77,18 @@ def _date(param: str, text: str | None) -> date | None:
         return None
     try:
         day = date.fromisoformat(text)
-        if day.year < 2000:  # a slip of the finger, and croniter is not at home in the first centuries
+        if day.year < 2000:  # a typing error, and croniter does not support early dates
             raise ValueError
     except ValueError:
         raise FlywheelError(
-            f"{param} {text!r} is no date of this century: write it as 2026-11-02, or leave it empty",
+            f"{param} {text!r} is not a date of this century: write it as 2026-11-02, or leave it empty",
             code=Code.WHAT_IF_DATES,
         ) from None
     return day
 
 
 def instants(schedule: str, first: date, last: date, newest: datetime) -> list[datetime]:
-    """The as-ofs of a schedule from one date to another, none after the newest; FlywheelError for more than a table."""
+    """The as-ofs of a schedule between two dates, up to the newest; raises FlywheelError for more than MAX_ROWS."""
     end = min(datetime.combine(last, time.max, UTC), newest.astimezone(UTC))
     found = list(islice(croniter_range(datetime.combine(first, time(), UTC), end, schedule), MAX_ROWS + 1))
     if len(found) > MAX_ROWS:
@@ -101,7 +101,7 @@ def instants(schedule: str, first: date, last: date, newest: datetime) -> list[d
 
 
 def name(cohort: str, threshold: int | None, first: date, last: date) -> str:
-    """`ea_atrisk_2_2026-10-23_2026-11-22`; without a threshold of its own, `history` stands in its place."""
+    """`ea_atrisk_2_2026-10-23_2026-11-22`; without a threshold param, `history` in its place."""
     return f"{cohort}_{'history' if threshold is None else threshold}_{first}_{last}"
 
 
@@ -111,7 +111,7 @@ def title(cohort: Cohort, threshold: int | None, first: date, last: date) -> str
 
 
 def joined_and_left(before: Iterable[str], now: Iterable[str]) -> tuple[int, int]:
-    """How many are in the second alone, and in the first alone; both sorted, each with nobody twice."""
+    """Count the players only in `now`, and only in `before`; both are sorted and without duplicates."""
     sides = heapq.merge(((player, "left") for player in before), ((player, "joined") for player in now))
     alone = Counter[str]()
     for _player, found in groupby(sides, key=itemgetter(0)):
@@ -122,7 +122,7 @@ def joined_and_left(before: Iterable[str], now: Iterable[str]) -> tuple[int, int
 
 
 def summary(days: Sequence[Day]) -> str:
-    """How many days were counted, and the lowest and the highest, as a sentence without its full stop."""
+    """Summarize the number of counted days, and the lowest and the highest."""
     counted = f"{len(_counted(days)):,} of {len(days):,} days counted"
     if not (ends := extremes(days)):
         return counted
@@ -146,7 +146,7 @@ def _members(day: Day) -> int:
 
 
 def table(days: Sequence[Day]) -> str:
-    """A line a day for a log or a terminal."""
+    """Format one row per day for a log or a terminal."""
     head = ("as-of", "threshold", "members", "joined", "left", "snapshot", "note")
     rows = [
         (
@@ -161,7 +161,7 @@ def table(days: Sequence[Day]) -> str:
 
 
 def csv_text(days: Sequence[Day]) -> str:
-    """The same for a spreadsheet: the fields of Day, the as-of in ISO 8601, and nothing where nothing is known."""
+    """Return the figures as CSV: the fields of Day, the as-of in ISO 8601, and empty cells for None."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(Day._fields)
@@ -184,7 +184,7 @@ _STYLE = (
 
 
 class _Scale:
-    """Round whole numbers around two ends, and where each lies from top to bottom."""
+    """An axis with round whole numbers around two values, from top to bottom in pixels."""
 
     def __init__(self, low: int, high: int, top: float, bottom: float) -> None:
         step = next(s for e in count() for s in (10**e, 2 * 10**e, 5 * 10**e) if high - low <= 4 * s)
@@ -199,11 +199,11 @@ class _Scale:
 
 
 def picture(title: str, days: Sequence[Day]) -> str:
-    """The same as an SVG: pointing at a day tells its figures. Needs a day at least; none need be counted."""
+    """Draw the figures as an SVG with a tooltip per day. Needs at least one day; it need not be counted."""
     slot = (_RIGHT - _LEFT) / len(days)
     counted = [(_LEFT + slot * (i + 0.5), day) for i, day in enumerate(days) if day.members is not None]
     low, high = map(_members, extremes(days) or (days[0], days[0]))
-    # the way up to the line may be left out where it is long, which the numbers beside it show
+    # the axis need not begin at 0 if all values are high; its numbers show that
     upper = _Scale(low if high > low > high / 2 else 0, high, _TOP, 300)
     lower = _Scale(-max(day.left or 0 for day in days), max(day.joined or 0 for day in days), 340, _BOTTOM)
     parts = [
@@ -216,7 +216,7 @@ def picture(title: str, days: Sequence[Day]) -> str:
         *_grid(lower, "joined and left"),
         f'<line class="zero" x1="{_LEFT}" x2="{_RIGHT}" y1="{lower.y(0):.1f}" y2="{lower.y(0):.1f}"/>',
     ]
-    for i in range(len(days) - 1, -1, -math.ceil(len(days) / 8)):  # the newest day always has its date
+    for i in range(len(days) - 1, -1, -math.ceil(len(days) / 8)):  # the newest day always has a label
         parts.append(_text(_LEFT + slot * (i + 0.5), 455, f"{days[i].as_of:%Y-%m-%d}", "date"))
     changes = [i for i in range(1, len(days)) if days[i].threshold != days[i - 1].threshold]
     for i in (0, *changes) if changes else ():
@@ -235,11 +235,11 @@ def picture(title: str, days: Sequence[Day]) -> str:
     parts += [_dot(day.snapshot, x, upper.y(_members(day)), min(slot * 0.4, 4)) for x, day in counted]
     for i, day in enumerate(days):
         kind = "not-counted" if day.members is None else "counted"
-        parts.append(_rect(kind, _LEFT + slot * i, _TOP, slot, _BOTTOM - _TOP, _told(day)))
+        parts.append(_rect(kind, _LEFT + slot * i, _TOP, slot, _BOTTOM - _TOP, _tooltip(day)))
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _told(day: Day) -> str:
+def _tooltip(day: Day) -> str:
     if day.members is None:
         return f"{day.as_of:%Y-%m-%d %H:%M}: not counted, {day.note}"
     change = "" if day.joined is None else f", {day.joined:,} joined, {day.left:,} left"
@@ -278,6 +278,6 @@ def _dot(kind: str, x: float, y: float, radius: float) -> str:
     return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
 
 
-def _rect(kind: str, x: float, y: float, width: float, height: float, told: str = "") -> str:
-    hint = f"<title>{escape(told)}</title>" if told else ""
+def _rect(kind: str, x: float, y: float, width: float, height: float, tooltip: str = "") -> str:
+    hint = f"<title>{escape(tooltip)}</title>" if tooltip else ""
     return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}">{hint}</rect>'

@@ -1,4 +1,4 @@
-"""What a threshold would have given, counted over the snapshots."""
+"""Count the members for other thresholds over the snapshots."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FOLDER = "what_if/"
 
 
 class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
-    """Count a cohort's members by the run's params on each day that has a snapshot; put a CSV and an SVG, and log both.
+    """Count a cohort's members by the run's params on each day with a snapshot; write a CSV and an SVG.
 
     Reads snapshots, and writes below `what_if/` of the state bucket only. Returns (each also an XCom of its own)
     `csv_url`, `svg_url`, `days`, `counted`, and `lowest` and `highest` (members, or None where no day was counted).
@@ -55,14 +55,14 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
-        retry_note = "Clearing this task is safe: it reads the snapshots again, and puts its two files again."
+        retry_note = "Clearing this task is safe: it reads the snapshots again, and writes the same two files."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
             params = context["params"]
             cohort = read_registry(self.registry).cohort(params["cohort"])
             asked = params["threshold"]
             threshold = None if asked is None else cohort.check_threshold(asked)
-            # by the run's own time, not the clock's: cleared on another day, it is still about the same days
+            # by the time of the run: if it is cleared on another day, the days are the same
             newest = last_instant(self.schedule, context["dag_run"].run_after)
             first, last = what_if.period(params["from"], params["to"], newest)
             scheduled = what_if.instants(self.schedule, first, last, newest)
@@ -81,7 +81,7 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
             place = FOLDER + what_if.name(cohort.name, threshold, first, last)
             for key, kind, text in (
                 (f"{place}.csv", "text/csv; charset=utf-8", what_if.csv_text(days)),
-                (f"{place}.svg", "image/svg+xml", what_if.picture(title, days)),  # a browser shows it by its type
+                (f"{place}.svg", "image/svg+xml", what_if.picture(title, days)),  # the type makes a browser show it
             ):
                 s3.get_conn().put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType=kind)
                 side_effects.append(f"s3://{bucket}/{key} was put")
@@ -122,12 +122,12 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                         members.add(batch)
                         progress.add(len(batch))
                     yield _counted(day, members, before, cohort.property)
-            except FlywheelError as error:  # a day that cannot be counted says why, and the others are counted
+            except FlywheelError as error:  # the row of such a day has the reason, and the other days are counted
                 yield day._replace(note=str(error))
 
 
 def _counted(day: Day, members: Members, before: Path, property: str) -> Day:
-    """The day with its figures; the file of the last counted day becomes this one's."""
+    """Return the day with its figures, and write its members for the comparison with the next."""
     if before.exists():
         with before.open("rb") as file:
             last = (member.player_id for member in read_extract(file, property))

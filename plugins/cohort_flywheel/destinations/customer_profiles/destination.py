@@ -1,4 +1,4 @@
-"""Amazon Connect Customer Profiles: a segment of the profiles whose attribute for the cohort is `in`."""
+"""Amazon Connect Customer Profiles: a segment of the profiles with `in` in the attribute of the cohort."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from cohort_flywheel.runs.plan import Plan
 class CustomerProfilesSettings(BaseModel):
     """The domain, and the days until a profile expires that no upload renews [CreateUploadJob: DataExpiry].
 
-    90 days are longer than any pause of the pipeline that is expected, and no player's data is kept forever.
+    90 days are longer than any expected pause of the pipeline, and limit how long a player's data is kept.
     """
 
     customer_profiles_domain: DomainName
@@ -68,21 +68,23 @@ def _stop_unstarted(hook: CustomerProfilesHook, domain: str) -> None:
         if job["Status"] == "CREATED" and upload_of(name, name.partition(".")[0]) is not None:
             try:
                 hook.stop_upload_job(domain, job["JobId"])
-            except ClientError as error:  # whether such a job can be stopped is not documented; it may have begun, too
+            except (
+                ClientError
+            ) as error:  # it is not documented whether such a job can be stopped; it may also have begun
                 if error.response["Error"]["Code"] != "BadRequestException":
                     raise
 
 
 @contextmanager
 def _granted(action: str, domain: str) -> Iterator[None]:
-    """Turn the service's refusal into a sentence that names the right, or the setting."""
+    """Turn a refusal of the service into an error that names the permission or the setting."""
     try:
         yield
     except ClientError as error:
         match error.response["Error"]["Code"]:
             case "ResourceNotFoundException":
                 raise FlywheelError(
-                    f"there is no domain {domain} in Customer Profiles: create it (aws customer-profiles"
+                    f"domain {domain} does not exist in Customer Profiles: create it (aws customer-profiles"
                     " create-domain), or correct cohort_flywheel_customer_profiles_domain; a domain is of one region,"
                     " that of the AWS connection",
                     code=Code.NOT_THERE,
@@ -103,7 +105,7 @@ class CustomerProfilesDestination(Destination):
     layout = LAYOUT
     settings = CustomerProfilesSettings
     campaign_settings = ConnectCampaignSettings
-    #: Customer Profiles does not know who has opted out elsewhere.
+    #: Customer Profiles does not have the opt-outs of other services.
     REQUIRES_OPT_OUT_LIST = True
 
     def create_import_job(self, plan: Output, segment: Output, pre_execute: PreExecute) -> BaseOperator:
@@ -173,7 +175,7 @@ class CustomerProfilesDestination(Destination):
         )
 
     def check(self, settings: Settings, aws_conn_id: str | None) -> None:
-        """Raise FlywheelError unless the domain is there, and its upload jobs can be listed."""
+        """Raise FlywheelError unless the domain exists and its upload jobs can be listed."""
         domain, hook = _domain(settings), CustomerProfilesHook(aws_conn_id=aws_conn_id)
         with _granted("profile:GetDomain", domain):
             hook.conn.get_domain(DomainName=domain)
@@ -188,7 +190,7 @@ class CustomerProfilesDestination(Destination):
         settings: Settings,
         aws_conn_id: str | None,
     ) -> None:
-        """Raise FlywheelError unless Connect can send the mail, and the sender, instance and templates are there."""
+        """Raise FlywheelError unless Connect can send the mail, and the sender, instance and templates exist."""
         ours = ConnectCampaignSettings.model_validate(settings)
         message_template(template, columns, ours.unsubscribe_url)
         connect_prepare_operator.check_sender(campaign, aws_conn_id)

@@ -23,10 +23,10 @@ from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.errors import Code, FlywheelError
 
-#: Of a page, the greatest that the model takes.
-JOBS_A_PAGE = 500
+#: The largest page that the model allows.
+JOBS_PER_PAGE = 500
 
-#: The longest silence of Amazon S3 while it takes a file, and for how long an estimate is asked for.
+#: The timeout of S3 during an upload, and the longest wait for an estimate.
 UPLOAD_SECONDS, ESTIMATE_SECONDS = 120, 600
 
 _SSE_C = "x-amz-server-side-encryption-customer-"
@@ -43,7 +43,7 @@ class CustomerProfilesHook(AwsBaseHook):
         super().__init__(*args, **kwargs)
 
     @cached_property
-    def waiter_path(self) -> Path:  # the provider looks beside its own hooks alone
+    def waiter_path(self) -> Path:  # the provider looks only beside its own hooks
         return Path(__file__).with_name("waiters.json")
 
     @cached_property
@@ -52,7 +52,7 @@ class CustomerProfilesHook(AwsBaseHook):
 
     @cached_property
     def _once(self) -> Any:
-        # what creates or starts has no client token, so no retry of the SDK's may follow
+        # requests that create or start have no client token, so the SDK must not retry them
         return self.get_client_type(config=Config(retries={"total_max_attempts": 1}))
 
     # --- upload jobs
@@ -60,7 +60,7 @@ class CustomerProfilesHook(AwsBaseHook):
     def upload_jobs(self, domain: str) -> Iterator[AwsStructure]:
         """Every upload job of a domain, page by page (UploadJobItem)."""
         pages = self._patient.get_paginator("list_upload_jobs")
-        for page in pages.paginate(DomainName=domain, PaginationConfig={"PageSize": JOBS_A_PAGE}):
+        for page in pages.paginate(DomainName=domain, PaginationConfig={"PageSize": JOBS_PER_PAGE}):
             yield from page["Items"]
 
     def create_upload_job(self, domain: str, request: AwsStructure) -> str:
@@ -68,14 +68,14 @@ class CustomerProfilesHook(AwsBaseHook):
         return str(self._once.create_upload_job(DomainName=domain, **request)["JobId"])
 
     def put_upload(self, domain: str, job_id: str, path: Path) -> None:
-        """Push a file to a job's presigned address, streamed; raises RetryableError, and FlywheelError if refused.
+        """Stream a file to the presigned URL of a job; raises RetryableError, and FlywheelError if refused.
 
-        The address and its key are secrets: neither they nor an error that may quote them leave this method.
+        The URL and its key are secrets: they, and errors that may quote them, do not leave this method.
         """
         where = self._patient.get_upload_job_path(DomainName=domain, JobId=job_id)
         if not where["Url"].startswith(("https://", "http://")):
             raise RetryableError(
-                f"the address of upload job {job_id} is not a web address: a later try gets another",
+                f"the address of upload job {job_id} is not a web address: a later attempt gets another",
                 code=Code.JOB_PENDING,
             )
         with path.open("rb") as file:
@@ -87,26 +87,26 @@ class CustomerProfilesHook(AwsBaseHook):
                 urllib.request.urlopen(request, timeout=UPLOAD_SECONDS).close()  # noqa: S310 - as above
             except urllib.error.HTTPError as error:
                 code = re.search(rb"<Code>(\w+)</Code>", error.read(10_000))
-                told = f"{error.code}{f' {code[1].decode()}' if code else ''}"
+                status = f"{error.code}{f' {code[1].decode()}' if code else ''}"
                 refused = error.code == HTTPStatus.FORBIDDEN and not _has_expired(where)
             except (OSError, HTTPException) as error:
-                told, refused = type(error).__name__, False
+                status, refused = type(error).__name__, False
             else:
                 return
         if refused:
             raise FlywheelError(
-                f"Amazon S3 refuses the file of upload job {job_id} ({told}), at an address that the service has just"
-                " given: let the workers put to other accounts' buckets (the policies of the VPC's S3 endpoint and of"
+                f"Amazon S3 refuses the file of upload job {job_id} ({status}) at the presigned URL of the service:"
+                " allow the workers to write to buckets of other accounts (the policies of the VPC's S3 endpoint and of"
                 " the organization), then clear this task",
                 code=Code.UPLOAD_REFUSED,
             )
         raise RetryableError(
-            f"the file of upload job {job_id} was not taken ({told}): a later try pushes it again",
+            f"the file of upload job {job_id} was not accepted ({status}): a later attempt uploads it again",
             code=Code.JOB_PENDING,
         )
 
     def start_upload_job(self, domain: str, job_id: str) -> None:
-        """Send StartUploadJob exactly once: a second one of a job that has started is refused."""
+        """Send StartUploadJob exactly once: a second request for a started job is refused."""
         self._once.start_upload_job(DomainName=domain, JobId=job_id)
 
     def stop_upload_job(self, domain: str, job_id: str) -> None:
@@ -132,7 +132,7 @@ class CustomerProfilesHook(AwsBaseHook):
         return str(made["SegmentDefinitionArn"])
 
     def estimate(self, domain: str, groups: AwsStructure) -> int:
-        """How many profiles are in a segment now; raises RetryableError where no estimate comes."""
+        """Return the number of profiles in a segment now; raise RetryableError if the estimate fails."""
         made = self._patient.create_segment_estimate(DomainName=domain, SegmentQuery=groups)
         until = time.monotonic() + ESTIMATE_SECONDS
         while True:
@@ -141,19 +141,19 @@ class CustomerProfilesHook(AwsBaseHook):
                 return int(found["Estimate"])
             if found["Status"] == "FAILED" or time.monotonic() > until:
                 raise RetryableError(
-                    f"the estimate of the segment is {found['Status']} after all: a later try asks for another",
+                    f"the estimate of the segment is {found['Status']}: a later attempt requests another",
                     code=Code.JOB_PENDING,
                 )
             time.sleep(1)
 
 
 def _has_expired(where: AwsStructure) -> bool:
-    """Whether an address is past its time, which S3 refuses with the same code; a later try gets another."""
+    """Whether a presigned URL has expired, which S3 refuses with the same code; a later attempt gets another."""
     return "ValidUntil" in where and bool(where["ValidUntil"] <= datetime.now(UTC))
 
 
 def _sse_c_headers(key: str) -> dict[str, str]:
-    """The headers of a PUT under a data key of base64 [Customer Profiles: GetUploadJobPath, ClientToken]."""
+    """Return the headers of a PUT with a base64 data key [Customer Profiles: GetUploadJobPath, ClientToken]."""
     digest = hashlib.md5(base64.b64decode(key), usedforsecurity=False).digest()
     return {
         f"{_SSE_C}algorithm": "AES256",

@@ -1,9 +1,8 @@
-"""The segment file where segments live in Amazon Connect Customer Profiles, and the files of its upload jobs.
+"""The segment file of Amazon Connect Customer Profiles, and the files of its upload jobs.
 
-The segment file is that of `destinations/ses/layout.py`: it has the playerIds, by which a later run finds the players
-who left. A file of an upload job has its rows without the playerId, and with `in` as the value of the cohort's own
-attribute. Former members are in a file of two columns: the effect of an empty cell on an existing value of a profile
-is not documented.
+The segment file is that of `destinations/ses/layout.py`: it has the playerIds, by which a later run finds former
+members. A file of an upload job has its rows without the playerId, and with `in` in the attribute of the cohort. Former
+members are in a file of two columns: the effect of an empty cell on an existing value of a profile is not documented.
 
 Source of the rules: the Amazon Connect administrator guide, "Create segments from imported files".
 """
@@ -41,12 +40,12 @@ _TARGETS = {
 
 
 def header(columns: list[str]) -> list[str]:
-    """The header of the segment file; raises FlywheelError for attributes that an upload job cannot carry."""
-    # as many columns as an upload file has: without the playerId, and with the segment's attribute
+    """Return the header of the segment file; raise FlywheelError for attributes that an upload job cannot have."""
+    # the columns of an upload file: without the playerId, and with the segment's attribute
     names = [UNIQUE_KEY, *ses.header(columns)]
     if len(names) > MAX_COLUMNS:
         raise FlywheelError(
-            f"an upload job has {MAX_COLUMNS} columns, and this cohort needs {len(names)}: carry fewer attributes",
+            f"an upload job has {MAX_COLUMNS} columns, and this cohort needs {len(names)}: use fewer attributes",
             code=Code.SEGMENT_FORM,
         )
     if twice := [name for name in names if names.count(name) > 1]:
@@ -58,11 +57,11 @@ def header(columns: list[str]) -> list[str]:
 
 
 def upload_header(segment_header: Sequence[str], attribute: str) -> list[str]:
-    """The header of a file of members; raises FlywheelError where the segment's attribute is a column already."""
+    """Return the header of a file of members; raise FlywheelError if the segment's attribute is a column already."""
     address, _player_id, *columns = segment_header
     if attribute in columns:
         raise FlywheelError(
-            f"the attribute {attribute} marks the members of the segment, and the cohort carries another of that name:"
+            f"the attribute {attribute} marks the members of the segment, and the cohort has another of that name:"
             " rename that one",
             code=Code.SEGMENT_FORM,
         )
@@ -85,7 +84,7 @@ def out_row(player_id: str) -> list[str]:
 
 
 def player_key(player_id: str) -> str:
-    """The key of a profile: stable and not personal, as Pinpoint's endpoint Id is."""
+    """The key of a profile: stable and not personal, like Pinpoint's endpoint Id."""
     return endpoint_id(CHANNEL, player_id)
 
 

@@ -139,7 +139,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
         job_ids = [self._job(name, file, jobs, side_effects) for name, file in files.items()]
         self.log.info(
             "segment %s: %s players are set in and %s out by upload jobs %s",
-            store.name, f"{ins.rows:,}", f"{outs.rows:,}", ", ".join(job_ids) or "(none is needed)",
+            store.name, f"{ins.rows:,}", f"{outs.rows:,}", ", ".join(job_ids) or "(none needed)",
         )  # fmt: skip
         return UploadJobs(job_ids=job_ids, set_in=ins.rows, set_out=outs.rows)
 
@@ -183,7 +183,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
                 continue
             if job.status == "IN_PROGRESS" or (job.status == "CREATED" and not self._stop(job.id, side_effects)):
                 raise RetryableError(
-                    f"upload job {job.id} is under way with another file of the same segment: a later try follows it",
+                    f"upload job {job.id} is running with another file of the same segment: a later attempt follows it",
                     code=Code.BUSY,
                 )
 
@@ -196,7 +196,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
                 raise
             if self.hook.get_upload_job(self.domain, job_id)["Status"] != "CREATED":
                 return False
-            self.log.warning("upload job %s was never started, and cannot be stopped: it stays", job_id)
+            self.log.warning("upload job %s was never started, and cannot be stopped: it is kept", job_id)
             return True
         side_effects.append(f"upload job {job_id} of an earlier file, which was never started, was stopped")
         return True

@@ -58,12 +58,13 @@ class SegmentMembershipStore:
         self._lock_key = claim_key(f"customer_profiles_{domain}_{self.name}")
 
     def acquire_lock(self, state: State, context: Context) -> None:
-        """Keep other runs from changing the segment, from a run's first read to its verified segment."""
+        """Keep other runs from changing the segment, from a run's first read until the segment is verified."""
         try:
             acquire(state, self._lock_key, f"segment membership record {self.name}", context)
         except FlywheelError:
             raise RetryableError(
-                f"another run is changing the members of segment {self.name}: a later try follows it", code=Code.BUSY
+                f"another run is changing the members of segment {self.name}: a later attempt follows it",
+                code=Code.BUSY,
             ) from None
 
     def release_lock(self, state: State, context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Amazon Pinpoint: CreateImportJob, its sensor, and the check of the segment."""
+"""Amazon Pinpoint: an import job creates the segment."""
 
 from __future__ import annotations
 
@@ -117,10 +117,10 @@ class PinpointDestination(Destination):
         )
 
     def check(self, settings: Settings, aws_conn_id: str | None) -> None:
-        """Raise FlywheelError unless the app and the import role are there."""
+        """Raise FlywheelError unless the app and the import role exist."""
         ours = PinpointSettings.model_validate(settings)
         app, role_arn = ours.pinpoint_application_id, ours.pinpoint_import_role_arn
-        log.info("Pinpoint's segments and campaigns ended on 2026-10-30; this serves what still answers")
+        log.info("Pinpoint's segments and campaigns ended on 2026-10-30; this is for accounts that still answer")
         try:
             PinpointHook(aws_conn_id=aws_conn_id).conn.get_app(ApplicationId=app)
         except ClientError as error:
@@ -133,7 +133,7 @@ class PinpointDestination(Destination):
                 " of a live account may be gone for good",
                 code=Code.REFUSED,
             ) from None
-        # IAM has no endpoint in most VPCs: one short try, and where it cannot be reached Pinpoint's create call judges
+        # IAM has no endpoint in most VPCs: one short attempt; if it fails, Pinpoint's create call checks the role
         iam = AwsBaseHook(
             aws_conn_id=aws_conn_id,
             client_type="iam",

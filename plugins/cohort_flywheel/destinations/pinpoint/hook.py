@@ -1,7 +1,7 @@
 """Amazon Pinpoint: import jobs and segments.
 
-Pinpoint's segments and campaigns reached their end of support on 2026-10-30 [AWS]: this serves accounts and
-emulations that still answer.
+Pinpoint's segments and campaigns reached their end of support on 2026-10-30 [AWS]: this is for accounts and emulations
+that still answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PinpointHook(AwsBaseHook):
         super().__init__(*args, **kwargs)
 
     @cached_property
-    def waiter_path(self) -> Path:  # the provider looks beside its own hooks alone
+    def waiter_path(self) -> Path:  # the provider looks only beside its own hooks
         return Path(__file__).with_name("waiters.json")
 
     def import_jobs(self, application_id: str) -> Iterator[AwsStructure]:
@@ -43,7 +43,7 @@ class PinpointHook(AwsBaseHook):
             token = {"Token": page["ImportJobsResponse"]["NextToken"]}
 
     def create_import_job(self, application_id: str, request: AwsStructure) -> AwsStructure:
-        """Send CreateImportJob exactly once: it has no idempotency token, so no retry of the SDK's may follow."""
+        """Send CreateImportJob exactly once: it has no idempotency token, so the SDK must not retry it."""
         once = self.get_client_type(config=Config(retries={"total_max_attempts": 1}))
         answer = once.create_import_job(ApplicationId=application_id, ImportJobRequest=request)
         return dict(answer["ImportJobResponse"])
@@ -66,7 +66,7 @@ class PinpointHook(AwsBaseHook):
         return dict(answer["SegmentResponse"])
 
     def delete_segment(self, application_id: str, segment_id: str) -> None:
-        """Delete a segment, if it is there. Its endpoints stay."""
+        """Delete a segment if it exists, without its endpoints."""
         try:
             self.conn.delete_segment(ApplicationId=application_id, SegmentId=segment_id)
         except ClientError as error:
@@ -81,7 +81,7 @@ class PinpointHook(AwsBaseHook):
         return dict(answer["EndpointResponse"])
 
     def delete_endpoint(self, application_id: str, endpoint_id: str) -> None:
-        """Delete an endpoint, if it is there, and whatever it has opted out of."""
+        """Delete an endpoint if it exists, with its opt-outs."""
         try:
             self.conn.delete_endpoint(ApplicationId=application_id, EndpointId=endpoint_id)
         except ClientError as error:

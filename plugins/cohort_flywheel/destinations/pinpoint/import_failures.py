@@ -1,4 +1,4 @@
-"""The reasons of Pinpoint for refused rows, without personal data."""
+"""Pinpoint's reasons for refused rows, without personal data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORDS = set(
 
 
 def reasons(failures: Iterable[str]) -> str:
-    """The failures as a short list of reasons with counts; nothing of a player's is in it."""
+    """Return the failures as a short list of reasons with counts, without personal data."""
     counted = Counter(_reason(text) for text in failures)
     if not counted:
         return "Pinpoint gave no reason"

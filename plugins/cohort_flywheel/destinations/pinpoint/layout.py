@@ -13,18 +13,18 @@ from cohort_flywheel.segment.segment_file import Layout
 
 CHANNEL = "EMAIL"
 
-#: 1 GB a job. Whether a second job would add to the segment or replace it is not documented.
+#: 1 GB per job. It is not documented whether a second job adds to the segment or replaces it.
 MAX_BYTES = 1_000_000_000
 MAX_ENDPOINT_BYTES = 15_000
 MAX_VALUE_CHARACTERS = 100
 
-#: No line breaks or tabs inside a value; read strictly: no control character, no Unicode
-#: line break, and no half of a surrogate pair (which is no UTF-8).
+#: No line breaks or tabs inside a value; read strictly: no control character, no Unicode line break, and no half of a
+#: surrogate pair (which is not UTF-8).
 _REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def header(columns: list[str]) -> list[str]:
-    """The seed's five columns in its order and case, the stable Id, then the attributes.
+    """Return the seed's five columns in its order and case, the stable Id, then the attributes.
 
     There is no OptOut column: an import never opts an endpoint in again.
     """
@@ -44,7 +44,7 @@ def row(contact: Contact) -> list[str]:
 def refused_column(contact: Contact) -> str | None:
     """The first attribute whose value Pinpoint would refuse, or None."""
     text = "".join((contact.player_id, *contact.attributes.values()))
-    if len(text) > MAX_VALUE_CHARACTERS or _REFUSED.search(text):  # at fault is one of them, or none
+    if len(text) > MAX_VALUE_CHARACTERS or _REFUSED.search(text):  # one of them may be at fault
         if _REFUSED.search(contact.player_id):
             return "playerId"
         for column, value in contact.attributes.items():
@@ -52,7 +52,7 @@ def refused_column(contact: Contact) -> str | None:
                 return column
     characters = len(text) + len(contact.address) + sum(map(len, contact.attributes))
     if 4 * characters < MAX_ENDPOINT_BYTES // 2:
-        return None  # a character has four bytes at most, and the names of the columns leave the other half
+        return None  # a character has at most four bytes, and the names of the columns need less than the other half
     # read strictly: the names of the attributes count as their values do
     names = header(list(contact.attributes))
     if sum(len(text.encode()) for text in (*names, *row(contact))) > MAX_ENDPOINT_BYTES:

@@ -1,4 +1,4 @@
-"""A segment file becomes a segment of Amazon Pinpoint, verified."""
+"""Import a segment file as a segment of Amazon Pinpoint, and verify it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
-    """Create the import job of one S3 address, or adopt the one that is there.
+    """Create the import job of one S3 address, or adopt an existing one.
 
     Pinpoint's create call has no idempotency token, so the operator looks first: a job of exactly this address that
-    has not FAILED, and is the segment's latest, is adopted. Without one, an earlier job of the same segment name lends
-    its segment, which is updated; so there is always one segment of a name. Returns (each also an XCom of its own)
-    `job_id` and `adopted`.
+    has not FAILED, and is the latest of the segment, is adopted. Otherwise the segment of an earlier job of the same
+    name is updated, so that there is one segment per name. Returns (each also as a separate XCom) `job_id` and
+    `adopted`.
 
     :param application_id: the Pinpoint app. (templated)
     :param s3_url: the file, `s3://bucket/key`; its name should carry a digest of its bytes. (templated)
@@ -80,10 +80,10 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
             return str(self.hook.create_import_job(self.application_id, request)["Id"])
 
     def _look(self) -> tuple[str | None, str | None]:
-        """The job to adopt, or the segment to update.
+        """Return the job to adopt, or the segment to update.
 
-        A job of this file is adopted only while no later one of the same segment has imported another file: the
-        content may have changed and changed back.
+        A job of this file is adopted only if no later one of the same segment has imported another file: the content
+        may have changed and changed back.
         """
         jobs = sorted(
             (job for job in self.hook.import_jobs(self.application_id) if self._is_ours(job["Definition"])),
@@ -99,8 +99,8 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
                 return newest["Id"], None
             if not has_ended:
                 raise RetryableError(
-                    f"import job {newest['Id']} of segment {self.segment_name} is still under way with another file:"
-                    " a later try updates the segment that it makes",
+                    f"import job {newest['Id']} of segment {self.segment_name} is still running with another file:"
+                    " a later attempt updates its segment",
                     code=Code.BUSY,
                 )
         return None, segment_id
@@ -110,9 +110,9 @@ class PinpointCreateImportJobOperator(AwsBaseOperator[PinpointHook]):
 
 
 class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
-    """Fail unless an import job took every row and its segment has the size of the file.
+    """Fail unless an import job accepted every row and its segment has the size of the file.
 
-    A COMPLETED job can still carry bad rows [Amazon Pinpoint: GetImportJob]. Returns (each also an XCom of its
+    A COMPLETED job can still have failed rows [Amazon Pinpoint: GetImportJob]. Returns (each also an XCom of its
     own) `job_id`, `segment_id`, `segment_version`, `segment_size`.
 
     :param application_id: the Pinpoint app. (templated)
@@ -159,7 +159,7 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
             if imported_from != job["Definition"]["S3Url"]:
                 raise FlywheelError(
                     f"segment {segment_id} was imported from {imported_from} since: another run has changed it; clear"
-                    " enrich and what follows it, if this run's file should be the one",
+                    " enrich with downstream if this run's file should be imported",
                     code=Code.OVERTAKEN,
                 )
             if size != expected:

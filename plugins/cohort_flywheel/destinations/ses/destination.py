@@ -1,4 +1,4 @@
-"""Amazon SES: a contact list, which knows who has unsubscribed; the segment file says who is mailed."""
+"""Amazon SES: the contact list has the unsubscribed players; the segment file has the players to mail."""
 
 from __future__ import annotations
 
@@ -68,43 +68,43 @@ def _check_list(hook: SesV2Hook, name: str, topic: str) -> None:
             found = ses.get_contact_list(ContactListName=name)
         except ses.exceptions.NotFoundException:
             raise FlywheelError(
-                f"there is no contact list {name} in SES: create it (aws sesv2 create-contact-list; an account has"
+                f"contact list {name} does not exist in SES: create it (aws sesv2 create-contact-list; an account has"
                 " one), or correct cohort_flywheel_ses_contact_list",
                 code=Code.NOT_THERE,
             ) from None
     topics = [each["TopicName"] for each in found.get("Topics", ())]
     if topic not in topics:
         raise FlywheelError(
-            f"contact list {name} has no topic {topic}, but {', '.join(topics) or 'none at all'}: add it (aws sesv2"
+            f"contact list {name} has no topic {topic} (its topics: {', '.join(topics) or 'none'}): add it (aws sesv2"
             " update-contact-list), or correct cohort_flywheel_ses_topic",
             code=Code.NOT_THERE,
         )
 
 
 def _check_policy(s3: S3Hook, bucket: str) -> None:
-    """Raise FlywheelError unless the bucket's policy admits SES: its import job would fail, and late.
+    """Raise FlywheelError unless the bucket's policy allows SES to read: the import job would fail later.
 
-    Conditions and denials are left to the job.
+    Conditions and denials are not evaluated.
     """
     try:
         policy = json.loads(s3.get_conn().get_bucket_policy(Bucket=bucket)["Policy"])
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code in _REFUSED:
-            log.warning("s3:GetBucketPolicy is refused, so it is not checked that SES may read bucket %s", bucket)
+            log.warning("s3:GetBucketPolicy is refused: whether SES may read bucket %s is not checked", bucket)
             return
         if code != "NoSuchBucketPolicy":
             raise
         policy = {"Statement": []}
-    if not any(_admits(statement, bucket) for statement in _listed(policy["Statement"])):
+    if not any(_allows_ses(statement, bucket) for statement in _listed(policy["Statement"])):
         raise FlywheelError(
-            f"the policy of the import bucket {bucket} does not admit {_SERVICE}: add a statement that allows it"
-            f" s3:GetObject on arn:aws:s3:::{bucket}/{IMPORT_FOLDER}*, where aws:Referer is your account",
+            f"the policy of the import bucket {bucket} does not allow {_SERVICE} to read: add a statement that allows"
+            f" it s3:GetObject on arn:aws:s3:::{bucket}/{IMPORT_FOLDER}*, if aws:Referer is your account",
             code=Code.REFUSED,
         )
 
 
-def _admits(statement: AwsStructure, bucket: str) -> bool:
+def _allows_ses(statement: AwsStructure, bucket: str) -> bool:
     principal = statement.get("Principal", {})
     named = [principal] if principal == "*" else _listed(principal.get("Service", []))
     places = [pattern.rpartition(":")[2] for pattern in _listed(statement.get("Resource", []))]  # in any partition
@@ -122,7 +122,7 @@ def _listed[Entry](value: Entry | list[Entry]) -> list[Entry]:
 
 @contextmanager
 def _granted(action: str) -> Iterator[None]:
-    """Turn AWS's refusal into a sentence that names the right."""
+    """Turn a refusal of AWS into an error that names the permission."""
     try:
         yield
     except ClientError as error:
@@ -139,7 +139,7 @@ class SesDestination(Destination):
     layout = LAYOUT
     settings = SesSettings
     campaign_settings = NoSettings
-    #: A contact list does not know who has opted out elsewhere.
+    #: A contact list does not have the opt-outs of other services.
     REQUIRES_OPT_OUT_LIST = True
 
     def create_import_job(self, plan: Output, segment: Output, pre_execute: PreExecute) -> BaseOperator:
@@ -150,7 +150,7 @@ class SesDestination(Destination):
             contact_list=plan["ses_contact_list"],
             topic=plan["ses_topic"],
             pre_execute=pre_execute,
-            # one run at a time imports into the account's one list, and other cohorts' begin at the same time
+            # one run at a time imports into the list of the account, and runs of other cohorts begin at the same time
             retries=30,
             max_retry_delay=timedelta(minutes=10),
         )
@@ -187,9 +187,9 @@ class SesDestination(Destination):
             approval=approval,
             contact_list=plan["ses_contact_list"],
             topic=plan["ses_topic"],
-            execution_timeout=timedelta(hours=24),  # as long as the quota lasts for which the rows were held against it
+            execution_timeout=timedelta(hours=24),  # the period of the quota that the rows were compared with
             pre_execute=pre_execute,
-            retries=10,  # the account's quota may end, or another run may be launching the same template
+            retries=10,  # the quota may be reached, or another run may be launching the same template
             max_retry_delay=timedelta(minutes=30),
         )
 
@@ -224,14 +224,14 @@ class SesDestination(Destination):
     ) -> None:
         """Raise FlywheelError unless SES can send the mail, and has verified the sender.
 
-        `check` has seen to it that the account may send at all.
+        `check` checks whether the account may send at all.
         """
         check_unsubscribe(template)
         with _granted("ses:GetEmailIdentity"):
             check_sender(campaign.sender, aws_conn_id)
 
     def handle_empty_segment(self, plan: Plan, settings: Settings, aws_conn_id: str | None = "aws_default") -> bool:
-        """Return False: a contact list names no segment, and an empty segment file sends no e-mail."""
+        """Return False: the contact list has no segments, and an empty segment file sends no e-mail."""
         return False
 
     def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[Left]:
@@ -248,10 +248,10 @@ class SesDestination(Destination):
         dry_run: bool,
         aws_conn_id: str | None,
     ) -> list[Left]:
-        """Delete the contacts of the players' addresses; a contact that has unsubscribed stays.
+        """Delete the contacts of the players' addresses, except contacts that have unsubscribed.
 
-        Only SES knows that it has unsubscribed, and another player may have the same address, who would be imported
-        again and mailed. A contact has no playerId: without a known address it is not found.
+        Only SES has the opt-out, and another player with the same address would be imported again and mailed. A contact
+        has no playerId: without a known address it is not found.
         """
         ses, ours = SesV2Hook(aws_conn_id=aws_conn_id).conn, SesSettings.model_validate(settings)
         name, topic = ours.ses_contact_list, ours.ses_topic
@@ -271,10 +271,8 @@ class SesDestination(Destination):
         unknown = len(set(players) - {player for player, _ in addresses})
         found = [
             Left("contact", place, gone),
-            Left("contact", place, stay, why="unsubscribed: delete it in SES, if you must"),
-            Left(
-                "contact, if any", place, unknown, why="no record and no file tells the address: ask them, look in SES"
-            ),
+            Left("contact", place, stay, why="unsubscribed: delete it in SES if necessary"),
+            Left("contact, if any", place, unknown, why="no record and no file has the address: look in SES"),
         ]
         return [each for each in found if each.number]
 

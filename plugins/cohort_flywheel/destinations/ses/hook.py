@@ -13,9 +13,9 @@ from botocore.config import Config
 
 from cohort_flywheel.common.records import AwsStructure
 
-#: Of a page; where the model has no maximum, the greatest that its other listings take.
-CONTACTS_A_PAGE, JOBS_A_PAGE = 1000, 100
-#: How many calls of `send_email` may be under way at once.
+#: Page sizes; the model has no maximum for contacts, so that of its other listings.
+CONTACTS_PER_PAGE, JOBS_PER_PAGE = 1000, 100
+#: The maximum number of concurrent calls of `send_email`.
 SENDS_IN_FLIGHT = 8
 
 
@@ -30,17 +30,17 @@ class SesV2Hook(AwsBaseHook):
         super().__init__(*args, **kwargs)
 
     @cached_property
-    def waiter_path(self) -> Path:  # the provider looks beside its own hooks alone
+    def waiter_path(self) -> Path:  # the provider looks only beside its own hooks
         return Path(__file__).with_name("waiters.json")
 
     @cached_property
     def _patient(self) -> Any:
-        # SES throttles all calls but the sends at about one a second: a listing of many pages waits its turn
+        # SES throttles all calls but the sends at about one per second: a listing of many pages needs retries
         return self.get_client_type(config=Config(retries={"mode": "standard", "total_max_attempts": 10}))
 
     @cached_property
     def _once(self) -> Any:
-        # no create and no send has an idempotency token: a retry of the SDK's could repeat what was done
+        # creating and sending requests have no idempotency token, so the SDK must not retry them
         ours = Config(retries={"total_max_attempts": 1}, max_pool_connections=SENDS_IN_FLIGHT)
         return self.get_client_type(config=ours)
 
@@ -48,7 +48,7 @@ class SesV2Hook(AwsBaseHook):
         """Every contact of a list, page by page (Contact). A page may be empty and be followed by others."""
         token: dict[str, str] = {}
         while True:
-            page = self._patient.list_contacts(ContactListName=contact_list, PageSize=CONTACTS_A_PAGE, **token)
+            page = self._patient.list_contacts(ContactListName=contact_list, PageSize=CONTACTS_PER_PAGE, **token)
             yield from page["Contacts"]
             if not page.get("NextToken"):
                 return
@@ -58,7 +58,7 @@ class SesV2Hook(AwsBaseHook):
         """Every import job of a contact list, page by page (ImportJobSummary, without the S3 address)."""
         token: dict[str, str] = {}
         while True:
-            page = self._patient.list_import_jobs(ImportDestinationType="CONTACT_LIST", PageSize=JOBS_A_PAGE, **token)
+            page = self._patient.list_import_jobs(ImportDestinationType="CONTACT_LIST", PageSize=JOBS_PER_PAGE, **token)
             for job in page["ImportJobs"]:
                 if job["ImportDestination"]["ContactListDestination"]["ContactListName"] == contact_list:
                     yield job
@@ -67,7 +67,7 @@ class SesV2Hook(AwsBaseHook):
             token = {"NextToken": page["NextToken"]}
 
     def create_import_job(self, contact_list: str, s3_url: str) -> str:
-        """Send CreateImportJob exactly once: it has no idempotency token, so no retry of the SDK's may follow."""
+        """Send CreateImportJob exactly once: it has no idempotency token, so the SDK must not retry it."""
         into = {"ContactListName": contact_list, "ContactListImportAction": "PUT"}
         answer = self._once.create_import_job(
             ImportDestination={"ContactListDestination": into},
@@ -79,9 +79,9 @@ class SesV2Hook(AwsBaseHook):
         return dict(self._patient.get_import_job(JobId=job_id))
 
     def count_failed_records(self, url: str) -> int:
-        """The lines of a job's file of failed records (FailureInfo.FailedRecordsS3Url); raises OSError.
+        """Count the lines of a job's file of failed records (FailureInfo.FailedRecordsS3Url); raises OSError.
 
-        They quote the contacts, so nothing but their number leaves this method.
+        The lines quote the contacts, so only their number leaves this method.
         """
         if not url.startswith(("https://", "http://")):
             raise OSError
@@ -89,11 +89,11 @@ class SesV2Hook(AwsBaseHook):
             return sum(1 for line in answer if line.strip())
 
     def account(self) -> AwsStructure:
-        """What the account may do now, its SendQuota with it (GetAccount)."""
+        """Return the state of the account, with its SendQuota (GetAccount)."""
         return dict(self._patient.get_account())
 
     def is_verified(self, address: str) -> bool:
-        """Whether SES sends from an address: it is verified, or its domain, or a domain above that.
+        """Whether SES sends from an address: the address, its domain, or a parent domain is verified.
 
         [SES developer guide: verified identities]
         """
@@ -114,7 +114,7 @@ class SesV2Hook(AwsBaseHook):
             return None
 
     def create_email_template(self, name: str, content: Mapping[str, str]) -> bool:
-        """Create a template; False where one of that name is there, perhaps by a try whose answer was lost."""
+        """Create a template; return False if the name exists, perhaps by an attempt with a lost answer."""
         try:
             self._patient.create_email_template(TemplateName=name, TemplateContent=content)
         except self._patient.exceptions.AlreadyExistsException:
@@ -122,12 +122,12 @@ class SesV2Hook(AwsBaseHook):
         return True
 
     def send_email(self, **request: Any) -> None:
-        """Send SendEmail exactly once: an answer that was lost leaves in doubt whether the mail was.
+        """Send SendEmail exactly once: after a lost answer it is not known whether the mail was sent.
 
-        It may be called from threads once it was prepared (`prepare_sends`).
+        Threads may call it after `prepare_sends`.
         """
         self._once.send_email(**request)
 
     def prepare_sends(self) -> None:
-        """Make the client that `send_email` uses: threads may not ask Airflow for its connection."""
-        self._once  # noqa: B018 - made here, and kept
+        """Create the client of `send_email`, because threads may not read Airflow's connection."""
+        self._once  # noqa: B018 - created here, and cached

@@ -1,7 +1,7 @@
-"""The segment file where mail goes out by Amazon SES, and the file that brings new contacts onto its contact list.
+"""The segment file of Amazon SES, and the import file of new contacts.
 
-No import takes the segment file: it is itself the segment, and says who is mailed, in which order, with which
-attributes. The contact list knows who has unsubscribed, so the file of an import names addresses and nothing else.
+The segment file is not imported: it is the segment itself, with the players to mail, in order, with their attributes.
+The contact list has the unsubscribed players, so an import file has only addresses.
 
 Source of the rules: the Amazon SES developer guide, "Using list management".
 """
@@ -13,19 +13,19 @@ import re
 from cohort_flywheel.segment.contacts import Contact
 from cohort_flywheel.segment.segment_file import Layout
 
-#: What one object of S3 may have; a segment file's parts come nowhere near.
+#: The maximum size of an S3 object; the parts of a segment file are much smaller.
 MAX_BYTES = 5 * 1024**4
 
-#: As Pinpoint has it, so that a cohort has the same players wherever it goes.
+#: The limit of Pinpoint, so that a cohort has the same players at every destination.
 MAX_VALUE_CHARACTERS = 100
 
-#: One row is one line, and an attribute may stand in a mail's subject [strict]: no control character, no Unicode
-#: line break, and no half of a surrogate pair (which is no UTF-8).
+#: One row is one line, and an attribute can be in the subject of a mail [strict]: no control character, no Unicode line
+#: break, and no half of a surrogate pair (which is not UTF-8).
 _REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def header(columns: list[str]) -> list[str]:
-    """The address, the playerId, then the attributes under the names that a template calls them by."""
+    """The address, the playerId, then the attributes under the names of the placeholders."""
     return ["emailAddress", "playerId", *columns]
 
 
@@ -35,7 +35,7 @@ def row(contact: Contact) -> list[str]:
 
 
 def refused_column(contact: Contact) -> str | None:
-    """The first attribute whose value no mail should carry, or None."""
+    """The first attribute with a value that a mail must not contain, or None."""
     if _REFUSED.search(contact.player_id):
         return "playerId"
     for column, value in contact.attributes.items():
@@ -50,20 +50,20 @@ def import_header(topic: str) -> list[str]:
 
 
 def import_row(address: str) -> list[str]:
-    """A new contact with consent. Never write one for a contact of the list: it replaces the record."""
+    """A new contact with consent. Do not write one for an existing contact: it would replace the record."""
     return [address, "false", "", "OPT_IN"]
 
 
 def import_folder(segment_key: str) -> str:
-    """Where the files of the imports of one segment file lie: `segments/<name>/` becomes `contacts/<name>/`.
+    """The folder of the import files of one segment file: `segments/<name>/` becomes `contacts/<name>/`.
 
-    Apart from the segment files, so that SES may read these and no playerId.
+    It is separate from the segment files, so that SES may read it without reading playerIds.
     """
     return f"{IMPORT_FOLDER}{segment_key.rstrip('/').rpartition('/')[2]}/"
 
 
 def import_file_name(index: int, digest: str) -> str:
-    """Other bytes have another address, and so another import job."""
+    """A file name with the digest: other bytes have another address, and so another import job."""
     return f"{index:04d}_{digest[:16]}.csv"
 
 

@@ -1,4 +1,4 @@
-"""Import the players of a segment file that are not on the contact list of Amazon SES yet."""
+"""Import the players of a segment file who are not on the contact list of Amazon SES."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from cohort_flywheel.segment.segment_file import digest
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: Contacts of one import job, at most [Amazon SES developer guide: "Using list management"].
+#: The maximum number of contacts of one import job [Amazon SES developer guide: "Using list management"].
 MAX_CONTACTS = 1_000_000
 
-#: By how much S3's clock and SES's may differ, generously: it only makes us look at some jobs more.
+#: The maximum difference of S3's and SES's clock; a greater value only reads more jobs.
 _CLOCKS = timedelta(hours=1)
 _ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 
 
 class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]):
-    """Create the import jobs of the rows that are not on the contact list, or adopt those that are there.
+    """Create the import jobs of the rows that are not on the contact list, or adopt existing jobs.
 
-    An import overrides a contact's record, consent included, so no contact of the list is ever in a file of an
-    import; the list is read first. The jobs of this segment file that run are adopted, and their contacts are in no
-    second one; so is a job of exactly the same file, unless it FAILED or refused contacts. One run at a time imports
-    into a list. An older as-of's run is skipped here. Returns (each also an XCom of its own) `job_ids`, and the rows
-    that were `on_list`, `new`, and `under_way` (in a job that runs, or an earlier row's address).
+    An import overwrites the record of a contact, including its consent, so contacts of the list are never in an import
+    file; the list is read first. Running jobs of this segment file are adopted, and their contacts are not imported
+    again; a job of exactly the same file is adopted unless it FAILED or refused contacts. One run at a time imports
+    into a list. A run of an older as-of is skipped. Returns (each also as a separate XCom) `job_ids`, and the numbers
+    of rows `on_list`, `new`, and `under_way` (in a running job, or with the address of an earlier row).
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
@@ -75,7 +75,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
         self.clock = clock
 
     def execute(self, context: Context) -> Json:
-        retry_note = "Clearing this task is safe: it imports only who is neither on the list nor in a job that runs."
+        retry_note = "Clearing this task is safe: it imports only players not on the list and not in a running job."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             plan = Plan.model_validate(self.plan)
@@ -84,16 +84,16 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
             key = claim_key(f"ses_contact_list_{self.contact_list}")
             self._hold_list(state, key, context)
             jobs = self._import(s3, Segment.model_validate(self.segment), folder, side_effects)
-            state.release_lock(key, this_run(context))  # from here on its jobs are seen by who comes next
+            state.release_lock(key, this_run(context))  # the next run sees its jobs from here on
         return jobs.model_dump(mode="json")
 
     def _hold_list(self, state: State, key: str, context: Context) -> None:
-        """Between our look at the list and our job no other run's job may begin."""
+        """Acquire the lock of the list: no job of another run may begin between our read of the list and our job."""
         try:
             acquire(state, key, f"contact list {self.contact_list}", context)
         except FlywheelError:
             raise RetryableError(
-                f"another run is importing into contact list {self.contact_list}: a later try follows it",
+                f"another run is importing into contact list {self.contact_list}: a later attempt follows it",
                 code=Code.BUSY,
             ) from None
 
@@ -101,7 +101,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
         bucket, prefix = segment.s3_bucket, import_folder(segment.s3_key)
         jobs = self._jobs(s3, bucket, prefix)
         running = [job for job in jobs if job["JobStatus"] not in _ENDED]
-        # of exactly these files; what a job refused is not on the list, and may be tried again
+        # of exactly these files; refused contacts are not on the list, and may be imported again
         ended = {_url(job): job["JobId"] for job in jobs if job["JobStatus"] in _ENDED and not _refused(job)}
         with closing(_Addresses(folder)) as addresses:
             for job in running:
@@ -113,7 +113,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
                 for address in segment_addresses(s3, segment):
                     found = addresses.find(address)
                     if found is None:
-                        addresses.add_imported([address])  # another row may have it in other letters
+                        addresses.add_imported([address])  # another row may have it in another case
                         files.add(address)
                     counts["new" if found is None else "on_list" if found.on_list else "under_way"] += 1
         job_ids = [job["JobId"] for job in running]
@@ -124,7 +124,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
                 self._import_file(s3, bucket, prefix + import_file_name(index, digest(path)), path, ended, side_effects)
             )
         self.log.info(
-            "of %s rows %s are on contact list %s, %s are on their way already, %s are new: import jobs %s",
+            "of %s rows %s are on contact list %s, %s are in a running job, %s are new: import jobs %s",
             f"{sum(counts.values()):,}", f"{counts['on_list']:,}", self.contact_list, f"{counts['under_way']:,}",
             f"{counts['new']:,}", ", ".join(job_ids) or "none",
         )  # fmt: skip
@@ -144,9 +144,9 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
         return job_id
 
     def _jobs(self, s3: S3Hook, bucket: str, prefix: str) -> list[AwsStructure]:
-        """The jobs of this segment file that have not failed; raises RetryableError while any other job runs.
+        """Return the jobs of this segment file that have not failed; raise RetryableError while any other job runs.
 
-        A listing lacks the S3 address, so each job that may be ours is looked at: none is older than our first file.
+        A listing does not have the S3 address, so each job since our first file is read.
         """
         pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         put = [item["LastModified"] for page in pages for item in page.get("Contents", ())]
@@ -161,24 +161,24 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
                     ours.append(job)
             elif summary["JobStatus"] not in _ENDED:
                 raise RetryableError(
-                    f"import job {job['JobId']} into contact list {self.contact_list} is under way with another file:"
-                    " a later try sees which contacts it has added",
+                    f"import job {job['JobId']} into contact list {self.contact_list} is running with another file:"
+                    " a later attempt sees which contacts it has added",
                     code=Code.BUSY,
                 )
         return ours
 
 
 class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]):
-    """Fail unless every row of a segment file is on the contact list now.
+    """Fail unless every row of a segment file is on the contact list.
 
-    Who has unsubscribed is on it too, and stays so: SES mails them nothing by the list. Returns (each also an XCom of
-    its own) `job_ids`, `contact_list`, `topic`, `segment_id` (the segment file's address), `segment_size` (its rows
-    on the list), and of these how many this segment file's imports brought (`new_contacts`), how many were
-    there before (`already_on_list`), and how many are `unsubscribed`, by whichever way they came.
+    Contacts that have unsubscribed are on the list too; SES does not mail them under the list. Returns (each also as a
+    separate XCom) `job_ids`, `contact_list`, `topic`, `segment_id` (the address of the segment file), `segment_size`
+    (its rows on the list), and the numbers of these that this segment file's imports added (`new_contacts`), that were
+    on the list before (`already_on_list`), and that are `unsubscribed`.
 
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
     :param contact_list: the contact list's name. (templated)
-    :param topic: the topic that the mail will be about. (templated)
+    :param topic: the topic of the mail. (templated)
     :param job_ids: the import jobs. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
@@ -214,9 +214,9 @@ class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             if missing := counts.pop("missing"):
                 raise FlywheelError(
                     f"{missing:,} of {rows:,} rows of {url} are not on contact list {self.contact_list}, although the"
-                    " import jobs ended well: do not send by it. If the list is only behind, clear this task after a"
-                    " while; a contact that was deleted from it belongs on the do-not-contact list, or is imported"
-                    " again by the next as-of's run",
+                    " import jobs succeeded: do not send with it. If the list is only behind, clear this task later;"
+                    " put a contact that was deleted from it on the do-not-contact list, or the run of the next as-of"
+                    " imports it again",
                     code=Code.COUNT_DIFFERS,
                 )
         self.log.info(
@@ -245,20 +245,20 @@ class SesVerifyContactsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
 
 def segment_addresses(s3: S3Hook, segment: Segment) -> Iterator[str]:
-    """The address of each row of a segment file, in its order, streamed."""
+    """Stream the address of each row of a segment file, in order."""
     for part in segment.parts:
         yield from _import_addresses(s3, segment.s3_bucket, part.s3_key)
 
 
 def is_unsubscribed(contact: AwsStructure, topic: str) -> bool:
-    """Whether SES mails a contact nothing about a topic [SES: Contact]: a topic without a choice has its default."""
+    """Whether a contact has opted out of a topic [SES: Contact]; without a preference the topic's default applies."""
     choices = (*contact.get("TopicDefaultPreferences", ()), *contact.get("TopicPreferences", ()))
     chosen = {choice["TopicName"]: choice["SubscriptionStatus"] for choice in choices}
     return bool(contact.get("UnsubscribeAll", False) or chosen.get(topic) == "OPT_OUT")
 
 
 def _import_addresses(s3: S3Hook, bucket: str, key: str) -> Iterator[str]:
-    """The first column of a file of ours, which is the address in each; a row is a line there."""
+    """Stream the first column of one of our files, which is the address; a row is one line."""
     rows = csv.reader(line.decode() for line in lines(s3, bucket, key))
     next(rows, None)
     return (row[0] for row in rows)
@@ -280,7 +280,7 @@ def _refused(job: AwsStructure) -> bool:
 
 
 class _Found(NamedTuple):
-    """What is known of one address, as 0 or 1."""
+    """The flags of one address, as 0 or 1."""
 
     on_list: int
     unsubscribed: int
@@ -288,10 +288,10 @@ class _Found(NamedTuple):
 
 
 class _Addresses:
-    """What is known of addresses, on disk: a list may be longer than a worker's memory.
+    """The flags of addresses, on disk: a list can exceed a worker's memory.
 
-    Two that differ in case alone are taken for one [strict: SES does not say]: if they are one contact, to import the
-    second would override the choice of the first.
+    Addresses that differ only in case count as the same [strict: not documented]: if they are one contact, importing
+    the second would overwrite the preferences of the first.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -305,7 +305,7 @@ class _Addresses:
         self._db.close()
 
     def add_contacts(self, contacts: Iterable[tuple[str, bool]]) -> None:
-        """Each with whether it is unsubscribed."""
+        """Add contacts of the list, each an address and whether it is unsubscribed."""
         self._db.executemany(
             "INSERT INTO address (text, on_list, unsubscribed) VALUES (?, 1, ?) ON CONFLICT DO UPDATE SET on_list = 1,"
             " unsubscribed = max(unsubscribed, excluded.unsubscribed)",
@@ -326,7 +326,7 @@ class _Addresses:
 
 
 class _Files:
-    """The files of imports, each with as many contacts as a job takes."""
+    """Write the import files, each with at most the maximum number of contacts of a job."""
 
     def __init__(self, folder: Path, topic: str) -> None:
         self._folder = folder

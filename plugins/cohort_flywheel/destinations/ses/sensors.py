@@ -75,6 +75,6 @@ class SesImportJobsSensor(WaitingSensor[SesV2Hook]):
             return max(count, self.hook.count_failed_records(url))
         except OSError as error:  # its text may hold the signed address
             self.log.warning(
-                "the failed records cannot be counted (%s): the job's own figure stands", type(error).__name__
+                "the failed records cannot be counted (%s): using the job's own count", type(error).__name__
             )
             return max(count, 1)

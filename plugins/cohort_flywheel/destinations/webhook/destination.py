@@ -23,7 +23,7 @@ class WebhookDestination(Destination):
     name = "webhook"
     layout = LAYOUT
     settings = NoSettings
-    #: The receiver need not know who has opted out elsewhere.
+    #: The receiver may not have the opt-outs of other services.
     REQUIRES_OPT_OUT_LIST = True
 
     def create_import_job(self, plan: Output, segment: Output, pre_execute: PreExecute) -> BaseOperator:

@@ -1,4 +1,4 @@
-"""The receiver's API over the HTTP provider's hook. Its errors name a status and a host, never a text or a secret."""
+"""The receiver's API over the HTTP provider's hook. Its errors have a status and a host, never a text or a secret."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ class WebhookHook(HttpHook):
                 self._session = self.get_conn()
             except AirflowNotFoundException:
                 raise FlywheelError(
-                    f"there is no Airflow connection {self.http_conn_id}: create it, of type http, with the receiver's"
-                    " address and credentials",
+                    f"Airflow connection {self.http_conn_id} does not exist: create it, of type http, with the"
+                    " receiver's address and credentials",
                     code=Code.CONNECTION,
                 ) from None
             except (ValueError, TypeError) as error:

@@ -158,7 +158,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
             except PayloadTooLargeError:
                 if lines_of_batch == 1:
                     raise FlywheelError(
-                        "the receiver refuses a single message as too large (413): raise its limit, or carry fewer"
+                        "the receiver refuses a single message as too large (413): raise its limit, or use fewer"
                         " attributes",
                         code=Code.WEBHOOK_TOO_LARGE,
                     ) from None

@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 #: A campaign's schedule ends this long after the campaign was created. The sensor waits longer.
 RUNS_FOR = LASTS
-#: A campaign of an earlier try is started only while this much of its schedule is left.
+#: A campaign of an earlier attempt is started only while this much of its schedule is left.
 _ENOUGH_LEFT = timedelta(hours=12)
 #: A campaign is deleted this long after its schedule has ended.
 KEPT_FOR = timedelta(days=30)
-#: The same where Connect refuses another campaign. By then follow_campaign has ended.
+#: The same when Connect refuses another campaign. By then follow_campaign has ended.
 KEPT_AT_QUOTA = timedelta(days=2)
 
 #: The tag by which this package, and its IAM policy, know a campaign: the S3 address of the launch's send ledger.
@@ -40,15 +40,15 @@ TAG = "cohort_flywheel"
 
 
 def launch_key(name: str) -> str:
-    """Where the one campaign of a result is recorded, which no lifecycle rule may remove."""
+    """The key of the record of a result's campaign; no lifecycle rule may delete it."""
     return f"{launch_folder(name)}launch.json"
 
 
 class Campaigns:
     """The campaigns of a run's name, and the ended ones of earlier launches.
 
-    :param hook: the hook to reach them with.
-    :param s3: the hook to read send ledgers and launches with.
+    :param hook: the hook of the campaigns.
+    :param s3: the hook of the send ledgers and launch records.
     :param plan: the output of CohortPlanOperator.
     :param instance_id: the Connect instance.
     :param prepared: the output of ConnectPrepareCampaignOperator.
@@ -74,7 +74,7 @@ class Campaigns:
     # --- this launch's campaign
 
     def find(self) -> list[tuple[AwsStructure, str]]:
-        """Each campaign of the run's name with its state: several have it where an answer was lost."""
+        """Return each campaign of the run's name with its state; after a lost answer there are several."""
         found = []
         for summary in self._hook.campaigns(self._instance_id):
             if summary["name"] == self._plan.name:
@@ -84,10 +84,10 @@ class Campaigns:
         return found
 
     def adopt(self, found: list[tuple[AwsStructure, str]], side_effects: list[str]) -> str | None:
-        """The campaign of an earlier try that says what this launch says, or None.
+        """Return the campaign of an earlier attempt that equals this launch's request, or None.
 
-        The others of an earlier try are deleted: none of them was started. Raises FlywheelError for one that a person
-        has made under this name.
+        Other campaigns of earlier attempts are deleted: they were not started. Raises FlywheelError for a campaign of
+        this name that a user has created.
         """
         adopted = None
         for campaign, _ in found:
@@ -109,7 +109,7 @@ class Campaigns:
         return adopted
 
     def delete_unstarted(self, side_effects: list[str]) -> bool:
-        """Delete what earlier tries of a launch have created that is refused: a user of Connect could start it.
+        """Delete the campaigns that earlier attempts of a refused launch created: a user of Connect could start them.
 
         Returns whether a user has started one of them.
         """
@@ -126,9 +126,9 @@ class Campaigns:
         return started
 
     def create(self, side_effects: list[str]) -> str:
-        """Create the campaign, which nothing starts; returns its id.
+        """Create the campaign without starting it; return its id.
 
-        Where the instance has too many, campaigns of this package that have ended make room.
+        At the quota of the instance, ended campaigns of this package are deleted first.
         """
         try:
             return self._create(side_effects)
@@ -145,7 +145,7 @@ class Campaigns:
             f"Amazon Connect instance {self._instance_id} has as many campaigns as its quota allows"
             " (ServiceQuotaExceededException): delete campaigns that have ended in its console (Outbound campaigns), or"
             " ask AWS for a higher quota (Total campaigns per instance, Active campaigns per instance). No player"
-            " counts as mailed by this launch, and a later try goes on",
+            " counts as mailed by this launch, and a later attempt continues",
             code=Code.QUOTA,
         )
 
@@ -158,8 +158,8 @@ class Campaigns:
             if error.response["Error"]["Code"] != "ValidationException":
                 raise
             raise FlywheelError(
-                "Amazon Connect refuses the campaign (ValidationException): see that outbound campaigns are enabled in"
-                f" instance {self._instance_id}, with its Customer Profiles domain and the knowledge base of message"
+                "Amazon Connect refuses the campaign (ValidationException): check that outbound campaigns are enabled"
+                f" in instance {self._instance_id}, with its Customer Profiles domain and the knowledge base of message"
                 " templates, and that the sender was added to it (Channels, Email addresses)",
                 code=Code.SENDING_REFUSED,
             ) from None
@@ -167,7 +167,7 @@ class Campaigns:
         return campaign_id
 
     def check_time_left(self, campaign_id: str, advice: str) -> None:
-        """Raise FlywheelError where the schedule of a recorded campaign leaves too little time to mail."""
+        """Raise FlywheelError if the schedule of a recorded campaign leaves too little time to mail."""
         campaign = self._hook.campaign(campaign_id)
         if campaign and not self._has_time(campaign):
             raise FlywheelError(
@@ -181,7 +181,7 @@ class Campaigns:
         return end is not None and end >= self._clock() + _ENOUGH_LEFT
 
     def _difference(self, campaign: AwsStructure) -> str:
-        """What a campaign that is not started says otherwise than this launch; empty for nothing."""
+        """Describe how an unstarted campaign differs from this launch's request; empty if it does not."""
         wanted = self._request()
         found = campaign.get("channelSubtypeConfig", {}).get("email", {}).get("defaultOutboundConfig")
         ours = wanted["channelSubtypeConfig"]["email"]["defaultOutboundConfig"]
@@ -191,7 +191,7 @@ class Campaigns:
         return "" if self._has_time(campaign) else f"its schedule ends too soon, at {_end(campaign)}"
 
     def _request(self) -> AwsStructure:
-        """The request of CreateCampaign; holdout and refresh are left unset: the segment file says who is mailed."""
+        """Return the request of CreateCampaign, without holdout and refresh: the segment file decides who is mailed."""
         name, address = sender_of(self._plan.require_campaign().sender)
         email = {"connectSourceEmailAddress": address, "wisdomTemplateArn": self._prepared.template_arn}
         starts = self._clock().astimezone(UTC).replace(microsecond=0)
@@ -219,11 +219,10 @@ class Campaigns:
     # --- campaigns of earlier launches
 
     def delete_ended(self, kept_for: timedelta, side_effects: list[str]) -> int:
-        """Delete campaigns of this package whose schedule ended before `kept_for`; returns how many.
+        """Delete campaigns of this package whose schedule ended more than `kept_for` ago; return their number.
 
-        Those that are Completed, and those that were never started and that no launch has recorded. One that is Stopped
-        or Failed stays: only Connect knows which players it mailed. Where Connect refuses, the campaign stays: a launch
-        does not need its end.
+        Deletes Completed campaigns, and unstarted ones that no launch has recorded. A Stopped or Failed one is kept,
+        because only Connect knows which players it mailed. If Connect refuses a deletion, the campaign is kept.
         """
         before, deleted = self._clock() - kept_for, 0
         for summary in list(self._hook.campaigns(self._instance_id)):
@@ -237,15 +236,15 @@ class Campaigns:
                     deleted += 1
             except ClientError as error:
                 code = error.response["Error"]["Code"]
-                log.warning("campaign %s stays: AWS answered %s with %s", summary["id"], error.operation_name, code)
+                log.warning("campaign %s is kept: AWS answered %s with %s", summary["id"], error.operation_name, code)
             except FlywheelError as error:  # the send ledger of its launch cannot be read
-                log.warning("campaign %s stays: %s", summary["id"], error)
+                log.warning("campaign %s is kept: %s", summary["id"], error)
         if deleted:
             side_effects.append(f"{deleted:,} campaigns that ended more than {kept_for.days} days ago were deleted")
         return deleted
 
     def _is_ours(self, campaign: AwsStructure) -> bool:
-        """Whether a launch with this state bucket has created it."""
+        """Whether a launch with this state bucket has created the campaign."""
         address = campaign.get("tags", {}).get(TAG, "")
         return bool(address == f"s3://{self._plan.state_bucket}/{ledger_key(_template(address), campaign['name'])}")
 

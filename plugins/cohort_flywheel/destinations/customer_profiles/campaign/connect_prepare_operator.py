@@ -1,7 +1,7 @@
-"""The mail of a campaign becomes a version of a message template, and an approver is shown it.
+"""Prepare a campaign: create a version of a message template from its mail, and render it for the approval.
 
-`ConnectCampaignSettings` of the destination has what a deployment sets for it. What a player says on the page to
-unsubscribe must reach the contacts table or the do-not-contact list. The sender is the registry's, `from`.
+`ConnectCampaignSettings` of the destination has the settings. An opt-out on the unsubscribe page must reach the
+contacts table or the do-not-contact list. The sender is `from` of the registry.
 """
 
 from __future__ import annotations
@@ -63,22 +63,22 @@ if TYPE_CHECKING:
 
 _DESTINATION = "customer_profiles"
 
-#: Addresses of Connect's own domains, from which nothing but Connect sends [Connect guide: set up email].
+#: Addresses of Connect's own domains, from which only Connect sends [Connect guide: set up email].
 _OF_CONNECT = ".email.connect.aws"
 
 
 def check_sender(campaign: RunCampaign, aws_conn_id: str | None) -> None:
-    """Raise FlywheelError unless SES has verified the sender of a plan's campaign; for the plan to call.
+    """Raise FlywheelError unless SES has verified the sender of a plan's campaign; called by the plan.
 
-    Connect takes an address of a domain that SES has verified in the same account and region, or one of its own. That
-    it was added to the instance as well is not asked here: CreateCampaign refuses it.
+    Connect accepts an address of a domain that SES has verified in the same account and region, or one of its own. It
+    is not checked whether the address was added to the instance: CreateCampaign refuses it otherwise.
     """
     address = sender_of(campaign.sender)[1]
     if address.lower().endswith(_OF_CONNECT):
         if campaign.mode == "test":
             raise FlywheelError(
-                f"the sender {address} is of Connect's own domain, from which nothing but a campaign is sent, and a"
-                " test is mailed by SES: use an address of a domain of yours that SES has verified, or campaign=draft",
+                f"the sender {address} is of Connect's own domain, from which only campaigns are sent, and a test is"
+                " mailed by SES: use an address of a domain of yours that SES has verified, or campaign=draft",
                 code=Code.SENDER,
             )
         return
@@ -99,7 +99,7 @@ def check_sender(campaign: RunCampaign, aws_conn_id: str | None) -> None:
 
 
 def check_places(instance: str, base: str, aws_conn_id: str | None) -> None:
-    """Raise FlywheelError unless the Connect instance has campaigns, and the templates can be listed."""
+    """Raise FlywheelError unless the Connect instance has outbound campaigns and its templates can be listed."""
     with _found(
         f"outbound campaigns of Connect instance {instance}",
         "connect_instance_id",
@@ -114,14 +114,14 @@ def check_places(instance: str, base: str, aws_conn_id: str | None) -> None:
 
 @contextmanager
 def _found(what: str, setting: str, action: str) -> Iterator[None]:
-    """Turn a service's refusal into a sentence that names the setting, or the right."""
+    """Turn a refusal of the service into an error that names the setting or the permission."""
     try:
         yield
     except ClientError as error:
         answer = error.response["Error"]["Code"]
         if answer in ("ResourceNotFoundException", "ValidationException"):
             code = Code.NOT_THERE
-            advice = f"are not there ({answer}): enable or create them, or correct cohort_flywheel_{setting}"
+            advice = f"do not exist ({answer}): enable or create them, or correct cohort_flywheel_{setting}"
         elif answer == "AccessDeniedException":
             code, advice = Code.REFUSED, f"are refused ({answer}): grant the execution role {action}"
         else:
@@ -130,21 +130,21 @@ def _found(what: str, setting: str, action: str) -> Iterator[None]:
 
 
 class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[ConnectCampaignsHook]):
-    """Put a campaign's mail where Connect takes it from, and show what it looks like; no player is mailed.
+    """Create the message template of a campaign in Connect, and preview its mail; no player is mailed.
 
-    The template, checked against the columns that the profiles carry, becomes a version of a message template in Amazon
-    Q in Connect, by its content. No campaign is created, as a user could start it in Connect's console, without
-    an approval and past the send ledger. A launch whose rows share an address is refused. With `test` SES mails three
-    samples of made-up players to the test addresses, as only Connect's own service may send a mail by Connect
-    [connect: SendOutboundEmail]. An empty segment is skipped. Returns (each also an XCom of its own) `mode`,
-    `template`, `template_digest`, `template_arn` (of the version), `from`, `rows`, `segment_id`, `segment_sha256`, and
-    `message` (subject, text and the address of the HTML for a made-up player).
+    The template is checked against the columns of the profiles and stored as a version of a message template in Amazon
+    Q in Connect. No campaign is created: a user could start it in Connect's console, without an approval and without
+    the send ledger. A launch whose rows share an address is refused. With `test`, SES mails three samples for made-up
+    players to the test addresses, because only Connect's own service may send a mail by Connect [connect:
+    SendOutboundEmail]. An empty segment is skipped. Returns (each also as a separate XCom) `mode`, `template`,
+    `template_digest`, `template_arn` (of the version), `from`, `rows`, `segment_id`, `segment_sha256`, and `message`
+    (subject, text and the address of the HTML for a made-up player).
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
     :param segment_id: the segment's ARN. (templated)
     :param knowledge_base_id: the knowledge base of message templates. (templated)
-    :param unsubscribe_url: where a player unsubscribes: what SES would fill in stands for it. (templated)
+    :param unsubscribe_url: the page on which a player unsubscribes; it replaces SES's placeholder. (templated)
     :param templates: the folder of the templates, include/email, read when the task runs.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     :param clock: gives the time, with its zone.
@@ -176,7 +176,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
         self.clock = clock
 
     def execute(self, context: Context) -> Json:
-        retry_note = "Clearing this task is safe: it goes on with what is there"
+        retry_note = "Clearing this task is safe: it continues with what exists"
         retry_note += ", and mails the samples again." if self.plan["campaign"]["mode"] == "test" else "."
         with describe_failure(retry_note) as side_effects:
             plan = Plan.model_validate(self.plan)
@@ -185,7 +185,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
                 raise AirflowSkipException(f"{plan.name} has no campaign")
             segment = Segment.model_validate(self.segment)
             if not segment.rows:
-                raise AirflowSkipException(f"the segment of {plan.name} is empty: there is no player to mail")
+                raise AirflowSkipException(f"the segment of {plan.name} is empty: no player to mail")
             check_sender(campaign, self.aws_conn_id)
             template = read_template(self.templates, campaign.template)
             check_same_mail(campaign, template)
@@ -195,7 +195,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             check_template(template, columns)
             if campaign.mode == "launch":
                 self._check_addresses(plan, s3, segment)
-            in_force = schedule_in_force(context, plan)  # says which launches still wait
+            in_force = schedule_in_force(context, plan)  # decides which launches still wait
             arn = self._version(s3, plan.model_copy(update={"schedule": in_force}), template, columns, side_effects)
             mails = [self._rendered(arn, columns, sample) for sample in samples(placeholders(template))]
             html_url = put_sample(s3, plan, mails[0]["html"])
@@ -211,7 +211,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
         return prepared.model_dump(mode="json")
 
     def _check_addresses(self, plan: Plan, s3: S3Hook, segment: Segment) -> None:
-        """Raise FlywheelError where rows share an address: Connect would mail each profile, and that person again."""
+        """Raise FlywheelError if rows share an address: Connect mails each profile, so the person twice."""
         rows = (Row(address, player_id, {}) for address, player_id, *_ in islice(segment_rows(s3, segment), 1, None))
         with self.temporary_folder() as folder, closing(sqlite3.connect(folder / "addresses.sqlite")) as listed:
             path, number = folder / "same_address.txt", 0
@@ -225,7 +225,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             s3.load_file(path, key, bucket, replace=True)
         raise FlywheelError(
             f"{number:,} of {segment.rows:,} rows have the address of a row before them, and Connect would mail"
-            f" that person again: put those players (s3://{bucket}/{key}, a playerId a line) on the do-not-contact"
+            f" that person again: put those players (s3://{bucket}/{key}, one playerId per line) on the do-not-contact"
             " list, or correct their records, and trigger a new run",
             code=Code.SAME_ADDRESS,
         )
@@ -234,7 +234,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
         self, s3: S3Hook, plan: Plan, template: EmailTemplate, columns: Sequence[str],
         side_effects: list[str],
     ) -> str:  # fmt: skip
-        """The ARN of the version of the message template that has this content."""
+        """Return the ARN of the version of the message template with this content."""
         hook, base = self._qconnect, self.knowledge_base_id
         name, email = message_template_name(template.name), message_template(template, columns, self.unsubscribe_url)
         found = next((each for each in hook.templates(base) if each["name"] == name), None)
@@ -267,13 +267,13 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             ) from None
 
     def _rendered(self, arn: str, columns: Sequence[str], values: Mapping[str, str]) -> dict[str, str]:
-        """What the service makes of a version for a made-up player."""
+        """Render a version for a made-up player with the service."""
         version, attributes = arn.rpartition("/")[2], message_template_attributes(values, columns)
         parts, left = self._qconnect.render(self.knowledge_base_id, version, attributes)
         if left:
             raise FlywheelError(
-                f"Amazon Q in Connect knows nothing of {', '.join(sorted(left))} in version {version} of the message"
-                " template: name attributes that the segment carries",
+                f"Amazon Q in Connect does not know {', '.join(sorted(left))} in version {version} of the message"
+                " template: name attributes that are columns of the segment",
                 code=Code.MAIL_TEMPLATE,
             )
         return parts

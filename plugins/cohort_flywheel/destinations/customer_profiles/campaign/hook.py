@@ -13,7 +13,7 @@ from botocore.config import Config
 from cohort_flywheel.common.records import AwsStructure
 
 #: The largest page that the model allows.
-CAMPAIGNS_A_PAGE = 50
+CAMPAIGNS_PER_PAGE = 50
 
 #: The state of a campaign that was never started [model: CampaignState].
 INITIALIZED = "Initialized"
@@ -32,7 +32,7 @@ class ConnectCampaignsHook(AwsBaseHook):
         super().__init__(*args, **kwargs)
 
     @cached_property
-    def waiter_path(self) -> Path:  # the provider looks beside its own hooks alone
+    def waiter_path(self) -> Path:  # the provider looks only beside its own hooks
         return Path(__file__).with_name("waiters.json")
 
     @cached_property
@@ -41,22 +41,22 @@ class ConnectCampaignsHook(AwsBaseHook):
 
     @cached_property
     def _once(self) -> Any:
-        # what creates or starts has no client token, so no retry of the SDK's may follow
+        # requests that create or start have no client token, so the SDK must not retry them
         return self.get_client_type(config=Config(retries={"total_max_attempts": 1}))
 
     def check_instance(self, instance_id: str) -> None:
-        """Raise ClientError (ResourceNotFoundException) unless the instance is there and has outbound campaigns."""
+        """Raise ClientError (ResourceNotFoundException) unless the instance exists and has outbound campaigns."""
         self._patient.get_connect_instance_config(connectInstanceId=instance_id)
 
     def campaigns(self, instance_id: str | None = None) -> Iterator[AwsStructure]:
         """The campaigns of a Connect instance, or of all instances of the account and region (CampaignSummary)."""
         of_instance = {"filters": {"instanceIdFilter": {"value": instance_id, "operator": "Eq"}}} if instance_id else {}
         pages = self._patient.get_paginator("list_campaigns")
-        for page in pages.paginate(**of_instance, PaginationConfig={"PageSize": CAMPAIGNS_A_PAGE}):
+        for page in pages.paginate(**of_instance, PaginationConfig={"PageSize": CAMPAIGNS_PER_PAGE}):
             yield from page.get("campaignSummaryList", ())
 
     def campaign(self, campaign_id: str) -> AwsStructure | None:
-        """A campaign, or None where it is gone: a list may still name it."""
+        """Return a campaign, or None if it is gone: a listing may still have it."""
         try:
             return dict(self._patient.describe_campaign(id=campaign_id)["campaign"])
         except self._patient.exceptions.ResourceNotFoundException:
@@ -67,7 +67,7 @@ class ConnectCampaignsHook(AwsBaseHook):
         return str(self._once.create_campaign(**request)["id"])
 
     def start_campaign(self, campaign_id: str) -> None:
-        """Send StartCampaign exactly once: a second one of a campaign that has started is refused."""
+        """Send StartCampaign exactly once: a second request for a started campaign is refused."""
         self._once.start_campaign(id=campaign_id)
 
     def delete_campaign(self, campaign_id: str) -> None:
@@ -78,7 +78,7 @@ class ConnectCampaignsHook(AwsBaseHook):
             return
 
     def state(self, campaign_id: str) -> str | None:
-        """The state of a campaign, or None where it is gone."""
+        """Return the state of a campaign, or None if it is gone."""
         try:
             return str(self._patient.get_campaign_state(id=campaign_id)["state"])
         except self._patient.exceptions.ResourceNotFoundException:

@@ -1,7 +1,7 @@
-"""A mail template as a message template of Amazon Q in Connect, whose variables are what a profile holds.
+"""Convert a mail template to a message template of Amazon Q in Connect, with the attributes of profiles as variables.
 
-Source of the variables' names: the Amazon Connect administrator guide, "Personalize message templates"; of all else
-botocore's model of `qconnect`.
+Sources: the Amazon Connect administrator guide, "Personalize message templates", for the names of variables;
+botocore's model of `qconnect` for the rest.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _web_address = TypeAdapter(WebAddress)
 
 
 def message_template_name(template: str) -> str:
-    """In a knowledge base in which people have templates of their own."""
+    """The name in a knowledge base, which may have templates of users."""
     return f"cohort_flywheel_{template}"
 
 
 def message_template(template: EmailTemplate, columns: Sequence[str], unsubscribe_url: str) -> AwsStructure:
-    """The content and the defaults of a message template.
+    """Return the content and the defaults of a message template.
 
-    A placeholder becomes the variable of a profile's attribute: `{{FirstName|there}}` is
-    `{{Attributes.Customer.FirstName}}` with a default beside the text. SES's placeholder of the link to unsubscribe
-    becomes the address of a page. Raises FlywheelError for a default that there cannot be, for an address that the
-    setting may not have either, and where a body has no such link.
+    A placeholder becomes the variable of a profile's attribute: `{{FirstName|there}}` becomes
+    `{{Attributes.Customer.FirstName}}`, with the default beside the text. SES's placeholder of the unsubscribe link
+    becomes the address of a page. Raises FlywheelError for an empty default, an invalid address, and a body without
+    the link.
     """
     link = f"{{{{{UNSUBSCRIBE}}}}}"
     if without := [name for name, part in (("html", template.html), ("txt", template.text)) if link not in part]:
@@ -67,12 +67,12 @@ def message_template(template: EmailTemplate, columns: Sequence[str], unsubscrib
 
 
 def _targets(columns: Sequence[str]) -> dict[str, str]:
-    """Where a profile holds each column: `FirstName`, `Attributes.Level`."""
+    """The attribute of a profile for each column: `FirstName`, `Attributes.Level`."""
     return {column: field["Target"].removeprefix("_profile.") for column, field in layout.fields(columns).items()}
 
 
 def message_template_attributes(values: Mapping[str, str], columns: Sequence[str]) -> AwsStructure:
-    """Values by column as MessageTemplateAttributes [qconnect]."""
+    """Return values by column as MessageTemplateAttributes [qconnect]."""
     attributes: dict[str, str] = {}
     custom: dict[str, str] = {}
     for column, target in _targets(columns).items():

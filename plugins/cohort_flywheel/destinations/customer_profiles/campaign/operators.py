@@ -1,4 +1,4 @@
-"""A segment of Customer Profiles is mailed by one outbound campaign of Amazon Connect, after an approver agreed."""
+"""Mail a segment of Customer Profiles by one outbound campaign of Amazon Connect, after an approval."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ _DESTINATION = "customer_profiles"
 
 
 class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[ConnectCampaignsHook]):
-    """Start the campaign of an approved segment, once, and record beforehand which players it mails.
+    """Start the campaign of an approved segment once, and record before which players it mails.
 
-    Refuses unless an approver has approved exactly what was prepared; a run that is not the newest as-of's own; a
-    segment that another run has changed; and a segment in which a player has withdrawn since, or was mailed the same
-    template meanwhile. Then the campaign is created (or the one of an earlier try is taken), which mails no player
-    before it is started; the send ledger is put; the campaign's id is recorded; and only the recorded one is started.
-    So a launch that Connect refuses leaves no player in the send ledger. A campaign that has been started is adopted.
-    Campaigns of earlier launches are deleted 30 days after they have ended. Returns (each also an XCom of its own)
-    `campaign_id`, `campaign_state`, `template` and `players`.
+    Fails unless an approver has approved exactly what was prepared, for a run that is not the canonical run of the
+    newest as-of, for a segment that another run has changed, and for a segment with a player who has withdrawn since or
+    was mailed the same template meanwhile. Then the campaign is created, or one of an earlier attempt is used; the send
+    ledger is written; the campaign's id is recorded; and only the recorded campaign is started. So a launch that
+    Connect refuses leaves no player in the send ledger. A started campaign is adopted. Campaigns of earlier launches
+    are deleted 30 days after their end. Returns (each also as a separate XCom) `campaign_id`, `campaign_state`,
+    `template` and `players`.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
     :param prepared: the output of ConnectPrepareCampaignOperator. (templated)
-    :param approval: the registry's: who may have approved it.
+    :param approval: the approvers of the registry.
     :param domain: the domain of Customer Profiles. (templated)
     :param instance_id: the Connect instance. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -136,23 +136,23 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             campaign_id=str(campaign_id), campaign_state=state, template=self._prepared.template, players=players
         ).model_dump(mode="json")
 
-    # --- what must hold
+    # --- checks
 
     def _check_run(self, s3: S3Hook, context: Context) -> None:
-        """A backfill, and what does not stand for its day, never launch; any as-of but the newest is skipped."""
+        """Fail for a backfill and a run that is not canonical; skip a run of an older as-of."""
         plan = self._plan
         check_is_current_run(plan, context)
         state = State(s3, plan.state_bucket)
         newest = newest_now(plan, state, context, self.clock())
         if plan.as_of < newest and (begun := self._begun(s3)):
             raise FlywheelError(
-                f"{plan.name} was not started in time, as the newest as-of is {newest.isoformat()} by now: {begun}",
+                f"{plan.name} was not started in time: the newest as-of is {newest.isoformat()} now. {begun}",
                 code=Code.OUTDATED,
             )
         skip_unless_newest(plan, state, context, self.clock, self.log)
 
     def _begun(self, s3: S3Hook) -> str:
-        """What to do where a try before this one has put the send ledger and started nothing; else empty."""
+        """Return what to do if an earlier attempt wrote the send ledger and started no campaign; else empty."""
         template, name, bucket = self._prepared.template, self._plan.name, self._plan.state_bucket
         if not find_ledger(s3, bucket, template, name):
             return ""
@@ -184,7 +184,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             )
 
     def _check_people(self, s3: S3Hook, rows: Rows, folder: Path) -> None:
-        """Raise FlywheelError, with counts, where a row may not be mailed any more."""
+        """Raise FlywheelError, with counts, if a row may not be mailed any more."""
         with closing(sqlite3.connect(folder / "people.sqlite")) as listed:
             self._load_lists(s3, listed)
             reasons = Counter(self._withdrawn(rows, listed))
@@ -198,7 +198,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         )
 
     def _load_lists(self, s3: S3Hook, listed: sqlite3.Connection) -> None:
-        """Copy the do-not-contact list and the other launches' players: both may be longer than a worker's memory."""
+        """Copy the do-not-contact list and the players of other launches to disk: both can exceed a worker's memory."""
         plan = self._plan
         bucket, key = plan.state_bucket, plan.do_not_contact_key
         since = plan.require_campaign().launch_not_again_since(plan.as_of)
@@ -206,7 +206,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         load_do_not_contact(s3, bucket, key, listed)
 
     def _withdrawn(self, rows: Rows, listed: sqlite3.Connection) -> Iterator[str]:
-        """The reason of each row that may not be mailed any more."""
+        """Yield the reason of each row that may not be mailed any more."""
         plan = self._plan
         consent = plan.consent
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
@@ -219,10 +219,10 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                 if is_listed("mailed", row.player_id, listed):
                     yield "recently_mailed"
                 elif reason := revocation_reason(row, found.get(row.player_id), consent, listed):
-                    yield reason  # another address as well: the profile has the one that was approved
+                    yield reason  # also for another address: the profile has the approved one
             progress.add(len(batch))
 
-    # --- what is done
+    # --- the launch
 
     def _put_ledger(self, s3: S3Hook, rows: Rows, folder: Path, side_effects: list[str]) -> None:
         template, name, bucket = self._prepared.template, self._plan.name, self._plan.state_bucket
@@ -230,11 +230,11 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         until = now + LASTS  # by then the schedule of the campaign has ended
         header = Header(name, template, sha256, _DESTINATION, now, players, until)
         if put_ledger(s3, bucket, header, (row.player_id for row in rows), folder).last_mail < until:
-            extend_ledger(s3, bucket, ledger_key(template, name), until, folder)  # of a try before this one
+            extend_ledger(s3, bucket, ledger_key(template, name), until, folder)  # of an earlier attempt
         side_effects.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name)}")
 
     def _end_claims(self, s3: S3Hook, context: Context) -> None:
-        """What a try that was killed has left: other runs would wait for them as long as the campaign is followed."""
+        """Release the locks of a killed attempt: other runs would wait for them until the end of the campaign."""
         state = State(s3, self._plan.state_bucket)
         end_exclusive_launch(state, self._prepared.template, context)
         SegmentMembershipStore(s3, self._plan, self.domain).release_lock(state, context)
@@ -243,10 +243,10 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def _deleting_if_refused(
         self, s3: S3Hook, context: Context, folder: Path, side_effects: list[str]
     ) -> Iterator[None]:
-        """Delete the campaign of an earlier try where this one is refused and no send ledger was put.
+        """Delete the campaign of an earlier attempt if this one is refused and no send ledger exists.
 
-        With a send ledger its players count as mailed, and a person decides, by the sentence of the refusal. Where a
-        user of Connect has started the campaign meanwhile, its players count as mailed too.
+        With a send ledger its players count as mailed, and a user decides, by the error text. If a user of Connect has
+        started the campaign meanwhile, its players count as mailed too.
         """
         bucket, template = self._plan.state_bucket, self._prepared.template
         try:
@@ -258,7 +258,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                         if self._campaigns(s3).delete_unstarted(side_effects):
                             self._put_ledger(s3, Rows(s3, self._segment, folder), folder, side_effects)
                 except (AirflowException, ClientError, FlywheelError) as error:
-                    self.log.warning("the campaigns that earlier tries created stay: %s", type(error).__name__)
+                    self.log.warning("the campaigns of earlier attempts are kept: %s", type(error).__name__)
             raise
 
     def _campaigns(self, s3: S3Hook) -> Campaigns:
@@ -266,7 +266,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     @contextmanager
     def _alone(self, s3: S3Hook, context: Context) -> Iterator[SegmentMembershipStore]:
-        """While no other run changes the store, or launches a campaign of the same template."""
+        """Hold the locks of the segment and of the template while the campaign is launched."""
         state = State(s3, self._plan.state_bucket)
         store = SegmentMembershipStore(s3, self._plan, self.domain)
         store.acquire_lock(state, context)
@@ -277,7 +277,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             store.release_lock(state, context)
 
     def _launched(self, s3: S3Hook, side_effects: list[str]) -> str | None:
-        """The campaign that a try before this one may have started, or None."""
+        """Return the campaign that an earlier attempt recorded and may have started, or None."""
         bucket, key = self._plan.state_bucket, launch_key(self._plan.name)
         found = get_json(s3, bucket, key)
         if found is None:
@@ -297,10 +297,10 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         return self._prepared.segment_sha256, self._prepared.template_arn
 
     def _unstarted(self, s3: S3Hook, recorded: str | None, rows: Rows, folder: Path, side_effects: list[str]) -> str:
-        """The campaign to start: the recorded one, or else that of an earlier try, or a new one.
+        """Return the campaign to start: the recorded one, one of an earlier attempt, or a new one.
 
-        A campaign of this name that is not recorded and was started has mailed players past this launch: they are put
-        into the send ledger, so that no other launch mails them too, and the launch fails.
+        A started campaign of this name that is not recorded has mailed players outside this launch: they are written to
+        the send ledger, so that no other launch mails them again, and the launch fails.
         """
         campaigns = self._campaigns(s3)
         if recorded:
@@ -319,9 +319,9 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         return campaigns.adopt(found, side_effects) or campaigns.create(side_effects)
 
     def _recorded(self, s3: S3Hook, campaign_id: str, context: Context, side_effects: list[str]) -> str:
-        """SegmentMembershipRecord the one campaign of this launch before it is started; returns the recorded one.
+        """Record the campaign of this launch before it is started; return the recorded one.
 
-        The record decides: where a list was behind and a second campaign was created, that one is never started.
+        The record decides: if a listing was behind and a second campaign was created, that one is never started.
         """
         sha256, arn = self._content
         launch = RecordedLaunch(campaign_id=campaign_id, segment_sha256=sha256, template_arn=arn)
@@ -329,11 +329,11 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         put_json(s3, self._plan.state_bucket, launch_key(self._plan.name), record, IfNoneMatch="*")
         recorded = self._launched(s3, side_effects)
         if recorded is None:
-            raise RuntimeError  # it was there, or was put, a moment ago
+            raise RuntimeError  # it existed, or was written, a moment ago
         return recorded
 
     def _started(self, campaign_id: str, side_effects: list[str]) -> str:
-        """Start a campaign, and give its state; who finds it started adopts it."""
+        """Start a campaign unless it is started; return its state."""
         try:
             with unconfirmed(side_effects, f"campaign {campaign_id} may have been started"):
                 self.hook.start_campaign(campaign_id)
@@ -347,7 +347,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         return self._state(campaign_id)
 
     def _state(self, campaign_id: str) -> str:
-        """The state of the recorded campaign; raises FlywheelError if it can no longer mail players."""
+        """Return the state of the recorded campaign; raise FlywheelError if it can no longer mail players."""
         state = self.hook.state(campaign_id)
         if state in ("Failed", "Stopped", None):
             raise FlywheelError(

@@ -12,14 +12,14 @@ from botocore.config import Config
 from cohort_flywheel.common.records import AwsStructure
 
 #: The largest page that the model allows.
-TEMPLATES_A_PAGE = 100
+TEMPLATES_PER_PAGE = 100
 
 
 class QConnectHook(AwsBaseHook):
     """Thin wrapper around boto3's `qconnect` client.
 
-    Every call may be repeated: a template's name is had once in a knowledge base, and a version is made once of a
-    content [qconnect: CreateMessageTemplate, CreateMessageTemplateVersion].
+    Every call may be repeated: the name of a template is unique in a knowledge base, and a content has one version
+    [qconnect: CreateMessageTemplate, CreateMessageTemplateVersion].
 
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
@@ -35,7 +35,9 @@ class QConnectHook(AwsBaseHook):
     def templates(self, knowledge_base_id: str) -> Iterator[AwsStructure]:
         """Every message template of a knowledge base, page by page (MessageTemplateSummary)."""
         pages = self._patient.get_paginator("list_message_templates")
-        for page in pages.paginate(knowledgeBaseId=knowledge_base_id, PaginationConfig={"PageSize": TEMPLATES_A_PAGE}):
+        for page in pages.paginate(
+            knowledgeBaseId=knowledge_base_id, PaginationConfig={"PageSize": TEMPLATES_PER_PAGE}
+        ):
             yield from page["messageTemplateSummaries"]
 
     def versions(self, knowledge_base_id: str, template_id: str) -> Iterator[AwsStructure]:
@@ -44,7 +46,7 @@ class QConnectHook(AwsBaseHook):
         for page in pages.paginate(
             knowledgeBaseId=knowledge_base_id,
             messageTemplateId=template_id,
-            PaginationConfig={"PageSize": TEMPLATES_A_PAGE},
+            PaginationConfig={"PageSize": TEMPLATES_PER_PAGE},
         ):
             yield from page["messageTemplateVersionSummaries"]
 
@@ -54,28 +56,28 @@ class QConnectHook(AwsBaseHook):
         return dict(found["messageTemplate"])
 
     def create_template(self, knowledge_base_id: str, name: str, email: AwsStructure) -> AwsStructure:
-        """Make an e-mail template; boto3 sends a client token of its own (MessageTemplateData)."""
+        """Create an e-mail template; boto3 sends a client token (MessageTemplateData)."""
         made = self._patient.create_message_template(
             knowledgeBaseId=knowledge_base_id, name=name, channelSubtype="EMAIL", **email
         )
         return dict(made["messageTemplate"])
 
     def update_template(self, knowledge_base_id: str, template_id: str, email: AwsStructure) -> AwsStructure:
-        """Change the draft of a template; its versions stay as they are (MessageTemplateData)."""
+        """Change the draft of a template, not its versions (MessageTemplateData)."""
         made = self._patient.update_message_template(
             knowledgeBaseId=knowledge_base_id, messageTemplateId=template_id, **email
         )
         return dict(made["messageTemplate"])
 
     def create_version(self, knowledge_base_id: str, template_id: str, sha256: str) -> AwsStructure:
-        """The version of a template's draft, if the draft still has this digest (ExtendedMessageTemplateData)."""
+        """Create the version of a template's draft if the draft has this digest (ExtendedMessageTemplateData)."""
         made = self._patient.create_message_template_version(
             knowledgeBaseId=knowledge_base_id, messageTemplateId=template_id, messageTemplateContentSha256=sha256
         )
         return dict(made["messageTemplate"])
 
     def delete_version(self, knowledge_base_id: str, template_id: str, version: int) -> None:
-        """Delete one version and never the template, which the same call without a version would delete."""
+        """Delete one version; the same call without a version would delete the template."""
         try:
             self._patient.delete_message_template(
                 knowledgeBaseId=knowledge_base_id, messageTemplateId=f"{template_id}:{version:d}"
@@ -86,7 +88,7 @@ class QConnectHook(AwsBaseHook):
     def render(
         self, knowledge_base_id: str, template_id: str, attributes: AwsStructure
     ) -> tuple[dict[str, str], list[str]]:
-        """The subject, HTML and text that a template makes of attributes, and the variables that it leaves as they are.
+        """Return the subject, HTML and text of a template for some attributes, and the variables without a value.
 
         `attributes` are MessageTemplateAttributes; `template_id` may name a version (`<id>:3`).
         """

@@ -1,4 +1,4 @@
-"""Follow an outbound campaign of Amazon Connect to its end."""
+"""Wait for the end of an outbound campaign of Amazon Connect."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cohort_flywheel.errors import Code, FlywheelError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: The execution_timeout of a task that follows a campaign. Airflow 3.3.1 applies it to each stay on a worker and not to
-#: the time in the triggerer [src: task_runner, _run_execute_callable]; without deferral it is all of the wait.
+#: The execution_timeout of a task that follows a campaign. Airflow 3.3.1 applies it to each time on a worker and not to
+#: the time in the triggerer [src: task_runner, _run_execute_callable]; without deferral it covers the whole wait.
 FOLLOWS_FOR = timedelta(hours=30)
 
-#: Why a campaign may not have mailed every player, as far as its state tells.
+#: Why a campaign may not have mailed every player, by its state.
 _ENDED_BADLY = {
     "Stopped": "was stopped in Connect",
     "Failed": "has failed",
@@ -31,8 +31,8 @@ _ENDED_BADLY = {
 class ConnectCampaignSensor(WaitingSensor[ConnectCampaignsHook]):
     """Wait until a campaign is Completed; fail when it was stopped, failed or was deleted.
 
-    Connect reports a campaign's state and no counts. Returns `campaign_id` and `campaign_state`. The other parameters
-    of the wait are WaitingSensor's.
+    Connect reports the state of a campaign, without counts. Returns `campaign_id` and `campaign_state`. The other
+    parameters of the wait are WaitingSensor's.
 
     :param campaign_id: the campaign. (templated)
     :param poke_interval: the seconds between two requests.

@@ -1,6 +1,6 @@
-"""The versions of a message template: a new one for each content, and unused ones deleted where there are too many.
+"""The versions of a message template: a new one for each content; unused ones are deleted at the quota.
 
-A message template has 20 versions, which AWS does not raise [Connect administrator guide: agent assist service quotas].
+A message template has at most 20 versions, a fixed quota [Connect administrator guide: agent assist service quotas].
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ type PreparedVersions = dict[str, dict[str, str]]
 
 
 def prepared_key(template: str) -> str:
-    """Where the versions are recorded that launches of the newest as-of were prepared with."""
+    """The key of the record of versions that launches of the newest as-of were prepared with."""
     return f"launches/message_templates/{template}.json"
 
 
@@ -58,9 +58,9 @@ class TemplateVersions:
         self._clock = clock
 
     def create(self, latest: AwsStructure, side_effects: list[str]) -> AwsStructure:
-        """The version of a template's draft (ExtendedMessageTemplateData).
+        """Create the version of a template's draft (ExtendedMessageTemplateData).
 
-        Where the template has too many versions, the oldest one that is not used is deleted.
+        At the quota of versions, the oldest unused one is deleted first.
         """
         template_id, sha256, name = latest["messageTemplateId"], latest["messageTemplateContentSha256"], latest["name"]
         if version := self._create(template_id, sha256):
@@ -78,7 +78,7 @@ class TemplateVersions:
         )
 
     def _create(self, template_id: str, sha256: str) -> AwsStructure | None:
-        """The version, or None where the template has too many."""
+        """Create the version; return None if the template has too many."""
         try:
             return self._hook.create_version(self._base, template_id, sha256)
         except ClientError as error:
@@ -87,7 +87,7 @@ class TemplateVersions:
             return None
 
     def _unused(self, template_id: str) -> Iterator[int]:
-        """The versions that may be deleted, oldest first: not the newest, and not one that is used."""
+        """Yield the versions that may be deleted, oldest first: without the newest and those in use."""
         versions = sorted(self._hook.versions(self._base, template_id), key=lambda each: int(each["versionNumber"]))
         waiting = self._of_newest(self._prepared()[0]).values()
         used = {*self._of_campaigns(template_id), *(each["version"] for each in waiting)}
@@ -97,7 +97,7 @@ class TemplateVersions:
                 yield number
 
     def _of_campaigns(self, template_id: str) -> Iterator[str]:
-        """The versions that the campaigns of the account name, but for those that have ended."""
+        """Yield the versions that the campaigns of the account use, without ended campaigns."""
         for summary in list(self._campaigns.campaigns()):
             campaign = self._campaigns.campaign(summary["id"]) or {}
             named = {version_of(each) for each in _template_arns(campaign)}
@@ -106,7 +106,7 @@ class TemplateVersions:
                 yield from of_ours
 
     def record_prepared(self, arn: str) -> None:
-        """Record that this run's launch was prepared with a version, until it is not of the newest as-of."""
+        """Record that this run's launch was prepared with a version, while its as-of is the newest."""
         plan, bucket, key = self._plan, self._plan.state_bucket, prepared_key(self._plan.require_campaign().template)
         for _ in range(_WRITES):
             found, condition = self._prepared()
@@ -114,16 +114,16 @@ class TemplateVersions:
             if kept == found or put_json(self._s3, bucket, key, kept, **condition):
                 return
         raise RetryableError(
-            f"other runs are changing s3://{bucket}/{key}: a later try records the version", code=Code.BUSY
+            f"other runs are changing s3://{bucket}/{key}: a later attempt records the version", code=Code.BUSY
         )
 
     def _prepared(self) -> tuple[PreparedVersions, dict[str, str]]:
-        """The versions of prepared launches by the name of their run, and the condition to write them by."""
+        """Return the versions of prepared launches by run name, and the condition of the next write."""
         found = get_json(self._s3, self._plan.state_bucket, prepared_key(self._plan.require_campaign().template))
         return (found[0], {"IfMatch": found[1]}) if found else ({}, {"IfNoneMatch": "*"})
 
     def _of_newest(self, prepared: PreparedVersions) -> PreparedVersions:
-        """Those that can still be launched: a run of an older as-of never is."""
+        """Return the versions of launches that can still happen: not those of an older as-of."""
         newest = last_instant(self._plan.schedule, self._clock())
         return {name: each for name, each in prepared.items() if datetime.fromisoformat(each["as_of"]) >= newest}
 

@@ -1,4 +1,4 @@
-"""What the records of a launch leave to do: the rows that are not accounted for, and the refusals of this try."""
+"""The pending rows of a launch, which its records do not account for, and the refusals of this attempt."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cohort_flywheel.segment.do_not_contact_store import is_listed
 
 
 class Left:
-    """The rows of a launch that its records do not account for yet, batch by batch; reading the records fills a tally.
+    """Iterate over the rows of a launch that its records do not account for; reading the records fills the totals.
 
     :param rows: the rows of the segment file.
     :param size: the rows of a batch.
     :param batches: the records.
-    :param tally: what is recorded is added to it.
+    :param totals: the recorded outcomes are added to it.
     """
 
     def __init__(self, rows: Iterable[Row], size: int, batches: Batches, tally: Tally) -> None:
         self._rows = rows
         self._size = size
-        self._begun: dict[int, tuple[int, frozenset[str]]] = {}  # the next attempt of a batch, and who is left
+        self._begun: dict[int, tuple[int, frozenset[str]]] = {}  # the next attempt of a batch, and its pending players
         for number, _ in enumerate(batched(rows, size)):
             for attempt in count(1):
                 if (outcome := batches.recorded(number, attempt)) is None:
@@ -33,7 +33,7 @@ class Left:
                 self._begun[number] = attempt + 1, frozenset(outcome.left)
 
     def __iter__(self) -> Iterator[tuple[int, int, list[Row]]]:
-        """A batch's number, the attempt that is next, and the rows left."""
+        """Yield the number of a batch, its next attempt, and its pending rows."""
         for number, batch in enumerate(batched(self._rows, self._size)):
             attempt, left = self._begun.get(number, (1, None))
             if rows := [row for row in batch if left is None or row.player_id in left]:
@@ -49,7 +49,7 @@ class Left:
 
 
 class Refusals:
-    """The batches of this try with refused mails that may be tried again."""
+    """The batches of this attempt with refused mails that may be retried."""
 
     def __init__(self, batches: Batches, tally: Tally) -> None:
         self._batches = batches
@@ -64,7 +64,7 @@ class Refusals:
         return {p for _, outcome in self._outcomes.values() for ids in outcome.refusals.values() for p in ids}
 
     def settle(self, players: AbstractSet[str]) -> None:
-        """Record for good that these players are refused."""
+        """Record that these players are finally refused."""
         for number, (attempt, before) in list(self._outcomes.items()):
             outcome = settled(before, players)
             if not outcome.refused:

@@ -1,8 +1,7 @@
 """Mail a segment by Amazon SES after an approval, with at most one mail per player.
 
-What is sent is a template stored in SES, named by its content: the samples that a person looked at come from the very
-text that the players get. SES escapes no value, so each placeholder of the HTML part is one of its own, filled with the
-escaped value.
+The mail is a template stored in SES, named by its content, so that the samples have the text that the players get. SES
+does not escape values, so the placeholders of the HTML part are separate ones with escaped values.
 """
 
 from __future__ import annotations
@@ -95,21 +94,21 @@ from cohort_flywheel.segment.segment_file_store import segment_rows
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: Where a sample, which is mailed by no contact list, has its link to unsubscribe.
+#: The unsubscribe link of a sample, which is mailed without a contact list.
 _NO_LINK = "https://unsubscribe.example"
 
 _DESTINATION = "ses"
 
 
 def check_sender(sender: str, aws_conn_id: str | None) -> None:
-    """Raise FlywheelError unless SES has verified the sender of a plan's campaign; for the plan to call."""
+    """Raise FlywheelError unless SES has verified the sender of a plan's campaign; called by the plan."""
     _check_sender(SesV2Hook(aws_conn_id=aws_conn_id), sender)
 
 
 def ses_template(template: EmailTemplate) -> dict[str, str]:
-    """The content that SES stores: `{{FirstName|there}}` is `{{FirstName}}`, and `{{_html_FirstName}}` in HTML.
+    """Return the content for SES: `{{FirstName|there}}` is `{{FirstName}}`, and `{{_html_FirstName}}` in HTML.
 
-    No column begins with an underscore. A default goes into the data of the player who needs it.
+    No column begins with an underscore. Defaults are in the data of each mail.
     """
     asked = placeholders(template)
     plain = render(template, {name: f"{{{{{name}}}}}" for name in asked})
@@ -118,16 +117,16 @@ def ses_template(template: EmailTemplate) -> dict[str, str]:
 
 
 def ses_template_name(template: str, content: Mapping[str, str]) -> str:
-    """Other content has another name, so that a mail under way never changes."""
+    """Return the name of a template in SES: other content has another name, so a mail in progress never changes."""
     text = json.dumps(_bare(content), sort_keys=True)
     return f"{template}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def template_data(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
-    """The values of a stored template's placeholders; raises FlywheelError for one that lacks and has no default.
+    """Return the values of a stored template's placeholders; raise FlywheelError for a missing one without a default.
 
-    Braces become parentheses, in every value: a name must not replace SES's own placeholder, of which
-    SES replaces the first two.
+    Braces in values become parentheses, so that a value cannot contain SES's own placeholder, of which SES replaces the
+    first two.
     """
     data = {}
     for name, value in resolve_placeholders(asked, attributes).items():
@@ -137,18 +136,18 @@ def template_data(asked: Mapping[str, str | None], attributes: Mapping[str, str]
 
 
 class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
-    """Store a campaign's mail in SES, and show what it looks like; no player of the segment is mailed.
+    """Store a campaign's mail in SES, and preview it; no player of the segment is mailed.
 
-    The template is checked against the columns of the segment file and made by its content, under a name of its own,
-    unless it is there. Refuses an account in the sandbox, paused, or with less of its daily quota left than there are
-    rows, and a sender that is not verified. With `test` three samples of made-up players are mailed to the test
-    addresses, without the contact list. An empty segment is skipped. Returns (each also an XCom of its own) `mode`,
+    The template is checked against the columns of the segment file and stored under a name with its digest, unless it
+    exists. Fails for an account in the sandbox, paused, or with less daily quota left than rows, and for a sender that
+    is not verified. With `test`, three samples for made-up players are mailed to the test addresses, without the
+    contact list. An empty segment is skipped. Returns (each also as a separate XCom) `mode`,
     `template`, `template_digest`, `ses_template` (its name in SES), `placeholders` (with their defaults), `from`,
     `rows`, `segment_id`, `segment_sha256`, and `message` (subject and text for a made-up player).
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
-    :param segment_id: what the verified segment is called. (templated)
+    :param segment_id: the id of the verified segment. (templated)
     :param templates: the folder of the templates, include/email, read when the task runs.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
@@ -165,7 +164,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
         self.templates = templates
 
     def execute(self, context: Context) -> Json:
-        retry_note = "Clearing this task is safe: it goes on with what is there"
+        retry_note = "Clearing this task is safe: it continues with what exists"
         retry_note += ", and mails the samples again." if self.plan["campaign"]["mode"] == "test" else "."
         with describe_failure(retry_note) as side_effects:
             plan = Plan.model_validate(self.plan)
@@ -174,7 +173,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
                 raise AirflowSkipException(f"{plan.name} has no campaign")
             segment = Segment.model_validate(self.segment)
             if not segment.rows:
-                raise AirflowSkipException(f"the segment of {plan.name} is empty: there is no player to mail")
+                raise AirflowSkipException(f"the segment of {plan.name} is empty: no player to mail")
             template = read_template(self.templates, campaign.template)
             check_same_mail(campaign, template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
@@ -197,13 +196,13 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
         ).model_dump(mode="json")  # fmt: skip
 
     def _stored(self, template: EmailTemplate, side_effects: list[str]) -> str:
-        """The name of the template in SES that has this very content."""
+        """Return the name of the template in SES with this content, created unless it exists."""
         content = ses_template(template)
         name = ses_template_name(template.name, content)
         if self.hook.email_template(name) is None and self.hook.create_email_template(name, content):
             side_effects.append(f"SES template {name} was created")
         else:
-            side_effects.append(f"SES template {name} is there")
+            side_effects.append(f"SES template {name} exists")
         _check_stored(self.hook, template.name, name)
         return name
 
@@ -226,23 +225,23 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
 class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]):
     """Mail the players of an approved segment, each at most once, and account for every row.
 
-    Refuses unless an approver has approved exactly what was prepared, and for a run that is not the newest as-of's own.
-    First come the records of earlier tries. A try that has players left to mail puts a send ledger of them, without
-    those that another launch has mailed meanwhile. Then batch by batch: the players who have withdrawn since are left
-    out (`withdrawn`, by reason), the intents are recorded, the mails are sent by the contact list, and the outcome is
-    recorded. A batch that was broken off is `in_doubt` and never repeated; so is a mail whose answer was lost. A
-    throttled mail is tried again. A mail that SES refuses is `refused`, by its code, once SES has accepted a later one,
-    or at the end; until then it is left for another try, as the fault may be the sender's.
+    Fails unless an approver has approved exactly what was prepared, and for a run that is not the canonical run of the
+    newest as-of. First the records of earlier attempts are read. An attempt with pending players writes a send ledger
+    of them, without those that another launch has mailed meanwhile. Then, for each batch: players who have withdrawn
+    since are excluded (`withdrawn`, by reason), the intents are recorded, the mails are sent under the contact list,
+    and the outcome is recorded. The players of an interrupted batch are `in_doubt` and never mailed again; so is one
+    with a lost answer. A throttled mail is retried. A mail that SES refuses is `refused`, by its code, once SES has
+    accepted a later one, or at the end; until then it is pending, because the fault may be the sender's.
 
-    Returns (each also an XCom of its own) the counts `rows = sent + withdrawn + in_doubt + refused`, `batches`, and
-    `in_doubt_list`, the address of the list of those in doubt, or None. `sent` are the mails that SES accepted: to a
-    contact who has unsubscribed it accepts a mail and delivers none, and the answer does not tell; how many those were
-    when the segment was verified, SesVerifyContactsOperator counts.
+    Returns (each also as a separate XCom) the counts `rows = sent + withdrawn + in_doubt + refused`, `batches`, and
+    `in_doubt_list`, the address of the list of players in doubt, or None. `sent` are the mails that SES accepted. SES
+    also accepts a mail to a contact that has unsubscribed, with the same answer, and does not deliver it;
+    SesVerifyContactsOperator counts those contacts.
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
     :param prepared: the output of SesPrepareCampaignOperator. (templated)
-    :param approval: the registry's: who may have approved it.
+    :param approval: the approvers of the registry.
     :param contact_list: the contact list's name. (templated)
     :param topic: the topic of the mail. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -296,14 +295,14 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     ) -> SentMails:
         bucket, name, template = self._plan.state_bucket, self._plan.name, self._prepared.template
         number = self._next_ledger(s3, context)
-        # asked once per try: a launch that began in time is not cut off by midnight
+        # read once per attempt: a launch that began in time continues after the next as-of
         newest = newest_now(self._plan, State(s3, bucket), context, self.clock())
         self._is_newest = self._plan.as_of >= newest
         batches, tally, rows = Batches(s3, bucket, name), Tally(folder), Rows(s3, self._segment, folder)
         left = Left(rows, BATCH, batches, tally)
 
         def reached() -> SentMails:
-            """The counts, also as the XCom of a launch that has stopped, which has no other output."""
+            """Return the counts; they are also an XCom, for a launch that stops and has no other output."""
             url = batches.put_in_doubt(tally)
             if url:
                 side_effects.append(f"{tally.in_doubt:,} players are in doubt, and are not mailed again ({url})")
@@ -332,20 +331,20 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         sends.raise_why()
         if never := tally.withdrawn[OLDER_AS_OF]:
             take_out(s3, bucket, template, name, tally.never(), folder)
-            self.log.warning("%s players were not mailed before the next as-of: its run may mail them", f"{never:,}")
+            self.log.warning("%s players were not mailed before the next as-of; its run may mail them", f"{never:,}")
         return counts
 
-    # --- what must hold
+    # --- checks
 
     def _check_sending(self) -> None:
-        """Raise FlywheelError for a fault of the account or the sender, which SES answers to every mail."""
+        """Raise FlywheelError for a fault of the account or the sender, which affects every mail."""
         _check_account(self.hook.account(), 0)
         _check_sender(self.hook, self._plan.require_campaign().sender)
 
-    # --- the beginning
+    # --- the send ledger
 
     def _next_ledger(self, s3: S3Hook, context: Context) -> int:
-        """The number of the send ledger that this try would put: 1 unless a try before this one has begun."""
+        """Return the number of the send ledger that this attempt would write: 1 unless an earlier attempt has begun."""
         plan, template = self._plan, self._prepared.template
         bucket, name, state = plan.state_bucket, plan.name, State(s3, plan.state_bucket)
         found = find_ledger(s3, bucket, template, name)
@@ -366,9 +365,9 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         self, s3: S3Hook, context: Context, left: Left, number: int, folder: Path, players: sqlite3.Connection,
         side_effects: list[str],
     ) -> datetime:  # fmt: skip
-        """Put a send ledger of the players that are left, but for those that another launch has mailed.
+        """Write a send ledger of the pending players, without those that another launch has mailed.
 
-        Makes the list `launched` of them; returns the end of the ledger.
+        Fills the list `launched` with them; returns the end of the ledger.
         """
         plan, template = self._plan, self._prepared.template
         bucket, name, campaign = plan.state_bucket, plan.name, plan.require_campaign()
@@ -388,14 +387,14 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         self, s3: S3Hook, context: Context, left: Left, number: int, folder: Path, players: sqlite3.Connection,
         side_effects: list[str],
     ) -> datetime | None:  # fmt: skip
-        """As _put_ledger, of a launch that a try before has begun; None where no player is mailed any more."""
+        """Write the send ledger of a continued launch; return None if no more player is mailed."""
         make_list(players, "launched")
         if not self._is_newest or not left:
             return None
         return self._put_ledger(s3, context, left, number, folder, players, side_effects)
 
     def _put_record(self, s3: S3Hook) -> None:
-        """A result is launched once, with one mail; raises FlywheelError where it was with another."""
+        """Record what is launched; raise FlywheelError if the result was launched with another segment or mail."""
         bucket, key = self._plan.state_bucket, f"{launch_folder(self._plan.name)}launch.json"
         recorded = {"ses_template", "template_digest", "sender", "segment_sha256"}
         record = self._prepared.model_dump(mode="json", include=recorded)
@@ -408,7 +407,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
                     code=Code.LAUNCHED_ALREADY,
                 )
 
-    # --- batch by batch
+    # --- the batches
 
     def _mail(
         self,
@@ -419,8 +418,8 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         sends: Sends,
         side_effects: list[str],
     ) -> None:
-        """Mail the rows that are left, and settle the refusals."""
-        progress = Progress(self.log, "rows dealt with", self._segment.rows)
+        """Mail the pending rows, and settle the refusals."""
+        progress = Progress(self.log, "rows processed", self._segment.rows)
         refusals = Refusals(batches, tally)
         side_effects.append("")
         for number, attempt, rows in left:
@@ -438,7 +437,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             if tally.sent:
                 self._settle(refusals, refusals.players(), sends)
             else:
-                sends.stop(why)  # of the whole launch SES has accepted no mail
+                sends.stop(why)  # SES has accepted no mail of the whole launch
 
     def _outcome(
         self, number: int, attempt: int, rows: Sequence[Row], batches: Batches, withdrawals: Withdrawals, sends: Sends
@@ -451,7 +450,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         return sends.outcome(mailed)._replace(withdrawn=withdrawn)
 
     def _settle(self, refusals: Refusals, players: AbstractSet[str], sends: Sends) -> None:
-        """Record the refusals of these players for good, unless the account or the sender is at fault by now."""
+        """Record the refusals of these players as final, unless the account or the sender is at fault."""
         if not players:
             return
         try:
@@ -494,7 +493,7 @@ def check_unsubscribe(template: EmailTemplate) -> None:
 
 
 def _check_account(account: AwsStructure, rows: int) -> None:
-    """Raise FlywheelError unless the account may send so many mails today."""
+    """Raise FlywheelError unless the account may send this number of mails today."""
     if not account.get("ProductionAccessEnabled"):
         raise FlywheelError(
             "the SES account is in the sandbox, where it mails only verified addresses: ask for production access (SES"
@@ -527,7 +526,7 @@ def _check_sender(hook: SesV2Hook, sender: str) -> None:
 
 
 def _check_stored(hook: SesV2Hook, template: str, name: str) -> None:
-    """Raise FlywheelError unless the template in SES has the content that its name tells."""
+    """Raise FlywheelError unless the template in SES has the content of its name's digest."""
     found = hook.email_template(name)
     if found is None or ses_template_name(template, found) != name:
         what = (
@@ -541,5 +540,5 @@ def _check_stored(hook: SesV2Hook, template: str, name: str) -> None:
 
 
 def _bare(content: Mapping[str, str]) -> dict[str, str]:
-    """Without what a service may change as it stores a text: its line ends, and blanks around it."""
+    """Return the content without what SES may change when it stores a text: line endings and surrounding blanks."""
     return {part: "\n".join(text.strip().splitlines()) for part, text in content.items()}

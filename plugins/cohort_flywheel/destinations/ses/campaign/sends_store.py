@@ -1,6 +1,6 @@
-"""The batches of a launch by Amazon SES: the sends, and the records of what became of each mail.
+"""The batches of a launch by Amazon SES: the sends, and the records of the outcome of each mail.
 
-The records are in the state bucket, as they name players.
+The records are in the state bucket, because they contain players.
 """
 
 from __future__ import annotations
@@ -37,51 +37,53 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json, put_unless_equal
 from cohort_flywheel.segment.segment_file import digest
 
-#: The mails that are intended, sent and recorded together.
+#: The number of mails that are intended, sent and recorded together.
 BATCH = 100
-#: So many refusals with one code, and no accepted mail after them, stop the launch: the fault may be the sender's.
+#: This number of refusals with one code, without an accepted mail after them, stops the launch: the fault may be the
+#: sender's.
 MAX_REFUSALS = 20
 
-#: Seconds before each further try of a mail that SES has clearly not taken; then the launch stops.
+#: Seconds before each retry of a mail that SES has certainly not accepted; then the launch stops.
 _WAITS = (1, 2, 4, 8, 15, 30, 60)
-#: So many lost answers in one batch stop the launch: a person looks before more are in doubt.
+#: This number of lost answers in one batch stops the launch, before more players are in doubt.
 _MAX_IN_DOUBT = 10
-#: No mail begins so shortly before the end of the send ledger: a request and its answer take less.
+#: No mail begins later than this before the end of the send ledger; a request and its answer take less.
 _LAST_MINUTES = timedelta(minutes=5)
 
-#: What SES answers to SendEmail [botocore's model of sesv2; the first two as AWS's other services spell it].
-#: A rate and the daily quota alike.
+#: Errors of SendEmail [botocore's model of sesv2; the first two are the names of other AWS services]: the sending rate
+#: or the daily quota is exceeded.
 _THROTTLED = ("Throttling", "ThrottlingException", "TooManyRequestsException")
-#: Of one mail (its content, its address), or of all: SES answers MessageRejected for a sender that is not verified too
-#: [SES developer guide: troubleshooting], and in the sandbox for each recipient. Any other code is of the sender, the
-#: account or the template (AccountSuspendedException, SendingPausedException of the account and of a configuration set,
-#: MailFromDomainNotVerifiedException, NotFoundException of a template, a list, a configuration set): it stops at once.
+#: Errors of one mail (its content, its address), or of all: SES also answers MessageRejected for a sender that is not
+#: verified [SES developer guide: troubleshooting], and in the sandbox for each recipient. Any other code is an error of
+#: the sender, the account or the template (AccountSuspendedException, SendingPausedException of the account and of a
+#: configuration set, MailFromDomainNotVerifiedException, NotFoundException of a template, a list, a configuration set):
+#: it stops the launch.
 _OF_THE_MAIL = ("BadRequestException", "MessageRejected")
-#: No request has left this machine.
+#: Errors before a request was sent.
 _NOT_SENT = (
     ConnectTimeoutError, CredentialRetrievalError, EndpointConnectionError, NoCredentialsError, ProxyConnectionError,
 )  # fmt: skip
 
-#: The reason of a player that was not mailed before the next as-of: the newer run may mail the player.
+#: The reason of a player who was not mailed before the next as-of: the newer run may mail the player.
 OLDER_AS_OF = "older_as_of"
 
-#: What became of one mail; of a refused one it is the code.
+#: The outcome of one mail; for a refused one it is the code.
 _SENT, _IN_DOUBT, _LEFT = "sent", "in_doubt", "left"
 
 
 class Outcome(NamedTuple):
-    """What became of a batch: playerIds by reason, but of the mails that were sent their number."""
+    """The outcome of a batch: the number of sent mails, and the other playerIds by reason."""
 
     sent: int = 0
     withdrawn: Mapping[str, Sequence[str]] = {}
     in_doubt: Sequence[str] = ()
-    refused: Mapping[str, Sequence[str]] = {}  #: for good, by SES's code
-    left: Sequence[str] = ()  #: for another attempt
-    refusals: Mapping[str, Sequence[str]] = {}  #: of those left: refused, and perhaps for the sender's fault
+    refused: Mapping[str, Sequence[str]] = {}  #: finally, by SES's code
+    left: Sequence[str] = ()  #: pending, for another attempt
+    refusals: Mapping[str, Sequence[str]] = {}  #: the pending ones that SES refused, by code, maybe due to the sender
 
 
 def settled(outcome: Outcome, players: AbstractSet[str]) -> Outcome:
-    """What a batch's next record says: the refusals of these players are for good, the others are still left."""
+    """Return the next record of a batch: the refusals of these players are final, the others are still pending."""
     refused, refusals = (
         {code: found for code, ids in outcome.refusals.items() if (found := [p for p in ids if (p in players) is good])}
         for good in (True, False)
@@ -93,7 +95,7 @@ def settled(outcome: Outcome, players: AbstractSet[str]) -> Outcome:
 class Batches:
     """The records of a launch's batches: the intents, before the first send, and the outcome.
 
-    Both are put once: of two tries that are at work at the same time, one stops.
+    Each is written once: of two concurrent attempts, one stops.
     """
 
     def __init__(self, s3: S3Hook, bucket: str, name: str) -> None:
@@ -102,7 +104,7 @@ class Batches:
         self._folder = launch_folder(name)
         self.place = f"s3://{bucket}/{self._folder}"
         self._there = set(keys(s3, bucket, self._folder))
-        self._this_try = uuid4().hex  # tells our intents, whose answer was lost, from another try's
+        self._this_try = uuid4().hex  # distinguishes our intents, after a lost answer, from another attempt's
 
     def intents(self, number: int, attempt: int) -> Json | None:
         return self._get(f"{number:06d}_{attempt}.intents.json")
@@ -112,7 +114,7 @@ class Batches:
         return Outcome(**found) if found else None
 
     def recorded(self, number: int, attempt: int) -> Outcome | None:
-        """What became of a batch; the players of an attempt that broke off are in doubt from now on."""
+        """Return the outcome of a batch, or None; the players of an interrupted attempt are in doubt from now on."""
         outcome = self.outcome(number, attempt)
         if outcome or (intents := self.intents(number, attempt)) is None:
             return outcome
@@ -133,13 +135,13 @@ class Batches:
         self._put(f"{number:06d}_{attempt}.outcome.json", outcome._asdict())
 
     def settle(self, number: int, attempt: int, outcome: Outcome) -> None:
-        """Record refusals for good, as an attempt that sends nothing, unless another try has begun that attempt."""
+        """Record final refusals as an attempt that sends nothing, unless another task attempt has begun it."""
         intents = {"player_ids": [], "withdrawn": {}, "try": self._this_try, "outcome": outcome._asdict()}
         self._put(f"{number:06d}_{attempt}.intents.json", intents)
         self.put_outcome(number, attempt, outcome)
 
     def put_in_doubt(self, tally: Tally) -> str | None:
-        """The address of the list of players in doubt, one playerId per line; None if there are none."""
+        """Write the list of players in doubt, one playerId per line; return its address, or None if it is empty."""
         if not tally.in_doubt:
             return None
         key = f"{self._folder}in_doubt.txt"
@@ -157,12 +159,12 @@ class Batches:
             found = get_json(self._s3, self._bucket, key)
             if found is None or found[0] != value:
                 raise RetryableError(
-                    f"another try of this launch is at work (s3://{self._bucket}/{key})", code=Code.BUSY
+                    f"another attempt of this launch is running (s3://{self._bucket}/{key})", code=Code.BUSY
                 )
 
 
 class Tally:
-    """The sums of a launch, and on disk the players in doubt."""
+    """The totals of a launch, and on disk the players in doubt."""
 
     def __init__(self, folder: Path) -> None:
         self.sent = self.in_doubt = self.batches = 0
@@ -183,7 +185,7 @@ class Tally:
                 file.writelines(f"{player_id}\n" for player_id in player_ids)
 
     def never(self) -> Iterator[str]:
-        """The players that were not mailed before the next as-of."""
+        """Yield the players who were not mailed before the next as-of."""
         with self.never_path.open(encoding="utf-8", newline="") as file:
             yield from (line.removesuffix("\n") for line in file)
 
@@ -201,16 +203,16 @@ class Tally:
 
 class Refusal(NamedTuple):
     code: str
-    begun: int  #: how many mails had begun by then
+    begun: int  #: the number of mails that had begun by then
 
 
 class Sends:
-    """Sends the mails of a batch, no faster than the account may; what it cannot send it leaves.
+    """Send the mails of a batch within the sending rate of the account; mails that cannot be sent remain pending.
 
-    :param hook: the hook to reach SES with.
-    :param request: makes the arguments of SendEmail for a row.
+    :param hook: the hook of SES.
+    :param request: returns the arguments of SendEmail for a row.
     :param rate: mails per second.
-    :param may_begin: whether the send ledger still allows a mail to begin.
+    :param may_begin: returns whether the send ledger still allows a mail to begin.
     """
 
     def __init__(
@@ -226,7 +228,7 @@ class Sends:
         self._doubts = self._begun = 0
         self._refusals: dict[str, Refusal] = {}
         self._followed: set[str] = set()
-        self.why: Exception | None = None  #: why it has stopped, for the task to raise
+        self.why: Exception | None = None  #: the error that stopped the launch, for the task to raise
         hook.prepare_sends()
         self._pool = ThreadPoolExecutor(SENDS_IN_FLIGHT, thread_name_prefix="send_email")
 
@@ -243,7 +245,7 @@ class Sends:
         self._stopped.set()
 
     def outcome(self, rows: Sequence[Row]) -> Outcome:
-        """What became of the mails of a batch."""
+        """Send the mails of a batch; return the outcome."""
         self._doubts = 0
         answers = list(self._pool.map(self._send, rows))
         by_answer = by_reason((row.player_id, answer) for row, answer in zip(rows, answers, strict=True))
@@ -252,25 +254,25 @@ class Sends:
         return Outcome(sent=len(sent), in_doubt=in_doubt, left=left + refused, refusals=by_answer)
 
     def take_followed(self) -> set[str]:
-        """The players whose refusal was followed by a mail that SES has accepted; each is returned once."""
+        """Return, once, the players with a refusal followed by a mail that SES accepted."""
         found, self._followed = self._followed, set()
         return found
 
     def why_refused(self, code: str, number: int) -> FlywheelError:
         return FlywheelError(
             f"SES has refused the last {number:,} mails ({code}) and accepted none after them: look at the sender, the"
-            " account and the template (docs of SendEmail), mend the cause, then clear this task, which mails those"
-            " players; if it is their addresses, put them on the do-not-contact list first",
+            " account and the template (docs of SendEmail), correct the cause, then clear this task, which mails those"
+            " players; if their addresses are the cause, put them on the do-not-contact list first",
             code=Code.SENDING_REFUSED,
         )
 
     def why_all_refused(self) -> FlywheelError | None:
-        """The sentence for refusals that no accepted mail has followed; None if there are none."""
+        """Return the error for refusals without an accepted mail after them; None if there are none."""
         codes = Counter(refusal.code for refusal in self._refusals.values())
         return self.why_refused(*codes.most_common(1)[0]) if codes else None
 
     def _send(self, row: Row) -> str:
-        """What became of one mail."""
+        """Send one mail; return its outcome."""
         why = ""
         for seconds in (*_WAITS, 0):
             if (number := self._begin()) is None:
@@ -286,13 +288,13 @@ class Sends:
                 if code not in _THROTTLED:
                     self.stop(
                         FlywheelError(
-                            f"SES answers SendEmail with {code}: mend the cause, then clear this task, which goes on"
-                            " with who is left",
+                            f"SES answers SendEmail with {code}: correct the cause, then clear this task, which"
+                            " continues with the pending players",
                             code=Code.SENDING_REFUSED,
                         )
                     )
                     return _LEFT
-                why = f"SES throttles the mails ({code}), by its daily quota or for what else the account sends"
+                why = f"SES throttles the mails ({code}), because of its daily quota or other mails of the account"
             except _NOT_SENT as error:
                 why = f"SES cannot be reached ({type(error).__name__})"
             except (BotoCoreError, ResponseParserError):
@@ -300,11 +302,13 @@ class Sends:
             else:
                 return self._accepted(number)
             self._stopped.wait(seconds)
-        self.stop(RetryableError(f"{why}: a later try goes on with who is left", code=Code.SENDING_INTERRUPTED))
+        self.stop(
+            RetryableError(f"{why}: a later attempt continues with the pending players", code=Code.SENDING_INTERRUPTED)
+        )
         return _LEFT
 
     def _begin(self) -> int | None:
-        """Wait for this mail's turn, and number it; None where the launch has stopped."""
+        """Wait for the sending rate, and return the number of this mail; None if the launch has stopped."""
         with self._lock:
             at = max(self._next, time.monotonic())
             self._next = at + self._seconds
@@ -313,7 +317,7 @@ class Sends:
         if not self._may_begin():
             self.stop(
                 RetryableError(
-                    "the send ledger of this try ends: a later try goes on, with a ledger of its own",
+                    "the send ledger of this attempt ends: a later attempt continues with its own",
                     code=Code.SENDING_INTERRUPTED,
                 )
             )
@@ -323,7 +327,7 @@ class Sends:
             return self._begun
 
     def _accepted(self, number: int) -> str:
-        """Every refusal that came before this mail began is of its own mail: SES takes others."""
+        """Mark refusals before this mail began as followed: SES accepts other mails, so the sender is not at fault."""
         with self._lock:
             before = {player_id for player_id, refusal in self._refusals.items() if refusal.begun < number}
             for player_id in before:
@@ -340,14 +344,14 @@ class Sends:
         return code
 
     def _doubt(self) -> str:
-        """The request may have arrived: SES knows no idempotency token, so it is not sent again."""
+        """Count a lost answer: the mail may be sent, and SES has no idempotency token, so it is not sent again."""
         with self._lock:
             self._doubts += 1
             if self._doubts >= _MAX_IN_DOUBT:
                 self.stop(
                     RetryableError(
-                        f"{self._doubts} answers of SES were lost in one batch: a later try goes on with who is left,"
-                        " but not with those in doubt",
+                        f"{self._doubts} answers of SES were lost in one batch: a later attempt continues with the"
+                        " pending players, without those in doubt",
                         code=Code.SENDING_INTERRUPTED,
                     )
                 )
@@ -355,12 +359,12 @@ class Sends:
 
 
 def may_begin(mails_until: datetime, clock: Callable[[], datetime]) -> Callable[[], bool]:
-    """Whether a mail may begin, by the end of its send ledger."""
+    """Return a function that returns whether a mail may begin, by the end of its send ledger."""
     return lambda: clock() < mails_until - _LAST_MINUTES
 
 
 def by_reason(reasons: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """PlayerIds with the reason of each, the other way round."""
+    """Group pairs of playerId and reason by reason."""
     found: dict[str, list[str]] = {}
     for player_id, reason in reasons:
         found.setdefault(reason, []).append(player_id)

@@ -1,4 +1,4 @@
-"""The rows of a launch that may not be mailed any more: the players have withdrawn, or were mailed meanwhile."""
+"""Find the rows of a launch that may not be mailed any more: players who have withdrawn, or were mailed meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, i
 
 
 class Withdrawals:
-    """The rows that are not to be mailed any more, looked up just before a batch is sent."""
+    """Look up the rows of a batch that may not be mailed any more, just before it is sent."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Withdrawals:
             add_to_list(players, "another", some)
 
     def of(self, rows: Sequence[Row]) -> dict[str, str]:
-        """The reason of each player who is not to be mailed."""
+        """Return the reason of each player who may not be mailed."""
         if not self._is_newest:
             return {row.player_id: OLDER_AS_OF for row in rows}
         self._load_do_not_contact()
@@ -63,7 +63,7 @@ class Withdrawals:
         return "missing_value" if first_missing_column(self._asked, row.attributes) else None
 
     def _load_do_not_contact(self) -> None:
-        """Copy the list into its table, as often as it has changed."""
+        """Copy the do-not-contact list into its table if it has changed."""
         bucket, key = self._plan.state_bucket, self._plan.do_not_contact_key
         if not key:
             return
