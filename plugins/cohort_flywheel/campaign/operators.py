@@ -19,7 +19,7 @@ from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.notifications import tell
+from cohort_flywheel.runs.notifications import send_notifications
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.report_operator import write_report
 from cohort_flywheel.runs.schedule import Clock, next_instant, schedule_in_force, utc_now
@@ -108,7 +108,7 @@ class CampaignApprovalOperator(ApprovalOperator):
             base_url = conf.get("api", "base_url", fallback="/")  # without a base URL the link is a path
             link = self.generate_link_to_ui_from_context(context=context, base_url=base_url)
             self.log.info("%s Answer at %s", self.subject, link)
-            tell(
+            send_notifications(
                 self.notify.approvers,
                 context,
                 subject=f"Cohort Flywheel: waits for approval: {plan.name}",

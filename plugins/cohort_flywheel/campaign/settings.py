@@ -80,8 +80,8 @@ def choose_campaign(
     requested, ours = params.campaign, cohort.campaign
     if requested not in (None, "none") and skip_reason:
         raise FlywheelError(
-            f"campaign={requested} is for the canonical run of the newest as-of, and this is {skip_reason}: leave campaign"
-            " empty",
+            f"campaign={requested} is for the canonical run of the newest as-of, and this is {skip_reason}: leave"
+            " campaign empty",
             code=Code.PARAMS_CONTRADICT,
         )
     mode = requested or (ours.mode if ours and not skip_reason else "none")

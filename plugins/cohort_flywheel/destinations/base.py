@@ -15,7 +15,7 @@ from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.common.records import Output
 from cohort_flywheel.config.registry import Approval
 from cohort_flywheel.destinations.import_result import ImportedSegment
-from cohort_flywheel.governance.cleanup import Left
+from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.segment.segment_file import Layout
@@ -183,7 +183,7 @@ class Destination(ABC):
         """Return what deletes segments and recipients past their retention; None if there are none to delete."""
         return None
 
-    def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[Left]:
+    def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[InventoryRow]:
         """Return the import jobs that have not ended: each may create a recipient that an erasure deletes."""
         return []
 
@@ -194,10 +194,10 @@ class Destination(ABC):
         addresses: Addresses,
         dry_run: bool,
         aws_conn_id: str | None,
-    ) -> list[Left]:
+    ) -> list[InventoryRow]:
         """Delete the recipients of the players, or only count them in a dry run; return one line per kind.
 
         A row with `why` is a recipient that is kept. The default deletes none and reports each.
         """
         why = f"{self.name} cannot erase players: delete them there"
-        return [Left("recipient", self.name, len(players), why=why)]
+        return [InventoryRow("recipient", self.name, len(players), why=why)]

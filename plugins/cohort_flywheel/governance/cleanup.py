@@ -30,7 +30,7 @@ _KEY = re.compile(
 )
 
 
-class Made(NamedTuple):
+class RunArtifacts(NamedTuple):
     """The artifacts of the runs of one name: one cohort, threshold and as-of, or a `_live` or dry run of them.
 
     `last` is when the last of them was reported; `verified` whether it is a result; `imported` the output of
@@ -83,8 +83,8 @@ class CleanupOutput(Record):
     bytes: int
 
 
-class Left(NamedTuple):
-    """A row of the inventory: the number of things of one kind at one place; `why` they are kept, empty if removed."""
+class InventoryRow(NamedTuple):
+    """A row of the inventory: the number of objects of one kind at one place; `why` they are kept, empty if removed."""
 
     what: str
     place: str
@@ -93,13 +93,13 @@ class Left(NamedTuple):
     why: str = ""
 
 
-def of_report(key: str, report: FiledReport) -> Made | None:
+def of_report(key: str, report: FiledReport) -> RunArtifacts | None:
     """Return the artifacts of a run's report; None for a run that failed in its plan."""
     plan, extract, imported = report.plan, report.extract, report.imported
     if not plan:
         return None
     name = key.rpartition("/")[0].replace("reports/", "", 1)
-    return Made(
+    return RunArtifacts(
         name,
         plan.cohort,
         plan.threshold,
@@ -111,20 +111,20 @@ def of_report(key: str, report: FiledReport) -> Made | None:
     )
 
 
-def of_result(cohort: str, threshold: int, result: Result) -> Made:
+def of_result(cohort: str, threshold: int, result: Result) -> RunArtifacts:
     """Return the artifacts of a result; its run may have ended before its report."""
     name, as_of = run_name(cohort, threshold, result.as_of), result.as_of
-    return Made(name, cohort, threshold, as_of, as_of, True, (result.imported,), _named(result.snapshot))
+    return RunArtifacts(name, cohort, threshold, as_of, as_of, True, (result.imported,), _named(result.snapshot))
 
 
 def _named(snapshot: str | None) -> frozenset[str]:
     return frozenset([snapshot] if snapshot else [])
 
 
-def by_name(made: Iterable[Made]) -> list[Made]:
+def by_name(artifacts: Iterable[RunArtifacts]) -> list[RunArtifacts]:
     """Merge the artifacts of each name; sorted by name."""
-    found: dict[str, Made] = {}
-    for one in made:
+    found: dict[str, RunArtifacts] = {}
+    for one in artifacts:
         other = found.get(one.name, one)
         segments = {each.segment_id: each for each in (*other.imported, *one.imported)}
         found[one.name] = one._replace(
@@ -137,19 +137,19 @@ def by_name(made: Iterable[Made]) -> list[Made]:
     return [found[name] for name in sorted(found)]
 
 
-def past_keep_by(made: Sequence[Made], keep_by: datetime, cohort: str | None = None) -> list[Made]:
+def expired(artifacts: Sequence[RunArtifacts], keep_by: datetime, cohort: str | None = None) -> list[RunArtifacts]:
     """Return the artifacts last reported before `keep_by`.
 
     The newest verified as-of of each cohort and threshold is kept. `cohort` None means all cohorts.
     """
     newest: dict[tuple[str, int], datetime] = {}
-    for one in made:
+    for one in artifacts:
         if one.verified:
             which = (one.cohort, one.threshold)
             newest[which] = max(one.as_of, newest.get(which, one.as_of))
     return [
         one
-        for one in made
+        for one in artifacts
         if one.last < keep_by
         and cohort in (None, one.cohort)
         and not (one.verified and one.as_of == newest[one.cohort, one.threshold])
@@ -165,20 +165,20 @@ def read_key(key: str) -> tuple[str, str] | None:
     return what.replace("_", " "), (found[1] or "") + name
 
 
-def table(lines: Sequence[Left]) -> str:
+def table(lines: Sequence[InventoryRow]) -> str:
     """Format the inventory as a table for a log."""
-    cells = [("what", "where", "things", "bytes", "stays, because")]
+    cells = [("what", "where", "number", "bytes", "kept because")]
     cells += [(line.what, line.place, f"{line.number:,}", f"{line.bytes:,}", line.why) for line in lines]
     return format_table(cells, "<<>><")
 
 
-def sums(lines: Sequence[Left]) -> dict[str, int]:
+def sums(lines: Sequence[InventoryRow]) -> dict[str, int]:
     """The sums of the rows that are removed."""
-    going = [line for line in lines if not line.why]
-    files = [line for line in going if line.what not in ("segment", "recipients")]
+    removed = [line for line in lines if not line.why]
+    files = [line for line in removed if line.what not in ("segment", "recipients")]
     return {
-        "segments": sum(line.number for line in going if line.what == "segment"),
-        "recipients": sum(line.number for line in going if line.what == "recipients"),
+        "segments": sum(line.number for line in removed if line.what == "segment"),
+        "recipients": sum(line.number for line in removed if line.what == "recipients"),
         "objects": sum(line.number for line in files),
         "bytes": sum(line.bytes for line in files),
     }

@@ -25,7 +25,7 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.base import DestinationCleanup
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance import cleanup
-from cohort_flywheel.governance.cleanup import DRY_RUN, CleanupOutput, FiledReport, Left, Made
+from cohort_flywheel.governance.cleanup import DRY_RUN, CleanupOutput, FiledReport, InventoryRow, RunArtifacts
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, folders, get_json, keys, lines, versions
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.lock_store import ACTIVE_STATES, acquire, state_of, this_run
@@ -89,10 +89,10 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             self.s3 = S3Hook(aws_conn_id=self.aws_conn_id)
             at_destination = destination.cleanup(self.settings, self.aws_conn_id)
             if not params.dry_run:
-                refuse_at_work(self.s3, self.deployment.state_bucket, context)
-            made = cleanup.by_name(self._told())
+                refuse_active_runs(self.s3, self.deployment.state_bucket, context)
+            artifacts = cleanup.by_name(self._artifacts())
             keep_by = context["dag_run"].run_after - timedelta(days=params.keep_days)
-            due = cleanup.past_keep_by(made, keep_by, params.cohort)
+            due = cleanup.expired(artifacts, keep_by, params.cohort)
             files = self._files()
             segments = [
                 (one, each)
@@ -101,27 +101,27 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                 if at_destination and at_destination.has_segment(each)
             ]
             with closing(_Recipients(folder)) as recipients:
-                list_ = [Left("segment", f"{one.name} ({each.segment_id})", 1) for one, each in segments]
-                list_ += _listed(due, files)
+                inventory = [InventoryRow("segment", f"{one.name} ({each.segment_id})", 1) for one, each in segments]
+                inventory += _file_rows(due, files)
                 with_segment = {one.name for one, _ in segments}
                 if at_destination:
-                    list_ += self._find(recipients, at_destination, made, due, with_segment, files)
+                    inventory += self._find(recipients, at_destination, artifacts, due, with_segment, files)
                 self.log.info(
-                    "of %s run names %s were last reported before %s. %s\n%s", f"{len(made):,}", f"{len(due):,}",
+                    "of %s run names %s were last reported before %s. %s\n%s", f"{len(artifacts):,}", f"{len(due):,}",
                     f"{keep_by:%Y-%m-%d %H:%M} UTC", "Would be removed:" if params.dry_run else "Removing:",
-                    cleanup.table(list_),
+                    cleanup.table(inventory),
                 )  # fmt: skip
                 if not params.dry_run:
-                    going = [one.name for one in due if one.name in files or one.name in with_segment]
-                    for name in going:
+                    to_remove = [one.name for one in due if one.name in files or one.name in with_segment]
+                    for name in to_remove:
                         acquire(self._state(), _claim_key(name), name, context)
                     if at_destination:
                         self._remove_recipients(recipients, at_destination, files, context, side_effects)
                         for _, each in segments:
                             at_destination.remove_segment(each)
                             side_effects.append(f"segment {each.segment_id} was removed")
-                    self._remove_files(going, files, context, side_effects)
-        output = CleanupOutput(past_keep_by=len(due), kept=len(made) - len(due), **cleanup.sums(list_))
+                    self._remove_files(to_remove, files, context, side_effects)
+        output = CleanupOutput(past_keep_by=len(due), kept=len(artifacts) - len(due), **cleanup.sums(inventory))
         return output.model_dump(mode="json")
 
     def _state(self) -> State:
@@ -129,15 +129,15 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
 
     # --- the artifacts
 
-    def _told(self) -> Iterator[Made]:
+    def _artifacts(self) -> Iterator[RunArtifacts]:
         """The artifacts of each report and each result."""
         bucket, progress = self.deployment.state_bucket, Progress(self.log, "reports and results read")
         for key in chain(keys(self.s3, bucket, "reports/"), keys(self.s3, bucket, f"{DRY_RUN}reports/")):
             if not key.endswith(".json"):
                 continue  # the sample mail of a campaign, beside the report
             found = get_json(self.s3, bucket, key)
-            if found and (made := cleanup.of_report(key, FiledReport.model_validate(found[0]))):
-                yield made
+            if found and (artifacts := cleanup.of_report(key, FiledReport.model_validate(found[0]))):
+                yield artifacts
             progress.add(1)
         for cohort in folders(self.s3, bucket, "results/"):
             for threshold in map(int, folders(self.s3, bucket, f"results/{cohort}/")):
@@ -158,34 +158,34 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     # --- recipients: each may be in the segments of many runs
 
     def _find(
-        self, recipients: _Recipients, at_destination: DestinationCleanup, made: Iterable[Made], due: Iterable[Made],
-        with_segment: Iterable[str], files: Files,
-    ) -> list[Left]:  # fmt: skip
+        self, recipients: _Recipients, at_destination: DestinationCleanup, artifacts: Iterable[RunArtifacts],
+        due: Iterable[RunArtifacts], with_segment: Iterable[str], files: Files,
+    ) -> list[InventoryRow]:  # fmt: skip
         """Find the recipients that are in no kept segment; none if the members of a kept segment are unknown."""
-        told, where = {one.name: one for one in made}, "in no kept segment"
-        going = {one.name for one in due}
-        for name in going.intersection(chain(with_segment, (n for n in files if "segment file" in files[n]))):
-            recipients.add(self._of(name, told[name], at_destination, files) or ())
+        known, where = {one.name: one for one in artifacts}, "in no kept segment"
+        to_remove = {one.name for one in due}
+        for name in to_remove.intersection(chain(with_segment, (n for n in files if "segment file" in files[n]))):
+            recipients.add(self._recipients_of(name, known[name], at_destination, files) or ())
         if not recipients:
             return []
-        for name in sorted((told.keys() | files.keys()) - going):
-            one = told.get(name)
-            its = None if name.startswith(DRY_RUN) else self._of(name, one, at_destination, files)
+        for name in sorted((known.keys() | files.keys()) - to_remove):
+            one = known.get(name)
+            its = None if name.startswith(DRY_RUN) else self._recipients_of(name, one, at_destination, files)
             if its is None and one and any(at_destination.has_segment(each) for each in one.imported):
                 why = f"the members of the segment of {name}, which is kept, are in no file and no snapshot"
                 recipients.clear()
-                return [Left("recipients", where, 0, why=why)]
+                return [InventoryRow("recipients", where, 0, why=why)]
             recipients.remove(its or ())
         opted_out = 0
         for batch in recipients.batches():
             answers = [(each, at_destination.is_deletable(each)) for each in batch]
             recipients.remove(each for each, deletable in answers if not deletable)
             opted_out += sum(deletable is False for _, deletable in answers)
-        found = [Left("recipients", where, len(recipients))] if recipients else []
-        return found + ([Left("recipients", where, opted_out, why="they have opted out")] if opted_out else [])
+        found = [InventoryRow("recipients", where, len(recipients))] if recipients else []
+        return found + ([InventoryRow("recipients", where, opted_out, why="they have opted out")] if opted_out else [])
 
-    def _of(
-        self, name: str, one: Made | None, at_destination: DestinationCleanup, files: Files
+    def _recipients_of(
+        self, name: str, one: RunArtifacts | None, at_destination: DestinationCleanup, files: Files
     ) -> Iterator[str] | None:
         """The recipients of a name, with duplicates, and possible recipients; None if they are unknown.
 
@@ -207,7 +207,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
         if column in header:
             yield from (row[header.index(column)] for row in rows)
 
-    def _in_snapshot(self, key: str, one: Made | None) -> Iterator[str]:
+    def _in_snapshot(self, key: str, one: RunArtifacts | None) -> Iterator[str]:
         for vertex in self._state().vertices(key):
             is_member = not one or not one.direction or is_beyond(vertex.score, one.direction, one.threshold)
             if vertex.player_id and is_member:
@@ -225,7 +225,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     ) -> None:
         removed, seen = 0, {each.key for kinds in files.values() for each in kinds.get("segment file", ())}
         for batch in recipients.batches():
-            refuse_at_work(self.s3, self.deployment.state_bucket, context)
+            refuse_active_runs(self.s3, self.deployment.state_bucket, context)
             now = keys(self.s3, self.deployment.import_bucket, names.SEGMENT_FOLDER)
             if any(key not in seen and cleanup.read_key(key) for key in now):  # it began and ended meanwhile
                 raise RetryableError(
@@ -237,17 +237,17 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                     removed += 1
             side_effects[:] = [f"{removed:,} recipients were removed"]
 
-    def _remove_files(self, going: Iterable[str], files: Files, context: Context, side_effects: list[str]) -> None:
+    def _remove_files(self, to_remove: Iterable[str], files: Files, context: Context, side_effects: list[str]) -> None:
         """The lock of a name is released once all of its files are removed."""
         state = self._state()
-        for name in going:
+        for name in to_remove:
             for version in chain.from_iterable(files.get(name, {}).values()):
                 delete_version(self.s3, version)
             side_effects.append(f"the files of {name} were removed")
             state.release_lock(_claim_key(name), this_run(context))
 
 
-def refuse_at_work(s3: S3Hook, bucket: str, context: Context) -> None:
+def refuse_active_runs(s3: S3Hook, bucket: str, context: Context) -> None:
     """Raise FlywheelError while another active run holds a lock: it may import any player."""
     for key in chain(keys(s3, bucket, names.CLAIMS_FOLDER), keys(s3, bucket, DRY_RUN + names.CLAIMS_FOLDER)):
         claim = State(s3, bucket).lock_holder(key)
@@ -259,10 +259,10 @@ def refuse_at_work(s3: S3Hook, bucket: str, context: Context) -> None:
             )
 
 
-def _listed(due: Iterable[Made], files: Files) -> list[Left]:
+def _file_rows(due: Iterable[RunArtifacts], files: Files) -> list[InventoryRow]:
     """One row for each kind of file of each name."""
     return [
-        Left(what, one.name, len(found), sum(version.bytes for version in found))
+        InventoryRow(what, one.name, len(found), sum(version.bytes for version in found))
         for one in due
         for what, found in files.get(one.name, {}).items()
     ]

@@ -18,8 +18,8 @@ from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.base import Destination
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.governance.cleanup import Left, table
-from cohort_flywheel.governance.cleanup_operator import refuse_at_work
+from cohort_flywheel.governance.cleanup import InventoryRow, table
+from cohort_flywheel.governance.cleanup_operator import refuse_active_runs
 from cohort_flywheel.governance.erasure import PLAYERS_KEY, Addresses, ErasureOutput, Found, kind_of, look, read_players
 from cohort_flywheel.governance.tombstones_store import put_tombstones
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
@@ -106,7 +106,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
 
     def _refuse_at_work(self, destination: Destination, context: Context) -> None:
         """Raise FlywheelError while a run is active or an import job runs, which continues after a failed run."""
-        refuse_at_work(self.s3, self.deployment.state_bucket, context)
+        refuse_active_runs(self.s3, self.deployment.state_bucket, context)
         for job in self._running_import_jobs(destination):
             raise FlywheelError(
                 f"{job.what} {job.place} has not ended, and may import the erased players again: wait for its end, then"
@@ -114,7 +114,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 code=Code.STILL_RUNNING,
             )
 
-    def _running_import_jobs(self, destination: Destination) -> list[Left]:
+    def _running_import_jobs(self, destination: Destination) -> list[InventoryRow]:
         found = destination.running_import_jobs(self.settings, self.aws_conn_id)
         return [each._replace(why="it has not ended: nothing is erased before") for each in found]
 
@@ -138,7 +138,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         side_effects: list[str],
         *,
         remove: bool,
-    ) -> list[Left]:
+    ) -> list[InventoryRow]:
         """Search every version of every file; return one row for each object that contains a player."""
         bytes_, number = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         progress, path, rest = Progress(self.log, "versions of files read"), folder / "version", folder / "rest"
@@ -159,7 +159,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 if remove:
                     self._take_out(kind, version, rest)
                     side_effects[1:] = [f"they were taken out of {sum(number.values()):,} versions of files"]
-        return [Left(kind, place, number[kind, place], bytes_[kind, place]) for kind, place in number]
+        return [InventoryRow(kind, place, number[kind, place], bytes_[kind, place]) for kind, place in number]
 
     def _take_out(self, kind: str, version: Version, rest: Path) -> None:
         """Remove the lines from the latest version; delete an earlier version or an extract.
@@ -173,10 +173,10 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
 
     def _at_destination(
         self, destination: Destination, players: Collection[str], addresses: Addresses, dry_run: bool
-    ) -> list[Left]:
+    ) -> list[InventoryRow]:
         return destination.erase(self.settings, players, addresses, dry_run, self.aws_conn_id)
 
-    def _on_the_list(self, players: Collection[str], addresses: Addresses) -> list[Left]:
+    def _on_the_list(self, players: Collection[str], addresses: Addresses) -> list[InventoryRow]:
         """Count the entries of the players in the do-not-contact list, which only the studio edits."""
         bucket = self.deployment.state_bucket
         forms = {form for player in players for form in player_id_forms(player)}
@@ -184,7 +184,9 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         entries = enumerate(lines(self.s3, bucket, DO_NOT_CONTACT_KEY), start=1)
         number = sum(1 for line, text in entries if not forms.isdisjoint(entry_forms(text, line)))
         place = f"s3://{bucket}/{DO_NOT_CONTACT_KEY}"
-        return [Left("entry", place, number, why="remove it yourself: the tombstone is enough")] if number else []
+        return (
+            [InventoryRow("entry", place, number, why="remove it yourself: the tombstone is enough")] if number else []
+        )
 
     def _remove_list(self, bucket: str) -> None:
         for version in versions(self.s3, bucket, PLAYERS_KEY):

@@ -23,15 +23,15 @@ Targets = Sequence[dict[str, object]]
 MAX_SUBJECT = 99
 
 #: The XCom of a failed task that a notification was sent for.
-TOLD = "told"
+NOTIFIED = "told"
 
 
 def on_failure(notify: Notify) -> Callable[[Context], None]:
     """The `on_failure_callback` of every task: a run stopped by limits notifies `producers`, else `on_call`."""
-    return partial(tell_of_failure, notify)
+    return partial(notify_of_failure, notify)
 
 
-def tell_of_failure(notify: Notify, context: Context) -> None:
+def notify_of_failure(notify: Notify, context: Context) -> None:
     """Notify of a failed task: the run, the task, its error with the next step, and the link to its log."""
     ti = context["ti"]
     error = context.get("exception")
@@ -40,36 +40,36 @@ def tell_of_failure(notify: Notify, context: Context) -> None:
     # our own errors hold no player's data; the text of another's may
     ours = isinstance(error, AirflowException | AirflowTaskTimeout | FlywheelError)
     why = str(error) if ours else f"{Code.UNEXPECTED}: {type(error).__name__}: read the log"
-    tell(
+    send_notifications(
         notify.producers if stopped else notify.on_call,
         context,
         subject=f"Cohort Flywheel: {'stopped by limits' if stopped else 'failed'}: {ti.dag_id}, {ti.task_id}",
         message=f"{run} {'was stopped by its limits' if stopped else 'failed'} in {ti.task_id}.\n\n{why}\n\n"
         f"Log: {getattr(ti, 'log_url', None)}\nWhat to do: docs/reference/runbook.md",
     )
-    ti.xcom_push(key=TOLD, value=True)
+    ti.xcom_push(key=NOTIFIED, value=True)
 
 
-def tell_of_the_untold(notify: Notify, context: Context, tasks: Mapping[str, str]) -> None:
+def notify_unreported_failures(notify: Notify, context: Context, tasks: Mapping[str, str]) -> None:
     """Notify of failed tasks without a notification: Airflow calls no callback for a killed worker."""
     ti = context["ti"]
-    untold = [
-        task for task, state in tasks.items() if state == "failed" and not _was_told(ti, task, context["dag"].task_ids)
-    ]
-    if untold:
-        tell(
+    task_ids = context["dag"].task_ids
+    failed = [task for task, state in tasks.items() if state == "failed"]
+    unreported = [task for task in failed if not _was_notified(ti, task, task_ids)]
+    if unreported:
+        send_notifications(
             notify.on_call,
             context,
-            subject=f"Cohort Flywheel: failed: {ti.dag_id}, {untold[0]}",
+            subject=f"Cohort Flywheel: failed: {ti.dag_id}, {unreported[0]}",
             message=f"{Code.UNREPORTED}: "
-            f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(untold)}, and no notification was sent: its"
+            f"{ti.dag_id}, run {ti.run_id} failed in {', '.join(unreported)}, and no notification was sent: its"
             " worker was killed, a user marked it failed, or a notifier failed. Look at the log of that task, and clear"
             " it with downstream.\n\n"
             f"Log of the report: {getattr(ti, 'log_url', None)}\nWhat to do: docs/reference/runbook.md",
         )
 
 
-def tell(targets: Targets, context: Context, *, subject: str, message: str) -> None:
+def send_notifications(targets: Targets, context: Context, *, subject: str, message: str) -> None:
     """Call each notifier, with `{{ alert.subject }}` and `{{ alert.message }}` for its arguments.
 
     If notifiers fail, raises the error of the last one after all were called.
@@ -87,8 +87,8 @@ def tell(targets: Targets, context: Context, *, subject: str, message: str) -> N
         raise failed
 
 
-def _was_told(ti: RuntimeTaskInstanceProtocol, task: str, task_ids: Iterable[str]) -> bool:
+def _was_notified(ti: RuntimeTaskInstanceProtocol, task: str, task_ids: Iterable[str]) -> bool:
     # Airflow lists the states of a mapped task as enrich_0, enrich_1, …
     base, _, index = task.rpartition("_")
     where = {"task_ids": task} if task in task_ids else {"task_ids": base, "map_indexes": int(index)}
-    return bool(ti.xcom_pull(key=TOLD, **where))
+    return bool(ti.xcom_pull(key=NOTIFIED, **where))

@@ -51,7 +51,7 @@ class ReportedRun(Record):
 
 
 class ReportedPlan(Record):
-    """What the run was asked for."""
+    """The plan of the run, as far as the report has it."""
 
     cohort: str
     property: str
@@ -88,7 +88,7 @@ class ReportedSegment(RecordSums):
 
 
 class ReportedCampaign(Record):
-    """What became of the campaign; the text of the e-mail is shown to the approver, and is in no report."""
+    """The result of the campaign, without the text of the e-mail, which only the approver gets."""
 
     mode: Literal["draft", "test", "launch"]
     template: str
@@ -101,7 +101,7 @@ class ReportedCampaign(Record):
 
 
 class Report(Record):
-    """What a run reached: counts and locations, no players. A part that the run did not reach is None."""
+    """The report of a run: counts and locations, no players. A part that the run did not reach is None."""
 
     version: Literal[5] = VERSION
     run: ReportedRun
@@ -133,7 +133,7 @@ def make_report(
     imported: ImportResult | None = None,
     campaign: CampaignOutputs | None = None,
 ) -> Report:
-    """Put together what the run reached; a part that it did not reach is None."""
+    """Return the report of a run; a part that the run did not reach is None."""
     segment = judged.segment if judged else None
     return Report(
         run=run,

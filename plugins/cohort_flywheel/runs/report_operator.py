@@ -25,7 +25,7 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import enum_value
 from cohort_flywheel.runs.names import report_file_name, report_folder
-from cohort_flywheel.runs.notifications import tell_of_the_untold
+from cohort_flywheel.runs.notifications import notify_unreported_failures
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.report import Report, ReportedRun, ReportOutput, make_report, table
 from cohort_flywheel.runs.schedule import Clock, utc_now
@@ -73,10 +73,10 @@ class CohortReportOperator(BaseOperator):
             side_effects.append(f"the report was put at {url}")
             if report.faults:
                 raise FlywheelError(
-                    f"the figures do not add up: {'; '.join(report.faults)}; send to nobody, and ask for help",
+                    f"report consistency check failed: {'; '.join(report.faults)}; do not launch, and file a bug",
                     code=Code.DO_NOT_ADD_UP,
                 )
-            tell_of_the_untold(self.notify, context, report.tasks)
+            notify_unreported_failures(self.notify, context, report.tasks)
         self.log.info("the report is at %s", url)
         return ReportOutput(report_url=url, outcome=report.outcome).model_dump(mode="json")
 

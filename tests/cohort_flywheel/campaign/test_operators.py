@@ -99,11 +99,11 @@ def question(context: Any, monkeypatch: pytest.MonkeyPatch) -> Question:
         made.shown = shown
         raise WaitsError
 
-    def tell(targets: Any, context: Any, *, subject: str, message: str) -> None:
+    def send_notifications(targets: Any, context: Any, *, subject: str, message: str) -> None:
         made.notifications.append((targets, subject, message))
 
     monkeypatch.setattr(hitl, "upsert_hitl_detail", show)
-    monkeypatch.setattr(approve, "tell", tell)
+    monkeypatch.setattr(approve, "send_notifications", send_notifications)
     monkeypatch.setattr(approve, "write_report", lambda *_: ({}, REPORT))
     monkeypatch.setattr(approve, "withdraw_approval", lambda *_: made.put.clear())
     put = lambda _, plan, answer: made.put.append((plan.name, answer.model_dump()))  # noqa: E731 - one line

@@ -10,12 +10,12 @@ import pytest
 from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.governance.cleanup import (
     FiledReport,
-    Left,
-    Made,
+    InventoryRow,
+    RunArtifacts,
     by_name,
+    expired,
     of_report,
     of_result,
-    past_keep_by,
     read_key,
     sums,
     table,
@@ -38,15 +38,17 @@ DAY = datetime(2026, 11, 22, tzinfo=UTC)
 NAME = run_name("ea_atrisk", 2, DAY)
 
 
-def made(days_ago: int, *, cohort: str = "ea_atrisk", threshold: int = 2, verified: bool = True, **more: Any) -> Made:
+def made(
+    days_ago: int, *, cohort: str = "ea_atrisk", threshold: int = 2, verified: bool = True, **more: Any
+) -> RunArtifacts:
     as_of = DAY - timedelta(days=days_ago)
-    return Made(
+    return RunArtifacts(
         run_name(cohort, threshold, as_of), cohort, threshold, as_of, more.pop("last", as_of), verified=verified, **more
     )
 
 
-def due(*all_of_them: Made, keep_days: int = 10, cohort: str | None = None) -> list[int]:
-    found = past_keep_by(all_of_them, DAY - timedelta(days=keep_days), cohort)
+def due(*all_of_them: RunArtifacts, keep_days: int = 10, cohort: str | None = None) -> list[int]:
+    found = expired(all_of_them, DAY - timedelta(days=keep_days), cohort)
     return [(DAY - one.as_of).days for one in found]
 
 
@@ -87,7 +89,7 @@ def filed(**changed: Any) -> FiledReport:
 
 def test_the_artifacts_of_a_report() -> None:
     found = of_report(f"reports/{NAME}/cohort_to_segment__manual__1.json", filed())
-    assert found == Made(
+    assert found == RunArtifacts(
         NAME, "ea_atrisk", 2, DAY, DAY + timedelta(hours=25), False, (ImportedSegment(segment_id="s1"),),
         frozenset(["snapshots/one"]), "above",
     )  # fmt: skip
@@ -155,14 +157,14 @@ def test_a_key_has_the_kind_of_object_and_the_name(key: str, read: tuple[str, st
 
 def test_the_table_and_its_sums() -> None:
     lines = [
-        Left("segment", "one", 1),
-        Left("segment file", "one", 3, 1200),
-        Left("extract", "one", 2, 900),
-        Left("recipients", "in no kept segment", 5),
-        Left("recipients", "in no kept segment", 2, why="they have opted out"),
+        InventoryRow("segment", "one", 1),
+        InventoryRow("segment file", "one", 3, 1200),
+        InventoryRow("extract", "one", 2, 900),
+        InventoryRow("recipients", "in no kept segment", 5),
+        InventoryRow("recipients", "in no kept segment", 2, why="they have opted out"),
     ]
     assert table(lines).splitlines() == [
-        "what          where               things  bytes  stays, because",
+        "what          where               number  bytes  kept because",
         "segment       one                      1      0",
         "segment file  one                      3  1,200",
         "extract       one                      2    900",

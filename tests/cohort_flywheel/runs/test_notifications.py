@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.config.registry import Notify
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.runs.notifications import TOLD, on_failure, tell
+from cohort_flywheel.runs.notifications import NOTIFIED, on_failure, send_notifications
 from cohort_flywheel.segment.limits_operator import StoppedByLimitError
 
 STOPPED = StoppedByLimitError("CF-LIMITS-01: n is outside the limits: 3 members. Changes made: none. Clearing is safe.")
@@ -132,7 +132,7 @@ def test_braces_in_an_error_are_not_rendered(notifications: Any, failed: Any) ->
 def test_the_report_has_the_notified_groups(notifications: Any, failed: Any) -> None:
     context = failed(FAILED)
     on_failure(NOTIFY)(context)
-    assert context["ti"].xcoms["check_limits", TOLD] is True
+    assert context["ti"].xcoms["check_limits", NOTIFIED] is True
 
 
 def test_without_notifiers_no_notification_is_sent(notifications: Any, failed: Any) -> None:
@@ -163,7 +163,7 @@ def test_each_notifier_has_its_own_context(notifications: Any, failed: Any) -> N
     """A notifier puts its own arguments into the context that it is given."""
     context = failed(FAILED)
     before = set(context)
-    tell([target("one", subject="mine"), target("two")], context, subject="theirs", message="m")
+    send_notifications([target("one", subject="mine"), target("two")], context, subject="theirs", message="m")
     assert [subject for _, subject, _ in notifications] == ["mine", "theirs"]
     assert set(context) == before
 

@@ -33,7 +33,7 @@ from cohort_flywheel.destinations.customer_profiles.operators import (
 )
 from cohort_flywheel.destinations.customer_profiles.sensors import CustomerProfilesUploadJobsSensor
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.governance.cleanup import Left
+from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.runs.plan import Plan
 
@@ -200,11 +200,11 @@ class CustomerProfilesDestination(Destination):
         """Return True: an upload sets all former members `out`."""
         return True
 
-    def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[Left]:
+    def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[InventoryRow]:
         """Return the upload jobs that have not ended, also those of runs that failed."""
         hook, domain = CustomerProfilesHook(aws_conn_id=aws_conn_id), _domain(settings)
         jobs = [job["JobId"] for job in hook.upload_jobs(domain) if job["Status"] == "IN_PROGRESS"]
-        return [Left("upload job", f"{job} of domain {domain}", 1) for job in jobs]
+        return [InventoryRow("upload job", f"{job} of domain {domain}", 1) for job in jobs]
 
     def erase(
         self,
@@ -213,7 +213,7 @@ class CustomerProfilesDestination(Destination):
         addresses: Addresses,
         dry_run: bool,
         aws_conn_id: str | None,
-    ) -> list[Left]:
+    ) -> list[InventoryRow]:
         """Delete the profiles that have the key of this package's uploads.
 
         First stops each upload job of this package that was never started: its file may name the players, and a user
@@ -228,7 +228,7 @@ class CustomerProfilesDestination(Destination):
             _stop_unstarted(hook, domain)
             for profile_id in found:
                 profiles.delete_profile(DomainName=domain, ProfileId=profile_id)
-        return [Left("profile", f"domain {domain}", len(found))] if found else []
+        return [InventoryRow("profile", f"domain {domain}", len(found))] if found else []
 
 
 DESTINATION = CustomerProfilesDestination()

@@ -26,7 +26,7 @@ from cohort_flywheel.destinations.pinpoint.operators import (
 )
 from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.governance.cleanup import Left
+from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.runs.names import endpoint_id
 from cohort_flywheel.runs.plan import Plan
@@ -178,12 +178,12 @@ class PinpointDestination(Destination):
     def cleanup(self, settings: Settings, aws_conn_id: str | None) -> PinpointCleanup:
         return PinpointCleanup(settings, aws_conn_id)
 
-    def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[Left]:
+    def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[InventoryRow]:
         """Return the import jobs that have not ended, also those of runs that failed."""
         hook = PinpointHook(aws_conn_id=aws_conn_id)
         app = PinpointApplicationSettings.model_validate(settings).pinpoint_application_id
         jobs = [job["Id"] for job in hook.import_jobs(app) if job["JobStatus"] not in ("COMPLETED", "FAILED")]
-        return [Left("import job", f"{job} of Pinpoint project {app}", 1) for job in jobs]
+        return [InventoryRow("import job", f"{job} of Pinpoint project {app}", 1) for job in jobs]
 
     def erase(
         self,
@@ -192,7 +192,7 @@ class PinpointDestination(Destination):
         addresses: Addresses,
         dry_run: bool,
         aws_conn_id: str | None,
-    ) -> list[Left]:
+    ) -> list[InventoryRow]:
         """Delete the endpoints with an Id of this package, also those that opted out: no later run imports them."""
         cleanup = self.cleanup(settings, aws_conn_id)
         ours = [cleanup.recipient(player) for player in players]
@@ -201,7 +201,9 @@ class PinpointDestination(Destination):
             for each in there:
                 cleanup.remove_recipient(each)
         return (
-            [Left("endpoint", f"Pinpoint project {settings['pinpoint_application_id']}", len(there))] if there else []
+            [InventoryRow("endpoint", f"Pinpoint project {settings['pinpoint_application_id']}", len(there))]
+            if there
+            else []
         )
 
 

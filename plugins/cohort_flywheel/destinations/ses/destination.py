@@ -35,7 +35,7 @@ from cohort_flywheel.destinations.ses.operators import (
 )
 from cohort_flywheel.destinations.ses.sensors import SesImportJobsSensor
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.governance.cleanup import Left
+from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
@@ -234,11 +234,11 @@ class SesDestination(Destination):
         """Return False: the contact list has no segments, and an empty segment file sends no e-mail."""
         return False
 
-    def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[Left]:
+    def running_import_jobs(self, settings: Settings, aws_conn_id: str | None) -> list[InventoryRow]:
         """Return the import jobs that have not ended, also those of runs that failed."""
         hook, name = SesV2Hook(aws_conn_id=aws_conn_id), SesSettings.model_validate(settings).ses_contact_list
         jobs = [job["JobId"] for job in hook.import_jobs(name) if job["JobStatus"] in ("CREATED", "PROCESSING")]
-        return [Left("import job", f"{job} into contact list {name}", 1) for job in jobs]
+        return [InventoryRow("import job", f"{job} into contact list {name}", 1) for job in jobs]
 
     def erase(
         self,
@@ -247,7 +247,7 @@ class SesDestination(Destination):
         addresses: Addresses,
         dry_run: bool,
         aws_conn_id: str | None,
-    ) -> list[Left]:
+    ) -> list[InventoryRow]:
         """Delete the contacts of the players' addresses, except contacts that have unsubscribed.
 
         Only SES has the opt-out, and another player with the same address would be imported again and mailed. A contact
@@ -270,9 +270,9 @@ class SesDestination(Destination):
         place = f"contact list {name}"
         unknown = len(set(players) - {player for player, _ in addresses})
         found = [
-            Left("contact", place, gone),
-            Left("contact", place, stay, why="unsubscribed: delete it in SES if necessary"),
-            Left("contact, if any", place, unknown, why="no record and no file has the address: look in SES"),
+            InventoryRow("contact", place, gone),
+            InventoryRow("contact", place, stay, why="unsubscribed: delete it in SES if necessary"),
+            InventoryRow("contact, if any", place, unknown, why="no record and no file has the address: look in SES"),
         ]
         return [each for each in found if each.number]
 

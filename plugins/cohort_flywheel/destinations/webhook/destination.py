@@ -12,7 +12,7 @@ from cohort_flywheel.destinations.base import Destination, NoSettings, PreExecut
 from cohort_flywheel.destinations.webhook.hook import WebhookHook
 from cohort_flywheel.destinations.webhook.layout import LAYOUT, erase_message
 from cohort_flywheel.destinations.webhook.operators import WebhookSendSegmentOperator, WebhookVerifySegmentOperator
-from cohort_flywheel.governance.cleanup import Left
+from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.runs.plan import Plan
 
@@ -61,11 +61,11 @@ class WebhookDestination(Destination):
         addresses: Addresses,
         dry_run: bool,
         aws_conn_id: str | None,
-    ) -> list[Left]:
+    ) -> list[InventoryRow]:
         """Send one message per player; the receiver deletes all that it has of them, and returns their number."""
         body = b"".join(map(erase_message, sorted(players)))
         found = WebhookHook().erase(body, dry_run=dry_run)
-        return [Left("player", "the webhook's receiver", found)] if found else []
+        return [InventoryRow("player", "the webhook's receiver", found)] if found else []
 
 
 DESTINATION = WebhookDestination()

@@ -65,14 +65,14 @@ from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import AwsStructure, Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.registry import Approval
-from cohort_flywheel.destinations.ses.campaign.left_store import Left, Refusals
+from cohort_flywheel.destinations.ses.campaign.pending_rows_store import PendingRows, Refusals
 from cohort_flywheel.destinations.ses.campaign.sends_store import (
     BATCH,
     OLDER_AS_OF,
     Batches,
     Outcome,
     Sends,
-    Tally,
+    Totals,
     by_reason,
     may_begin,
 )
@@ -298,16 +298,16 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         # read once per attempt: a launch that began in time continues after the next as-of
         newest = newest_now(self._plan, State(s3, bucket), context, self.clock())
         self._is_newest = self._plan.as_of >= newest
-        batches, tally, rows = Batches(s3, bucket, name), Tally(folder), Rows(s3, self._segment, folder)
-        left = Left(rows, BATCH, batches, tally)
+        batches, totals, rows = Batches(s3, bucket, name), Totals(folder), Rows(s3, self._segment, folder)
+        left = PendingRows(rows, BATCH, batches, totals)
 
         def reached() -> SentMails:
             """Return the counts; they are also an XCom, for a launch that stops and has no other output."""
-            url = batches.put_in_doubt(tally)
+            url = batches.put_in_doubt(totals)
             if url:
-                side_effects.append(f"{tally.in_doubt:,} players are in doubt, and are not mailed again ({url})")
+                side_effects.append(f"{totals.in_doubt:,} players are in doubt, and are not mailed again ({url})")
                 self.log.warning(side_effects[-1])
-            sent = tally.sent_mails(url)
+            sent = totals.sent_mails(url)
             stopped = sent.model_copy(update={"left": self._segment.rows - sent.rows})
             context["ti"].xcom_push(key=REACHED, value=stopped.model_dump(mode="json"))
             return sent
@@ -317,11 +317,11 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             until = self._put_ledger(s3, context, left, number, folder, players, side_effects)
         try:
             if number > 1:
-                side_effects.append(f"{tally.sent:,} mails were sent ({batches.place})")
+                side_effects.append(f"{totals.sent:,} mails were sent ({batches.place})")
                 until = self._continue(s3, context, left, number, folder, players, side_effects)
             withdrawals = self._withdrawals(s3, players, rows)
             with closing(self._sends(until)) as sends:
-                self._mail(left, batches, tally, withdrawals, sends, side_effects)
+                self._mail(left, batches, totals, withdrawals, sends, side_effects)
                 if until:
                     close_ledger(s3, bucket, ledger_key(template, name, number), self.clock(), folder)
         except Exception:
@@ -329,8 +329,8 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             raise
         counts = reached()
         sends.raise_why()
-        if never := tally.withdrawn[OLDER_AS_OF]:
-            take_out(s3, bucket, template, name, tally.never(), folder)
+        if never := totals.withdrawn[OLDER_AS_OF]:
+            take_out(s3, bucket, template, name, totals.never(), folder)
             self.log.warning("%s players were not mailed before the next as-of; its run may mail them", f"{never:,}")
         return counts
 
@@ -362,7 +362,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         return Header(plan.name, self._prepared.template, sha256, _DESTINATION, now, players, now + LASTS)
 
     def _put_ledger(
-        self, s3: S3Hook, context: Context, left: Left, number: int, folder: Path, players: sqlite3.Connection,
+        self, s3: S3Hook, context: Context, left: PendingRows, number: int, folder: Path, players: sqlite3.Connection,
         side_effects: list[str],
     ) -> datetime:  # fmt: skip
         """Write a send ledger of the pending players, without those that another launch has mailed.
@@ -384,7 +384,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         return header.last_mail
 
     def _continue(
-        self, s3: S3Hook, context: Context, left: Left, number: int, folder: Path, players: sqlite3.Connection,
+        self, s3: S3Hook, context: Context, left: PendingRows, number: int, folder: Path, players: sqlite3.Connection,
         side_effects: list[str],
     ) -> datetime | None:  # fmt: skip
         """Write the send ledger of a continued launch; return None if no more player is mailed."""
@@ -411,30 +411,30 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     def _mail(
         self,
-        left: Left,
+        left: PendingRows,
         batches: Batches,
-        tally: Tally,
+        totals: Totals,
         withdrawals: Withdrawals,
         sends: Sends,
         side_effects: list[str],
     ) -> None:
         """Mail the pending rows, and settle the refusals."""
         progress = Progress(self.log, "rows processed", self._segment.rows)
-        refusals = Refusals(batches, tally)
+        refusals = Refusals(batches, totals)
         side_effects.append("")
         for number, attempt, rows in left:
-            side_effects[-1] = f"{tally.sent:,} mails were sent, and perhaps some of one batch more ({batches.place})"
+            side_effects[-1] = f"{totals.sent:,} mails were sent, and perhaps some of one batch more ({batches.place})"
             outcome = self._outcome(number, attempt, rows, batches, withdrawals, sends)
             batches.put_outcome(number, attempt, outcome)
-            tally.add(outcome)
+            totals.add(outcome)
             refusals.add(number, attempt, outcome)
             self._settle(refusals, sends.take_followed(), sends)
             if sends.why:
                 break
             progress.add(len(rows))
-        side_effects[-1] = f"{tally.sent:,} mails were sent ({batches.place})"
+        side_effects[-1] = f"{totals.sent:,} mails were sent ({batches.place})"
         if not sends.why and (why := sends.why_all_refused()):
-            if tally.sent:
+            if totals.sent:
                 self._settle(refusals, refusals.players(), sends)
             else:
                 sends.stop(why)  # SES has accepted no mail of the whole launch

@@ -140,12 +140,12 @@ class Batches:
         self._put(f"{number:06d}_{attempt}.intents.json", intents)
         self.put_outcome(number, attempt, outcome)
 
-    def put_in_doubt(self, tally: Tally) -> str | None:
+    def put_in_doubt(self, totals: Totals) -> str | None:
         """Write the list of players in doubt, one playerId per line; return its address, or None if it is empty."""
-        if not tally.in_doubt:
+        if not totals.in_doubt:
             return None
         key = f"{self._folder}in_doubt.txt"
-        put_unless_equal(self._s3, tally.in_doubt_path, self._bucket, key, digest(tally.in_doubt_path))
+        put_unless_equal(self._s3, totals.in_doubt_path, self._bucket, key, digest(totals.in_doubt_path))
         return f"s3://{self._bucket}/{key}"
 
     def _get(self, file_name: str) -> Json | None:
@@ -163,7 +163,7 @@ class Batches:
                 )
 
 
-class Tally:
+class Totals:
     """The totals of a launch, and on disk the players in doubt."""
 
     def __init__(self, folder: Path) -> None:

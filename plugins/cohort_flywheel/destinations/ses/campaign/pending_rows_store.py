@@ -8,11 +8,11 @@ from collections.abc import Set as AbstractSet
 from itertools import batched, count
 
 from cohort_flywheel.campaign.launch_store import Row
-from cohort_flywheel.destinations.ses.campaign.sends_store import Batches, Outcome, Tally, settled
+from cohort_flywheel.destinations.ses.campaign.sends_store import Batches, Outcome, Totals, settled
 from cohort_flywheel.segment.do_not_contact_store import is_listed
 
 
-class Left:
+class PendingRows:
     """Iterate over the rows of a launch that its records do not account for; reading the records fills the totals.
 
     :param rows: the rows of the segment file.
@@ -21,7 +21,7 @@ class Left:
     :param totals: the recorded outcomes are added to it.
     """
 
-    def __init__(self, rows: Iterable[Row], size: int, batches: Batches, tally: Tally) -> None:
+    def __init__(self, rows: Iterable[Row], size: int, batches: Batches, totals: Totals) -> None:
         self._rows = rows
         self._size = size
         self._begun: dict[int, tuple[int, frozenset[str]]] = {}  # the next attempt of a batch, and its pending players
@@ -29,7 +29,7 @@ class Left:
             for attempt in count(1):
                 if (outcome := batches.recorded(number, attempt)) is None:
                     break
-                tally.add(outcome)
+                totals.add(outcome)
                 self._begun[number] = attempt + 1, frozenset(outcome.left)
 
     def __iter__(self) -> Iterator[tuple[int, int, list[Row]]]:
@@ -51,9 +51,9 @@ class Left:
 class Refusals:
     """The batches of this attempt with refused mails that may be retried."""
 
-    def __init__(self, batches: Batches, tally: Tally) -> None:
+    def __init__(self, batches: Batches, totals: Totals) -> None:
         self._batches = batches
-        self._tally = tally
+        self._totals = totals
         self._outcomes: dict[int, tuple[int, Outcome]] = {}
 
     def add(self, number: int, attempt: int, outcome: Outcome) -> None:
@@ -70,6 +70,6 @@ class Refusals:
             if not outcome.refused:
                 continue
             self._batches.settle(number, attempt + 1, outcome)
-            self._tally.add(outcome)
+            self._totals.add(outcome)
             del self._outcomes[number]
             self.add(number, attempt + 1, outcome)
