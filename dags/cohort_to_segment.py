@@ -45,7 +45,7 @@ from cohort_flywheel.segment.source import SOURCES
 REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
 
 
-def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: list[str]) -> DAG:
+def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_names: list[str]) -> DAG:
     destination = get_destination(registry.destination)
     with DAG(
         dag_id,
@@ -58,7 +58,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, choice: lis
         max_active_runs=16 if destination.has_campaigns else 2,
         is_paused_upon_creation=True,
         tags=["cohort-flywheel", registry.destination],
-        params=params(registry, default, choice, has_campaigns=destination.has_campaigns),
+        params=params(registry, default, cohort_names, has_campaigns=destination.has_campaigns),
         default_args=DEFAULT_ARGS | {"on_failure_callback": on_failure(registry.notify)},
     ) as dag:
         plan: Any = CohortPlanOperator(
@@ -137,8 +137,8 @@ def present(*tasks: BaseOperator | None) -> list[BaseOperator]:
     return [task for task in tasks if task is not None]
 
 
-def params(registry: Registry, default: str, choice: list[str], *, has_campaigns: bool) -> dict[str, Param]:
-    cohorts = [registry.cohorts[name] for name in choice if name in registry.cohorts]
+def params(registry: Registry, default: str, cohort_names: list[str], *, has_campaigns: bool) -> dict[str, Param]:
+    cohorts = [registry.cohorts[name] for name in cohort_names if name in registry.cohorts]
     ranges = "\n".join(
         f"| {c.name} | {c.direction} | {c.thresholds()[-1]} | {c.threshold_range.min} … {c.threshold_range.max} |"
         for c in cohorts
@@ -152,7 +152,7 @@ def params(registry: Registry, default: str, choice: list[str], *, has_campaigns
         "cohort": Param(
             default,
             type="string",
-            enum=choice,
+            enum=cohort_names,
             title="Cohort",
             description_md="The cohort of include/cohorts.yaml.\n\n"
             + "\n".join(f"- **{c.name}**: {c.description}" for c in cohorts),

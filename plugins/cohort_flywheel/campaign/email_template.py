@@ -177,10 +177,10 @@ def _with(part: str, values: Mapping[str, str], escape: Callable[[str], str]) ->
     return _PLACEHOLDER.sub(lambda match: escape(values[match[1]]) if match[1] in values else match[0], part)
 
 
-def samples(asked: Mapping[str, str | None]) -> list[dict[str, str]]:
+def samples(defaults: Mapping[str, str | None]) -> list[dict[str, str]]:
     """Three made-up players: with every value, only with values without a default, and with HTML special characters."""
     return [
-        {name: _MADE_UP.get(name, f"({name})") for name in asked},
-        {name: _MADE_UP.get(name, f"({name})") for name, default in asked.items() if default is None},
-        {name: f"{_MADE_UP.get(name, name)} <&> \u00c5sa" for name in asked},
+        {name: _MADE_UP.get(name, f"({name})") for name in defaults},
+        {name: _MADE_UP.get(name, f"({name})") for name, default in defaults.items() if default is None},
+        {name: f"{_MADE_UP.get(name, name)} <&> \u00c5sa" for name in defaults},
     ]

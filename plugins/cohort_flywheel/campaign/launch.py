@@ -1,4 +1,4 @@
-"""The outputs of the tasks of a campaign: what was prepared, the answer, and what became of the e-mails."""
+"""The outputs of the tasks of a campaign: what was prepared, the answer, and the outcomes of the e-mails."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class SentMails(Record):
 
     @property
     def accounted(self) -> int:
-        """The rows of which is known what became of them."""
+        """The number of rows with a known outcome."""
         return self.sent + self.in_doubt + sum(self.withdrawn.values()) + sum(self.refused.values()) + self.left
 
 
@@ -96,7 +96,7 @@ class StartedCampaign(Record):
 
     @property
     def accounted(self) -> int:
-        """The rows of which is known what became of them."""
+        """The number of rows with a known outcome."""
         return self.players
 
 

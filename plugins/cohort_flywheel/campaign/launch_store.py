@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 #: The XCom of the counts of a launch that stopped.
-REACHED = "reached"
+PARTIAL_OUTPUT = "reached"
 
 
 def launch_folder(name: str) -> str:
@@ -141,8 +141,8 @@ def check_approved(
     Only the recorded answer counts, not the state of a task. `approval` has the approvers of the registry.
     """
     campaign = plan.require_campaign()
-    asked = (prepared.mode, prepared.template, prepared.sender, prepared.rows, prepared.segment_sha256)
-    if asked != (campaign.mode, campaign.template, campaign.sender, segment.rows, segment.sha256):
+    described = (prepared.mode, prepared.template, prepared.sender, prepared.rows, prepared.segment_sha256)
+    if described != (campaign.mode, campaign.template, campaign.sender, segment.rows, segment.sha256):
         raise FlywheelError(
             "what was prepared is not this run's segment and campaign: trigger a new run, which asks about its own",
             code=Code.NOT_APPROVED,

@@ -82,10 +82,10 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 self._refuse_at_work(destination, context)
             addresses = self._addresses(players)
             # find all addresses, and remove what only addresses identify, before the rows that contain them
-            list_ = self._go_through(folder, players, addresses, side_effects, remove=False)
+            inventory = self._go_through(folder, players, addresses, side_effects, remove=False)
             at_destination = self._at_destination(destination, players, addresses, dry_run)
-            stays = [*self._running_import_jobs(destination), *self._on_the_list(players, addresses)]
-            self.log.info("%s players\n%s", f"{len(players):,}", table([*list_, *at_destination, *stays]))
+            remaining = [*self._running_import_jobs(destination), *self._on_the_list(players, addresses)]
+            self.log.info("%s players\n%s", f"{len(players):,}", table([*inventory, *at_destination, *remaining]))
             if not dry_run:
                 self._go_through(folder, players, addresses, side_effects, remove=True)
                 self._refuse_at_work(destination, context)  # a run that began meanwhile may have read the players
@@ -99,9 +99,9 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 side_effects.append("the list was removed")
         return ErasureOutput(
             players=len(players),
-            objects=sum(line.number for line in list_),
+            objects=sum(line.number for line in inventory),
             at_destination=sum(line.number for line in at_destination if not line.why),
-            stays=sum(line.number for line in [*at_destination, *stays] if line.why),
+            stays=sum(line.number for line in [*at_destination, *remaining] if line.why),
         ).model_dump(mode="json")
 
     def _refuse_at_work(self, destination: Destination, context: Context) -> None:
@@ -125,8 +125,8 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         batches = [players[first : first + size] for first in range(0, len(players), size)]
         answers = hook.get_many(table, "playerId", batches, [ADDRESS_ATTRIBUTE], key=lambda player: player)
         records = [record for _, found in answers for record in found.values()]
-        told = {(str(record["playerId"]), record.get(ADDRESS_ATTRIBUTE)) for record in records}
-        texts = {(player, text) for player, text in told if isinstance(text, str) and text}
+        recorded = {(str(record["playerId"]), record.get(ADDRESS_ATTRIBUTE)) for record in records}
+        texts = {(player, text) for player, text in recorded if isinstance(text, str) and text}
         # the form that a destination has
         return texts | {(player, plain) for player, text in texts if (plain := plain_address(text))}
 

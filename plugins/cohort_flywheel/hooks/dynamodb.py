@@ -92,7 +92,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
             with attempt:
                 answer = self.conn.batch_get_item(RequestItems=request)
                 for item in answer["Responses"].get(table_name, ()):
-                    record = {name: value["S"] if "S" in value else _plain(value) for name, value in item.items()}
+                    record = {name: value["S"] if "S" in value else _deserialize(value) for name, value in item.items()}
                     found[str(record[key_attribute])] = record
                 request = answer.get("UnprocessedKeys") or {}
                 if request:
@@ -180,7 +180,7 @@ class _WireDeserializer(TypeDeserializer):
         return super()._deserialize_b(b64decode(value) if isinstance(value, str) else value)
 
 
-_plain = _WireDeserializer().deserialize
+_deserialize = _WireDeserializer().deserialize
 
 
 def _first[T](waiting: deque[tuple[Sequence[T], Future[Records]]]) -> tuple[Sequence[T], Records]:

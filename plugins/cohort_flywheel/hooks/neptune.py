@@ -359,12 +359,12 @@ def _rows(traversers: Sequence[Json]) -> list[object]:
     rows: list[object] = []
     for each in traversers:
         traverser = each["@value"]
-        row, bulk = _plain(traverser["value"]), traverser["bulk"]["@value"]
+        row, bulk = _to_python(traverser["value"]), traverser["bulk"]["@value"]
         rows += (row,) if bulk == 1 else repeat(row, bulk)
     return rows
 
 
-def _plain(value: object) -> object:
+def _to_python(value: object) -> object:
     """Convert a value of GraphSON 3 to Python: `{"@type": …, "@value": …}`, or a plain JSON value."""
     if type(value) is not dict:
         return value
@@ -373,14 +373,14 @@ def _plain(value: object) -> object:
 
 
 def _list(values: list[object]) -> list[object]:
-    return [_plain(each) if type(each) is dict else each for each in values]
+    return [_to_python(each) if type(each) is dict else each for each in values]
 
 
 def _map(flat: list[object]) -> dict[object, object]:
     """Convert a map, which is a list of a key, its value, the next key, …, because keys can have any type."""
     each = iter(flat)
     try:
-        return {key: _plain(value) for key, value in zip(each, each, strict=True)}
+        return {key: _to_python(value) for key, value in zip(each, each, strict=True)}
     except TypeError:  # a key that is not text is a dict here
         return _gremlinpython().to_object({"@type": "g:Map", "@value": flat})
 

@@ -106,8 +106,8 @@ def make_plan(
     outside the cohort's range, an override that nobody may make or that has no reason, and buckets that are not three.
     """
     as_of = datetime.fromisoformat(as_of.isoformat())  # pendulum's isoformat loses its zone in a subtraction
-    asked = params.threshold
-    number = cohort.threshold_at(as_of) if asked is None else cohort.check_threshold(asked)
+    requested = params.threshold
+    number = cohort.threshold_at(as_of) if requested is None else cohort.check_threshold(requested)
     buckets = {role: str(settings[f"{role}_bucket"]) for role in ("export", "import", "state")}
     if len(set(buckets.values())) < 3:
         raise FlywheelError(
@@ -128,7 +128,7 @@ def make_plan(
         property=cohort.property,
         direction=cohort.direction,
         threshold=number,
-        threshold_from=_threshold_from(cohort, as_of) if asked is None else "param",
+        threshold_from=_threshold_from(cohort, as_of) if requested is None else "param",
         floor=cohort.snapshot_floor(),
         require=cohort.require,
         source=source,

@@ -15,7 +15,7 @@ from cohort_flywheel.campaign.launch import (
     SentMails,
     StartedCampaign,
 )
-from cohort_flywheel.campaign.launch_store import REACHED, recorded_answer
+from cohort_flywheel.campaign.launch_store import PARTIAL_OUTPUT, recorded_answer
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json, Record
 from cohort_flywheel.config.registry import Notify
@@ -39,7 +39,7 @@ _LAUNCHED: TypeAdapter[SentMails | StartedCampaign] = TypeAdapter(SentMails | St
 
 
 class CohortReportOperator(BaseOperator):
-    """Write what the run reached to the state bucket as JSON, and as a table to the log.
+    """Write the report of the run to the state bucket as JSON, and as a table to the log.
 
     Use it as a teardown, so that it runs after failures and skips, and a failed run remains failed. Fails if the sums
     do not hold. Reads the output of a task only if the task succeeded in this run: after a clear, a skipped task still
@@ -104,15 +104,15 @@ def write_report(
     def output(name: str, key: str = "return_value", states: tuple[str, ...] = ("success",)) -> Json | None:
         return ti.xcom_pull(task_ids=name, key=key) if tasks.get(name) in states else None
 
-    def reached(name: str) -> Json | None:
-        return output(name) or output(name, REACHED, ("failed",))
+    def output_or_partial(name: str) -> Json | None:
+        return output(name) or output(name, PARTIAL_OUTPUT, ("failed",))
 
     plan, s3 = _read(Plan, output("plan")), S3Hook(aws_conn_id=aws_conn_id)
     extract = _read(Extract, output("extract", "facts"))
     # the combined segment, and the extract, which check_limits may have made again from another run's snapshot
     judged = _read(JudgedSegment, output("check_limits", "judged", ("success", "failed")))
     prepared = _read(PreparedCampaign, output("prepare_campaign"))
-    answer, launched = output("approve_campaign", "answer", ("success", "failed")), reached("launch_campaign")
+    answer, launched = output("approve_campaign", "answer", ("success", "failed")), output_or_partial("launch_campaign")
     report = make_report(
         run,
         tasks,
@@ -124,7 +124,7 @@ def write_report(
             prepared=prepared,
             answer=recorded_answer(answer, s3, plan, prepared) if plan and prepared else None,
             launched=_LAUNCHED.validate_python(launched) if launched else None,
-            followed=_read(FollowedCampaign, reached("follow_campaign")),
+            followed=_read(FollowedCampaign, output_or_partial("follow_campaign")),
         ),
     )
     if plan:

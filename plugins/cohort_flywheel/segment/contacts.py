@@ -115,16 +115,16 @@ def classify_member(
 def exclusion_reason(
     contact: Contact,
     *,
-    asked: Mapping[str, str | None],
+    defaults: Mapping[str, str | None],
     recently_mailed: Callable[[str], bool],
     holdout_percent: int,
 ) -> Reject | None:
     """Return a reject for a contact that the campaign or the holdout excludes, else None.
 
-    `asked` are the placeholders of the campaign's template with their defaults, empty without a campaign. The holdout
-    is checked last: it is a share of the contacts that would otherwise be mailed.
+    `defaults` are the placeholders of the campaign's template with their defaults, empty without a campaign. The
+    holdout is checked last: it is a share of the contacts that would otherwise be mailed.
     """
-    if column := first_missing_column(asked, contact.attributes):
+    if column := first_missing_column(defaults, contact.attributes):
         return Reject(contact.player_id, "missing_value", column)
     if recently_mailed(contact.player_id):
         return Reject(contact.player_id, "recently_mailed")

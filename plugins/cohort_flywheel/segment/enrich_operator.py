@@ -197,17 +197,17 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
 
     def _exclusion(self, s3: S3Hook, listed: sqlite3.Connection) -> Callable[[Contact], Reject | None] | None:
         """Return the function that excludes contacts from the segment; None if nothing does."""
-        asked = Withhold.model_validate(self.withhold or {})
-        template = asked.template
-        if not (template or asked.placeholders or asked.holdout_percent):
+        withhold = Withhold.model_validate(self.withhold or {})
+        template = withhold.template
+        if not (template or withhold.placeholders or withhold.holdout_percent):
             return None
-        if template and asked.since:
-            load_recently_mailed(s3, self.rejects_bucket, template, asked.since, self.name, listed)
+        if template and withhold.since:
+            load_recently_mailed(s3, self.rejects_bucket, template, withhold.since, self.name, listed)
         return partial(
             exclusion_reason,
-            asked=asked.placeholders,
+            defaults=withhold.placeholders,
             recently_mailed=partial(is_listed, "mailed", listed=listed) if template else lambda _: False,
-            holdout_percent=asked.holdout_percent,
+            holdout_percent=withhold.holdout_percent,
         )
 
     def _classified(

@@ -60,8 +60,8 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
             refuse_unknown_params(context)
             params = context["params"]
             cohort = read_registry(self.registry).cohort(params["cohort"])
-            asked = params["threshold"]
-            threshold = None if asked is None else cohort.check_threshold(asked)
+            requested = params["threshold"]
+            threshold = None if requested is None else cohort.check_threshold(requested)
             # by the time of the run: if it is cleared on another day, the days are the same
             newest = last_instant(self.schedule, context["dag_run"].run_after)
             first, last = what_if.period(params["from"], params["to"], newest)

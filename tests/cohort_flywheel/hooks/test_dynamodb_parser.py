@@ -72,7 +72,7 @@ def test_any_record_is_what_botocore_and_boto3_make_of_it(found: list[dict[str, 
     ours, theirs = (parser.parse(response(body), SHAPE) for parser in (BatchGetParser(), JSONParser()))
     deserialize = TypeDeserializer().deserialize
     expected = [{name: deserialize(value) for name, value in item.items()} for item in theirs["Responses"]["t"]]
-    records = [{name: dynamodb._plain(value) for name, value in item.items()} for item in ours["Responses"]["t"]]
+    records = [{name: dynamodb._deserialize(value) for name, value in item.items()} for item in ours["Responses"]["t"]]
     assert records == expected
     for record, other in zip(records, expected, strict=True):
         assert {name: as_text(value) for name, value in record.items()} == {n: as_text(v) for n, v in other.items()}

@@ -405,15 +405,15 @@ PLAYERS = [f"player-{number}" for number in range(2_000)]
 
 
 def why(contact: Contact, **about: Any) -> Reject | None:
-    defaults: dict[str, Any] = {"asked": {}, "recently_mailed": lambda _: False, "holdout_percent": 0}
+    defaults: dict[str, Any] = {"defaults": {}, "recently_mailed": lambda _: False, "holdout_percent": 0}
     return exclusion_reason(contact, **(defaults | about))
 
 
 def test_a_record_without_a_template_column_is_a_reject() -> None:
     contact = Contact("ann", "ann@example.com", {"FirstName": "Ann", "LastName": ""})
     assert why(contact) is None
-    assert why(contact, asked={"FirstName": None, "LastName": "of ours"}) is None
-    assert why(contact, asked={"LastName": None}) == Reject("ann", "missing_value", "LastName")
+    assert why(contact, defaults={"FirstName": None, "LastName": "of ours"}) is None
+    assert why(contact, defaults={"LastName": None}) == Reject("ann", "missing_value", "LastName")
 
 
 def test_a_recently_mailed_player_is_excluded() -> None:
@@ -444,6 +444,6 @@ def test_the_holdout_is_its_share_and_the_same_players_always() -> None:
 def test_the_holdout_is_a_share_of_the_recipients() -> None:
     held = next(player for player in PLAYERS if is_held_out(player, 20))
     contact = Contact(held, "a@example.com", {"LastName": ""})
-    assert why(contact, asked={"LastName": None}, holdout_percent=20) == Reject(held, "missing_value", "LastName")
+    assert why(contact, defaults={"LastName": None}, holdout_percent=20) == Reject(held, "missing_value", "LastName")
     mailed = why(contact, recently_mailed={held}.__contains__, holdout_percent=20)
     assert mailed == Reject(held, "recently_mailed")

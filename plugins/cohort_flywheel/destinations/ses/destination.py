@@ -255,23 +255,23 @@ class SesDestination(Destination):
         """
         ses, ours = SesV2Hook(aws_conn_id=aws_conn_id).conn, SesSettings.model_validate(settings)
         name, topic = ours.ses_contact_list, ours.ses_topic
-        gone = stay = 0
+        deleted = unsubscribed = 0
         for address in sorted({plain for _, each in addresses if (plain := plain_address(each))}):
             try:
                 contact = ses.get_contact(ContactListName=name, EmailAddress=address)
             except ses.exceptions.NotFoundException:
                 continue
             if is_unsubscribed(contact, topic):
-                stay += 1
+                unsubscribed += 1
                 continue
-            gone += 1
+            deleted += 1
             if not dry_run:
                 ses.delete_contact(ContactListName=name, EmailAddress=address)
         place = f"contact list {name}"
         unknown = len(set(players) - {player for player, _ in addresses})
         found = [
-            InventoryRow("contact", place, gone),
-            InventoryRow("contact", place, stay, why="unsubscribed: delete it in SES if necessary"),
+            InventoryRow("contact", place, deleted),
+            InventoryRow("contact", place, unsubscribed, why="unsubscribed: delete it in SES if necessary"),
             InventoryRow("contact, if any", place, unknown, why="no record and no file has the address: look in SES"),
         ]
         return [each for each in found if each.number]

@@ -209,18 +209,18 @@ class WebhookHook(HttpHook):
         return f"{self._host}: {kind} ({name})"
 
     def _failure(self, answer: Response) -> Exception:
-        status, asked = answer.status_code, f"{self._host} answered {answer.status_code}"
+        status, answered = answer.status_code, f"{self._host} answered {answer.status_code}"
         conn = f"Airflow connection {self.http_conn_id}"
         if status == 413:
-            return PayloadTooLargeError(f"{asked}: the batch is too large")
+            return PayloadTooLargeError(f"{answered}: the batch is too large")
         if status in (408, 425, 429) or status >= 500:
             why = "it limits the rate of requests" if status == 429 else "it cannot serve the request now"
-            return _TryAgainError(f"{asked}: {why}", _retry_after(answer))
+            return _TryAgainError(f"{answered}: {why}", _retry_after(answer))
         if 300 <= status < 400:
             target = urlsplit(answer.headers.get("Location", "")).hostname or self._host
             return FlywheelError(
-                f"{asked}, a redirect to {target}, which is not followed, because players would go to another address:"
-                f" if {target} is the receiver, write its address into the host of {conn}",
+                f"{answered}, a redirect to {target}, which is not followed, because players would go to another"
+                f" address: if {target} is the receiver, write its address into the host of {conn}",
                 code=Code.WEBHOOK_ADDRESS,
             )
         code = Code.WEBHOOK_REFUSED
@@ -241,7 +241,7 @@ class WebhookHook(HttpHook):
                 advice = "it had other messages under the same idempotency key: ask who runs the receiver"
             case _:
                 advice = "it refuses the request as it stands: compare it with docs/reference/webhook.md"
-        return FlywheelError(f"{asked}: {advice}", code=code)
+        return FlywheelError(f"{answered}: {advice}", code=code)
 
     def _read[M: BaseModel](self, model: type[M], answer: Response) -> M:
         try:
@@ -257,8 +257,8 @@ class WebhookHook(HttpHook):
 def _seconds(state: RetryCallState) -> float:
     """The wait before the next request: what the receiver asks for, at most LONGEST_WAIT."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.seconds if isinstance(error, _TryAgainError) else None
-    return min(LONGEST_WAIT, _wait(state) if asked is None else asked)
+    requested = error.seconds if isinstance(error, _TryAgainError) else None
+    return min(LONGEST_WAIT, _wait(state) if requested is None else requested)
 
 
 def _retry_after(answer: Response) -> float | None:

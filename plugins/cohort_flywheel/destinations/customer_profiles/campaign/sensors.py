@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
-from cohort_flywheel.campaign.launch_store import REACHED
+from cohort_flywheel.campaign.launch_store import PARTIAL_OUTPUT
 from cohort_flywheel.common.waiting.sensors import WaitingSensor
 from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.triggers import ConnectCampaignTrigger
@@ -64,7 +64,9 @@ class ConnectCampaignSensor(WaitingSensor[ConnectCampaignsHook]):
         state = self.hook.state(job_id)
         self.log.info("campaign %s is %s", job_id, state or "gone")
         if state in _ENDED_BADLY:
-            context["ti"].xcom_push(key=REACHED, value={"campaign_id": job_id, "campaign_state": state or "gone"})
+            context["ti"].xcom_push(
+                key=PARTIAL_OUTPUT, value={"campaign_id": job_id, "campaign_state": state or "gone"}
+            )
             raise FlywheelError(
                 f"campaign {job_id} {_ENDED_BADLY[state]}, and may not have mailed every player: only"
                 " Connect shows which (its campaign analytics). No player is mailed again, as all stay in the send"

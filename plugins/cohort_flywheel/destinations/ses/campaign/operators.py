@@ -36,7 +36,7 @@ from cohort_flywheel.campaign.email_template import (
 )
 from cohort_flywheel.campaign.launch import SampleMail, SentMails
 from cohort_flywheel.campaign.launch_store import (
-    REACHED,
+    PARTIAL_OUTPUT,
     Row,
     Rows,
     check_approved,
@@ -110,9 +110,9 @@ def ses_template(template: EmailTemplate) -> dict[str, str]:
 
     No column begins with an underscore. Defaults are in the data of each mail.
     """
-    asked = placeholders(template)
-    plain = render(template, {name: f"{{{{{name}}}}}" for name in asked})
-    escaped = render(template, {name: f"{{{{_html_{name}}}}}" for name in asked})
+    defaults = placeholders(template)
+    plain = render(template, {name: f"{{{{{name}}}}}" for name in defaults})
+    escaped = render(template, {name: f"{{{{_html_{name}}}}}" for name in defaults})
     return {"Subject": plain.subject, "Html": escaped.html, "Text": plain.text}
 
 
@@ -122,14 +122,14 @@ def ses_template_name(template: str, content: Mapping[str, str]) -> str:
     return f"{template}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def template_data(asked: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
+def template_data(defaults: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
     """Return the values of a stored template's placeholders; raise FlywheelError for a missing one without a default.
 
     Braces in values become parentheses, so that a value cannot contain SES's own placeholder, of which SES replaces the
     first two.
     """
     data = {}
-    for name, value in resolve_placeholders(asked, attributes).items():
+    for name, value in resolve_placeholders(defaults, attributes).items():
         data[name] = value.translate({ord("{"): "(", ord("}"): ")"})
         data[f"_html_{name}"] = html.escape(data[name])
     return data
@@ -182,15 +182,15 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             check_unsubscribe(template)
             _check_account(self.hook.account(), segment.rows)
             _check_sender(self.hook, campaign.sender)
-            stored, asked = self._stored(template, side_effects), placeholders(template)
+            stored, defaults = self._stored(template, side_effects), placeholders(template)
             if campaign.mode == "test":
-                self._mail_samples(campaign, stored, asked, side_effects)
-            sample = render(template, samples(asked)[0])
+                self._mail_samples(campaign, stored, defaults, side_effects)
+            sample = render(template, samples(defaults)[0])
             html_url = put_sample(s3, plan, sample.html)
         self.log.info("%s is prepared: %s", plan.name, "; ".join(side_effects))
         return SesPreparedCampaign(
             mode=campaign.mode, template=template.name, template_digest=template_digest(template),
-            ses_template=stored, placeholders=asked, sender=campaign.sender, rows=segment.rows,
+            ses_template=stored, placeholders=defaults, sender=campaign.sender, rows=segment.rows,
             segment_id=self.segment_id, segment_sha256=segment.sha256,
             message=SampleMail(subject=sample.subject, text=sample.text, html_url=html_url),
         ).model_dump(mode="json")  # fmt: skip
@@ -207,11 +207,11 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
         return name
 
     def _mail_samples(
-        self, campaign: RunCampaign, stored: str, asked: Mapping[str, str | None], side_effects: list[str]
+        self, campaign: RunCampaign, stored: str, defaults: Mapping[str, str | None], side_effects: list[str]
     ) -> None:
-        made_up = samples(asked)
+        made_up = samples(defaults)
         for number, values in enumerate(made_up, start=1):
-            data = template_data(asked, values) | {UNSUBSCRIBE: _NO_LINK}
+            data = template_data(defaults, values) | {UNSUBSCRIBE: _NO_LINK}
             self.hook.send_email(
                 FromEmailAddress=sender_header(campaign.sender),
                 Destination={"ToAddresses": campaign.test_addresses},
@@ -309,7 +309,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
                 self.log.warning(side_effects[-1])
             sent = totals.sent_mails(url)
             stopped = sent.model_copy(update={"left": self._segment.rows - sent.rows})
-            context["ti"].xcom_push(key=REACHED, value=stopped.model_dump(mode="json"))
+            context["ti"].xcom_push(key=PARTIAL_OUTPUT, value=stopped.model_dump(mode="json"))
             return sent
 
         until: datetime | None = None

@@ -25,7 +25,7 @@ class Withdrawals:
         s3: S3Hook,
         records: DynamoDBBatchGetHook,
         plan: Plan,
-        asked: Mapping[str, str | None],
+        defaults: Mapping[str, str | None],
         players: sqlite3.Connection,
         is_newest: bool,
         rows: Iterable[Row],
@@ -33,7 +33,7 @@ class Withdrawals:
         self._s3 = s3
         self._records = records
         self._plan = plan
-        self._asked = asked
+        self._defaults = defaults
         self._players = players
         self._is_newest = is_newest
         self._consent = plan.consent
@@ -60,7 +60,7 @@ class Withdrawals:
             return reason
         if is_listed("another", row.player_id, self._players):
             return "same_address"
-        return "missing_value" if first_missing_column(self._asked, row.attributes) else None
+        return "missing_value" if first_missing_column(self._defaults, row.attributes) else None
 
     def _load_do_not_contact(self) -> None:
         """Copy the do-not-contact list into its table if it has changed."""

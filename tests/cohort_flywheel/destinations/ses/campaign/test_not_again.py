@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from cohort_flywheel.campaign.launch_store import REACHED
+from cohort_flywheel.campaign.launch_store import PARTIAL_OUTPUT
 from tests.cohort_flywheel.destinations.ses.campaign.launches import Launch, total
 from tests.cohort_flywheel.destinations.ses.ses_account import NEWEST
 
@@ -87,7 +87,7 @@ def test_a_launch_that_is_continued_waits_for_one_that_begins(monthly: Launch, c
     with pytest.raises(AirflowException, match="another run is launching a campaign of template at_risk") as raised:
         monthly.run(hours=25 * DAY)
     assert not isinstance(raised.value, AirflowFailException)
-    reached = run["ti"].xcoms[run["ti"].task_id, REACHED]
+    reached = run["ti"].xcoms[run["ti"].task_id, PARTIAL_OUTPUT]
     assert (reached["sent"], reached["left"]) == (14, 11), "what the first try had reached"
     assert len(monthly.account.mails) == 14
 

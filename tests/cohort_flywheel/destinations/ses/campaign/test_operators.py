@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from cohort_flywheel.campaign.email_template import read_template
 from cohort_flywheel.campaign.launch import ApprovalAnswer, PreparedCampaign
-from cohort_flywheel.campaign.launch_store import REACHED, get_approval, put_approval, withdraw_approval
+from cohort_flywheel.campaign.launch_store import PARTIAL_OUTPUT, get_approval, put_approval, withdraw_approval
 from cohort_flywheel.campaign.sender import read_sender
 from cohort_flywheel.destinations.ses.campaign import operators as module
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
@@ -674,7 +674,7 @@ def test_a_stopped_launch_reports_its_counts(launch: Launch) -> None:
     launch.account.control(refuse=refusal | {"after": 0})
     with pytest.raises(AirflowFailException, match="SES answers SendEmail with AccountSuspendedException"):
         launch.run()
-    reached = run["ti"].xcoms[run["ti"].task_id, REACHED]
+    reached = run["ti"].xcoms[run["ti"].task_id, PARTIAL_OUTPUT]
     assert (total(reached) + reached["left"], reached["left"]) == (25, 25)
 
 

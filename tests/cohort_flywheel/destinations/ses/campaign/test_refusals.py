@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from botocore.session import get_session
 
-from cohort_flywheel.campaign.launch_store import REACHED
+from cohort_flywheel.campaign.launch_store import PARTIAL_OUTPUT
 from cohort_flywheel.destinations.ses.campaign import operators as module
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
 from cohort_flywheel.destinations.ses.campaign.sends_store import Outcome, settled
@@ -36,7 +36,7 @@ def stopped(launch: Launch, sentence: str) -> dict[str, Any]:
     launch.context = lambda: run
     with pytest.raises(AirflowFailException, match=sentence):
         launch.run()
-    reached: dict[str, Any] = run["ti"].xcoms[run["ti"].task_id, REACHED]
+    reached: dict[str, Any] = run["ti"].xcoms[run["ti"].task_id, PARTIAL_OUTPUT]
     return reached
 
 
