@@ -150,7 +150,7 @@ def test_marking_the_task_as_success_is_not_an_approval(
     assert marked.status_code == 200, marked.text
     up.end(contested, "failed")
     assert up.tasks(contested)["approve_campaign"] == "success"
-    assert "there is no answer by which an approver has approved" in up.last_line(contested, "launch_campaign")
+    assert "no recorded approval of exactly this segment and mail" in up.last_line(contested, "launch_campaign")
     report = nothing_was_sent(up, contested)
     assert (report["outcome"], report["campaign"]["answer"]) == ("failed", None)
 

@@ -227,7 +227,7 @@ def test_so_is_one_with_a_cohort_that_would_fail_in_its_plan(bundled: Bundled) -
         ("floor: 0", "floor: *zero", r"cohort ea_atrisk in cohorts.yaml, line \d+: \*zero has no &zero above it"),
         ("default_cohort: ea_atrisk", "default_cohort: ea", r"cohorts.yaml, line \d+: default_cohort 'ea' is not"),
         ("schedule:", "schedule: [] #", r"cohorts.yaml, line \d+: schedule: input should be a valid string"),
-        ("destination: pinpoint", "destination: email", "there is no destination 'email': write one of custom"),
+        ("destination: pinpoint", "destination: email", "unknown destination 'email': write one of custom"),
     ],
 )  # fmt: skip
 def test_a_fault_of_the_registry_is_an_error(bundled: Bundled, old: str, new: str, words: str) -> None:

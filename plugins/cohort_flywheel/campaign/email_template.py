@@ -59,7 +59,7 @@ def read_template(folder: Path, name: str) -> EmailTemplate:
     if not re.fullmatch(TEMPLATE_NAME, name) or not (folder / name).is_dir():
         there = ", ".join(sorted(each.name for each in folder.glob("*/"))) or "none"
         raise FlywheelError(
-            f"no mail template {name!r} in include/email, which has {there}: correct `template` in the registry, or"
+            f"no mail template {name!r} in include/email (found: {there}): correct `template` in the registry, or"
             " make the folder (its name: a letter, then at most 39 letters, digits and underscores)",
             code=Code.MAIL_TEMPLATE,
         )

@@ -53,10 +53,10 @@ def test_a_number_that_is_text_is_not_what_was_prepared() -> None:
     ],
 )
 def test_other_answers_are_not_approvals(answer: Any) -> None:
-    with pytest.raises(FlywheelError, match="there is no answer by which an approver has approved"):
+    with pytest.raises(FlywheelError, match="no recorded approval of exactly this segment and mail"):
         check_approval(PREPARED, answer, ["ann"])
 
 
 def test_without_approvers_no_answer_approves() -> None:
-    with pytest.raises(FlywheelError, match="there is no answer"):
+    with pytest.raises(FlywheelError, match="no recorded approval"):
         check_approval(PREPARED, RIGHT, [])

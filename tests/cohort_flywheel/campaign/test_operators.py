@@ -119,7 +119,7 @@ def test_the_question_shows_content_count_sender_and_new_players(question: Quest
     assert question.shown["subject"] == "May ea_atrisk_1_2026-11-22 be launched, to 1,200 players?"
     body = question.shown["body"]
     assert "**1,200 players** of ea_atrisk (ea_atrisk above 1, as of 2026-11-22T00:00:00+00:00)" in body
-    assert "get one mail each, but for 2 who have unsubscribed." in body
+    assert "get one mail each, except 2 who have unsubscribed." in body
     assert "([its HTML](https://console.aws.amazon.com/s3/object/state?prefix=reports/mail.html))" in body
     assert r"- from Studio \<play@studio.example\>" in body
     assert "members 1,234; no row: 30 opted_out, 4 holdout" in body
@@ -176,7 +176,7 @@ def test_the_approvers_are_notified_with_the_link_to_answer(
     question.ask()
     ((targets, subject, message),) = question.notifications
     assert targets == [{"notifier": "studio.Chat"}]
-    assert subject == "Cohort Flywheel: waits for an approval: ea_atrisk_1_2026-11-22"
+    assert subject == "Cohort Flywheel: waits for approval: ea_atrisk_1_2026-11-22"
     assert question.shown["body"] in message
     run = "/dags/cohort_to_segment/runs/manual__2026-11-22/tasks/approve_campaign/required_actions"
     assert f"Answer, until 2026-11-22 21:00 UTC: {base_url}{run}" in message
@@ -265,5 +265,5 @@ def test_an_answer_that_airflow_rejects_fails_the_task(question: Question) -> No
 
 def refused(question: Question) -> None:
     """The launch takes the recorded answer for none."""
-    with pytest.raises(FlywheelError, match="there is no answer"):
+    with pytest.raises(FlywheelError, match="no recorded approval"):
         check_approval(PreparedCampaign.model_validate(question.prepared), question.recorded, ["ann", "bo"])

@@ -96,7 +96,8 @@ def test_only_the_newest_days_own_run_has_a_campaign(
     assert chosen("none", daily, skip_reason=found) == NONE
     for asked in ("draft", "launch") if why else ():
         with pytest.raises(
-            FlywheelError, match=f"campaign={asked} is for the newest day's own run, and this is {re.escape(why or '')}"
+            FlywheelError,
+            match=f"campaign={asked} is for the canonical run of the newest as-of, and this is {re.escape(why or '')}",
         ):
             chosen(asked, daily, skip_reason=found)
 
@@ -121,7 +122,7 @@ def test_the_user_who_triggered_a_run_may_not_approve_it() -> None:
     assert launched("launch", user="ann").approvers == ["bo"]
     assert launched("launch", user=None).approvers == ["ann", "bo"]
     alone = Approval(approvers=["ann"])
-    with pytest.raises(FlywheelError, match="no user may approve this run, but for ann, who triggered it"):
+    with pytest.raises(FlywheelError, match="no user may approve this run, except ann, who triggered it"):
         chosen("launch", user="ann", approval=alone)
     ours = Approval(approvers=["ann"], own_runs=True)
     assert launched("launch", user="ann", approval=ours).approvers == ["ann"]
@@ -134,5 +135,5 @@ def test_a_campaign_has_the_placeholders_of_its_mail() -> None:
     check_same_mail(made, MAIL)
     with pytest.raises(FlywheelError, match="template at_risk has changed since the run was planned"):
         check_same_mail(made, MAIL._replace(subject="Hello!"))
-    with pytest.raises(FlywheelError, match="names LastName, which the segment does not carry, but FirstName:"):
+    with pytest.raises(FlywheelError, match="names LastName, which is not a column of the segment"):
         with_mail(draft, MAIL, ["FirstName"])

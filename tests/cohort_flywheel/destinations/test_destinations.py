@@ -20,7 +20,7 @@ def test_the_shipped_destination_exists() -> None:
 
 
 def test_a_name_without_a_folder_is_an_error() -> None:
-    with pytest.raises(FlywheelError, match=f"there is no destination 'pinpont': write one of {', '.join(NAMES)}"):
+    with pytest.raises(FlywheelError, match=f"unknown destination 'pinpont': write one of {', '.join(NAMES)}"):
         get_destination("pinpont")
 
 

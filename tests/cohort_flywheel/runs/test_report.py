@@ -129,7 +129,7 @@ def test_the_sum_of_what_was_read(key: str) -> None:
     changed = EXTRACT | {key: EXTRACT[key] + 1}
     (fault,) = faults_of(changed, SEGMENT, IMPORTED)
     assert fault == f"{changed['vertices_read']} vertices read are not the {1_400 + (key != 'vertices_read')} that" \
-        " were judged"  # fmt: skip
+        " were classified"  # fmt: skip
 
 
 @pytest.mark.parametrize("key", ["merged", "vertices_without_playerId"])
@@ -260,7 +260,7 @@ def test_the_table_has_the_campaign() -> None:
     assert (shown["sent"], shown["withdrawn"], shown["in doubt"]) == ("1330", "4 opted_out", "6")
     assert rows(report(campaign=campaign(answer=NO, launched=None)))["approval"].startswith("not approved: by ann")
     late = rows(report(campaign=campaign(answer=LATE, launched=None)))["approval"]
-    assert late == "not approved: nobody answered in time, 2026-11-22T09:00:00+00:00"
+    assert late == "not approved: no answer in time, 2026-11-22T09:00:00+00:00"
 
 
 # --- the report and its table ----------------------------------------------------------------------------

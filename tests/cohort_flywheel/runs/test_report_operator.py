@@ -241,7 +241,7 @@ def test_a_run_that_the_plan_refused_is_filed_under_its_dag(
 def test_inconsistent_figures_fail_the_run_and_are_reported(run: Run) -> None:
     passed(run)
     run.ended("record_result", output=IMPORTED | {"segment_size": 4})
-    with pytest.raises(AirflowFailException, match="the segment's size is 4, and its file has 3 rows; send to nobody"):
+    with pytest.raises(AirflowFailException, match="the segment's size is 4, and its file has 3 rows; do not launch"):
         run.report()
     assert run.filed()["faults"] == ["the segment's size is 4, and its file has 3 rows"]
 

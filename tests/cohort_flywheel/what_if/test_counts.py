@@ -68,9 +68,9 @@ def test_the_period_has_both_its_ends(first: str | None, last: str | None, expec
         ("2026-11-20", "2026-11-19", "from 2026-11-20 is after to 2026-11-19: swap them"),
         ("2026-11-23", None, "from 2026-11-23 is after to 2026-11-22"),
         (None, "2026-11-23", "to 2026-11-23 is after the newest as-of, which is of 2026-11-22: write that"),
-        ("20.11.2026", None, "from '20.11.2026' is no date of this century: write it as 2026-11-02"),
-        (None, "0206-11-22", "to '0206-11-22' is no date of this century"),
-        (None, "0001-01-01", "to '0001-01-01' is no date"),
+        ("20.11.2026", None, "from '20.11.2026' is not a date of this century: write it as 2026-11-02"),
+        (None, "0206-11-22", "to '0206-11-22' is not a date of this century"),
+        (None, "0001-01-01", "to '0001-01-01' is not a date"),
     ],
 )
 def test_an_invalid_period(first: str | None, last: str | None, sentence: str) -> None:

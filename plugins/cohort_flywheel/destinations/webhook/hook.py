@@ -163,7 +163,7 @@ class WebhookHook(HttpHook):
             )
         if not _is_loopback(host) and (address.scheme != "https" or not session.verify):
             raise FlywheelError(
-                f"Airflow connection {self.http_conn_id} does not protect players on their way: set its schema to"
+                f"Airflow connection {self.http_conn_id} would send players without verified TLS: set its schema to"
                 " https, and do not switch off verify in its extra",
                 code=Code.CONNECTION,
             )

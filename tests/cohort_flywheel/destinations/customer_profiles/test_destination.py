@@ -85,7 +85,7 @@ def test_the_seeded_resources_pass_the_check(check: Any) -> None:
 
 
 def test_a_domain_that_is_not_there(check: Any) -> None:
-    with pytest.raises(FlywheelError, match="there is no domain others in Customer Profiles: create it"):
+    with pytest.raises(FlywheelError, match="domain others does not exist in Customer Profiles: create it"):
         check(customer_profiles_domain="others")
 
 

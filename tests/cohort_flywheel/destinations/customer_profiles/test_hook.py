@@ -100,7 +100,9 @@ def test_a_failed_upload_does_not_reveal_the_presigned_url(
     domain.control(**settings)
     with pytest.raises(AirflowException) as raised:
         hook.put_upload(PROFILES_DOMAIN, job_id, file)
-    said = f"CF-IMPORT-03: the file of upload job {job_id} was not taken ({sentence}): a later try pushes it again"
+    said = (
+        f"CF-IMPORT-03: the file of upload job {job_id} was not accepted ({sentence}): a later attempt uploads it again"
+    )
     assert str(raised.value) == said
     assert raised.value.__cause__ is raised.value.__context__ is None, "the error itself quotes the address"
 
@@ -118,11 +120,11 @@ def test_a_refusal_is_final_unless_the_address_had_expired(
     if url_seconds:
         assert isinstance(raised.value, FlywheelError)
         assert str(raised.value).startswith(
-            f"CF-IMPORT-05: Amazon S3 refuses the file of upload job {job_id} (403 AccessDenied), at an address that"
-            " the service has just given: let the workers put to"
+            f"CF-IMPORT-05: Amazon S3 refuses the file of upload job {job_id} (403 AccessDenied) at the presigned"
+            " URL of the service: allow the workers to write to"
         )
     else:
-        assert str(raised.value).endswith("was not taken (403 AccessDenied): a later try pushes it again")
+        assert str(raised.value).endswith("was not accepted (403 AccessDenied): a later attempt uploads it again")
     assert raised.value.__cause__ is raised.value.__context__ is None, "the error itself quotes the address"
 
 

@@ -115,7 +115,7 @@ def test_the_service_accepts_every_value_that_the_layout_accepts(
 def test_more_columns_than_a_job_maps_are_refused() -> None:
     fits = [*NAME_ATTRIBUTES, *(f"A{number}" for number in range(19))]
     assert len(layout.upload_header(layout.header(fits), "ea_atrisk_2")) == layout.MAX_COLUMNS == 25
-    with pytest.raises(FlywheelError, match="an upload job has 25 columns, and this cohort needs 26: carry fewer"):
+    with pytest.raises(FlywheelError, match="an upload job has 25 columns, and this cohort needs 26: use fewer"):
         layout.header([*fits, "Another"])
 
 

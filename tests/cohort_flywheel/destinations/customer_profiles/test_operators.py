@@ -277,7 +277,7 @@ def test_a_refused_file_is_uploaded_again_and_no_secret_is_logged(
 ) -> None:
     segment, run = domain.segment("one", ["ann"]), context()
     domain.control(refuse={"code": "SlowDown", "status": 503, "operations": ["PutUpload"], "times": 1})
-    with pytest.raises(AirflowException, match=r"the file of upload job \w+ was not taken \(503 SlowDown\)") as raised:
+    with pytest.raises(AirflowException, match=r"upload job \w+ was not accepted \(503 SlowDown\)") as raised:
         domain.create(segment, run)
     assert not isinstance(raised.value, AirflowFailException)
     domain.run(segment, run)
@@ -300,7 +300,7 @@ def test_an_expired_presigned_url_is_requested_again(domain: Domain, context: An
 
 def test_a_file_that_s3_refuses_is_not_pushed_thirty_times(domain: Domain, context: Any) -> None:
     domain.control(refuse={"code": "AccessDenied", "status": 403, "operations": ["PutUpload"]})
-    with pytest.raises(AirflowFailException, match="Amazon S3 refuses the file of upload job .* let the workers put"):
+    with pytest.raises(AirflowFailException, match="Amazon S3 refuses the file of upload job .* allow the workers"):
         domain.create(domain.segment("one", ["ann"]), context())
     assert domain.statuses == ["CREATED"]
 
@@ -320,7 +320,7 @@ def test_a_job_of_another_file_that_runs_is_waited_for(domain: Domain, context: 
     domain.control(job_seconds=60)
     (other,) = domain.create(domain.segment("one", ["ann"]), context(run_id="one"), **DAY_ONE)["job_ids"]
     later = context(run_id="two")  # for which the run of day one is deleted, and its lock released
-    with pytest.raises(AirflowException, match=f"upload job {other} is under way with another file") as raised:
+    with pytest.raises(AirflowException, match=f"upload job {other} is running with another file") as raised:
         domain.create(domain.segment("two", ["bob"]), later, **DAY_TWO)
     assert not isinstance(raised.value, AirflowFailException)
     assert domain.record()[1] == ["ann"], "nothing was recorded"
@@ -330,7 +330,7 @@ def test_a_job_of_another_file_that_runs_is_waited_for(domain: Domain, context: 
 @pytest.mark.parametrize("refused", [False, True])
 def test_an_unstarted_job_of_another_run_is_stopped(domain: Domain, context: Any, one: Any, refused: bool) -> None:
     domain.control(refuse={"code": "SlowDown", "status": 503, "operations": ["PutUpload"], "times": 1})
-    with pytest.raises(AirflowException, match="was not taken"):
+    with pytest.raises(AirflowException, match="was not accepted"):
         domain.create(domain.segment("two", ["dan"]), context(run_id="two"), **DAY_TWO)
     if refused:
         domain.control(refuse={"code": "BadRequestException", "status": 400, "operations": ["StopUploadJob"]})
@@ -355,7 +355,7 @@ def test_a_job_that_begins_as_it_is_to_be_stopped_is_waited_for(
         stop(hook, name, job_id)
 
     monkeypatch.setattr(hook_module.CustomerProfilesHook, "stop_upload_job", begun)
-    with pytest.raises(AirflowException, match=f"upload job {job['JobId']} is under way with another file"):
+    with pytest.raises(AirflowException, match=f"upload job {job['JobId']} is running with another file"):
         domain.create(domain.segment("two", ["bob"]), context(run_id="two"), **DAY_TWO)
 
 

@@ -157,7 +157,7 @@ def test_a_job_under_way_with_another_file_is_waited_for(steps: Steps, segment_f
     """Its segment is not known yet: to create now would make a second one of the same name."""
     pinpoint(import_seconds=30)
     first = steps.create(segment_file("v1", ["a"]))
-    with pytest.raises(AirflowException, match=f"import job {first} .* is still under way") as raised:
+    with pytest.raises(AirflowException, match=f"import job {first} .* is still running") as raised:
         steps.create(segment_file("v2", ["b"]))
     assert not isinstance(raised.value, AirflowFailException)
     assert len(pinpoint()["jobs"]) == 1

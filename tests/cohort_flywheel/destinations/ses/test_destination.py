@@ -75,7 +75,7 @@ def test_an_erasure_reports_players_without_a_known_address(account: Account) ->
     )
     assert [(line.what, line.number, line.why) for line in found] == [
         ("contact", 1, ""),
-        ("contact, if any", 2, "no record and no file tells the address: ask them, look in SES"),
+        ("contact, if any", 2, "no record and no file has the address: look in SES"),
     ]
     assert account.contacts.keys() == {"bob@example.com"}
 
@@ -87,8 +87,8 @@ def test_the_seeded_resources_pass_the_check(check: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"ses_contact_list": "others"}, "there is no contact list others in SES: create it"),
-        ({"ses_topic": "News"}, "contact list players has no topic News, but Cohorts: add it"),
+        ({"ses_contact_list": "others"}, "contact list others does not exist in SES: create it"),
+        ({"ses_topic": "News"}, "contact list players has no topic News"),
     ],
 )
 def test_a_list_or_a_topic_that_is_not_there(check: Any, settings: dict[str, str], sentence: str) -> None:
@@ -160,13 +160,13 @@ def test_a_bucket_policy_that_allows_ses(check: Any, account: Account, change: d
 )
 def test_a_bucket_policy_that_does_not(check: Any, account: Account, change: dict[str, Any]) -> None:
     put_policy(account, STATEMENT | change)
-    with pytest.raises(FlywheelError, match=r"does not admit ses.amazonaws.com: .*/contacts/\*"):
+    with pytest.raises(FlywheelError, match=r"does not allow ses.amazonaws.com to read: .*/contacts/\*"):
         check()
 
 
 def test_a_bucket_without_a_policy(check: Any, account: Account) -> None:
     account.s3.delete_bucket_policy(Bucket=account.config.import_bucket)
-    with pytest.raises(FlywheelError, match="does not admit ses.amazonaws.com"):
+    with pytest.raises(FlywheelError, match="does not allow ses.amazonaws.com"):
         check()
 
 
@@ -185,7 +185,7 @@ class _S3(S3Hook):
 
 def test_a_policy_that_may_not_be_read_is_only_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     ses_destination._check_policy(_S3("AccessDenied"), "imports")
-    assert "GetBucketPolicy is refused, so it is not checked that SES may read bucket imports" in caplog.text
+    assert "GetBucketPolicy is refused: whether SES may read bucket imports is not checked" in caplog.text
     with pytest.raises(ClientError):
         ses_destination._check_policy(_S3("InternalError"), "imports")
 

@@ -293,7 +293,7 @@ def test_another_job_that_runs_is_waited_for(account: Account, context: Any) -> 
     """It may add one of our rows to the list: a second write could override a choice."""
     account.control(import_seconds=30)
     (other,) = account.create(account.segment("one", [ANN]), context())["job_ids"]
-    with pytest.raises(AirflowException, match=f"import job {other} into contact list players is under way") as raised:
+    with pytest.raises(AirflowException, match=f"import job {other} into contact list players is running") as raised:
         account.create(account.segment("two", [ANN, BOB]), context(), name="two")
     assert not isinstance(raised.value, AirflowFailException)
     assert len(account.jobs) == 1

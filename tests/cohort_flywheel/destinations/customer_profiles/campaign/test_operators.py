@@ -185,7 +185,7 @@ def test_the_template_is_found_on_any_page_and_others_are_unchanged(
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({"subject_txt": "Hi {{Level}}"}, "template at_risk names Level, which the segment does not carry"),
+        ({"subject_txt": "Hi {{Level}}"}, "template at_risk names Level, which is not a column of the segment"),
         (
             {"subject_txt": "Hi", "body_html": f"{{{{FirstName|}}}} {LINK}", "body_txt": LINK},
             "FirstName of template at_risk has an empty default",
@@ -233,7 +233,7 @@ def test_the_cohorts_own_attributes_are_placeholders_too(connect: Connect, conte
 
 
 def test_an_empty_segment_and_no_campaign_are_skipped(connect: Connect, context: Any) -> None:
-    with pytest.raises(AirflowSkipException, match="is empty: there is no player to mail"):
+    with pytest.raises(AirflowSkipException, match="is empty: no player to mail"):
         connect.prepare(connect.launch_plan(), connect.segment("none", []), context())
     with pytest.raises(AirflowSkipException, match="has no campaign"):
         plan = connect.launch_plan() | {"campaign": {"mode": "none"}}
@@ -615,7 +615,7 @@ def test_without_an_approval_of_this_mail_no_player_is_mailed(
     connect: Connect, ready: Any, forge: Callable[[dict[str, Any]], Any]
 ) -> None:
     plan, segment, prepared, run = ready
-    with pytest.raises(AirflowFailException, match="there is no answer by which an approver has approved exactly this"):
+    with pytest.raises(AirflowFailException, match="no recorded approval of exactly this segment and mail"):
         connect.launch(plan, segment, prepared, run, answer=forge(approved(prepared)))
     assert (connect.made, connect.ledger()) == ([], None)
 
@@ -677,7 +677,7 @@ def test_the_schedule_in_force_decides_whether_an_as_of_is_older(connect: Connec
 @pytest.mark.parametrize("changes", [{"source": "live"}, {"source": "extract"}, {"dry_run": True}])
 def test_a_run_that_is_not_canonical_is_not_launched(connect: Connect, ready: Any, changes: dict[str, Any]) -> None:
     plan, segment, prepared, run = ready
-    with pytest.raises(AirflowFailException, match="does not stand for its day"):
+    with pytest.raises(AirflowFailException, match="is not the canonical run of its as-of"):
         connect.launch(plan | changes, segment, prepared, run)
     assert (connect.made, connect.ledger()) == ([], None)
 
@@ -751,7 +751,7 @@ def test_a_player_who_withdraws_between_two_attempts_is_not_mailed_and_the_other
 
 def test_a_launch_that_was_not_started_in_time_names_its_send_ledger(connect: Connect, ready: Any) -> None:
     _broken_off(connect, ready)
-    with pytest.raises(AirflowFailException, match="was not started in time, .*: delete s3://.*sends/at_risk"):
+    with pytest.raises(AirflowFailException, match="was not started in time: .* delete s3://.*sends/at_risk"):
         connect.launch(*ready, clock=later(1))
     assert (connect.mailed, connect.ledger()) == ([], sorted(PLAYERS))
 

@@ -107,7 +107,7 @@ def test_an_attempt_sends_no_mail_after_the_end_of_its_send_ledger(
     launch.plan["schedule"] = MONTHLY
     with monkeypatch.context() as changed:
         changed.setattr(ses_sends.Batches, "put_outcome", later)
-        with pytest.raises(AirflowException, match="the send ledger of this try ends: a later try goes on") as raised:
+        with pytest.raises(AirflowException, match="the send ledger of this attempt ends: a later attempt") as raised:
             launch.run(clock=lambda: NEWEST + timedelta(hours=hours[0]))
     assert not isinstance(raised.value, AirflowFailException)
     assert len(launch.account.mails) == 10

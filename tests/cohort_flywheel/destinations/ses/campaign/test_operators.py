@@ -138,7 +138,7 @@ def test_a_quota_that_is_just_enough_is_enough(account: Campaign, context: Any) 
 def test_a_mail_that_the_segment_cannot_fill_is_refused(account: Campaign, context: Any) -> None:
     plan, segment = account.launch_plan(), account.released("cohort", account.players(1))
     for files, sentence in [
-        ({"body_txt": f"{{{{Level}}}} {UNSUBSCRIBE}"}, "names Level, which the segment does not carry, but FirstName,"),
+        ({"body_txt": f"{{{{Level}}}} {UNSUBSCRIBE}"}, "names Level, which is not a column of the segment"),
         ({"body_txt": "no link"}, "body.txt has {{amazonSESUnsubscribeUrl}} 0 times"),
         ({"body_html": UNSUBSCRIBE * 2}, "body.html has {{amazonSESUnsubscribeUrl}} 2 times"),
     ]:
@@ -368,7 +368,7 @@ def test_without_an_approval_of_exactly_this_no_player_is_mailed(launch: Launch)
         {"approved": False}, {"approved": "true"}, {"by": "bob"}, {"by": None}, {"digest": "0" * 64},
     ]  # fmt: skip
     for answer in (None, {}, "approved", *(whole | change for change in changes)):
-        with pytest.raises(AirflowFailException, match="no answer by which an approver has approved exactly this"):
+        with pytest.raises(AirflowFailException, match="no recorded approval of exactly this segment and mail"):
             launch.run(answer=answer)
     assert (launch.account.mails, launch.account.state_keys("sends/")) == ([], [])
 
@@ -380,7 +380,7 @@ def test_a_withdrawn_approval_does_not_count(launch: Launch) -> None:
     assert launch.account.state_keys("launches/") == [], "there was none"
     put_approval(s3, plan, ApprovalAnswer.model_validate(approved(launch.prepared)))
     withdraw_approval(s3, plan, prepared)
-    with pytest.raises(AirflowFailException, match="no answer by which an approver has approved exactly this"):
+    with pytest.raises(AirflowFailException, match="no recorded approval of exactly this segment and mail"):
         launch.run(answer=get_approval(s3, plan, prepared))
     assert launch.account.mails == []
 
@@ -458,7 +458,7 @@ def test_what_does_not_stand_for_its_day_never_launches(launch: Launch) -> None:
     changes: list[dict[str, Any]] = [{"dry_run": True}, {"source": "live"}, {"source": "extract"}]
     for change in changes:
         launch.plan = plan | change
-        with pytest.raises(AirflowFailException, match="does not stand for its day"):
+        with pytest.raises(AirflowFailException, match="is not the canonical run of its as-of"):
             launch.run()
     assert launch.account.state_keys("sends/") == []
 
@@ -469,7 +469,7 @@ def test_a_result_is_launched_once_even_if_its_segment_or_mail_changes(launch: L
     segment, prepared = launch.segment, launch.prepared
     launch.segment = account.released("cohort", launch.names[:5])
     launch.prepared = prepared | {"rows": 5, "segment_sha256": launch.segment["sha256"]}
-    another = "cohort was launched already, at .* its segment file is another one"
+    another = "cohort was launched already, at .* its segment file has changed since"
     with pytest.raises(AirflowFailException, match=another):
         launch.run()
     with pytest.raises(AirflowFailException, match=another):  # before an approval is requested
@@ -600,7 +600,7 @@ def test_of_two_tries_at_work_at_the_same_time_one_stops(launch: Launch, monkeyp
         counts.update(launch.run())
 
     monkeypatch.setattr(ses_sends.Batches, "put_intents", and_another)
-    with pytest.raises(AirflowException, match=r"another try of this launch is at work \(s3://\S+outcome.json\)"):
+    with pytest.raises(AirflowException, match=r"another attempt of this launch is running \(s3://\S+outcome.json\)"):
         launch.run()
     assert (counts["in_doubt"], counts["sent"]) == (10, 15)
     assert launch.account.mailed == Counter(launch.names), "those in doubt were mailed by the first, and once"
@@ -615,7 +615,7 @@ def test_a_try_that_is_beaten_to_a_batch_sends_nothing_of_it(launch: Launch, mon
         put(batches, *rest)
 
     monkeypatch.setattr(ses_sends.Batches, "put_intents", and_another)
-    with pytest.raises(AirflowException, match=r"another try of this launch is at work \(s3://\S+intents.json\)"):
+    with pytest.raises(AirflowException, match=r"another attempt of this launch is running \(s3://\S+intents.json\)"):
         launch.run()
     assert launch.account.mailed == Counter(launch.names)
 
@@ -767,7 +767,7 @@ def test_an_exhausted_quota_stops_the_launch_and_the_next_attempt_continues(
 def test_an_error_of_the_account_stops_the_launch_and_leaves_the_rest(launch: Launch, code: str) -> None:
     refusal = {"code": code, "status": 400, "operations": ["SendEmail"], "after": 12}
     launch.account.control(refuse=refusal)
-    with pytest.raises(AirflowFailException, match=f"SES answers SendEmail with {code}: mend the cause"):
+    with pytest.raises(AirflowFailException, match=f"SES answers SendEmail with {code}: correct the cause"):
         launch.run()
     assert len(launch.account.mails) == 12
     launch.account.control(refuse=None)
