@@ -257,7 +257,7 @@ def test_an_approval_without_a_digest_fails_the_task(question: Question, fields:
 
 def test_an_answer_that_airflow_rejects_fails_the_task(question: Question) -> None:
     with pytest.raises(
-        AirflowFailException, match=r"not taken \(validation\), as it is to another .*: trigger a new run"
+        AirflowFailException, match=r"not accepted \(validation\), as it is to another .*: trigger a new run"
     ):
         question.operator().execute_complete(question.context, {"error": "a text", "error_type": "validation"})
     assert question.context["ti"].xcoms == {}
