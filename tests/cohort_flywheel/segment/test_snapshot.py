@@ -148,8 +148,10 @@ def test_the_members_of_a_snapshot_are_those_of_the_graph(
     """For every compatible threshold, with the same sums except for the vertices that the floor excludes."""
     header = HEADER.model_copy(update={"direction": direction, "floor": 0, "required": ["status", "beta"]})
     threshold = stricter if direction == "above" else -stricter
-    run = {"property": "ea_atrisk", "direction": direction, "threshold": threshold, "required": ["status"]}
-    assert header.incompatibility(**run) is None
+    why_not = header.incompatibility(
+        property="ea_atrisk", direction=direction, threshold=threshold, required=["status"]
+    )
+    assert why_not is None
     found: list[Any] = []
     with TemporaryDirectory() as name:
         folder = Path(name)
