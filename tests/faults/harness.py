@@ -38,7 +38,15 @@ from tests.faults.aws import Endpoint
 from tests.faults.destinations import customer_profiles
 from tests.faults.equal import Call, calls_of
 from tests.faults.killable_graph import Graph
-from tests.faults.leftovers import OF_A_REFUSED_RUN, Leftovers, Place, without_clock
+from tests.faults.leftovers import (
+    OF_A_REFUSED_RUN,
+    Leftovers,
+    Place,
+    can_read_reports,
+    is_report,
+    without_clock,
+    without_reports,
+)
 from tests.faults.simulate import Run
 from tests.faults.sites import GRAPH, WEBHOOK, Case, Site, few_of_many
 
@@ -66,8 +74,9 @@ REGISTRY = {
 class Checkpoint(NamedTuple):
     """The undisturbed run just before a task or an instance of one.
 
-    That is where AWS can be continued, and all on which depends what follows: what Airflow knew, all objects, and the
-    destination without its clock. The table and the graph are the same for all runs, which only read them.
+    That is where AWS can be continued, and all on which depends what follows: what Airflow knew, all objects but
+    reports, which no task reads, and the destination without its clock. The table and the graph are the same for all
+    runs, which only read them.
     """
 
     path: Path
@@ -183,6 +192,10 @@ class World:
         for run in (first, second):
             assert not run.failed, f"an undisturbed run failed: {run.errors}; its log is {run.log}"
         assert not (wrong := self.differences(left, again)), f"two undisturbed runs differ: {wrong}"
+        places = [(site, place.partition("/")[::2]) for site, place in first.places.items() if site.service == "s3"]
+        assert any(is_report(place) for _, place in places), "no call puts the report"
+        readers = [site for site, place in places if can_read_reports(site.operation, place)]
+        assert not readers, f"a run may not stop where only its report differs, as these calls read it: {readers}"
         assert left.report["outcome"] == ("launched" if self.at.CONF else "imported"), left.report
         for task_id in self.checkpoints.keys() & set(self.dag.task_ids):
             once, twice = (
@@ -236,10 +249,16 @@ class World:
         if task_id in (self.task_of(run.case.site), self._begin_of(run.case.site)):
             return False
         _, known, objects, there = self.checkpoints[task_id]
-        same = run.struck and not run.failed and run.kept() == known and endpoint.objects() == objects
+        now = endpoint.objects()
+        same = run.struck and not run.failed and run.kept() == known
         if run.rejoined is None:
-            run.rejoined = same
-        return may_stop and same and without_clock(self.at.there(servers)) == there
+            run.rejoined = same and now == objects
+        return (
+            may_stop
+            and same
+            and without_reports(now) == without_reports(objects)
+            and without_clock(self.at.there(servers)) == there
+        )
 
     def _log(self) -> Path:
         log = self.folder / "case.log"

@@ -20,6 +20,22 @@ Place = tuple[str, str]
 OF_A_REFUSED_RUN = "reports/cohort_to_segment/"
 
 
+def is_report(place: Place) -> bool:
+    return place[1].startswith("reports/") and place[1].endswith(".json")
+
+
+def without_reports(objects: Mapping[Place, bytes]) -> dict[Place, bytes]:
+    """What a task can read: the report of a run that failed is in no later task's way, which puts another one."""
+    return {place: body for place, body in objects.items() if not is_report(place)}
+
+
+def can_read_reports(operation: str, place: Place) -> bool:
+    """Whether a call to S3 reads, deletes or lists a report; a place is a bucket and a key, or a prefix."""
+    if operation.startswith("List"):
+        return place[1].startswith("reports/") or "reports/".startswith(place[1])
+    return is_report(place) and operation != "PutObject"
+
+
 @dataclass(frozen=True)
 class Leftovers:
     objects: dict[Place, bytes]
@@ -29,8 +45,8 @@ class Leftovers:
     @property
     def report(self) -> dict[str, Any]:
         """The report of the run; a run that its plan refused has another, filed under the DAG."""
-        keys = ((bucket, key) for bucket, key in self.objects if key.startswith("reports/") and key.endswith(".json"))
-        reports = [json.loads(self.objects[place]) for place in keys if not place[1].startswith(OF_A_REFUSED_RUN)]
+        found = {place for place in self.objects if is_report(place) and not place[1].startswith(OF_A_REFUSED_RUN)}
+        reports = [json.loads(self.objects[place]) for place in found]
         return reports[0] if len(reports) == 1 else {"faults": [f"there are {len(reports)}"]}
 
     @property

@@ -66,6 +66,8 @@ class Told:
     sites: dict[Site, list[str]] = field(default_factory=dict)
     #: a digest of what each call asks
     requests: dict[Site, str] = field(default_factory=dict)
+    #: the object, or the prefix of a listing, of each call to S3
+    places: dict[Site, str] = field(default_factory=dict)
     struck: bool = False
 
 
@@ -101,6 +103,7 @@ class Run:
     texts: list[tuple[str, str]] = field(default_factory=list)
     sites: dict[Site, list[str]] = field(default_factory=dict)
     requests: dict[Site, str] = field(default_factory=dict)
+    places: dict[Site, str] = field(default_factory=dict)
     modules: set[str] = field(default_factory=set)
     #: the definitions of the package that each process has run
     ran: dict[str, set[str]] = field(default_factory=dict)
@@ -311,6 +314,8 @@ class Run:
                 word = json.loads(line)
                 if "request" in word:
                     told.requests[Site(*word["site"])] = word["request"]
+                if "place" in word:
+                    told.places[Site(*word["site"])] = word["place"]
                 if "kinds" in word:
                     told.sites[Site(*word["site"])] = word["kinds"]
                 told.struck |= "struck" in word
@@ -324,6 +329,7 @@ class Run:
         self.struck |= told.struck
         self.sites |= told.sites
         self.requests |= told.requests
+        self.places |= told.places
         if text := told.said.get("error"):
             self.texts.append((name, text))
         return told

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.faults.leftovers import without_clock
+from tests.faults.leftovers import can_read_reports, without_clock
 from tests.faults.sites import cases, part
 
 if TYPE_CHECKING:
@@ -92,3 +92,27 @@ def test_a_run_stops_only_where_all_is_as_undisturbed(world: World, part: str, m
 def test_what_is_there_is_compared_without_its_clock() -> None:
     there = {"calls": {"GetJob": 3}, "jobs": [{"at": "2026-11-22T15:31:00.123Z", "created": 1795361460.5, "size": 3}]}
     assert without_clock(there) == {"jobs": [{"at": "an instant", "created": "an instant", "size": 3}]}
+
+
+def test_a_run_that_was_cleared_stops_where_only_its_report_differs(world: World) -> None:
+    (case,) = (each for each in cases(world.sites) if str(each) == "extract: s3 GetObject #1 × 503 until cleared")
+    run, _ = world.run(case, may_stop=True)
+    assert (run.cleared, run.stopped, run.rejoined) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("operation", "key", "reads"),
+    [
+        ("PutObject", "reports/a/run.json", False),
+        ("GetObject", "reports/a/run.json", True),
+        ("DeleteObject", "reports/a/run.json", True),
+        ("GetObject", "reports/a/mail_1.html", False),
+        ("GetObject", "results/a.json", False),
+        ("ListObjectsV2", "results/", False),
+        ("ListObjectsV2", "reports/a/", True),
+        ("ListObjectsV2", "", True),
+        ("HeadBucket", "", False),
+    ],
+)
+def test_a_call_that_reads_a_report_is_noticed(operation: str, key: str, reads: bool) -> None:
+    assert can_read_reports(operation, ("bucket", key)) is reads

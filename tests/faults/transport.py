@@ -63,11 +63,12 @@ def install(watch: Watch) -> None:
     begin, begin_async = Endpoint._send_request, AioEndpoint._send_request
     send, send_async = URLLib3Session.send, AIOHTTPSession.send
 
-    def noted(request: Any, model: Any) -> tuple[Call, Any]:
-        told = [("download", model.has_streaming_output), ("upload", model.has_streaming_input)]
-        kinds = [kind for kind, holds in told if holds]
-        call = watch.begin(model.service_model.service_name, model.name, kinds=kinds, request=_digest(request))
-        print(f"--- {call.site}: {request['url_path']}", flush=True)  # in the log: which call is the n-th
+    def noted(request_dict: Any, model: Any) -> tuple[Call, Any]:
+        streams = [("download", model.has_streaming_output), ("upload", model.has_streaming_input)]
+        kinds = [kind for kind, holds in streams if holds]
+        service, request = model.service_model.service_name, _digest(request_dict)
+        call = watch.begin(service, model.name, kinds=kinds, request=request, place=_place(request_dict))
+        print(f"--- {call.site}: {request_dict['url_path']}", flush=True)  # in the log: which call is the n-th
         return call, model
 
     def begin_noted(self: Any, request_dict: Any, model: Any) -> Any:
@@ -109,6 +110,13 @@ def install(watch: Watch) -> None:
     urllib.request.urlopen = open_noted  # type: ignore[assignment]  # its arguments' names aside, it is the same
     Endpoint._send_request, AioEndpoint._send_request = begin_noted, begin_noted_async
     URLLib3Session.send, AIOHTTPSession.send = sent, sent_async
+
+
+def _place(request: dict[str, Any]) -> str:
+    """Of a call to S3: the bucket and the key, or the prefix that is listed."""
+    query = request["query_string"]
+    prefix = query.get("prefix") if isinstance(query, dict) else None
+    return request["url_path"].strip("/") + (f"/{prefix}" if prefix is not None else "")
 
 
 def _digest(request: dict[str, Any]) -> str:
