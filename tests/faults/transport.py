@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 from aiobotocore.awsrequest import AioAWSResponse
@@ -116,7 +116,7 @@ def _place(request: dict[str, Any]) -> str:
     """Of a call to S3: the bucket and the key, or the prefix that is listed."""
     query = request["query_string"]
     prefix = query.get("prefix") if isinstance(query, dict) else None
-    return request["url_path"].strip("/") + (f"/{prefix}" if prefix is not None else "")
+    return unquote(urlsplit(request["url"]).path).strip("/") + (f"/{prefix}" if prefix is not None else "")
 
 
 def _digest(request: dict[str, Any]) -> str:
