@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # importing Airflow takes three times as long without compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test approvals backfills faults bench bench-full bench-width bench-small bench-graph-load stack bundle bundle-321 deploy nightly lint counts up down servers servers-down clean
+.PHONY: help setup demo test approvals backfills faults bench bench-full bench-width bench-small bench-graph-load stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bundle-321: setup ## the bundle and its wheels in a separate Airflow 3.2.1; thre
 
 nightly: setup ## everything that `make test` skips, as a table; PARTS="faults bench" for some
 	@$(PY) -m tests.nightly $(PARTS)
+
+schema: setup ## include/cohorts.schema.json, by which editors check cohorts.yaml
+	@PYTHONPATH=plugins $(PY) -m cohort_flywheel.config.registry_schema
 
 lint: setup ## ruff (AIR rules included), formatting and types
 	@.venv/bin/ruff check .

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cohort_flywheel.campaign.launch import PreparedCampaign
-from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.outputs import CheckedSegment
 

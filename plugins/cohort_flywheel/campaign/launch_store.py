@@ -20,7 +20,7 @@ from cohort_flywheel.campaign.send_ledger_store import check_same_launch, find_l
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.cohorts import Consent
-from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.lock_store import acquire, enum_value, this_run

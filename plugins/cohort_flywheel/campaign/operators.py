@@ -16,7 +16,7 @@ from cohort_flywheel.campaign.launch import ApprovalAnswer, PreparedCampaign
 from cohort_flywheel.campaign.launch_store import put_approval, withdraw_approval
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
-from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.config.registry_head import Notify
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.notifications import send_notifications

@@ -13,7 +13,7 @@ from cohort_flywheel.campaign.email_template import EmailTemplate, check_templat
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.params import RunParams
-from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.errors import Code, FlywheelError
 
 

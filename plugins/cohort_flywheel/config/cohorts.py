@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from cohort_flywheel.campaign.email_template import TEMPLATE_NAME
 from cohort_flywheel.campaign.sender import mail_address, read_sender
@@ -186,7 +187,7 @@ def loosest_threshold(thresholds: list[int], direction: Direction) -> int:
 class Cohort(Strict):
     """One cohort as the registry defines it. Membership is strict: above means > threshold, below means <."""
 
-    name: Name
+    name: SkipJsonSchema[Name]  # in the file the key above its lines
     description: Annotated[str, Field(min_length=1), AfterValidator(_without_control_characters)]
     property: Name
     direction: Direction
@@ -215,7 +216,7 @@ class Cohort(Strict):
             raise ValueError(f"{taken} are in every segment file already: leave them out")
         return attributes
 
-    @field_validator("require", mode="before")
+    @field_validator("require", mode="before", json_schema_input_type=dict[Name, Answer | list[Answer]])
     @classmethod
     def _one_value_is_a_list_of_one(cls, require: object) -> object:
         if not isinstance(require, dict):

@@ -6,10 +6,10 @@ import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import yaml
-from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError
 
 from cohort_flywheel.common.encoding import decode_text
 from cohort_flywheel.config.cohorts import (
@@ -17,12 +17,10 @@ from cohort_flywheel.config.cohorts import (
     Cohort,
     Consent,
     Limits,
-    Name,
-    Strict,
     ThresholdFrom,
     ThresholdRange,
 )
-from cohort_flywheel.config.cron import read_schedule
+from cohort_flywheel.config.registry_head import Approval, Notify, RegistryHead
 from cohort_flywheel.config.yaml_nodes import (
     Fault,
     child,
@@ -39,33 +37,6 @@ from cohort_flywheel.config.yaml_nodes import (
     yaml_fault,
 )
 from cohort_flywheel.errors import Code, FlywheelError
-
-
-class Approval(Strict):
-    """The users who may approve a launch, by their names in Airflow, and the hours that the question waits."""
-
-    approvers: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
-    own_runs: StrictBool = False
-    hours: Annotated[StrictInt, Field(ge=1, le=168)] = 12
-
-
-class Notify(Strict):
-    """The Airflow notifiers of each group, each `{notifier: dotted.path.of.its.class, …its arguments}`."""
-
-    on_call: list[dict[str, object]] = Field(default_factory=list)
-    producers: list[dict[str, object]] = Field(default_factory=list)
-    approvers: list[dict[str, object]] = Field(default_factory=list)
-
-    @field_validator("on_call", "producers", "approvers")
-    @classmethod
-    def _names_a_class(cls, targets: list[dict[str, object]]) -> list[dict[str, object]]:
-        if [t for t in targets if not re.fullmatch(r"[\w.]+\.[A-Z]\w*", str(t.get("notifier")))]:
-            raise ValueError(
-                "each target needs the key notifier with the path of an Airflow notifier's class, such as"
-                " airflow.providers.amazon.aws.notifications.sns.SnsNotifier, and that class's arguments beside it"
-            )
-        return targets
-
 
 #: A name that a DAG id may end with [Airflow: a key has letters, digits, `_`, `-` and `.`, and 250 of them].
 _DAG_ID = re.compile(r"[\w-]{1,200}")
@@ -106,22 +77,6 @@ class Registry:
                 code=Code.PARAM,
             )
         return self.cohorts[name]
-
-
-class _Head(Strict):
-    default_cohort: str
-    schedule: str
-    destination: Name
-    graph_pool: Annotated[str, Field(min_length=1)] | None = None
-    opt_outs: Literal["none"] | None = None
-    notify: Notify = Field(default_factory=Notify)
-    approval: Approval = Field(default_factory=Approval)
-    cohorts: dict[str, object] = Field(min_length=1)
-
-    @field_validator("schedule")
-    @classmethod
-    def _fires(cls, schedule: str) -> str:
-        return read_schedule(schedule)
 
 
 def read_registry(path: Path) -> Registry:
@@ -192,10 +147,10 @@ class _Entry(NamedTuple):
     stays_daily: bool
 
 
-def _read_head(root: yaml.Node | None, entries: dict[str, _Entry]) -> _Head | Fault:
+def _read_head(root: yaml.Node | None, entries: dict[str, _Entry]) -> RegistryHead | Fault:
     """Read the keys beside `cohorts`, and put the cohorts into `entries`."""
     if not isinstance(root, yaml.MappingNode):
-        return Fault(1, f"the file must be a mapping with the keys {', '.join(_Head.model_fields)}")
+        return Fault(1, f"the file must be a mapping with the keys {', '.join(RegistryHead.model_fields)}")
     cohorts = child(root, "cohorts")
     rest = yaml.MappingNode(
         root.tag, [pair for pair in root.value if pair[1] is not cohorts], root.start_mark, root.end_mark
@@ -210,11 +165,11 @@ def _read_head(root: yaml.Node | None, entries: dict[str, _Entry]) -> _Head | Fa
             data["cohorts"] = dict.fromkeys(entries)
         elif cohorts is not None:
             data["cohorts"] = construct(cohorts)
-        return _Head.model_validate(data)
+        return RegistryHead.model_validate(data)
     except yaml.YAMLError as error:
         return yaml_fault(error, "")
     except ValidationError as error:
-        return _first_fault(error, root, _Head, line_of(root))
+        return _first_fault(error, root, RegistryHead, line_of(root))
 
 
 def _entries(cohorts: yaml.MappingNode) -> dict[str, _Entry]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, JsonValue
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.common.records import Output
-from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses

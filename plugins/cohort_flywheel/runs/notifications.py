@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
-from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.config.registry_head import Notify
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.limits_operator import StoppedByLimitError
 

@@ -18,7 +18,7 @@ from cohort_flywheel.campaign.launch import (
 from cohort_flywheel.campaign.launch_store import PARTIAL_OUTPUT, recorded_answer
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json, Record
-from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.config.registry_head import Notify
 from cohort_flywheel.config.variables import StateSettings, read_settings
 from cohort_flywheel.destinations.import_result import ImportResult
 from cohort_flywheel.errors import Code, FlywheelError

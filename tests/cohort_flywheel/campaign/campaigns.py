@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cohort_flywheel.campaign.email_template import read_template, template_digest
-from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.registry_head import Approval
 from tests.cohort_flywheel.task_outputs import approval_answer
 
 #: The registry's.

@@ -16,7 +16,7 @@ from cohort_flywheel.campaign import operators as approve
 from cohort_flywheel.campaign.approval import check_approval
 from cohort_flywheel.campaign.launch import PreparedCampaign
 from cohort_flywheel.campaign.operators import ANSWER, SHOWN, CampaignApprovalOperator
-from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.config.registry_head import Notify
 from cohort_flywheel.errors import FlywheelError
 from tests.cohort_flywheel.campaign.campaigns import digest_of
 from tests.cohort_flywheel.plans import plan_output

@@ -20,7 +20,8 @@ from cohort_flywheel.campaign.settings import (
 )
 from cohort_flywheel.config.cohorts import Campaign, Cohort
 from cohort_flywheel.config.params import RunParams
-from cohort_flywheel.config.registry import Approval, read_registry
+from cohort_flywheel.config.registry import read_registry
+from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.errors import FlywheelError
 from local.config import ROOT
 

@@ -11,7 +11,7 @@ from airflow.sdk import DAG, BaseNotifier
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.config.registry_head import Notify
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.runs.notifications import NOTIFIED, on_failure, send_notifications
 from cohort_flywheel.segment.limits_operator import StoppedByLimitError

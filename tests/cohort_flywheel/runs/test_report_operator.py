@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from cohort_flywheel.campaign import launch_store as launch
 from cohort_flywheel.campaign.launch import ApprovalAnswer
 from cohort_flywheel.campaign.launch_store import put_approval
-from cohort_flywheel.config.registry import Notify
+from cohort_flywheel.config.registry_head import Notify
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.report_operator import CohortReportOperator

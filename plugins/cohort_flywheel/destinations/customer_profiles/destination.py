@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.common.records import Output
-from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.config.setting_types import DomainName, Uuid, WebAddress, whole_number
 from cohort_flywheel.destinations.base import Destination, PreExecute, Settings
 from cohort_flywheel.destinations.customer_profiles.campaign import connect_prepare_operator

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.common.records import AwsStructure, Output
-from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.config.setting_types import BucketName, SesName
 from cohort_flywheel.destinations.base import Destination, NoSettings, PreExecute, Settings
 from cohort_flywheel.destinations.ses.campaign.operators import (

@@ -30,7 +30,7 @@ from cohort_flywheel.common.failures import describe_failure, unconfirmed
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
-from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.customer_profiles.campaign.connect_campaigns_store import (
     KEPT_FOR,

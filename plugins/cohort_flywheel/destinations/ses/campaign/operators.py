@@ -64,7 +64,7 @@ from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import AwsStructure, Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
-from cohort_flywheel.config.registry import Approval
+from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.destinations.ses.campaign.pending_rows_store import PendingRows, Refusals
 from cohort_flywheel.destinations.ses.campaign.sends_store import (
     BATCH,

@@ -1,0 +1,60 @@
+"""Models of the keys of cohorts.yaml beside its cohorts."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictBool, StrictInt, field_validator
+
+from cohort_flywheel.config.cohorts import Name, Strict
+from cohort_flywheel.config.cron import read_schedule
+
+
+class Approval(Strict):
+    """The users who may approve a launch, by their names in Airflow, and the hours that the question waits."""
+
+    approvers: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    own_runs: StrictBool = False
+    hours: Annotated[StrictInt, Field(ge=1, le=168)] = 12
+
+
+class Notify(Strict):
+    """The Airflow notifiers of each group, each `{notifier: dotted.path.of.its.class, …its arguments}`."""
+
+    on_call: list[dict[str, object]] = Field(default_factory=list)
+    producers: list[dict[str, object]] = Field(default_factory=list)
+    approvers: list[dict[str, object]] = Field(default_factory=list)
+
+    @field_validator("on_call", "producers", "approvers")
+    @classmethod
+    def _names_a_class(cls, targets: list[dict[str, object]]) -> list[dict[str, object]]:
+        if [t for t in targets if not re.fullmatch(r"[\w.]+\.[A-Z]\w*", str(t.get("notifier")))]:
+            raise ValueError(
+                "each target needs the key notifier with the path of an Airflow notifier's class, such as"
+                " airflow.providers.amazon.aws.notifications.sns.SnsNotifier, and that class's arguments beside it"
+            )
+        return targets
+
+
+class RegistryKeys(Strict):
+    """The keys beside `cohorts`."""
+
+    default_cohort: str
+    schedule: str
+    destination: Name
+    graph_pool: Annotated[str, Field(min_length=1)] | None = None
+    opt_outs: Literal["none"] | None = None
+    notify: Notify = Field(default_factory=Notify)
+    approval: Approval = Field(default_factory=Approval)
+
+    @field_validator("schedule")
+    @classmethod
+    def _fires(cls, schedule: str) -> str:
+        return read_schedule(schedule)
+
+
+class RegistryHead(RegistryKeys):
+    """The keys of the file; the loader reads each of `cohorts` by itself."""
+
+    cohorts: dict[str, object] = Field(min_length=1)
