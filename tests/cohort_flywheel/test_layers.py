@@ -23,7 +23,7 @@ IMPURE_FILES = (
 EXCEPTIONS = {"common/progress.py": {"time"}, "config/params.py": {"airflow"}, "segment/list_entries.py": {"urllib"}}
 
 #: What pure code is written with, beside the standard library.
-LIBRARIES = {"croniter", "pydantic", "yaml", "email_validator", "orjson", "duckdb"}
+LIBRARIES = {"croniter", "pydantic", "pydantic_core", "yaml", "email_validator", "orjson", "duckdb"}
 #: No network, no clock and no random numbers.
 IMPURE_STDLIB = set(
     "asyncio ftplib http multiprocessing os random secrets smtplib socket ssl subprocess threading time urllib uuid"
