@@ -63,7 +63,7 @@ def test_a_result_needs_the_modules_that_its_code_imports() -> None:
 
 RAN = {
     "pinpoint: plan": {"cohort_flywheel/runs/plan.py:a"},
-    "ses: launch": {"cohort_flywheel/destinations/ses/campaign/operators.py:b"},
+    "ses: launch": {"cohort_flywheel/destinations/ses/campaign/ses_launch_operator.py:b"},
 }
 
 
@@ -72,7 +72,7 @@ RAN = {
     [
         ("cohort_flywheel/runs/plan.py:a", {"pinpoint: plan"}),
         ("cohort_flywheel/runs/plan.py:only_a_fault_leads_here", {"pinpoint: plan"}),
-        ("cohort_flywheel/destinations/ses/campaign/operators.py:", {"ses: launch"}),
+        ("cohort_flywheel/destinations/ses/campaign/ses_launch_operator.py:", {"ses: launch"}),
         # imported by the launch, which has run nothing of it
         ("cohort_flywheel/destinations/ses/campaign/sends_store.py:Sends.outcome", {"ses: launch"}),
         ("cohort_flywheel/governance/cleanup_operator.py:CohortCleanupOperator.execute", set()),

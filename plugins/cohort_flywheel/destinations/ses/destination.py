@@ -20,12 +20,9 @@ from cohort_flywheel.common.records import AwsStructure, Output
 from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.config.setting_types import BucketName, SesName
 from cohort_flywheel.destinations.base import Destination, NoSettings, PreExecute, Settings
-from cohort_flywheel.destinations.ses.campaign.operators import (
-    SesLaunchCampaignOperator,
-    SesPrepareCampaignOperator,
-    check_sender,
-    check_unsubscribe,
-)
+from cohort_flywheel.destinations.ses.campaign.ses_launch_operator import SesLaunchCampaignOperator
+from cohort_flywheel.destinations.ses.campaign.ses_prepare_operator import SesPrepareCampaignOperator, check_sender
+from cohort_flywheel.destinations.ses.campaign.stored_template import check_unsubscribe
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.layout import IMPORT_FOLDER, LAYOUT
 from cohort_flywheel.destinations.ses.operators import (

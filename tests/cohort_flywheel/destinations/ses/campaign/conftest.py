@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.destinations.ses.campaign import operators as module
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
+from cohort_flywheel.destinations.ses.campaign import ses_launch_operator
 from tests.cohort_flywheel.destinations.ses.campaign.launches import Campaign, Launch
 
 
@@ -25,6 +25,6 @@ def account(
 
 @pytest.fixture
 def launch(account: Campaign, context: Any, monkeypatch: pytest.MonkeyPatch) -> Launch:
-    monkeypatch.setattr(module, "BATCH", 10)
+    monkeypatch.setattr(ses_launch_operator, "BATCH", 10)
     monkeypatch.setattr(ses_sends, "BATCH", 10)
     return Launch(account, context)

@@ -11,7 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cohort_flywheel.destinations.ses.campaign.operators import SesLaunchCampaignOperator, SesPrepareCampaignOperator
+from cohort_flywheel.destinations.ses.campaign.ses_launch_operator import SesLaunchCampaignOperator
+from cohort_flywheel.destinations.ses.campaign.ses_prepare_operator import SesPrepareCampaignOperator
 from local import seed
 from local.config import CONTACT_LIST, TOPIC
 from tests.cohort_flywheel.campaign.campaigns import APPROVAL, approved, planned, record

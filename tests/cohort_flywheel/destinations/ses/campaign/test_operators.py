@@ -16,8 +16,8 @@ from cohort_flywheel.campaign.email_template import read_template
 from cohort_flywheel.campaign.launch import ApprovalAnswer, PreparedCampaign
 from cohort_flywheel.campaign.launch_store import PARTIAL_OUTPUT, get_approval, put_approval, withdraw_approval
 from cohort_flywheel.campaign.sender import read_sender
-from cohort_flywheel.destinations.ses.campaign import operators as module
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
+from cohort_flywheel.destinations.ses.campaign import ses_launch_operator, ses_prepare_operator, stored_template
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, put_json
@@ -63,7 +63,7 @@ def test_the_mail_is_stored_by_its_content_and_shown_for_a_made_up_player(accoun
     stored = account.client.get_email_template(TemplateName=name)["TemplateContent"]
     assert stored["Subject"] == "We miss you, {{FirstName}}"
     assert stored["Html"].startswith("<p>Dear {{_html_FirstName}} {{_html_LastName}}</p>")
-    assert name == module.ses_template_name("at_risk", stored)
+    assert name == stored_template.ses_template_name("at_risk", stored)
     assert account.mails == []
 
 
@@ -150,8 +150,8 @@ def test_a_mail_that_the_segment_cannot_fill_is_refused(account: Campaign, conte
 
 def test_a_sender_without_an_address_is_refused_by_the_plan(account: Campaign) -> None:
     with pytest.raises(FlywheelError, match="from is 'Studio': write an address"):
-        module.check_sender("Studio", "aws_default")
-    module.check_sender("play@mail.studio.example", "aws_default")  # below a domain that is verified
+        ses_prepare_operator.check_sender("Studio", "aws_default")
+    ses_prepare_operator.check_sender("play@mail.studio.example", "aws_default")  # below a domain that is verified
 
 
 def test_a_test_mails_three_made_up_samples(account: Campaign, context: Any) -> None:
@@ -181,20 +181,24 @@ def test_the_sender_of_a_mail_is_the_one_that_an_approver_reads(account: Campaig
 
 def test_a_name_of_blanks_takes_the_default_of_its_placeholder(account: Campaign) -> None:
     for blank in (" ", "\xa0", "\u200b\u200d", "\u3164", "\t\n"):
-        assert module.template_data({"FirstName": "friend"}, {"FirstName": blank})["_html_FirstName"] == "friend"
+        assert (
+            stored_template.template_data({"FirstName": "friend"}, {"FirstName": blank})["_html_FirstName"] == "friend"
+        )
 
 
 def test_ses_renders_the_mail_as_the_preview(account: Campaign) -> None:
     """The content of a template is known only by its placeholders."""
     read = read_template(account.templates, "at_risk")
-    assert module.ses_template(read)["Text"] == f"Dear {{{{FirstName}}}} {{{{LastName}}}}. Stop: {UNSUBSCRIBE}"
+    assert stored_template.ses_template(read)["Text"] == f"Dear {{{{FirstName}}}} {{{{LastName}}}}. Stop: {UNSUBSCRIBE}"
     stored = {"Subject": "a", "Html": "b\n", "Text": "c\nd"}
     same = {"Subject": "a", "Html": "b", "Text": "c\r\nd\r\n"}
-    assert module.ses_template_name("x", stored) == module.ses_template_name("x", same)
-    assert module.ses_template_name("x", stored) != module.ses_template_name("x", stored | {"Text": "c d"})
-    assert len(module.ses_template_name("x" * 40, stored)) <= 64, "the most that SES takes"
+    assert stored_template.ses_template_name("x", stored) == stored_template.ses_template_name("x", same)
+    assert stored_template.ses_template_name("x", stored) != stored_template.ses_template_name(
+        "x", stored | {"Text": "c d"}
+    )
+    assert len(stored_template.ses_template_name("x" * 40, stored)) <= 64, "the most that SES takes"
     with pytest.raises(FlywheelError, match="the mail needs a value of LastName"):
-        module.template_data({"LastName": None}, {})
+        stored_template.template_data({"LastName": None}, {})
 
 
 # --- who is mailed what
@@ -538,8 +542,8 @@ def _at(number: int, before: Callable[..., Any] | None, after: bool) -> Callable
 
 
 PLACES = {
-    "record": (module.SesLaunchCampaignOperator, "_put_record", 1, 0),
-    "ledger": (module, "put_ledger", 1, 0),
+    "record": (ses_launch_operator.SesLaunchCampaignOperator, "_put_record", 1, 0),
+    "ledger": (ses_launch_operator, "put_ledger", 1, 0),
     "first intents": (ses_sends.Batches, "put_intents", 1, 10),
     "first mail": (SesV2Hook, "send_email", 1, 10),
     "a mail in the middle": (SesV2Hook, "send_email", 15, 10),
@@ -750,7 +754,7 @@ def test_an_exhausted_quota_stops_the_launch_and_the_next_attempt_continues(
     """Others send from the account too: it was enough at the beginning."""
     account = launch.account
     with monkeypatch.context() as changed:
-        changed.setattr(module, "_check_account", lambda *_: account.control(max_24_hour_send=14))
+        changed.setattr(ses_launch_operator, "check_account", lambda *_: account.control(max_24_hour_send=14))
         with pytest.raises(
             AirflowException, match=r"SES throttles the mails \(TooManyRequestsException\).*14 mails were sent"
         ) as raised:
@@ -790,7 +794,9 @@ def test_if_ses_rejects_all_players_all_remain_for_another_attempt(
 ) -> None:
     """A sender that is not verified any more, for one: all of them are mailed once that is mended."""
     with monkeypatch.context() as changed:
-        changed.setattr(module, "_check_sender", lambda *_: launch.account.control(unverify=["studio.example"]))
+        changed.setattr(
+            ses_launch_operator, "check_verified", lambda *_: launch.account.control(unverify=["studio.example"])
+        )
         with pytest.raises(AirflowFailException, match=r"SES has refused the last 2\d mails \(MessageRejected\)"):
             launch.run()
     assert launch.account.mails == []

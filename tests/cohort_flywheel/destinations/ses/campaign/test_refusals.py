@@ -10,8 +10,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from botocore.session import get_session
 
 from cohort_flywheel.campaign.launch_store import PARTIAL_OUTPUT
-from cohort_flywheel.destinations.ses.campaign import operators as module
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
+from cohort_flywheel.destinations.ses.campaign import ses_launch_operator
 from cohort_flywheel.destinations.ses.campaign.sends_store import Outcome, settled
 from tests.cohort_flywheel.destinations.ses.campaign.launches import Killed, Launch, total
 
@@ -42,7 +42,7 @@ def stopped(launch: Launch, sentence: str) -> dict[str, Any]:
 
 @pytest.fixture
 def sixty(account: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> Launch:
-    monkeypatch.setattr(module, "BATCH", 10)
+    monkeypatch.setattr(ses_launch_operator, "BATCH", 10)
     return Launch(account, context, 60)
 
 

@@ -1,17 +1,10 @@
-"""Mail a segment by Amazon SES after an approval, with at most one mail per player.
-
-The mail is a template stored in SES, named by its content, so that the samples have the text that the players get. SES
-does not escape values, so the placeholders of the HTML part are separate ones with escaped values.
-"""
+"""Mail a segment by Amazon SES after an approval, with at most one mail per player."""
 
 from __future__ import annotations
 
-import hashlib
-import html
 import json
-import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from datetime import datetime
@@ -20,32 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
-from airflow.sdk.exceptions import AirflowSkipException
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cohort_flywheel.campaign.email_template import (
-    UNSUBSCRIBE,
-    EmailTemplate,
-    check_template,
-    placeholders,
-    read_template,
-    render,
-    resolve_placeholders,
-    samples,
-    template_digest,
-)
-from cohort_flywheel.campaign.launch import SampleMail, SentMails
+from cohort_flywheel.campaign.launch import SentMails
 from cohort_flywheel.campaign.launch_store import (
     PARTIAL_OUTPUT,
     Row,
     Rows,
     check_approved,
     check_is_current_run,
-    check_not_launched,
     end_exclusive_launch,
     exclusive_launch,
     launch_folder,
-    put_sample,
 )
 from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
 from cohort_flywheel.campaign.send_ledger_store import (
@@ -58,8 +37,7 @@ from cohort_flywheel.campaign.send_ledger_store import (
     put_ledger,
     take_out,
 )
-from cohort_flywheel.campaign.sender import sender_header, sender_of
-from cohort_flywheel.campaign.settings import RunCampaign, check_same_mail
+from cohort_flywheel.campaign.sender import sender_header
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import AwsStructure, Json
@@ -76,6 +54,13 @@ from cohort_flywheel.destinations.ses.campaign.sends_store import (
     by_reason,
     may_begin,
 )
+from cohort_flywheel.destinations.ses.campaign.ses_prepare_operator import (
+    DESTINATION_NAME,
+    check_account,
+    check_stored,
+    check_verified,
+)
+from cohort_flywheel.destinations.ses.campaign.stored_template import template_data
 from cohort_flywheel.destinations.ses.campaign.withdrawals_store import Withdrawals
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.ses_outputs import SesPreparedCampaign
@@ -89,137 +74,9 @@ from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.do_not_contact_store import make_list
 from cohort_flywheel.segment.outputs import Segment
-from cohort_flywheel.segment.segment_file_store import segment_rows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-#: The unsubscribe link of a sample, which is mailed without a contact list.
-_NO_LINK = "https://unsubscribe.example"
-
-_DESTINATION = "ses"
-
-
-def check_sender(sender: str, aws_conn_id: str | None) -> None:
-    """Raise FlywheelError unless SES has verified the sender of a plan's campaign; called by the plan."""
-    _check_sender(SesV2Hook(aws_conn_id=aws_conn_id), sender)
-
-
-def ses_template(template: EmailTemplate) -> dict[str, str]:
-    """Return the content for SES: `{{FirstName|there}}` is `{{FirstName}}`, and `{{_html_FirstName}}` in HTML.
-
-    No column begins with an underscore. Defaults are in the data of each mail.
-    """
-    defaults = placeholders(template)
-    plain = render(template, {name: f"{{{{{name}}}}}" for name in defaults})
-    escaped = render(template, {name: f"{{{{_html_{name}}}}}" for name in defaults})
-    return {"Subject": plain.subject, "Html": escaped.html, "Text": plain.text}
-
-
-def ses_template_name(template: str, content: Mapping[str, str]) -> str:
-    """Return the name of a template in SES: other content has another name, so a mail in progress never changes."""
-    text = json.dumps(_bare(content), sort_keys=True)
-    return f"{template}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def template_data(defaults: Mapping[str, str | None], attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return the values of a stored template's placeholders; raise FlywheelError for a missing one without a default.
-
-    Braces in values become parentheses, so that a value cannot contain SES's own placeholder, of which SES replaces the
-    first two.
-    """
-    data = {}
-    for name, value in resolve_placeholders(defaults, attributes).items():
-        data[name] = value.translate({ord("{"): "(", ord("}"): ")"})
-        data[f"_html_{name}"] = html.escape(data[name])
-    return data
-
-
-class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
-    """Store a campaign's mail in SES, and preview it; no player of the segment is mailed.
-
-    The template is checked against the columns of the segment file and stored under a name with its digest, unless it
-    exists. Fails for an account in the sandbox, paused, or with less daily quota left than rows, and for a sender that
-    is not verified. With `test`, three samples for made-up players are mailed to the test addresses, without the
-    contact list. An empty segment is skipped. Returns (each also as a separate XCom) `mode`,
-    `template`, `template_digest`, `ses_template` (its name in SES), `placeholders` (with their defaults), `from`,
-    `rows`, `segment_id`, `segment_sha256`, and `message` (subject and text for a made-up player).
-
-    :param plan: the output of CohortPlanOperator. (templated)
-    :param segment: the segment file, as CohortLimitsOperator released it. (templated)
-    :param segment_id: the id of the verified segment. (templated)
-    :param templates: the folder of the templates, include/email, read when the task runs.
-    :param aws_conn_id: the Airflow connection used for AWS credentials.
-    """
-
-    aws_hook_class = SesV2Hook
-    template_fields = aws_template_fields("plan", "segment", "segment_id")
-    ui_color = "#d5c7f2"
-
-    def __init__(self, *, plan: Json, segment: Json, segment_id: str, templates: Path, **kwargs: Any) -> None:
-        super().__init__(multiple_outputs=True, **kwargs)
-        self.plan = plan
-        self.segment = segment
-        self.segment_id = segment_id
-        self.templates = templates
-
-    def execute(self, context: Context) -> Json:
-        retry_note = "Clearing this task is safe: it continues with what exists"
-        retry_note += ", and mails the samples again." if self.plan["campaign"]["mode"] == "test" else "."
-        with describe_failure(retry_note) as side_effects:
-            plan = Plan.model_validate(self.plan)
-            campaign = plan.campaign
-            if campaign.mode == "none":
-                raise AirflowSkipException(f"{plan.name} has no campaign")
-            segment = Segment.model_validate(self.segment)
-            if not segment.rows:
-                raise AirflowSkipException(f"the segment of {plan.name} is empty: no player to mail")
-            template = read_template(self.templates, campaign.template)
-            check_same_mail(campaign, template)
-            s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
-            check_not_launched(s3, plan, segment, _DESTINATION)
-            check_template(template, next(segment_rows(s3, segment))[2:])
-            check_unsubscribe(template)
-            _check_account(self.hook.account(), segment.rows)
-            _check_sender(self.hook, campaign.sender)
-            stored, defaults = self._stored(template, side_effects), placeholders(template)
-            if campaign.mode == "test":
-                self._mail_samples(campaign, stored, defaults, side_effects)
-            sample = render(template, samples(defaults)[0])
-            html_url = put_sample(s3, plan, sample.html)
-        self.log.info("%s is prepared: %s", plan.name, "; ".join(side_effects))
-        return SesPreparedCampaign(
-            mode=campaign.mode, template=template.name, template_digest=template_digest(template),
-            ses_template=stored, placeholders=defaults, sender=campaign.sender, rows=segment.rows,
-            segment_id=self.segment_id, segment_sha256=segment.sha256,
-            message=SampleMail(subject=sample.subject, text=sample.text, html_url=html_url),
-        ).model_dump(mode="json")  # fmt: skip
-
-    def _stored(self, template: EmailTemplate, side_effects: list[str]) -> str:
-        """Return the name of the template in SES with this content, created unless it exists."""
-        content = ses_template(template)
-        name = ses_template_name(template.name, content)
-        if self.hook.email_template(name) is None and self.hook.create_email_template(name, content):
-            side_effects.append(f"SES template {name} was created")
-        else:
-            side_effects.append(f"SES template {name} exists")
-        _check_stored(self.hook, template.name, name)
-        return name
-
-    def _mail_samples(
-        self, campaign: RunCampaign, stored: str, defaults: Mapping[str, str | None], side_effects: list[str]
-    ) -> None:
-        made_up = samples(defaults)
-        for number, values in enumerate(made_up, start=1):
-            data = template_data(defaults, values) | {UNSUBSCRIBE: _NO_LINK}
-            self.hook.send_email(
-                FromEmailAddress=sender_header(campaign.sender),
-                Destination={"ToAddresses": campaign.test_addresses},
-                Content={"Template": {"TemplateName": stored, "TemplateData": json.dumps(data)}},
-            )
-            side_effects.append(
-                f"sample {number} of {len(made_up)} was mailed to the {len(campaign.test_addresses)} test addresses"
-            )
 
 
 class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]):
@@ -282,7 +139,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             self._prepared = SesPreparedCampaign.of_output(self.prepared)
             check_approved(s3, self._plan, self._segment, self._prepared, self.approval, context)
             check_is_current_run(self._plan, context)
-            _check_stored(self.hook, self._prepared.template, self._prepared.ses_template)
+            check_stored(self.hook, self._prepared.template, self._prepared.ses_template)
             with closing(sqlite3.connect(folder / "players.sqlite")) as players:
                 output = self._launch(s3, context, folder, players, side_effects)
             release(State(s3, self._plan.state_bucket), self._plan, context)
@@ -338,8 +195,8 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     def _check_sending(self) -> None:
         """Raise FlywheelError for a fault of the account or the sender, which affects every mail."""
-        _check_account(self.hook.account(), 0)
-        _check_sender(self.hook, self._plan.require_campaign().sender)
+        check_account(self.hook.account(), 0)
+        check_verified(self.hook, self._plan.require_campaign().sender)
 
     # --- the send ledger
 
@@ -359,7 +216,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def _header(self, players: int) -> Header:
         plan, now = self._plan, self.clock()
         sha256 = self._segment.sha256
-        return Header(plan.name, self._prepared.template, sha256, _DESTINATION, now, players, now + LASTS)
+        return Header(plan.name, self._prepared.template, sha256, DESTINATION_NAME, now, players, now + LASTS)
 
     def _put_ledger(
         self, s3: S3Hook, context: Context, left: PendingRows, number: int, folder: Path, players: sqlite3.Connection,
@@ -371,8 +228,8 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         """
         plan, template = self._plan, self._prepared.template
         bucket, name, campaign = plan.state_bucket, plan.name, plan.require_campaign()
-        _check_account(self.hook.account(), self._segment.rows if number == 1 else 0)
-        _check_sender(self.hook, campaign.sender)
+        check_account(self.hook.account(), self._segment.rows if number == 1 else 0)
+        check_verified(self.hook, campaign.sender)
         with exclusive_launch(State(s3, bucket), template, context):
             since = campaign.launch_not_again_since(plan.as_of)
             load_recently_mailed(s3, bucket, template, since, name, players)
@@ -479,66 +336,3 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
         rate = self.hook.account()["SendQuota"]["MaxSendRate"]
         return Sends(self.hook, request, rate, may_begin(until, self.clock) if until else lambda: False)
-
-
-def check_unsubscribe(template: EmailTemplate) -> None:
-    place = f"{{{{{UNSUBSCRIBE}}}}}"
-    for file, part in (("body.html", template.html), ("body.txt", template.text)):
-        if part.count(place) != 1:
-            raise FlywheelError(
-                f"{template.name}/{file} has {place} {part.count(place)} times: write it once, where the link to"
-                " unsubscribe belongs; SES fills in the first two of a mail",
-                code=Code.MAIL_TEMPLATE,
-            )
-
-
-def _check_account(account: AwsStructure, rows: int) -> None:
-    """Raise FlywheelError unless the account may send this number of mails today."""
-    if not account.get("ProductionAccessEnabled"):
-        raise FlywheelError(
-            "the SES account is in the sandbox, where it mails only verified addresses: ask for production access (SES"
-            " console, Account dashboard), in the region of the AWS connection",
-            code=Code.SES_ACCOUNT,
-        )
-    if not account.get("SendingEnabled") or account.get("EnforcementStatus") == "SHUTDOWN":
-        raise FlywheelError(
-            "the sending of the SES account is paused: look at its status (aws sesv2 get-account), and resume it",
-            code=Code.SES_ACCOUNT,
-        )
-    quota = account["SendQuota"]
-    left = math.floor(quota["Max24HourSend"] - quota["SentLast24Hours"])
-    if rows and quota["Max24HourSend"] >= 0 and left < rows:  # below 0 it is unlimited [SES: SendQuota]
-        raise FlywheelError(
-            f"the SES account may send {left:,} more mails within 24 hours, and the segment has {rows:,} rows: ask for"
-            " a higher quota (Service Quotas), or choose a stricter threshold",
-            code=Code.QUOTA,
-        )
-
-
-def _check_sender(hook: SesV2Hook, sender: str) -> None:
-    address = sender_of(sender)[1]
-    if not hook.is_verified(address):
-        raise FlywheelError(
-            f"the sender {address} is not verified: verify {address.rpartition('@')[2]} in Amazon SES, in the region of"
-            " the AWS connection, or correct `from` in the registry",
-            code=Code.SENDER,
-        )
-
-
-def _check_stored(hook: SesV2Hook, template: str, name: str) -> None:
-    """Raise FlywheelError unless the template in SES has the content of its name's digest."""
-    found = hook.email_template(name)
-    if found is None or ses_template_name(template, found) != name:
-        what = (
-            "is gone"
-            if found is None
-            else "was changed outside this package: delete it (aws sesv2 delete-email-template)"
-        )
-        raise FlywheelError(
-            f"SES template {name} {what}; then clear prepare_campaign with downstream", code=Code.MAIL_CHANGED
-        )
-
-
-def _bare(content: Mapping[str, str]) -> dict[str, str]:
-    """Return the content without what SES may change when it stores a text: line endings and surrounding blanks."""
-    return {part: "\n".join(text.strip().splitlines()) for part, text in content.items()}
