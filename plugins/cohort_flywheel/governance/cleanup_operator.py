@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import timedelta
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -26,6 +24,7 @@ from cohort_flywheel.destinations.base import DestinationCleanup
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance import cleanup
 from cohort_flywheel.governance.cleanup import DRY_RUN, CleanupOutput, FiledReport, InventoryRow, RunArtifacts
+from cohort_flywheel.governance.recipients_store import Recipients
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, folders, get_json, keys, lines, versions
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.lock_store import ACTIVE_STATES, acquire, state_of, this_run
@@ -44,9 +43,6 @@ PLACES = (
     ("state_bucket", f"{DRY_RUN}staged/"), ("state_bucket", f"{DRY_RUN}rejects/"),
     ("state_bucket", names.LAST_RUNS_FOLDER), ("state_bucket", DRY_RUN + names.LAST_RUNS_FOLDER),
 )  # fmt: skip
-
-#: The recipients that are removed between two checks for new runs; a new run takes longer until its import.
-BATCH = 100
 
 Files = Mapping[str, Mapping[str, Sequence[Version]]]
 
@@ -100,7 +96,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                 for each in one.imported
                 if at_destination and at_destination.has_segment(each)
             ]
-            with closing(_Recipients(folder)) as recipients:
+            with closing(Recipients(folder)) as recipients:
                 inventory = [InventoryRow("segment", f"{one.name} ({each.segment_id})", 1) for one, each in segments]
                 inventory += _file_rows(due, files)
                 with_segment = {one.name for one, _ in segments}
@@ -158,7 +154,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     # --- recipients: each may be in the segments of many runs
 
     def _find(
-        self, recipients: _Recipients, at_destination: DestinationCleanup, artifacts: Iterable[RunArtifacts],
+        self, recipients: Recipients, at_destination: DestinationCleanup, artifacts: Iterable[RunArtifacts],
         due: Iterable[RunArtifacts], with_segment: Iterable[str], files: Files,
     ) -> list[InventoryRow]:  # fmt: skip
         """Find the recipients that are in no kept segment; none if the members of a kept segment are unknown."""
@@ -217,7 +213,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
 
     def _remove_recipients(
         self,
-        recipients: _Recipients,
+        recipients: Recipients,
         at_destination: DestinationCleanup,
         files: Files,
         context: Context,
@@ -270,36 +266,3 @@ def _file_rows(due: Iterable[RunArtifacts], files: Files) -> list[InventoryRow]:
 
 def _claim_key(name: str) -> str:
     return DRY_RUN * name.startswith(DRY_RUN) + names.claim_key(name.removeprefix(DRY_RUN))
-
-
-class _Recipients:
-    """Ids of recipients, on disk: they can exceed a worker's memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self._db = sqlite3.connect(folder / "recipients.sqlite")
-        self._db.execute("CREATE TABLE recipient (id TEXT PRIMARY KEY) WITHOUT ROWID")
-
-    def close(self) -> None:
-        self._db.close()
-
-    def __len__(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM recipient").fetchone()[0])
-
-    def add(self, ids: Iterable[str]) -> None:
-        self._db.executemany("INSERT OR IGNORE INTO recipient VALUES (?)", ((each,) for each in ids))
-
-    def remove(self, ids: Iterable[str]) -> None:
-        self._db.executemany("DELETE FROM recipient WHERE id = ?", ((each,) for each in ids))
-
-    def clear(self) -> None:
-        self._db.execute("DELETE FROM recipient")
-
-    def batches(self) -> Iterator[list[str]]:
-        """All ids in order, in batches; a batch may be removed before the next is read."""
-        last = ""
-        while batch := [
-            row[0]
-            for row in self._db.execute("SELECT id FROM recipient WHERE id > ? ORDER BY id LIMIT ?", (last, BATCH))
-        ]:
-            yield batch
-            last = batch[-1]

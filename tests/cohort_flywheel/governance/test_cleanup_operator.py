@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from cohort_flywheel.campaign.launch_store import put_sample
 from cohort_flywheel.destinations.pinpoint.destination import PinpointCleanup
 from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
-from cohort_flywheel.governance import cleanup_operator as module
+from cohort_flywheel.governance import recipients_store
 from cohort_flywheel.governance.cleanup_operator import CohortCleanupOperator
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import acquire
@@ -232,7 +232,7 @@ def test_a_run_that_begins_meanwhile_keeps_the_remaining_endpoints(
         acquire(runs.state, "claims/one.json", "one", context(run_id="scheduled__1"))
         me["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
 
-    monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr(recipients_store, "BATCH", 2)
     monkeypatch.setattr(PinpointCleanup, "remove_recipient", and_a_run_begins)
     with pytest.raises(
         AirflowFailException, match="scheduled__1 .* is running.*Changes made: 2 recipients were removed"

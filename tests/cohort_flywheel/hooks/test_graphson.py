@@ -25,7 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.neptune import SERIALIZERS, GraphSONRows, GraphUnavailableError, NeptuneGremlinHook
+from cohort_flywheel.hooks.graph_serializers import SERIALIZERS, GraphSONRows
+from cohort_flywheel.hooks.neptune import GraphUnavailableError, NeptuneGremlinHook
 
 #: What the properties of a vertex may be; each is one statement of Groovy for a vertex of the scratch graph.
 ODD = {

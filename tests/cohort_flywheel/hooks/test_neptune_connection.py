@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.neptune import SERIALIZERS, NeptuneGremlinHook
+from cohort_flywheel.hooks.graph_serializers import SERIALIZERS
+from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.neptune_connection import read_neptune_connection
 
 CLUSTER = "cohorts.cluster-ro-c1a2b3.eu-west-1.neptune.amazonaws.com"

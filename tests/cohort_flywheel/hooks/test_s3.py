@@ -20,7 +20,8 @@ from botocore.httpsession import URLLib3Session
 from cohort_flywheel.campaign.send_ledger import Header
 from cohort_flywheel.campaign.send_ledger_store import put_ledger
 from cohort_flywheel.common.failures import describe_failure
-from cohort_flywheel.destinations.ses.campaign.sends_store import Batches, Outcome
+from cohort_flywheel.destinations.ses.campaign.send_outcomes import Outcome
+from cohort_flywheel.destinations.ses.campaign.sends_store import Batches
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks import s3 as hook_module
 from cohort_flywheel.hooks.s3 import (

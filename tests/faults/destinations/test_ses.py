@@ -28,7 +28,8 @@ def test_a_launch_without_intents_is_detected(survived: Any, monkeypatch: pytest
 
 
 def test_a_launch_that_loses_players_in_doubt_is_detected(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cohort_flywheel.destinations.ses.campaign.sends_store import Outcome, Sends
+    from cohort_flywheel.destinations.ses.campaign.send_outcomes import Outcome
+    from cohort_flywheel.destinations.ses.campaign.sends_store import Sends
 
     outcome = Sends.outcome
     monkeypatch.setattr(Sends, "outcome", lambda self, rows: Outcome(sent=outcome(self, rows).sent))

@@ -8,7 +8,8 @@ from collections.abc import Set as AbstractSet
 from itertools import batched, count
 
 from cohort_flywheel.campaign.launch_store import Row
-from cohort_flywheel.destinations.ses.campaign.sends_store import Batches, Outcome, Totals, settled
+from cohort_flywheel.destinations.ses.campaign.send_outcomes import Outcome, Totals, settled
+from cohort_flywheel.destinations.ses.campaign.sends_store import Batches
 from cohort_flywheel.segment.do_not_contact_store import is_listed
 
 

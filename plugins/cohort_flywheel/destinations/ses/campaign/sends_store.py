@@ -9,11 +9,9 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -28,10 +26,10 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from cohort_flywheel.campaign.launch import SentMails
 from cohort_flywheel.campaign.launch_store import Row, launch_folder
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure, Json
+from cohort_flywheel.destinations.ses.campaign.send_outcomes import Outcome, Totals, by_reason
 from cohort_flywheel.destinations.ses.hook import SENDS_IN_FLIGHT, SesV2Hook
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json, put_unless_equal
@@ -64,32 +62,8 @@ _NOT_SENT = (
     ConnectTimeoutError, CredentialRetrievalError, EndpointConnectionError, NoCredentialsError, ProxyConnectionError,
 )  # fmt: skip
 
-#: The reason of a player who was not mailed before the next as-of: the newer run may mail the player.
-OLDER_AS_OF = "older_as_of"
-
 #: The outcome of one mail; for a refused one it is the code.
 _SENT, _IN_DOUBT, _LEFT = "sent", "in_doubt", "left"
-
-
-class Outcome(NamedTuple):
-    """The outcome of a batch: the number of sent mails, and the other playerIds by reason."""
-
-    sent: int = 0
-    withdrawn: Mapping[str, Sequence[str]] = {}
-    in_doubt: Sequence[str] = ()
-    refused: Mapping[str, Sequence[str]] = {}  #: finally, by SES's code
-    left: Sequence[str] = ()  #: pending, for another attempt
-    refusals: Mapping[str, Sequence[str]] = {}  #: the pending ones that SES refused, by code, maybe due to the sender
-
-
-def settled(outcome: Outcome, players: AbstractSet[str]) -> Outcome:
-    """Return the next record of a batch: the refusals of these players are final, the others are still pending."""
-    refused, refusals = (
-        {code: found for code, ids in outcome.refusals.items() if (found := [p for p in ids if (p in players) is good])}
-        for good in (True, False)
-    )
-    left = [player_id for player_id in outcome.left if player_id not in players]
-    return Outcome(refused=refused, left=left, refusals=refusals)
 
 
 class Batches:
@@ -161,44 +135,6 @@ class Batches:
                 raise RetryableError(
                     f"another attempt of this launch is running (s3://{self._bucket}/{key})", code=Code.BUSY
                 )
-
-
-class Totals:
-    """The totals of a launch, and on disk the players in doubt."""
-
-    def __init__(self, folder: Path) -> None:
-        self.sent = self.in_doubt = self.batches = 0
-        self.withdrawn = Counter[str]()
-        self.refused = Counter[str]()
-        self.in_doubt_path = folder / "in_doubt.txt"
-        self.never_path = folder / "never.txt"
-
-    def add(self, outcome: Outcome) -> None:
-        self.batches += 1
-        self.sent += outcome.sent
-        self.in_doubt += len(outcome.in_doubt)
-        for counter, players in ((self.withdrawn, outcome.withdrawn), (self.refused, outcome.refused)):
-            counter.update({reason: len(ids) for reason, ids in players.items()})
-        never = outcome.withdrawn.get(OLDER_AS_OF, ())
-        for path, player_ids in ((self.in_doubt_path, outcome.in_doubt), (self.never_path, never)):
-            with path.open("a", encoding="utf-8", newline="") as file:
-                file.writelines(f"{player_id}\n" for player_id in player_ids)
-
-    def never(self) -> Iterator[str]:
-        """Yield the players who were not mailed before the next as-of."""
-        with self.never_path.open(encoding="utf-8", newline="") as file:
-            yield from (line.removesuffix("\n") for line in file)
-
-    def sent_mails(self, in_doubt_list: str | None) -> SentMails:
-        return SentMails(
-            rows=self.sent + self.withdrawn.total() + self.in_doubt + self.refused.total(),
-            sent=self.sent,
-            withdrawn=dict(sorted(self.withdrawn.items())),
-            in_doubt=self.in_doubt,
-            refused=dict(sorted(self.refused.items())),
-            batches=self.batches,
-            in_doubt_list=in_doubt_list,
-        )
 
 
 class Refusal(NamedTuple):
@@ -361,11 +297,3 @@ class Sends:
 def may_begin(mails_until: datetime, clock: Callable[[], datetime]) -> Callable[[], bool]:
     """Return a function that returns whether a mail may begin, by the end of its send ledger."""
     return lambda: clock() < mails_until - _LAST_MINUTES
-
-
-def by_reason(reasons: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Group pairs of playerId and reason by reason."""
-    found: dict[str, list[str]] = {}
-    for player_id, reason in reasons:
-        found.setdefault(reason, []).append(player_id)
-    return found

@@ -44,16 +44,8 @@ from cohort_flywheel.common.records import AwsStructure, Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.destinations.ses.campaign.pending_rows_store import PendingRows, Refusals
-from cohort_flywheel.destinations.ses.campaign.sends_store import (
-    BATCH,
-    OLDER_AS_OF,
-    Batches,
-    Outcome,
-    Sends,
-    Totals,
-    by_reason,
-    may_begin,
-)
+from cohort_flywheel.destinations.ses.campaign.send_outcomes import OLDER_AS_OF, Outcome, Totals, by_reason
+from cohort_flywheel.destinations.ses.campaign.sends_store import BATCH, Batches, Sends, may_begin
 from cohort_flywheel.destinations.ses.campaign.ses_prepare_operator import (
     DESTINATION_NAME,
     check_account,

@@ -9,7 +9,7 @@ from itertools import batched
 from cohort_flywheel.campaign.email_template import first_missing_column
 from cohort_flywheel.campaign.launch_store import Row, revocation_reason, same_address
 from cohort_flywheel.common.records import Json
-from cohort_flywheel.destinations.ses.campaign.sends_store import OLDER_AS_OF
+from cohort_flywheel.destinations.ses.campaign.send_outcomes import OLDER_AS_OF
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan

@@ -12,7 +12,7 @@ from botocore.session import get_session
 from cohort_flywheel.campaign.launch_store import PARTIAL_OUTPUT
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
 from cohort_flywheel.destinations.ses.campaign import ses_launch_operator
-from cohort_flywheel.destinations.ses.campaign.sends_store import Outcome, settled
+from cohort_flywheel.destinations.ses.campaign.send_outcomes import Outcome, settled
 from tests.cohort_flywheel.destinations.ses.campaign.launches import Killed, Launch, total
 
 SENDER_IS_GONE = {"unverify": ["studio.example"]}
