@@ -149,7 +149,7 @@ class CampaignApprovalOperator(ApprovalOperator):
                 answer = answer.model_copy(update={"approved": True})
                 put_approval(S3Hook(aws_conn_id=self.aws_conn_id), plan, answer)
                 ti.xcom_push(key=ANSWER, value=answer.model_dump(mode="json"))
-            by_whom = f"{'approved' if approved else 'rejected'} by {by}"
-            self.log.info("%s: %s", plan.name, "no answer in time" if answer.timed_out else by_whom)
+            decision = f"{'approved' if approved else 'rejected'} by {by}"
+            self.log.info("%s: %s", plan.name, "no answer in time" if answer.timed_out else decision)
         super().execute_complete(context, event)  # skips the downstream tasks after a rejection
         return answer.model_dump(mode="json")

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 
 class TemporaryFolderMixin:
-    """Give a task a temporary folder for data that must not be in memory: members, contacts."""
+    """Provide a temporary folder to a task, for data that must not be in memory: members, contacts."""
 
     _folder: TemporaryDirectory[str] | None = None
 

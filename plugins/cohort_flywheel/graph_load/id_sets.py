@@ -51,7 +51,7 @@ UNRESOLVED_ENDS = """
 
 
 class UnresolvedEnd(NamedTuple):
-    """An end of an edge that is no vertex of the files, or only of a later file.
+    """An end of an edge that is not a vertex of the files, or only of a later file.
 
     place: its first edge, for `file_and_line`. is_to: whether it is that edge's `~to`. later: whether a later file has
     it.

@@ -80,7 +80,7 @@ class Plan(Record):
         """Return the campaign; raise FlywheelError for a run without one."""
         if isinstance(self.campaign, NoCampaign):
             raise FlywheelError(
-                "the campaign of this run is none: only campaign=launch mails players", code=Code.NOT_TO_LAUNCH
+                "this run has campaign=none: only campaign=launch mails players", code=Code.NOT_TO_LAUNCH
             )
         return self.campaign
 
@@ -101,9 +101,10 @@ def make_plan(
     """Return the plan of a run.
 
     `settings` are the deployment's; a dry run writes to the state bucket only. `extract_sha256` is the digest of the
-    extract that `extract_uri` names, `campaign` what `campaign.with_mail` gives.
-    Raises FlywheelError for a threshold
-    outside the cohort's range, an override that nobody may make or that has no reason, and buckets that are not three.
+    extract that `extract_uri` names, `campaign` the result of `settings.with_mail`.
+
+    Raises FlywheelError for a threshold outside the cohort's range, an override that is not allowed or has no reason,
+    and buckets that are not three.
     """
     as_of = datetime.fromisoformat(as_of.isoformat())  # pendulum's isoformat loses its zone in a subtraction
     requested = params.threshold

@@ -127,7 +127,7 @@ def test_a_plan_of_an_earlier_version_is_read() -> None:
 
 def test_a_run_without_a_campaign_launches_none() -> None:
     assert plan(campaign=LAUNCH).require_campaign() == LAUNCH
-    with pytest.raises(FlywheelError, match="the campaign of this run is none: only campaign=launch mails players"):
+    with pytest.raises(FlywheelError, match="this run has campaign=none: only campaign=launch mails players"):
         plan().require_campaign()
 
 
