@@ -129,7 +129,7 @@ def test_an_approval_by_another_user_or_by_the_triggering_user_fails_the_task(
     answer(users[user], contested, "Approve")
     up.end(contested, "failed")
     said = up.last_line(contested, "approve_campaign")
-    assert re.search(f"{user} has said yes, and may not approve this run: ann may; clear this task, which asks", said)
+    assert re.search(f"{user} has approved, but is not an approver of this run: ann may; clear this", said)
     report = nothing_was_sent(up, contested)
     assert report["outcome"] == "failed"
     assert (report["campaign"]["answer"]["approved"], report["campaign"]["answer"]["by"]) == (False, user)

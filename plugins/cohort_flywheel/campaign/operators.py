@@ -140,12 +140,12 @@ class CampaignApprovalOperator(ApprovalOperator):
                 approvers = plan.require_campaign().approvers
                 if by not in approvers:
                     raise FlywheelError(
-                        f"{by} has said yes, and may not approve this run:"
+                        f"{by} has approved, but is not an approver of this run:"
                         f" {' or '.join(approvers)} may; clear this task, which asks again",
                         code=Code.NOT_APPROVER,
                     )
                 if answer.digest != approval_digest(PreparedCampaign.of_output(self.prepared)):
-                    raise FlywheelError(f"{by} has said yes to {_ANOTHER}", code=Code.NOT_APPROVED)
+                    raise FlywheelError(f"{by} has approved {_ANOTHER}", code=Code.NOT_APPROVED)
                 answer = answer.model_copy(update={"approved": True})
                 put_approval(S3Hook(aws_conn_id=self.aws_conn_id), plan, answer)
                 ti.xcom_push(key=ANSWER, value=answer.model_dump(mode="json"))

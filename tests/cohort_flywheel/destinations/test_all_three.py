@@ -1,4 +1,4 @@
-"""One cohort through all three destinations: the same players, the same holdout, and who has said no stays out."""
+"""One cohort through all three destinations: the same players, the same holdout, and unsubscribed players stay out."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_the_same_players_and_holdout_and_the_joiners_and_leavers_of_day_two(
         assert set(left.values()) == {"out"}
 
 
-# --- who has said no -------------------------------------------------------------------------------------
+# --- unsubscribed players ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -247,7 +247,7 @@ def test_a_run_that_begins_meanwhile_keeps_the_remaining_endpoints(
 def test_only_files_are_removed_if_the_destination_keeps_nothing(
     runs: Runs, clean_up: CleanUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SES: its contacts stay, since what they have said no to is known there."""
+    """SES: its contacts are kept, because SES knows which topics they have unsubscribed from."""
     monkeypatch.delenv("AIRFLOW_VAR_COHORT_FLYWHEEL_PINPOINT_APPLICATION_ID")
     old, _ = runs.run(OLD, {ANN: 3}), runs.run(LATER, {BOB: 3})
     folder = old["checked"]["segment"]["s3_key"].replace("segments/", "contacts/")

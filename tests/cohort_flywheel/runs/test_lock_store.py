@@ -284,7 +284,7 @@ def test_a_file_is_imported_by_the_run_that_holds_its_name(before_a_task: Any, s
 def test_a_file_is_stale_once_another_run_has_worked_on_the_name(
     before_a_task: Any, state: State, verified: bool
 ) -> None:
-    """Who is in it may have said no by the time at which the other file was written."""
+    """A player in it may have unsubscribed when the other file was written."""
     context, plan = before_a_task
     if verified:
         state.put_result(*OF_THE_DAY, result_record(NEWEST, FIRST))
