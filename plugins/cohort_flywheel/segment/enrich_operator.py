@@ -8,7 +8,7 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
@@ -48,8 +48,6 @@ from cohort_flywheel.segment.segment_file import digest, write_segment
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-T = TypeVar("T")
-
 
 class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatchGetHook]):
     """Look up the members of an extract in a table, and write the segment file and the rejects.
@@ -78,7 +76,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     :param withhold: the settings that exclude contacts, as CohortPlanOperator returns them: `holdout_percent`, the
         `placeholders` that must have values, and the `template` with which players were mailed `since`; or None.
         (templated)
-    :param shard: the part of the extract that this task does (`membership.write_extract`), or None for all of it. The
+    :param shard: the part of the extract that this task does (`members.write_extract`), or None for all of it. The
         files of a shard lie in folders named as the whole ones would be. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """

@@ -34,8 +34,11 @@ class ConnectPreparedCampaign(PreparedCampaign):
 
 
 class RecordedLaunch(Record):
-    """The record of the one campaign of a launch, put before the campaign is started."""
+    """The record of the one campaign of a launch, put before the campaign is started.
 
-    campaign_id: str
+    A launch by Amazon SES has a record under the same key, without these fields.
+    """
+
+    campaign_id: str | None = None
     segment_sha256: str | None = None
     template_arn: str | None = None

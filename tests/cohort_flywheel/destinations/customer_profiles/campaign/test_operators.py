@@ -577,6 +577,17 @@ def test_a_result_is_not_launched_again_with_other_content(
     assert connect.mailed == keys_of(PLAYERS)
 
 
+def test_a_result_that_ses_has_launched_is_not_launched_again(connect: Connect, ready: Any) -> None:
+    plan, *rest = ready
+    record = {"ses_template": "at_risk_0", "template_digest": "0", "from": "a@b.example", "segment_sha256": "0"}
+    connect.s3.put_object(
+        Bucket=connect.config.state_bucket, Key=launch_key(plan["name"]), Body=json.dumps(record).encode()
+    )
+    with pytest.raises(AirflowFailException, match="CF-CAMPAIGN-10: .* was launched already, with another segment"):
+        connect.launch(plan, *rest)
+    assert connect.mailed == []
+
+
 def test_another_segment_of_the_name_is_refused_by_the_send_ledger(connect: Connect, ready: Any) -> None:
     """The try before this one ended after its ledger: nothing was started, and yet nothing else may be mailed."""
     plan, segment, prepared, run = ready
