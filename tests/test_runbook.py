@@ -29,15 +29,20 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
 NODES = [(path, node) for path, tree in TREES.items() for node in ast.walk(tree)]
 
 
-def coded_classes() -> set[str]:
-    """The names of CodedError and its subclasses."""
+def is_code(node: ast.Attribute) -> bool:
+    """Whether a node is a member of Code."""
+    return getattr(node.value, "id", "") == "Code"
+
+
+def coded_classes(base: str = "CodedError") -> set[str]:
+    """The names of the subclasses of a base."""
     bases = {
-        node.name: {getattr(base, "id", "") for base in node.bases}
+        node.name: {getattr(each, "id", "") for each in node.bases}
         for _, node in NODES
         if isinstance(node, ast.ClassDef)
     }
     found: set[str] = set()
-    while more := {name for name, its in bases.items() if its & {"CodedError", *found}} - found:
+    while more := {name for name, its in bases.items() if its & {base, *found}} - found:
         found |= more
     return found
 
@@ -58,6 +63,17 @@ def test_a_row_has_a_cause_and_a_remedy() -> None:
     rows = [line for line in RUNBOOK.splitlines() if line.startswith("| CF-")]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
     assert [row for row in cells if len(row) != 3 or not all(row)] == []
+
+
+def test_a_row_says_whether_airflow_retries_the_task() -> None:
+    """A `RetryableError`, and an Advice with `may_pass`, is retried; common/failures.py decides for the last three."""
+    retried = {Code.TIMEOUT, Code.AIRFLOW, Code.UNEXPECTED}
+    for _, call in calls(coded_classes("RetryableError") | {"RetryableError", "Advice"}):
+        may_pass = [each.value for each in call.keywords if each.arg == "may_pass"]
+        if getattr(call.func, "id", "") != "Advice" or (may_pass and getattr(may_pass[0], "value", None)):
+            retried |= {Code[each.attr] for each in ast.walk(call) if isinstance(each, ast.Attribute) and is_code(each)}
+    rows = [line.split(" | ", 1) for line in RUNBOOK.splitlines() if line.startswith("| CF-")]
+    assert {code.removeprefix("| ") for code, text in rows if "etried" in text} == retried
 
 
 def test_a_code_is_an_area_and_a_number_without_a_gap() -> None:
@@ -89,9 +105,7 @@ def test_an_error_of_airflow_s_class_is_raised_only_where_its_code_is_added() ->
 
 
 def test_each_code_is_used() -> None:
-    used = {
-        node.attr for _, node in NODES if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "Code"
-    }
+    used = {node.attr for _, node in NODES if isinstance(node, ast.Attribute) and is_code(node)}
     assert used == {code.name for code in Code}
 
 
