@@ -38,7 +38,10 @@ class Withhold(Record):
 
 
 class Plan(Record):
-    """All that the tasks after `plan` need: they never read the registry again."""
+    """All that the tasks after `plan` need: they never read the registry again.
+
+    `limits` and `consent` are models of the registry, which refuse a key of a later version: it may exclude players.
+    """
 
     name: str
     as_of: Instant

@@ -32,3 +32,7 @@ class SesPreparedCampaign(PreparedCampaign):
 
     ses_template: str
     placeholders: dict[str, str | None]
+
+
+#: The fields of SesPreparedCampaign that the record of a launch has: a result is launched with the same ones only.
+LAUNCH_RECORD = {"ses_template", "template_digest", "sender", "segment_sha256"}

@@ -55,7 +55,7 @@ from cohort_flywheel.destinations.ses.campaign.ses_prepare_operator import (
 from cohort_flywheel.destinations.ses.campaign.stored_template import template_data
 from cohort_flywheel.destinations.ses.campaign.withdrawals_store import Withdrawals
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
-from cohort_flywheel.destinations.ses.ses_outputs import SesPreparedCampaign
+from cohort_flywheel.destinations.ses.ses_outputs import LAUNCH_RECORD, SesPreparedCampaign
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
@@ -245,8 +245,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def _put_record(self, s3: S3Hook) -> None:
         """Record what is launched; raise FlywheelError if the result was launched with another segment or mail."""
         bucket, key = self._plan.state_bucket, f"{launch_folder(self._plan.name)}launch.json"
-        recorded = {"ses_template", "template_digest", "sender", "segment_sha256"}
-        record = self._prepared.model_dump(mode="json", include=recorded)
+        record = self._prepared.model_dump(mode="json", include=LAUNCH_RECORD)
         if not put_json(s3, bucket, key, record, IfNoneMatch="*"):
             found = get_json(s3, bucket, key)
             if found is None or found[0] != record:
