@@ -100,6 +100,21 @@ def test_a_file_imports_what_its_name_allows(path: Path) -> None:
     assert violations(relative(path), path.read_text(encoding="utf-8")) == []
 
 
+def test_a_destination_imports_another_only_where_it_is_listed() -> None:
+    """A destination is removed with its folder, if no other imports it."""
+    folders = [path.parent for path in (PACKAGE_FOLDER / "destinations").glob("*/destination.py")]
+    found = {
+        (folder.name, other.name)
+        for folder in folders
+        for path in folder.rglob("*.py")
+        for imported in imports(path.read_text(encoding="utf-8"), "")
+        for other in folders
+        if other != folder and imported.startswith(f"{PACKAGE}.destinations.{other.name}.")
+    }
+    # it has the segment file of SES, and mails samples by SES
+    assert found == {("customer_profiles", "ses")}
+
+
 def test_no_module_stem_is_used_twice() -> None:
     stems = Counter(path.stem for path in FILES if path.is_relative_to(PACKAGE_FOLDER))
     assert [stem for stem, number in stems.items() if number > 1 and stem not in SHARED_STEMS] == []

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from cohort_flywheel.common.records import AwsStructure
-from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
 from cohort_flywheel.destinations.ses import layout as ses
 from cohort_flywheel.destinations.ses.layout import MAX_BYTES, refused_column, row
 from cohort_flywheel.errors import Code, FlywheelError
@@ -85,7 +84,7 @@ def out_row(player_id: str) -> list[str]:
 
 def player_key(player_id: str) -> str:
     """The key of a profile: stable and not personal, like Pinpoint's endpoint Id."""
-    return endpoint_id(CHANNEL, player_id)
+    return endpoint_id("EMAIL", player_id)
 
 
 def fields(upload_header: Sequence[str]) -> dict[str, dict[str, str]]:
