@@ -40,7 +40,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_every_page_of_jobs_is_read(domain: Domain, hook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "JOBS_A_PAGE", 2)
+    monkeypatch.setattr(module, "JOBS_PER_PAGE", 2)
     made = [hook.create_upload_job(PROFILES_DOMAIN, REQUEST) for _ in range(5)]
     assert sorted(job["JobId"] for job in hook.upload_jobs(PROFILES_DOMAIN)) == sorted(made)
     assert domain.calls["ListUploadJobs"] == 3
@@ -146,7 +146,7 @@ def test_an_estimate_that_never_succeeds(
 ) -> None:
     monkeypatch.setattr(module, "ESTIMATE_SECONDS", 1)
     domain.control(**changes)
-    with pytest.raises(AirflowException, match="the estimate of the segment is (FAILED|RUNNING) after all"):
+    with pytest.raises(AirflowException, match="the estimate of the segment is (FAILED|RUNNING): a later attempt"):
         hook.estimate(PROFILES_DOMAIN, layout.segment_groups("ea_atrisk_2"))
 
 

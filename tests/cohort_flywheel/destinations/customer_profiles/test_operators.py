@@ -219,7 +219,7 @@ def test_running_and_successful_jobs_are_adopted(domain: Domain, context: Any, o
 
 
 def test_the_job_is_found_on_any_page(domain: Domain, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hook_module, "JOBS_A_PAGE", 2)
+    monkeypatch.setattr(hook_module, "JOBS_PER_PAGE", 2)
     segment, run = domain.segment("one", ["ann"]), context()
     first = domain.create(segment, run)
     for number in range(5):

@@ -20,7 +20,7 @@ def account(airflow_env: Any, servers: Any, fresh_config: Any) -> Any:
 
 
 def test_every_page_of_contacts_is_read(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.CONTACTS_A_PAGE", 2)
+    monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.CONTACTS_PER_PAGE", 2)
     names = [f"player{number}@example.com" for number in range(5)]
     account.add(*names)
     assert [contact["EmailAddress"] for contact in SesV2Hook().contacts(CONTACT_LIST)] == names
@@ -36,7 +36,7 @@ def test_page_sizes_are_within_the_limits_of_the_service(account: Account) -> No
 def test_every_page_of_jobs_is_read_and_those_of_another_list_are_left_out(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.JOBS_A_PAGE", 2)
+    monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.JOBS_PER_PAGE", 2)
     hook = SesV2Hook()
     made = [hook.create_import_job(CONTACT_LIST, f"s3://bucket/{number}.csv") for number in range(5)]
     assert {job["JobId"] for job in hook.import_jobs(CONTACT_LIST)} == set(made)

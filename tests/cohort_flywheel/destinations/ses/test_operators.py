@@ -161,7 +161,7 @@ def test_more_rows_than_a_job_takes_are_several_jobs(
 def test_a_list_of_many_pages_is_read_to_its_end(
     account: Account, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.CONTACTS_A_PAGE", 2)
+    monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.CONTACTS_PER_PAGE", 2)
     names = [f"player{number}@example.com" for number in range(5)]
     account.add(*names, unsubscribed=True)
     made = account.run(account.segment("one", names), context())
@@ -171,7 +171,7 @@ def test_a_list_of_many_pages_is_read_to_its_end(
 def test_a_throttled_listing_is_read_to_its_end(
     account: Account, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.CONTACTS_A_PAGE", 2)
+    monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.CONTACTS_PER_PAGE", 2)
     names = [f"player{number}@example.com" for number in range(5)]
     account.add(*names)
     account.control(seconds_between_calls=0.2)
@@ -214,7 +214,7 @@ def test_a_job_that_ended_well_is_adopted_for_exactly_its_file(account: Account,
 
 
 def test_the_earlier_job_is_found_on_any_page(account: Account, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.JOBS_A_PAGE", 2)
+    monkeypatch.setattr("cohort_flywheel.destinations.ses.hook.JOBS_PER_PAGE", 2)
     segment = account.segment("one", [ANN])
     account.control(import_seconds=30)
     (first,) = account.create(segment, context())["job_ids"]

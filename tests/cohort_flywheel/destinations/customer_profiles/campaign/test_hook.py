@@ -31,7 +31,7 @@ def test_page_sizes_are_within_the_limits_of_the_service(connect: Connect) -> No
 
 
 def test_every_page_of_templates_is_read(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook.TEMPLATES_A_PAGE", 2)
+    monkeypatch.setattr("cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook.TEMPLATES_PER_PAGE", 2)
     hook, names = QConnectHook(), [f"t{number}" for number in range(5)]
     for name in names:
         hook.create_template(connect.base, name, {"content": CONTENT})

@@ -166,7 +166,7 @@ def test_a_template_changed_meanwhile_is_not_used(
 def test_the_template_is_found_on_any_page_and_others_are_unchanged(
     connect: Connect, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qconnect_hook, "TEMPLATES_A_PAGE", 2)
+    monkeypatch.setattr(qconnect_hook, "TEMPLATES_PER_PAGE", 2)
     content = {"email": {"subject": "Mine", "body": {"plainText": {"content": "Mine"}}}}
     for name in ("at_risk", "b", "c", "d", "e"):
         connect.qconnect.create_message_template(
@@ -523,7 +523,7 @@ def test_of_two_tries_at_once_the_recorded_campaign_is_started(
 
 def test_the_campaign_is_found_on_any_page(connect: Connect, ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, segment, prepared, run = ready
-    monkeypatch.setattr(campaigns_hook, "CAMPAIGNS_A_PAGE", 2)
+    monkeypatch.setattr(campaigns_hook, "CAMPAIGNS_PER_PAGE", 2)
     for number in range(5):
         connect.made_before(plan | {"name": f"other_{number}"}, prepared)
     made = connect.made_before(plan, prepared)
