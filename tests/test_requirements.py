@@ -30,6 +30,10 @@ def requirements(name: str) -> dict[str, str]:
     return found
 
 
+#: Packages that another requirement pins and documents as its own part.
+PARTS = {"pydantic_core"}
+
+
 def distribution(requirement: str) -> str:
     return re.split(r"[\[=<>~ ]", requirement)[0].lower()
 
@@ -47,7 +51,7 @@ def imported() -> set[str]:
                 top = module.partition(".")[0]
                 if provider := re.match(r"airflow\.providers\.(common\.\w+|\w+)", module):
                     found.add(f"apache-airflow-providers-{provider[1].replace('.', '-')}")
-                elif top not in {*sys.stdlib_module_names, "airflow", "cohort_flywheel"}:
+                elif top not in {*sys.stdlib_module_names, "airflow", "cohort_flywheel", *PARTS}:
                     assert top in owners, f"{file.name} imports {top}, which is not installed"
                     found.add(owners[top][0].lower())
     return found

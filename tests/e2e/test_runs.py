@@ -285,7 +285,7 @@ def test_a_run_with_a_failed_task_fails_and_is_reported(up: Up, started: Started
     assert states["verify_segment"] == "upstream_failed"
     assert states["report"] == "success"
     said = up.last_line(run_id, "wait_for_import_job")
-    assert re.search(r"import job \w+ FAILED: \d+ rows of \d+, 1 pieces of 1 .*clear enrich and what follows", said)
+    assert re.search(r"import job \w+ FAILED: \d+ rows of \d+, 1 pieces of 1 .*clear enrich with downstream", said)
     assert "Changes made: " in said
     assert "Clearing this task is safe" in said
     assert "@" not in said

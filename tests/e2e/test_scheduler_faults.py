@@ -25,7 +25,7 @@ def no_other_runs(up: Up) -> None:
 
 
 def clear(up: Up, run_id: str, *task_ids: str, downstream: bool = True) -> None:
-    """What a person does in the UI: the task and what follows it."""
+    """Clear the task with downstream, as in the UI."""
     body = {"dag_run_id": run_id, "task_ids": task_ids, "include_downstream": downstream, "dry_run": False,
             "only_failed": False, "reset_dag_runs": True}  # fmt: skip
     answer = up.rest("POST", f"/dags/{DAG_ID}/clearTaskInstances", body)
@@ -63,7 +63,7 @@ def test_after_a_failed_job_the_cleared_task_creates_another_for_the_same_segmen
     up.pinpoint(fail_next_jobs=1)
     run_id = up.trigger({"cohort": "ea_reputation", "threshold": -70})
     up.end(run_id, "failed")
-    assert "clear enrich and what follows" in up.last_line(run_id, "wait_for_import_job")
+    assert "clear enrich with downstream" in up.last_line(run_id, "wait_for_import_job")
     clear(up, run_id, "create_import_job")
     wait_until(lambda: up.run(run_id)["state"] not in ("success", "failed"), "the cleared run runs again", up, 60)
     up.end(run_id)

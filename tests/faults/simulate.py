@@ -159,7 +159,7 @@ class Run:
 
     def clear(self) -> None:
         """What a person does: clear the tasks that failed, or the one that the message names, and what follows."""
-        names = set(re.findall(r"clear (\w+) and what follows it", " ".join(self.errors.values())))
+        names = set(re.findall(r"clear (\w+) with downstream", " ".join(self.errors.values())))
         first = {task for task in self.dag.task_ids if self.states[task] == "failed" or task in names}
         for name in first:
             for task in (name, *self.dag.get_task(name).get_flat_relative_ids(upstream=False)):

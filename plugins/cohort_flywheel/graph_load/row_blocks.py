@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from itertools import chain, islice
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from cohort_flywheel.graph_load.findings import FindingKind
 #: A line of this length has no line breaks that could be found.
 MAX_LINE = 16 << 20
 ROWS = 4096
+#: The characters of a cell, as in Python's csv module.
+MAX_CELL = 131_072
 BOM = "\ufeff"
 _MARK = "\x01"
 _NOT_PLAIN = ('"', "\r", _MARK)
@@ -92,7 +95,8 @@ class RowBlocks:
             rows: list[list[str]] = []
             fault: UnreadableError | None = None
             try:
-                rows.extend(islice(reader, size))
+                with _cell_limit():
+                    rows.extend(islice(reader, size))
             except csv.Error as error:
                 fault = _quoting_fault(error)
             except UnreadableError as error:
@@ -178,10 +182,20 @@ def split_plain(text: str, width: int) -> list[Sequence[str]] | None:
     return [first, *(cells[number::width] for number in range(1, width))]
 
 
+@contextmanager
+def _cell_limit() -> Iterator[None]:
+    """Limit a cell to MAX_CELL: the limit of the parser is the process's, and a library may have raised it."""
+    before = csv.field_size_limit(MAX_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
 def _quoting_fault(error: csv.Error) -> UnreadableError:
     text = "a quotation mark or a line break stands in a cell that is not quoted as RFC 4180 has it"
     if "field limit" in str(error) or "end of data" in str(error):
-        text = "a cell has more than 131,072 characters, or its closing quotation mark is missing"
+        text = f"a cell has more than {MAX_CELL:,} characters, or its closing quotation mark is missing"
     return UnreadableError(FindingKind.QUOTING, None, f"{text}; the rows after it are not read")
 
 

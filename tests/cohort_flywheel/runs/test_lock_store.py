@@ -296,7 +296,7 @@ def test_a_file_is_stale_once_another_run_has_worked_on_the_name(
             acquire_run_lock_for_import(context)
         text = str(raised.value)
         assert "run scheduled__1 of DAG cohort_to_segment has worked on ea_atrisk_2_2026-11-22_00-00-00 since" in text
-        assert "clear enrich and what follows it" in text
+        assert "clear enrich with downstream" in text
         assert state.lock_holder(plan["claim_key"]) == before
     acquire_run_lock(context)  # before enrich
     acquire_run_lock_for_import(context)
@@ -307,7 +307,7 @@ def test_a_file_is_stale_while_the_other_run_is_active(before_a_task: Any, state
     context, plan = before_a_task
     state.take(plan["claim_key"], FIRST, None)
     context["ti"].runs["cohort_to_segment", "scheduled__1"] = "running"
-    with pytest.raises(AirflowFailException, match="scheduled__1 .* has worked on .* since.*clear enrich and"):
+    with pytest.raises(AirflowFailException, match="scheduled__1 .* has worked on .* since.*clear enrich with"):
         acquire_run_lock_for_import(context)
     with pytest.raises(AirflowFailException, match="is running and makes the same result"):
         acquire_run_lock(context)  # before enrich

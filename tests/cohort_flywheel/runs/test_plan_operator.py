@@ -410,7 +410,7 @@ def test_a_backfill_and_an_older_day_have_no_campaign(mailing: Any, context: Any
     older |= {"data_interval_end": NEWEST - timedelta(days=1)}
     for run, what in ((backfill, "a backfill"), (older, "a run of an older day than")):
         assert mailing(name, mode="launch").execute(context(**run))["campaign"] == {"mode": "none"}
-        with pytest.raises(AirflowFailException, match=f"campaign=launch is for the newest .* and this is {what}"):
+        with pytest.raises(AirflowFailException, match=f"campaign=launch is for .* newest .* and this is {what}"):
             mailing(name).execute(context({"campaign": "launch"}, **run))
 
 

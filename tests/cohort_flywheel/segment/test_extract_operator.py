@@ -140,7 +140,7 @@ def test_a_task_that_is_cleared_days_later_never_reads_the_graph(
     text = str(raised.value)
     assert "cohort ea_atrisk has no snapshot of 2026-11-22 00:00 UTC (no other day has one)" in text
     assert "run with source=live to use the current graph" in text
-    assert "Changes made: none. Clearing this task is safe: it reads the graph only for the newest day" in text
+    assert "Changes made: none. Clearing this task is safe: it reads the graph only for the newest as-of" in text
     assert nothing_kept(state)
 
 

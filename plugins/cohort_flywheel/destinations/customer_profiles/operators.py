@@ -289,7 +289,7 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
         if record is None or record.content != import_content(plan.name, self._segment):
             raise FlywheelError(
                 f"the last upload of {store.name} is not this run's: another run has changed the segment since;"
-                " clear enrich and what follows it, which checks consent again, if this run should define the segment",
+                " clear enrich with downstream, which checks consent again, if this run should define the segment",
                 code=Code.OVERTAKEN,
             )
         return record
@@ -301,7 +301,7 @@ class CustomerProfilesVerifySegmentOperator(TemporaryFolderMixin, AwsBaseOperato
             job = self.hook.get_upload_job(self.domain, job_id)
             if job["Status"] != "SUCCEEDED" or job.get("ResultsSummary", {}).get("FailedRecords"):
                 raise FlywheelError(
-                    f"upload job {job_id} is {job['Status']}: clear wait_for_import_job and what follows it",
+                    f"upload job {job_id} is {job['Status']}: clear wait_for_import_job with downstream",
                     code=Code.JOB_PENDING,
                 )
             counts["created"] += job.get("ResultsSummary", {}).get("CreatedRecords", 0)

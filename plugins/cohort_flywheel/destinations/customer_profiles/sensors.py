@@ -56,7 +56,7 @@ class CustomerProfilesUploadJobsSensor(WaitingSensor[CustomerProfilesHook]):
                 f"upload job {job_id} has ended as {job['Status']}{why}: {failed:,} rows refused, {created:,}"
                 f" profiles created, {updated:,} updated: do not send to the segment. Look at the job in the"
                 " console of Amazon Connect (Customer segments), correct the cause, then clear"
-                " enrich and what follows it, which uploads all again",
+                " enrich with downstream, which uploads all again",
                 code=Code.JOB_FAILED,
             )
         return True

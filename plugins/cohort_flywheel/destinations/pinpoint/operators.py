@@ -144,7 +144,7 @@ class PinpointVerifySegmentOperator(AwsBaseOperator[PinpointHook]):
                 raise FlywheelError(
                     f"import job {self.job_id} refused {failures} of {expected} rows and {pieces} pieces: do not send"
                     " to its segment; read the reasons with `aws pinpoint get-import-job`, correct the cause, delete"
-                    " the segment (`aws pinpoint delete-segment`), and clear enrich and what follows it",
+                    " the segment (`aws pinpoint delete-segment`), and clear enrich with downstream",
                     code=Code.SEGMENT_WRONG,
                 )
             segment_id = job["Definition"].get("SegmentId")

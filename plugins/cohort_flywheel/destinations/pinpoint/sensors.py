@@ -56,7 +56,7 @@ class PinpointImportJobSensor(WaitingSensor[PinpointHook]):
                 f"import job {job_id} FAILED: {job.get('TotalFailures', 0)} rows of"
                 f" {job.get('TotalProcessed', 0)}, {job.get('FailedPieces', 0)} pieces of"
                 f" {job.get('TotalPieces', 0)} ({reasons(job.get('Failures', []))}): correct the cause, then"
-                " clear enrich and what follows it",
+                " clear enrich with downstream",
                 code=Code.JOB_FAILED,
             )
         return bool(job["JobStatus"] == "COMPLETED")

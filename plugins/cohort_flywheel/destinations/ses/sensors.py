@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _ADVICE = {
     True: (
         "look at its file of failed records (`aws sesv2 get-import-job`), then correct these contacts or put them on"
-        " the do-not-contact list, and clear enrich and what follows it"
+        " the do-not-contact list, and clear enrich with downstream"
     ),
     False: (
-        "look at its FailureInfo (`aws sesv2 get-import-job`), correct the cause, then clear enrich and what"
-        " follows it, which imports the contacts that are not on the list yet"
+        "look at its FailureInfo (`aws sesv2 get-import-job`), correct the cause, then clear enrich with"
+        " downstream, which imports the contacts that are not on the list yet"
     ),
 }
 

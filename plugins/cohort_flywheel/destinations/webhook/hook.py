@@ -236,7 +236,7 @@ class WebhookHook(HttpHook):
                 advice = f"it has no such path: correct the host, with its path, of {conn}"
             case 409:
                 code = Code.WEBHOOK_REJECTED
-                advice = "it has a newer import of this segment: clear create_import_job and what follows it"
+                advice = "it has a newer import of this segment: clear create_import_job with downstream"
             case 422:
                 advice = "it had other messages under the same idempotency key: ask who runs the receiver"
             case _:

@@ -212,7 +212,7 @@ class WebhookVerifySegmentOperator(TemporaryFolderMixin, BaseOperator):
             record = members.read()
             if record is None or record.content != import_content(plan.name, self._segment):
                 raise FlywheelError(
-                    f"the last import of segment {members.segment} is of another run: clear enrich and what follows it,"
+                    f"the last import of segment {members.segment} is of another run: clear enrich with downstream,"
                     " which applies consent again, if this run must be the one",
                     code=Code.OVERTAKEN,
                 )
@@ -235,14 +235,14 @@ class WebhookVerifySegmentOperator(TemporaryFolderMixin, BaseOperator):
         if status is None or (sent and status.import_id != self._sent.import_id):
             raise FlywheelError(
                 f"the receiver does not have import {self._sent.import_id} as the last of segment {segment}: another"
-                " sender has changed it; clear create_import_job and what follows it",
+                " sender has changed it; clear create_import_job with downstream",
                 code=Code.WEBHOOK_REJECTED,
             )
         if sent and (status.batches != sent or status.rejected):
             raise FlywheelError(
                 f"the receiver has {status.batches:,} of {sent:,} batches of import {self._sent.import_id}, and"
                 f" rejected {status.rejected:,} messages: do not use segment {segment}; correct the cause, then clear"
-                " create_import_job and what follows it",
+                " create_import_job with downstream",
                 code=Code.WEBHOOK_REJECTED,
             )
         if status.members != rows:

@@ -106,7 +106,7 @@ def test_a_failed_job_fails_the_task_with_its_counts(
     assert event["status"] == "error"
     with pytest.raises(AirflowFailException, match=f"has ended as {outcome}: do not send to the segment") as raised:
         waiting.execute_complete({}, event)
-    assert "clear enrich and what follows it" in str(raised.value)
+    assert "clear enrich with downstream" in str(raised.value)
 
 
 def test_a_job_that_was_stopped_fails(sensor: Any, domain: Domain) -> None:

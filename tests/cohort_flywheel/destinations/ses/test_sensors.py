@@ -94,7 +94,7 @@ def test_a_failed_job_fails_with_its_counts(sensor: Any, account: Account) -> No
         AirflowFailException, match="has ended as FAILED: 0 contacts refused, 0 processed: look at its FailureInfo"
     ) as raised:
         waiting.execute_complete({}, event)
-    assert "clear enrich and what follows it" in str(raised.value)
+    assert "clear enrich with downstream" in str(raised.value)
 
 
 def test_a_job_that_refused_contacts_fails_with_their_number_only(
