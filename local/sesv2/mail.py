@@ -29,13 +29,15 @@ _UNRENDERED = (MissingRenderingAttributeException, AssertionError, AttributeErro
 class Mail:
     """An e-mail that SES accepted.
 
-    `sender_name` is the display name; `delivered` and `bounced` are addresses; `failure` is why it was not sent.
+    `sender_name` is the display name; `reply_to` has names and addresses; `delivered` and `bounced` are addresses;
+    `failure` is why it was not sent.
     """
 
     message_id: str
     at: float
     sender_name: str
     sender: str
+    reply_to: list[str]
     to: list[str]
     cc: list[str]
     bcc: list[str]
@@ -64,10 +66,13 @@ def envelope(request: Item, message_id: str, now: float) -> Mail:
     content = request["Content"]
     options = request.get("ListManagementOptions", {})
     template = content.get("Template", {})
+    # [strict] in the form of the sender; SES verifies senders only [SES docs: verified identities]
+    replies = [_sender("ReplyToAddresses", each) for each in request.get("ReplyToAddresses", [])]
     mail = Mail(
         message_id,
         now,
-        *_sender(request.get("FromEmailAddress", "")),
+        *_sender("FromEmailAddress", request.get("FromEmailAddress", "")),
+        reply_to=[f"{name} <{address}>" if name else address for name, address in replies],
         to=destination.get("ToAddresses", []),
         cc=destination.get("CcAddresses", []),
         bcc=destination.get("BccAddresses", []),
@@ -84,7 +89,8 @@ def envelope(request: Item, message_id: str, now: float) -> Mail:
         raise BadRequestError("FromEmailAddress is missing.")  # [strict] also where a raw message might name it
     if not 1 <= len(mail.recipients) <= MAX_RECIPIENTS:
         raise BadRequestError(f"A mail must have 1 to {MAX_RECIPIENTS} recipients.")
-    if not all(is_address(parseaddr(address)[1]) for address in (mail.sender, *mail.recipients)):
+    addresses = (mail.sender, *(address for _, address in replies), *mail.recipients)
+    if not all(is_address(parseaddr(address)[1]) for address in addresses):
         raise BadRequestError("An address is invalid or has characters other than 7-bit ASCII.")
     if not all(_TAG.fullmatch(tag[part]) for tag in mail.tags for part in ("Name", "Value")):
         # [shape MessageTagName, MessageTagValue]
@@ -92,7 +98,7 @@ def envelope(request: Item, message_id: str, now: float) -> Mail:
     return mail
 
 
-def _sender(written: str) -> tuple[str, str]:
+def _sender(key: str, written: str) -> tuple[str, str]:
     """Return the display name and the address.
 
     [SES docs: SendEmail, FromEmailAddress] a name that is not ASCII is encoded by RFC 2047. [strict] Refused where it
@@ -102,7 +108,7 @@ def _sender(written: str) -> tuple[str, str]:
     if not written:
         return "", ""
     if header.defects or len(header.addresses) != 1 or header.groups[0].display_name or not written.isascii():
-        raise BadRequestError("FromEmailAddress is not one address, with a name that is quoted or encoded.")
+        raise BadRequestError(f"{key} is not one address, with a name that is quoted or encoded.")
     return header.addresses[0].display_name, header.addresses[0].addr_spec
 
 

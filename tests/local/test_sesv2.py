@@ -316,6 +316,15 @@ def test_a_name_of_the_sender_that_a_mail_would_show_otherwise_is_refused(servic
     assert (mail["sender_name"], mail["sender"]) == (name, SENDER)
 
 
+def test_a_reply_to_address_is_checked_as_the_sender_is_and_needs_no_verification(service: Service) -> None:
+    service.template()
+    for wrong in ("A: B <help@others.example>", "Café <help@others.example>", "help", "a@b.example, c@d.example", ""):
+        assert refused(service.send, name="ann", ReplyToAddresses=["ok@others.example", wrong]) == BAD_REQUEST
+    service.send("ann", ReplyToAddresses=["help@others.example", formataddr(("Café", "help@others.example"))])
+    (mail,) = service.mails
+    assert mail["reply_to"] == ["help@others.example", "Café <help@others.example>"]
+
+
 def test_two_calls_are_two_mails(service: Service) -> None:
     service.template()
     assert service.send("ann") != service.send("ann")

@@ -43,6 +43,7 @@ def approval_text(
         f" {plan.threshold}, as of {plan.as_of.isoformat()}) get one mail each"
         f"{f', except {unsubscribed:,} who have unsubscribed' if unsubscribed else ''}.\n\n"
         f"- from {_escape_markdown(prepared.sender)}\n"
+        f"{f'- replies go to {_escape_markdown(prepared.reply_to)}\n' if prepared.reply_to else ''}"
         f"- members {segment.members:,}; no row: {rejects}\n"
         f"- change since last time: {change.sentence if change else 'not known'}\n"
         f"- each player gets this template at most once in {campaign.not_again_days} days;"

@@ -32,6 +32,7 @@ class PreparedCampaign(Record):
     template: str
     template_digest: str
     sender: Annotated[str, Field(alias="from")]
+    reply_to: str | None = None
     rows: StrictInt
     segment_id: str
     segment_sha256: str

@@ -141,8 +141,9 @@ def check_approved(
     Only the recorded answer counts, not the state of a task. `approval` has the approvers of the registry.
     """
     campaign = plan.require_campaign()
-    described = (prepared.mode, prepared.template, prepared.sender, prepared.rows, prepared.segment_sha256)
-    if described != (campaign.mode, campaign.template, campaign.sender, segment.rows, segment.sha256):
+    described = (prepared.mode, prepared.template, prepared.sender, prepared.reply_to)
+    is_of_segment = (prepared.rows, prepared.segment_sha256) == (segment.rows, segment.sha256)
+    if not is_of_segment or described != (campaign.mode, campaign.template, campaign.sender, campaign.reply_to):
         raise FlywheelError(
             "what was prepared is not this run's segment and campaign: trigger a new run, which asks about its own",
             code=Code.NOT_APPROVED,

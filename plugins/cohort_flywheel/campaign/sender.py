@@ -35,37 +35,37 @@ def mail_address(written: str) -> str | None:
         return None
 
 
-def read_sender(written: str) -> str:
+def read_sender(written: str, role: str = "sender") -> str:
     """Return `name <address>` or the address; raise ValueError for text that a mail would show differently.
 
     The last `<` separates name and address. A name may be in double quotes, as in the header of a mail.
     """
     name, bracket, rest = written.strip().rpartition("<")
     if bracket and not rest.endswith(">"):
-        raise ValueError(f"{written!r} is not a sender: write an address, as in Studio <play@studio.example>")
+        raise ValueError(f"{written!r} is not a {role}: write an address, as in Studio <play@studio.example>")
     address = mail_address(rest[:-1] if bracket else rest)
     if address is None:
-        raise ValueError(f"{written!r} is not a sender: write an address, as in Studio <play@studio.example>")
+        raise ValueError(f"{written!r} is not a {role}: write an address, as in Studio <play@studio.example>")
     name = name.strip()
     if quoted := _QUOTED.fullmatch(name):
         name = re.sub(r"\\(.)", r"\1", quoted[1])
     name = re.sub(r"[ \xa0]+", " ", name).strip(" ")  # as a mail program reads a header
-    _check_name(name, address)
+    _check_name(name, address, role)
     return f"{name} <{address}>" if name else address
 
 
-def _check_name(name: str, address: str) -> None:
+def _check_name(name: str, address: str, role: str) -> None:
     unseen = [c for c in name if c in _BIDI or unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
     if unseen:
-        raise ValueError(f"the sender's name has the character {unseen[0]!a}, which is not shown: leave it out")
+        raise ValueError(f"the {role}'s name has the character {unseen[0]!a}, which is not shown: leave it out")
     if _ENCODED_WORD.search(name):
-        raise ValueError("the sender's name is encoded (=?…?=): write it as a reader should see it")
+        raise ValueError(f"the {role}'s name is encoded (=?…?=): write it as a reader should see it")
     too_long = len(name) > MAX_NAME or (
         not name.isascii() and len(formataddr((name, address))) - len(f" <{address}>") > MAX_ENCODED_WORD
     )
     if too_long:
         raise ValueError(
-            f"the sender's name is too long for a mail's header, which takes {MAX_NAME} characters of ASCII or some 45"
+            f"the {role}'s name is too long for a mail's header, which takes {MAX_NAME} characters of ASCII or some 45"
             " bytes of UTF-8: shorten it"
         )
 

@@ -33,6 +33,7 @@ class RunCampaign(Record):
     mode: Literal["draft", "test", "launch"]
     template: str
     sender: Annotated[str, Field(alias="from")]
+    reply_to: str | None = None
     not_again_days: int | None
     test_addresses: list[str]
     approvers: list[str]
@@ -117,6 +118,7 @@ def choose_campaign(
         mode=mode,
         template=ours.template,
         sender=ours.sender,
+        reply_to=ours.reply_to,
         not_again_days=ours.not_again_days,
         test_addresses=ours.test_addresses,
         approvers=approvers,

@@ -154,6 +154,7 @@ class Campaign(Strict):
     mode: Literal["none", "draft", "test", "launch"] = "none"
     template: Annotated[str, Field(pattern=f"^{TEMPLATE_NAME}$")]
     sender: Annotated[str, Field(alias="from")]
+    reply_to: str | None = None
     not_again_days: Annotated[StrictInt, Field(ge=1, le=36_500)] | None = None
     test_addresses: list[str] = Field(default_factory=list)
 
@@ -161,6 +162,11 @@ class Campaign(Strict):
     @classmethod
     def _is_a_sender(cls, sender: str) -> str:
         return read_sender(sender)
+
+    @field_validator("reply_to")
+    @classmethod
+    def _is_a_reply_to_address(cls, reply_to: str | None) -> str | None:
+        return None if reply_to is None else read_sender(reply_to, "reply-to address")
 
     @field_validator("test_addresses")
     @classmethod

@@ -131,6 +131,15 @@ def test_the_question_shows_content_count_sender_and_new_players(question: Quest
                          " with nothing sent.")  # fmt: skip
 
 
+def test_the_question_shows_where_replies_go(question: Question) -> None:
+    question.prepared = {**PREPARED, "reply_to": "Help <help@studio.example>"}
+    question.ask()
+    lines = question.shown["body"].splitlines()
+    assert lines[lines.index(r"- from Studio \<play@studio.example\>") + 1] == (
+        r"- replies go to Help \<help@studio.example\>"
+    )
+
+
 def test_the_mail_is_shown_line_by_line_with_markdown_escaped(question: Question) -> None:
     question.ask()
     lines = [

@@ -70,7 +70,18 @@ def test_a_campaign_has_all_that_a_launch_needs() -> None:
     assert chosen("launch").model_dump(mode="json") == {
         "mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
         "test_addresses": [], "approvers": ["ann", "bo"], "placeholders": {}, "template_digest": "",
+        "reply_to": None,
     }  # fmt: skip
+
+
+def test_a_reply_to_address_is_written_as_the_sender_is() -> None:
+    assert launched("launch", cohort(reply_to=" Help  desk <help@studio.example>")).reply_to == (
+        "Help desk <help@studio.example>"
+    )
+    with pytest.raises(ValueError, match="'Studio' is not a reply-to address: write an address"):
+        cohort(reply_to="Studio")
+    with pytest.raises(ValueError, match="the reply-to address's name is encoded"):
+        cohort(reply_to="=?utf-8?q?x?= <help@studio.example>")
 
 
 RUNS: list[tuple[dict[str, Any], str, timedelta, str | None]] = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cohort_flywheel.campaign.launch import PreparedCampaign
-from cohort_flywheel.common.records import Record
+from cohort_flywheel.common.records import Json, Record
 from cohort_flywheel.destinations.import_result import ImportResult
 
 
@@ -33,6 +33,10 @@ class SesPreparedCampaign(PreparedCampaign):
     ses_template: str
     placeholders: dict[str, str | None]
 
+    def launch_record(self) -> Json:
+        """Return the record of a launch: a result is launched with the same fields only.
 
-#: The fields of SesPreparedCampaign that the record of a launch has: a result is launched with the same ones only.
-LAUNCH_RECORD = {"ses_template", "template_digest", "sender", "segment_sha256"}
+        Without a None, as earlier versions recorded no reply_to.
+        """
+        fields = {"ses_template", "template_digest", "sender", "reply_to", "segment_sha256"}
+        return self.model_dump(mode="json", include=fields, exclude_none=True)

@@ -73,6 +73,12 @@ def check_sender(campaign: RunCampaign, aws_conn_id: str | None) -> None:
     Connect accepts an address of a domain that SES has verified in the same account and region, or one of its own. It
     is not checked whether the address was added to the instance: CreateCampaign refuses it otherwise.
     """
+    if campaign.reply_to:
+        raise FlywheelError(
+            "the campaign has a reply_to, and a campaign of Amazon Connect takes no reply-to address: remove it in the"
+            " registry, so that replies go to `from`, or choose `destination: ses`",
+            code=Code.CAMPAIGN_SETTINGS,
+        )
     address = sender_of(campaign.sender)[1]
     if address.lower().endswith(_OF_CONNECT):
         if campaign.mode == "test":

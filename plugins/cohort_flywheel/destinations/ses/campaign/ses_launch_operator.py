@@ -37,7 +37,6 @@ from cohort_flywheel.campaign.send_ledger_store import (
     put_ledger,
     take_out,
 )
-from cohort_flywheel.campaign.sender import sender_header
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import AwsStructure, Json
@@ -51,11 +50,12 @@ from cohort_flywheel.destinations.ses.campaign.ses_prepare_operator import (
     check_account,
     check_stored,
     check_verified,
+    sender_arguments,
 )
 from cohort_flywheel.destinations.ses.campaign.stored_template import template_data
 from cohort_flywheel.destinations.ses.campaign.withdrawals_store import Withdrawals
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
-from cohort_flywheel.destinations.ses.ses_outputs import LAUNCH_RECORD, SesPreparedCampaign
+from cohort_flywheel.destinations.ses.ses_outputs import SesPreparedCampaign
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
@@ -245,7 +245,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def _put_record(self, s3: S3Hook) -> None:
         """Record what is launched; raise FlywheelError if the result was launched with another segment or mail."""
         bucket, key = self._plan.state_bucket, f"{launch_folder(self._plan.name)}launch.json"
-        record = self._prepared.model_dump(mode="json", include=LAUNCH_RECORD)
+        record = self._prepared.launch_record()
         if not put_json(s3, bucket, key, record, IfNoneMatch="*"):
             found = get_json(s3, bucket, key)
             if found is None or found[0] != record:
@@ -316,7 +316,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
 
     def _sends(self, until: datetime | None) -> Sends:
         base = {
-            "FromEmailAddress": sender_header(self._plan.require_campaign().sender),
+            **sender_arguments(self._plan.require_campaign()),
             "ListManagementOptions": {"ContactListName": self.contact_list, "TopicName": self.topic},
         }
 

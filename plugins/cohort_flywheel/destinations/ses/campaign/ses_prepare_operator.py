@@ -111,8 +111,8 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
         self.log.info("%s is prepared: %s", plan.name, "; ".join(side_effects))
         return SesPreparedCampaign(
             mode=campaign.mode, template=template.name, template_digest=template_digest(template),
-            ses_template=stored, placeholders=defaults, sender=campaign.sender, rows=segment.rows,
-            segment_id=self.segment_id, segment_sha256=segment.sha256,
+            ses_template=stored, placeholders=defaults, sender=campaign.sender,
+            reply_to=campaign.reply_to, rows=segment.rows, segment_id=self.segment_id, segment_sha256=segment.sha256,
             message=SampleMail(subject=sample.subject, text=sample.text, html_url=html_url),
         ).model_dump(mode="json")  # fmt: skip
 
@@ -134,7 +134,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
         for number, values in enumerate(made_up, start=1):
             data = template_data(defaults, values) | {UNSUBSCRIBE: _NO_LINK}
             self.hook.send_email(
-                FromEmailAddress=sender_header(campaign.sender),
+                **sender_arguments(campaign),
                 Destination={"ToAddresses": campaign.test_addresses},
                 Content={"Template": {"TemplateName": stored, "TemplateData": json.dumps(data)}},
             )
@@ -164,6 +164,12 @@ def check_account(account: AwsStructure, rows: int) -> None:
             " a higher quota (Service Quotas), or choose a stricter threshold",
             code=Code.QUOTA,
         )
+
+
+def sender_arguments(campaign: RunCampaign) -> AwsStructure:
+    """Return the sender and the reply-to address of a request of SendEmail."""
+    reply_to = {"ReplyToAddresses": [sender_header(campaign.reply_to)]} if campaign.reply_to else {}
+    return {"FromEmailAddress": sender_header(campaign.sender), **reply_to}
 
 
 def check_verified(hook: SesV2Hook, sender: str) -> None:

@@ -75,6 +75,7 @@ def test_the_mail_becomes_a_message_template_version_without_mailing(connect: Co
         "template_digest": prepared["template_digest"],
         "template_arn": f"{template['arn']}:1",
         "from": SENDER,
+        "reply_to": None,
         "rows": 3,
         "segment_id": prepared["segment_id"],
         "segment_sha256": segment["sha256"],
@@ -324,6 +325,14 @@ def test_a_campaign_that_connect_refuses_is_an_error(connect: Connect, ready: An
 def test_a_sender_that_is_not_verified_is_refused_before_anything_is_made(connect: Connect, context: Any) -> None:
     plan = connect.launch_plan(**{"from": "play@nowhere.example"})
     with pytest.raises(AirflowFailException, match="nowhere.example is not verified.*Changes made: none"):
+        connect.prepare(plan, connect.segment("one", ["ann"]), context())
+    assert connect.message_templates == []
+
+
+def test_a_reply_to_address_is_refused(connect: Connect, context: Any) -> None:
+    plan = connect.launch_plan()
+    plan["campaign"]["reply_to"] = "help@studio.example"
+    with pytest.raises(AirflowFailException, match="Amazon Connect takes no reply-to address: remove it.*made: none"):
         connect.prepare(plan, connect.segment("one", ["ann"]), context())
     assert connect.message_templates == []
 

@@ -49,6 +49,7 @@ def test_the_mail_is_stored_by_its_content_and_shown_for_a_made_up_player(accoun
         "ses_template": name,
         "placeholders": {"FirstName": "friend", "LastName": None},
         "from": SENDER,
+        "reply_to": None,
         "rows": 3,
         "segment_id": segment["s3_url"],
         "segment_sha256": segment["sha256"],
@@ -177,6 +178,29 @@ def test_the_sender_of_a_mail_is_the_one_that_an_approver_reads(account: Campaig
     assert prepared["from"] == "Riftwars: Ascension, Café <play@studio.example>"
     for mail in account.mails:
         assert f"{mail['sender_name']} <{mail['sender']}>" == prepared["from"]
+
+
+def test_replies_go_to_the_address_that_an_approver_reads(launch: Launch, context: Any) -> None:
+    account, reply_to = launch.account, "Café: Help <help@others.example>"  # it needs no verification
+    launch.run()
+    assert [mail["reply_to"] for mail in account.mails] == [[]] * len(launch.names)
+    record = json.loads(account.read("launches/cohort/launch.json"))
+    assert "reply_to" not in record, "as an earlier version wrote it"
+    plan, segment = account.launch_plan("test", name="other"), account.released("other", account.players(1))
+    plan["campaign"]["reply_to"] = reply_to
+    prepared = account.prepare(plan, segment, context())
+    assert prepared["reply_to"] == reply_to
+    assert [mail["reply_to"] for mail in account.mails[-3:]] == [[reply_to]] * 3
+
+
+def test_a_launch_sends_the_reply_to_address_that_was_approved(launch: Launch) -> None:
+    reply_to = "Help <help@studio.example>"
+    launch.plan["campaign"]["reply_to"] = reply_to
+    with pytest.raises(AirflowFailException, match="what was prepared is not this run's segment and campaign"):
+        launch.run()
+    launch.prepared = launch.account.prepare(launch.plan, launch.segment, launch.context())
+    launch.run()
+    assert [mail["reply_to"] for mail in launch.account.mails] == [[reply_to]] * len(launch.names)
 
 
 def test_a_name_of_blanks_takes_the_default_of_its_placeholder(account: Campaign) -> None:
