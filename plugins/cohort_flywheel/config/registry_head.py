@@ -25,8 +25,9 @@ class Notify(Strict):
     on_call: list[dict[str, object]] = Field(default_factory=list)
     producers: list[dict[str, object]] = Field(default_factory=list)
     approvers: list[dict[str, object]] = Field(default_factory=list)
+    success: list[dict[str, object]] = Field(default_factory=list)
 
-    @field_validator("on_call", "producers", "approvers")
+    @field_validator("on_call", "producers", "approvers", "success")
     @classmethod
     def _names_a_class(cls, targets: list[dict[str, object]]) -> list[dict[str, object]]:
         if [t for t in targets if not re.fullmatch(r"[\w.]+\.[A-Z]\w*", str(t.get("notifier")))]:

@@ -1,4 +1,4 @@
-"""Notify of failed runs and of runs stopped by limits, with the Airflow notifiers of the registry."""
+"""Notify of failed, stopped and successful runs, with the Airflow notifiers of the registry."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from cohort_flywheel.config.registry_head import Notify
 from cohort_flywheel.errors import Code, FlywheelError
+from cohort_flywheel.runs.report import Report, table
 from cohort_flywheel.segment.limits_operator import StoppedByLimitError
 
 if TYPE_CHECKING:
@@ -67,6 +68,19 @@ def notify_unreported_failures(notify: Notify, context: Context, tasks: Mapping[
             " it with downstream.\n\n"
             f"Log of the report: {getattr(ti, 'log_url', None)}\nWhat to do: docs/reference/runbook.md",
         )
+
+
+def notify_of_success(notify: Notify, context: Context, report: Report, report_url: str) -> None:
+    """Notify of a run that neither failed nor was stopped by limits: its outcome, and the counts of its report."""
+    if report.outcome in ("failed", "stopped by limits"):
+        return
+    ti = context["ti"]
+    send_notifications(
+        notify.success,
+        context,
+        subject=f"Cohort Flywheel: {report.outcome}: {ti.dag_id}, {report.plan.cohort if report.plan else ''}",
+        message=f"{ti.dag_id}, run {ti.run_id} ended: {report.outcome}.\n\n{table(report)}\n\nReport: {report_url}",
+    )
 
 
 def send_notifications(targets: Targets, context: Context, *, subject: str, message: str) -> None:

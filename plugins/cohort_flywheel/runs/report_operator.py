@@ -25,7 +25,7 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import enum_value
 from cohort_flywheel.runs.names import report_file_name, report_folder
-from cohort_flywheel.runs.notifications import notify_unreported_failures
+from cohort_flywheel.runs.notifications import notify_of_success, notify_unreported_failures
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.report import Report, ReportedRun, ReportOutput, make_report, table
 from cohort_flywheel.runs.schedule import Clock, utc_now
@@ -46,7 +46,7 @@ class CohortReportOperator(BaseOperator):
     has its earlier output. Returns (each also an XCom of its own) `report_url` and `outcome`.
 
     :param aws_conn_id: the Airflow connection used for AWS credentials. (templated)
-    :param notify: the notifiers for failed tasks without a notification.
+    :param notify: the notifiers for failed tasks without a notification, and for a run that succeeded.
     :param clock: gives the time, with its zone.
     """
 
@@ -67,7 +67,9 @@ class CohortReportOperator(BaseOperator):
         self.clock = clock
 
     def execute(self, context: Context) -> Json:
-        with describe_failure("Clearing this task is safe: it writes the same report again.") as side_effects:
+        with describe_failure(
+            "Clearing this task is safe: it writes the same report and notifies again."
+        ) as side_effects:
             report, url = write_report(self, context, self.clock, self.aws_conn_id)
             self.log.info("\n%s", table(report))
             side_effects.append(f"the report was put at {url}")
@@ -77,6 +79,7 @@ class CohortReportOperator(BaseOperator):
                     code=Code.DO_NOT_ADD_UP,
                 )
             notify_unreported_failures(self.notify, context, report.tasks)
+            notify_of_success(self.notify, context, report, url)
         self.log.info("the report is at %s", url)
         return ReportOutput(report_url=url, outcome=report.outcome).model_dump(mode="json")
 

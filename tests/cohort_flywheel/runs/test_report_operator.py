@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -78,11 +79,11 @@ class Run:
         for key, value in others.items():
             self.ti.xcoms[task_id, key] = value
 
-    def report(self) -> dict[str, Any]:
+    def report(self, group: str = "on_call") -> dict[str, Any]:
         self.ti.states["report"] = "running"
         return CohortReportOperator(
             task_id="report",
-            notify=Notify(on_call=[{"notifier": f"{__name__}.Recorder"}]), clock=lambda: NOW,
+            notify=Notify.model_validate({group: [{"notifier": f"{__name__}.Recorder"}]}), clock=lambda: NOW,
         ).execute(self.context)  # fmt: skip
 
     def filed(self, key: str = KEY) -> dict[str, Any]:
@@ -276,8 +277,21 @@ def test_a_failure_is_notified_once(run: Run) -> None:
     assert Recorder.messages == []
 
 
-def test_a_successful_run_sends_no_notification(run: Run) -> None:
+def test_a_successful_run_notifies_only_success(run: Run) -> None:
     passed(run)
     run.ended("record_result", output=IMPORTED)
     run.report()
+    assert Recorder.messages == []
+    output = run.report("success")
+    (message,) = Recorder.messages
+    assert message.startswith("cohort_to_segment, run manual__2026-11-22 ended: imported.\n\n")
+    assert re.search(r"(?m)^members +4$", message) and re.search(r"(?m)^rows +3$", message)
+    assert message.endswith(f"\n\nReport: {output['report_url']}")
+
+
+@pytest.mark.parametrize("limit", [3, 9])
+def test_a_run_that_failed_or_was_stopped_does_not_notify_success(run: Run, limit: int) -> None:
+    passed(run, state="failed", limits=verdicts(4, limit))
+    run.ended("check_limits", "failed", told=True)
+    assert run.report("success")["outcome"] == ("stopped by limits" if limit == 3 else "failed")
     assert Recorder.messages == []
