@@ -72,6 +72,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
                 task_id="enrich",
                 pre_execute=acquire_run_lock,
                 map_index_template="{{ shard_label }}",
+                in_flight=registry.tuning.lookups_in_flight,
                 **enrich_arguments(plan, extract),
             )
             .expand(shard=extract)
@@ -87,7 +88,8 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
             pre_execute=acquire_run_lock_for_import,
         ).output
 
-        with TaskGroup("import_segment", prefix_group_id=False):
+        with TaskGroup("import_segment", prefix_group_id=False) as group:
+            group.default_args |= poll(registry.tuning.import_poll_seconds)
             create_import_job = destination.create_import_job(plan, checked, pre_execute=acquire_run_lock_for_import)
             wait_for_import_job = destination.wait_for_import_job(plan, create_import_job.output)
             verify_segment: Any = destination.verify_segment(plan, checked, create_import_job.output)
@@ -104,7 +106,8 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
 
         last = record_result
         if destination.has_campaigns:
-            with TaskGroup("campaign", prefix_group_id=False):
+            with TaskGroup("campaign", prefix_group_id=False) as group:
+                group.default_args |= poll(registry.tuning.campaign_poll_seconds)
                 prepare_campaign: Any = destination.prepare_campaign(
                     plan, checked, record_result.output, templates=REGISTRY_PATH.parent / "email"
                 )
@@ -130,6 +133,11 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
         # The leaves decide the state of a run: with the report as the only leaf, a failed run would succeed.
         chain(last, [report, EmptyOperator(task_id="end")])
     return dag
+
+
+def poll(seconds: int | None) -> dict[str, int]:
+    """Return the default arguments of the sensors of a group; without any for their own interval."""
+    return {} if seconds is None else {"poke_interval": seconds}
 
 
 def present(*tasks: BaseOperator | None) -> list[BaseOperator]:

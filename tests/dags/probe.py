@@ -41,6 +41,7 @@ def facts(dag: Any) -> dict[str, Any]:
         "before": {task.task_id: getattr(_before(task), "__name__", None) for task in dag.tasks},
         "sensors": {
             task.task_id: {
+                "poke_interval": task.poke_interval,
                 "timeout": task.timeout,
                 "execution_timeout": task.execution_timeout and task.execution_timeout.total_seconds(),
             }

@@ -59,7 +59,8 @@ def mailing(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "include", folder / "include")
         text = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8")
-        changed = text.replace("destination: pinpoint\n", f"destination: {name}\n")
+        tuning = "tuning: {import_poll_seconds: 30, campaign_poll_seconds: 120, lookups_in_flight: 9}"
+        changed = text.replace("destination: pinpoint\n", f"destination: {name}\n{tuning}\n")
         (folder / "include" / "cohorts.yaml").write_text(changed, encoding="utf-8")
         folders.append(folder / "dags")
     return folders
@@ -177,6 +178,16 @@ def test_no_sensor_waits_longer_than_its_execution_timeout(probed: Any) -> None:
             for task, limits in dag["sensors"].items():
                 assert 0 < limits["timeout"] <= limits["execution_timeout"], f"{dag_id}: {task}: {limits}"
     assert followed == 1
+
+
+def test_sensors_poll_as_the_tuning_says_and_wait_as_long(probed: Any) -> None:
+    shipped, _, *mailing, _ = probed["folders"]
+    polls = [
+        {task: (each["poke_interval"], each["timeout"]) for task, each in folder["dags"][DAILY]["sensors"].items()}
+        for folder in (shipped, *mailing)
+    ]
+    imports = {"wait_for_import_job": (30, 7200)}
+    assert polls == [{"wait_for_import_job": (5, 7200)}, imports, imports | {"follow_campaign": (120, 93_600)}]
 
 
 def test_tasks_that_write_under_a_name_acquire_its_lock(probed: Any) -> None:

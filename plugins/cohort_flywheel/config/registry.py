@@ -20,7 +20,7 @@ from cohort_flywheel.config.cohorts import (
     ThresholdFrom,
     ThresholdRange,
 )
-from cohort_flywheel.config.registry_head import Approval, Notify, RegistryHead
+from cohort_flywheel.config.registry_head import Approval, Notify, RegistryHead, Tuning
 from cohort_flywheel.config.yaml_nodes import (
     Fault,
     child,
@@ -60,6 +60,7 @@ class Registry:
     #: "none": no player has opted out at a service that mailed the players before
     opt_outs: str | None = None
     approval: Approval = field(default_factory=lambda: Approval())
+    tuning: Tuning = field(default_factory=lambda: Tuning())
 
     @property
     def names(self) -> list[str]:
@@ -135,6 +136,7 @@ def parse_registry(text: str, path: Path) -> Registry:
         head.notify,
         head.opt_outs,
         head.approval,
+        head.tuning,
     )
 
 
@@ -226,6 +228,7 @@ _INNER: dict[object, type[BaseModel]] = {
     "notify": Notify,
     "threshold": ThresholdFrom,
     "threshold_range": ThresholdRange,
+    "tuning": Tuning,
 }
 
 #: Pydantic's marks for a choice of types, in the path of a fault.

@@ -38,6 +38,15 @@ class Notify(Strict):
         return targets
 
 
+class Tuning(Strict):
+    """Speeds and sizes of a run; None is the package's default."""
+
+    lookups_in_flight: Annotated[StrictInt, Field(ge=1, le=50)] | None = None
+    shard_members: Annotated[StrictInt, Field(ge=1_000, le=250_000)] | None = None
+    import_poll_seconds: Annotated[StrictInt, Field(ge=1, le=600)] | None = None
+    campaign_poll_seconds: Annotated[StrictInt, Field(ge=1, le=600)] | None = None
+
+
 class RegistryKeys(Strict):
     """The keys beside `cohorts`."""
 
@@ -48,6 +57,7 @@ class RegistryKeys(Strict):
     opt_outs: Literal["none"] | None = None
     notify: Notify = Field(default_factory=Notify)
     approval: Approval = Field(default_factory=Approval)
+    tuning: Tuning = Field(default_factory=Tuning)
 
     @field_validator("schedule")
     @classmethod

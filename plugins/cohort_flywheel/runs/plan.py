@@ -12,6 +12,7 @@ from cohort_flywheel.campaign.settings import NONE, NoCampaign, RunCampaign
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Answer, Cohort, Consent, Direction, Limits
 from cohort_flywheel.config.params import RunParams
+from cohort_flywheel.config.registry_head import Tuning
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.as_of import Instant
@@ -78,6 +79,8 @@ class Plan(Record):
     claim_key: str
     report_folder: str
     do_not_contact_key: str | None
+    shard_members: int | None = None
+    lookups_in_flight: int | None = None
 
     def require_campaign(self) -> RunCampaign:
         """Return the campaign; raise FlywheelError for a run without one."""
@@ -100,6 +103,7 @@ def make_plan(
     settings: Mapping[str, JsonValue],
     extract_sha256: str | None = None,
     campaign: RunCampaign | NoCampaign = NONE,
+    tuning: Tuning | None = None,
 ) -> Plan:
     """Return the plan of a run.
 
@@ -162,6 +166,8 @@ def make_plan(
         claim_key=folder + names.claim_key(name),
         report_folder=folder + names.report_folder(name),
         do_not_contact_key=names.DO_NOT_CONTACT_KEY,
+        shard_members=tuning.shard_members if tuning else None,
+        lookups_in_flight=tuning.lookups_in_flight if tuning else None,
     )
 
 

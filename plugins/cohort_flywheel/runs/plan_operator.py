@@ -117,6 +117,7 @@ class CohortPlanOperator(BaseOperator):
                 settings=settings,
                 extract_sha256=self._check_uploaded_extract(params.extract_uri, cohort, buckets.export_bucket),
                 campaign=campaign,
+                tuning=registry.tuning,
             )
             self._check_aws(buckets, plan)
             state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)

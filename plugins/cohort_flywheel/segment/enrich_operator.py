@@ -20,7 +20,7 @@ from cohort_flywheel.common.records import Json, Output
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations import get_destination
-from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
+from cohort_flywheel.hooks.dynamodb import IN_FLIGHT, MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, lines, put_unless_equal
 from cohort_flywheel.runs.names import matched_file_name, part_file_name, part_key, segment_file_name
 from cohort_flywheel.runs.plan import Withhold
@@ -78,6 +78,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         (templated)
     :param shard: the part of the extract that this task does (`members.write_extract`), or None for all of it. The
         files of a shard lie in folders named as the whole ones would be. (templated)
+    :param in_flight: the number of concurrent lookups, or None for the default of DynamoDBBatchGetHook.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
@@ -108,6 +109,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         layout: str = "pinpoint",
         withhold: Json | None = None,
         shard: Json | None = None,
+        in_flight: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
@@ -127,6 +129,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         self.layout = layout
         self.withhold = withhold
         self.shard = shard
+        self.in_flight = in_flight
 
     def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it writes the same files from the same extract and records."
@@ -225,7 +228,12 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         attributes = dict(self.attributes or {})
         progress = Progress(self.log, "members looked up", shard.members if shard else None)
         lookups = self.hook.get_many(
-            self.table_name, "playerId", _batches(members, MAX_BATCH_KEYS), wanted, key=lambda member: member.player_id
+            self.table_name,
+            "playerId",
+            _batches(members, MAX_BATCH_KEYS),
+            wanted,
+            key=lambda member: member.player_id,
+            in_flight=self.in_flight or IN_FLIGHT,
         )
         for batch, records in lookups:
             for member in batch:

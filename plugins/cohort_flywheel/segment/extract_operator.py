@@ -103,7 +103,14 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             else:
                 source = self._read_graph(plan, state, now, schedule, sink, folder, side_effects)
             file, shards = put_extract(
-                s3, members, plan.property, folder, plan.extract_bucket, plan.extract_key, side_effects
+                s3,
+                members,
+                plan.property,
+                folder,
+                plan.extract_bucket,
+                plan.extract_key,
+                side_effects,
+                plan.shard_members,
             )
         counted = file.model_dump() | {
             "vertices_read": file.vertices_read + sink.excluded,

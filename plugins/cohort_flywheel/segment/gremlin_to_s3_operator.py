@@ -123,12 +123,19 @@ def read_graph(
 
 
 def put_extract(
-    s3: S3Hook, members: Members, property: str, folder: Path, bucket: str, key: str, side_effects: list[str]
+    s3: S3Hook,
+    members: Members,
+    property: str,
+    folder: Path,
+    bucket: str,
+    key: str,
+    side_effects: list[str],
+    shard_members: int | None = None,
 ) -> tuple[ExtractFile, list[Shard]]:
     """Write the extract and upload it unless the object has the same bytes; return its place, counts and shards."""
     path, counts = folder / "extract.json", members.counts()
     with path.open("wb") as file:
-        shards = write_extract(members, property, file, shard_size(counts.members))
+        shards = write_extract(members, property, file, shard_size(counts.members, shard_members))
     sha256 = digest(path)
     put = put_unless_equal(s3, path, bucket, key, sha256)
     place = f"s3://{bucket}/{key}"

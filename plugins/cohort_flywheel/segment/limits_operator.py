@@ -219,7 +219,11 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         arguments, parts = enrich_arguments(self.plan, extract.model_dump(mode="json")), []
         for shard in shards:
             enrich = DynamoDBEnrichOperator(
-                task_id="again", aws_conn_id=self.aws_conn_id, shard=shard.model_dump(mode="json"), **arguments
+                task_id="again",
+                aws_conn_id=self.aws_conn_id,
+                shard=shard.model_dump(mode="json"),
+                in_flight=plan.lookups_in_flight,
+                **arguments,
             )
             with TemporaryDirectory(dir=folder) as own:
                 parts.append(SegmentPart.model_validate(enrich.make(Path(own), side_effects)))

@@ -208,8 +208,8 @@ SHARD_MEMBERS = 50_000
 MAX_SHARDS = 1024
 
 
-def shard_size(members: int) -> int:
-    return max(SHARD_MEMBERS, -(-members // MAX_SHARDS))
+def shard_size(members: int, shard_members: int | None = None) -> int:
+    return max(shard_members or SHARD_MEMBERS, -(-members // MAX_SHARDS))
 
 
 def write_extract(members: Iterable[Member], property: str, file: BinaryIO, size: int = SHARD_MEMBERS) -> list[Shard]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort_flywheel.config.registry import Registry, parse_registry, read_registry
+from cohort_flywheel.config.registry_head import Tuning
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES
 
@@ -679,3 +680,16 @@ def test_any_edit_of_one_line_gives_a_registry_or_an_error(data: st.DataObject) 
         assert cohort.name == name
         assert re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)
         assert [cohort.check_threshold(threshold) for threshold in cohort.thresholds()] == cohort.thresholds()
+
+
+# --- tuning ----------------------------------------------------------------------------------------------
+
+
+def test_the_tuning_is_optional_and_within_its_limits() -> None:
+    assert parse().tuning == Tuning()
+    tuned = parse(line_3="destination: pinpoint\ntuning: {shard_members: 2000, lookups_in_flight: 9}").tuning
+    assert (tuned.shard_members, tuned.lookups_in_flight, tuned.import_poll_seconds) == (2000, 9, None)
+    with pytest.raises(FlywheelError, match=r"line 4: tuning.shard_members: input should be greater than or equal"):
+        parse(line_3="destination: pinpoint\ntuning: {shard_members: 10}")
+    with pytest.raises(FlywheelError, match=r"line 4: tuning.shards is not a known key.*: the keys are lookups_in"):
+        parse(line_3="destination: pinpoint\ntuning: {shards: 10}")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from cohort_flywheel.campaign.settings import NONE, NoCampaign, RunCampaign
 from cohort_flywheel.config.cohorts import Cohort, ThresholdFrom
 from cohort_flywheel.config.params import RunParams
+from cohort_flywheel.config.registry_head import Tuning
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.runs.plan import Override, Plan, check_extract, make_plan
 
@@ -105,6 +106,8 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "claim_key": f"claims/{name}.json",
         "report_folder": f"reports/{name}/",
         "do_not_contact_key": "do_not_contact.txt",
+        "shard_members": None,
+        "lookups_in_flight": None,
     }
 
 
@@ -117,10 +120,19 @@ def test_a_plan_and_its_consent_pass_through_xcom() -> None:
     assert made.consent == COHORT.consent
 
 
+def test_the_plan_has_the_tuning_of_the_registry() -> None:
+    made = make_plan(
+        COHORT, params=RunParams.model_validate(PARAMS), as_of=AS_OF, run_type="manual", user=None, layout="pinpoint",
+        schedule="0 0 * * *", settings=SETTINGS, tuning=Tuning(shard_members=2000, lookups_in_flight=9),
+    )  # fmt: skip
+    assert (made.shard_members, made.lookups_in_flight) == (2000, 9)
+
+
 def test_a_plan_of_an_earlier_version_is_read() -> None:
     """As it was before Plan was a model, with what a campaign had besides: the run waits for its approval meanwhile."""
     made = plan(campaign=LAUNCH)
     output = made.model_dump(mode="json")
+    assert (output.pop("shard_members"), output.pop("lookups_in_flight")) == (None, None)
     earlier = output | {"campaign": output["campaign"] | {"self_approval": False}, "of_another_version": 1}
     assert Plan.model_validate(earlier) == made
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from cohort_flywheel.hooks.dynamodb import IN_FLIGHT, DynamoDBBatchGetHook
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator
 from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator
 
@@ -170,13 +171,13 @@ def test_an_empty_cohort_has_a_header_and_no_rows(airflow_env: Any, aws: Any, co
 def test_the_parts_of_the_shards_are_the_whole_file(
     airflow_env: Any, aws: Any, config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cohort_flywheel.segment.gremlin_to_s3_operator.shard_size", lambda members: 20)
+    monkeypatch.setattr("cohort_flywheel.segment.gremlin_to_s3_operator.shard_size", lambda *_: 20)
     output = GremlinToS3Operator(
         task_id="query", property="ea_atrisk", direction="above", threshold=1,
         s3_bucket=config.export_bucket, s3_key="export/enrich_shards.json",
     ).execute({})  # fmt: skip
     assert [shard["members"] for shard in output["shards"]] == [20, 20, 13]
-    whole = enrich(config, "export/enrich_shards.json").execute({})
+    whole = enrich(config, "export/enrich_shards.json", in_flight=1).execute({})
     context: Any = {}
     parts = [
         enrich(config, "export/enrich_shards.json", segment_folder="staged/", shard=shard).execute(context)
@@ -195,6 +196,22 @@ def test_the_parts_of_the_shards_are_the_whole_file(
     assert [line for lines in rejects for line in lines] == text(
         aws, config.state_bucket, whole["rejects_key"]
     ).splitlines()[1:]
+
+
+def test_the_requests_in_flight_are_those_of_the_tuning(
+    airflow_env: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def get_many(*_: Any, in_flight: int, **__: Any) -> list[Any]:
+        found.append(in_flight)
+        return []
+
+    monkeypatch.setattr(DynamoDBBatchGetHook, "get_many", get_many)
+    key = extract(config, 99, "enrich_in_flight")
+    for number in (7, None):
+        enrich(config, key, in_flight=number).execute({})
+    assert found == [7, IN_FLIGHT]
 
 
 def test_a_shard_of_an_extract_that_was_made_again_is_refused(airflow_env: Any, config: Any) -> None:

@@ -47,6 +47,11 @@ def test_the_newest_day_is_read_at_the_floor_and_kept(planned: Any, extracted: A
     assert json.loads(json.dumps(output)) == output, "fit for an XCom"
 
 
+def test_the_shards_have_the_members_of_the_tuning(planned: Any, extracted: Any) -> None:
+    output = extracted(planned() | {"shard_members": 2})
+    assert [shard["members"] for shard in output["shards"]] == [2, 1]
+
+
 def test_a_read_that_ends_on_the_next_day_is_not_kept_as_the_days(planned: Any, context: Any, state: State) -> None:
     moments = iter([NEWEST + timedelta(hours=23, minutes=59), NEWEST + timedelta(hours=24, minutes=2)])
     extract = CohortExtractOperator(task_id="extract", plan=planned(), clock=lambda: next(moments))

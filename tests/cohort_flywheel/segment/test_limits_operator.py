@@ -166,7 +166,7 @@ def keys(output: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def shards_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cohort_flywheel.segment.gremlin_to_s3_operator.shard_size", lambda members: 2)
+    monkeypatch.setattr("cohort_flywheel.segment.gremlin_to_s3_operator.shard_size", lambda *_: 2)
 
 
 def test_the_parts_of_several_shards_are_one_segment(

@@ -368,6 +368,8 @@ def test_a_cohort_is_never_cut_into_more_shards_than_airflow_maps() -> None:
     assert shard_size(0) == shard_size(SHARD_MEMBERS * MAX_SHARDS) == SHARD_MEMBERS
     for members in (SHARD_MEMBERS * MAX_SHARDS + 1, 10**9 + 7):
         assert -(-members // shard_size(members)) <= MAX_SHARDS == 1024
+    assert shard_size(2_000 * MAX_SHARDS, 2_000) == 2_000
+    assert shard_size(2_000 * MAX_SHARDS + 1, 2_000) == 2_001
 
 
 A, B = b'{"playerId": ["a"], "ea_atrisk": [3]}', b'{"playerId": ["b"], "ea_atrisk": [3]}'

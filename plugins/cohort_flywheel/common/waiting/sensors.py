@@ -31,7 +31,7 @@ class WaitingSensor[Hook: AwsBaseHook](AwsBaseSensor[Hook]):
     AirflowException, which is retried, when the wait was interrupted.
 
     :param poke_interval: the seconds between two requests.
-    :param max_attempts: the maximum number of requests for one job.
+    :param max_attempts: the maximum number of requests for one job; None for as many as `job_seconds` has intervals.
     :param deferrable: wait in the triggerer.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
@@ -46,17 +46,20 @@ class WaitingSensor[Hook: AwsBaseHook](AwsBaseSensor[Hook]):
     #: The time in the triggerer, in multiples of `poke_interval * max_attempts`. Above 1, so that the waiter ends
     #: first, with a message of ours; limited, as a waiter that is throttled again and again never ends.
     deferral_factor: ClassVar[float] = 2
+    #: The default of `poke_interval * max_attempts`.
+    job_seconds: ClassVar[int] = 7200
 
     def __init__(
         self,
         *,
         poke_interval: float = 5,
-        max_attempts: int = 1440,
+        max_attempts: int | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, timeout=poke_interval * max_attempts, **kwargs)
-        self.max_attempts = max_attempts
+        attempts = max(1, int(self.job_seconds / poke_interval)) if max_attempts is None else max_attempts
+        super().__init__(poke_interval=poke_interval, timeout=poke_interval * attempts, **kwargs)
+        self.max_attempts = attempts
         self.deferrable = deferrable
 
     @abstractmethod

@@ -36,7 +36,7 @@ class ConnectCampaignSensor(WaitingSensor[ConnectCampaignsHook]):
 
     :param campaign_id: the campaign. (templated)
     :param poke_interval: the seconds between two requests.
-    :param max_attempts: the maximum number of requests; the default is longer than a campaign is scheduled for.
+    :param max_attempts: the maximum number of requests; None for longer than a campaign is scheduled for.
     """
 
     aws_hook_class = ConnectCampaignsHook
@@ -46,9 +46,10 @@ class ConnectCampaignSensor(WaitingSensor[ConnectCampaignsHook]):
     side_effect = "may have mailed players"
     inspection = "look at it in the console of Amazon Connect (Outbound campaigns), where it can be resumed or stopped"
     deferral_factor = 1.1
+    job_seconds = 93_600
 
-    def __init__(self, *, campaign_id: str, poke_interval: float = 60, max_attempts: int = 1560, **kwargs: Any) -> None:
-        super().__init__(poke_interval=poke_interval, max_attempts=max_attempts, **kwargs)
+    def __init__(self, *, campaign_id: str, poke_interval: float = 60, **kwargs: Any) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
         self.campaign_id = campaign_id
 
     def pending_ids(self) -> list[str]:
