@@ -199,7 +199,7 @@ FAULTS = {
     "campaign misspelt": ({"line_12": "    attributes: {}\n    campain: {template: back, from: a@x.example}"}, 13,
         "did you mean campaign"),
     "typo in a campaign": ({"line_12": "    attributes: {}\n    campaign: {template: back, form: a@x.example}"}, 13,
-        "campaign.form is not a known key.*did you mean from.*the keys are mode, template, from, reply_to, not_again_days"),
+        "campaign.form is not a known key.*did you mean from.*the keys are mode, template, from, reply_to"),
     "a campaign without a sender": ({"line_12": "    attributes: {}\n    campaign: {template: back, from: Studio}"}, 13,
         "campaign.from: 'Studio' is not a sender: write an address"),
     "a mode that there is not": (
