@@ -524,7 +524,7 @@ def test_notifications_and_pool_are_empty_by_default() -> None:
     assert parse().graph_pool is None
     assert parse().opt_outs is None
     assert parse(line_3="destination: ses\nopt_outs: none").opt_outs == "none"
-    assert parse().notify.model_dump() == {"on_call": [], "producers": [], "approvers": []}
+    assert parse().notify.model_dump() == {"on_call": [], "producers": [], "approvers": [], "success": []}
     assert (read_registry(SHIPPED).graph_pool, read_registry(SHIPPED).notify.on_call) == (None, [])
 
 
