@@ -27,6 +27,7 @@ from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
 from tests.aws_session_cache import skip_caller_lookup
+from tests.faults import simulate
 from tests.faults.simulate import Run
 
 DAG_ID = "cohort_to_segment"
@@ -71,6 +72,8 @@ class DagSimulator:
         self, name: str, servers: Servers, config: Config, seeded: Seeded, folder: Path, patch: pytest.MonkeyPatch
     ) -> None:
         skip_caller_lookup(patch)
+        # no fault holds up a job here, so a wait is long only where the machine is busy
+        patch.setattr(simulate, "TRIGGER_SECONDS", 40)
         self.name, self.servers, self.config, self.folder = name, servers, config, folder / name
         self.s3 = seed.client("s3", servers, config)
         for each in ("dags", "include"):
