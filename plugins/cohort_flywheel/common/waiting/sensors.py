@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +12,7 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.providers.amazon.aws.sensors.base_aws import AwsBaseSensor
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import PokeReturnValue
+from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferralError
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.records import Json
@@ -80,7 +82,8 @@ class WaitingSensor[Hook: AwsBaseHook](AwsBaseSensor[Hook]):
 
     def execute(self, context: Context) -> Any:
         if not self.deferrable:
-            return super().execute(context)
+            with self._with_code():
+                return super().execute(context)
         if running := self._running(context):
             self._defer(running[0])
         return self.xcom_value()
@@ -103,6 +106,29 @@ class WaitingSensor[Hook: AwsBaseHook](AwsBaseSensor[Hook]):
                 f"{self.label} {running[0]} has not ended after {self.timeout:g} s: {self.inspection}, then clear this"
                 " task to wait on",
                 code=Code.JOB_PENDING,
+            )
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        with self._with_code():
+            return super().resume_execution(next_method, next_kwargs, context)
+
+    @contextmanager
+    def _with_code(self) -> Iterator[None]:
+        """Replace an error of Airflow's own wait, such as `Trigger timeout`, by one with a code and a remedy."""
+        try:
+            yield
+            return
+        except (AirflowSensorTimeout, TaskDeferralError) as error:
+            is_over = isinstance(error, AirflowSensorTimeout)
+        jobs = f"{self.label} {', '.join(self.pending_ids())}"
+        with describe_failure(_RETRY_NOTE):
+            if is_over:
+                raise FlywheelError(
+                    f"{jobs} has not ended in time: {self.inspection}, then clear this task to wait on",
+                    code=Code.JOB_PENDING,
+                )
+            raise RetryableError(
+                f"the wait for {jobs} was interrupted: a later attempt continues to wait", code=Code.JOB_PENDING
             )
 
     def poke(self, context: Context) -> PokeReturnValue:
