@@ -94,7 +94,7 @@ def test_an_approval_in_the_ui_mails_each_player_once(up: Up, runs: Runs, page: 
 def test_an_approval_of_an_outdated_mail_sends_nothing_and_a_new_run_asks_again(
     up: Up, users: dict[str, Up], runs: Runs, retried_run: str
 ) -> None:
-    said = "to another segment or mail than the one that is prepared now, .*: trigger a new run"
+    said = "approved another segment or mail than the one that is prepared now, .*: trigger a new run"
     assert re.search(said, up.last_line(runs.changed, "approve_campaign"))
     assert nothing_was_sent(up, runs.changed)["outcome"] == "failed"
 
@@ -163,7 +163,7 @@ def test_the_form_explains_an_empty_campaign(up: Up, runs: Runs, page: Any, tmp_
     form.locator("#element_campaign input[role=combobox]").click()
     page.get_by_role("option", name="launch").wait_for()
     page.screenshot(path=tmp_path / "form.png")
-    assert page.get_by_role("option").all_inner_texts() == ["what the registry says", "none", "draft", "test", "launch"]
+    assert page.get_by_role("option").all_inner_texts() == ["as set in the registry", "none", "draft", "test", "launch"]
 
 
 # --- the ends in which nothing is sent
