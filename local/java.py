@@ -90,7 +90,7 @@ def pinned(server: str) -> list[Artifact]:
             f"DynamoDB Local's SQLite is not published for {platform.system()} on {platform.machine()}:"
             " run the servers in Docker instead, with `docker compose up`."
         )
-    return [a for a in artifacts if ":jar:" in a.coordinate or a.coordinate.split(":")[1] == native]
+    return [each for each in artifacts if ":jar:" in each.coordinate or each.coordinate.split(":")[1] == native]
 
 
 def jars(server: str) -> list[Path]:

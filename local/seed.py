@@ -82,7 +82,7 @@ def _client(service: str, url: str, region: str, access_key_id: str, secret_acce
     )
 
 
-#: Creating a session takes longer than creating a client, and unlike a client a session is not thread-safe.
+#: Creating a session takes longer than creating a client, and a session, unlike clients, is not thread-safe.
 _session, _one_at_a_time = functools.cache(boto3.Session), threading.Lock()
 
 

@@ -289,7 +289,7 @@ class FlywheelSesBackend(SESV2Backend):
         """[shape SendEmailRequest.FromEmailAddress] "has to be verified"; in the sandbox "you can only send email to
         verified identities". The service's text names the addresses, so a client must not repeat it."""
         asked = [mail.sender] if control.settings.production_access else [mail.sender, *map(_address, mail.recipients)]
-        failed = [a for a in asked if not self.is_verified(a) and not a.lower().endswith(f"@{SIMULATOR}")]
+        failed = [each for each in asked if not self.is_verified(each) and not each.lower().endswith(f"@{SIMULATOR}")]
         if failed:
             region, named = self.region_name.upper(), ", ".join(failed)
             raise MessageRejectedError(
