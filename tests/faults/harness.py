@@ -300,10 +300,7 @@ class World:
         )
 
     def _wrong(self, case: Case, run: Run, left: Leftovers) -> list[str]:
-        try:
-            wrong = self.differences(self.undisturbed, left, case)
-        except Exception as error:  # noqa: BLE001 - it is told as what is wrong, and the next case is tried
-            wrong = [f"what the run left cannot be compared: {error!r}"]
+        wrong = self.differences(self.undisturbed, left, case)
         if not run.struck:
             wrong.append("the call was not reached")
         if run.failed:
