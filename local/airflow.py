@@ -34,7 +34,7 @@ PROCESSES: tuple[tuple[str, ...], ...] = (
 READY_SECONDS = 240
 STOP_SECONDS = 20
 #: Seconds that a process waits for SQLite's lock. With the driver's five, a busy machine ends the scheduler.
-SQLITE_SECONDS = 60
+SQLITE_SECONDS = 30
 #: How often a process that ends is started again, counted over all four.
 RESTARTS = 3
 
