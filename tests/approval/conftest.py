@@ -30,7 +30,7 @@ def prepare(folder: Path) -> None:
     )
     soon = """pre_execute=lambda context: (
                     context["dag_run"].run_type == "scheduled"
-                    and setattr(context["task"], "response_timeout", pendulum.duration(seconds=10))
+                    and setattr(context["task"], "response_timeout", pendulum.duration(seconds=10).as_timedelta())
                 ),"""
     hours = "hours=registry.approval.hours,"
     replace(folder / "dags" / "cohort_to_segment.py", (hours, f"{hours}\n{' ' * 16}{soon}"))
