@@ -1,0 +1,289 @@
+"""Whole runs of the DAG graph_load: the graph that it makes is that of the tests' own loader."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from gremlin_python.driver.client import Client
+from gremlin_python.process.graph_traversal import GraphTraversalSource
+
+from local import neptune_csv, sample
+from local.config import ROOT, Config
+from local.servers import Servers
+from tests.faults.simulate import Run
+from tests.faults.sites import Case, Fault, Site
+from tests.local.neptune_loader_service import BUCKET, Loader, graph_digest
+
+MODELER = ROOT.parent / "shared" / "cohort-modeler"
+FOLDER = "graph/cohort_modeler/"
+NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
+
+
+class GraphLoads:
+    """The DAG beside a registry that a test may edit, and its runs."""
+
+    def __init__(self, folder: Path, loader: Loader, config: Config) -> None:
+        self.folder = folder
+        self.loader = loader
+        self.config = config
+        for each in ("dags", "include"):
+            shutil.copytree(ROOT / each, folder / each, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def edit(self, before: str, after: str) -> None:
+        """Change the first place of the registry that reads so."""
+        registry = self.folder / "include" / "cohorts.yaml"
+        text = registry.read_text(encoding="utf-8")
+        assert before in text
+        registry.write_text(text.replace(before, after, 1), encoding="utf-8")
+
+    def put(self, folder: Path) -> None:
+        """Upload the seven files of a folder."""
+        for name in neptune_csv.LOAD_ORDER:
+            self.loader.put(FOLDER + name, (folder / name).read_bytes())
+
+    def run(self, case: Case | None = None, **conf: Any) -> Run:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            dag = DagBag(self.folder / "dags" / "graph_load.py").dags["graph_load"]
+        run = Run(dag, {"load": "cohort_modeler", "dry_run": False} | conf, NOW, self.folder / "run.log", case)
+        run.go()
+        if run.failed and case:
+            run.clear()
+            run.go()
+        return run
+
+    def forget_runs(self) -> None:
+        """Another run of the same id: the simulated run has one name only."""
+        for key in self.objects():
+            self.loader.s3.delete_object(Bucket=self.config.state_bucket, Key=key)
+
+    def objects(self, folder: str = "") -> list[str]:
+        """The keys of what the runs have put into the state bucket."""
+        prefix = f"staged/graph_loads/{folder}"
+        found = self.loader.s3.list_objects_v2(Bucket=self.config.state_bucket, Prefix=prefix).get("Contents", ())
+        return [item["Key"] for item in found]
+
+    def log(self) -> str:
+        return (self.folder / "run.log").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def loads(
+    airflow_env: Mapping[str, str], fresh_config: Config, loader: Loader, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[GraphLoads]:  # fmt: skip
+    for name in ("export_bucket", "import_bucket", "state_bucket"):
+        monkeypatch.setenv(f"AIRFLOW_VAR_COHORT_FLYWHEEL_{name.upper()}", getattr(fresh_config, name))
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_GRAPH_LOAD_BUCKET", BUCKET)
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_GRAPH_LOAD_ROLE_ARN", loader.role_arn)
+    monkeypatch.setattr("tests.faults.simulate.ATTEMPT_SECONDS", 600)  # a trigger waits for the load of a whole file
+    monkeypatch.setattr("tests.faults.transport.PART_BYTES", 8 * 1024**2)  # S3's least size of a part is 5 MiB
+    real = Client.__init__
+
+    def init(self: Any, url: str, traversal_source: str, *args: Any, **kwargs: Any) -> None:
+        real(self, url, "scratch" if traversal_source == "g" else traversal_source, *args, **kwargs)
+
+    monkeypatch.setattr(Client, "__init__", init)  # the package reads the graph that is loaded into
+    yield GraphLoads(tmp_path, loader, fresh_config)
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample")
+    sample.write(folder)
+    return folder
+
+
+def succeeded(run: Run) -> None:
+    assert set(run.states.values()) == {"success"}, run.errors
+
+
+def test_the_sample_loaded_by_the_dag_is_the_graph_of_the_tests_loader(
+    loads: GraphLoads, sample_folder: Path, servers: Servers, g: GraphTraversalSource
+) -> None:
+    neptune_csv.load_folder(sample_folder, servers.gremlin_url, source="scratch")
+    expected = graph_digest(g)
+    g.V().drop().iterate()
+    loads.put(sample_folder)
+
+    dry = loads.run(dry_run=True)
+    assert dry.states == dict.fromkeys(["plan_load", "validate_files"], "success") | dict.fromkeys(
+        ["copy_files", "count_before", "load_files", "check_load"], "skipped"
+    )
+    assert (loads.loader.jobs(), g.V().count().next()) == ([], 0)
+
+    first = loads.run()
+    succeeded(first)
+    assert graph_digest(g) == expected
+    report = first.outputs["check_load"]["return_value"]
+    assert report["expected"] == report["loaded"]
+    assert report["duplicates"] == 0
+    assert report["vertices"]["player"] == {"before": 0, "after": 1000}
+    assert report["edges"]["interaction_edge"] == {"before": 0, "after": 2000}
+    assert loads.objects("cohort_modeler/") == []  # the copies are removed
+
+    # changed, and loaded once more: the values are replaced
+    changed = (sample_folder / "user_vertices.csv").read_text(encoding="utf-8").replace("Inactive", "Active")
+    loads.loader.put(f"{FOLDER}user_vertices.csv", changed)
+    loads.forget_runs()
+    succeeded(loads.run())
+    assert g.V().has("status", "Inactive").count().next() == 0
+    loads.put(sample_folder)
+    loads.forget_runs()
+    again = loads.run()
+    succeeded(again)
+    assert graph_digest(g) == expected
+    assert again.outputs["check_load"]["return_value"]["vertices"]["player"] == {"before": 1000, "after": 1000}
+
+
+def test_without_single_a_second_load_adds_values(
+    loads: GraphLoads, sample_folder: Path, g: GraphTraversalSource
+) -> None:
+    loads.edit('    single: [playerId, status, "ea_*", "stat_*", name]\n', "")
+    loads.put(sample_folder)
+    succeeded(loads.run())
+    before = graph_digest(g)
+    changed = (sample_folder / "user_vertices.csv").read_text(encoding="utf-8").replace("Inactive", "Active")
+    loads.loader.put(f"{FOLDER}user_vertices.csv", changed)
+    loads.forget_runs()
+    succeeded(loads.run())
+    inactive = g.V().has("status", "Inactive").values("status").to_list()
+    assert sorted(set(inactive)) == ["Active", "Inactive"]
+    assert graph_digest(g)[:2] == before[:2]
+    assert graph_digest(g) != before
+    assert [job["request"]["updateSingleCardinalityProperties"] for job in loads.loader.jobs()] == [False] * 14
+
+
+@pytest.mark.skipif(not MODELER.is_dir(), reason="the Cohort Modeler's own data is not here")
+def test_the_modelers_own_files(loads: GraphLoads, servers: Servers, g: GraphTraversalSource) -> None:
+    neptune_csv.load_folder(MODELER, servers.gremlin_url, source="scratch")
+    expected = graph_digest(g)
+    g.V().drop().iterate()
+    loads.put(MODELER)
+    run = loads.run()
+    succeeded(run)
+    assert graph_digest(g) == expected
+    report = run.outputs["check_load"]["return_value"]
+    assert report["expected"] == report["loaded"]
+
+
+BROKEN: list[tuple[str, Callable[[str], str], str]] = [
+    ("user_vertices.csv", lambda text: text.replace("~id", "id", 1), "user_vertices.csv"),
+    ("user_vertices.csv", lambda text: text.replace("Active", '"Active', 1), "user_vertices.csv, line "),
+    (
+        "user_vertices.csv",
+        lambda text: _with_cell(text, 5, 6, "many"),
+        "user_vertices.csv, line 5, column ea_reputation",
+    ),
+    ("interaction_edges.csv", lambda text: text.replace("player-", "absent-", 1), "interaction_edges.csv, line 2"),
+]
+
+
+def _with_cell(text: str, line: int, column: int, value: str) -> str:
+    lines = text.splitlines()
+    cells = lines[line - 1].split(",")
+    cells[column] = value
+    lines[line - 1] = ",".join(cells)
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(("name", "broken", "place"), BROKEN)
+def test_a_broken_file_is_found_with_its_place_and_nothing_is_loaded(
+    name: str, broken: Callable[[str], str], place: str, loads: GraphLoads, sample_folder: Path,
+    g: GraphTraversalSource,
+) -> None:  # fmt: skip
+    loads.put(sample_folder)
+    loads.loader.put(FOLDER + name, broken((sample_folder / name).read_text(encoding="utf-8")))
+    run = loads.run()
+    assert run.states["validate_files"] == "failed"
+    assert run.states["load_files"] == "upstream_failed"
+    error = run.errors["validate_files"]
+    assert "CF-LOAD-02: the files of the load cohort_modeler have " in error
+    assert place in error
+    assert place in loads.log()
+    assert "many" not in loads.log() and "absent-" not in loads.log()
+    assert (loads.loader.jobs(), g.V().count().next()) == ([], 0)
+    (findings,) = [key for key in loads.objects() if key.endswith("findings.json")]
+    body = loads.loader.s3.get_object(Bucket=loads.config.state_bucket, Key=findings)["Body"].read()
+    assert json.loads(body)["findings"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (None, "CF-LOAD-01: s3://graph-files/graph/cohort_modeler/campaign_vertices.csv, which the load cohort_mod"),
+        ("old", "CF-LOAD-01: the loader takes s3://graph-files/graph/cohort_modeler/user_vertices.csv for a prefix"),
+    ],
+)
+def test_a_plan_that_cannot_be_loaded(edit: str | None, sentence: str, loads: GraphLoads, sample_folder: Path) -> None:
+    loads.put(sample_folder)
+    if edit:
+        loads.loader.put(f"{FOLDER}user_vertices.csv.{edit}", "")
+    else:
+        loads.loader.s3.delete_object(Bucket=BUCKET, Key=f"{FOLDER}campaign_vertices.csv")
+    run = loads.run()
+    assert sentence in run.errors["plan_load"]
+    assert loads.loader.jobs() == []
+
+
+def test_a_folder_is_loaded_with_its_vertices_first(
+    loads: GraphLoads, sample_folder: Path, servers: Servers, g: GraphTraversalSource
+) -> None:
+    neptune_csv.load_folder(sample_folder, servers.gremlin_url, source="scratch")
+    expected = graph_digest(g)
+    g.V().drop().iterate()
+    names = "".join(f"      - {name}\n" for name in neptune_csv.LOAD_ORDER)
+    loads.edit(f"    folder: {FOLDER}\n    files:\n{names}", f"    prefix: {FOLDER}\n")
+    loads.put(sample_folder)
+    succeeded(loads.run())
+    assert graph_digest(g) == expected
+
+
+def test_ends_that_are_in_the_graph_alone(loads: GraphLoads, sample_folder: Path, g: GraphTraversalSource) -> None:
+    loads.put(sample_folder)
+    succeeded(loads.run())
+    names = "".join(f"      - {name}\n" for name in neptune_csv.LOAD_ORDER)
+    loads.edit(names, "      - engagement_edges.csv\n")
+    loads.edit('    single: [playerId, status, "ea_*", "stat_*", name]\n', "")
+    loads.edit("    self_contained: true\n", "")
+    loads.forget_runs()
+    succeeded(loads.run())
+    g.V().has_label("action").drop().iterate()
+    loads.forget_runs()
+    assert "the vertex is neither in the files nor in the graph" in loads.run().errors["validate_files"]
+
+
+@pytest.mark.parametrize(
+    ("task", "service", "operation"),
+    [
+        ("copy_files", "s3", "PutObject"),
+        ("load_files", "s3", "PutObject"),
+        ("load_files", "neptunedata", "StartLoaderJob"),
+        ("load_files", "neptunedata", "GetLoaderJobStatus"),
+        ("check_load", "s3", "DeleteObject"),
+    ],
+)
+def test_killed_there_is_one_load_of_each_file(
+    task: str, service: str, operation: str, loads: GraphLoads, sample_folder: Path, servers: Servers,
+    g: GraphTraversalSource,
+) -> None:  # fmt: skip
+    neptune_csv.load_folder(sample_folder, servers.gremlin_url, source="scratch")
+    expected = graph_digest(g)
+    g.V().drop().iterate()
+    loads.put(sample_folder)
+    run = loads.run(Case(Site(task, service, operation, 1), Fault("killed after")))
+    assert run.struck
+    succeeded(run)
+    assert [job["status"] for job in loads.loader.jobs()] == ["LOAD_COMPLETED"] * 7
+    assert len({job["source"] for job in loads.loader.jobs()}) == 7
+    assert graph_digest(g) == expected
