@@ -15,6 +15,7 @@ class LoaderSettings(Settings):
         "resumed_job": ("new", "same"),
         "resume_without_earlier": ("refuse", "complete"),
         "queued_answer": ("bare", "full"),
+        "held": ("no", "yes"),
         "failure": (
             "LOAD_FAILED",
             "LOAD_DATA_DEADLOCK",
@@ -30,6 +31,8 @@ class LoaderSettings(Settings):
     #: whether the cluster has IAM authentication
     iam: str = "off"
     load_seconds: float = 1.0
+    #: no job ends, whatever its time, until this is "no" again
+    held: str = "no"
     # [model Mode] "resumes that load job": whether under its id or as another job is not documented.
     resumed_job: str = "new"
     # [model Mode] "If no previous load job is found, the loader stops": how it says so is not documented. [strict] A

@@ -1,5 +1,6 @@
 """The loader of one cluster: its jobs, one at a time, first in, first out."""
 
+import time
 from contextlib import closing
 from threading import Timer
 from typing import Any
@@ -30,11 +31,14 @@ class Loader:
         self.gremlin_url = gremlin_url
         #: [loader: bulk-load-tutorial-IAM] the roles that are added to the cluster
         self.attached: set[str] = set()
-        self.forget()
-
-    def forget(self) -> None:
         self.jobs: list[Job] = []
         self._made = 0
+
+    def forget(self) -> None:
+        """End all jobs, so that none loads into the graph of the next test, and forget them."""
+        for job in self.jobs:
+            job.outcome = job.outcome or "LOAD_CANCELLED_BY_USER"
+        self.jobs = []
 
     # --- the operations
 
@@ -126,6 +130,8 @@ class Loader:
             timer.start()
 
     def _work(self, job: Job) -> None:
+        while control.settings.held == "yes" and not job.outcome:
+            time.sleep(0.02)
         with control.lock:
             if job.outcome:
                 return

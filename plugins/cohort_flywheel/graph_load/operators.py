@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.providers.common.compat.sdk import conf
-from airflow.sdk.exceptions import TaskDeferralError
+from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure
@@ -120,7 +120,7 @@ class NeptuneBulkLoadOperator(TemporaryFolderMixin, AwsBaseOperator[NeptuneLoade
     def resume_execution(self, next_method: str, next_kwargs: dict[str, object] | None, context: Context) -> object:
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralError:  # as Airflow ends a wait itself
+        except (TaskDeferralError, TaskDeferralTimeout):  # as Airflow ends a wait itself
             with describe_failure(_RETRY_NOTE):
                 raise RetryableError("the wait for a load job was interrupted", Code.GRAPH_LOAD_PENDING) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -12,7 +13,6 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 from botocore.client import BaseClient
 from gremlin_python.process.graph_traversal import GraphTraversalSource
 
-from cohort_flywheel.graph_load import hook as hooks
 from cohort_flywheel.graph_load.hook import NeptuneLoaderHook
 from cohort_flywheel.graph_load.operators import NeptuneBulkLoadOperator
 from local.config import Config
@@ -113,27 +113,27 @@ def test_a_start_whose_answer_was_lost(
     assert (g.V().count().next(), g.E().count().next()) == (2, 1)
 
 
-@pytest.mark.parametrize("nth", range(1, 31))
-def test_killed_after_any_request_there_is_one_load_of_each_file(
+@pytest.mark.parametrize("nth", range(1, 10))
+def test_killed_after_any_write_there_is_one_load_of_each_file(
     nth: int, run: Run, files: list[str], loader: Loader, g: GraphTraversalSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After each request to S3 and to the loader; an attempt makes 20 to 30."""
+    """After each request that changes something; an attempt makes eight, and what it reads in between is the same."""
     real = BaseClient._make_api_call
-    calls = 0
+    writes = list[str]()
 
     def call(self: Any, operation: str, parameters: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        this = calls  # a call may make another
         answer = real(self, operation, parameters)
-        if this == nth:
-            raise Killed
+        if operation in ("PutObject", "StartLoaderJob"):
+            writes.append(operation)
+            if len(writes) == nth:
+                raise Killed
         return answer
 
     with monkeypatch.context() as patch, suppress(Killed):
         patch.setattr(BaseClient, "_make_api_call", call)
         run(files)
-    assert calls >= nth or nth > 20
+    each = ["PutObject", "StartLoaderJob", "PutObject", "PutObject"]  # the intent, the job, its ID, its end
+    assert writes == (each + each)[:nth]
     result = run(files)
     assert [(source, records) for source, _, records in loads(loader) if records] == [(files[0], 6), (files[1], 1)]
     assert result["records"] == 7
@@ -151,7 +151,7 @@ def test_a_job_that_was_started_is_adopted(run: Run, files: list[str], loader: L
 def test_a_queued_job_of_an_unknown_source_is_waited_for(
     run: Run, files: list[str], loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loader.control(load_seconds=0.8)
+    loader.control(held="yes")
     other = NeptuneLoaderHook()
     source = loader.put("other.csv", PLAYERS.replace("p", "q"))
     other.start({"source": source, "format": "csv", "iamRoleArn": loader.role_arn, "s3BucketRegion": "us-east-1"})
@@ -160,7 +160,7 @@ def test_a_queued_job_of_an_unknown_source_is_waited_for(
         run(files[:1])
     with pytest.raises(AirflowException, match=r"^CF-LOAD-05: a load job is queued whose source the loader does not"):
         run(files[:1])
-    loader.control(queued_answer="full")
+    loader.control(queued_answer="full", held="no")
     assert run(files[:1])["jobs"][0]["adopted"]
     assert [source for source, _, _ in loads(loader)] == [source, files[0]]
 
@@ -277,7 +277,7 @@ def test_other_figures_than_expected_are_told(
 
 
 def test_a_job_that_the_loader_has_forgotten(run: Run, files: list[str], loader: Loader) -> None:
-    loader.control(load_seconds=30)
+    loader.control(held="yes")
     with pytest.raises(AirflowFailException, match=r"^CF-LOAD-09: load job .* has not ended after 0 s"):
         run(files[:1], waiter_max_attempts=1)
     loader.control(reset=True, graph="scratch", load_seconds=0)
@@ -292,7 +292,7 @@ def test_a_job_that_the_loader_has_forgotten(run: Run, files: list[str], loader:
 def test_the_job_is_cancelled_with_the_task_and_started_again_when_it_is_cleared(
     run: Run, files: list[str], loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loader.control(load_seconds=30)
+    loader.control(held="yes")
 
     def sleep(_seconds: float) -> None:
         run.operator.on_kill()  # type: ignore[attr-defined]  # as Airflow does before it kills the process
@@ -303,15 +303,16 @@ def test_the_job_is_cancelled_with_the_task_and_started_again_when_it_is_cleared
         with pytest.raises(Killed):
             run(files)
     assert [job["status"] for job in loader.jobs()] == ["LOAD_CANCELLED_BY_USER"]
-    loader.control(load_seconds=0)
+    loader.control(held="no")
     run(files)
-    assert loads(loader) == [(files[0], "NEW", 0), (files[0], "NEW", 6), (files[1], "NEW", 1)]
+    # half of the file was loaded, and stays
+    assert loads(loader) == [(files[0], "NEW", 3), (files[0], "NEW", 6), (files[1], "NEW", 1)]
 
 
 def test_a_job_that_a_user_cancels_fails_the_task(
     run: Run, files: list[str], loader: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loader.control(load_seconds=30)
+    loader.control(held="yes")
 
     def sleep(_seconds: float) -> None:
         (job,) = loader.jobs()
@@ -326,7 +327,7 @@ def test_a_job_that_a_user_cancels_fails_the_task(
 
 
 def test_deferred_for_each_job(run: Run, files: list[str], loader: Loader, context: Any) -> None:
-    loader.control(load_seconds=0.3)
+    loader.control(held="yes")
     with pytest.raises(TaskDeferred) as deferred:
         run(files, deferrable=True)
     operator = run.operator  # type: ignore[attr-defined]  # see the fixture
@@ -341,17 +342,17 @@ def test_deferred_for_each_job(run: Run, files: list[str], loader: Loader, conte
     with pytest.raises(AirflowFailException, match=r"^CF-LOAD-09: load job .* has not ended after"):
         message = "Waiter error: max attempts reached"
         operator.execute_complete(its, {"status": "error", "message": message, "load_id": arguments["load_id"]})
-    _wait(arguments["load_id"])
+    _end(loader, arguments["load_id"])
     with pytest.raises(TaskDeferred) as second:
         operator.execute_complete(its, {"status": "success", "load_id": arguments["load_id"]})
     second_id = second.value.trigger.serialize()[1]["load_id"]
     assert second_id != arguments["load_id"]
-    _wait(second_id)
+    _end(loader, second_id)
     assert operator.execute_complete(its, {"status": "success", "load_id": second_id})["records"] == 7
 
 
 def test_a_wait_that_airflow_ends_is_continued(run: Run, files: list[str], loader: Loader, context: Any) -> None:
-    loader.control(load_seconds=30)
+    loader.control(held="yes")
     with pytest.raises(TaskDeferred):
         run(files, deferrable=True)
     its = context(dag_id="graph_load", task_id="load_files", run_id="manual__1")
@@ -359,7 +360,10 @@ def test_a_wait_that_airflow_ends_is_continued(run: Run, files: list[str], loade
         run.operator.resume_execution("__fail__", {"error": "Trigger timeout"}, its)  # type: ignore[attr-defined]  # see the fixture
 
 
-def _wait(load_id: str) -> None:
-    hook = hooks.NeptuneLoaderHook()
+def _end(loader: Loader, load_id: str) -> None:
+    """Let the job end, and hold the next one."""
+    loader.control(held="no")
+    hook = NeptuneLoaderHook()
     while (job := hook.job(load_id)) and job.is_active:
-        pass
+        time.sleep(0.02)
+    loader.control(held="yes")

@@ -21,8 +21,8 @@ PLAYERS = "~id,~label\np1,player\n"
 def started(airflow_env: dict[str, str], loader: Loader) -> Any:
     """Starts a job; gives its ID."""
 
-    def start(seconds: float = 0, text: str = PLAYERS) -> str:
-        loader.control(load_seconds=seconds)
+    def start(text: str = PLAYERS, *, held: bool = False) -> str:
+        loader.control(load_seconds=1000 if held else 0)
         source = loader.put("players.csv", text)
         return NeptuneLoaderHook().start(
             {"source": source, "format": "csv", "iamRoleArn": loader.role_arn, "s3BucketRegion": "us-east-1"}
@@ -49,17 +49,19 @@ def sensor(load_id: str, **arguments: Any) -> NeptuneBulkLoadSensor:
     return NeptuneBulkLoadSensor(task_id="wait", load_id=load_id, **(defaults | arguments))
 
 
-def test_the_sensor_defers_until_the_job_has_completed(started: Any) -> None:
-    waiting = sensor(started(1.5))
+def test_the_sensor_defers_until_the_job_has_completed(started: Any, loader: Loader) -> None:
+    loader.control(held="yes")
+    waiting = sensor(started())
     with pytest.raises(TaskDeferred) as deferred:
         waiting.execute({})
+    loader.control(held="no")
     event = fired(deferred.value.trigger)
     assert (event["status"], event["load_id"]) == ("success", waiting.load_id)
     waiting.execute_complete({}, event)
 
 
 def test_a_failed_job_fires_at_once_and_fails_the_sensor(started: Any) -> None:
-    load_id = started(0.3, "~id,~label,n:Int\np1,player,many\n")
+    load_id = started("~id,~label,n:Int\np1,player,many\n")
     event = fired(NeptuneBulkLoadTrigger(load_id=load_id, neptune_conn_id="neptune_default", waiter_delay=1))
     assert event["status"] == "error"
     assert "many" not in str(event)
@@ -75,7 +77,7 @@ def test_the_sensor_may_wait_on_a_worker(started: Any) -> None:
 
 @pytest.mark.parametrize("cancels", [True, False])
 def test_a_killed_task_cancels_its_job_if_it_is_to(cancels: bool, started: Any, loader: Loader) -> None:
-    load_id = started(30)
+    load_id = started(held=True)
     trigger = NeptuneBulkLoadTrigger(load_id=load_id, neptune_conn_id="neptune_default", cancel_on_kill=cancels)
     asyncio.run(trigger.on_kill())
     (job,) = loader.jobs()
@@ -86,7 +88,7 @@ def test_a_killed_task_cancels_its_job_if_it_is_to(cancels: bool, started: Any, 
 def test_a_job_that_cannot_be_cancelled_is_told(
     started: Any, loader: Loader, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    load_id = started(30)
+    load_id = started(held=True)
     loader.control(endpoint="reader")
     trigger = NeptuneBulkLoadTrigger(load_id=load_id, neptune_conn_id="neptune_default", cancel_on_kill=True)
     asyncio.run(trigger.on_kill())
