@@ -75,13 +75,7 @@ def airflow_environment(
     knowledge_base_id: str = "none",
 ) -> dict[str, str]:
     """The Airflow connections and variables for these servers."""
-    neptune = {
-        "conn_type": "gremlin",
-        "host": servers.host,
-        "port": servers.gremlin_port,
-        "schema": "ws",
-        "extra": {"iam": False, "loader_endpoint": f"{servers.host}:{servers.aws_port}"},
-    }
+    neptune = {"conn_type": "gremlin", "host": servers.host, "port": servers.gremlin_port, "schema": "ws"}
     aws = {
         "conn_type": "aws",
         "login": config.access_key_id,
@@ -100,7 +94,7 @@ def airflow_environment(
     prefix = "AIRFLOW_VAR_COHORT_FLYWHEEL_"
     return {
         "AIRFLOW_CONN_WEBHOOK_DEFAULT": json.dumps(webhook),
-        "AIRFLOW_CONN_NEPTUNE_DEFAULT": json.dumps(neptune),
+        "AIRFLOW_CONN_NEPTUNE_DEFAULT": json.dumps({**neptune, "extra": {"iam": False}}),
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
         f"{prefix}EXPORT_BUCKET": config.export_bucket,
         f"{prefix}IMPORT_BUCKET": config.import_bucket,
@@ -208,17 +202,7 @@ def _commands(servers: Servers, run_dir: Path, config: Config) -> dict[str, list
     return {
         "gremlin": gremlin_server.command(HOST, servers.gremlin_port, run_dir, config),
         "dynamodb": dynamodb_local.command(HOST, servers.dynamodb_port, run_dir, config),
-        "aws": [
-            sys.executable,
-            "-m",
-            "local.aws",
-            "--host",
-            HOST,
-            "--port",
-            str(servers.aws_port),
-            "--gremlin-url",
-            servers.gremlin_url,
-        ],
+        "aws": [sys.executable, "-m", "local.aws", "--host", HOST, "--port", str(servers.aws_port)],
     }
 
 

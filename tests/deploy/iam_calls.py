@@ -20,9 +20,6 @@ from tests.deploy.iam_checker import Request
 from tests.deploy.stack import ACCOUNT
 from tests.faults import transport
 
-#: The resource ID of a cluster, for the calls that a laptop makes without a signature.
-CLUSTER = "cluster-ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
 #: What of a call's parameters says on what it works, or comes as a condition key.
 RESOURCE_PARAMETERS = (
     "Bucket", "Key", "CopySource", "Prefix", "Delimiter", "IfMatch", "IfNoneMatch", "TableName", "RequestItems",
@@ -279,11 +276,6 @@ def _message_template(call: Call, where: str) -> list[Request]:
     return [Request(f"wisdom:{call.operation}", f"arn:aws:wisdom:{where}:{each}") for each in things]
 
 
-def _loader(call: Call, where: str) -> list[Request]:
-    # [Neptune user guide: iam-dp-actions] each operation of the loader is an action of the same name on the cluster
-    return [Request(f"neptune-db:{call.operation}", f"arn:aws:neptune-db:{where}:{CLUSTER}/*")]
-
-
 def _bucket_policy(call: Call, where: str) -> list[Request]:
     return [Request("s3:GetBucketPolicy", f"arn:aws:s3:::{call.parameters['Bucket']}")]
 
@@ -311,10 +303,6 @@ _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("s3", "AbortMultipartUpload"): _object("s3:AbortMultipartUpload"),
     ("s3", "CopyObject"): _copy,
     ("s3", "DeleteObject"): _if_match("s3:DeleteObject"),
-    ("neptunedata", "StartLoaderJob"): _loader,
-    ("neptunedata", "GetLoaderJobStatus"): _loader,
-    ("neptunedata", "ListLoaderJobs"): _loader,
-    ("neptunedata", "CancelLoaderJob"): _loader,
     ("dynamodb", "DescribeTable"): _table,
     ("dynamodb", "BatchGetItem"): _table,
     ("pinpoint", "GetApp"): _pinpoint(),

@@ -33,18 +33,15 @@ from local import seed
 from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, SENDER_DOMAIN, TOPIC, UNSUBSCRIBE_URL, Config
 from local.servers import Servers, _die_with_parent, airflow_environment
 from tests.deploy import stack
-from tests.deploy.iam_calls import CLUSTER, Call, Recorder, needs
+from tests.deploy.iam_calls import Call, Recorder, needs
 from tests.deploy.iam_checker import PolicyError, Request, Without, allows, each_removed, statements, trusts
 from tests.deploy.iam_table import as_written, assert_is_kept
-from tests.local.neptune_loader_service import BUCKET as LOADER_BUCKET
-from tests.local.neptune_loader_service import ROLE as LOADER_ROLE
-from tests.local.neptune_loader_service import Loader
 
 #: Statements that no call of a laptop can exercise, and the page that demands each.
 _MWAA = "https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-create-role.html"
 _KMS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#require-sse-kms"
 #: The policies that have such statements.
-OF_PAGES = ("environment", "neptune", "neptune_load", "kms", "pinpoint-import-role-kms")
+OF_PAGES = ("environment", "neptune", "kms", "pinpoint-import-role-kms")
 PAGES = {
     "MwaaHealth": _MWAA,
     "MwaaBundle": _MWAA,
@@ -55,7 +52,6 @@ PAGES = {
     "MwaaQueue": _MWAA,
     "MwaaQueueKey": _MWAA,
     "NeptuneIsReadByGremlin": "https://docs.aws.amazon.com/neptune/latest/userguide/iam-dp-actions.html",
-    "NeptuneLoads": "https://docs.aws.amazon.com/neptune/latest/userguide/iam-dp-actions.html",
     "ObjectsAreEncrypted": _KMS,
     "SegmentFilesAreDecrypted": _KMS,
 }
@@ -69,7 +65,7 @@ ONLY_ON_ALL = {
 
 #: The policies of the execution role in a deployment for each destination, the last two with campaigns.
 DEPLOYMENTS = {
-    "pinpoint": ("pipeline", "pinpoint", "graph_load", "neptune", "neptune_load", "environment"),
+    "pinpoint": ("pipeline", "pinpoint", "environment"),
     "ses": ("pipeline", "ses", "campaign", "ses_campaign", "environment"),
     "customer_profiles": ("pipeline", "customer_profiles", "campaign", "connect_campaign", "environment"),
 }
@@ -77,7 +73,6 @@ ATTACHED = {
     "PipelinePolicy": "pipeline", "PinpointPolicy": "pinpoint", "SesPolicy": "ses",
     "ProfilesPolicy": "customer_profiles", "CampaignPolicy": "campaign", "SesCampaignPolicy": "ses_campaign",
     "ConnectCampaignPolicy": "connect_campaign", "EnvironmentPolicy": "environment",
-    "GraphLoadPolicy": "graph_load", "NeptunePolicy": "neptune", "NeptuneLoadPolicy": "neptune_load",
 }  # fmt: skip
 SENDER = f"play@{SENDER_DOMAIN}"
 
@@ -99,17 +94,6 @@ _OF_OTHERS = (
     ("StateBucket", "launches/one/in_doubt.txt"),
 )
 _DROPPED = "dropped/ea_atrisk/theirs.json"
-_GRAPH_LOAD = f"    bucket: {LOADER_BUCKET}\n    role: arn:aws:iam::123456789012:role/{LOADER_ROLE}\n"
-#: The modeler's seven files, of one line each.
-_GRAPH_FILES = {
-    "user_vertices.csv": "~id,~label,playerId,status,ea_atrisk:Int,stat_idleMinutes:Int\np,player,ann,Active,3,1\n",
-    "campaign_vertices.csv": "~id,~label,name:String\nc,campaign,News\n",
-    "action_vertices.csv": "~id,~label\na,action\n",
-    "interaction_edges.csv": "~id,~label,~from,~to\ni,interaction_edge,p,p\n",
-    "engagement_edges.csv": "~id,~label,~from,~to\ne,action_edge,p,a\n",
-    "campaign_edges.csv": "~id,~label,~from,~to\nm,campaign_edge,c,p\n",
-    "campaign_bidirectional_edges.csv": "~id,~label,~from,~to\nb,campaign_edge,p,c\n",
-}
 _NAMES_HIM = b'playerId\nwayne96\n["wayne96"]\n'
 _MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=5, second=0, microsecond=0)
 
@@ -160,7 +144,6 @@ class Deployment:
             ("destination: pinpoint\n", f"destination: {self.destination}\nopt_outs: none\n"),
             ("approvers: []", "approvers: [ann]"),
             ("from: Studio <play@studio.example>", f"from: Studio <{SENDER}>"),
-            ("    folder: graph/", f"{_GRAPH_LOAD}    folder: graph/"),
         ):
             assert before in text
             text = text.replace(before, after)
@@ -210,7 +193,6 @@ def recorded(
 
     environ = dict(os.environ) | {"S3_UPLOAD_PART_MIN_SIZE": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", AWS, "--port", "0", "--import-seconds", "0.1"]
-    command += ["--gremlin-url", servers.gremlin_url]
     # ends with this process
     process = subprocess.Popen(
         command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=_die_with_parent
@@ -239,11 +221,7 @@ def _parameters(servers: Servers, config: Config) -> dict[str, dict[str, str]]:
     seed.make_profiles_domain(servers, config)
     seed.make_sender(servers, config)
     return {
-        "pinpoint": {
-            "PinpointApplicationId": seed.make_application(servers, config),
-            "NeptuneClusterResourceId": CLUSTER,
-            "GraphLoadBucket": LOADER_BUCKET,
-        },
+        "pinpoint": {"PinpointApplicationId": seed.make_application(servers, config)},
         "ses": {"SesContactList": CONTACT_LIST, "SesTopic": TOPIC, "CampaignSender": SENDER},
         "customer_profiles": {
             "ProfilesDomain": PROFILES_DOMAIN,
@@ -257,10 +235,6 @@ def _parameters(servers: Servers, config: Config) -> dict[str, dict[str, str]]:
 
 def _prepare(made: dict[str, Deployment]) -> None:
     """Resources that a run does not create."""
-    loader = Loader(made["pinpoint"].servers, made["pinpoint"].config)
-    loader.control(graph="scratch", load_seconds=0.1)
-    for name, text in _GRAPH_FILES.items():
-        loader.put(f"graph/cohort_modeler/{name}", text)
     for bucket, key in _OF_OTHERS:
         made["pinpoint"].put(bucket, key, _NAMES_HIM)
     made["pinpoint"].put("ExportBucket", _DROPPED, b'[{"playerId": ["msmith"], "ea_atrisk": [3]}]')
@@ -286,7 +260,6 @@ def _play_pinpoint(at: Deployment) -> None:
     at.run("cohort_what_if", _MIDNIGHT, {"cohort": "ea_atrisk"}, "count_days")
     two_days = {"keep_days": 2, "dry_run": False}
     at.run("cohort_cleanup", _MIDNIGHT + timedelta(days=1, hours=1), two_days, "clean_up")
-    at.run("graph_load", _MIDNIGHT, {"dry_run": False}, "check_load")
     _erase(at)
 
 
@@ -545,8 +518,6 @@ def test_without_any_part_some_call_is_refused_or_a_page_demands_it(
     demanded = []
     for name in OF_PAGES:
         for statement in statements(stack.policy(name)):
-            if statement["Sid"] not in PAGES:
-                continue
             actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
             demanded += [(name, statement["Sid"], f"`{action}`", PAGES[statement["Sid"]]) for action in actions]
     figure(
@@ -586,7 +557,7 @@ def _refused(at: Deployment, name: str, policy: Any) -> list[tuple[Without, str]
 
 def test_every_page_is_of_a_statement() -> None:
     sids = {statement["Sid"] for name in OF_PAGES for statement in statements(stack.policy(name))}
-    assert sids >= PAGES.keys()
+    assert sids == PAGES.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in stack.policy_names() if "trust" not in name])

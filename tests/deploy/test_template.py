@@ -53,7 +53,6 @@ VARIANTS: dict[str, dict[str, str]] = {
     "private": {
         "Routing": "private",
         "NeptuneClusterResourceId": "cluster-ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-        "GraphLoadBucket": "graph-files",
         "MakeContactsTable": "true",
         "SnapshotDays": "400",
         "AlarmTopicArn": "arn:aws:sns:us-east-1:123456789012:on-call",
@@ -120,8 +119,6 @@ POLICIES = {
     "ses_campaign": ("SesCampaignPolicy", "PolicyDocument"),
     "connect_campaign": ("ConnectCampaignPolicy", "PolicyDocument"),
     "neptune": ("NeptunePolicy", "PolicyDocument"),
-    "graph_load": ("GraphLoadPolicy", "PolicyDocument"),
-    "neptune_load": ("NeptuneLoadPolicy", "PolicyDocument"),
     "kms": ("KmsPolicy", "PolicyDocument"),
     "environment": ("EnvironmentPolicy", "PolicyDocument"),
     "environment-trust": ("ExecutionRole", "AssumeRolePolicyDocument"),

@@ -20,7 +20,6 @@ from cohort_flywheel.config.cohorts import (
     ThresholdFrom,
     ThresholdRange,
 )
-from cohort_flywheel.config.graph_loads import GraphLoad
 from cohort_flywheel.config.registry_head import Approval, Notify, RegistryHead, Tuning
 from cohort_flywheel.config.yaml_nodes import (
     Fault,
@@ -62,8 +61,6 @@ class Registry:
     opt_outs: str | None = None
     approval: Approval = field(default_factory=lambda: Approval())
     tuning: Tuning = field(default_factory=lambda: Tuning())
-    graph_loads: dict[str, GraphLoad] = field(default_factory=dict)
-    broken_loads: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -81,23 +78,6 @@ class Registry:
                 code=Code.PARAM,
             )
         return self.cohorts[name]
-
-    @property
-    def load_names(self) -> list[str]:
-        """Every graph load of the file, in its order, broken ones last."""
-        return [*self.graph_loads, *self.broken_loads]
-
-    def graph_load(self, name: str) -> GraphLoad:
-        """Return a graph load; raise FlywheelError for one that is unknown or written wrongly."""
-        if name in self.broken_loads:
-            raise FlywheelError(self.broken_loads[name], Code.INCLUDE_FILE)
-        if name not in self.graph_loads:
-            raise FlywheelError(
-                f"{self.path.name} has no graph load {name!r}{_did_you_mean(name, self.load_names)}:"
-                f" choose one of {', '.join(self.load_names) or 'none'}, or add it to the file",
-                Code.PARAM,
-            )
-        return self.graph_loads[name]
 
 
 def read_registry(path: Path) -> Registry:
@@ -122,8 +102,7 @@ def parse_registry(text: str, path: Path) -> Registry:
             f"{path.name}, line {line}: this is not YAML ({problem}): correct the line", code=Code.INCLUDE_FILE
         ) from None
     entries: dict[str, _Entry] = {}
-    loads: dict[str, _Entry] = {}
-    head = _read_head(root, {"cohorts": entries, "graph_loads": loads})
+    head = _read_head(root, entries)
     if isinstance(head, Fault):
         raise FlywheelError(f"{path.name}, {head}", code=Code.INCLUDE_FILE)
 
@@ -131,7 +110,7 @@ def parse_registry(text: str, path: Path) -> Registry:
     broken: dict[str, str] = {}
     daily: list[str] = []
     for name, entry in entries.items():
-        found = _read_entry(entry, Cohort)
+        found = _read_cohort(entry)
         if isinstance(found, Cohort):
             cohorts[name] = found
         else:
@@ -158,17 +137,7 @@ def parse_registry(text: str, path: Path) -> Registry:
         head.opt_outs,
         head.approval,
         head.tuning,
-        *_read_loads(loads, path),
     )
-
-
-def _read_loads(entries: dict[str, _Entry], path: Path) -> tuple[dict[str, GraphLoad], dict[str, str]]:
-    """Return the graph loads that can be used, and an error for each that cannot."""
-    found = {name: _read_entry(entry, GraphLoad) for name, entry in entries.items()}
-    loads = {name: load for name, load in found.items() if isinstance(load, GraphLoad)}
-    return loads, {
-        name: f"graph load {name} in {path.name}, {each}" for name, each in found.items() if isinstance(each, Fault)
-    }
 
 
 class _Entry(NamedTuple):
@@ -180,25 +149,24 @@ class _Entry(NamedTuple):
     stays_daily: bool
 
 
-def _read_head(root: yaml.Node | None, named: dict[str, dict[str, _Entry]]) -> RegistryHead | Fault:
-    """Read all keys but those of `named`, whose entries are put there."""
+def _read_head(root: yaml.Node | None, entries: dict[str, _Entry]) -> RegistryHead | Fault:
+    """Read the keys beside `cohorts`, and put the cohorts into `entries`."""
     if not isinstance(root, yaml.MappingNode):
         return Fault(1, f"the file must be a mapping with the keys {', '.join(RegistryHead.model_fields)}")
-    below = {key: node for key in named if (node := child(root, key)) is not None}
+    cohorts = child(root, "cohorts")
     rest = yaml.MappingNode(
-        root.tag, [pair for pair in root.value if pair[1] not in below.values()], root.start_mark, root.end_mark
+        root.tag, [pair for pair in root.value if pair[1] is not cohorts], root.start_mark, root.end_mark
     )
     if found := sorted({*faults(rest), *duplicates(root).values()}):
         return found[0]
     try:
         flatten(rest)
         data = construct(rest)
-        for key, node in below.items():
-            if isinstance(node, yaml.MappingNode):
-                named[key] |= _entries(node)
-                data[key] = dict.fromkeys(named[key])
-            else:
-                data[key] = construct(node)
+        if isinstance(cohorts, yaml.MappingNode):
+            entries |= _entries(cohorts)
+            data["cohorts"] = dict.fromkeys(entries)
+        elif cohorts is not None:
+            data["cohorts"] = construct(cohorts)
         return RegistryHead.model_validate(data)
     except yaml.YAMLError as error:
         return yaml_fault(error, "")
@@ -224,36 +192,32 @@ def _label(name: str) -> str:
     return name if name and name.isprintable() else ascii(name)
 
 
-def _read_entry[Model: (Cohort, GraphLoad)](entry: _Entry, model: type[Model]) -> Model | Fault:
-    """Return the entry as a model, or its first fault."""
-    node: yaml.Node | None = entry.node
-    line, what = line_of(entry.key), _NOUNS[model]
+def _read_cohort(entry: _Entry) -> Cohort | Fault:
+    """Return the cohort, or its first fault."""
+    node, line = entry.node, line_of(entry.key)
     if entry.twice:
         return entry.twice
     if found := [*faults(entry.key), *faults(node)]:
         return found[0]
     if not isinstance(node, yaml.MappingNode):
-        return Fault(line_of(node), f"a {what} is a mapping of keys: write its keys below it")
+        return Fault(line_of(node), "a cohort is a mapping of keys: write its keys below it")
     try:
         flatten(node)
         raw = construct(node)
     except yaml.YAMLError as error:
         return yaml_fault(error, "")
     if not isinstance(raw, dict):
-        return Fault(line_of(node), f"a {what} is a mapping of keys: write its keys below it")
+        return Fault(line_of(node), "a cohort is a mapping of keys: write its keys below it")
     if "name" in raw:
         return Fault(
             key_line(node, "name"),
-            f"name is not a key of a {what}, whose name is the key above its lines: remove this one",
+            "name is not a key of a cohort, whose name is the key above its lines: remove this one",
         )
     try:
-        return model.model_validate({"name": key_text(entry.key), **raw})
+        return Cohort.model_validate({"name": key_text(entry.key), **raw})
     except ValidationError as error:
-        return _first_fault(error, node, model, line)
+        return _first_fault(error, node, Cohort, line)
 
-
-#: What a sentence calls an entry.
-_NOUNS: dict[type[BaseModel], str] = {Cohort: "cohort", GraphLoad: "graph load"}
 
 #: The keys that have keys of their own.
 _INNER: dict[object, type[BaseModel]] = {
@@ -290,8 +254,7 @@ def _first_fault(error: ValidationError, node: yaml.Node | None, model: type[Bas
             path.append(_label(str(part)))
     keys = [f.alias or name for name, f in fields.items() if name != "name"]
     message = first["msg"].removeprefix("Value error, ")
-    where = ".".join(path) or f"the {_NOUNS.get(model, 'cohort')}"
-    return Fault(line, _sentence(first["type"], where, message, keys))
+    return Fault(line, _sentence(first["type"], ".".join(path), message, keys))
 
 
 def _sentence(kind: str, where: str, message: str, keys: list[str]) -> str:
@@ -313,7 +276,7 @@ def _sentence(kind: str, where: str, message: str, keys: list[str]) -> str:
                 " as it becomes a DAG id, an S3 key and a property name: rename it"
             )
         case _:
-            return f"{where}: {message[:1].lower()}{message[1:]}"
+            return f"{where or 'the cohort'}: {message[:1].lower()}{message[1:]}"
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:

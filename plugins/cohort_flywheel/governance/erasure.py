@@ -260,8 +260,7 @@ def _rows(path: Path, rest: Path, players: frozenset[str], addresses: frozenset[
         header = next(rows, [])
         if header:
             write(header)
-        columns = [cell.partition(":")[0] for cell in header]  # a graph file's copy has playerId:String(single)
-        player, address = _column(columns, _PLAYER_COLUMNS), _column(columns, _ADDRESS_COLUMNS)
+        player, address = _column(header, _PLAYER_COLUMNS), _column(header, _ADDRESS_COLUMNS)
         for row in rows:
             its = row[address] if address is not None else ""
             if row[player] in players if player is not None else normalize_entry(its) in addresses:

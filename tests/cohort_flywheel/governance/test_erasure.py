@@ -119,7 +119,6 @@ def test_without_erased_players_no_lookup_is_made() -> None:
         ("dry_run/staged/n.json", "extract"),
         ("staged/n/0000_ab.csv", "file of rows"),
         ("dry_run/staged/n/0000_ab.csv", "file of rows"),
-        ("staged/graph_loads/cohort_modeler/0123/user_vertices.csv", "file of rows"),
         ("segments/n_ab/0000.csv", "file of rows"),
         ("rejects/n/0000.csv", "file of rows"),
         ("dry_run/rejects/n/0000.csv", "file of rows"),
@@ -138,13 +137,6 @@ def test_without_erased_players_no_lookup_is_made() -> None:
 )
 def test_the_kind_of_file_of_a_key(key: str, kind: str | None) -> None:
     assert kind_of(key) == kind
-
-
-def test_a_copy_of_a_graph_file_loses_their_rows(tmp_path: Path) -> None:
-    path, rest = tmp_path / "copy", tmp_path / "rest"
-    path.write_text("~id,~label,playerId:String(single)\nv1,player,carl\nv2,player,dora\n", encoding="utf-8")
-    assert look("file of rows", path, ["carl"], [], rest) == Found(1)
-    assert rest.read_text(encoding="utf-8") == "~id,~label,playerId:String(single)\nv2,player,dora\n"
 
 
 @pytest.fixture
