@@ -32,6 +32,8 @@ SUBNETS = ("PublicSubnetCidr", "PrivateSubnet1Cidr", "PrivateSubnet2Cidr")
 WAIT_SECONDS = 2 * 3600
 _ENDED_WELL = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
 _CHANGEABLE = (*_ENDED_WELL, "UPDATE_ROLLBACK_COMPLETE")
+#: Words that YAML 1.1 reads as another type than text.
+_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 
 Client = Callable[[str], Any]
 Parameters = dict[str, str]
@@ -86,7 +88,7 @@ def stack(
 
 
 def compact_template() -> str:
-    """Return the template as compact JSON, without the parts that only the console shows.
+    """Return the template as YAML on one line, without the parts that only the console shows.
 
     A request takes 51,200 bytes of it [CloudFormation quotas].
     """
@@ -94,7 +96,27 @@ def compact_template() -> str:
     whole.pop("Metadata")
     for parameter in whole["Parameters"].values():
         parameter.pop("Description")
-    return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+    return _compact(whole)
+
+
+def _compact(value: object) -> str:
+    """Return a value as JSON, with functions in their short form, such as `!Ref "Name"`, and keys without quotes."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_compact, value))}]"
+    if not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    if len(value) == 1:
+        ((function, argument),) = value.items()
+        if function == "Fn::GetAtt":
+            return f'!GetAtt "{".".join(argument)}"'
+        if function == "Ref" or function.startswith("Fn::"):
+            return f"!{function.removeprefix('Fn::')} {_compact(argument)}"
+    return f"{{{','.join(f'{_key(name)}{_compact(each)}' for name, each in value.items())}}}"
+
+
+def _key(name: str) -> str:
+    is_plain = name.isalnum() and name[0].isalpha() and name.lower() not in _YAML_WORDS
+    return f"{name}: " if is_plain else f"{json.dumps(name)}:"
 
 
 def existing(cloudformation: Any, name: str) -> Parameters | None:
