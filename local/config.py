@@ -14,6 +14,8 @@ CACHE = ROOT / ".cache"
 RUN_DIR = ROOT / ".local"
 #: Of SES: an account has one contact list.
 CONTACT_LIST, TOPIC = "players", "Cohorts"
+#: The configuration set of SES, which publishes the events of campaigns.
+CONFIGURATION_SET = "cohort-flywheel"
 #: Of Customer Profiles.
 PROFILES_DOMAIN = "players"
 #: Campaigns: the verified sender domain of SES, and the unsubscribe page of Connect's e-mails.

@@ -20,8 +20,9 @@ import boto3
 from botocore.config import Config as BotoConfig
 
 from local import neptune_csv, sample
-from local.config import CONTACT_LIST, PROFILES_DOMAIN, SENDER_DOMAIN, TOPIC, Config, LocalError
+from local.config import CONFIGURATION_SET, CONTACT_LIST, PROFILES_DOMAIN, SENDER_DOMAIN, TOPIC, Config, LocalError
 from local.servers import Servers
+from local.sesv2 import shapes
 
 ACCOUNT = "123456789012"  # moto's
 DO_NOT_CONTACT = "do_not_contact.txt"
@@ -141,6 +142,26 @@ def make_sender(servers: Servers, config: Config) -> None:
     body = json.dumps({"verify": [SENDER_DOMAIN]}).encode()
     request = urllib.request.Request(f"{servers.aws_url}/cohort-flywheel/sesv2", data=body)  # noqa: S310 - our own server
     urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - as above
+
+
+def make_configuration_set(servers: Servers, config: Config) -> None:
+    """The configuration set of campaigns, which publishes every event, created unless it exists."""
+    ses, place = client("sesv2", servers, config), f"{config.region}:{ACCOUNT}"
+    firehose = {
+        "IamRoleArn": f"arn:aws:iam::{ACCOUNT}:role/ses-events",
+        "DeliveryStreamArn": f"arn:aws:firehose:{place}:deliverystream/ses-events",
+    }
+    with suppress(ses.exceptions.AlreadyExistsException):
+        ses.create_configuration_set(ConfigurationSetName=CONFIGURATION_SET)
+        ses.create_configuration_set_event_destination(
+            ConfigurationSetName=CONFIGURATION_SET,
+            EventDestinationName="engagement",
+            EventDestination={
+                "Enabled": True,
+                "MatchingEventTypes": shapes.service().shape_for("EventType").enum,  # type: ignore[attr-defined]  # of a string
+                "KinesisFirehoseDestination": firehose,
+            },
+        )
 
 
 def make_connect_instance(servers: Servers, config: Config) -> str:

@@ -11,7 +11,7 @@ from threading import Timer
 from typing import Any, cast
 
 from moto.core.base_backend import BackendDict
-from moto.ses.models import EmailIdentity
+from moto.ses.models import ConfigurationSet, EmailIdentity
 from moto.sesv2.models import SESV2Backend, sesv2_backends
 
 from local.pinpoint.naming import derived_id
@@ -49,6 +49,7 @@ class FlywheelSesBackend(SESV2Backend):
         self.jobs: dict[str, Job] = {}
         self.mails: list[Mail] = []
         self.templates: dict[str, Item] = {}
+        self.event_destinations: dict[str, dict[str, Item]] = {}  # by configuration set, and their names
         self._sent: deque[tuple[float, int]] = deque()  # instant and recipients, of the last 24 hours
         self._today = 0
         self._numbered = 0
@@ -267,6 +268,25 @@ class FlywheelSesBackend(SESV2Backend):
         self.email_template(name)
         del self.templates[name]
 
+    # --- configuration sets: moto's, with event destinations
+
+    def configuration_set(self, name: str) -> ConfigurationSet:
+        if name not in self.core_backend.config_sets:
+            raise NotFoundError(f"Configuration set <{name}> does not exist.")
+        return self.core_backend.config_sets[name]
+
+    def put_event_destination(self, name: str, destination: str, request: Item, *, is_new: bool) -> None:
+        """[shape CreateConfigurationSetEventDestination errors] AlreadyExistsException, NotFoundException."""
+        self.configuration_set(name)
+        there = self.event_destinations.setdefault(name, {})
+        if is_new and destination in there:
+            raise AlreadyExistsError(f"Event destination {destination} already exists.")
+        if not is_new and destination not in there:
+            raise NotFoundError(f"Event destination {destination} does not exist.")
+        if len({"KinesisFirehoseDestination", "SnsDestination", "EventBridgeDestination"} & set(request)) != 1:
+            raise BadRequestError("An event destination has one place.")  # [strict] CloudWatch and Pinpoint left out
+        there[destination] = {"Enabled": False, "MatchingEventTypes": []} | request
+
     # --- sends
 
     def send(self, request: Item) -> Mail:
@@ -276,8 +296,9 @@ class FlywheelSesBackend(SESV2Backend):
         if not control.settings.sending_enabled:
             raise SesError("SendingPausedException", 400, "The account's ability to send email is paused.")
         self._check_verified(mail)
-        if mail.configuration_set and mail.configuration_set not in self.core_backend.config_sets:
-            raise NotFoundError(f"Configuration set <{mail.configuration_set}> does not exist.")
+        if mail.configuration_set and not is_sending(self.configuration_set(mail.configuration_set)):
+            # [shape SendingPausedException] of a configuration set too [shape PutConfigurationSetSendingOptions]
+            raise SesError("SendingPausedException", 400, "The sending of the configuration set is paused.")
         mailed = self._check_list(mail)
         self._fill(mail, request["Content"])
         self._check_unsubscribed(mailed)
@@ -365,6 +386,11 @@ class FlywheelSesBackend(SESV2Backend):
             mail.bounced = [address for address, may in mailed.items() if not may]
         self.mails.append(mail)
         self.core_backend.sent_message_count += len(mail.recipients)  # moto's SES v1 reports it as its quota
+
+
+def is_sending(configuration_set: ConfigurationSet) -> bool:
+    """[shape SendingOptions.SendingEnabled] moto keeps the request's object; a set without it sends."""
+    return bool(configuration_set.enabled.get("SendingEnabled", True))
 
 
 def _address(written: str) -> str:

@@ -15,8 +15,8 @@ from . import shapes
 from .contacts import Item
 from .control import control
 from .control_plane import failed_records_path
-from .errors import BadRequestError, SesError, TooManyRequestsError
-from .models import FlywheelSesBackend
+from .errors import AlreadyExistsError, BadRequestError, SesError, TooManyRequestsError
+from .models import FlywheelSesBackend, is_sending
 
 # The default page sizes of these are not documented. [strict] Small, so that a caller who does not follow NextToken
 # fails. [asked] 10 templates and 25 identities.
@@ -179,6 +179,46 @@ class FlywheelSesResponse(SESV2Response):
     def delete_email_template(self) -> str:
         self.backend.delete_email_template(self._uri("TemplateName"))
         return json.dumps({})
+
+    # --- configuration sets: moto's, with event destinations
+
+    def create_configuration_set(self) -> str:
+        name = self._request("CreateConfigurationSet")["ConfigurationSetName"]
+        if name in self.backend.core_backend.config_sets:
+            raise AlreadyExistsError(f"Configuration set <{name}> already exists.")
+        return super().create_configuration_set()
+
+    def get_configuration_set(self) -> str:
+        found = self.backend.configuration_set(self._uri("ConfigurationSetName"))
+        given = {
+            name: value for name, value in found.to_dict_v2().items() if value
+        }  # moto has {} for what was not given
+        return json.dumps(given | {"SendingOptions": {"SendingEnabled": is_sending(found)}})
+
+    def put_configuration_set_sending_options(self) -> str:
+        request = self._request("PutConfigurationSetSendingOptions")
+        self.backend.configuration_set(self._uri("ConfigurationSetName")).enabled = {
+            "SendingEnabled": request.get("SendingEnabled", False)
+        }
+        return json.dumps({})
+
+    def create_configuration_set_event_destination(self) -> str:
+        request = self._request("CreateConfigurationSetEventDestination")
+        place, name = self._uri("ConfigurationSetName"), request["EventDestinationName"]
+        self.backend.put_event_destination(place, name, request["EventDestination"], is_new=True)
+        return json.dumps({})
+
+    def update_configuration_set_event_destination(self) -> str:
+        request = self._request("UpdateConfigurationSetEventDestination")
+        place, name = self._uri("ConfigurationSetName"), self._uri("EventDestinationName")
+        self.backend.put_event_destination(place, name, request["EventDestination"], is_new=False)
+        return json.dumps({})
+
+    def get_configuration_set_event_destinations(self) -> str:
+        name = self._uri("ConfigurationSetName")
+        self.backend.configuration_set(name)
+        found = self.backend.event_destinations.get(name, {})
+        return json.dumps({"EventDestinations": [{"Name": each} | found[each] for each in found]})
 
     # --- sends
 

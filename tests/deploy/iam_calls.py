@@ -220,7 +220,7 @@ def _role(call: Call, where: str) -> list[Request]:
 def _ses(call: Call, where: str) -> list[Request]:
     # [Amazon Simple Email Service v2] whether an action knows a resource, and of which kind
     kinds = {"ContactListName": "contact-list", "JobId": "import-job", "EmailIdentity": "identity"}
-    kinds |= {"TemplateName": "template"}
+    kinds |= {"TemplateName": "template", "ConfigurationSetName": "configuration-set"}
     given = [f"arn:aws:ses:{where}:{kind}/{call.parameters[name]}" for name, kind in kinds.items()
              if name in call.parameters]  # fmt: skip
     return [Request(f"ses:{call.operation}", resource) for resource in given or ["*"]]
@@ -327,6 +327,8 @@ _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("sesv2", "GetEmailIdentity"): _ses,
     ("sesv2", "GetEmailTemplate"): _ses,
     ("sesv2", "CreateEmailTemplate"): _ses,
+    ("sesv2", "GetConfigurationSet"): _ses,
+    ("sesv2", "GetConfigurationSetEventDestinations"): _ses,
     ("sesv2", "SendEmail"): _mail,
     ("customer-profiles", "GetDomain"): _profiles,
     ("customer-profiles", "ListUploadJobs"): _profiles,

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types
@@ -13,6 +14,8 @@ from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no
 from local.config import ROOT
 
 TEMPLATE = ROOT / "include" / "cloudformation" / "cohort-flywheel.yaml"
+#: The optional stack beside it.
+ENGAGEMENT = ROOT / "include" / "cloudformation" / "engagement.yaml"
 POLICIES = ROOT / "include" / "iam"
 MODELER_CIDR = "10.0.0.0/16"
 ACCOUNT = "123456789012"  # moto's
@@ -21,13 +24,14 @@ REGION = "us-east-1"
 NOT_IN_MOTO = (
     "AWS::MWAA::Environment", "AWS::S3::BucketPolicy", "AWS::CloudWatch::Alarm",
     "AWS::CloudFormation::WaitCondition", "AWS::CloudFormation::WaitConditionHandle",
+    "AWS::SES::ConfigurationSet", "AWS::SES::ConfigurationSetEventDestination", "AWS::KinesisFirehose::DeliveryStream",
 )  # fmt: skip
 _NO_VALUE = object()
 
 
-def template() -> dict[str, Any]:
-    """The template as plain JSON: its tags are functions (`Fn::Sub`)."""
-    parsed: dict[str, Any] = json.loads(json.dumps(cfn_yaml.load(str(TEMPLATE))))
+def template(path: Path = TEMPLATE) -> dict[str, Any]:
+    """A template as plain JSON: its tags are functions (`Fn::Sub`)."""
+    parsed: dict[str, Any] = json.loads(json.dumps(cfn_yaml.load(str(path))))
     return parsed
 
 
@@ -70,11 +74,22 @@ def modeler_network(ec2: Any) -> dict[str, str]:
 
 def deploy(client: Callable[[str], Any], name: str, **parameters: str) -> Stack:
     """Create a stack by `client(service)`, which makes boto3's clients; fails with the events where it is not made."""
-    given = modeler_network(client("ec2")) | parameters
+    return create(client, name, deployable(template()), modeler_network(client("ec2")) | parameters)
+
+
+def deploy_engagement(client: Callable[[str], Any], name: str, **parameters: str) -> Stack:
+    """Create the stack of the events of e-mails, without what moto does not know and what needs that."""
+    whole = template(ENGAGEMENT)
+    made = ("EventBucket", "EngagementPolicy", "ConfigurationSetSetting")
+    return create(client, name, whole | {"Resources": {each: whole["Resources"][each] for each in made}}, parameters)
+
+
+def create(client: Callable[[str], Any], name: str, whole: Mapping[str, Any], given: Mapping[str, str]) -> Stack:
+    """Create a stack of a template as moto takes it."""
     cloudformation = client("cloudformation")
     cloudformation.create_stack(
         StackName=name,
-        TemplateBody=json.dumps(deployable(template())),
+        TemplateBody=json.dumps(whole),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
         Capabilities=["CAPABILITY_IAM"],
     )

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -63,16 +63,17 @@ ONLY_ON_ALL = {
 }  # fmt: skip
 
 
-#: The policies of the execution role in a deployment for each destination, the last two with campaigns.
+#: The policies of the execution role in a deployment for each destination, the last two with campaigns, and SES with
+#: the optional stack of its events.
 DEPLOYMENTS = {
     "pinpoint": ("pipeline", "pinpoint", "environment"),
-    "ses": ("pipeline", "ses", "campaign", "ses_campaign", "environment"),
+    "ses": ("pipeline", "ses", "campaign", "ses_campaign", "engagement", "environment"),
     "customer_profiles": ("pipeline", "customer_profiles", "campaign", "connect_campaign", "environment"),
 }
 ATTACHED = {
     "PipelinePolicy": "pipeline", "PinpointPolicy": "pinpoint", "SesPolicy": "ses",
     "ProfilesPolicy": "customer_profiles", "CampaignPolicy": "campaign", "SesCampaignPolicy": "ses_campaign",
-    "ConnectCampaignPolicy": "connect_campaign", "EnvironmentPolicy": "environment",
+    "ConnectCampaignPolicy": "connect_campaign", "EngagementPolicy": "engagement", "EnvironmentPolicy": "environment",
 }  # fmt: skip
 SENDER = f"play@{SENDER_DOMAIN}"
 
@@ -116,7 +117,12 @@ class Deployment:
         )
         self.put("StateBucket", seed.DO_NOT_CONTACT, b"xortiz\n")
         self.put("StateBucket", PLAYERS_KEY, b"wayne96\n")
-        self.policies = _deployed_policies(client("iam"), self.stack)
+        ids = dict(self.stack.ids)
+        if destination == "ses":
+            ids |= stack.deploy_engagement(
+                client, "engagement", ExecutionRoleName=ids["ExecutionRole"], SettingsPrefix=prefix
+            ).ids
+        self.policies = _deployed_policies(client("iam"), ids)
         self.credentials = _credentials(client, self.stack)
         self.environment = _environment(servers, config, client("ssm"), prefix, self.credentials)
         self._write_dags()
@@ -220,6 +226,7 @@ def _parameters(servers: Servers, config: Config) -> dict[str, dict[str, str]]:
     seed.make_contact_list(servers, config)
     seed.make_profiles_domain(servers, config)
     seed.make_sender(servers, config)
+    seed.make_configuration_set(servers, config)
     return {
         "pinpoint": {"PinpointApplicationId": seed.make_application(servers, config)},
         "ses": {"SesContactList": CONTACT_LIST, "SesTopic": TOPIC, "CampaignSender": SENDER},
@@ -375,10 +382,10 @@ class _Context(dict[str, str]):
         return hash(tuple(sorted(self.items())))
 
 
-def _deployed_policies(iam: Any, made: stack.Stack) -> dict[str, Any]:
+def _deployed_policies(iam: Any, ids: Mapping[str, str]) -> dict[str, Any]:
     """The policies of the execution role, by the names of their files, as IAM gives them back."""
-    attached = iam.list_attached_role_policies(RoleName=made.ids["ExecutionRole"])["AttachedPolicies"]
-    by_arn = {made.ids[logical]: name for logical, name in ATTACHED.items() if logical in made.ids}
+    attached = iam.list_attached_role_policies(RoleName=ids["ExecutionRole"])["AttachedPolicies"]
+    by_arn = {ids[logical]: name for logical, name in ATTACHED.items() if logical in ids}
     assert {each["PolicyArn"] for each in attached} == set(by_arn)
     return {
         name: iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"]

@@ -428,6 +428,32 @@ def test_what_a_send_names_must_be_there(service: Service) -> None:
     assert service.mails[0]["configuration_set"] == "campaigns"
 
 
+def test_a_configuration_set_has_event_destinations_and_may_be_paused(service: Service) -> None:
+    ours, place = {"ConfigurationSetName": "events"}, {"IamRoleArn": "arn:role", "DeliveryStreamArn": "arn:stream"}
+    to_firehose = {"Enabled": True, "MatchingEventTypes": ["SEND"], "KinesisFirehoseDestination": place}
+    destination = {"EventDestinationName": "all", "EventDestination": to_firehose}
+    get, create = (
+        service.ses.get_configuration_set_event_destinations,
+        (service.ses.create_configuration_set_event_destination),
+    )
+    assert [refused(call, **ours) for call in (service.ses.get_configuration_set, get)] == [NOT_FOUND] * 2
+    assert refused(create, **ours, **destination) == NOT_FOUND
+    service.ses.create_configuration_set(**ours)
+    assert service.ses.get_configuration_set(**ours)["SendingOptions"] == {"SendingEnabled": True}
+    assert get(**ours)["EventDestinations"] == []
+    create(**ours, **destination)
+    assert refused(create, **ours, **destination) == EXISTS
+    assert refused(create, **ours, EventDestinationName="more", EventDestination={"Enabled": True}) == BAD_REQUEST
+    update = service.ses.update_configuration_set_event_destination
+    assert refused(update, **ours, EventDestinationName="none", EventDestination=to_firehose) == NOT_FOUND
+    update(**ours, EventDestinationName="all", EventDestination=to_firehose | {"MatchingEventTypes": ["OPEN"]})
+    assert get(**ours)["EventDestinations"] == [{"Name": "all"} | to_firehose | {"MatchingEventTypes": ["OPEN"]}]
+    service.template()
+    service.ses.put_configuration_set_sending_options(**ours, SendingEnabled=False)
+    assert refused(service.send, name="ann", **ours) == ("SendingPausedException", 400)
+    assert service.mails == []
+
+
 def test_an_unsubscribed_contact_is_not_mailed_and_the_answer_is_the_same(service: Service) -> None:
     service.template()
     service.add("ann", UnsubscribeAll=True)

@@ -233,18 +233,21 @@ def _lines(path: Path, rest: Path, starts: tuple[bytes, ...], counted: str | Non
 
 
 def _in_lists(path: Path, rest: Path, players: frozenset[str]) -> int:
-    """Copy a small JSON object without the players in its lists."""
+    """Copy a small JSON object without the players in its lists.
+
+    In the list `player_ids` an empty text stays in the place of a player: the index of a player identifies the e-mail.
+    """
     found = 0
 
-    def without(value: JsonValue) -> JsonValue:
+    def without(value: JsonValue, in_place: bool = False) -> JsonValue:
         nonlocal found
         if isinstance(value, dict):
-            return {name: without(each) for name, each in value.items()}
+            return {name: without(each, name == "player_ids") for name, each in value.items()}
         if not isinstance(value, list):
             return value
         others = [without(each) for each in value if not (isinstance(each, str) and each in players)]
         found += len(value) - len(others)
-        return others
+        return ["" if each in players else each for each in value] if in_place else others
 
     rest.write_text(json.dumps(without(json.loads(path.read_bytes())), indent=2, sort_keys=True), encoding="utf-8")
     return found

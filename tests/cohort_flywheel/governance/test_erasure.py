@@ -263,3 +263,13 @@ def test_a_batch_of_a_launch_has_players_in_its_lists(paths: tuple[Path, Path]) 
     assert look("batch of a launch", path, [ANN], [], rest) == Found(2)
     others = written | {"left": ["anna"], "refused": {"MessageRejected": ["joann"]}}
     assert rest.read_text() == json.dumps(others, indent=2, sort_keys=True)  # as put_json has it
+
+
+def test_the_intents_of_a_batch_keep_the_index_of_the_others(paths: tuple[Path, Path]) -> None:
+    """The tag of a mail, and its message id, name a player by the index."""
+    path, rest = paths
+    path.write_text(json.dumps({"player_ids": ["joann", ANN, "anna"], "withdrawn": {"opted_out": [ANN]}}))
+    assert look("batch of a launch", path, [ANN], [], rest) == Found(2)
+    assert json.loads(rest.read_text()) == {"player_ids": ["joann", "", "anna"], "withdrawn": {"opted_out": []}}
+    path.write_bytes(rest.read_bytes())
+    assert look("batch of a launch", path, [ANN], [], rest) == Found(0)

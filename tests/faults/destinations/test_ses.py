@@ -32,6 +32,6 @@ def test_a_launch_that_loses_players_in_doubt_is_detected(survived: Any, monkeyp
     from cohort_flywheel.destinations.ses.campaign.sends_store import Sends
 
     outcome = Sends.outcome
-    monkeypatch.setattr(Sends, "outcome", lambda self, rows: Outcome(sent=outcome(self, rows).sent))
+    monkeypatch.setattr(Sends, "outcome", lambda self, *batch: Outcome(sent=outcome(self, *batch).sent))
     wrong = survived("launch_campaign: sesv2 SendEmail #50 × time-out")
     assert any("of 126 rows 26 are sent, 0 in doubt and 0 neither" in sentence for sentence in wrong), wrong

@@ -19,7 +19,8 @@ from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.common.records import AwsStructure, Output
 from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.config.setting_types import BucketName, SesName
-from cohort_flywheel.destinations.base import Destination, NoSettings, PreExecute, Settings
+from cohort_flywheel.destinations.base import Destination, PreExecute, Settings
+from cohort_flywheel.destinations.ses.campaign.event_publishing import check_configuration_set
 from cohort_flywheel.destinations.ses.campaign.ses_launch_operator import SesLaunchCampaignOperator
 from cohort_flywheel.destinations.ses.campaign.ses_prepare_operator import SesPrepareCampaignOperator, check_sender
 from cohort_flywheel.destinations.ses.campaign.stored_template import check_unsubscribe
@@ -46,6 +47,12 @@ class SesSettings(BaseModel):
 
     ses_contact_list: SesName
     ses_topic: SesName
+
+
+class SesCampaignSettings(BaseModel):
+    """The configuration set that the e-mails name; empty: their events are not published."""
+
+    ses_configuration_set: SesName = ""
 
 
 class SesImportSettings(SesSettings):
@@ -135,7 +142,7 @@ class SesDestination(Destination):
     name = "ses"
     layout = LAYOUT
     settings = SesSettings
-    campaign_settings = NoSettings
+    campaign_settings = SesCampaignSettings
     #: A contact list does not have the opt-outs of other services.
     REQUIRES_OPT_OUT_LIST = True
 
@@ -219,13 +226,23 @@ class SesDestination(Destination):
         settings: Settings,
         aws_conn_id: str | None,
     ) -> None:
-        """Raise FlywheelError unless SES can send the mail, and has verified the sender.
+        """Raise FlywheelError unless SES can send the mail, has verified the sender, and publishes the events.
 
         `check` checks whether the account may send at all.
         """
         check_unsubscribe(template)
         with _granted("ses:GetEmailIdentity"):
-            check_sender(campaign.sender, aws_conn_id)
+            identity = check_sender(campaign.sender, aws_conn_id)
+        if name := str(settings.get("ses_configuration_set") or ""):
+            with _granted("ses:GetConfigurationSet and ses:GetConfigurationSetEventDestinations"):
+                check_configuration_set(name, SesV2Hook(aws_conn_id=aws_conn_id).configuration_set(name))
+            return
+        default = identity.get("ConfigurationSetName")
+        log.warning(
+            "cohort_flywheel_ses_configuration_set is not set: bounces, complaints, opens and clicks of this campaign"
+            " are not recorded%s",
+            f"; SES uses {default}, the default configuration set of the sender's identity" if default else "",
+        )
 
     def handle_empty_segment(self, plan: Plan, settings: Settings, aws_conn_id: str | None = "aws_default") -> bool:
         """Return False: the contact list has no segments, and an empty segment file sends no e-mail."""

@@ -92,19 +92,30 @@ class SesV2Hook(AwsBaseHook):
         """Return the state of the account, with its SendQuota (GetAccount)."""
         return dict(self._patient.get_account())
 
-    def is_verified(self, address: str) -> bool:
-        """Whether SES sends from an address: the address, its domain, or a parent domain is verified.
+    def verified_identity(self, address: str) -> AwsStructure | None:
+        """The verified identity that SES sends with from an address: the address, its domain, or a parent domain.
 
-        [SES developer guide: verified identities]
+        None without one: SES does not send. [SES developer guide: verified identities]
         """
         labels = address.rpartition("@")[2].lower().split(".")
         for identity in [address, *(".".join(labels[first:]) for first in range(len(labels) - 1))]:
             try:
-                if self._patient.get_email_identity(EmailIdentity=identity).get("VerifiedForSendingStatus"):
-                    return True
+                found = self._patient.get_email_identity(EmailIdentity=identity)
             except self._patient.exceptions.NotFoundException:
                 continue
-        return False
+            if found.get("VerifiedForSendingStatus"):
+                return dict(found)
+        return None
+
+    def configuration_set(self, name: str) -> tuple[AwsStructure, list[AwsStructure]] | None:
+        """A configuration set and its event destinations, or None if it does not exist."""
+        ses = self._patient
+        try:
+            found = ses.get_configuration_set(ConfigurationSetName=name)
+            events = ses.get_configuration_set_event_destinations(ConfigurationSetName=name)
+        except ses.exceptions.NotFoundException:
+            return None
+        return dict(found), events.get("EventDestinations", [])
 
     def email_template(self, name: str) -> dict[str, str] | None:
         """The content of a template (Subject, Html, Text), or None if it does not exist."""
@@ -121,12 +132,12 @@ class SesV2Hook(AwsBaseHook):
             return False
         return True
 
-    def send_email(self, **request: Any) -> None:
-        """Send SendEmail exactly once: after a lost answer it is not known whether the mail was sent.
+    def send_email(self, **request: Any) -> str:
+        """Send SendEmail exactly once, and return the message id: after a lost answer the mail may have been sent.
 
         Threads may call it after `prepare_sends`.
         """
-        self._once.send_email(**request)
+        return str(self._once.send_email(**request).get("MessageId", ""))
 
     def prepare_sends(self) -> None:
         """Create the client of `send_email`, because threads may not read Airflow's connection."""

@@ -28,15 +28,16 @@ class SesImport(ImportResult):
 
 
 class SesPreparedCampaign(PreparedCampaign):
-    """The e-mail template in SES, and its placeholders with their defaults."""
+    """The e-mail template in SES, its placeholders with their defaults, and the configuration set of the mails."""
 
     ses_template: str
     placeholders: dict[str, str | None]
+    configuration_set: str | None = None
 
     def launch_record(self) -> Json:
         """Return the record of a launch: a result is launched with the same fields only.
 
-        Without a None, as earlier versions recorded no reply_to.
+        Without a None, as earlier versions recorded no reply_to and no configuration set.
         """
-        fields = {"ses_template", "template_digest", "sender", "reply_to", "segment_sha256"}
+        fields = {"ses_template", "template_digest", "sender", "reply_to", "segment_sha256", "configuration_set"}
         return self.model_dump(mode="json", include=fields, exclude_none=True)

@@ -95,7 +95,7 @@ def check_sender(campaign: RunCampaign, aws_conn_id: str | None) -> None:
             " console, Account dashboard), in the region of the AWS connection",
             code=Code.SES_ACCOUNT,
         )
-    if not ses.is_verified(address):
+    if ses.verified_identity(address) is None:
         raise FlywheelError(
             f"the sender {address} is not verified: verify {address.rpartition('@')[2]} in Amazon SES, in the region of"
             " the AWS connection, and add the address to the Connect instance (Channels, Email addresses), or correct"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cohort_flywheel.campaign.launch import SentMails
+from cohort_flywheel.common.records import Json
 
 #: The reason of a player who was not mailed before the next as-of: the newer run may mail the player.
 OLDER_AS_OF = "older_as_of"
@@ -23,6 +24,12 @@ class Outcome(NamedTuple):
     refused: Mapping[str, Sequence[str]] = {}  #: finally, by SES's code
     left: Sequence[str] = ()  #: pending, for another attempt
     refusals: Mapping[str, Sequence[str]] = {}  #: the pending ones that SES refused, by code, maybe due to the sender
+    message_ids: Mapping[str, str] = {}  #: of the sent mails, by the index of the player in the intents
+
+
+def outcome_of(record: Json) -> Outcome:
+    """Read a record, of any version of this package."""
+    return Outcome(**{name: record[name] for name in Outcome._fields if name in record})
 
 
 def settled(outcome: Outcome, players: AbstractSet[str]) -> Outcome:

@@ -29,7 +29,8 @@ from botocore.parsers import ResponseParserError
 from cohort_flywheel.campaign.launch_store import Row, launch_folder
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure, Json
-from cohort_flywheel.destinations.ses.campaign.send_outcomes import Outcome, Totals, by_reason
+from cohort_flywheel.destinations.ses.campaign.event_publishing import row_tag
+from cohort_flywheel.destinations.ses.campaign.send_outcomes import Outcome, Totals, by_reason, outcome_of
 from cohort_flywheel.destinations.ses.hook import SENDS_IN_FLIGHT, SesV2Hook
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json, put_unless_equal
@@ -85,7 +86,7 @@ class Batches:
 
     def outcome(self, number: int, attempt: int) -> Outcome | None:
         found = self._get(f"{number:06d}_{attempt}.outcome.json")
-        return Outcome(**found) if found else None
+        return outcome_of(found) if found else None
 
     def recorded(self, number: int, attempt: int) -> Outcome | None:
         """Return the outcome of a batch, or None; the players of an interrupted attempt are in doubt from now on."""
@@ -93,9 +94,10 @@ class Batches:
         if outcome or (intents := self.intents(number, attempt)) is None:
             return outcome
         if "outcome" in intents:
-            outcome = Outcome(**intents["outcome"])
+            outcome = outcome_of(intents["outcome"])
         else:
-            outcome = Outcome(withdrawn=intents["withdrawn"], in_doubt=intents["player_ids"])
+            in_doubt = [player_id for player_id in intents["player_ids"] if player_id]  # not the erased ones
+            outcome = Outcome(withdrawn=intents["withdrawn"], in_doubt=in_doubt)
         self.put_outcome(number, attempt, outcome)
         return outcome
 
@@ -146,13 +148,13 @@ class Sends:
     """Send the mails of a batch within the sending rate of the account; mails that cannot be sent remain pending.
 
     :param hook: the hook of SES.
-    :param request: returns the arguments of SendEmail for a row.
+    :param request: returns the arguments of SendEmail for a row and its tag.
     :param rate: mails per second.
     :param may_begin: returns whether the send ledger still allows a mail to begin.
     """
 
     def __init__(
-        self, hook: SesV2Hook, request: Callable[[Row], AwsStructure], rate: float, may_begin: Callable[[], bool]
+        self, hook: SesV2Hook, request: Callable[[Row, str], AwsStructure], rate: float, may_begin: Callable[[], bool]
     ) -> None:
         self._hook = hook
         self._request = request
@@ -164,6 +166,7 @@ class Sends:
         self._doubts = self._begun = 0
         self._refusals: dict[str, Refusal] = {}
         self._followed: set[str] = set()
+        self._message_ids: dict[str, str] = {}
         self.why: Exception | None = None  #: the error that stopped the launch, for the task to raise
         hook.prepare_sends()
         self._pool = ThreadPoolExecutor(SENDS_IN_FLIGHT, thread_name_prefix="send_email")
@@ -180,14 +183,19 @@ class Sends:
         self.why = self.why or why
         self._stopped.set()
 
-    def outcome(self, rows: Sequence[Row]) -> Outcome:
-        """Send the mails of a batch; return the outcome."""
+    def outcome(self, number: int, attempt: int, rows: Sequence[Row]) -> Outcome:
+        """Send the mails of an attempt of a batch; return the outcome."""
         self._doubts = 0
-        answers = list(self._pool.map(self._send, rows))
+        tags = [row_tag(number, attempt, index) for index in range(len(rows))]
+        answers = list(self._pool.map(self._send, rows, tags))
+        message_ids = {str(index): self._message_ids[tag] for index, tag in enumerate(tags) if tag in self._message_ids}
+        self._message_ids.clear()
         by_answer = by_reason((row.player_id, answer) for row, answer in zip(rows, answers, strict=True))
         sent, in_doubt, left = (by_answer.pop(answer, []) for answer in (_SENT, _IN_DOUBT, _LEFT))
         refused = [player_id for players in by_answer.values() for player_id in players]
-        return Outcome(sent=len(sent), in_doubt=in_doubt, left=left + refused, refusals=by_answer)
+        return Outcome(
+            sent=len(sent), in_doubt=in_doubt, left=left + refused, refusals=by_answer, message_ids=message_ids
+        )
 
     def take_followed(self) -> set[str]:
         """Return, once, the players with a refusal followed by a mail that SES accepted."""
@@ -207,14 +215,14 @@ class Sends:
         codes = Counter(refusal.code for refusal in self._refusals.values())
         return self.why_refused(*codes.most_common(1)[0]) if codes else None
 
-    def _send(self, row: Row) -> str:
+    def _send(self, row: Row, tag: str) -> str:
         """Send one mail; return its outcome."""
         why = ""
         for seconds in (*_WAITS, 0):
             if (number := self._begin()) is None:
                 return _LEFT
             try:
-                self._hook.send_email(**self._request(row))
+                message_id = self._hook.send_email(**self._request(row, tag))
             except ClientError as error:
                 code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
                 if status >= 500:
@@ -236,7 +244,7 @@ class Sends:
             except (BotoCoreError, ResponseParserError):
                 return self._doubt()
             else:
-                return self._accepted(number)
+                return self._accepted(number, tag, message_id)
             self._stopped.wait(seconds)
         self.stop(
             RetryableError(f"{why}: a later attempt continues with the pending players", code=Code.SENDING_INTERRUPTED)
@@ -262,9 +270,10 @@ class Sends:
             self._begun += 1
             return self._begun
 
-    def _accepted(self, number: int) -> str:
+    def _accepted(self, number: int, tag: str, message_id: str) -> str:
         """Mark refusals before this mail began as followed: SES accepts other mails, so the sender is not at fault."""
         with self._lock:
+            self._message_ids[tag] = message_id
             before = {player_id for player_id, refusal in self._refusals.items() if refusal.begun < number}
             for player_id in before:
                 del self._refusals[player_id]

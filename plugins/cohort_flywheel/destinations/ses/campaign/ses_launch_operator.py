@@ -42,6 +42,7 @@ from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import AwsStructure, Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.registry_head import Approval
+from cohort_flywheel.destinations.ses.campaign.event_publishing import followed_by
 from cohort_flywheel.destinations.ses.campaign.pending_rows_store import PendingRows, Refusals
 from cohort_flywheel.destinations.ses.campaign.send_outcomes import OLDER_AS_OF, Outcome, Totals, by_reason
 from cohort_flywheel.destinations.ses.campaign.sends_store import BATCH, Batches, Sends, may_begin
@@ -295,7 +296,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         mailed = [row for row in rows if row.player_id not in why_not]
         if mailed:
             batches.put_intents(number, attempt, [row.player_id for row in mailed], withdrawn)
-        return sends.outcome(mailed)._replace(withdrawn=withdrawn)
+        return sends.outcome(number, attempt, mailed)._replace(withdrawn=withdrawn)
 
     def _settle(self, refusals: Refusals, players: AbstractSet[str], sends: Sends) -> None:
         """Record the refusals of these players as final, unless the account or the sender is at fault."""
@@ -320,10 +321,12 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             "ListManagementOptions": {"ContactListName": self.contact_list, "TopicName": self.topic},
         }
 
-        def request(row: Row) -> AwsStructure:
+        def request(row: Row, tag: str) -> AwsStructure:
+            followed = followed_by(self._prepared.configuration_set, self._plan.name, tag)
             data = template_data(self._prepared.placeholders, row.attributes)
             template = {"TemplateName": self._prepared.ses_template, "TemplateData": json.dumps(data)}
-            return base | {"Destination": {"ToAddresses": [row.address]}, "Content": {"Template": template}}
+            to = {"Destination": {"ToAddresses": [row.address]}, "Content": {"Template": template}}
+            return base | to | followed
 
         rate = self.hook.account()["SendQuota"]["MaxSendRate"]
         return Sends(self.hook, request, rate, may_begin(until, self.clock) if until else lambda: False)

@@ -51,9 +51,9 @@ _NO_LINK = "https://unsubscribe.example"
 DESTINATION_NAME = "ses"
 
 
-def check_sender(sender: str, aws_conn_id: str | None) -> None:
-    """Raise FlywheelError unless SES has verified the sender of a plan's campaign; called by the plan."""
-    check_verified(SesV2Hook(aws_conn_id=aws_conn_id), sender)
+def check_sender(sender: str, aws_conn_id: str | None) -> AwsStructure:
+    """Return the identity that SES sends with; raise FlywheelError unless it is verified. Called by the plan."""
+    return check_verified(SesV2Hook(aws_conn_id=aws_conn_id), sender)
 
 
 class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
@@ -114,6 +114,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             ses_template=stored, placeholders=defaults, sender=campaign.sender,
             reply_to=campaign.reply_to, rows=segment.rows, segment_id=self.segment_id, segment_sha256=segment.sha256,
             message=SampleMail(subject=sample.subject, text=sample.text, html_url=html_url),
+            configuration_set=self.plan.get("ses_configuration_set") or None,
         ).model_dump(mode="json")  # fmt: skip
 
     def _stored(self, template: EmailTemplate, side_effects: list[str]) -> str:
@@ -172,14 +173,15 @@ def sender_arguments(campaign: RunCampaign) -> AwsStructure:
     return {"FromEmailAddress": sender_header(campaign.sender), **reply_to}
 
 
-def check_verified(hook: SesV2Hook, sender: str) -> None:
+def check_verified(hook: SesV2Hook, sender: str) -> AwsStructure:
     address = sender_of(sender)[1]
-    if not hook.is_verified(address):
+    if (found := hook.verified_identity(address)) is None:
         raise FlywheelError(
             f"the sender {address} is not verified: verify {address.rpartition('@')[2]} in Amazon SES, in the region of"
             " the AWS connection, or correct `from` in the registry",
             code=Code.SENDER,
         )
+    return found
 
 
 def check_stored(hook: SesV2Hook, template: str, name: str) -> None:

@@ -53,6 +53,7 @@ def test_the_mail_is_stored_by_its_content_and_shown_for_a_made_up_player(accoun
         "rows": 3,
         "segment_id": segment["s3_url"],
         "segment_sha256": segment["sha256"],
+        "configuration_set": None,
         "message": {
             "subject": "We miss you, Sam",
             "text": f"Dear Sam Sample. Stop: {UNSUBSCRIBE}",

@@ -1,0 +1,93 @@
+"""The optional stack of the events of e-mails; test_template.py lints it, and test_iam.py deploys a part of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cohort_flywheel.config.variables import PREFIX
+from cohort_flywheel.destinations.ses.campaign.event_publishing import EVENT_TYPES
+from cohort_flywheel.destinations.ses.destination import SesCampaignSettings
+from tests.deploy import stack
+from tests.deploy.iam_checker import Request, allows, trusts
+
+PARAMETERS = {"ExecutionRoleName": "cohort-flywheel", "SettingsPrefix": "/prefix"}
+IDS = {"EventBucket": "events", "StreamRole": "stream", "PublishingRole": "publishing"}
+STREAM = f"arn:aws:firehose:{stack.REGION}:{stack.ACCOUNT}:deliverystream/events"
+
+
+@pytest.fixture(scope="module")
+def resources() -> dict[str, Any]:
+    """The resources, with their properties resolved."""
+    addresses = {"EventStream.Arn": STREAM}
+    return _Resolver(stack.template(stack.ENGAGEMENT), "engagement", PARAMETERS, IDS, addresses).resources()
+
+
+class _Resolver(stack.Resolver):
+    def _attribute(self, name: str, attribute: str) -> str:
+        address = f"{name}.{attribute}"
+        return self._addresses[address] if address in self._addresses else super()._attribute(name, attribute)
+
+
+def test_the_policy_of_the_execution_role_is_that_of_include_iam(resources: dict[str, Any]) -> None:
+    written = stack.template(stack.ENGAGEMENT)["Resources"]["EngagementPolicy"]["Properties"]["PolicyDocument"]
+    (statement,) = written["Statement"]
+    assert written | {"Statement": [statement | {"Resource": statement["Resource"]["Fn::Sub"]}]} == stack.policy(
+        "engagement"
+    )
+    assert resources["EngagementPolicy"]["Properties"]["Roles"] == ["cohort-flywheel"]
+
+
+def test_every_event_type_is_published_to_the_stream(resources: dict[str, Any]) -> None:
+    found = resources["EventDestination"]["Properties"]
+    destination = found["EventDestination"]
+    types = {"".join(f"_{c}" if c.isupper() else c for c in each).upper() for each in destination["MatchingEventTypes"]}
+    assert (types, destination["Enabled"]) == ({*EVENT_TYPES}, True)
+    assert destination["KinesisFirehoseDestination"] == {
+        "DeliveryStreamARN": STREAM, "IAMRoleARN": f"arn:aws:iam::{stack.ACCOUNT}:role/publishing",
+    }  # fmt: skip
+    assert resources["ConfigurationSet"]["Properties"]["SendingOptions"] == {"SendingEnabled": True}
+
+
+def test_events_and_errors_are_kept_for_seven_days_without_versions(resources: dict[str, Any]) -> None:
+    bucket = resources["EventBucket"]["Properties"]
+    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
+    assert (rule["Status"], rule["ExpirationInDays"], "Prefix" in rule) == ("Enabled", 7, False)
+    assert "VersioningConfiguration" not in bucket
+    place = resources["EventStream"]["Properties"]["ExtendedS3DestinationConfiguration"]
+    assert (place["BucketARN"], place["Prefix"], place["ErrorOutputPrefix"], place["CompressionFormat"]) == (
+        "arn:aws:s3:::events", "events/", "errors/", "GZIP",
+    )  # fmt: skip
+
+
+def test_each_role_is_assumed_by_its_service_for_this_account_alone(resources: dict[str, Any]) -> None:
+    trust = {
+        name: resources[name]["Properties"]["AssumeRolePolicyDocument"] for name in ("StreamRole", "PublishingRole")
+    }
+    ours = {"sts:ExternalId": stack.ACCOUNT}
+    assert trusts(trust["StreamRole"], "firehose.amazonaws.com", ours)
+    assert not trusts(trust["StreamRole"], "firehose.amazonaws.com", {"sts:ExternalId": "210987654321"})
+    arn = f"arn:aws:ses:{stack.REGION}:{stack.ACCOUNT}:configuration-set/cohort-flywheel"
+    ours = {"aws:SourceAccount": stack.ACCOUNT, "aws:SourceArn": arn}
+    assert trusts(trust["PublishingRole"], "ses.amazonaws.com", ours)
+    for other in ({"aws:SourceAccount": "210987654321"}, {"aws:SourceArn": f"{arn}-other"}):
+        assert not trusts(trust["PublishingRole"], "ses.amazonaws.com", ours | other)
+
+
+def test_the_roles_may_write_to_the_stream_and_to_the_bucket_alone(resources: dict[str, Any]) -> None:
+    def document(name: str) -> list[Any]:
+        (policy,) = resources[name]["Properties"]["Policies"]
+        return [policy["PolicyDocument"]]
+
+    assert allows(document("PublishingRole"), Request("firehose:PutRecordBatch", STREAM))
+    assert not allows(document("PublishingRole"), Request("firehose:PutRecordBatch", f"{STREAM}-other"))
+    assert allows(document("StreamRole"), Request("s3:PutObject", "arn:aws:s3:::events/events/2026/11/22/00/a.gz"))
+    assert not allows(document("StreamRole"), Request("s3:PutObject", "arn:aws:s3:::state/events/a.gz"))
+    assert not allows(document("StreamRole"), Request("s3:DeleteObject", "arn:aws:s3:::events/events/a.gz"))
+
+
+def test_the_variable_of_the_set_is_set_where_the_backend_looks(resources: dict[str, Any]) -> None:
+    (name,) = SesCampaignSettings.model_fields
+    setting = resources["ConfigurationSetSetting"]["Properties"]
+    assert (setting["Name"], setting["Value"]) == (f"/prefix/variables/{PREFIX}{name}", "cohort-flywheel")
