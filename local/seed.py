@@ -158,7 +158,7 @@ def make_configuration_set(servers: Servers, config: Config) -> None:
             EventDestinationName="engagement",
             EventDestination={
                 "Enabled": True,
-                "MatchingEventTypes": shapes.service().shape_for("EventType").enum,  # type: ignore[attr-defined]  # of a string
+                "MatchingEventTypes": shapes.service().shape_for("EventType").enum,
                 "KinesisFirehoseDestination": firehose,
             },
         )

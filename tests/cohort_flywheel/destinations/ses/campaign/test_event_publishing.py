@@ -27,7 +27,7 @@ COMPLETE = {
 
 
 def test_the_event_types_are_all_that_ses_has() -> None:
-    assert set(EVENT_TYPES) == set(shapes.service().shape_for("EventType").enum)  # type: ignore[attr-defined]  # of a string
+    assert set(EVENT_TYPES) == set(shapes.service().shape_for("EventType").enum)
 
 
 def test_the_tags_name_the_launch_and_the_row_and_nothing_of_the_player() -> None:
@@ -46,7 +46,8 @@ def test_without_a_configuration_set_a_mail_is_as_it_was(name: str | None) -> No
 
 def test_a_complete_configuration_set_passes() -> None:
     others = {"Name": "bounces", "Enabled": True, "MatchingEventTypes": ["BOUNCE"], "SnsDestination": {"TopicArn": "a"}}
-    for sending in ({}, {"SendingOptions": {}}, {"SendingOptions": {"SendingEnabled": True}}):
+    sets: list[dict[str, Any]] = [{}, {"SendingOptions": {}}, {"SendingOptions": {"SendingEnabled": True}}]
+    for sending in sets:
         check_configuration_set("events", (sending, [others, COMPLETE]))
 
 

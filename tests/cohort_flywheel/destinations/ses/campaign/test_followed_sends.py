@@ -48,7 +48,7 @@ def test_each_mail_names_the_set_and_its_row_and_the_records_keep_its_message_id
     players = {}
     for mail in launch.account.mails:
         tags = {tag["Name"]: tag["Value"] for tag in mail["tags"]}
-        assert (mail["configuration_set"], tags.keys()) == (SET, {"launch", "row"})
+        assert (mail["configuration_set"], sorted(tags)) == (SET, ["launch", "row"])
         players[mail["message_id"]] = player_of(launch, tags)
         assert mail["to"] == [f"{players[mail['message_id']]}@example.com"]
     assert Counter(players.values()) == Counter(launch.names)
