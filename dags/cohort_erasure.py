@@ -43,7 +43,7 @@ def cohort_erasure(registry: Registry) -> DAG:
         },
         default_args=DEFAULT_ARGS,
     ) as dag:
-        CohortErasureOperator(task_id="erase", destination=registry.destination)
+        CohortErasureOperator(task_id="erase", destination=registry.destination, data_schema=registry.data_schema)
     return dag
 
 

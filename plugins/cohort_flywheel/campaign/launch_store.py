@@ -20,6 +20,7 @@ from cohort_flywheel.campaign.send_ledger_store import check_same_launch, find_l
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
@@ -221,11 +222,13 @@ def same_address(rows: Iterable[Row], listed: sqlite3.Connection) -> Iterator[st
             yield row.player_id
 
 
-def revocation_reason(row: Row, record: Json | None, consent: Consent | None, listed: sqlite3.Connection) -> str | None:
+def revocation_reason(
+    row: Row, record: Json | None, consent: Consent | None, listed: sqlite3.Connection, schema: DataSchema
+) -> str | None:
     """Return why a player may no longer be mailed, by the current record and do-not-contact list, or None."""
     now = classify_member(
         Member(row.player_id, 0), record, attributes={}, score_column=None, consent=consent,
-        do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed),
+        do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed), schema=schema,
     )  # fmt: skip
     if isinstance(now, Reject):
         return now.reason

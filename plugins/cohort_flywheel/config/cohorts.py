@@ -23,6 +23,8 @@ from pydantic.json_schema import SkipJsonSchema
 
 from cohort_flywheel.campaign.email_template import TEMPLATE_NAME
 from cohort_flywheel.campaign.sender import mail_address, read_sender
+from cohort_flywheel.config.attribute_paths import AttributePath
+from cohort_flywheel.config.data_schema import NAME_COLUMNS, PLAYER_ID, DataSchema, GraphName
 from cohort_flywheel.errors import Code, FlywheelError
 
 Direction = Literal["above", "below"]
@@ -32,24 +34,17 @@ Direction = Literal["above", "below"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=50)]
 
 
-def _at_the_top_level(name: str) -> str:
-    if re.search(r"[.\[\]]", name):
+def _of_the_graph(connection: str) -> str:
+    if not re.fullmatch(r"neptune_[A-Za-z0-9_]+", connection):
         raise ValueError(
-            f"{name!r} is a path into a map or a list, which is not read: write the name of an attribute at the top"
-            " level of the record, such as emailConsent, and copy the value there"
+            f"{connection!r} is not the id of an Airflow connection of the graph: write one that begins with neptune_,"
+            " as in neptune_reader"
         )
-    if name.split() != name.split(" ") or not name.isprintable():
-        raise ValueError(
-            f"{name!r} has a blank at an end, two in a row, or an invisible character: write the attribute's"
-            " name as the contacts table has it"
-        )
-    return name
+    return connection
 
 
-#: The name of an attribute of a player's record.
-AttributeName = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_at_the_top_level)]
-#: The columns of every segment file.
-NAME_COLUMNS = ("FirstName", "LastName", "FavoriteRole")
+#: An Airflow connection of the graph. Of Parameter Store, the execution role reads connections of such names only.
+GraphConnection = Annotated[str, Field(max_length=100), AfterValidator(_of_the_graph)]
 #: Beyond it a double holds no whole number exactly, and Airflow's processes exchange 64 bits.
 MAX_INT = 2**53
 Int = Annotated[StrictInt, Field(ge=-MAX_INT, le=MAX_INT)]
@@ -70,7 +65,7 @@ class Consent(Strict):
     A value in neither list means opted out. `silence` is the meaning of a record without the attribute.
     """
 
-    attribute: AttributeName
+    attribute: AttributePath
     opted_in: list[Answer] = Field(min_length=1)
     opted_out: list[Answer] = Field(min_length=1)
     silence: Literal["opted_in", "opted_out"]
@@ -195,6 +190,9 @@ class Cohort(Strict):
 
     name: SkipJsonSchema[Name]  # in the file the key above its lines
     description: Annotated[str, Field(min_length=1), AfterValidator(_without_control_characters)]
+    vertex_label: GraphName | None = None
+    connection: GraphConnection | None = None
+    may_be_empty: StrictBool = False
     property: Name
     direction: Direction
     threshold_range: ThresholdRange  # before the threshold, whose validator reads it
@@ -206,7 +204,7 @@ class Cohort(Strict):
     require: dict[Name, Annotated[list[Answer], Field(min_length=1)]] = Field(default_factory=dict)
     limits: Limits
     daily: StrictBool
-    attributes: dict[Name, AttributeName]
+    attributes: dict[Name, AttributePath]
     include_score: StrictBool
     holdout_percent: Annotated[StrictInt, Field(ge=0, le=99)] = 0
     campaign: Campaign | None = None
@@ -217,7 +215,7 @@ class Cohort(Strict):
 
     @field_validator("attributes")
     @classmethod
-    def _not_ours(cls, attributes: dict[str, str]) -> dict[str, str]:
+    def _not_ours(cls, attributes: dict[str, AttributePath]) -> dict[str, AttributePath]:
         if taken := sorted(set(NAME_COLUMNS) & set(attributes)):
             raise ValueError(f"{taken} are in every segment file already: leave them out")
         return attributes
@@ -260,9 +258,13 @@ class Cohort(Strict):
     def _consistent(self) -> Cohort:
         if self.include_score and self.property in self.attributes:
             raise ValueError(f"{self.property} is both an attribute and the score: rename the attribute")
-        if clash := {"playerId", self.property} & set(self.require):
+        if clash := {PLAYER_ID, self.property} & set(self.require):
             raise ValueError(f"require names {sorted(clash)}, which is the id or the score: leave it out")
         return self
+
+    def schema_of(self, studio: DataSchema) -> DataSchema:
+        """Return the studio's names, with this cohort's own label."""
+        return studio.model_copy(update={"vertex_label": self.vertex_label}) if self.vertex_label else studio
 
     def columns(self) -> list[str]:
         """The columns of the segment file besides the address and the playerId."""

@@ -20,6 +20,7 @@ from cohort_flywheel.config.cohorts import (
     ThresholdFrom,
     ThresholdRange,
 )
+from cohort_flywheel.config.data_schema import PLAYER_ID, DataSchema
 from cohort_flywheel.config.registry_head import Approval, Notify, RegistryHead, Tuning
 from cohort_flywheel.config.yaml_nodes import (
     Fault,
@@ -61,6 +62,8 @@ class Registry:
     opt_outs: str | None = None
     approval: Approval = field(default_factory=lambda: Approval())
     tuning: Tuning = field(default_factory=lambda: Tuning())
+    #: the studio's own names in the graph and in the contacts table
+    data_schema: DataSchema = field(default_factory=DataSchema)
 
     @property
     def names(self) -> list[str]:
@@ -110,7 +113,7 @@ def parse_registry(text: str, path: Path) -> Registry:
     broken: dict[str, str] = {}
     daily: list[str] = []
     for name, entry in entries.items():
-        found = _read_cohort(entry)
+        found = _read_cohort(entry, head.data_schema)
         if isinstance(found, Cohort):
             cohorts[name] = found
         else:
@@ -137,6 +140,7 @@ def parse_registry(text: str, path: Path) -> Registry:
         head.opt_outs,
         head.approval,
         head.tuning,
+        head.data_schema,
     )
 
 
@@ -152,7 +156,8 @@ class _Entry(NamedTuple):
 def _read_head(root: yaml.Node | None, entries: dict[str, _Entry]) -> RegistryHead | Fault:
     """Read the keys beside `cohorts`, and put the cohorts into `entries`."""
     if not isinstance(root, yaml.MappingNode):
-        return Fault(1, f"the file must be a mapping with the keys {', '.join(RegistryHead.model_fields)}")
+        keys = [each.alias or name for name, each in RegistryHead.model_fields.items()]
+        return Fault(1, f"the file must be a mapping with the keys {', '.join(keys)}")
     cohorts = child(root, "cohorts")
     rest = yaml.MappingNode(
         root.tag, [pair for pair in root.value if pair[1] is not cohorts], root.start_mark, root.end_mark
@@ -192,7 +197,7 @@ def _label(name: str) -> str:
     return name if name and name.isprintable() else ascii(name)
 
 
-def _read_cohort(entry: _Entry) -> Cohort | Fault:
+def _read_cohort(entry: _Entry, schema: DataSchema) -> Cohort | Fault:
     """Return the cohort, or its first fault."""
     node, line = entry.node, line_of(entry.key)
     if entry.twice:
@@ -214,9 +219,17 @@ def _read_cohort(entry: _Entry) -> Cohort | Fault:
             "name is not a key of a cohort, whose name is the key above its lines: remove this one",
         )
     try:
-        return Cohort.model_validate({"name": key_text(entry.key), **raw})
+        cohort = Cohort.model_validate({"name": key_text(entry.key), **raw})
     except ValidationError as error:
         return _first_fault(error, node, Cohort, line)
+    if cohort.property in (PLAYER_ID, schema.player_id):
+        return Fault(key_line(node, "property"), f"property {cohort.property} is the players' id: name the score")
+    if schema.player_id in cohort.require:
+        return Fault(
+            key_line(child(node, "require"), schema.player_id),
+            f"require names {schema.player_id}, which is the id: leave it out",
+        )
+    return cohort
 
 
 #: The keys that have keys of their own.
@@ -226,13 +239,14 @@ _INNER: dict[object, type[BaseModel]] = {
     "consent": Consent,
     "limits": Limits,
     "notify": Notify,
+    "schema": DataSchema,
     "threshold": ThresholdFrom,
     "threshold_range": ThresholdRange,
     "tuning": Tuning,
 }
 
 #: Pydantic's marks for a choice of types, in the path of a fault.
-_MARKS = ("<mapping>", "<word>", "<number>", "<history>", "[key]")
+_MARKS = ("<mapping>", "<word>", "<number>", "<history>", "<name>", "<path>", "[key]")
 
 
 def _first_fault(error: ValidationError, node: yaml.Node | None, model: type[BaseModel], line: int) -> Fault:

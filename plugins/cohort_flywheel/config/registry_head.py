@@ -9,6 +9,7 @@ from pydantic import Field, StrictBool, StrictInt, field_validator
 
 from cohort_flywheel.config.cohorts import Name, Strict
 from cohort_flywheel.config.cron import read_schedule
+from cohort_flywheel.config.data_schema import DataSchema
 
 
 class Approval(Strict):
@@ -58,6 +59,7 @@ class RegistryKeys(Strict):
     notify: Notify = Field(default_factory=Notify)
     approval: Approval = Field(default_factory=Approval)
     tuning: Tuning = Field(default_factory=Tuning)
+    data_schema: Annotated[DataSchema, Field(alias="schema")] = Field(default_factory=DataSchema)
 
     @field_validator("schedule")
     @classmethod

@@ -13,6 +13,8 @@ from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.attribute_paths import value_at
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
@@ -26,7 +28,6 @@ from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, fetch, lines, put_instead, versions
 from cohort_flywheel.runs.names import DO_NOT_CONTACT_KEY
 from cohort_flywheel.segment.contacts import (
-    ADDRESS_ATTRIBUTE,
     address_forms,
     entry_forms,
     plain_address,
@@ -57,14 +58,23 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
     `players`, `objects` (versions that contain a player), `at_destination`, and `stays`.
 
     :param destination: the name of a destination.
+    :param data_schema: the names in the contacts table.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
     ui_color = "#e3d9c6"
 
-    def __init__(self, *, destination: str, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        destination: str,
+        data_schema: DataSchema | None = None,
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.destination = destination
+        self.data_schema = data_schema or DataSchema()
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -123,9 +133,10 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         hook = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id)
         table, size = self.deployment.contacts_table, MAX_BATCH_KEYS
         batches = [players[first : first + size] for first in range(0, len(players), size)]
-        answers = hook.get_many(table, "playerId", batches, [ADDRESS_ATTRIBUTE], key=lambda player: player)
+        key, address = self.data_schema.contacts_key, self.data_schema.address
+        answers = hook.get_many(table, key, batches, [address], key=lambda player: player)
         records = [record for _, found in answers for record in found.values()]
-        recorded = {(str(record["playerId"]), record.get(ADDRESS_ATTRIBUTE)) for record in records}
+        recorded = ((str(record[key]), value_at(record, address)) for record in records)
         texts = {(player, text) for player, text in recorded if isinstance(text, str) and text}
         # the form that a destination has
         return texts | {(player, plain) for player, text in texts if (plain := plain_address(text))}

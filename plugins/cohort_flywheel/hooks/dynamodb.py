@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure
+from cohort_flywheel.config.attribute_paths import AttributePath, without_overlaps
 from cohort_flywheel.errors import Code
 
 T = TypeVar("T")
@@ -65,18 +66,21 @@ class DynamoDBBatchGetHook(AwsBaseHook):
             client.meta.events.register("before-call.dynamodb.BatchGetItem", _write_body)
         return client
 
-    def get_items(self, table_name: str, key_attribute: str, keys: Sequence[str], projection: Sequence[str]) -> Records:
+    def get_items(
+        self, table_name: str, key_attribute: str, keys: Sequence[str], projection: Sequence[AttributePath]
+    ) -> Records:
         """Return the records found, by key; a missing one is absent. Takes 1 to 100 different keys.
 
         A key that DynamoDB cannot hold has no record. Raises UnprocessedKeysError after twelve answers in a row
         without a record: the SDK's own retries do not see unprocessed keys, as they arrive in a successful answer.
         """
-        names = {f"#a{n}": name for n, name in enumerate(dict.fromkeys([key_attribute, *projection]))}
+        paths = without_overlaps([key_attribute, *projection])
+        aliases = {name: f"#a{n}" for n, name in enumerate(dict.fromkeys(name for path in paths for name in path))}
         request: AwsStructure = {
             table_name: {
                 "Keys": [{key_attribute: {"S": key}} for key in keys if 0 < len(key.encode()) <= MAX_KEY_BYTES],
-                "ProjectionExpression": ", ".join(names),
-                "ExpressionAttributeNames": names,
+                "ProjectionExpression": ", ".join(".".join(aliases[name] for name in path) for path in paths),
+                "ExpressionAttributeNames": {alias: name for name, alias in aliases.items()},
             }
         }
         found: dict[str, dict[str, object]] = {}
@@ -111,7 +115,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         table_name: str,
         key_attribute: str,
         batches: Iterable[Sequence[T]],
-        projection: Sequence[str],
+        projection: Sequence[AttributePath],
         *,
         key: Callable[[T], str],
         in_flight: int = IN_FLIGHT,

@@ -10,7 +10,9 @@ from pydantic import Field, JsonValue
 
 from cohort_flywheel.campaign.settings import NONE, NoCampaign, RunCampaign
 from cohort_flywheel.common.records import Record
+from cohort_flywheel.config.attribute_paths import AttributePath
 from cohort_flywheel.config.cohorts import Answer, Cohort, Consent, Direction, Limits
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.params import RunParams
 from cohort_flywheel.config.registry_head import Tuning
 from cohort_flywheel.errors import Code, FlywheelError
@@ -61,7 +63,7 @@ class Plan(Record):
     limits: Limits
     override: Override | None
     dry_run: bool
-    attributes: dict[str, str]
+    attributes: dict[str, AttributePath]
     score_column: str | None
     consent: Consent | None
     campaign: Annotated[RunCampaign | NoCampaign, Field(discriminator="mode")]
@@ -81,6 +83,9 @@ class Plan(Record):
     do_not_contact_key: str | None
     shard_members: int | None = None
     lookups_in_flight: int | None = None
+    data_schema: DataSchema = Field(default_factory=DataSchema)
+    connection: str | None = None
+    may_be_empty: bool = False
 
     def require_campaign(self) -> RunCampaign:
         """Return the campaign; raise FlywheelError for a run without one."""
@@ -104,6 +109,7 @@ def make_plan(
     extract_sha256: str | None = None,
     campaign: RunCampaign | NoCampaign = NONE,
     tuning: Tuning | None = None,
+    data_schema: DataSchema | None = None,
 ) -> Plan:
     """Return the plan of a run.
 
@@ -168,6 +174,9 @@ def make_plan(
         do_not_contact_key=names.DO_NOT_CONTACT_KEY,
         shard_members=tuning.shard_members if tuning else None,
         lookups_in_flight=tuning.lookups_in_flight if tuning else None,
+        data_schema=cohort.schema_of(data_schema or DataSchema()),
+        connection=cohort.connection,
+        may_be_empty=cohort.may_be_empty,
     )
 
 

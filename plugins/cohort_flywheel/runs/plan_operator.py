@@ -104,7 +104,7 @@ class CohortPlanOperator(BaseOperator):
             if campaign.mode != "none" and destination.campaign_settings:
                 models.append(destination.campaign_settings)
             reads_graph = self._may_read_graph(params, moment)
-            settings = read_all_settings(models, self.neptune_conn_id if reads_graph else None)
+            settings = read_all_settings(models, cohort.connection or self.neptune_conn_id if reads_graph else None)
             buckets = DeploymentSettings.model_validate(settings)
             plan = make_plan(
                 cohort,
@@ -118,6 +118,7 @@ class CohortPlanOperator(BaseOperator):
                 extract_sha256=self._check_uploaded_extract(params.extract_uri, cohort, buckets.export_bucket),
                 campaign=campaign,
                 tuning=registry.tuning,
+                data_schema=registry.data_schema,
             )
             self._check_aws(buckets, plan)
             state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)
@@ -222,10 +223,11 @@ class CohortPlanOperator(BaseOperator):
         table = settings.contacts_table
         with _explain_refusal(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
             keys = dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]
-        if [(key["AttributeName"], key["KeyType"]) for key in keys] != [("playerId", "HASH")]:
+        expected = plan.data_schema.contacts_key
+        if [(key["AttributeName"], key["KeyType"]) for key in keys] != [(expected, "HASH")]:
             raise FlywheelError(
-                f"table {table} must have playerId as its partition key and no sort key: correct"
-                f" {PREFIX}contacts_table",
+                f"table {table} must have {expected} as its partition key and no sort key: correct"
+                f" {PREFIX}contacts_table, or schema.contacts_key in cohorts.yaml",
                 code=Code.NOT_THERE,
             )
 

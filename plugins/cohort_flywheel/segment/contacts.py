@@ -12,14 +12,15 @@ import email_validator
 from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
 from cohort_flywheel.campaign.email_template import first_missing_column, is_blank
+from cohort_flywheel.config.attribute_paths import AttributePath, path_text, value_at
 from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.list_entries import normal_form, read_entry
 from cohort_flywheel.segment.members import Member
 
-#: The attributes of a player's record in the contacts table, as the seeds name them.
-ADDRESS_ATTRIBUTE = "email"
-NAME_ATTRIBUTES = {"FirstName": "firstName", "LastName": "lastName", "FavoriteRole": "favoriteRole"}
+#: The Cohort Modeler's names.
+_MODELERS = DataSchema()
 
 #: Why a member is not a row of the segment file. `Reject.column` names the attribute at fault, if there is one.
 REASONS = {
@@ -65,9 +66,11 @@ class Reject(NamedTuple):
     column: str = ""
 
 
-def projection(attributes: Mapping[str, str], consent: Consent | None) -> list[str]:
+def projection(
+    attributes: Mapping[str, AttributePath], consent: Consent | None, schema: DataSchema = _MODELERS
+) -> list[AttributePath]:
     """The attributes of a record that a run reads."""
-    names = [ADDRESS_ATTRIBUTE, *NAME_ATTRIBUTES.values(), *attributes.values()]
+    names = [schema.address, *schema.name_columns.values(), *attributes.values()]
     return list(dict.fromkeys(names + ([consent.attribute] if consent else [])))
 
 
@@ -75,10 +78,11 @@ def classify_member(
     member: Member,
     record: Mapping[str, object] | None,
     *,
-    attributes: Mapping[str, str],
+    attributes: Mapping[str, AttributePath],
     score_column: str | None,
     consent: Consent | None,
     do_not_contact: Callable[[str], bool],
+    schema: DataSchema = _MODELERS,
 ) -> Contact | Reject:
     """Return the contact or the reject of a member and its record (None: not found).
 
@@ -90,19 +94,19 @@ def classify_member(
         return Reject(player_id, "do_not_contact")
     if record is None:
         return Reject(player_id, "no_record")
-    if consent and not _has_consented(record.get(consent.attribute), consent):
-        return Reject(player_id, "opted_out", consent.attribute)
-    raw = record.get(ADDRESS_ATTRIBUTE)
+    if consent and not _has_consented(value_at(record, consent.attribute), consent):
+        return Reject(player_id, "opted_out", path_text(consent.attribute))
+    raw = value_at(record, schema.address)
     if raw is None or raw == "":
-        return Reject(player_id, "no_address", ADDRESS_ATTRIBUTE)
+        return Reject(player_id, "no_address", path_text(schema.address))
     address = plain_address(raw)
     if address is None:
-        return Reject(player_id, "bad_address", ADDRESS_ATTRIBUTE)
+        return Reject(player_id, "bad_address", path_text(schema.address))
     if any(map(do_not_contact, address_forms(str(raw), address))):
-        return Reject(player_id, "do_not_contact", ADDRESS_ATTRIBUTE)
+        return Reject(player_id, "do_not_contact", path_text(schema.address))
     values: dict[str, str] = {}
-    for column, attribute in (*NAME_ATTRIBUTES.items(), *attributes.items()):
-        value = record.get(attribute)
+    for column, attribute in (*schema.name_columns.items(), *attributes.items()):
+        value = record.get(attribute) if type(attribute) is str else value_at(record, attribute)
         text = value if type(value) is str else as_text(value)  # fast path: most values are text
         if text is None:
             return Reject(player_id, "bad_value", column)
@@ -181,9 +185,9 @@ def address_forms(raw: str, address: str | None) -> set[str]:
     return forms
 
 
-def player_forms(player_id: str, record: Mapping[str, object] | None) -> set[str]:
+def player_forms(player_id: str, record: Mapping[str, object] | None, schema: DataSchema = _MODELERS) -> set[str]:
     """All texts by which the list may name a player."""
-    raw = record.get(ADDRESS_ATTRIBUTE) if record else None
+    raw = value_at(record, schema.address) if record else None
     known = address_forms(raw, plain_address(raw)) if isinstance(raw, str) and raw else set()
     return player_id_forms(player_id) | known
 
@@ -237,14 +241,15 @@ class RecordCounts:
     A value is a text that is not empty, a number or a boolean.
     """
 
-    def __init__(self, attributes: Iterable[str]) -> None:
+    def __init__(self, attributes: Iterable[AttributePath]) -> None:
         self.records = 0
-        self.without = dict.fromkeys(attributes, 0)
+        self._paths = {path_text(path): path for path in attributes}
+        self.without = dict.fromkeys(self._paths, 0)
 
     def add(self, record: Mapping[str, object]) -> None:
         self.records += 1
-        for name in self.without:
-            value = record.get(name)
+        for name, path in self._paths.items():
+            value = record.get(path) if type(path) is str else value_at(record, path)
             if not (value if type(value) is str else as_text(value)):
                 self.without[name] += 1
 

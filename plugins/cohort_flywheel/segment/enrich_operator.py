@@ -18,14 +18,15 @@ from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json, Output
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.attribute_paths import COLUMNS, AttributePath
 from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.hooks.dynamodb import IN_FLIGHT, MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, lines, put_unless_equal
 from cohort_flywheel.runs.names import matched_file_name, part_file_name, part_key, segment_file_name
 from cohort_flywheel.runs.plan import Withhold
 from cohort_flywheel.segment.contacts import (
-    NAME_ATTRIBUTES,
     Contact,
     RecordCounts,
     Reject,
@@ -62,13 +63,14 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     :param extract_bucket: the bucket of the extract. (templated)
     :param extract_key: the key of the extract. (templated)
     :param property: the property of the score in the extract. (templated)
-    :param table_name: the table of contacts, with `playerId` as its only key. (templated)
+    :param table_name: the table of contacts, with one key. (templated)
     :param segment_bucket: the bucket of the segment file. (templated)
     :param segment_folder: the prefix of its key. (templated)
     :param name: the beginning of its file name. (templated)
     :param rejects_bucket: the bucket of the rejects. (templated)
     :param rejects_key: the key of the rejects. (templated)
-    :param attributes: the attribute of the table by column of the file, besides the names and the role. (templated)
+    :param attributes: the attribute of the table by column of the file, besides the names and the role; an attribute
+        in a map as a list of names. (templated)
     :param score_column: the column of the score, or None. (templated)
     :param consent: a Consent as a dict, or None if consent is not required. (templated)
     :param do_not_contact_key: the key of the do-not-contact list in the rejects' bucket, or None. (templated)
@@ -76,6 +78,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     :param withhold: the settings that exclude contacts, as CohortPlanOperator returns them: `holdout_percent`, the
         `placeholders` that must have values, and the `template` with which players were mailed `since`; or None.
         (templated)
+    :param data_schema: a DataSchema as a dict, or None for the Cohort Modeler's names. (templated)
     :param shard: the part of the extract that this task does (`members.write_extract`), or None for all of it. The
         files of a shard lie in folders named as the whole ones would be. (templated)
     :param in_flight: the number of concurrent lookups, or None for the default of DynamoDBBatchGetHook.
@@ -86,7 +89,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     template_fields = aws_template_fields(
         "extract_bucket", "extract_key", "property", "table_name", "segment_bucket", "segment_folder", "name",
         "rejects_bucket", "rejects_key", "attributes", "score_column", "consent", "do_not_contact_key", "layout",
-        "withhold", "shard",
+        "withhold", "data_schema", "shard",
     )  # fmt: skip
     ui_color = "#f0dcb7"
 
@@ -102,12 +105,13 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         rejects_bucket: str,
         rejects_key: str,
         segment_folder: str = "",
-        attributes: Mapping[str, str] | None = None,
+        attributes: Mapping[str, AttributePath] | None = None,
         score_column: str | None = None,
         consent: Json | None = None,
         do_not_contact_key: str | None = None,
         layout: str = "pinpoint",
         withhold: Json | None = None,
+        data_schema: Json | None = None,
         shard: Json | None = None,
         in_flight: int | None = None,
         **kwargs: Any,
@@ -128,6 +132,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         self.do_not_contact_key = do_not_contact_key
         self.layout = layout
         self.withhold = withhold
+        self.data_schema = data_schema
         self.shard = shard
         self.in_flight = in_flight
 
@@ -147,19 +152,17 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         shard = self._shard()
         s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         layout = get_destination(self.layout).layout
-        columns = [
-            *NAME_ATTRIBUTES,
-            *(self.attributes or {}),
-            *([self.score_column] if self.score_column else []),
-        ]
+        schema = DataSchema.model_validate(self.data_schema or {})
+        attributes = COLUMNS.validate_python(dict(self.attributes or {}))
+        columns = [*schema.name_columns, *attributes, *([self.score_column] if self.score_column else [])]
         rows_path, rejects_path, matched_path = folder / "segment.csv", folder / "rejects.csv", folder / "matched.csv"
         consent = Consent.model_validate(self.consent) if self.consent else None
-        wanted = projection(dict(self.attributes or {}), consent)
+        wanted = projection(attributes, consent, schema)
         found = RecordCounts(wanted)
         with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
             entries = load_do_not_contact(s3, self.rejects_bucket, self.do_not_contact_key, listed)
             judged = self._classified(
-                self._members(s3, shard), shard, consent, wanted, found, listed if entries else None
+                self._members(s3, shard), shard, attributes, consent, schema, wanted, found, listed if entries else None
             )
             counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._exclusion(s3, listed))
             matched = write_matched(listed, matched_path)
@@ -215,8 +218,10 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         self,
         members: Iterable[Member],
         shard: Shard | None,
+        attributes: Mapping[str, AttributePath],
         consent: Consent | None,
-        wanted: list[str],
+        schema: DataSchema,
+        wanted: list[AttributePath],
         found: RecordCounts,
         listed: sqlite3.Connection | None,
     ) -> Iterator[Contact | Reject]:
@@ -225,11 +230,10 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         def do_not_contact(text: str) -> bool:
             return listed is not None and is_listed(ENTRIES, text, listed)
 
-        attributes = dict(self.attributes or {})
         progress = Progress(self.log, "members looked up", shard.members if shard else None)
         lookups = self.hook.get_many(
             self.table_name,
-            "playerId",
+            schema.contacts_key,
             _batches(members, MAX_BATCH_KEYS),
             wanted,
             key=lambda member: member.player_id,
@@ -242,10 +246,10 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
                     found.add(record)
                 outcome = classify_member(
                     member, record, attributes=attributes, consent=consent, score_column=self.score_column,
-                    do_not_contact=do_not_contact,
+                    do_not_contact=do_not_contact, schema=schema,
                 )  # fmt: skip
                 if listed and isinstance(outcome, Reject):  # for any reason: an entry may match the player as well
-                    match_entries(player_forms(member.player_id, record), listed)
+                    match_entries(player_forms(member.player_id, record, schema), listed)
                 yield outcome
             progress.add(len(batch))
 
@@ -269,6 +273,6 @@ def enrich_arguments(plan: Output, extract: Output) -> Json:
         name: plan[name]
         for name in (
             "property", "attributes", "score_column", "consent", "do_not_contact_key", "name", "rejects_key", "layout",
-            "withhold",
+            "withhold", "data_schema",
         )
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from cohort_flywheel.config.attribute_paths import path_text
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.contacts import DATA_FAULTS
@@ -64,12 +65,12 @@ def check_consent_attribute(consent: Consent | None, segment: RecordSums) -> Non
     """
     if not consent or not segment.records:
         return
-    name = consent.attribute
+    name = path_text(consent.attribute)
     if segment.records_without.get(name, 0) == segment.records:
         raise FlywheelError(
             f"none of the {segment.records:,} records has a value in the consent attribute {name}, so nothing is"
             " imported: correct consent.attribute in cohorts.yaml (names are case-sensitive; a value is a text, a"
-            " number or a boolean at the top level of the record, not in a map), or write the players' answers into"
-            " the contacts table; then clear plan with downstream",
+            " number or a boolean; one in a map is named by a list, as in [profile, emailConsent]), or write the"
+            " players' answers into the contacts table; then clear plan with downstream",
             code=Code.NO_CONSENT_VALUES,
         )

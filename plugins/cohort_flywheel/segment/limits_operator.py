@@ -216,7 +216,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         self.log.info("another run has made snapshot %s final: making extract and segment file from it", snapshot)
         again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
         extract, shards = again.make(plan, folder, side_effects, schedule)
-        arguments, parts = enrich_arguments(self.plan, extract.model_dump(mode="json")), []
+        arguments, parts = enrich_arguments(plan.model_dump(mode="json"), extract.model_dump(mode="json")), []
         for shard in shards:
             enrich = DynamoDBEnrichOperator(
                 task_id="again",

@@ -23,9 +23,10 @@ from cohort_flywheel.campaign.email_template import (
     samples,
     template_digest,
 )
+from cohort_flywheel.config.data_schema import NAME_COLUMNS
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact, classify_member
+from cohort_flywheel.segment.contacts import Contact, classify_member
 from cohort_flywheel.segment.members import Member
 
 SHIPPED = Path(__file__).parents[3] / "include" / "email"
@@ -196,7 +197,7 @@ def test_values_never_become_markup(value: str) -> None:
 
 def test_the_shipped_mail_renders_for_every_sample() -> None:
     shipped = read_template(SHIPPED, "at_risk")
-    check_template(shipped, NAME_ATTRIBUTES)
+    check_template(shipped, NAME_COLUMNS)
     assert first_missing_column(placeholders(shipped), {}) is None, "no player is rejected for a missing value"
     for part in (shipped.html, shipped.text):
         assert part.count(f"{{{{{UNSUBSCRIBE}}}}}") == 1

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cohort_flywheel.config.data_schema import NAME_COLUMNS
 from cohort_flywheel.config.registry import Registry, parse_registry, read_registry
 from cohort_flywheel.config.registry_head import Tuning
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES
 
 SHIPPED = Path(__file__).parents[3] / "include" / "cohorts.yaml"
 PATH = Path("cohorts.yaml")
@@ -174,7 +174,7 @@ def test_an_unknown_cohort_is_an_error() -> None:
 
 
 def test_every_column_of_the_segment_file_is_kept_from_the_registry() -> None:
-    for column in NAME_ATTRIBUTES:
+    for column in NAME_COLUMNS:
         broken = parse(line_12=f"    attributes: {{{column}: nickname}}").broken
         assert f"{column!r}" in broken["calm"]
 
@@ -226,8 +226,12 @@ FAULTS = {
     "attributes as a list": ({"line_12": "    attributes: [level]"}, 12, "attributes: "),
     "attribute without a name": ({"line_12": '    attributes: {Level: ""}'}, 12, "attributes.Level: .*1 character"),
     "a path to an attribute": ({"line_12": "    attributes: {Level: stats.level}"}, 12,
-        "attributes.Level: 'stats.level' is a path .* write the name of an attribute at the top level"),
-    "a path into a list": ({"line_12": '    attributes: {Level: "levels[0]"}'}, 12, "attributes.Level: .* is a path"),
+        r"attributes.Level: 'stats.level' is not .* write a path into a map as a list, as in \[stats, level\]"),
+    "a path into a list": ({"line_12": '    attributes: {Level: "levels[0]"}'}, 12,
+        "attributes.Level: .* an item of a list is not read: copy the value to an attribute of its own"),
+    "a path with a dot": ({"line_12": "    attributes: {Level: [a, b.c]}"}, 12, r"attributes.Level.1: .* \[b, c\]"),
+    "a path with a number": ({"line_12": "    attributes: {Level: [levels, 0]}"}, 12, "attributes.Level.1: .*string"),
+    "a path of nothing": ({"line_12": "    attributes: {Level: []}"}, 12, "attributes.Level: .* at least 1 item"),
     "an attribute with a blank at its end": ({"line_12": '    attributes: {Level: "level "}'}, 12,
         "attributes.Level: 'level ' has a blank at an end, .* write the attribute's name as the contacts table has it"),
     "an attribute with an invisible character": ({"line_12": '    attributes: {Level: "level\\u200b"}'}, 12,
@@ -251,9 +255,9 @@ FAULTS = {
     "consent left empty": ({"line_14": "    consent:", **dict.fromkeys(
         ("line_15", "line_16", "line_17", "line_18"), "")}, 14, "^consent(:| must).*none"),
     "a path to the consent": ({"line_15": "      attribute: preferences.email"}, 15,
-        "^consent.attribute: 'preferences.email' is a path into a map .* such as emailConsent, and copy the value"),
+        r"^consent.attribute: 'preferences.email' is not .* as a list, as in \[preferences, email\]"),
     "a path to the consent, in brackets": ({"line_15": "      attribute: \"preferences['email']\""}, 15,
-        "^consent.attribute: .* is a path"),
+        r"^consent.attribute: .* write a path into a map as a list"),
     "a consent attribute that begins with a blank": ({"line_15": '      attribute: " emailConsent"'}, 15,
         "^consent.attribute: .* a blank at an end"),
     "a consent attribute with a no-break space": ({"line_15": '      attribute: "email\\xa0Consent"'}, 15,
@@ -680,6 +684,80 @@ def test_any_edit_of_one_line_gives_a_registry_or_an_error(data: st.DataObject) 
         assert cohort.name == name
         assert re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)
         assert [cohort.check_threshold(threshold) for threshold in cohort.thresholds()] == cohort.thresholds()
+
+
+# --- the studio's own names ------------------------------------------------------------------------------
+
+NAMES = """\
+schema:
+  vertex_label: customer
+  player_id: customer id
+  contacts_key: player_id
+  address: [profile, email]
+  last_name: [surname]
+"""
+
+
+def test_the_names_are_the_modelers_by_default() -> None:
+    names = parse().data_schema
+    assert (names.vertex_label, names.player_id, names.contacts_key) == ("player", "playerId", "playerId")
+    assert names.name_columns == {"FirstName": "firstName", "LastName": "lastName", "FavoriteRole": "favoriteRole"}
+    assert names.address == "email"
+
+
+def test_a_studio_has_names_of_its_own_and_a_cohort_a_label() -> None:
+    registry = parse(
+        line_3=f"destination: pinpoint\n{NAMES}",
+        line_7="    property: ea_calm\n    vertex_label: guest\n    connection: neptune_reader\n    may_be_empty: true",
+        line_12="    attributes: {Level: [stats, level]}",
+        line_15="      attribute: [profile, emailConsent]",
+    )
+    names = registry.data_schema
+    assert (names.vertex_label, names.player_id, names.contacts_key) == ("customer", "customer id", "player_id")
+    assert (names.address, names.last_name, names.first_name) == (("profile", "email"), "surname", "firstName")
+    calm, wild = registry.cohort("calm"), registry.cohort("wild")
+    assert (calm.schema_of(names).vertex_label, wild.schema_of(names)) == ("guest", names)
+    assert (calm.attributes, calm.connection, calm.may_be_empty) == (
+        {"Level": ("stats", "level")}, "neptune_reader", True,
+    )  # fmt: skip
+    assert not isinstance(calm.consent, str)
+    assert calm.consent.attribute == ("profile", "emailConsent")
+
+
+@pytest.mark.parametrize(
+    ("lines", "number", "words"),
+    [
+        ("schema: {label: x}", 4, "schema.label is not a known key.*: the keys are vertex_label, player_id"),
+        ("schema:\n  address: profile.email", 5, r"schema.address: 'profile.email' .* \[profile, email\]"),
+        ("schema:\n  address:\n    - profile\n    - a.b", 7, r"schema.address.1: 'a.b' is not"),
+        ("schema: {player_id: ~id}", 4, "schema.player_id: '~id' is a name of Neptune's load format"),
+        ('schema: {vertex_label: "player "}', 4, "schema.vertex_label: 'player ' has a blank at an end"),
+        ("schema: {contacts_key: [a, b]}", 4, "schema.contacts_key: .*string"),
+        ("schema:", 4, "schema: .*dictionary"),
+    ],
+)
+def test_a_fault_of_the_names_is_an_error_with_its_line(lines: str, number: int, words: str) -> None:
+    with pytest.raises(FlywheelError, match=words) as error:
+        parse(line_3=f"destination: pinpoint\n{lines}")
+    assert line_of(str(error.value)) == number
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("    property: pid", "property pid is the players' id: name the score"),
+        ("    property: playerId", "property playerId is the players' id"),
+        ("    property: ea_calm\n    require: {pid: a}", "require names pid, which is the id: leave it out"),
+        (
+            "    property: ea_calm\n    connection: reader",
+            "connection: 'reader' is not the id of an Airflow connection",
+        ),
+    ],
+)
+def test_a_cohort_cannot_use_the_id_as_its_score(line: str, words: str) -> None:
+    sentence = parse(line_3="destination: pinpoint\nschema: {player_id: pid}", line_7=line).broken["calm"]
+    assert words in sentence
+    assert line_of(sentence) == (8 if "ea_calm" not in line else 9)
 
 
 # --- tuning ----------------------------------------------------------------------------------------------

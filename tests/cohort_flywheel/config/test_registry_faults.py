@@ -28,7 +28,10 @@ SOUND = read_registry(SHIPPED).cohorts
 FULL: dict[str, Any] = copy.deepcopy(DATA["cohorts"]["ea_atrisk"]) | {
     "threshold": [{"from": date(2026, 6, 1), "threshold": 3}, {"from": date(2026, 11, 2), "threshold": 2}],
     "require": {"status": ["Active"], "level": [1, True]},
-    "attributes": {"Level": "level"},
+    "attributes": {"Level": "level", "Guild": ["profile", "guild"]},
+    "vertex_label": "customer",
+    "connection": "neptune_reader",
+    "may_be_empty": False,
 }
 #: For any key; which of them a key may have, `ACCEPTED` says.
 WRONG: list[Any] = [
@@ -113,7 +116,18 @@ def test_a_key_that_is_missing_or_has_any_wrong_value_leaves_the_others(path: Pa
 
 
 #: Keys that may be left out, or left empty.
-OPTIONAL = {"floor", "require", "holdout_percent", "campaign", "mode", "not_again_days", "test_addresses"}
+OPTIONAL = {
+    "vertex_label",
+    "connection",
+    "may_be_empty",
+    "floor",
+    "require",
+    "holdout_percent",
+    "campaign",
+    "mode",
+    "not_again_days",
+    "test_addresses",
+}
 
 
 def is_sound(path: Path_, new: Any) -> bool:
@@ -122,10 +136,10 @@ def is_sound(path: Path_, new: Any) -> bool:
     if new is DELETE:
         return key in OPTIONAL or (len(path) > 1 and path[0] in ("require", "attributes")) or isinstance(key, int)
     if new is None:
-        return key in {"floor", "campaign", "not_again_days"}
+        return key in {"floor", "campaign", "not_again_days", "vertex_label", "connection"}
     if path[0] == "threshold" and key == "from":
         return kind is date
-    if key in ("daily", "include_score"):
+    if key in ("daily", "include_score", "may_be_empty"):
         return kind is bool
     if key in ("threshold", "floor", "min", "max", "holdout_percent", "not_again_days") or path[0] == "limits":
         return kind is int and abs(new) < 2**53
@@ -136,6 +150,8 @@ def is_sound(path: Path_, new: Any) -> bool:
         )
     if key == "attributes":
         return kind is dict
+    if path[0] == "attributes" or path == ("consent", "attribute"):  # a name, or a path
+        return new not in ("", " ", []) and all(isinstance(name, str) for name in new)
     if key in ("test_addresses", "consent"):
         return new in ([], "none")
     return kind is str and new != ""

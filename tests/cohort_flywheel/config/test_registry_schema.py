@@ -49,6 +49,8 @@ def test_the_shipped_registry_names_the_schema_and_is_valid() -> None:
         ("    floor: 0\n", "    require: {status: Active, level: [1, true]}\n"),
         ("    floor: 0\n", "    floor:\n"),
         ("approval: {approvers: [], hours: 12}\n", "opt_outs: none\ngraph_pool: graph\n"),
+        ("approval:", "schema: {player_id: customer id, address: [profile, email]}\napproval:"),
+        ("attributes: {}", "attributes: {Level: [stats, level]}\n    vertex_label: customer"),
         ("approval:", "notify: {on_call: [{notifier: a.SnsNotifier, target_arn: 'arn:aws:sns:x'}]}\napproval:"),
     ],
 )
@@ -68,6 +70,8 @@ def test_what_the_loader_accepts_is_valid(old: str, new: str) -> None:
         ("hours: 12", "hours: 169", "approval.hours: 169"),
         ("  ea_atrisk:\n", "  at-risk:\n", "cohorts: 'at-risk' does not match"),
         ("attributes: {}", "attributes: {a-b: c}", "cohorts.ea_atrisk.attributes: 'a-b' does not match"),
+        ("approval:", "schema: {label: x}\napproval:", "schema: "),
+        ("attributes: {}", "attributes: {Level: []}", "cohorts.ea_atrisk.attributes.Level: "),
         ("silence: opted_out", "silence: out", "cohorts.ea_atrisk.consent: "),
     ],
 )

@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cohort_flywheel.config.data_schema import NAME_COLUMNS
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.destinations.ses import layout as ses
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact
+from cohort_flywheel.segment.contacts import Contact
 from local.customer_profiles.upload_file import rows as read_rows
 
 SEGMENT = layout.LAYOUT
-COLUMNS = [*NAME_ATTRIBUTES, "Level"]
+COLUMNS = [*NAME_COLUMNS, "Level"]
 AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
 
 
@@ -69,7 +70,7 @@ def test_a_leaver_row_has_the_key_and_out() -> None:
 
 
 def test_the_key_is_pinpoints_endpoint_id() -> None:
-    columns = list(NAME_ATTRIBUTES)
+    columns = list(NAME_COLUMNS)
     endpoint = dict(zip(pinpoint.header(columns), pinpoint.row(contact()), strict=True))
     assert layout.player_key("wayne96") == endpoint["Id"]
 
@@ -113,7 +114,7 @@ def test_the_service_accepts_every_value_that_the_layout_accepts(
 
 
 def test_more_columns_than_a_job_maps_are_refused() -> None:
-    fits = [*NAME_ATTRIBUTES, *(f"A{number}" for number in range(19))]
+    fits = [*NAME_COLUMNS, *(f"A{number}" for number in range(19))]
     assert len(layout.upload_header(layout.header(fits), "ea_atrisk_2")) == layout.MAX_COLUMNS == 25
     with pytest.raises(FlywheelError, match="an upload job has 25 columns, and this cohort needs 26: use fewer"):
         layout.header([*fits, "Another"])
@@ -122,12 +123,12 @@ def test_more_columns_than_a_job_maps_are_refused() -> None:
 @pytest.mark.parametrize("name", ["playerKey", "emailAddress", "playerId"])
 def test_an_attribute_that_is_a_column_already_is_refused(name: str) -> None:
     with pytest.raises(FlywheelError, match=f"the column {name} is in every upload already: rename the attribute"):
-        layout.header([*NAME_ATTRIBUTES, name])
+        layout.header([*NAME_COLUMNS, name])
 
 
 def test_an_attribute_of_the_segments_name_is_refused() -> None:
     with pytest.raises(FlywheelError, match="the attribute ea_atrisk_2 marks the members of the segment"):
-        layout.upload_header(layout.header([*NAME_ATTRIBUTES, "ea_atrisk_2"]), "ea_atrisk_2")
+        layout.upload_header(layout.header([*NAME_COLUMNS, "ea_atrisk_2"]), "ea_atrisk_2")
 
 
 @pytest.mark.parametrize("threshold", [2, 0, -75])

@@ -2,9 +2,10 @@
 
 import pytest
 
+from cohort_flywheel.config.data_schema import NAME_COLUMNS
 from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.runs.names import endpoint_id
-from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact
+from cohort_flywheel.segment.contacts import Contact
 
 
 def contact(player_id: str = "wayne96", **attributes: str) -> Contact:
@@ -13,7 +14,7 @@ def contact(player_id: str = "wayne96", **attributes: str) -> Contact:
 
 
 def test_the_header_has_the_seeds_columns_in_its_order_and_case_then_the_id() -> None:
-    assert pinpoint.header([*NAME_ATTRIBUTES, "Level", "ea_atrisk"]) == [
+    assert pinpoint.header([*NAME_COLUMNS, "Level", "ea_atrisk"]) == [
         "ChannelType",
         "Address",
         "User.UserId",
@@ -28,7 +29,7 @@ def test_the_header_has_the_seeds_columns_in_its_order_and_case_then_the_id() ->
 
 def test_no_column_can_opt_an_endpoint_in_again() -> None:
     """Nor one that facts.md's contradicting pages are about."""
-    header = pinpoint.header([*NAME_ATTRIBUTES, "Level"])
+    header = pinpoint.header([*NAME_COLUMNS, "Level"])
     assert not {"OptOut", "EffectiveDate", "EndpointStatus"} & set(header)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from cohort_flywheel.config.data_schema import NAME_COLUMNS
 from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.destinations.ses import layout as ses
-from cohort_flywheel.segment.contacts import NAME_ATTRIBUTES, Contact
+from cohort_flywheel.segment.contacts import Contact
 
 
 def contact(player_id: str = "wayne96", **attributes: str) -> Contact:
@@ -16,7 +17,7 @@ def contact(player_id: str = "wayne96", **attributes: str) -> Contact:
 
 def test_a_row_has_the_address_the_player_and_each_attribute_by_its_own_name() -> None:
     someone = contact(Level="12")
-    header, row = ses.header([*NAME_ATTRIBUTES, "Level"]), ses.row(someone)
+    header, row = ses.header([*NAME_COLUMNS, "Level"]), ses.row(someone)
     assert dict(zip(header, row, strict=True)) == {
         "emailAddress": "wayne@example.com",
         "playerId": "wayne96",

@@ -208,17 +208,17 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
     def _withdrawn(self, rows: Rows, listed: sqlite3.Connection) -> Iterator[str]:
         """Yield the reason of each row that may not be mailed any more."""
         plan = self._plan
-        consent = plan.consent
+        consent, schema = plan.consent, plan.data_schema
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         progress = Progress(self.log, "rows looked up again", self._segment.rows)
         for batch, found in records.get_many(
-            plan.contacts_table, "playerId", batched(rows, MAX_BATCH_KEYS), projection({}, consent),
+            plan.contacts_table, schema.contacts_key, batched(rows, MAX_BATCH_KEYS), projection({}, consent, schema),
             key=lambda row: row.player_id,
         ):  # fmt: skip
             for row in batch:
                 if is_listed("mailed", row.player_id, listed):
                     yield "recently_mailed"
-                elif reason := revocation_reason(row, found.get(row.player_id), consent, listed):
+                elif reason := revocation_reason(row, found.get(row.player_id), consent, listed, schema):
                     yield reason  # also for another address: the profile has the approved one
             progress.add(len(batch))
 

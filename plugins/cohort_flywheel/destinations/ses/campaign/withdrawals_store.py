@@ -48,15 +48,16 @@ class Withdrawals:
         if not self._is_newest:
             return {row.player_id: OLDER_AS_OF for row in rows}
         self._load_do_not_contact()
-        wanted, ids = projection({}, self._consent), [row.player_id for row in rows]
-        records = self._records.get_items(self._plan.contacts_table, "playerId", ids, wanted)
+        schema = self._plan.data_schema
+        wanted, ids = projection({}, self._consent, schema), [row.player_id for row in rows]
+        records = self._records.get_items(self._plan.contacts_table, schema.contacts_key, ids, wanted)
         reasons = ((row.player_id, self._reason(row, records.get(row.player_id))) for row in rows)
         return {player_id: reason for player_id, reason in reasons if reason}
 
     def _reason(self, row: Row, record: Json | None) -> str | None:
         if not is_listed("launched", row.player_id, self._players):
             return "recently_mailed"
-        if reason := revocation_reason(row, record, self._consent, self._players):
+        if reason := revocation_reason(row, record, self._consent, self._players, self._plan.data_schema):
             return reason
         if is_listed("another", row.player_id, self._players):
             return "same_address"
