@@ -34,6 +34,7 @@ class Code(StrEnum):
     GRAPH_SERVER = "CF-GRAPH-04"  #: TLS, the WebSocket or the serializer is not what the connection says
     GRAPH_QUERY = "CF-GRAPH-05"  #: the graph refuses the query
     GRAPH_PROPERTY = "CF-GRAPH-06"  #: the property is not a number
+    GRAPH_NAMES = "CF-GRAPH-07"  #: no vertex has the label and the property: Airflow retries the task
 
     # Where the members come from
     DAY_HAS_PASSED = "CF-EXTRACT-01"  #: the as-of was no longer the newest when the read of the graph ended
@@ -56,6 +57,7 @@ class Code(StrEnum):
     OUTSIDE_LIMITS = "CF-LIMITS-01"  #: the run is outside the limits of its cohort
     NO_CONSENT_VALUES = "CF-LIMITS-02"  #: no record has a value in the consent attribute
     EARLIER_SEGMENT = "CF-LIMITS-03"  #: the segment is empty, and an earlier run's segment has members
+    NO_VALUES = "CF-LIMITS-04"  #: no record has a value in an attribute that the registry names
 
     # Other runs
     SAME_RESULT = "CF-LOCK-01"  #: another run makes the same result

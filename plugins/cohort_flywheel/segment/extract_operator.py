@@ -22,6 +22,7 @@ from cohort_flywheel.runs.newest_store import newest_as_of
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force, utc_now
 from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.graph_names_store import check_names
 from cohort_flywheel.segment.gremlin_to_s3_operator import put_extract, read_graph
 from cohort_flywheel.segment.members import Members, VertexSink
 from cohort_flywheel.segment.outputs import Extract, ExtractSource, Shard
@@ -151,7 +152,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         folder: Path,
         side_effects: list[str],
     ) -> ExtractSource:
-        as_of = plan.as_of
+        as_of, names = plan.as_of, plan.data_schema
         # a dry run writes nothing that another run uses, and a live run reads another day than its as-of
         keeps = is_canonical_run(plan) and not plan.dry_run
         header = Header(
@@ -162,18 +163,26 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             floor=plan.floor,
             required=list(plan.require),
             read_at=now,
+            vertex_label=names.vertex_label,
+            player_id=names.player_id,
         )
         path = folder / "snapshot.jsonl"
         file = SnapshotFile(path, header) if keeps else None
         sinks: list[VertexSink] = [sink, ErasedPlayerFilter(file, sink.tombstones)] if file else [sink]
-        read_graph(
-            NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id),
+        hook = NeptuneGremlinHook(plan.connection or self.neptune_conn_id, self.aws_conn_id)
+        read = read_graph(
+            hook,
             sinks,
             property=plan.property,
             direction=plan.direction,
             threshold=loosest_threshold([plan.floor, plan.threshold], plan.direction) if keeps else plan.threshold,
             required=header.required,
+            label=names.vertex_label,
+            player_id=names.player_id,
         )
+        if not plan.may_be_empty and not read.with_id:
+            name, key = (names.player_id, "schema.player_id") if read.number else (plan.property, "property")
+            check_names(hook, names.vertex_label, name, key, plan.cohort)
         if keeps and last_instant(schedule, self.clock()) > as_of:
             raise FlywheelError(
                 f"a newer as-of than {as_of:%Y-%m-%d %H:%M} UTC began before the graph was read to its end, so the read"

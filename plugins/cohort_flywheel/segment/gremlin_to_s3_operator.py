@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import BaseOperator
 
@@ -13,6 +13,7 @@ from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook, put_unless_equal
 from cohort_flywheel.segment.members import Members, VertexSink, shard_size, to_vertex, write_extract
@@ -22,6 +23,9 @@ from cohort_flywheel.segment.segment_file import digest
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from gremlin_python.process.traversal import Traversal
+
+#: The Cohort Modeler's names.
+_MODELERS = DataSchema()
 
 
 class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
@@ -39,13 +43,14 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
     :param s3_key: the key of the file. (templated)
     :param require: the allowed values by property; vertices with other values are excluded. (templated)
     :param vertex_label: the label of the vertices. (templated)
+    :param player_id: their property with the player's id; the file has it as playerId. (templated)
     :param neptune_conn_id: the Airflow connection of the graph. (templated)
     :param aws_conn_id: the Airflow connection for S3 and for signing. (templated)
     """
 
     template_fields = (
-        "property", "direction", "threshold", "s3_bucket", "s3_key", "require", "vertex_label", "neptune_conn_id",
-        "aws_conn_id",
+        "property", "direction", "threshold", "s3_bucket", "s3_key", "require", "vertex_label", "player_id",
+        "neptune_conn_id", "aws_conn_id",
     )  # fmt: skip
     ui_color = "#b7d7f0"
 
@@ -58,7 +63,8 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
         s3_bucket: str,
         s3_key: str,
         require: Mapping[str, Sequence[object]] | None = None,
-        vertex_label: str = "player",
+        vertex_label: str = _MODELERS.vertex_label,
+        player_id: str = _MODELERS.player_id,
         neptune_conn_id: str = NeptuneGremlinHook.default_conn_name,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
@@ -71,6 +77,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
         self.s3_key = s3_key
         self.require = require
         self.vertex_label = vertex_label
+        self.player_id = player_id
         self.neptune_conn_id = neptune_conn_id
         self.aws_conn_id = aws_conn_id
 
@@ -87,12 +94,20 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
                     threshold=threshold,
                     required=list(require),
                     label=self.vertex_label,
+                    player_id=self.player_id,
                 )
                 s3 = S3Hook(aws_conn_id=self.aws_conn_id)
                 file, shards = put_extract(
                     s3, members, self.property, folder, self.s3_bucket, self.s3_key, side_effects
                 )
         return GremlinExtract(**file.model_dump(), shards=shards).model_dump(mode="json")
+
+
+class VerticesRead(NamedTuple):
+    """The number of vertices that were read, and of those with a usable id."""
+
+    number: int
+    with_id: int
 
 
 def read_graph(
@@ -103,23 +118,38 @@ def read_graph(
     direction: Direction,
     threshold: int,
     required: list[str],
-    label: str = "player",
-) -> None:
-    """Write every vertex beyond the threshold to each sink; an interrupted read begins again from the start."""
-    traversal = _traversal(label, property, direction, threshold, required)
+    label: str,
+    player_id: str,
+) -> VerticesRead:
+    """Write every vertex beyond the threshold to each sink, and count them.
+
+    An interrupted read begins again from the start.
+    """
+    traversal = _traversal(label, player_id, property, direction, threshold, required)
     for attempt in hook.retrying():
         with attempt:
             for sink in sinks:
                 sink.clear()
+            number = with_id = 0
             progress = Progress(hook.log, "vertices read")
             for batch in hook.stream(traversal):
                 vertices = [
-                    to_vertex(row, property=property, direction=direction, threshold=threshold, required=required)
+                    to_vertex(
+                        row,
+                        property=property,
+                        direction=direction,
+                        threshold=threshold,
+                        required=required,
+                        player_id=player_id,
+                    )
                     for row in batch
                 ]
                 for sink in sinks:
                     sink.add(vertices)
+                number += len(vertices)
+                with_id += sum(vertex.player_id is not None for vertex in vertices)
                 progress.add(len(batch))
+    return VerticesRead(number, with_id)
 
 
 def put_extract(
@@ -146,7 +176,9 @@ def put_extract(
     return extract, [shard.model_copy(update={"of": sha256}) for shard in shards]
 
 
-def _traversal(label: str, property: str, direction: Direction, threshold: int, required: list[str]) -> Traversal:
+def _traversal(
+    label: str, player_id: str, property: str, direction: Direction, threshold: int, required: list[str]
+) -> Traversal:
     """Return the traversal; `valueMap` returns every value of a property, because Neptune has set cardinality."""
     from gremlin_python.process.graph_traversal import GraphTraversalSource  # heavy: not for a DAG's parse
     from gremlin_python.process.traversal import P, TraversalStrategies
@@ -154,4 +186,4 @@ def _traversal(label: str, property: str, direction: Direction, threshold: int, 
 
     beyond = P.gt(threshold) if direction == "above" else P.lt(threshold)
     g = GraphTraversalSource(Graph(), TraversalStrategies())
-    return g.V().has_label(label).has(property, beyond).value_map("playerId", property, *required)
+    return g.V().has_label(label).has(property, beyond).value_map(player_id, property, *required)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from cohort_flywheel.config.attribute_paths import path_text
+from cohort_flywheel.config.attribute_paths import AttributePath, path_text
 from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.contacts import DATA_FAULTS
 from cohort_flywheel.segment.outputs import LimitResult, Previous, RecordSums
+
+#: An attribute that none of so many records has is a wrong name, not a coincidence.
+ENOUGH_RECORDS = 100
 
 
 def evaluate_limits(
@@ -74,3 +78,20 @@ def check_consent_attribute(consent: Consent | None, segment: RecordSums) -> Non
             " players' answers into the contacts table; then clear plan with downstream",
             code=Code.NO_CONSENT_VALUES,
         )
+
+
+def check_record_attributes(schema: DataSchema, attributes: Mapping[str, AttributePath], segment: RecordSums) -> None:
+    """Raise FlywheelError if none of 100 records or more has the address, or an attribute that the cohort names."""
+    if segment.records < ENOUGH_RECORDS:
+        return
+    named = {"schema.address": schema.address} | {f"attributes.{column}": path for column, path in attributes.items()}
+    for key, path in named.items():
+        name = path_text(path)
+        if segment.records_without.get(name, 0) == segment.records:
+            raise FlywheelError(
+                f"none of the {segment.records:,} records has a value in the attribute {name}, so nothing is imported:"
+                f" correct {key} in cohorts.yaml (names are case-sensitive; one in a map is named by a list, as in"
+                " [profile, email]), then clear plan with downstream; if no player has one yet, trigger a new run with"
+                " override_limits and override_reason",
+                code=Code.NO_VALUES,
+            )

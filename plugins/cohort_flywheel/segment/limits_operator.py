@@ -28,7 +28,12 @@ from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.do_not_contact_store import count_matched
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
-from cohort_flywheel.segment.limits import check_consent_attribute, describe_violations, evaluate_limits
+from cohort_flywheel.segment.limits import (
+    check_consent_attribute,
+    check_record_attributes,
+    describe_violations,
+    evaluate_limits,
+)
 from cohort_flywheel.segment.members import Members, is_beyond
 from cohort_flywheel.segment.outputs import (
     CheckedSegment,
@@ -151,6 +156,8 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         # a stopped run has no other output
         context["ti"].xcom_push(key="judged", value=judged.model_dump(mode="json"))
         check_consent_attribute(plan.consent, segment)
+        if not plan.override:
+            check_record_attributes(plan.data_schema, plan.attributes, segment)
         if why := self._stops(plan, judged):
             raise StoppedByLimitError(f"{Code.OUTSIDE_LIMITS}: {why}")
         return judged
@@ -166,6 +173,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
                 direction=plan.direction,
                 threshold=plan.threshold,
                 required=plan.require,
+                schema=plan.data_schema,
             ):
                 with Members(
                     folder, direction=plan.direction, threshold=plan.threshold, required=plan.require

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple, Protocol, Self, TypeGuard
 import orjson
 
 from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.config.data_schema import PLAYER_ID
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.outputs import Shard, VertexCounts
 
@@ -55,7 +56,13 @@ def is_beyond(score: Score, direction: Direction, threshold: int) -> bool:
 
 
 def to_vertex(
-    row: GraphRow, *, property: str, direction: Direction, threshold: int, required: Iterable[str] = ()
+    row: GraphRow,
+    *,
+    property: str,
+    direction: Direction,
+    threshold: int,
+    required: Iterable[str] = (),
+    player_id: str = PLAYER_ID,
 ) -> Vertex:
     """Turn a row of `valueMap` (Neptune's set cardinality: lists) into a vertex.
 
@@ -77,7 +84,7 @@ def to_vertex(
             " the query or of the graph database, so nothing was written",
             code=Code.DO_NOT_ADD_UP,
         )
-    return Vertex(usable_player_id(row.get("playerId", [])), score, {name: row.get(name, []) for name in required})
+    return Vertex(usable_player_id(row.get(player_id, [])), score, {name: row.get(name, []) for name in required})
 
 
 def is_as_required(properties: Mapping[str, Sequence[object]], required: Mapping[str, Sequence[object]]) -> bool:

@@ -17,9 +17,12 @@ import orjson
 from pydantic import Field, ValidationError
 
 from cohort_flywheel.config.cohorts import Direction, Strict
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.members import Score, Vertex, is_beyond, is_score
 
+#: The Cohort Modeler's names, which a snapshot of an earlier version has.
+_MODELERS = DataSchema()
 #: The version of the file's shape.
 VERSION: Literal[1] = 1
 
@@ -38,9 +41,16 @@ class Header(Strict):
     floor: int
     required: list[str] = Field(default_factory=list)
     read_at: datetime
+    vertex_label: str = _MODELERS.vertex_label
+    player_id: str = _MODELERS.player_id
 
-    def incompatibility(self, *, property: str, direction: str, threshold: int, required: Iterable[str]) -> str | None:
+    def incompatibility(
+        self, *, property: str, direction: str, threshold: int, required: Iterable[str], schema: DataSchema
+    ) -> str | None:
         """Return why a run cannot read its members from this snapshot, as a part of a sentence; None if it can."""
+        held, wanted = (self.vertex_label, self.player_id), (schema.vertex_label, schema.player_id)
+        if held != wanted:
+            return f"holds {held[0]} vertices by their {held[1]}, and the registry now says {wanted[0]} and {wanted[1]}"
         if (self.property, self.direction) != (property, direction):
             return f"holds {self.property} {self.direction} a floor, and the registry now says {property} {direction}"
         if is_beyond(self.floor, self.direction, threshold):

@@ -56,6 +56,7 @@ def choose_source(
         direction=plan.direction,
         threshold=plan.threshold,
         required=plan.require,
+        schema=plan.data_schema,
     )
     if why_not:
         raise FlywheelError(

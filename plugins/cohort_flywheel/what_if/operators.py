@@ -15,6 +15,7 @@ from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.config.variables import StateSettings, read_settings
@@ -59,7 +60,8 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             refuse_unknown_params(context)
             params = context["params"]
-            cohort = read_registry(self.registry).cohort(params["cohort"])
+            registry = read_registry(self.registry)
+            cohort = registry.cohort(params["cohort"])
             requested = params["threshold"]
             threshold = None if requested is None else cohort.check_threshold(requested)
             # by the time of the run: if it is cleared on another day, the days are the same
@@ -75,7 +77,8 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                     f"the schedule has no as-of from {first} to {last}: give dates that are further apart",
                     code=Code.WHAT_IF_DATES,
                 )
-            days = list(self._count(state, cohort, threshold, as_ofs, folder))
+            schema = cohort.schema_of(registry.data_schema)
+            days = list(self._count(state, cohort, schema, threshold, as_ofs, folder))
             title = what_if.title(cohort, threshold, first, last)
             self.log.info("%s\n%s\n%s", title, what_if.table(days), what_if.summary(days))
             place = FOLDER + what_if.name(cohort.name, threshold, first, last)
@@ -97,7 +100,13 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
         ).model_dump(mode="json")
 
     def _count(
-        self, state: State, cohort: Cohort, threshold: int | None, as_ofs: Iterable[datetime], folder: Path
+        self,
+        state: State,
+        cohort: Cohort,
+        schema: DataSchema,
+        threshold: int | None,
+        as_ofs: Iterable[datetime],
+        folder: Path,
     ) -> Iterator[Day]:
         before = folder / "before.json"  # the members of the last counted day
         progress = Progress(self.log, "vertices read")
@@ -112,7 +121,11 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                     continue
                 day = day._replace(snapshot="final" if snapshot.final else "pending")
                 if why_not := snapshot.header.incompatibility(
-                    property=cohort.property, direction=cohort.direction, threshold=number, required=cohort.require
+                    property=cohort.property,
+                    direction=cohort.direction,
+                    threshold=number,
+                    required=cohort.require,
+                    schema=schema,
                 ):
                     yield day._replace(note=f"the snapshot {why_not}")
                     continue

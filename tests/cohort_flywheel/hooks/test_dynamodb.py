@@ -45,6 +45,23 @@ def test_a_hundred_keys_and_only_the_requested_attributes(airflow_env: Any, tabl
     assert set(found["p7"]) == {"playerId", "level"}
 
 
+def test_attributes_in_maps_are_asked_for_by_path_and_overlapping_ones_at_the_parent(
+    airflow_env: Any, table: str, dynamodb_client: Any
+) -> None:
+    """DynamoDB refuses a projection with a path and one above it."""
+    stats = {"M": {"level": {"N": "3"}, "size": {"S": "big"}, "a.b": {"BOOL": True}}}
+    item = {"playerId": {"S": "nested"}, "profile": {"M": {"email": {"S": "a@example.com"}, "stats": stats}}}
+    dynamodb_client.put_item(TableName=table, Item=item)
+    hook = DynamoDBBatchGetHook()
+    paths = [("profile", "email"), ("profile", "stats", "level"), ("profile", "none"), ("none", "x")]
+    assert hook.get_items(table, "playerId", ["nested", "p1"], paths) == {
+        "nested": {"playerId": "nested", "profile": {"email": "a@example.com", "stats": {"level": Decimal(3)}}},
+        "p1": {"playerId": "p1"},
+    }
+    found = hook.get_items(table, "playerId", ["nested"], [("profile", "stats", "level"), ("profile", "stats"), "size"])
+    assert found["nested"]["profile"] == {"stats": {"level": Decimal(3), "size": "big", "a.b": True}}
+
+
 def test_a_key_that_dynamodb_cannot_hold_has_no_record(airflow_env: Any, table: str) -> None:
     """One key of over 2,048 bytes would have the whole batch refused."""
     assert set(DynamoDBBatchGetHook().get_items(table, "playerId", ["é" * 1025, "p3"], [])) == {"p3"}

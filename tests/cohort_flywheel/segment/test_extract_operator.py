@@ -107,6 +107,36 @@ def test_the_snapshot_gives_the_same_extract_as_the_graph_did(planned: Any, extr
     assert (graph["put"], snapshot["put"]) == (True, False)
 
 
+# --- a read of the graph that finds nothing ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "names", "sentence"),
+    [
+        ({"property": "ea_atrsk"}, {}, r"label player has the property ea_atrsk \(.* nearest names are ea_atrisk, "),
+        ({"vertex_label": "playr"}, {}, r"no vertex has the label playr \(.* nearest names are player"),
+        ({}, {"player_id": "playerid"}, r"the property playerid \(.* playerId.*or correct schema.player_id in cohorts"),
+    ],
+)
+def test_a_name_that_the_graph_does_not_have_is_an_error_that_airflow_retries(
+    planned: Any, extracted: Any, state: State, changes: dict[str, str], names: dict[str, str], sentence: str
+) -> None:
+    """So that a graph that is not loaded at midnight is not the day's answer."""
+    plan = planned(cohort=changes)
+    plan["data_schema"] |= names
+    with pytest.raises(AirflowException, match=sentence) as error:
+        extracted(plan)
+    assert not isinstance(error.value, AirflowFailException)
+    assert "write may_be_empty: true into cohort ea_atrisk" in str(error.value)
+    assert nothing_kept(state)
+
+
+def test_a_cohort_may_be_empty_if_the_names_exist_or_the_registry_says_so(planned: Any, extracted: Any) -> None:
+    for changes in ({"floor": 90}, {"property": "ea_atrsk", "may_be_empty": True}):
+        output = extracted(planned(threshold=90, cohort=changes))
+        assert (output["vertices_read"], output["members"], output["snapshot"]) == (0, 0, "pending")
+
+
 # --- from a snapshot: the graph is out of reach ----------------------------------------------------------
 
 

@@ -7,10 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort_flywheel.config.cohorts import Cohort, Consent
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import DATA_FAULTS, REASONS
-from cohort_flywheel.segment.limits import check_consent_attribute, describe_violations, evaluate_limits
+from cohort_flywheel.segment.limits import (
+    check_consent_attribute,
+    check_record_attributes,
+    describe_violations,
+    evaluate_limits,
+)
 from cohort_flywheel.segment.outputs import LimitResult, Previous, RecordSums
 
 REGISTRY = Path(__file__).parents[3] / "include" / "cohorts.yaml"
@@ -117,6 +123,21 @@ def test_the_description_has_the_figures_of_every_violated_limit() -> None:
         " max_change_percent is 50, and there are 1,001 members after 100 (the segment of 2026-11-21);"
         " max_reject_percent is 30, and there are 500 of 1,001 members rejected for data faults"
     )
+
+
+def test_a_name_that_none_of_enough_records_has_is_wrong() -> None:
+    names, attributes = DataSchema.model_validate({"address": ["profile", "email"]}), {"Level": ("stats", "level")}
+    found = {"profile.email": 0, "stats.level": 99, "lastName": 100}
+    check_record_attributes(names, attributes, counted(100, found))
+    check_record_attributes(names, attributes, counted(99, dict.fromkeys(found, 99)))
+    check_record_attributes(names, attributes, counted(0, {}))
+    with pytest.raises(
+        FlywheelError,
+        match="none of the 100 records .* stats.level, so .* correct attributes.Level in cohorts",
+    ):
+        check_record_attributes(names, attributes, counted(100, found | {"stats.level": 100}))
+    with pytest.raises(FlywheelError, match="none of the 100 records .* profile.email, .* correct schema.address in"):
+        check_record_attributes(names, {}, counted(100, found | {"profile.email": 100}))
 
 
 CONSENT = Consent(attribute="emailConsent", opted_in=["yes"], opted_out=["no"], silence="opted_in")

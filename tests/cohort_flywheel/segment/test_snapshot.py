@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.members import Members, Vertex, is_beyond
 from cohort_flywheel.segment.snapshot import MAX_HEADER_BYTES, Header, SnapshotFile, read_header, read_vertices
@@ -149,7 +150,7 @@ def test_the_members_of_a_snapshot_are_those_of_the_graph(
     header = HEADER.model_copy(update={"direction": direction, "floor": 0, "required": ["status", "beta"]})
     threshold = stricter if direction == "above" else -stricter
     why_not = header.incompatibility(
-        property="ea_atrisk", direction=direction, threshold=threshold, required=["status"]
+        property="ea_atrisk", direction=direction, threshold=threshold, required=["status"], schema=DataSchema()
     )
     assert why_not is None
     found: list[Any] = []
@@ -262,6 +263,17 @@ def test_an_invalid_header_is_an_error(line: bytes) -> None:
         (BELOW, {"direction": "below", "threshold": -75}, None),
         (BELOW, {"direction": "below", "threshold": -49}, "has the floor -50, and the threshold -49 is looser"),
         (HEADER, {"required": []}, None),
+        (HEADER, {"schema": DataSchema(address="mail")}, None),
+        (
+            HEADER,
+            {"schema": DataSchema(vertex_label="customer")},
+            "holds player vertices by their playerId, and the registry now says customer and playerId",
+        ),
+        (
+            HEADER,
+            {"schema": DataSchema(player_id="pid")},
+            "holds player vertices by their playerId, and the registry now says player and pid",
+        ),
         (HEADER, {"required": ["status"]}, None),
         (HEADER, {"required": ["tier", "status", "beta"]}, "was written before beta, tier was required"),
         (
@@ -277,5 +289,7 @@ def test_an_invalid_header_is_an_error(line: bytes) -> None:
     ],
 )
 def test_which_runs_can_use_a_snapshot(header: Header, asked: dict[str, Any], why_not: str | None) -> None:
-    whole: dict[str, Any] = {"property": "ea_atrisk", "direction": "above", "threshold": 2, "required": []}
+    whole: dict[str, Any] = {
+        "property": "ea_atrisk", "direction": "above", "threshold": 2, "required": [], "schema": DataSchema(),
+    }  # fmt: skip
     assert header.incompatibility(**(whole | asked)) == why_not
