@@ -180,9 +180,9 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             label=names.vertex_label,
             player_id=names.player_id,
         )
-        if not plan.may_be_empty and not read.with_id:
-            name, key = (names.player_id, "schema.player_id") if read.number else (plan.property, "property")
-            check_names(hook, names.vertex_label, name, key, plan.cohort)
+        if not read.with_id and not plan.may_be_empty:
+            searched, named_by = (names.player_id, "schema.player_id") if read.number else (plan.property, "property")
+            check_names(hook, names.vertex_label, searched, named_by, plan.cohort)
         if keeps and last_instant(schedule, self.clock()) > as_of:
             raise FlywheelError(
                 f"a newer as-of than {as_of:%Y-%m-%d %H:%M} UTC began before the graph was read to its end, so the read"
