@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # importing Airflow takes three times as long without compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test approvals backfills faults bench bench-full bench-width bench-small bench-graph-load stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
+.PHONY: help setup demo new-cohort test approvals backfills faults bench bench-full bench-width bench-small bench-graph-load stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ setup:
 
 demo: setup ## run the daily DAG once on local servers and sample players; DESTINATION=customer_profiles, ses or pinpoint
 	@$(PY) -m local demo
+
+new-cohort: setup ## propose an entry of cohorts.yaml: NAME=…, DESCRIPTION=…, SNAPSHOT=a snapshot's file; asks for what is not given
+	@$(PY) -m local new-cohort --name "$(NAME)" --description "$(DESCRIPTION)" $(if $(SNAPSHOT),--snapshot "$(SNAPSHOT)")
 
 test: setup ## all tests except backfills and approvals; they start and stop their servers
 	@$(PY) -m local test-needs

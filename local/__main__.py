@@ -25,6 +25,15 @@ def main(arguments: list[str] | None = None) -> int:
 
     command("fetch", lambda args: java.fetch(), "fetch the jars of the servers into .cache")
     command("lock-jars", lambda args: java.lock_jars(), "rewrite local/jars after a version change")
+    new_command = command(
+        "new-cohort",
+        lambda args: new_cohort(args.name, args.description, args.snapshot, args.percent),
+        "propose an entry of include/cohorts.yaml, from a snapshot or from answers",
+    )
+    new_command.add_argument("--name", default="", help="of the cohort")
+    new_command.add_argument("--description", default="", help="which players they are")
+    new_command.add_argument("--snapshot", type=Path, help="a snapshot, downloaded from the state bucket")
+    new_command.add_argument("--percent", type=float, default=5, help="of the players, at most; default 5")
     command("demo", lambda args: demo(), "run the daily DAG once on local servers and print the results")
     up_command = command(
         "up",
@@ -108,6 +117,13 @@ def start() -> None:
     print(f"DynamoDB Local   {addresses.dynamodb_url}")
     print(f"AWS endpoint     {addresses.aws_url}")
     print(f"For a shell:     . {file.relative_to(config.ROOT)}")
+
+
+def new_cohort(name: str, description: str, snapshot: Path | None, percent: float) -> None:
+    """Print the entry of a new cohort."""
+    from local import new_cohort
+
+    new_cohort.new_cohort(name, description, snapshot, percent)
 
 
 def demo() -> int:

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from cohort_flywheel.campaign.settings import NONE, NoCampaign, RunCampaign
-from cohort_flywheel.config.cohorts import Cohort, ThresholdFrom
+from cohort_flywheel.config.cohorts import Cohort, Consent, ThresholdFrom
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.params import RunParams
 from cohort_flywheel.config.registry_head import Tuning
 from cohort_flywheel.errors import FlywheelError
@@ -108,7 +109,33 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "do_not_contact_key": "do_not_contact.txt",
         "shard_members": None,
         "lookups_in_flight": None,
+        "data_schema": DataSchema().model_dump(mode="json"),
+        "connection": None,
+        "may_be_empty": False,
     }
+
+
+def test_the_plan_has_the_studios_names_with_the_cohorts_label_and_its_paths_pass_through_xcom() -> None:
+    cohort = COHORT.model_copy(
+        update={
+            "vertex_label": "guest", "connection": "neptune_reader", "may_be_empty": True,
+            "attributes": {"Level": ("stats", "level")},
+            "consent": Consent(
+                attribute=("profile", "ok"), opted_in=["yes"], opted_out=["no"], silence="opted_out"
+            ),
+        }
+    )  # fmt: skip
+    schema = DataSchema.model_validate({"vertex_label": "customer", "address": ["profile", "email"]})
+    made = make_plan(
+        cohort, params=RunParams.model_validate(PARAMS), as_of=AS_OF, run_type="manual", user=None, layout="pinpoint",
+        schedule="0 0 * * *", settings=SETTINGS, data_schema=schema,
+    )  # fmt: skip
+    assert made.data_schema == schema.model_copy(update={"vertex_label": "guest"})
+    assert (made.connection, made.may_be_empty) == ("neptune_reader", True)
+    output = json.loads(made.model_dump_json())
+    assert output["attributes"] == {"Level": ["stats", "level"]}
+    assert output["data_schema"]["address"] == ["profile", "email"]
+    assert Plan.model_validate(output) == made
 
 
 def test_a_plan_and_its_consent_pass_through_xcom() -> None:
@@ -132,7 +159,8 @@ def test_a_plan_of_an_earlier_version_is_read() -> None:
     """As it was before Plan was a model, with what a campaign had besides: the run waits for its approval meanwhile."""
     made = plan(campaign=LAUNCH)
     output = made.model_dump(mode="json")
-    assert (output.pop("shard_members"), output.pop("lookups_in_flight")) == (None, None)
+    for key in ("shard_members", "lookups_in_flight", "data_schema", "connection", "may_be_empty"):
+        output.pop(key)
     earlier = output | {"campaign": output["campaign"] | {"self_approval": False}, "of_another_version": 1}
     assert Plan.model_validate(earlier) == made
 
