@@ -300,7 +300,10 @@ class World:
         )
 
     def _wrong(self, case: Case, run: Run, left: Leftovers) -> list[str]:
-        wrong = self.differences(self.undisturbed, left, case)
+        try:
+            wrong = self.differences(self.undisturbed, left, case)
+        except Exception as error:  # noqa: BLE001 - it is told as what is wrong, and the next case is tried
+            wrong = [f"what the run left cannot be compared: {error!r}"]
         if not run.struck:
             wrong.append("the call was not reached")
         if run.failed:

@@ -20,6 +20,14 @@ Place = tuple[str, str]
 OF_A_REFUSED_RUN = "reports/cohort_to_segment/"
 
 
+def read_json(place: Place, body: bytes) -> Any:
+    """What an object holds, which is JSON unless something went wrong."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise ValueError(f"s3://{place[0]}/{place[1]} is not JSON: {len(body)} bytes, {body[:200]!r}") from None
+
+
 def is_report(place: Place) -> bool:
     return place[1].startswith("reports/") and place[1].endswith(".json")
 
@@ -46,7 +54,7 @@ class Leftovers:
     def report(self) -> dict[str, Any]:
         """The report of the run; a run that its plan refused has another, filed under the DAG."""
         found = {place for place in self.objects if is_report(place) and not place[1].startswith(OF_A_REFUSED_RUN)}
-        reports = [json.loads(self.objects[place]) for place in found]
+        reports = [read_json(place, self.objects[place]) for place in found]
         return reports[0] if len(reports) == 1 else {"faults": [f"there are {len(reports)}"]}
 
     @property

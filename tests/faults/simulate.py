@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -118,8 +119,13 @@ class Run:
     hung: bool = False
 
     def kept(self) -> dict[str, Any]:
-        """What Airflow's database knows of the run, for another one to continue from."""
-        return {name: deepcopy(getattr(self, name)) for name in ("states", "outputs", "instances", "questions")}
+        """What Airflow's database knows of the run, for another one to continue from.
+
+        Of a task that was cleared the XComs stay there until it begins again; no other task may read them until then.
+        """
+        outputs = {name: output for name, output in self.outputs.items() if name in self.states}
+        kept = {"states": self.states, "outputs": outputs, "instances": self.instances, "questions": self.questions}
+        return deepcopy(kept)
 
     def continue_from(self, kept: dict[str, Any]) -> None:
         for name, value in deepcopy(kept).items():
@@ -280,6 +286,9 @@ class Run:
             task_ids: Any = None, key: str = "return_value", default: Any = None, map_indexes: Any = None, **_: Any
         ) -> Any:
             name = task_ids if map_indexes is None else f"{task_ids}_{map_indexes}"
+            own = task.task_id if index < 0 else f"{task.task_id}_{index}"
+            if name in self.outputs and name != own:
+                assert name in self.states, f"{own} reads what {name} pushed before it was cleared"
             return self.outputs.get(name, {}).get(key, default)
 
         # a mapped task has no state of its own once it has instances
@@ -311,6 +320,8 @@ class Run:
         told = Told()
         with os.fdopen(read, encoding="utf-8") as lines:
             for line in lines:
+                if not line.endswith("\n"):
+                    break  # the process was killed while it told this
                 word = json.loads(line)
                 if "request" in word:
                     told.requests[Site(*word["site"])] = word["request"]
@@ -392,8 +403,11 @@ def _child(
     """A process of Airflow's, from its begin to its end; does not return."""
     known = set(sys.modules)
 
+    telling = threading.Lock()  # a word may be longer than what a pipe takes at once
+
     def tell(**word: Any) -> None:
-        os.write(pipe, json.dumps(word).encode() + b"\n")
+        with telling:
+            os.write(pipe, json.dumps(word).encode() + b"\n")
 
     try:
         code.begin()

@@ -14,7 +14,7 @@ from local import seed
 from local.config import CONTACT_LIST, Config
 from local.seed import Seeded
 from local.servers import Servers
-from tests.faults.leftovers import Leftovers, Place, control
+from tests.faults.leftovers import Leftovers, Place, control, read_json
 from tests.faults.simulate import MOST_RETRIES
 from tests.faults.sites import CALL, CLEARED, Case
 
@@ -72,13 +72,13 @@ def comparable(objects: dict[Place, bytes], left: Leftovers) -> dict[Place, byte
         if key.startswith(IMPORT_FOLDER) and _failed(left):
             continue  # who was imported after all is in no second file
         if not OF_THE_BATCHES.match(key) and not LEDGERS.match(key):
-            found[place] = _without_what_may_differ(body) if TELLS_OF_THE_RUN.match(key) else body
+            found[place] = _without_what_may_differ(place, body) if TELLS_OF_THE_RUN.match(key) else body
     return found
 
 
-def _without_what_may_differ(body: bytes) -> bytes:
+def _without_what_may_differ(place: Place, body: bytes) -> bytes:
     """Which jobs were found running is chance; what the launch says of itself is held against its records."""
-    document = json.loads(body)
+    document = read_json(place, body)
     (document["imported"] or {}).pop("job_ids", None)
     (document.get("campaign") or {}).pop("launched", None)
     return json.dumps(document).encode()
