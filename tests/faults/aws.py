@@ -28,6 +28,9 @@ from local.servers import HOST, _die_with_parent
 
 #: A timer that is due within this time runs before the state is kept: no lock is held then.
 DUE_SECONDS = 0.3
+#: Parts of an upload may be small. Objects stay in memory: of a file, the processes that are forked would share the
+#: position, and what one reads is missing in what another one reads at the same time.
+MOTO = {"S3_UPLOAD_PART_MIN_SIZE": "1", "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(2**30)}
 _system_time = time.time
 
 
@@ -66,7 +69,7 @@ def started(now: float) -> Iterator[tuple[Endpoint, Path]]:
     folder = Path(tempfile.mkdtemp(prefix="aws-"))  # the path of a socket has 108 characters at most
     path = folder / "live"
     command = [sys.executable, "-m", "tests.faults.aws", str(path), str(now)]
-    environ = dict(os.environ) | {"S3_UPLOAD_PART_MIN_SIZE": "1", "PYTHONPATH": str(ROOT)}
+    environ = dict(os.environ) | MOTO | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=_die_with_parent
     )

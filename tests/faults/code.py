@@ -21,11 +21,14 @@ from local.config import ROOT
 
 PLUGINS = ROOT / "plugins"
 PACKAGE = PLUGINS / "cohort_flywheel"
-#: What every case depends on, but the package: the DAG and what it reads, the servers, and how a case is run.
+#: What every case depends on, but the package: the DAG and what it reads, the servers, and how a case is run. The
+#: modules of local/ are those that tests/faults/ imports, and what these import, with all of a service's folder.
 SURROUNDINGS = (
-    "dags/**/*.py",
-    "include/**/*",
-    "local/**/*",
+    "dags/cohort_to_segment.py",
+    "include/cohorts.yaml",
+    "include/email/**/*",
+    "local/conf/*",
+    "local/jars/*",
     "tests/faults/**/*.py",
     "tests/aws_session_cache.py",
     ".env",
@@ -130,15 +133,21 @@ def _sha(text: str) -> str:
 @functools.cache
 def _imports() -> Mapping[str, set[str]]:
     """Which files of the package each of them imports, whether at its head or in a function."""
-    files = {str(path.relative_to(PLUGINS)): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+    return _imported({str(path.relative_to(PLUGINS)): path for path in PACKAGE.rglob("*.py")})
+
+
+def _imported(files: Mapping[str, Path]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for file, source in files.items():
+    for file, path in files.items():
+        source = path.read_text(encoding="utf-8")
         names = set()
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.ImportFrom):
+                folder = Path(file).parents[node.level - 1].parts if node.level else ()
+                module = ".".join((*folder, *filter(None, [node.module])))
+                names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
         stems = {name.replace(".", "/") for name in names}
         found[file] = {each for stem in stems for each in (f"{stem}.py", f"{stem}/__init__.py")} & files.keys()
     return found
@@ -147,11 +156,27 @@ def _imports() -> Mapping[str, set[str]]:
 def needed(names: Iterable[str]) -> set[str]:
     """The definitions that have been run, and those of modules: of theirs, and of those that these import."""
     names = set(names)
-    files, found = {name.partition(":")[0] for name in names}, set()
+    found = _reached({name.partition(":")[0] for name in names}, _imports())
+    return names | {f"{file}:{part}" for file in found for part in ("", "*")}
+
+
+def _reached(files: set[str], imports: Mapping[str, set[str]]) -> set[str]:
+    """These files, and those that they import, directly or not."""
+    found: set[str] = set()
     while files:
         found |= files
-        files = {each for file in files for each in _imports()[file]} - found
-    return names | {f"{file}:{part}" for file in found for part in ("", "*")}
+        files = {each for file in files for each in imports[file]} - found
+    return found
+
+
+def servers() -> set[Path]:
+    """The modules of local/ that a case runs."""
+    paths = [*(ROOT / "local").rglob("*.py"), *(ROOT / "tests" / "faults").rglob("*.py")]
+    files = {str(path.relative_to(ROOT)): path for path in paths if _counts(path)}
+    reached = _reached({file for file in files if file.startswith("tests/")}, _imported(files))
+    found = {files[file] for file in reached if file.startswith("local/")}
+    folders = {path.parent for path in found} - {ROOT / "local"}  # moto imports some of their modules by name
+    return found | {path for path in files.values() if path.parent in folders}
 
 
 def digest(names: Iterable[str]) -> str:
@@ -162,7 +187,7 @@ def digest(names: Iterable[str]) -> str:
 @functools.cache
 def surroundings() -> str:
     """A digest of what every case depends on, but for the package: files, and the versions of Python and libraries."""
-    found = sorted({path for pattern in SURROUNDINGS for path in ROOT.glob(pattern) if path.is_file()})
+    found = sorted({path for pattern in SURROUNDINGS for path in ROOT.glob(pattern) if path.is_file()} | servers())
     files = [(str(path.relative_to(ROOT)), _content(path)) for path in found if _counts(path)]
     libraries = sorted(path.name for folder in sys.path for path in Path(folder).glob("*.dist-info"))
     return _sha(repr((sys.version, files, libraries)))

@@ -59,8 +59,8 @@ DO_NOT_CONTACT = b"xortiz\n"
 NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
 #: One case of so many is run to its end.
 TO_THE_END = 20
-#: How many cases are tried at once.
-WORKERS = min(2, os.cpu_count() or 1)
+#: How many cases are tried at once: one more than processors, as a case waits for a job or between two tries.
+WORKERS = (os.cpu_count() or 1) + 1
 #: Where each world's segments go, in the order in which they are tried.
 DESTINATIONS = ("pinpoint", "ses", "customer_profiles", "webhook")
 #: What a registry says there, line by line: the user who triggers a run, ana, may not approve it.

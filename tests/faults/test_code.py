@@ -123,7 +123,16 @@ def test_a_result_is_invalid_in_another_environment(tmp_path: Path, monkeypatch:
 
 def test_a_change_of_a_library_a_server_or_the_dag_changes_the_surroundings() -> None:
     patterns = " ".join(code.SURROUNDINGS)
-    assert all(folder in patterns for folder in ("dags/", "include/", "local/", "tests/faults/"))
+    assert all(folder in patterns for folder in ("dags/", "include/", "local/conf/", "tests/faults/"))
+    names = {str(path.relative_to(code.ROOT)) for path in code.servers()}
+    assert {
+        "local/aws.py",
+        "local/sesv2/control_plane.py",
+        "local/qconnect/urls.py",
+        "local/sample.py",
+        "local/servers.py",
+    } <= names
+    assert not {"local/bundle.py", "local/demo.py"} & names
     code.surroundings.cache_clear()
     before = code.surroundings()
     with pytest.MonkeyPatch.context() as patch:
