@@ -21,9 +21,10 @@ demo: setup ## run the daily DAG once on local servers and sample players; DESTI
 new-cohort: setup ## propose an entry of cohorts.yaml: NAME=…, DESCRIPTION=…, SNAPSHOT=a snapshot's file; asks for what is not given
 	@$(PY) -m local new-cohort --name "$(NAME)" --description "$(DESCRIPTION)" $(if $(SNAPSHOT),--snapshot "$(SNAPSHOT)")
 
-test: setup ## all tests except backfills and approvals; they start and stop their servers
+test: setup ## all tests except backfills, approvals and those for the night; they start and stop their servers
 	@$(PY) -m local test-needs
-	@$(PY) -m pytest --numprocesses=4 --ignore=tests/backfill --ignore=tests/approval -m "not bundle_321"
+	@$(PY) -m pytest --numprocesses=4 --ignore=tests/backfill --ignore=tests/approval -m "not bundle_321 and not nightly" \
+		--durations=10
 
 approvals: setup ## approvals answered in a real UI with MWAA's login; needs chromium; four minutes
 	@$(PY) -m pytest tests/approval

@@ -97,21 +97,17 @@ def seeded(servers: Servers, config: Config) -> Seeded:
 
 
 @pytest.fixture
-def fresh_config(servers: Servers, config: Config) -> Iterator[Config]:
-    """Three buckets, a contacts table, an application and a role that no other test knows, all empty."""
+def fresh_config(servers: Servers, config: Config) -> Config:
+    """Three buckets, a contacts table, an application and a role that no other test knows, all empty.
+
+    They stay until the servers end, as to delete them takes longer than to create them.
+    """
     suffix = f"-{next(_numbers)}"
     names = ("export_bucket", "import_bucket", "state_bucket", "contacts_table", "application_name", "import_role_name")
     fresh = dataclasses.replace(config, **{name: getattr(config, name) + suffix for name in names})
     seed.make_buckets(servers, fresh)
     seed.make_contacts_table(servers, fresh)
-    yield fresh
-    s3 = seed.client("s3", servers, fresh)
-    for bucket in (fresh.export_bucket, fresh.import_bucket, fresh.state_bucket):
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for item in page.get("Contents", ()):
-                s3.delete_object(Bucket=bucket, Key=item["Key"])
-        s3.delete_bucket(Bucket=bucket)
-    seed.client("dynamodb", servers, fresh).delete_table(TableName=fresh.contacts_table)
+    return fresh
 
 
 @pytest.fixture

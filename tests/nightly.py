@@ -42,6 +42,11 @@ PARTS = (
         [*PYTEST, "--numprocesses=2", "--timeout=7200", "-m", "hypothesis", "tests/cohort_flywheel"],
         {"HYPOTHESIS_PROFILE": "nightly"},
     ),
+    Part(
+        "slow-tests",
+        "what `make test` leaves out: more faults, demos and clients in a real Airflow, the benchmark's peers",
+        [*PYTEST, "--numprocesses=2", "-m", "nightly", "--ignore=tests/backfill", "--ignore=tests/approval"],
+    ),
     Part("faults", "every call of a run with every fault that applies to it", ["make", "faults"]),
     Part("approvals", "answers of approvers in a real UI, with the login of MWAA", ["make", "approvals"]),
     Part("backfills", "five days backfilled by a real scheduler on PostgreSQL", ["make", "backfills"]),

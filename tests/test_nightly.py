@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def test_parts_are_chosen_by_name(parts: None, capsys: pytest.CaptureFixture[str
     assert nightly.main(["good"]) == 0
     assert nightly.main(["gone"]) == 2
     assert "Unknown part gone: the parts are bad, good, long." in capsys.readouterr().out
+
+
+def test_each_marker_that_make_test_leaves_out_is_run_by_a_part() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (expression,) = re.findall(r'-m "([^"]+)"', makefile)
+    left = set(expression.removeprefix("not ").split(" and not "))
+    run = set(re.findall(r"-m (\w+) tests", makefile))
+    run |= {word for part in nightly.PARTS for flag, word in itertools.pairwise(part.command) if flag == "-m"}
+    assert left == {"bundle_321", "nightly"}
+    assert left <= run
 
 
 def test_each_target_that_the_ci_leaves_out_is_a_part() -> None:

@@ -29,6 +29,7 @@ def floor(what: str) -> dict[str, str]:
     return {"file": f"floor_{what}.txt"}
 
 
+@pytest.mark.nightly
 def test_every_peer_makes_the_same_members(graph: None, servers: Servers, fresh_config: Config, tmp_path: Path) -> None:
     left_out = {}
     for name, install in {"wrangler": environments.wrangler_python, "tinkerpop": environments.tinkerpop_path}.items():

@@ -56,9 +56,18 @@ def serialized_classes(value: Any, place: str = "") -> Iterator[str]:
 
 @dataclass
 class Watched(Run):
-    """A run in which something happens outside before a task begins."""
+    """A run in which something happens outside before a task begins, or one that was triggered for another day."""
 
     before: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+    logical_date: datetime | None = None
+
+    def _context(self, task: Any, index: int, number: int) -> Any:
+        context = super()._context(task, index, number)
+        if self.logical_date:  # Airflow gives a manual run the last complete interval of the schedule
+            run, midnight = context["dag_run"], self.logical_date.replace(hour=0, minute=0)
+            run.logical_date = context["logical_date"] = self.logical_date
+            run.data_interval_start, run.data_interval_end = midnight - timedelta(days=1), midnight
+        return context
 
     def _all_tried(self, task: Any) -> str:
         self.before.get(task.task_id, lambda: None)()
@@ -110,7 +119,11 @@ class DagSimulator:
         state.make_final(cohort, day, state.put_snapshot(path, cohort, day, digest(path)), {"run_id": "kept"})
 
     def simulate(
-        self, day: datetime, before: Mapping[str, Callable[[], None]] | None = None, **conf: Any
+        self,
+        day: datetime,
+        before: Mapping[str, Callable[[], None]] | None = None,
+        logical_date: datetime | None = None,
+        **conf: Any,
     ) -> dict[str, Any]:
         """A run of that day, five minutes after it is complete; gives its report, with `states` of the tasks."""
         log = StringIO()
@@ -119,7 +132,7 @@ class DagSimulator:
             dag = DagBag(self.folder / "dags").dags[DAG_ID]
         self.run = Watched(
             dag, {"cohort": "ea_atrisk"} | conf, day + timedelta(minutes=5), self.folder / "run.log",
-            before=before or {},
+            before=before or {}, logical_date=logical_date,
         )  # fmt: skip
         self.run.go()
         assert list(serialized_classes(self.run.stored)) == []
@@ -130,6 +143,12 @@ class DagSimulator:
         return report | {"states": dict(states), "errors": dict(errors)}
 
     # --- what there is
+
+    @property
+    def log(self) -> str:
+        """The log of all runs so far, without the simulator's own lines, which have the paths of requests."""
+        lines = (self.folder / "run.log").read_text(encoding="utf-8").splitlines()
+        return "\n".join(line for line in lines if not line.startswith("--- "))
 
     def read(self, bucket: str, key: str) -> str:
         return str(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode())

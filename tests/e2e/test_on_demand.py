@@ -175,6 +175,7 @@ def test_the_python_client_gets_the_extract_alone(up: Up, execute: Any) -> None:
     is_an_extract_and_no_more(up, run_id)
 
 
+@pytest.mark.nightly
 def test_the_python_client_gets_the_segment(up: Up, execute: Any) -> None:
     where = json.loads(succeeded(execute("on_demand.py", '{"cohort": "ea_reputation", "threshold": -65}')))
     report = up.report(newest_run(up))
@@ -200,6 +201,7 @@ def test_the_python_client_reports_refusals_of_airflow_and_the_plan(up: Up, exec
     assert "extract_only ends a run at the extract" in up.last_line(newest_run(up), "plan")
 
 
+@pytest.mark.nightly
 def test_the_lines_of_curl(up: Up, execute: Any) -> None:
     said = succeeded(execute("curl"))
     run_id = newest_run(up)
@@ -231,6 +233,7 @@ def test_the_python_client_of_mwaa(up: Up, execute: Any) -> None:
     assert "RestApiClientException" in again.stderr, "409: nothing is started twice"
 
 
+@pytest.mark.nightly
 @needs_aws
 def test_the_lines_of_the_aws_cli(up: Up, execute: Any) -> None:
     said = json.loads(succeeded(execute("aws", RUN="crm-by-the-cli")))

@@ -14,6 +14,8 @@ import pytest
 from tests.airflow_up import DAG_ID, Up, wait_until
 
 pytestmark = pytest.mark.airflow
+#: The fault harness and the tests of the lock, the limits and the plan show the same without a scheduler.
+nightly = pytest.mark.nightly
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,7 @@ def attempts(up: Up, run_id: str, task_id: str) -> int:
     return int(up.get(f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task_id}")["try_number"])
 
 
+@nightly
 def test_after_a_failed_job_the_cleared_task_creates_another_for_the_same_segment(up: Up) -> None:
     up.pinpoint(fail_next_jobs=1)
     run_id = up.trigger({"cohort": "ea_reputation", "threshold": -70})
@@ -75,6 +78,7 @@ def test_after_a_failed_job_the_cleared_task_creates_another_for_the_same_segmen
     adds_up(up, report)
 
 
+@nightly
 def test_a_create_whose_answer_was_lost_is_retried_and_found(up: Up) -> None:
     up.pinpoint(lose_next_answers=1)
     run_id = up.trigger({"cohort": "ea_reputation", "threshold": -60})
@@ -86,6 +90,7 @@ def test_a_create_whose_answer_was_lost_is_retried_and_found(up: Up) -> None:
     adds_up(up, report)
 
 
+@nightly
 def test_a_worker_that_is_killed_is_replaced_and_the_figures_are_the_same(up: Up) -> None:
     conf = {"cohort": "ea_duty", "threshold": 5}
     run_id = up.trigger(conf)
@@ -123,6 +128,7 @@ def kill_while_it_runs(up: Up, run_id: str, task_id: str, seconds: float = 120) 
     pytest.fail(f"{task_id} was not met while it ran: it is {found['state']}")
 
 
+@nightly
 def test_two_concurrent_runs_of_one_result_are_separated_by_the_lock(up: Up) -> None:
     up.pinpoint(import_seconds=25)
     conf = {"cohort": "ea_mischief", "threshold": 3}
@@ -148,6 +154,7 @@ def test_two_concurrent_runs_of_one_result_are_separated_by_the_lock(up: Up) -> 
     assert len(jobs(up, report)) == 1
 
 
+@nightly
 def test_a_run_stopped_by_a_limit_passes_with_an_override(up: Up) -> None:
     right = up.registry.read_text(encoding="utf-8")
     before, _, rest = right.partition("\n  ea_mischief:")
@@ -176,11 +183,15 @@ def test_a_run_stopped_by_a_limit_passes_with_an_override(up: Up) -> None:
 @pytest.mark.parametrize(
     ("params", "cleared"),
     [
-        ({"cohort": "ea_malice", "dry_run": True}, ["create_import_job", "record_result"]),
-        ({"cohort": "ea_atrisk", "threshold": 90}, ["create_import_job"]),
-        ({"cohort": "ea_reputation", "threshold": -76, "extract_only": True}, ["enrich", "check_limits"]),
+        pytest.param({"cohort": "ea_malice", "dry_run": True}, ["create_import_job", "record_result"], id="dry run"),
+        pytest.param({"cohort": "ea_atrisk", "threshold": 90}, ["create_import_job"], id="empty cohort", marks=nightly),
+        pytest.param(
+            {"cohort": "ea_reputation", "threshold": -76, "extract_only": True},
+            ["enrich", "check_limits"],
+            id="extract only",
+            marks=nightly,
+        ),
     ],
-    ids=["dry run", "empty cohort", "extract only"],
 )
 def test_a_skipped_task_that_is_cleared_is_skipped_again(up: Up, params: dict[str, Any], cleared: list[str]) -> None:
     run_id = up.trigger(params)

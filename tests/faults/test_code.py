@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from local.config import ROOT
 from tests.faults import code
 from tests.faults.results import Results, Survived
 
@@ -124,7 +125,7 @@ def test_a_result_is_invalid_in_another_environment(tmp_path: Path, monkeypatch:
 def test_a_change_of_a_library_a_server_or_the_dag_changes_the_surroundings() -> None:
     patterns = " ".join(code.SURROUNDINGS)
     assert all(folder in patterns for folder in ("dags/", "include/", "local/conf/", "tests/faults/"))
-    names = {str(path.relative_to(code.ROOT)) for path in code.servers()}
+    names = {str(path.relative_to(ROOT)) for path in code.servers()}
     assert {
         "local/aws.py",
         "local/sesv2/control_plane.py",

@@ -34,8 +34,13 @@ def marked(value: str) -> list[str]:
     ("destination", "where", "facts"),
     [
         ("customer_profiles", "in the segment", ["segment name: ea_atrisk_2", "created: 3", "updated: 0"]),
-        ("ses", "on the list", ["contact list: players", "new contacts: 3", "already on list: 0"]),
-        ("pinpoint", "in the segment", []),
+        pytest.param(
+            "ses",
+            "on the list",
+            ["contact list: players", "new contacts: 3", "already on list: 0"],
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param("pinpoint", "in the segment", [], marks=pytest.mark.nightly),  # .ci/run runs it twice
     ],
 )
 def test_the_demo_imports_three_players_and_leaves_nothing_running(

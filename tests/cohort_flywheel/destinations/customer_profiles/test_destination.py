@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
-import subprocess
-import sys
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +18,9 @@ from cohort_flywheel.destinations.customer_profiles.destination import DESTINATI
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.runs.plan import Plan
-from local import airflow, seed
-from local.config import PROFILES_DOMAIN, ROOT
-from local.servers import airflow_environment
+from local import seed
+from local.config import PROFILES_DOMAIN
+from tests.cohort_flywheel.dag_simulator import TODAY, DagSimulator
 from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import Domain
 from tests.cohort_flywheel.plans import plan_output
 
@@ -148,52 +144,19 @@ def test_seeding_twice_is_seeding_once(domain: Domain, servers: Any, config: Any
 # --- end to end ------------------------------------------------------------------------------------------
 
 
-class Daily:
-    """The real DAG file beside a registry whose destination is Customer Profiles, run as the demo runs it."""
-
-    def __init__(self, domain: Domain, servers: Any, seeded: Any, config: Any, tmp_path: Path) -> None:
-        self.domain, self._tmp_path, self._runs = domain, tmp_path, 0
-        shutil.copytree(ROOT / "dags", tmp_path / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-        (tmp_path / "include").mkdir()
-        registry = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8")
-        registry, number = re.subn(
-            r"(?m)^destination: \w+$", "destination: customer_profiles\nopt_outs: none", registry
-        )
-        assert number == 1
-        (tmp_path / "include" / "cohorts.yaml").write_text(registry, encoding="utf-8")
-        self._environment = airflow_environment(servers, domain.config, *seeded) | {
-            f"{PREFIX}CONTACTS_TABLE": config.contacts_table,  # the seeded one
-            f"{PREFIX}CUSTOMER_PROFILES_DOMAIN": PROFILES_DOMAIN,
-        }
-
-    def run(self, conf: dict[str, Any]) -> dict[str, Any]:
-        """A run of its own metadata database; gives its report, and the log of it as `log`."""
-        self._runs += 1
-        program = "import sys; from pathlib import Path; import local.run_dag as r\n"
-        program += f"r.ROOT = Path({str(self._tmp_path)!r}); sys.exit(r.main())"
-        request = json.dumps({"conf": conf, "environment": self._environment}) + "\n"
-        done = subprocess.run(
-            [sys.executable, "-c", program, "cohort_to_segment"], cwd=ROOT, input=request, text=True,
-            env=airflow.environment(self._tmp_path / f"airflow-{self._runs}", {}, dags=self._tmp_path / "dags"),
-            capture_output=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-        bucket = self.domain.config.state_bucket
-        found = self.domain.s3.list_objects_v2(Bucket=bucket, Prefix="reports/")["Contents"]
-        newest = max(found, key=lambda item: item["LastModified"])
-        report: dict[str, Any] = json.loads(self.domain.s3.get_object(Bucket=bucket, Key=newest["Key"])["Body"].read())
-        return report | {"log": done.stdout + done.stderr}
-
-
 @pytest.fixture
-def daily(domain: Domain, servers: Any, seeded: Any, config: Any, tmp_path: Path) -> Daily:
+def daily(
+    domain: Domain, servers: Any, seeded: Any, config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> DagSimulator:
+    """The real DAG with the destination Customer Profiles, on the sample's graph and contacts."""
     domain.control(job_seconds=1)
-    return Daily(domain, servers, seeded, config, tmp_path)
+    ours = dataclasses.replace(domain.config, contacts_table=config.contacts_table)
+    return DagSimulator("customer_profiles", servers, ours, seeded, tmp_path, monkeypatch)
 
 
-def test_the_real_dag_sets_the_cohort_in_and_an_empty_one_out(daily: Daily, domain: Domain) -> None:
+def test_the_real_dag_sets_the_cohort_in_and_an_empty_one_out(daily: DagSimulator, domain: Domain) -> None:
     players = ["msmith", "wayne96", "xortiz"]
-    report = daily.run({"cohort": "ea_atrisk"})
+    report = daily.simulate(TODAY)
     assert (report["outcome"], report["faults"]) == ("imported", [])
     assert report["segment"]["rows"] == report["imported"]["segment_size"] == len(domain.members()) == 3
     assert report["imported"]["segment_id"].endswith("/segment-definitions/ea_atrisk_2")
@@ -205,12 +168,12 @@ def test_the_real_dag_sets_the_cohort_in_and_an_empty_one_out(daily: Daily, doma
     body = "".join(f"{player}\n" for player in players).encode()
     domain.s3.put_object(Bucket=domain.config.state_bucket, Key=seed.DO_NOT_CONTACT, Body=body)
     domain.control(job_seconds=0)
-    empty = daily.run({"cohort": "ea_atrisk"})
+    empty = daily.simulate(TODAY)
     assert (empty["outcome"], empty["faults"]) == ("imported", [])
     assert empty["segment"]["rejects"] == {"do_not_contact": 3}
     assert (empty["imported"]["segment_size"], empty["imported"]["updated"], domain.members()) == (0, 3, set())
     assert domain.attribute(*players) == dict.fromkeys(players, "out")
     for secret in (*addresses, *map(player_key, players)):
-        assert secret not in report["log"] + empty["log"]
+        assert secret not in daily.log
     claims = domain.s3.list_objects_v2(Bucket=domain.config.state_bucket, Prefix="claims/")
     assert claims["KeyCount"] == 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from cohort_flywheel.destinations.ses.destination import DESTINATION
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
-from local import airflow
-from local.config import CONTACT_LIST, ROOT, TOPIC
-from local.servers import airflow_environment
+from local.config import CONTACT_LIST, TOPIC
+from tests.cohort_flywheel.dag_simulator import TODAY, DagSimulator
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
 from tests.cohort_flywheel.plans import plan_output
 
@@ -197,58 +195,18 @@ def test_an_empty_segment_needs_no_handling(airflow_env: Any) -> None:
 # --- end to end ------------------------------------------------------------------------------------------
 
 
-class Daily:
-    """The real DAG file beside a registry whose destination is SES, run as the demo runs it."""
-
-    def __init__(self, account: Account, servers: Any, seeded: Any, config: Any, tmp_path: Path) -> None:
-        self.account, self._tmp_path, self._runs = account, tmp_path, 0
-        shutil.copytree(ROOT / "dags", tmp_path / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-        (tmp_path / "include").mkdir()
-        registry = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8")
-        assert registry.count("destination: pinpoint\n") == 1
-        registry = registry.replace("destination: pinpoint\n", "destination: ses\nopt_outs: none\n")
-        (tmp_path / "include" / "cohorts.yaml").write_text(registry, encoding="utf-8")
-        prefix = "AIRFLOW_VAR_COHORT_FLYWHEEL_"
-        self._environment = airflow_environment(servers, account.config, *seeded) | {
-            f"{prefix}CONTACTS_TABLE": config.contacts_table,  # the seeded one
-            f"{prefix}SES_CONTACT_LIST": CONTACT_LIST,
-            f"{prefix}SES_TOPIC": TOPIC,
-        }
-
-    def run(self, conf: dict[str, Any], code: int = 0, logical_date: str | None = None) -> dict[str, Any]:
-        """A run of its own metadata database, now unless told; gives its report, and the log of it as `log`."""
-        self._runs += 1
-        program = (
-            "import sys, pendulum; from pathlib import Path; from airflow.sdk import DAG; import local.run_dag as r\n"
-        )
-        if logical_date:
-            program += (
-                "test = DAG.test\n"
-                f"DAG.test = lambda dag, **more: test(dag, logical_date=pendulum.parse({logical_date!r}), **more)\n"
-            )
-        program += f"r.ROOT = Path({str(self._tmp_path)!r}); sys.exit(r.main())"
-        request = json.dumps({"conf": conf, "environment": self._environment}) + "\n"
-        done = subprocess.run(
-            [sys.executable, "-c", program, "cohort_to_segment"], cwd=ROOT, input=request, text=True,
-            env=airflow.environment(self._tmp_path / f"airflow-{self._runs}", {}, dags=self._tmp_path / "dags"),
-            capture_output=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, (done.stdout + done.stderr)[-4000:]
-        bucket = self.account.config.state_bucket
-        found = self.account.s3.list_objects_v2(Bucket=bucket, Prefix="reports/")["Contents"]
-        newest = max(found, key=lambda item: item["LastModified"])
-        report: dict[str, Any] = json.loads(self.account.s3.get_object(Bucket=bucket, Key=newest["Key"])["Body"].read())
-        return report | {"log": done.stdout + done.stderr}
-
-
 @pytest.fixture
-def daily(account: Account, servers: Any, seeded: Any, config: Any, tmp_path: Path) -> Daily:
+def daily(
+    account: Account, servers: Any, seeded: Any, config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> DagSimulator:
+    """The real DAG with the destination SES, on the sample's graph and contacts."""
     account.control(import_seconds=1)
-    return Daily(account, servers, seeded, config, tmp_path)
+    ours = dataclasses.replace(account.config, contacts_table=config.contacts_table)
+    return DagSimulator("ses", servers, ours, seeded, tmp_path, monkeypatch)
 
 
-def test_the_real_dag_adds_the_cohort_to_the_list(daily: Daily, account: Account) -> None:
-    report = daily.run({"cohort": "ea_atrisk"})
+def test_the_real_dag_adds_the_cohort_to_the_list(daily: DagSimulator, account: Account) -> None:
+    report = daily.simulate(TODAY)
     assert (report["outcome"], report["faults"]) == ("imported", [])
     assert report["segment"]["rows"] == report["imported"]["segment_size"] == len(account.contacts) == 3
     assert report["imported"]["segment_id"] == report["segment"]["url"]
@@ -258,7 +216,7 @@ def test_the_real_dag_adds_the_cohort_to_the_list(daily: Daily, account: Account
     account.unsubscribe(someone)
     account.control(import_seconds=0)
 
-    milder = daily.run({"cohort": "ea_atrisk", "threshold": 1})
+    milder = daily.simulate(TODAY, threshold=1)
     rows = milder["segment"]["rows"]
     assert (milder["outcome"], milder["imported"]["segment_size"], len(account.contacts)) == ("imported", rows, rows)
     assert rows > 3
@@ -272,33 +230,33 @@ def test_the_real_dag_adds_the_cohort_to_the_list(daily: Daily, account: Account
     assert file[0] == "emailAddress,playerId,FirstName,LastName,FavoriteRole"
     assert {line.partition(",")[0] for line in file[1:]} == set(account.contacts)
     for line in file[1:]:
-        assert line.partition(",")[0] not in report["log"] + milder["log"]
+        assert line.partition(",")[0] not in daily.log
 
 
-def test_an_empty_cohort_does_not_change_the_list(daily: Daily, account: Account) -> None:
-    report = daily.run({"cohort": "ea_atrisk", "threshold": 90})
+def test_an_empty_cohort_does_not_change_the_list(daily: DagSimulator, account: Account) -> None:
+    report = daily.simulate(TODAY, threshold=90)
     assert (report["outcome"], report["imported"], account.jobs) == ("empty cohort", None, [])
     assert {t for t, state in report["tasks"].items() if state == "skipped"} >= {"create_import_job", "verify_segment"}
 
 
-def test_a_past_day_imports_nothing(daily: Daily, account: Account) -> None:
-    report = daily.run({"cohort": "ea_atrisk", "source": "live"}, logical_date="2026-10-02T05:00:00+00:00")
+def test_a_past_day_imports_nothing(daily: DagSimulator, account: Account) -> None:
+    report = daily.simulate(TODAY, logical_date=datetime(2026, 10, 2, 5, tzinfo=UTC), source="live")
     assert (report["plan"]["as_of"], report["segment"]["rows"]) == ("2026-10-02T00:00:00+00:00", 3)
     assert (report["outcome"], report["imported"], report["faults"]) == ("not imported", None, [])
     skipped = {task for task, state in report["tasks"].items() if state == "skipped"}
     assert skipped >= {"create_import_job", "wait_for_import_job", "verify_segment", "record_result"}
     assert skipped >= {"prepare_campaign", "approve_campaign", "launch_campaign"}
-    assert "Skipping import for ea_atrisk_2_2026-10-02_00-00-00_live: its source is not" in report["log"]
+    assert "Skipping import for ea_atrisk_2_2026-10-02_00-00-00_live: its source is not" in daily.log
     assert (account.jobs, account.contacts) == ([], {})
     claims = account.s3.list_objects_v2(Bucket=account.config.state_bucket, Prefix="claims/")
     assert "Contents" not in claims, "the lock is released"
 
 
-def test_the_plan_refuses_before_anything_is_changed(daily: Daily, account: Account) -> None:
+def test_the_plan_refuses_before_anything_is_changed(daily: DagSimulator, account: Account) -> None:
     account.control(production_access=False)
-    report = daily.run({"cohort": "ea_atrisk"}, code=1)
+    report = daily.simulate(TODAY)
     assert (report["outcome"], report["tasks"]["plan"]) == ("failed", "failed")
-    assert "the SES account is in the sandbox" in report["log"]
+    assert "the SES account is in the sandbox" in report["errors"]["plan"]
     assert set(account.control()["calls"]) <= {"GetAccount", "ListContactLists"}
     for bucket in (account.config.export_bucket, account.config.import_bucket):
         assert "Contents" not in account.s3.list_objects_v2(Bucket=bucket)
