@@ -192,7 +192,7 @@ def _ask(question: str) -> str:
     print(f"{question}: ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline().strip()
     if not answer:
-        raise LocalError("\nThere is no answer: give NAME=, DESCRIPTION= and SNAPSHOT=, or answer the questions.")
+        raise LocalError("\nThe answer is missing: give NAME=, DESCRIPTION= and SNAPSHOT=, or answer the questions.")
     return answer
 
 

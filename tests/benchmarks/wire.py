@@ -28,7 +28,7 @@ def graph_request(job: dict[str, Any]) -> bytes:
 
     from cohort_flywheel.segment.gremlin_to_s3_operator import _traversal
 
-    bytecode = _traversal("player", job["property"], "above", 2, []).bytecode
+    bytecode = _traversal("player", "playerId", job["property"], "above", 2, []).bytecode
     message = RequestMessage("traversal", "bytecode", {"gremlin": bytecode, "aliases": {"g": "g"}, "batchSize": 2048})
     sent = GraphSONSerializersV3d0().serialize_message(str(uuid.uuid4()), message)
     assert isinstance(sent, bytes)

@@ -71,7 +71,7 @@ def test_without_a_snapshot_it_asks(capsys: pytest.CaptureFixture[str], monkeypa
 @pytest.mark.parametrize(
     ("answers", "sentence"),
     [
-        ("", "There is no answer: give NAME="),
+        ("", "The answer is missing: give NAME="),
         ("ea_atrisk\nx\nx\nabove\n1\n0\n9\n9\n", "has a cohort ea_atrisk already: choose another name."),
         ("calm\nx\nx\nabove\nmany\n", "'many' is not a number: start again."),
         ("calm\nx\nx\nabove\n10\n0\n9\n9\n", "threshold: 10 is outside threshold_range"),
