@@ -222,11 +222,17 @@ class CohortPlanOperator(BaseOperator):
         dynamodb = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="dynamodb").conn
         table = settings.contacts_table
         with _explain_refusal(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
-            keys = dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]
-        expected = plan.data_schema.contacts_key
-        if [(key["AttributeName"], key["KeyType"]) for key in keys] != [(expected, "HASH")]:
+            found = dynamodb.describe_table(TableName=table)["Table"]
+        name, keys = (
+            plan.data_schema.contacts_key,
+            [(key["AttributeName"], key["KeyType"]) for key in found["KeySchema"]],
+        )
+        if (
+            keys != [(name, "HASH")]
+            or {"AttributeName": name, "AttributeType": "S"} not in found["AttributeDefinitions"]
+        ):
             raise FlywheelError(
-                f"table {table} must have {expected} as its partition key and no sort key: correct"
+                f"table {table} must have {name} as its partition key, of type text, and no sort key: correct"
                 f" {PREFIX}contacts_table, or schema.contacts_key in cohorts.yaml",
                 code=Code.NOT_THERE,
             )

@@ -104,6 +104,21 @@ def test_a_scheduled_run_takes_the_end_of_its_interval(airflow_env: Any, context
     assert made["as_of"] == "2026-10-02T00:00:00+00:00"
 
 
+def test_the_table_has_the_key_and_the_graph_the_connection_that_the_registry_names(
+    airflow_env: Any, context: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(REGISTRY.parent / "email", tmp_path / "email")
+    registry = tmp_path / "cohorts.yaml"
+    text = REGISTRY.read_text(encoding="utf-8")
+    registry.write_text(text.replace("\napproval:", "\nschema: {contacts_key: player_id}\napproval:"), encoding="utf-8")
+    assert (
+        "must have player_id as its partition key, of type text, and no sort key: correct"
+        " cohort_flywheel_contacts_table, or schema.contacts_key in cohorts.yaml"
+    ) in refused(context(), registry)
+    registry.write_text(text.replace("    property:", "    connection: neptune_reader\n    property:", 1), "utf-8")
+    assert "there is no Airflow connection neptune_reader, or Airflow cannot read it" in refused(context(), registry)
+
+
 # --- overrides, and the threshold ------------------------------------------------------------------------
 
 

@@ -107,6 +107,13 @@ def test_the_snapshot_gives_the_same_extract_as_the_graph_did(planned: Any, extr
     assert (graph["put"], snapshot["put"]) == (True, False)
 
 
+def test_a_cohort_reads_the_graph_by_its_own_connection(
+    airflow_env: Any, no_graph: None, planned: Any, extracted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_NEPTUNE_READER", airflow_env["AIRFLOW_CONN_NEPTUNE_DEFAULT"])
+    assert extracted(planned(cohort={"connection": "neptune_reader"}))["members"] == 3
+
+
 # --- a read of the graph that finds nothing ---------------------------------------------------------------
 
 
