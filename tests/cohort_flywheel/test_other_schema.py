@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from airflow.dag_processing.dagbag import DagBag
 from gremlin_python.driver.client import Client
 
 from local import seed
-from tests.cohort_flywheel.dag_simulator import TODAY, DagSimulator
+from tests.cohort_flywheel.dag_simulator import DagSimulator
 from tests.faults.simulate import Run
 
 REGISTRY = """\
@@ -43,6 +43,7 @@ cohorts:
     include_score: true
     consent: {attribute: [profile, consent], opted_in: [true], opted_out: [false], silence: opted_out}
 """
+DAY = datetime(2026, 11, 22, tzinfo=UTC)
 #: The vertices: a label, an id and a score; only the label of `schema` counts.
 VERTICES = [
     ("customer", "ann", 9), ("customer", "ann", 8), ("customer", "bob", 8), ("customer", "cem", 8),
@@ -70,7 +71,7 @@ class Studio(DagSimulator):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dag = DagBag(self.folder / "dags").dags[dag_id]
-        run = Run(dag, conf, TODAY + timedelta(hours=1), self.folder / "other.log")
+        run = Run(dag, conf, DAY + timedelta(hours=1), self.folder / "other.log")
         run.go()
         assert run.errors == {}
         (outputs,) = run.outputs.values()
@@ -115,7 +116,7 @@ def studio(
 
 
 def test_a_run_a_what_if_and_an_erasure_under_other_names(studio: Studio) -> None:
-    report = studio.simulate(TODAY, cohort="churn")
+    report = studio.simulate(DAY, cohort="churn")
     assert (report["outcome"], report["faults"], report["errors"]) == ("imported", [], {})
     extract = report["extract"]
     assert (extract["vertices_read"], extract["vertices"], extract["merged"], extract["members"]) == (5, 4, 1, 3)
