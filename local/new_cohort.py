@@ -6,8 +6,10 @@ import json
 import math
 import re
 import sys
-from collections import Counter
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,18 +18,25 @@ from local.config import ROOT, LocalError
 REGISTRY = ROOT / "include" / "cohorts.yaml"
 #: The share of the snapshot's players that a proposed threshold selects at most.
 PERCENT = 5
+#: A threshold has at most so many decimals, and no more than give this many different scores.
+MAX_DECIMALS, STEPS = 6, 20
 _BARS, _WIDTH = 12, 40
 
 Number = int | float
 
 
-class Scores(NamedTuple):
+@dataclass(frozen=True)
+class Scores:
     """The property and direction of a cohort, and the most extreme score of each player beyond its floor."""
 
     property: str
     direction: str
     floor: Number
     players: Mapping[str, Number]
+
+    @cached_property
+    def ordered(self) -> list[Number]:
+        return sorted(self.players.values())
 
 
 class Entry(NamedTuple):
@@ -88,29 +97,37 @@ def read_scores(path: Path) -> Scores:
 
 def propose(name: str, description: str, scores: Scores, percent: float = PERCENT) -> Entry:
     """Return an entry with the loosest threshold that selects at most `percent` of the players, and at least one."""
-    above = scores.direction == "above"
-    counts = Counter(scores.players.values())
-    ordered = sorted(counts, reverse=above)  # the most extreme first
-    beyond, threshold, selected = 0, scores.floor, 0
-    for score, candidate in zip(ordered, [*ordered[1:], scores.floor], strict=True):
-        beyond += counts[score]
-        if selected and beyond > len(scores.players) * percent / 100:
+    above, distinct = scores.direction == "above", set(scores.players.values())
+    decimals = next(
+        each for each in range(MAX_DECIMALS + 1)
+        if each == MAX_DECIMALS or len({round(score, each) for score in distinct}) >= min(len(distinct), STEPS)
+    )  # fmt: skip
+    threshold, selected = scores.floor, 0
+    for candidate in sorted({round(score, decimals) for score in distinct} | {scores.floor}, reverse=above):
+        beyond = members(scores, candidate)
+        if selected and (beyond > len(scores.players) * percent / 100 or beyond == len(scores.players)):
             break
-        threshold, selected = candidate, beyond
-    extreme = math.ceil(ordered[0]) if above else math.floor(ordered[0])
-    low, high = (scores.floor, extreme) if above else (extreme, scores.floor)
+        if beyond:
+            threshold, selected = candidate, beyond
+    shift = 10**decimals
+    if above:
+        low, high = scores.floor, round(math.ceil(max(distinct) * shift) / shift, decimals)
+    else:
+        low, high = round(math.floor(min(distinct) * shift) / shift, decimals), scores.floor
     return Entry(name, description, scores.property, scores.direction, threshold, low, high, _round_up(2 * selected))
 
 
 def members(scores: Scores, threshold: Number) -> int:
     """The number of players strictly beyond a threshold."""
-    sign = 1 if scores.direction == "above" else -1
-    return sum(sign * score > sign * threshold for score in scores.players.values())
+    ordered = scores.ordered
+    if scores.direction == "above":
+        return len(ordered) - bisect_right(ordered, threshold)
+    return bisect_left(ordered, threshold)
 
 
 def histogram(scores: Scores) -> str:
     """Draw the players by score: a bar per score, or per range of scores if there are many."""
-    found = sorted(scores.players.values())
+    found = scores.ordered
     distinct = sorted(set(found))
     if len(distinct) <= _BARS:
         rows = [(number(each), found.count(each)) for each in distinct]
@@ -119,7 +136,7 @@ def histogram(scores: Scores) -> str:
         counts = [0] * _BARS
         for score in found:
             counts[min(int((score - first) / width), _BARS - 1)] += 1
-        edges = [number(round(first + index * width, 6)) for index in range(_BARS + 1)]
+        edges = [number(float(f"{first + index * width:.4g}")) for index in range(_BARS + 1)]
         rows = [(f"{edges[index]} … {edges[index + 1]}", count) for index, count in enumerate(counts)]
     longest, most = max(len(label) for label, _ in rows), max(count for _, count in rows)
     title = f"{scores.property}: {len(found):,} players {scores.direction} {number(scores.floor)}"
