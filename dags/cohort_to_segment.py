@@ -29,6 +29,7 @@ from airflow.sdk import DAG, BaseOperator, CronDataIntervalTimetable, Param, Tas
 from cohort_flywheel.campaign.operators import CampaignApprovalOperator
 from cohort_flywheel.config.cohorts import CAMPAIGN_MODES
 from cohort_flywheel.config.dag_defaults import DEFAULT_ARGS
+from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.destinations import get_destination
@@ -148,7 +149,8 @@ def present(*tasks: BaseOperator | None) -> list[BaseOperator]:
 def params(registry: Registry, default: str, cohort_names: list[str], *, has_campaigns: bool) -> dict[str, Param]:
     cohorts = [registry.cohorts[name] for name in cohort_names if name in registry.cohorts]
     ranges = "\n".join(
-        f"| {c.name} | {c.direction} | {c.thresholds()[-1]} | {c.threshold_range.min} … {c.threshold_range.max} |"
+        f"| {c.name} | {c.direction} | {number_text(c.thresholds()[-1])} |"
+        f" {number_text(c.threshold_range.min)} … {number_text(c.threshold_range.max)} |"
         for c in cohorts
     )
     # the range over all cohorts; the plan checks the range of the chosen cohort
@@ -164,15 +166,16 @@ def params(registry: Registry, default: str, cohort_names: list[str], *, has_cam
             title="Cohort",
             description_md="The cohort of include/cohorts.yaml.\n\n"
             + "\n".join(f"- **{c.name}**: {c.description}" for c in cohorts),
-            values_display={c.name: f"{c.name} ({c.direction} {c.thresholds()[-1]})" for c in cohorts},
+            values_display={c.name: f"{c.name} ({c.direction} {number_text(c.thresholds()[-1])})" for c in cohorts},
         ),
         "threshold": Param(
             None,
-            type=["null", "integer"],
+            type=["null", "number"],
             **number,
             title="Threshold",
-            description_md="A whole number. Empty: the threshold of the registry on the day of the run. The score of"
-            " a member is strictly beyond it.\n\n| cohort | score | today's | allowed |\n|---|---|---|---|\n" + ranges,
+            description_md="At most six decimals. Empty: the threshold of the registry on the day of the run. The score"
+            " of a member is strictly beyond it.\n\n| cohort | score | today's | allowed |\n|---|---|---|---|\n"
+            + ranges,
         ),
         "source": Param(
             "auto",

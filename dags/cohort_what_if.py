@@ -16,6 +16,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from cohort_flywheel.config.dag_defaults import DEFAULT_ARGS
+from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.what_if.counts import DEFAULT_DAYS
@@ -50,18 +51,18 @@ def params(registry: Registry) -> dict[str, Param]:
             title="Cohort",
             description_md="The cohort of include/cohorts.yaml.\n\n"
             + "\n".join(f"- **{c.name}**: {c.description}" for c in cohorts),
-            values_display={c.name: f"{c.name} ({c.direction} {c.thresholds()[-1]})" for c in cohorts},
+            values_display={c.name: f"{c.name} ({c.direction} {number_text(c.thresholds()[-1])})" for c in cohorts},
         ),
         "threshold": Param(
             None,
-            type=["null", "integer"],
+            type=["null", "number"],
             title="Threshold",
-            description_md="A whole number for all days. Empty: the threshold of the registry on each day. It must not"
-            " be looser than the floor of the snapshot.\n\n"
+            description_md="At most six decimals, for all days. Empty: the threshold of the registry on each day. It"
+            " must not be looser than the floor of the snapshot.\n\n"
             "| cohort | score | today's | floor | allowed |\n|---|---|---|---|---|\n"
             + "\n".join(
-                f"| {c.name} | {c.direction} | {c.thresholds()[-1]} | {c.snapshot_floor()} |"
-                f" {c.threshold_range.min} … {c.threshold_range.max} |"
+                f"| {c.name} | {c.direction} | {number_text(c.thresholds()[-1])} | {number_text(c.snapshot_floor())} |"
+                f" {number_text(c.threshold_range.min)} … {number_text(c.threshold_range.max)} |"
                 for c in cohorts
             ),
         ),

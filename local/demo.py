@@ -32,14 +32,12 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"[{time.monotonic() - started:5.1f} s] {text}", flush=True)
 
-    conf: dict[str, str | int] = {"cohort": os.environ.get("COHORT", "ea_atrisk")}
+    conf: dict[str, str | float] = {"cohort": os.environ.get("COHORT", "ea_atrisk")}
     if os.environ.get("THRESHOLD"):
         try:
-            conf["threshold"] = int(os.environ["THRESHOLD"])
+            conf["threshold"] = json.loads(os.environ["THRESHOLD"])
         except ValueError:
-            raise config.LocalError(
-                "THRESHOLD is not a whole number: write, for example, make demo THRESHOLD=1"
-            ) from None
+            raise config.LocalError("THRESHOLD is not a number: write, for example, make demo THRESHOLD=1") from None
     destination = _destination()
     here = config.RUN_DIR / "demo" / destination  # one folder per destination
     shutil.rmtree(here, ignore_errors=True)

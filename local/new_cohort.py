@@ -158,7 +158,6 @@ def entry_text(entry: Entry, registry: str) -> str:
         " max_reject_percent: 30}\n"
         "    daily: false\n"
         "    attributes: {}\n"
-        "    include_score: false\n"
         f"    consent: {consent}\n"
     )
 

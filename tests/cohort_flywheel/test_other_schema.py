@@ -40,7 +40,7 @@ cohorts:
     limits: {min_members: 1, max_members: 10, max_change_percent: 50, max_reject_percent: 60}
     daily: true
     attributes: {Level: [stats, level], Profile: [profile, nick], Guild: guild}
-    include_score: true
+    score_as: Risk
     consent: {attribute: [profile, consent], opted_in: [true], opted_out: [false], silence: opted_out}
 """
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
@@ -124,7 +124,7 @@ def test_a_run_a_what_if_and_an_erasure_under_other_names(studio: Studio) -> Non
     (row,) = studio.rows(report)
     values = {key.removeprefix("User.UserAttributes."): value for key, value in row.items()}
     assert (row["playerId"], row["address"]) == ("ann", "ann@example.com")
-    names = ("FirstName", "LastName", "FavoriteRole", "Level", "Profile", "Guild", "churn")
+    names = ("FirstName", "LastName", "FavoriteRole", "Level", "Profile", "Guild", "Risk")
     assert [values[name] for name in names] == ["Ann", "O", "Tank", "12", "Annie", "", "9"]
     without = report["segment"]["records_without"]
     assert (without["profile.email"], without["profile.name.first"], without["guild"]) == (1, 0, 3)

@@ -272,6 +272,8 @@ def test_every_param_explains_itself_in_the_form(found: Any) -> None:
 
 def test_the_form_has_the_direction_and_range_of_each_cohort(found: Any) -> None:
     shipped, edited = found["folders"]
+    for dag_id in ("cohort_to_segment", WHAT_IF):
+        assert shipped["dags"][dag_id]["params"]["threshold"]["type"] == ["null", "number"]
     lines = shipped["dags"]["cohort_to_segment"]["params"]["threshold"]["description_md"].splitlines()
     assert "| ea_atrisk | above | 2 | 0 … 100 |" in lines
     assert "| ea_reputation | below | -75 | -100 … -50 |" in lines

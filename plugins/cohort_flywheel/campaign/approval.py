@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cohort_flywheel.campaign.launch import PreparedCampaign
+from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.outputs import CheckedSegment
@@ -40,7 +41,7 @@ def approval_text(
     mail = [f"Subject: {message.subject}", "", *message.text.splitlines()]
     return (
         f"**{prepared.rows:,} players** of {plan.cohort} ({plan.property} {plan.direction}"
-        f" {plan.threshold}, as of {plan.as_of.isoformat()}) get one mail each"
+        f" {number_text(plan.threshold)}, as of {plan.as_of.isoformat()}) get one mail each"
         f"{f', except {unsubscribed:,} who have unsubscribed' if unsubscribed else ''}.\n\n"
         f"- from {_escape_markdown(prepared.sender)}\n"
         f"{f'- replies go to {_escape_markdown(prepared.reply_to)}\n' if prepared.reply_to else ''}"

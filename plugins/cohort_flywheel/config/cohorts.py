@@ -25,6 +25,7 @@ from cohort_flywheel.campaign.email_template import TEMPLATE_NAME
 from cohort_flywheel.campaign.sender import mail_address, read_sender
 from cohort_flywheel.config.attribute_paths import AttributePath
 from cohort_flywheel.config.data_schema import NAME_COLUMNS, PLAYER_ID, DataSchema, GraphName
+from cohort_flywheel.config.decimals import MAX_INT, Number, number_text, read_number
 from cohort_flywheel.errors import Code, FlywheelError
 
 Direction = Literal["above", "below"]
@@ -45,8 +46,6 @@ def _of_the_graph(connection: str) -> str:
 
 #: An Airflow connection of the graph. Of Parameter Store, the execution role reads connections of such names only.
 GraphConnection = Annotated[str, Field(max_length=100), AfterValidator(_of_the_graph)]
-#: Beyond it a double holds no whole number exactly, and Airflow's processes exchange 64 bits.
-MAX_INT = 2**53
 Int = Annotated[StrictInt, Field(ge=-MAX_INT, le=MAX_INT)]
 Count = Annotated[StrictInt, Field(ge=0, le=MAX_INT)]
 #: A value of the consent attribute. An empty text is not an answer: `silence` applies.
@@ -91,23 +90,26 @@ def _form_of_threshold(value: object) -> str:
 
 
 class ThresholdRange(Strict):
-    """The whole numbers that the param `threshold` may have, both ends included."""
+    """The range of the param `threshold`, both ends included."""
 
-    min: Int
-    max: Int
+    min: Number
+    max: Number
 
     @model_validator(mode="after")
     def _ordered(self) -> ThresholdRange:
         if self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}: swap them")
+            raise ValueError(f"min {number_text(self.min)} is above max {number_text(self.max)}: swap them")
         return self
+
+    def __str__(self) -> str:
+        return f"from {number_text(self.min)} to {number_text(self.max)}"
 
 
 class ThresholdFrom(Strict):
     """One entry of a threshold's history: in force from the first as-of at or after midnight (UTC) of its date."""
 
     first: Annotated[date, Field(alias="from", strict=True)]
-    threshold: Int
+    threshold: Number
 
 
 class Limits(Strict):
@@ -180,7 +182,7 @@ def _without_control_characters(text: str) -> str:
     return text
 
 
-def loosest_threshold(thresholds: list[int], direction: Direction) -> int:
+def loosest_threshold(thresholds: list[Number], direction: Direction) -> Number:
     """Return the threshold with the most members: members for the others are also members for this one."""
     return min(thresholds) if direction == "above" else max(thresholds)
 
@@ -197,15 +199,15 @@ class Cohort(Strict):
     direction: Direction
     threshold_range: ThresholdRange  # before the threshold, whose validator reads it
     threshold: Annotated[
-        Annotated[Int, Tag("<number>")] | Annotated[list[ThresholdFrom], Field(min_length=1), Tag("<history>")],
+        Annotated[Number, Tag("<number>")] | Annotated[list[ThresholdFrom], Field(min_length=1), Tag("<history>")],
         Discriminator(_form_of_threshold),
     ]
-    floor: Int | None = None
+    floor: Number | None = None
     require: dict[Name, Annotated[list[Answer], Field(min_length=1)]] = Field(default_factory=dict)
     limits: Limits
     daily: StrictBool
     attributes: dict[Name, AttributePath]
-    include_score: StrictBool
+    score_as: Name | None = None
     holdout_percent: Annotated[StrictInt, Field(ge=0, le=99)] = 0
     campaign: Campaign | None = None
     consent: Annotated[
@@ -229,10 +231,12 @@ class Cohort(Strict):
 
     @field_validator("threshold")
     @classmethod
-    def _within_its_range(cls, threshold: int | list[ThresholdFrom], info: ValidationInfo) -> int | list[ThresholdFrom]:
+    def _within_its_range(
+        cls, threshold: Number | list[ThresholdFrom], info: ValidationInfo
+    ) -> Number | list[ThresholdFrom]:
         for entry in threshold if isinstance(threshold, list) else []:
             _check_range(entry.threshold, info)
-        if isinstance(threshold, int):
+        if not isinstance(threshold, list):
             _check_range(threshold, info)
         elif [e.first for e in threshold] != sorted({e.first for e in threshold}):
             raise ValueError("the entries must be in the order of their dates, each date once: sort them by `from`")
@@ -240,7 +244,7 @@ class Cohort(Strict):
 
     @field_validator("floor")
     @classmethod
-    def _floor_is_the_loosest(cls, floor: int | None, info: ValidationInfo) -> int | None:
+    def _floor_is_the_loosest(cls, floor: Number | None, info: ValidationInfo) -> Number | None:
         history, direction = info.data.get("threshold"), info.data.get("direction")
         if floor is None or history is None or direction is None:  # absent where it has a fault of its own
             return floor
@@ -248,16 +252,17 @@ class Cohort(Strict):
         numbers = [entry.threshold for entry in history] if isinstance(history, list) else [history]
         loosest = loosest_threshold(numbers, direction)
         if loosest_threshold([floor, loosest], direction) != floor:
+            text = number_text(loosest)
             raise ValueError(
-                f"{floor} is stricter than the threshold {loosest}, whose members a snapshot must hold:"
-                f" write {loosest} or a looser number, or leave it out"
+                f"{number_text(floor)} is stricter than the threshold {text}, whose members a snapshot must hold:"
+                f" write {text} or a looser number, or leave it out"
             )
         return floor
 
     @model_validator(mode="after")
     def _consistent(self) -> Cohort:
-        if self.include_score and self.property in self.attributes:
-            raise ValueError(f"{self.property} is both an attribute and the score: rename the attribute")
+        if self.score_as in (*NAME_COLUMNS, *self.attributes):
+            raise ValueError(f"score_as {self.score_as} is the column of another value: write another name")
         if clash := {PLAYER_ID, self.property} & set(self.require):
             raise ValueError(f"require names {sorted(clash)}, which is the id or the score: leave it out")
         return self
@@ -268,19 +273,19 @@ class Cohort(Strict):
 
     def columns(self) -> list[str]:
         """The columns of the segment file besides the address and the playerId."""
-        return [*NAME_COLUMNS, *self.attributes, *([self.property] if self.include_score else [])]
+        return [*NAME_COLUMNS, *self.attributes, *([self.score_as] if self.score_as else [])]
 
-    def thresholds(self) -> list[int]:
+    def thresholds(self) -> list[Number]:
         """Every threshold of the history, the latest last."""
-        return [self.threshold] if isinstance(self.threshold, int) else [e.threshold for e in self.threshold]
+        return [e.threshold for e in self.threshold] if isinstance(self.threshold, list) else [self.threshold]
 
-    def snapshot_floor(self) -> int:
+    def snapshot_floor(self) -> Number:
         """The loosest threshold for which a snapshot has all members: the registry's floor, or the history's."""
         return loosest_threshold(self.thresholds(), self.direction) if self.floor is None else self.floor
 
-    def threshold_at(self, as_of: datetime) -> int:
+    def threshold_at(self, as_of: datetime) -> Number:
         """Return the threshold in force at an as-of; raise FlywheelError where the history begins later."""
-        if isinstance(self.threshold, int):
+        if not isinstance(self.threshold, list):
             return self.threshold
         in_force = [e for e in self.threshold if datetime.combine(e.first, time(), UTC) <= as_of]
         if not in_force:
@@ -291,30 +296,29 @@ class Cohort(Strict):
             )
         return in_force[-1].threshold
 
-    def check_threshold(self, threshold: object) -> int:
-        """Return the threshold as an int; raise FlywheelError unless it is a whole number within the range."""
-        # NaN and the infinities leave NaN as their rest
-        if not isinstance(threshold, int | float) or isinstance(threshold, bool) or threshold % 1 != 0:
+    def check_threshold(self, threshold: object) -> Number:
+        """Return the threshold of a param; raise FlywheelError unless it is a number within the range."""
+        try:
+            number = read_number(threshold)
+        except ValueError:
             raise FlywheelError(
-                f"threshold {threshold!r} is not a whole number: give one from {self.threshold_range.min}"
-                f" to {self.threshold_range.max}, or leave it empty for the registry's",
+                f"threshold {threshold!r} is not a whole number or one with at most six decimals: give one"
+                f" {self.threshold_range}, or leave it empty for the registry's",
                 code=Code.PARAM,
-            )
-        number = int(threshold)
+            ) from None
         if not self.threshold_range.min <= number <= self.threshold_range.max:
             raise FlywheelError(
-                f"threshold {number} is outside the range of cohort {self.name}, which looks {self.direction}"
-                f" its threshold: give a whole number from {self.threshold_range.min} to"
-                f" {self.threshold_range.max}, or widen threshold_range in the registry",
+                f"threshold {number_text(number)} is outside the range of cohort {self.name}, which looks"
+                f" {self.direction} its threshold: give a number {self.threshold_range}, or widen threshold_range in"
+                " the registry",
                 code=Code.PARAM,
             )
         return number
 
 
-def _check_range(threshold: int, info: ValidationInfo) -> None:
+def _check_range(threshold: Number, info: ValidationInfo) -> None:
     allowed = info.data.get("threshold_range")  # absent where it has a fault of its own
     if allowed and not allowed.min <= threshold <= allowed.max:
         raise ValueError(
-            f"{threshold} is outside threshold_range: write a whole number from {allowed.min} to {allowed.max},"
-            " or widen the range"
+            f"{number_text(threshold)} is outside threshold_range: write a number {allowed}, or widen the range"
         )

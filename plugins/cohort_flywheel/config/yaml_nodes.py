@@ -17,11 +17,15 @@ from yaml.resolver import Resolver
 MAX_DEPTH = 20
 
 _CORE = "tag:yaml.org,2002:"
-_TEXT, _INT, _MERGE = f"{_CORE}str", f"{_CORE}int", f"{_CORE}merge"
+_TEXT, _INT, _FLOAT, _MERGE = f"{_CORE}str", f"{_CORE}int", f"{_CORE}float", f"{_CORE}merge"
 #: The tag of a node that replaces what cannot be composed; its value is the error text.
 _FAULT = "!fault"
-#: A whole number as people write it. YAML 1.1 also reads 010 as 8, 1:30 as 90 and 0b11 as 3; here these are text.
-_DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]*)$")
+#: Numbers as people write them. YAML 1.1 also reads 010 as 8, 1:30 as 90, 0b11 as 3, 1_0.5 and 1.0e+2; here these
+#: are text.
+_NUMBERS = {
+    _INT: re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"),
+    _FLOAT: re.compile(r"[-+]?(?:0|[1-9][0-9]*)\.[0-9]+$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"),
+}
 
 
 class Fault(NamedTuple):
@@ -98,7 +102,7 @@ class _Loader(Composer, CSafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, _DECIMAL if tag == _INT else pattern) for tag, pattern in resolvers]
+    first: [(tag, _NUMBERS.get(tag, pattern)) for tag, pattern in resolvers]
     for first, resolvers in Resolver.yaml_implicit_resolvers.items()
 }
 

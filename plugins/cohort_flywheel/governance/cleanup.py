@@ -10,6 +10,7 @@ from typing import NamedTuple
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.config.decimals import Number
 from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.runs.names import run_name
 from cohort_flywheel.runs.result import Result
@@ -39,7 +40,7 @@ class RunArtifacts(NamedTuple):
 
     name: str
     cohort: str
-    threshold: int
+    threshold: int | float
     as_of: datetime
     last: datetime
     verified: bool = False
@@ -50,7 +51,7 @@ class RunArtifacts(NamedTuple):
 
 class FiledPlan(Record):
     cohort: str
-    threshold: int
+    threshold: int | float
     as_of: datetime
     direction: Direction
 
@@ -111,7 +112,7 @@ def of_report(key: str, report: FiledReport) -> RunArtifacts | None:
     )
 
 
-def of_result(cohort: str, threshold: int, result: Result) -> RunArtifacts:
+def of_result(cohort: str, threshold: Number, result: Result) -> RunArtifacts:
     """Return the artifacts of a result; its run may have ended before its report."""
     name, as_of = run_name(cohort, threshold, result.as_of), result.as_of
     return RunArtifacts(name, cohort, threshold, as_of, as_of, True, (result.imported,), _named(result.snapshot))
@@ -142,7 +143,7 @@ def expired(artifacts: Sequence[RunArtifacts], keep_by: datetime, cohort: str | 
 
     The newest verified as-of of each cohort and threshold is kept. `cohort` None means all cohorts.
     """
-    newest: dict[tuple[str, int], datetime] = {}
+    newest: dict[tuple[str, Number], datetime] = {}
     for one in artifacts:
         if one.verified:
             which = (one.cohort, one.threshold)

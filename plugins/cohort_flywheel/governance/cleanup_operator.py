@@ -17,6 +17,7 @@ from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.decimals import parse_number
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
@@ -136,7 +137,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                 yield artifacts
             progress.add(1)
         for cohort in folders(self.s3, bucket, "results/"):
-            for threshold in map(int, folders(self.s3, bucket, f"results/{cohort}/")):
+            for threshold in map(parse_number, folders(self.s3, bucket, f"results/{cohort}/")):
                 for key in keys(self.s3, bucket, names.results_folder(cohort, threshold)):
                     if found := get_json(self.s3, bucket, key):
                         yield cleanup.of_result(cohort, threshold, Result.model_validate(found[0]))

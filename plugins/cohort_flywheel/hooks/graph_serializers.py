@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from ctypes import c_float
 from functools import cache
 from itertools import repeat
 from typing import Any
@@ -102,10 +103,15 @@ def _map(flat: list[object]) -> dict[object, object]:
         return _gremlinpython().to_object({"@type": "g:Map", "@value": flat})
 
 
+def _float32(value: Any) -> float:
+    """The exact value of a Float, whose text is shorter: 3.1 is 3.0999999046325684, which the graph compares."""
+    return c_float(float(value)).value
+
+
 #: The types in a row of `valueMap`; float() also reads "NaN", "Infinity" and "-Infinity" [TinkerPop, GraphSON 3].
 _READERS: dict[str, Callable[[Any], Any]] = {
     "g:Int32": int, "g:Int64": int, "gx:Int16": int, "gx:Byte": int, "gx:BigInteger": int, "g:Double": float,
-    "g:Float": float, "g:List": _list, "g:Map": _map,
+    "g:Float": _float32, "g:List": _list, "g:Map": _map,
 }  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import hashlib
 import re
 from datetime import UTC, datetime
 
+from cohort_flywheel.config.decimals import Number, number_text
+
 DO_NOT_CONTACT_KEY = "do_not_contact.txt"
 SEGMENT_FOLDER = "segments/"
 STAGED_FOLDER = "staged/"
@@ -18,7 +20,7 @@ _INSTANT = "%Y-%m-%d_%H-%M-%S"
 
 
 def run_name(
-    cohort: str, threshold: int, as_of: datetime, *, live: bool = False, extract_sha256: str | None = None
+    cohort: str, threshold: Number, as_of: datetime, *, live: bool = False, extract_sha256: str | None = None
 ) -> str:
     """`ea_atrisk_2_2026-11-22_00-00-00`: the seed's name of an extract, with the as-of in UTC.
 
@@ -26,7 +28,12 @@ def run_name(
     extract: the same bytes have the same name.
     """
     suffix = f"_extract_{extract_sha256[:16]}" if extract_sha256 else "_live" if live else ""
-    return f"{cohort}_{threshold}_{instant(as_of)}{suffix}"
+    return f"{cohort}_{number_text(threshold)}_{instant(as_of)}{suffix}"
+
+
+def segment_name(cohort: str, threshold: Number) -> str:
+    """The name of the segment of a cohort and threshold at a service whose names have no dot: `churn_0p75`."""
+    return f"{cohort}_{number_text(threshold).replace('.', 'p')}"
 
 
 def instant(as_of: datetime) -> str:
@@ -120,12 +127,12 @@ def last_run_key(claim_key: str) -> str:
     return claim_key.replace(CLAIMS_FOLDER, LAST_RUNS_FOLDER, 1)
 
 
-def results_folder(cohort: str, threshold: int) -> str:
+def results_folder(cohort: str, threshold: Number) -> str:
     """The folder with one file per as-of: the result of its verified segment."""
-    return f"results/{cohort}/{threshold}/"
+    return f"results/{cohort}/{number_text(threshold)}/"
 
 
-def result_key(cohort: str, threshold: int, as_of: datetime) -> str:
+def result_key(cohort: str, threshold: Number, as_of: datetime) -> str:
     return f"{results_folder(cohort, threshold)}{instant(as_of)}.json"
 
 

@@ -52,9 +52,9 @@ class Plan(Record):
     cohort: str
     property: str
     direction: Direction
-    threshold: int
+    threshold: int | float
     threshold_from: str
-    floor: int
+    floor: int | float
     require: dict[str, list[Answer]]
     source: Literal["auto", "live", "snapshot", "extract"]
     extract_only: bool
@@ -153,7 +153,7 @@ def make_plan(
         override=_override(params, run_type, user),
         dry_run=dry_run,
         attributes=cohort.attributes,
-        score_column=cohort.property if cohort.include_score else None,
+        score_column=cohort.score_as,
         consent=None if cohort.consent == "none" else cohort.consent,
         campaign=campaign,
         withhold=_withhold(cohort, campaign, as_of),
@@ -219,7 +219,7 @@ def _withhold(cohort: Cohort, campaign: RunCampaign | NoCampaign, as_of: datetim
 
 
 def _threshold_from(cohort: Cohort, as_of: datetime) -> str:
-    if isinstance(cohort.threshold, int):
+    if not isinstance(cohort.threshold, list):
         return "registry"
     return f"registry, from {max(e.first for e in cohort.threshold if e.first <= as_of.date())}"
 

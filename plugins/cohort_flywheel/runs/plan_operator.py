@@ -26,6 +26,7 @@ from cohort_flywheel.campaign.settings import (
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.config.params import RunParams, refuse_unknown_params
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.config.variables import PREFIX, DeploymentSettings, read_settings
@@ -135,7 +136,7 @@ class CohortPlanOperator(BaseOperator):
             plan.name,
             plan.property,
             plan.direction,
-            plan.threshold,
+            number_text(plan.threshold),
             plan.threshold_from,
             plan.as_of.isoformat(),
             snapshot.key if snapshot else plan.extract_uri or "the graph",

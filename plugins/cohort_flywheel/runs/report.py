@@ -11,6 +11,7 @@ from cohort_flywheel.campaign.launch import ApprovalAnswer, CampaignOutputs
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.destinations.import_result import ImportResult
 from cohort_flywheel.errors import Code
 from cohort_flywheel.runs.plan import Plan
@@ -56,7 +57,7 @@ class ReportedPlan(Record):
     cohort: str
     property: str
     direction: Direction
-    threshold: int
+    threshold: int | float
     threshold_from: str
     as_of: str
     dry_run: bool
@@ -240,7 +241,7 @@ def table(report: Report) -> str:
     """Format the report as a table for a log or a terminal."""
     lines = [("outcome", str(report.outcome))]
     if plan := report.plan:
-        lines.append(("cohort", f"{plan.cohort}: {plan.property} {plan.direction} {plan.threshold}"))
+        lines.append(("cohort", f"{plan.cohort}: {plan.property} {plan.direction} {number_text(plan.threshold)}"))
         lines.append(("threshold from", plan.threshold_from))
         lines.append(("as-of", plan.as_of))
         if plan.extract_uri:

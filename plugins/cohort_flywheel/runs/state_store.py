@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cohort_flywheel.common.records import Json
+from cohort_flywheel.config.decimals import Number
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, delete_if, folders, get_json, keys, lines, put_json, put_unless_equal
 from cohort_flywheel.runs import names
@@ -132,18 +133,18 @@ class State:
 
     # --- results
 
-    def put_result(self, cohort: str, threshold: int, as_of: datetime, result: Result) -> str:
+    def put_result(self, cohort: str, threshold: Number, as_of: datetime, result: Result) -> str:
         """Put the result of a verified segment; return its key."""
         key = names.result_key(cohort, threshold, as_of)
         put_json(self._s3, self._bucket, key, result.model_dump(mode="json", exclude_unset=True))
         return key
 
-    def result(self, cohort: str, threshold: int, as_of: datetime) -> Result | None:
+    def result(self, cohort: str, threshold: Number, as_of: datetime) -> Result | None:
         """The result of an as-of, or None."""
         found = get_json(self._s3, self._bucket, names.result_key(cohort, threshold, as_of))
         return Result.model_validate(found[0]) if found else None
 
-    def previous_result(self, cohort: str, threshold: int, as_of: datetime) -> Result | None:
+    def previous_result(self, cohort: str, threshold: Number, as_of: datetime) -> Result | None:
         """The result of the greatest earlier as-of, or None."""
         now = names.result_key(cohort, threshold, as_of)
         earlier = [k for k in keys(self._s3, self._bucket, names.results_folder(cohort, threshold)) if k < now]

@@ -15,6 +15,7 @@ from cohort_flywheel.campaign.email_template import first_missing_column, is_bla
 from cohort_flywheel.config.attribute_paths import AttributePath, path_text, value_at
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.config.data_schema import DataSchema
+from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.list_entries import normal_form, read_entry
 from cohort_flywheel.segment.members import Member
@@ -112,7 +113,7 @@ def classify_member(
             return Reject(player_id, "bad_value", column)
         values[column] = "" if is_blank(text) else text  # a placeholder then takes its default
     if score_column:
-        values[score_column] = str(member.score)
+        values[score_column] = number_text(member.score)
     return Contact(player_id, address, values)
 
 

@@ -14,6 +14,8 @@ from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.data_schema import DataSchema
+from cohort_flywheel.config.decimals import Number, parse_number, read_number
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook, put_unless_equal
 from cohort_flywheel.segment.members import Members, VertexSink, shard_size, to_vertex, write_extract
@@ -38,7 +40,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
 
     :param property: the numeric property to compare. (templated)
     :param direction: `above` (score > threshold) or `below` (score < threshold). (templated)
-    :param threshold: a whole number. (templated)
+    :param threshold: a whole number, or one with at most six decimals. (templated)
     :param s3_bucket: the bucket of the file. (templated)
     :param s3_key: the key of the file. (templated)
     :param require: the allowed values by property; vertices with other values are excluded. (templated)
@@ -59,7 +61,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
         *,
         property: str,
         direction: Direction,
-        threshold: int | str,
+        threshold: float | str,
         s3_bucket: str,
         s3_key: str,
         require: Mapping[str, Sequence[object]] | None = None,
@@ -84,7 +86,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
     def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it reads the graph again and puts the file under the same name."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
-            threshold, require = int(self.threshold), dict(self.require or {})
+            threshold, require = _threshold(self.threshold), dict(self.require or {})
             with Members(folder, direction=self.direction, threshold=threshold, required=require) as members:
                 read_graph(
                     NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id),
@@ -110,13 +112,20 @@ class VerticesRead(NamedTuple):
     with_id: int
 
 
+def _threshold(value: float | str) -> Number:
+    try:
+        return parse_number(value.strip()) if isinstance(value, str) else read_number(value)
+    except ValueError as error:
+        raise FlywheelError(f"threshold {value!r}: {error}", code=Code.PARAM) from None
+
+
 def read_graph(
     hook: NeptuneGremlinHook,
     sinks: Sequence[VertexSink],
     *,
     property: str,
     direction: Direction,
-    threshold: int,
+    threshold: Number,
     required: list[str],
     label: str,
     player_id: str,
@@ -177,7 +186,7 @@ def put_extract(
 
 
 def _traversal(
-    label: str, player_id: str, property: str, direction: Direction, threshold: int, required: list[str]
+    label: str, player_id: str, property: str, direction: Direction, threshold: Number, required: list[str]
 ) -> Traversal:
     """Return the traversal; `valueMap` returns every value of a property, because Neptune has set cardinality."""
     from gremlin_python.process.graph_traversal import GraphTraversalSource  # heavy: not for a DAG's parse

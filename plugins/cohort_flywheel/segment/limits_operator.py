@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.errors import Code
 from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
@@ -195,8 +196,8 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         return (
             f"{plan.name} is outside the limits of its cohort: {why}; nothing is imported, and its own snapshot remains"
             " pending. Look at the graph and at the contacts; if the figures are right, trigger a new run with"
-            f" cohort={plan.cohort}, threshold={plan.threshold},{same} override_limits and override_reason, and,"
-            " once a later day is complete, with the logical date"
+            f" cohort={plan.cohort}, threshold={number_text(plan.threshold)},{same} override_limits and"
+            " override_reason, and, once a later day is complete, with the logical date"
             f" {plan.as_of + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ} and no data interval (clearing this one keeps its"
             " params)"
         )

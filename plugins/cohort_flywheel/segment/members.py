@@ -14,6 +14,7 @@ import orjson
 
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.data_schema import PLAYER_ID
+from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.outputs import Shard, VertexCounts
 
@@ -50,7 +51,7 @@ class VertexSink(Protocol):
         """Add vertices."""
 
 
-def is_beyond(score: Score, direction: Direction, threshold: int) -> bool:
+def is_beyond(score: Score, direction: Direction, threshold: Score) -> bool:
     """Whether a score is strictly beyond a threshold: above means >, below means <."""
     return score > threshold if direction == "above" else score < threshold
 
@@ -60,7 +61,7 @@ def to_vertex(
     *,
     property: str,
     direction: Direction,
-    threshold: int,
+    threshold: Score,
     required: Iterable[str] = (),
     player_id: str = PLAYER_ID,
 ) -> Vertex:
@@ -80,7 +81,7 @@ def to_vertex(
     score: Score = max(numbers) if direction == "above" else min(numbers)
     if not is_beyond(score, direction, threshold):
         raise FlywheelError(
-            f"the graph returned a vertex that is not {direction} {threshold}: this is a fault of"
+            f"the graph returned a vertex that is not {direction} {number_text(threshold)}: this is a fault of"
             " the query or of the graph database, so nothing was written",
             code=Code.DO_NOT_ADD_UP,
         )
@@ -119,7 +120,7 @@ class Members:
         folder: Path,
         *,
         direction: Direction,
-        threshold: int,
+        threshold: Score,
         required: Mapping[str, Sequence[object]] | None = None,
     ) -> None:
         self._direction = direction

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from cohort_flywheel.config.cohorts import Direction, Strict
 from cohort_flywheel.config.data_schema import DataSchema
+from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.members import Score, Vertex, is_beyond, is_score
 
@@ -38,14 +39,14 @@ class Header(Strict):
     as_of: datetime
     property: str
     direction: Direction
-    floor: int
+    floor: int | float
     required: list[str] = Field(default_factory=list)
     read_at: datetime
     vertex_label: str = _MODELERS.vertex_label
     player_id: str = _MODELERS.player_id
 
     def incompatibility(
-        self, *, property: str, direction: str, threshold: int, required: Iterable[str], schema: DataSchema
+        self, *, property: str, direction: str, threshold: Score, required: Iterable[str], schema: DataSchema
     ) -> str | None:
         """Return why a run cannot read its members from this snapshot, as a part of a sentence; None if it can."""
         held, wanted = (self.vertex_label, self.player_id), (schema.vertex_label, schema.player_id)
@@ -54,7 +55,7 @@ class Header(Strict):
         if (self.property, self.direction) != (property, direction):
             return f"holds {self.property} {self.direction} a floor, and the registry now says {property} {direction}"
         if is_beyond(self.floor, self.direction, threshold):
-            return f"has the floor {self.floor}, and the threshold {threshold} is looser"
+            return f"has the floor {number_text(self.floor)}, and the threshold {number_text(threshold)} is looser"
         if missing := sorted(set(required) - set(self.required)):
             return f"was written before {', '.join(missing)} was required"
         return None

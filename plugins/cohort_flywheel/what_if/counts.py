@@ -19,6 +19,7 @@ from croniter import croniter_range
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.decimals import Number, number_text
 from cohort_flywheel.errors import Code, FlywheelError
 
 DEFAULT_DAYS = 30
@@ -35,7 +36,7 @@ class Day(NamedTuple):
     """
 
     as_of: datetime
-    threshold: int | None = None
+    threshold: Number | None = None
     snapshot: str = ""
     members: int | None = None
     joined: int | None = None
@@ -100,13 +101,13 @@ def instants(schedule: str, first: date, last: date, newest: datetime) -> list[d
     return found
 
 
-def name(cohort: str, threshold: int | None, first: date, last: date) -> str:
+def name(cohort: str, threshold: Number | None, first: date, last: date) -> str:
     """`ea_atrisk_2_2026-10-23_2026-11-22`; without a threshold param, `history` in its place."""
-    return f"{cohort}_{'history' if threshold is None else threshold}_{first}_{last}"
+    return f"{cohort}_{'history' if threshold is None else number_text(threshold)}_{first}_{last}"
 
 
-def title(cohort: Cohort, threshold: int | None, first: date, last: date) -> str:
-    beyond = "the registry's threshold of each day" if threshold is None else threshold
+def title(cohort: Cohort, threshold: Number | None, first: date, last: date) -> str:
+    beyond = "the registry's threshold of each day" if threshold is None else number_text(threshold)
     return f"{cohort.name}: players {cohort.direction} {beyond}, {first} to {last}"
 
 
@@ -151,7 +152,10 @@ def table(days: Sequence[Day]) -> str:
     rows = [
         (
             f"{day.as_of:%Y-%m-%d %H:%M}",
-            *("" if n is None else f"{n:,}" for n in (day.threshold, day.members, day.joined, day.left)),
+            *(
+                "" if n is None else f"{n:,}" if isinstance(n, int) else number_text(n)
+                for n in (day.threshold, day.members, day.joined, day.left)
+            ),
             day.snapshot,
             day.note,
         )
@@ -165,7 +169,9 @@ def csv_text(days: Sequence[Day]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(Day._fields)
-    writer.writerows((day.as_of.isoformat(), *day[1:]) for day in days)
+    for day in days:
+        threshold = None if day.threshold is None else number_text(day.threshold)
+        writer.writerow((day.as_of.isoformat(), threshold, *day[2:]))
     return file.getvalue()
 
 
@@ -221,7 +227,9 @@ def picture(title: str, days: Sequence[Day]) -> str:
     changes = [i for i in range(1, len(days)) if days[i].threshold != days[i - 1].threshold]
     for i in (0, *changes) if changes else ():
         x, threshold = _LEFT + slot * i, days[i].threshold
-        parts.append(_text(x + 4 * (i > 0), 98, "no threshold" if threshold is None else f"threshold {threshold}"))
+        parts.append(
+            _text(x + 4 * (i > 0), 98, "no threshold" if threshold is None else f"threshold {number_text(threshold)}")
+        )
         if i:
             parts.append(f'<line class="change" x1="{x:.1f}" x2="{x:.1f}" y1="88" y2="{_BOTTOM}"/>')
     width = min(slot * 0.7, 30)

@@ -16,6 +16,7 @@ from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.data_schema import DataSchema
+from cohort_flywheel.config.decimals import Number
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.config.variables import StateSettings, read_settings
@@ -104,7 +105,7 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
         state: State,
         cohort: Cohort,
         schema: DataSchema,
-        threshold: int | None,
+        threshold: Number | None,
         as_ofs: Iterable[datetime],
         folder: Path,
     ) -> Iterator[Day]:

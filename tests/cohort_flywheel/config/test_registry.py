@@ -30,7 +30,7 @@ cohorts:
     threshold_range: {min: 0, max: 9}
     daily: true
     attributes: {Level: level}
-    include_score: false
+    score_as:
     consent:
       attribute: emailConsent
       opted_in: ["yes", true]
@@ -45,7 +45,7 @@ cohorts:
     threshold_range: {min: -9, max: 0}
     daily: false
     attributes: {}
-    include_score: true
+    score_as: Wildness
     limits: {min_members: 1, max_members: 90, max_change_percent: 50, max_reject_percent: 30}
     consent: none
 """.splitlines()
@@ -121,15 +121,21 @@ def test_a_whole_number_within_the_range_is_taken(threshold: float) -> None:
     assert type(taken) is int
 
 
+@pytest.mark.parametrize("threshold", [0.75, 8.999999, 0.000001])
+def test_a_number_with_decimals_within_the_range_is_taken(threshold: float) -> None:
+    assert CALM.check_threshold(threshold) == threshold
+
+
 @pytest.mark.parametrize(
-    "threshold", ["2", "", None, 2.5, float("nan"), float("inf"), float("-inf"), True, False, [2], {}]
+    "threshold", ["2", "", None, 2.0000001, float("nan"), float("inf"), float("-inf"), True, False, [2], {}]
 )
-def test_other_than_whole_numbers_are_refused_with_advice(threshold: object) -> None:
-    with pytest.raises(FlywheelError, match="is not a whole number: give one from 0 to 9, or leave it empty"):
+def test_other_than_numbers_are_refused_with_advice(threshold: object) -> None:
+    words = "is not a whole number or one with at most six decimals: give one from 0 to 9, or leave it empty"
+    with pytest.raises(FlywheelError, match=words):
         CALM.check_threshold(threshold)
 
 
-@pytest.mark.parametrize("threshold", [-1, 10, 1e300])
+@pytest.mark.parametrize("threshold", [-1, 10, 9.000001, 1e300])
 def test_outside_the_range_is_refused_with_the_range(threshold: float) -> None:
     with pytest.raises(FlywheelError, match="outside the range of cohort calm, which looks above.* from 0 to 9"):
         CALM.check_threshold(threshold)
@@ -141,7 +147,8 @@ def test_any_threshold_is_within_the_range_or_an_error(threshold: object) -> Non
         taken = CALM.check_threshold(threshold)
     except FlywheelError:
         return
-    assert taken in range(10)
+    assert 0 <= taken <= 9
+    assert taken == threshold
     assert not isinstance(threshold, bool | str)
 
 
@@ -215,14 +222,20 @@ FAULTS = {
         "campaign.not_again_days"),
     "everybody held out": ({"line_12": "    attributes: {}\n    holdout_percent: 100"}, 13, "holdout_percent"),
     # a value of the wrong kind
-    "threshold as text": ({"line_9": '    threshold: "2"'}, 9, "threshold: .*integer"),
-    "threshold as a float": ({"line_9": "    threshold: 2.5"}, 9, "threshold: .*integer"),
-    "threshold as yes": ({"line_9": "    threshold: yes"}, 9, "threshold: .*integer"),
-    "threshold left empty": ({"line_9": "    threshold:"}, 9, "threshold: .*integer"),
-    "range of truths": ({"line_10": "    threshold_range: {min: false, max: 9}"}, 10, "threshold_range.min: .*integer"),
+    "threshold as text": ({"line_9": '    threshold: "2"'}, 9, "threshold: .*a whole number"),
+    "threshold of seven decimals": ({"line_9": "    threshold: 2.0000001"}, 9, "threshold: .*six decimals"),
+    "threshold as yes": ({"line_9": "    threshold: yes"}, 9, "threshold: .*a whole number"),
+    "threshold left empty": ({"line_9": "    threshold:"}, 9, "threshold: .*a whole number"),
+    "range of truths": ({"line_10": "    threshold_range: {min: false, max: 9}"}, 10, "range.min: .*a whole number"),
     "range as a list": ({"line_10": "    threshold_range: [0, 9]"}, 10, "threshold_range: "),
     "daily": ({"line_11": "    daily: sometimes"}, 11, "daily: .*boolean"),
-    "include_score": ({"line_13": "    include_score: 2"}, 13, "include_score: .*boolean"),
+    "score_as": ({"line_13": "    score_as: 2"}, 13, "score_as: .*string"),
+    "a score with a dash": ({"line_13": "    score_as: my-score"}, 13, "score_as must begin with a letter"),
+    "a score as an attribute": ({"line_13": "    score_as: Level"}, 5,
+        "score_as Level is the column of another value: write another name"),
+    "a score as a name": ({"line_13": "    score_as: LastName"}, 5, "score_as LastName is the column of another"),
+    "a range of decimals": ({"line_10": "    threshold_range: {min: 0, max: 1.5}"}, 9,
+        "threshold: 2 is outside threshold_range: write a number from 0 to 1.5, or widen"),
     "attributes as a list": ({"line_12": "    attributes: [level]"}, 12, "attributes: "),
     "attribute without a name": ({"line_12": '    attributes: {Level: ""}'}, 12, "attributes.Level: .*1 character"),
     "a path to an attribute": ({"line_12": "    attributes: {Level: stats.level}"}, 12,
@@ -334,7 +347,7 @@ def test_a_fault_of_one_cohort_has_its_line_and_leaves_the_other_as_it_is(fault:
 
 
 KEYS = {
-    **{line.strip().split(":")[0]: f"line_{n}" for n, line in enumerate(LINES[5:13], start=6)},
+    **{line.strip().split(":")[0]: f"line_{n}" for n, line in enumerate(LINES[5:12], start=6)},
     "consent.attribute": "line_15",
     "consent.opted_in": "line_16",
     "consent.opted_out": "line_17",
@@ -364,9 +377,10 @@ def test_any_other_name_may_be_an_attribute_of_the_table(name: str) -> None:
     assert consent.attribute == name
 
 
-def test_an_attribute_cannot_take_the_scores_name() -> None:
-    broken = parse(line_27="    attributes: {ea_wild: feral}").broken
-    assert "ea_wild is both an attribute and the score: rename the attribute" in broken["wild"]
+def test_the_column_of_the_score_has_a_name_of_its_own() -> None:
+    registry = parse(line_27="    attributes: {ea_wild: feral}")
+    assert registry.cohort("wild").columns() == [*NAME_COLUMNS, "ea_wild", "Wildness"]
+    assert registry.cohort("calm").columns() == [*NAME_COLUMNS, "Level"]
 
 
 @pytest.mark.parametrize("body", ["", " 5", " [a, b]", " calm"])
@@ -485,7 +499,7 @@ def test_the_floor_is_the_loosest_of_the_history_by_default() -> None:
         ({"line_9": "    threshold: 2\n    floor: 3"}, "floor: 3 is stricter than the threshold 2"),
         ({"line_24": "    threshold: -3\n    floor: -4"}, "floor: -4 is stricter than the threshold -3"),
         ({"line_9": "    threshold: 2\n    floor: -1"}, "floor: -1 is outside threshold_range"),
-        ({"line_9": '    threshold: 2\n    floor: "0"'}, "floor: .*integer"),
+        ({"line_9": '    threshold: 2\n    floor: "0"'}, "floor: .*a whole number"),
     ],
 )
 def test_a_floor_stricter_than_the_thresholds_is_refused(lines: dict[str, str], words: str) -> None:

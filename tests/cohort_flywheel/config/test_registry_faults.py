@@ -32,6 +32,7 @@ FULL: dict[str, Any] = copy.deepcopy(DATA["cohorts"]["ea_atrisk"]) | {
     "vertex_label": "customer",
     "connection": "neptune_reader",
     "may_be_empty": False,
+    "score_as": "Risk",
 }
 #: For any key; which of them a key may have, `ACCEPTED` says.
 WRONG: list[Any] = [
@@ -122,6 +123,7 @@ OPTIONAL = {
     "may_be_empty",
     "floor",
     "require",
+    "score_as",
     "holdout_percent",
     "campaign",
     "mode",
@@ -136,11 +138,13 @@ def is_sound(path: Path_, new: Any) -> bool:
     if new is DELETE:
         return key in OPTIONAL or (len(path) > 1 and path[0] in ("require", "attributes")) or isinstance(key, int)
     if new is None:
-        return key in {"floor", "campaign", "not_again_days", "vertex_label", "connection"}
+        return key in {"floor", "campaign", "not_again_days", "score_as", "vertex_label", "connection"}
     if path[0] == "threshold" and key == "from":
         return kind is date
-    if key in ("daily", "include_score", "may_be_empty"):
+    if key in ("daily", "may_be_empty"):
         return kind is bool
+    if key in ("threshold", "floor", "min", "max") and new == 2.5:
+        return True
     if key in ("threshold", "floor", "min", "max", "holdout_percent", "not_again_days") or path[0] == "limits":
         return kind is int and abs(new) < 2**53
     if path[0] == "require" or path[:2] == ("consent", "opted_in") or path[:2] == ("consent", "opted_out"):
@@ -206,12 +210,20 @@ ODD_LINES: dict[str, tuple[str, str, str | None]] = {
     "a huge number": ("floor: 0", "floor: 1" + "0" * 30, "floor: .*less than or equal to 9007199254740992"),
     "a number of 5,000 digits": ("floor: 0", "floor: " + "9" * 5000, "not a valid int"),
     "a huge range": ("max: 100}", "max: 99999999999999999999}", "threshold_range.max: .*less than or equal to 90"),
-    "not a number": ("floor: 0", "floor: .nan", "floor: .*valid integer"),
-    "infinity": ("floor: 0", "floor: -.inf", "floor: .*valid integer"),
-    "an octal number": ("floor: 0", "floor: 010", "floor: .*valid integer"),
-    "a hexadecimal number": ("floor: 0", "floor: 0x10", "floor: .*valid integer"),
-    "a number of base 60": ("threshold: 2", "threshold: 1:30", "threshold: .*valid integer"),
-    "a number with an underscore": ("floor: 0", "floor: 1_0", "floor: .*valid integer"),
+    "not a number": ("floor: 0", "floor: .nan", "floor: .*a whole number"),
+    "infinity": ("floor: 0", "floor: -.inf", "floor: .*a whole number"),
+    "an octal number": ("floor: 0", "floor: 010", "floor: .*a whole number"),
+    "a hexadecimal number": ("floor: 0", "floor: 0x10", "floor: .*a whole number"),
+    "a number of base 60": ("threshold: 2", "threshold: 1:30", "threshold: .*a whole number"),
+    "a decimal of base 60": ("threshold: 2", "threshold: 1:30.5", "threshold: .*a whole number"),
+    "a number with an underscore": ("floor: 0", "floor: 1_0", "floor: .*a whole number"),
+    "a decimal with an underscore": ("threshold: 2", "threshold: 1_0.5", "threshold: .*a whole number"),
+    "an exponent": ("threshold: 2", "threshold: 2.0e+0", "threshold: .*at most six decimals and 11 digits"),
+    "a decimal": ("threshold: 2", "threshold: 2.5", None),
+    "a whole number with decimals": ("threshold: 2", "threshold: 2.0", None),
+    "six decimals": ("threshold: 2", "threshold: 0.000001", None),
+    "seven decimals": ("threshold: 2", "threshold: 0.0000001", "threshold: .*at most six decimals and 11 digits"),
+    "twelve digits": ("max: 100}", "max: 100000.000001}", "threshold_range.max: .*at most six decimals and 11 digits"),
     "a date as text": ("description: Players who", "description: 2026-11-02 #", "description: .*valid string"),
     "a number as text": ("description: Players who", "description: 2026 #", "description: .*valid string"),
     "NUL in a description": ("description: Players who", 'description: "a\\0b" #', "has the control character"),
@@ -228,7 +240,7 @@ ODD_LINES: dict[str, tuple[str, str, str | None]] = {
     "Python's own tag": ("floor: 0", "floor: !!python/object/apply:os.system [x]", "could not determine a constructor"),
     "a tag on the cohort": ("  ea_atrisk:\n", "  ea_atrisk: !!set\n", "could not|mapping of keys|a cohort is"),
     "truth as a word": ("daily: true", 'daily: "true"', "daily: .*valid boolean"),
-    "truth as a number": ("include_score: false", "include_score: 1", "include_score: .*valid boolean"),
+    "truth as a number": ("daily: true", "daily: 1", "daily: .*valid boolean"),
     "a limit that is true": ("min_members: 0", "min_members: true", "limits.min_members: .*valid integer"),
     "a limit as text": ("min_members: 0", 'min_members: "0"', "limits.min_members: .*valid integer"),
     "a limit as a float": ("min_members: 0", "min_members: 0.0", "limits.min_members: .*valid integer"),

@@ -40,6 +40,8 @@ ODD = {
     "a byte and a short": ".property('playerId', 'p1').property('score', (byte) 3).property('score', (short) 300)",
     "a double": ".property('playerId', 'p1').property('score', 2.5d).property('score', -1e300d)",
     "a float": ".property('playerId', 'p1').property('score', 2.5f)",
+    "a float whose text is not its value": ".property('score', 3.1f).property('score', -3.4028235E38f)",
+    "floats that are no numbers": ".property('score', Float.NaN).property('score', Float.NEGATIVE_INFINITY)",
     "NaN": ".property('playerId', 'p1').property('score', Double.NaN)",
     "infinities": ".property('score', Double.POSITIVE_INFINITY).property('score', Double.NEGATIVE_INFINITY)",
     "a whole number without end": ".property('playerId', 'p1').property('score', 123456789012345678901234567890G)",

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cohort_flywheel.config.decimals import read_number
 from cohort_flywheel.runs import names
 
 AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
@@ -52,6 +53,16 @@ def test_a_threshold_below_zero_keeps_its_sign() -> None:
     assert names.run_name("ea_reputation", -75, AS_OF) == "ea_reputation_-75_2026-11-22_00-00-00"
 
 
+def test_a_threshold_with_decimals_has_a_dot_in_keys_and_none_in_the_name_of_a_segment() -> None:
+    name = names.run_name("churn", 0.75, AS_OF)
+    assert name == "churn_0.75_2026-11-22_00-00-00"
+    assert names.part_key(names.rejects_key(name), 3) == "rejects/churn_0.75_2026-11-22_00-00-00/0003.csv"
+    assert names.result_key("churn", 0.000001, AS_OF) == "results/churn/0.000001/2026-11-22_00-00-00.json"
+    assert names.segment_name("churn", 0.75) == "churn_0p75"
+    assert names.segment_name("churn", -2.5) == "churn_-2p5"
+    assert names.segment_name("churn", 2) == "churn_2"
+
+
 def test_the_name_is_in_utc() -> None:
     in_berlin = AS_OF.astimezone(timezone(timedelta(hours=1)))
     assert names.run_name("ea_atrisk", 2, in_berlin) == names.run_name("ea_atrisk", 2, AS_OF)
@@ -62,18 +73,20 @@ def test_other_bytes_have_another_file_name() -> None:
 
 
 cohorts = st.from_regex(r"[a-z][a-z0-9_]{0,6}", fullmatch=True)
+thresholds = st.integers(-1000, 1000) | st.decimals(-9, 9, places=2).map(lambda n: read_number(float(n)))
 runs = st.tuples(
     cohorts,
-    st.integers(-1000, 1000),
+    thresholds,
     st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(lambda d: d.replace(microsecond=0, tzinfo=UTC)),
 )
 
 
 @given(runs, runs)
 def test_two_runs_share_a_name_only_if_they_are_one(
-    one: tuple[str, int, datetime], other: tuple[str, int, datetime]
+    one: tuple[str, float, datetime], other: tuple[str, float, datetime]
 ) -> None:
     assert (names.run_name(*one) == names.run_name(*other)) == (one == other)
+    assert (names.segment_name(*one[:2]) == names.segment_name(*other[:2])) == (one[:2] == other[:2])
 
 
 instants = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)).map(lambda d: d.replace(microsecond=0, tzinfo=UTC))

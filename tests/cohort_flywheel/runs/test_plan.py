@@ -29,7 +29,6 @@ COHORT = Cohort.model_validate(
         "limits": {"min_members": 1, "max_members": 9, "max_change_percent": 50, "max_reject_percent": 30},
         "daily": False,
         "attributes": {"Level": "level"},
-        "include_score": False,
         "consent": {"attribute": "ok", "opted_in": ["yes", True], "opted_out": ["no"], "silence": "opted_out"},
     }
 )
@@ -138,6 +137,18 @@ def test_the_plan_has_the_studios_names_with_the_cohorts_label_and_its_paths_pas
     assert Plan.model_validate(output) == made
 
 
+def test_a_plan_with_decimals_passes_through_xcom() -> None:
+    churn = {"threshold": [{"from": date(2026, 1, 1), "threshold": -75.5}], "floor": -50.25}
+    cohort = Cohort.model_validate(COHORT.model_dump(by_alias=True) | churn)
+    made = plan(cohort=cohort)
+    assert (made.threshold, made.floor) == (-75.5, -50.25)
+    assert made.name == "grumpy_-75.5_2026-11-22_00-00-00"
+    output = json.loads(json.dumps(made.model_dump(mode="json")))
+    assert (output["threshold"], output["floor"]) == (-75.5, -50.25)
+    assert Plan.model_validate(output) == made
+    assert plan(cohort=cohort, threshold=-75.0).name == plan(threshold=-75).name
+
+
 def test_a_plan_and_its_consent_pass_through_xcom() -> None:
     made = plan(campaign=LAUNCH, override_limits=True, override_reason="A raid.")
     output = made.model_dump(mode="json")
@@ -196,7 +207,7 @@ def test_a_threshold_of_zero_is_a_threshold() -> None:
     assert (plan(threshold=0).threshold, plan(threshold=0).threshold_from) == (0, "param")
 
 
-@pytest.mark.parametrize("threshold", [1, -101, -75.5, True])
+@pytest.mark.parametrize("threshold", [1, -101, -75.0000001, True])
 def test_a_threshold_that_may_not_be_typed_is_refused(threshold: float) -> None:
     with pytest.raises(FlywheelError, match=r"^CF-PLAN-03: threshold "):
         plan(threshold=threshold)
@@ -356,5 +367,5 @@ def test_one_bucket_for_two_purposes_is_refused(pair: tuple[str, str]) -> None:
 
 
 def test_the_score_column_and_consent_none() -> None:
-    made = plan(cohort=COHORT.model_copy(update={"include_score": True, "consent": "none"}))
-    assert (made.score_column, made.consent) == ("ea_reputation", None)
+    made = plan(cohort=COHORT.model_copy(update={"score_as": "Reputation", "consent": "none"}))
+    assert (made.score_column, made.consent) == ("Reputation", None)

@@ -66,7 +66,7 @@ def test_a_dry_run_writes_to_the_state_bucket_only(airflow_env: Any, context: An
             " extract_uri, override_limits, override_reason, campaign; correct the name",
         ),
         ({"cohort": "ea_atrsk"}, r"no cohort 'ea_atrsk' \(did you mean ea_atrisk\?\)"),
-        ({"threshold": 2.5}, "2.5 is not a whole number"),
+        ({"threshold": 2.0000001}, "2.0000001 is not a whole number"),
         ({"threshold": "2"}, "'2' is not a whole number"),
         ({"threshold": True}, "True is not a whole number"),
         ({"override_limits": True}, "override_limits needs an override_reason: write why"),

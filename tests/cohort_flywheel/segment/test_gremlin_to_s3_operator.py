@@ -39,6 +39,21 @@ def test_the_documented_counts(threshold: int, members: int, merged: int, airflo
     assert output["vertices"] == members + merged
 
 
+@pytest.mark.parametrize("threshold", [1.5, "1.5", " 1.5 "])
+def test_a_threshold_with_decimals_is_not_cut(threshold: float | str, airflow_env: Any, config: Any) -> None:
+    decimal, one, two = (
+        query(config, "export/below.json", property="ea_mischief", direction="below", threshold=each).execute({})
+        for each in (threshold, "1", 2)
+    )
+    assert one["members"] < decimal["members"] == two["members"]
+
+
+@pytest.mark.parametrize("threshold", ["1e3", "two", "", 0.1234567, True])
+def test_a_threshold_that_is_no_number_is_refused(threshold: float | str, config: Any) -> None:
+    with pytest.raises(AirflowFailException, match="threshold .*: input should be a whole number, or one with at most"):
+        query(config, "export/none.json", threshold=threshold).execute({})
+
+
 def test_equal_bytes_are_not_put_again(airflow_env: Any, aws: Any, config: Any) -> None:
     """In the seeds' world whatever is put into this bucket starts a Lambda."""
     first = query(config, "export/again.json", threshold=1).execute({})

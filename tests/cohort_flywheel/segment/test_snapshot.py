@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.data_schema import DataSchema
+from cohort_flywheel.config.decimals import read_number
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.members import Members, Vertex, is_beyond
 from cohort_flywheel.segment.snapshot import MAX_HEADER_BYTES, Header, SnapshotFile, read_header, read_vertices
@@ -113,6 +114,7 @@ awkward = st.text() | st.sampled_from(
 values = awkward | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
 player_ids = st.none() | st.text(min_size=1).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
 scores = st.integers(1 - 2**63, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+floors = st.integers(-5, 5) | st.decimals(-5, 5, places=6).map(lambda number: read_number(float(number)))
 any_vertices = st.lists(
     st.builds(
         Vertex, player_ids, scores, st.fixed_dictionaries({"status": st.lists(values), "beta": st.lists(values)})
@@ -122,9 +124,9 @@ any_vertices = st.lists(
 
 
 @example([Vertex("a", 1, {"status": ["\ud800"], "beta": [-(2**63) - 1]})], "above", 0, 0)  # what orjson does not keep
-@given(any_vertices, st.sampled_from(["above", "below"]), st.integers(-5, 5), st.integers(0, 20))
+@given(any_vertices, st.sampled_from(["above", "below"]), floors, st.integers(0, 20))
 def test_any_vertices_read_back_as_they_were(
-    vertices: list[Vertex], direction: Direction, floor: int, first: int
+    vertices: list[Vertex], direction: Direction, floor: float, first: int
 ) -> None:
     header = HEADER.model_copy(update={"direction": direction, "floor": floor, "required": ["status", "beta"]})
     with TemporaryDirectory() as name:
@@ -135,6 +137,7 @@ def test_any_vertices_read_back_as_they_were(
         file.close()
         data = path.read_bytes()
     found = read(data.split(b"\n")[:-1])
+    assert read_header(data.partition(b"\n")[0], PLACE) == header
     assert found == [vertex for vertex in vertices if is_beyond(vertex.score, direction, floor)]
     assert [type(vertex.score) for vertex in found] == [
         type(vertex.score) for vertex in vertices if is_beyond(vertex.score, direction, floor)

@@ -30,7 +30,7 @@ PLAYERS = st.sets(st.text(min_size=1, max_size=3))
 NUMBERS = st.integers(min_value=0, max_value=10**9)
 
 
-def day(number: int, threshold: int | None, *figures: Any) -> Day:
+def day(number: int, threshold: float | None, *figures: Any) -> Day:
     return Day(datetime(2026, 11, number, tzinfo=UTC), threshold, *figures)
 
 
@@ -95,6 +95,7 @@ def test_too_many_days_are_refused() -> None:
 def test_the_name_has_cohort_threshold_and_dates() -> None:
     assert name("ea_reputation", -75, date(2026, 11, 1), date(2026, 11, 2)) == "ea_reputation_-75_2026-11-01_2026-11-02"
     assert name("ea_atrisk", 0, date(2026, 11, 1), date(2026, 11, 2)) == "ea_atrisk_0_2026-11-01_2026-11-02"
+    assert name("churn", 0.00001, date(2026, 11, 1), date(2026, 11, 2)) == "churn_0.00001_2026-11-01_2026-11-02"
     assert name("ea_atrisk", None, date(2026, 11, 1), date(2026, 11, 2)) == "ea_atrisk_history_2026-11-01_2026-11-02"
 
 
@@ -117,6 +118,13 @@ def test_the_table_is_aligned() -> None:
         "2026-11-20 00:00          2                                   no snapshot",
         "2026-11-21 00:00          2    2,000     771     1  pending",
     ]
+
+
+def test_a_threshold_has_no_exponent() -> None:
+    days = [day(18, 0.00001, "final", 3), day(19, 1_000, "final", 3, 0, 0)]
+    assert [line.split()[2] for line in table(days).splitlines()[1:]] == ["0.00001", "1,000"]
+    assert [line.split(",")[1] for line in csv_text(days).splitlines()[1:]] == ["0.00001", "1000"]
+    assert {"threshold 0.00001", "threshold 1000"} <= {element.text for element in drawn(days).iter()}
 
 
 def test_the_summary_has_the_lowest_and_the_highest() -> None:

@@ -222,7 +222,7 @@ def test_a_cohort_without_snapshots_is_counted_nowhere(count: Any) -> None:
     ("params", "sentence"),
     [
         ({"threshold": 101}, "threshold 101 is outside the range of cohort ea_atrisk"),
-        ({"threshold": 2.5}, "threshold 2.5 is not a whole number"),
+        ({"threshold": 2.0000001}, "threshold 2.0000001 is not a whole number"),
         ({"from": "2026-11-20", "to": "2026-11-19"}, "from 2026-11-20 is after to 2026-11-19: swap them"),
         ({"to": "2026-11-23"}, "to 2026-11-23 is after the newest as-of"),
         ({"from": "2001-01-01"}, "more than 1,000 as-ofs from 2001-01-01"),

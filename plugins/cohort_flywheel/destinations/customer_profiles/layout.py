@@ -112,11 +112,6 @@ def segment_membership_key(domain: str, segment: str) -> str:
     return f"memberships/customer_profiles/{domain}/{segment}.txt"
 
 
-def segment_name(cohort: str, threshold: int) -> str:
-    """The name of the segment of a cohort and threshold, and of the attribute that marks its members."""
-    return f"{cohort}_{threshold}"
-
-
 def segment_groups(attribute: str) -> AwsStructure:
     """CreateSegmentDefinition's SegmentGroups: every profile whose attribute is `in`."""
     condition = {"DimensionType": "INCLUSIVE", "Values": [IN]}

@@ -12,7 +12,7 @@ from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
 from cohort_flywheel.runs.lock_store import acquire, this_run
-from cohort_flywheel.runs.names import claim_key
+from cohort_flywheel.runs.names import claim_key, segment_name
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.segment_file import digest
@@ -51,7 +51,7 @@ class SegmentMembershipStore:
     """
 
     def __init__(self, s3: S3Hook, plan: Plan, domain: str) -> None:
-        self.name = layout.segment_name(plan.cohort, plan.threshold)
+        self.name = segment_name(plan.cohort, plan.threshold)
         self._s3 = s3
         self._bucket = plan.state_bucket
         self._key = layout.segment_membership_key(domain, self.name)

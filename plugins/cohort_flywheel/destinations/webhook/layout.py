@@ -103,11 +103,6 @@ def import_id(content: str, upload: int, size: int) -> str:
     return hashlib.sha256(f"{content} {upload} {size}".encode()).hexdigest()[:32]
 
 
-def segment_name(cohort: str, threshold: int) -> str:
-    """The name of the segment at the receiver: one per cohort and threshold."""
-    return f"{cohort}_{threshold}"
-
-
 def members_key(conn_id: str, segment: str) -> str:
     """The key of the record of possible members, which no lifecycle rule may delete."""
     return f"memberships/webhook/{conn_id}/{segment}.txt"

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort_flywheel.config.data_schema import NAME_COLUMNS
+from cohort_flywheel.config.decimals import read_number
 from cohort_flywheel.destinations.customer_profiles import layout
 from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.destinations.ses import layout as ses
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.names import segment_name
 from cohort_flywheel.segment.contacts import Contact
 from local.customer_profiles.upload_file import rows as read_rows
 
@@ -131,11 +133,11 @@ def test_an_attribute_of_the_segments_name_is_refused() -> None:
         layout.upload_header(layout.header([*NAME_COLUMNS, "ea_atrisk_2"]), "ea_atrisk_2")
 
 
-@pytest.mark.parametrize("threshold", [2, 0, -75])
-def test_a_job_is_known_by_its_name(threshold: int) -> None:
-    name = layout.segment_name("ea_atrisk", threshold)
+@pytest.mark.parametrize(("threshold", "text"), [(2, "2"), (0, "0"), (-75, "-75"), (0.75, "0p75")])
+def test_a_job_is_known_by_its_name(threshold: float, text: str) -> None:
+    name = segment_name("ea_atrisk", threshold)
     job = layout.upload_job_name(name, AS_OF, 17, layout.OUT, 3, "0123456789abcdef0123")
-    assert job == f"ea_atrisk_{threshold}.2026-11-22_00-00-00.17.out_0003_0123456789abcdef.csv"
+    assert job == f"ea_atrisk_{text}.2026-11-22_00-00-00.17.out_0003_0123456789abcdef.csv"
     assert layout.upload_of(job, name) == 17
 
 
@@ -150,8 +152,9 @@ def test_a_job_with_another_name_is_not_ours(job: str) -> None:
     assert layout.upload_of(job, "ea_atrisk_2") is None
 
 
-def test_the_longest_names_are_taken() -> None:
-    name = layout.segment_name("c" * 50, -999_999_999_999)
+@pytest.mark.parametrize("threshold", [-999_999_999_999, read_number(-99_999.999999)])
+def test_the_longest_names_are_taken(threshold: float) -> None:
+    name = segment_name("c" * 50, threshold)
     assert len(name) <= 64  # of a definition and of a column [botocore's model]
     assert len(layout.upload_job_name(name, AS_OF, 999_999, layout.OUT, 9999, "0" * 64)) <= 255
 
