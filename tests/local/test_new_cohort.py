@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohort_flywheel.config.registry import parse_registry
@@ -95,6 +95,16 @@ def test_a_file_that_is_not_a_snapshot_is_refused(tmp_path: Path, capsys: pytest
         assert sentence in capsys.readouterr().err
 
 
+#: A registry of one cohort, which is read faster than the shipped one.
+SHORT = f"""\
+default_cohort: old
+schedule: "@daily"
+destination: ses
+cohorts:
+{entry_text(propose("old", "x", Scores("ea_old", "above", 0, {"ann": 3})), "")}"""
+
+
+@settings(deadline=None, database=None, derandomize=True, max_examples=50)
 @given(
     st.lists(st.integers(1, 10_000), min_size=1, max_size=60),
     st.sampled_from([1, -1]),
@@ -104,7 +114,7 @@ def test_any_scores_give_a_valid_entry_that_selects_a_player(scores: list[int], 
     direction = "above" if sign == 1 else "below"
     found = Scores("ea_calm", direction, 0, {f"p{index}": sign * score for index, score in enumerate(scores)})
     entry = propose("calm", "Players who stay calm.", found, percent)
-    check("calm", SHIPPED, entry_text(entry, SHIPPED))
+    check("calm", SHORT, entry_text(entry, SHORT))
     assert 1 <= members(found, entry.threshold) <= entry.max_members
     assert histogram(found).count("\n") in range(1, 13)
 
