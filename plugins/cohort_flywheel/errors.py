@@ -96,6 +96,9 @@ class Code(StrEnum):
     # Loads into the graph
     GRAPH_LOAD_FILES = "CF-LOAD-01"  #: a file of the load is not there, has changed, or cannot be loaded alone
 
+    # Engagement events
+    EVENT_OBJECT = "CF-ENGAGE-01"  #: an object of events is older than an as-of reads, or is gone
+
     # The webhook's receiver
     WEBHOOK_CREDENTIALS = "CF-WEBHOOK-01"  #: the receiver refuses the credentials
     WEBHOOK_ADDRESS = "CF-WEBHOOK-02"  #: another service answers, or none with a trusted certificate

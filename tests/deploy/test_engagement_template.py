@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.config.variables import PREFIX
+from cohort_flywheel.config.variables import PREFIX, EngagementSettings, StateSettings
 from cohort_flywheel.destinations.ses.campaign.event_publishing import EVENT_TYPES
 from cohort_flywheel.destinations.ses.destination import SesCampaignSettings
 from tests.deploy import stack
 from tests.deploy.iam_checker import Request, allows, trusts
 
-PARAMETERS = {"ExecutionRoleName": "cohort-flywheel", "SettingsPrefix": "/prefix"}
+PARAMETERS = {"ExecutionRoleName": "cohort-flywheel", "StateBucketName": "state", "SettingsPrefix": "/prefix"}
 IDS = {"EventBucket": "events", "StreamRole": "stream", "PublishingRole": "publishing"}
 STREAM = f"arn:aws:firehose:{stack.REGION}:{stack.ACCOUNT}:deliverystream/events"
 
@@ -32,10 +32,8 @@ class _Resolver(stack.Resolver):
 
 def test_the_policy_of_the_execution_role_is_that_of_include_iam(resources: dict[str, Any]) -> None:
     written = stack.template(stack.ENGAGEMENT)["Resources"]["EngagementPolicy"]["Properties"]["PolicyDocument"]
-    (statement,) = written["Statement"]
-    assert written | {"Statement": [statement | {"Resource": statement["Resource"]["Fn::Sub"]}]} == stack.policy(
-        "engagement"
-    )
+    statements = [each | {"Resource": each["Resource"]["Fn::Sub"]} for each in written["Statement"]]
+    assert written | {"Statement": statements} == stack.policy("engagement")
     assert resources["EngagementPolicy"]["Properties"]["Roles"] == ["cohort-flywheel"]
 
 
@@ -87,7 +85,8 @@ def test_the_roles_may_write_to_the_stream_and_to_the_bucket_alone(resources: di
     assert not allows(document("StreamRole"), Request("s3:DeleteObject", "arn:aws:s3:::events/events/a.gz"))
 
 
-def test_the_variable_of_the_set_is_set_where_the_backend_looks(resources: dict[str, Any]) -> None:
-    (name,) = SesCampaignSettings.model_fields
-    setting = resources["ConfigurationSetSetting"]["Properties"]
-    assert (setting["Name"], setting["Value"]) == (f"/prefix/variables/{PREFIX}{name}", "cohort-flywheel")
+def test_the_variables_are_set_where_the_backend_looks(resources: dict[str, Any]) -> None:
+    settings = [each["Properties"] for each in resources.values() if each["Type"] == "AWS::SSM::Parameter"]
+    names = {*SesCampaignSettings.model_fields, *EngagementSettings.model_fields} - {*StateSettings.model_fields}
+    assert {each["Name"] for each in settings} == {f"/prefix/variables/{PREFIX}{name}" for name in names}
+    assert {each["Value"] for each in settings} == {"cohort-flywheel", "events"}

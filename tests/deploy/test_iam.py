@@ -32,6 +32,7 @@ from cohort_flywheel.runs.names import run_name
 from local import seed
 from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, SENDER_DOMAIN, TOPIC, UNSUBSCRIBE_URL, Config
 from local.servers import Servers, _die_with_parent, airflow_environment
+from tests.cohort_flywheel.engagement.ses_events import event, line
 from tests.deploy import stack
 from tests.deploy.iam_calls import Call, Recorder, needs
 from tests.deploy.iam_checker import PolicyError, Request, Without, allows, each_removed, statements, trusts
@@ -120,8 +121,11 @@ class Deployment:
         ids = dict(self.stack.ids)
         if destination == "ses":
             ids |= stack.deploy_engagement(
-                client, "engagement", ExecutionRoleName=ids["ExecutionRole"], SettingsPrefix=prefix
-            ).ids
+                client, "engagement", ExecutionRoleName=ids["ExecutionRole"], SettingsPrefix=prefix,
+                StateBucketName=self.stack.outputs["StateBucket"],
+            ).ids  # fmt: skip
+            key = f"{_MIDNIGHT - timedelta(hours=1):events/%Y/%m/%d/%H}/stream-1-a"
+            client("s3").put_object(Bucket=ids["EventBucket"], Key=key, Body=line(event("Send")))
         self.policies = _deployed_policies(client("iam"), ids)
         self.credentials = _credentials(client, self.stack)
         self.environment = _environment(servers, config, client("ssm"), prefix, self.credentials)
@@ -150,6 +154,7 @@ class Deployment:
             ("destination: pinpoint\n", f"destination: {self.destination}\nopt_outs: none\n"),
             ("approvers: []", "approvers: [ann]"),
             ("from: Studio <play@studio.example>", f"from: Studio <{SENDER}>"),
+            ("\ncohorts:\n", f"\nengagement: {{read_events: {str(self.destination == 'ses').lower()}}}\ncohorts:\n"),
         ):
             assert before in text
             text = text.replace(before, after)
@@ -273,6 +278,8 @@ def _play_pinpoint(at: Deployment) -> None:
 def _play_ses(at: Deployment) -> None:
     some = {"cohort": "ea_atrisk", "threshold": 1}
     at.run("cohort_to_segment", _MIDNIGHT, some | {"campaign": "launch"}, "launch_campaign", breaks=True)
+    at.run("engagement", _MIDNIGHT - timedelta(days=1), {}, "report")
+    at.run("engagement", _MIDNIGHT, {}, "report")  # reads what the day before has left
     _erase(at)
 
 

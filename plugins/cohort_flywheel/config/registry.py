@@ -21,7 +21,7 @@ from cohort_flywheel.config.cohorts import (
     ThresholdRange,
 )
 from cohort_flywheel.config.data_schema import PLAYER_ID, DataSchema
-from cohort_flywheel.config.registry_head import Approval, Notify, RegistryHead, Tuning
+from cohort_flywheel.config.registry_head import Approval, Engagement, Notify, RegistryHead, Tuning
 from cohort_flywheel.config.yaml_nodes import (
     Fault,
     child,
@@ -64,6 +64,7 @@ class Registry:
     tuning: Tuning = field(default_factory=lambda: Tuning())
     #: the studio's own names in the graph and in the contacts table
     data_schema: DataSchema = field(default_factory=DataSchema)
+    engagement: Engagement = field(default_factory=lambda: Engagement())
 
     @property
     def names(self) -> list[str]:
@@ -141,6 +142,7 @@ def parse_registry(text: str, path: Path) -> Registry:
         head.approval,
         head.tuning,
         head.data_schema,
+        head.engagement,
     )
 
 
@@ -243,6 +245,7 @@ _INNER: dict[object, type[BaseModel]] = {
     "threshold": ThresholdFrom,
     "threshold_range": ThresholdRange,
     "tuning": Tuning,
+    "engagement": Engagement,
 }
 
 #: Pydantic's marks for a choice of types, in the path of a fault.

@@ -48,6 +48,12 @@ class Tuning(Strict):
     campaign_poll_seconds: Annotated[StrictInt, Field(ge=1, le=600)] | None = None
 
 
+class Engagement(Strict):
+    """What is done with the events of the e-mails that SES sends; nothing by default."""
+
+    read_events: StrictBool = False
+
+
 class RegistryKeys(Strict):
     """The keys beside `cohorts`."""
 
@@ -60,6 +66,7 @@ class RegistryKeys(Strict):
     approval: Approval = Field(default_factory=Approval)
     tuning: Tuning = Field(default_factory=Tuning)
     data_schema: Annotated[DataSchema, Field(alias="schema")] = Field(default_factory=DataSchema)
+    engagement: Engagement = Field(default_factory=Engagement)
 
     @field_validator("schedule")
     @classmethod

@@ -25,6 +25,16 @@ class DeploymentSettings(StateSettings):
     contacts_table: TableName
 
 
+class EventSettings(BaseModel):
+    """The bucket to which SES publishes the events of e-mails; of the DAG `engagement`."""
+
+    event_bucket: BucketName
+
+
+class EngagementSettings(StateSettings, EventSettings):
+    """The settings of the DAG `engagement`."""
+
+
 class EncryptionSettings(BaseModel):
     """The encryption headers of each write to S3; an empty one is not sent."""
 

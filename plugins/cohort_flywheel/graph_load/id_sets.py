@@ -10,6 +10,7 @@ from itertools import batched, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from cohort_flywheel.common.duckdb import connect
 from cohort_flywheel.graph_load.load_format import FROM, ID, REQUIRED, TO, Elements
 
 if TYPE_CHECKING:
@@ -191,18 +192,7 @@ class IdSets:
         return self._opened
 
     def _connection(self) -> DuckDBPyConnection:
-        import duckdb  # here, so that the parse of a DAG does not load it
-
-        connection = duckdb.connect(
-            config={
-                "memory_limit": f"{self._memory_mb}MiB",
-                "temp_directory": str(self._folder / "spill"),
-                # one thread: a time-out stops a query, and row_number() is the order of the file
-                "threads": 1,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            }
-        )
+        connection = connect(self._folder, self._memory_mb)  # of one thread: row_number() is the order of the file
 
         def read(path: Path, columns: dict[str, str]) -> DuckDBPyRelation:
             return connection.read_csv(
@@ -239,8 +229,6 @@ class IdSets:
         read(self._folder / "single_values.csv", values).create_view("single_values")
         # DuckDB takes a CSV file for a few rows, and would build the hash table of the larger side
         connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-        connection.execute("SET allowed_directories = ?", [[str(self._folder)]])
-        connection.execute("SET enable_external_access = false")
         return connection
 
     def _path(self, file: int, column: str) -> Path:

@@ -97,7 +97,7 @@ class CohortPlanOperator(BaseOperator):
             check_extract(params, enum_value(run.run_type))
             # a run that imports nothing needs no settings of the destination
             imports = not params.dry_run and not params.extract_only
-            moment = self._as_of(context)
+            moment = as_of_run(context, self.schedule, self.clock())
             campaign = self._campaign(registry, cohort, params, context, moment)
             models: list[type[BaseModel]] = [DeploymentSettings]
             if imports:
@@ -195,25 +195,15 @@ class CohortPlanOperator(BaseOperator):
         )  # fmt: skip
         return uploaded.sha256
 
-    def _as_of(self, context: Context) -> datetime:
-        run = context["dag_run"]
-        dates = RunDates(
-            logical_date=run.logical_date,
-            data_interval_end=run.data_interval_end,
-            run_after=run.run_after,
-            automatic=enum_value(run.run_type) in ("scheduled", "backfill"),
-        )
-        return as_of(dates, last_instant=lambda moment: last_instant(self.schedule, moment), now=self.clock())
-
     def _check_aws(self, settings: DeploymentSettings, plan: Plan) -> None:
         s3 = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="s3").conn
         for role, bucket in (
             ("export", settings.export_bucket), ("import", settings.import_bucket), ("state", settings.state_bucket),
         ):  # fmt: skip
-            with _explain_refusal(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
+            with explain_refusal(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
                 s3.head_bucket(Bucket=bucket)
         do_not_contact = f"s3://{plan.state_bucket}/{names.DO_NOT_CONTACT_KEY}"
-        with _explain_refusal(
+        with explain_refusal(
             f"the do-not-contact list {do_not_contact}",
             "state_bucket",
             "s3:GetObject",
@@ -222,7 +212,7 @@ class CohortPlanOperator(BaseOperator):
             s3.head_object(Bucket=plan.state_bucket, Key=names.DO_NOT_CONTACT_KEY)
         dynamodb = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="dynamodb").conn
         table = settings.contacts_table
-        with _explain_refusal(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
+        with explain_refusal(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
             found = dynamodb.describe_table(TableName=table)["Table"]
         name, keys = (
             plan.data_schema.contacts_key,
@@ -237,6 +227,18 @@ class CohortPlanOperator(BaseOperator):
                 f" {PREFIX}contacts_table, or schema.contacts_key in cohorts.yaml",
                 code=Code.NOT_THERE,
             )
+
+
+def as_of_run(context: Context, schedule: str, now: datetime) -> datetime:
+    """Return the as-of of a run, in UTC; raise FlywheelError for dates of which it is not sure."""
+    run = context["dag_run"]
+    dates = RunDates(
+        logical_date=run.logical_date,
+        data_interval_end=run.data_interval_end,
+        run_after=run.run_after,
+        automatic=enum_value(run.run_type) in ("scheduled", "backfill"),
+    )
+    return as_of(dates, last_instant=lambda moment: last_instant(schedule, moment), now=now)
 
 
 def read_all_settings(models: Iterable[type[BaseModel]], neptune_conn_id: str | None) -> dict[str, JsonValue]:
@@ -258,7 +260,7 @@ def read_all_settings(models: Iterable[type[BaseModel]], neptune_conn_id: str | 
 
 
 @contextmanager
-def _explain_refusal(what: str, setting: str, action: str, create: str = "create it") -> Iterator[None]:
+def explain_refusal(what: str, setting: str, action: str, create: str = "create it") -> Iterator[None]:
     """Turn a refusal of AWS into an error that names the resource, the setting and the missing permission."""
     try:
         yield

@@ -8,13 +8,20 @@ import pytest
 from pydantic import BaseModel
 
 from cohort_flywheel.config.setting_types import Uuid
-from cohort_flywheel.config.variables import PREFIX, DeploymentSettings, StateSettings, read_settings
+from cohort_flywheel.config.variables import (
+    PREFIX,
+    DeploymentSettings,
+    EventSettings,
+    StateSettings,
+    read_settings,
+)
 from cohort_flywheel.destinations import destination_names, get_destination
 from cohort_flywheel.errors import FlywheelError
 
 DESTINATIONS = [get_destination(name) for name in destination_names()]
 MODELS: list[type[BaseModel]] = [
     DeploymentSettings,
+    EventSettings,
     *(destination.settings for destination in DESTINATIONS),
     *(destination.campaign_settings for destination in DESTINATIONS if destination.campaign_settings),
 ]
@@ -32,6 +39,7 @@ RIGHT: dict[str, list[str]] = {
     "ses_contact_list": ["players", "Players_2-x"],
     "ses_topic": ["Cohorts"],
     "ses_configuration_set": ["cohort-flywheel"],
+    "event_bucket": ["events"],
     "customer_profiles_domain": ["players", "x" * 64],
     "customer_profiles_data_expiry_days": ["1", "90", "1098"],
     "connect_instance_id": [ID],
@@ -74,6 +82,7 @@ WRONG: dict[str, list[str]] = {
     ],
     "ses_contact_list": NAMES,
     "ses_topic": NAMES,
+    "event_bucket": BUCKETS,
     "ses_configuration_set": ["arn:aws:ses:eu-west-1:123456789012:configuration-set/events", *NAMES[1:]],
     "customer_profiles_domain": [*NAMES, "arn:aws:profile:us-east-1:123456789012:domains/players"],
     "customer_profiles_data_expiry_days": ["0", "-1", "1099", "14 days", "1.5", "٣", "1_0", "1e2", "+7", "nan", "True"],

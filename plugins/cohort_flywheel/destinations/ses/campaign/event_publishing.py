@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
+from cohort_flywheel.campaign.mail_tags import launch_tag
 from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.errors import Code, FlywheelError
 
@@ -16,16 +16,6 @@ EVENT_TYPES = (
 
 #: Where the configuration set comes from.
 _TEMPLATE = "include/cloudformation/engagement.yaml"
-
-
-def launch_tag(name: str) -> str:
-    """Return the tag of a launch, by its run name: a digest that only names a launch to a reader of its folder."""
-    return hashlib.sha256(f"cohort-flywheel\0launch\0{name}".encode()).hexdigest()[:32]
-
-
-def row_tag(number: int, attempt: int, index: int) -> str:
-    """Return the tag of a mail: batch, attempt, and the index of the player in the intents of that attempt."""
-    return f"{number}-{attempt}-{index}"
 
 
 def followed_by(configuration_set: str | None, name: str, row: str) -> AwsStructure:

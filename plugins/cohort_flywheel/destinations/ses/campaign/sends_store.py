@@ -27,9 +27,9 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from cohort_flywheel.campaign.launch_store import Row, launch_folder
+from cohort_flywheel.campaign.mail_tags import row_tag
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure, Json
-from cohort_flywheel.destinations.ses.campaign.event_publishing import row_tag
 from cohort_flywheel.destinations.ses.campaign.send_outcomes import Outcome, Totals, by_reason, outcome_of
 from cohort_flywheel.destinations.ses.hook import SENDS_IN_FLIGHT, SesV2Hook
 from cohort_flywheel.errors import Code, FlywheelError

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
+from cohort_flywheel.campaign.mail_tags import launch_tag, row_tag
 from cohort_flywheel.destinations.ses.campaign.event_publishing import (
     EVENT_TYPES,
     check_configuration_set,
     followed_by,
-    launch_tag,
-    row_tag,
 )
 from cohort_flywheel.errors import Code, FlywheelError
 from local.sesv2 import shapes

@@ -10,8 +10,9 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from cohort_flywheel.campaign.email_template import read_template
+from cohort_flywheel.campaign.mail_tags import launch_tag
 from cohort_flywheel.campaign.settings import RunCampaign
-from cohort_flywheel.destinations.ses.campaign.event_publishing import EVENT_TYPES, launch_tag
+from cohort_flywheel.destinations.ses.campaign.event_publishing import EVENT_TYPES
 from cohort_flywheel.destinations.ses.destination import DESTINATION
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError

@@ -1,0 +1,51 @@
+"""
+### Count the events of the e-mails that SES sent
+
+1. **plan**: fixes the as-of; checks the buckets
+2. **read_events**: reads the events of the 48 hours before the as-of that no other as-of has read; keeps each once, as
+   Parquet without addresses, in `engagement/events/` of the state bucket
+3. **report**: counts what became of the messages of each launch of the last 62 days; writes `engagement/reports/`
+
+Only with `engagement.read_events: true` in the registry. You can clear each task: the same events give the same files.
+A backfill of this DAG reads a missed day, before the events expire after 7 days. It mails no player.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pendulum
+from airflow.sdk import DAG, CronDataIntervalTimetable, chain
+
+from cohort_flywheel.config.dag_defaults import DEFAULT_ARGS
+from cohort_flywheel.config.include import include_folder
+from cohort_flywheel.config.registry import Registry, read_registry
+from cohort_flywheel.engagement.operators import EngagementPlanOperator, EngagementReportOperator, ReadEventsOperator
+from cohort_flywheel.runs.notifications import on_failure
+
+REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
+
+
+def engagement(registry: Registry) -> DAG:
+    with DAG(
+        "engagement",
+        doc_md=__doc__,
+        description="The events of e-mails, every day, counted for each launch",
+        schedule=CronDataIntervalTimetable(registry.schedule, timezone="UTC"),
+        start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
+        catchup=False,
+        max_active_runs=1,  # an as-of leaves out what the others have read
+        is_paused_upon_creation=True,
+        tags=["cohort-flywheel", "engagement"],
+        default_args=DEFAULT_ARGS | {"on_failure_callback": on_failure(registry.notify)},
+    ) as dag:
+        plan: Any = EngagementPlanOperator(task_id="plan", schedule=registry.schedule)
+        read_events: Any = ReadEventsOperator(task_id="read_events", plan=plan.output)
+        report = EngagementReportOperator(task_id="report", plan=plan.output, counts=read_events.output)
+        chain(plan, read_events, report)
+    return dag
+
+
+_registry = read_registry(REGISTRY_PATH)
+if _registry.engagement.read_events:
+    engagement(_registry)

@@ -1,0 +1,1 @@
+"""The events of e-mails: read, counted once, and reported for each launch."""

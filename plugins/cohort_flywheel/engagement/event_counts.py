@@ -1,0 +1,210 @@
+"""Count events once, as columns: those of an as-of, and of each launch."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pydantic import Field
+
+from cohort_flywheel.common.duckdb import connect
+from cohort_flywheel.common.records import Json, Record
+from cohort_flywheel.engagement.event_objects import MEMORY
+from cohort_flywheel.engagement.event_records import UnknownType, read_event, records
+
+#: The columns of the Parquet file, by their DuckDB types, NULL where there is no value; `key` finds copies of an event.
+COLUMNS = {
+    "key": "UUID", "message_id": "VARCHAR", "launch": "VARCHAR", "row_tag": "VARCHAR", "type": "VARCHAR",
+    "subtype": "VARCHAR", "time": "TIMESTAMP", "bot": "VARCHAR", "link": "VARCHAR",
+}  # fmt: skip
+#: The delivery states of a message, the strongest last: a bounce may follow a delivery. `tracked` is a message of which
+#: only opens, clicks or complaints came.
+STATES = ("tracked", "sent", "delayed", "delivered", "rendering_failure", "rejected", "bounced")
+_STATE_OF_TYPE = {
+    "Send": "sent", "DeliveryDelay": "delayed", "Delivery": "delivered", "Rendering Failure": "rendering_failure",
+    "Reject": "rejected", "Bounce": "bounced",
+}  # fmt: skip
+
+#: The messages of a launch that are counted by their events, each once: the fields of LaunchCounts.
+_MESSAGES = {
+    "complained": "type = 'Complaint' AND subtype IS DISTINCT FROM 'not-spam'",
+    "unsubscribed": "type = 'Subscription' AND subtype = 'unsubscribed'",
+} | {
+    name + suffix: f"type = '{kind}'{flag}"
+    for name, kind in (("opened", "Open"), ("clicked", "Click"))
+    for suffix, flag in (("", ""), ("_unlikely_bot", " AND bot = 'Unlikely'"), ("_no_flag", " AND bot IS NULL"))
+}
+
+
+class EventCounts(Record):
+    """The counts of an as-of: `records = events + repeated + late + other_mails + unknown types`, and `unreadable`.
+
+    `late` are events of mails from before the 62 days of memory; `other_mails` those without the tags of a launch;
+    `unknown` counts types and subtypes that SES does not document, by name, the subtypes among the events too.
+    """
+
+    objects: int
+    before_first: int = 0
+    records: int = 0
+    events: int = 0
+    repeated: int = 0
+    late: int = 0
+    other_mails: int = 0
+    unreadable: int = 0
+    unknown_types: dict[str, int] = Field(default_factory=dict)
+    unknown_subtypes: dict[str, int] = Field(default_factory=dict)
+
+
+class LaunchCounts(Record):
+    """The messages of a launch by what became of them, from the events of 62 days.
+
+    `messages` is the sum of `states`. Of the others each message counts once; without a suffix all are counted, also
+    by bots; `_unlikely_bot` are those that SES flagged Unlikely, `_no_flag` those without a flag.
+    """
+
+    messages: int = 0
+    states: dict[str, int] = Field(default_factory=dict)
+    bounces: dict[str, int] = Field(default_factory=dict)
+    complained: int = 0
+    unsubscribed: int = 0
+    opened: int = 0
+    opened_unlikely_bot: int = 0
+    opened_no_flag: int = 0
+    clicked: int = 0
+    clicked_unlikely_bot: int = 0
+    clicked_no_flag: int = 0
+    in_doubt: int = 0
+    in_doubt_sent: int = 0
+
+
+class EventFile:
+    """Write the events of an as-of, in the order of their objects, and count what is left out."""
+
+    def __init__(self, folder: Path, as_of: datetime) -> None:
+        self._folder, self._oldest = folder, as_of - MEMORY
+        self._file = (folder / "events.csv").open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._numbers, self._types, self._subtypes = Counter[str](), Counter[str](), Counter[str]()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, path: Path) -> None:
+        """Add the events of an object, plain or compressed with gzip. One that is cut off is read as far as it goes."""
+        with path.open("rb") as file:
+            is_gzip = file.read(2) == b"\x1f\x8b"
+        try:
+            with gzip.open(path) if is_gzip else path.open("rb") as lines:
+                self._add(lines)
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            self._numbers["unreadable"] += 1
+
+    def _add(self, lines: Iterable[bytes]) -> None:
+        for record in records(lines):
+            event = read_event(record) if record is not None else None
+            if event is None:
+                self._numbers["unreadable"] += 1
+                continue
+            self._numbers["records"] += 1
+            if isinstance(event, UnknownType):
+                self._types[event.name] += 1
+            elif not event.launch or not event.row:
+                self._numbers["other_mails"] += 1
+            elif event.mailed_at < self._oldest:
+                self._numbers["late"] += 1
+            else:
+                if event.unknown:
+                    self._subtypes[event.unknown] += 1
+                time = event.at.replace(tzinfo=None).isoformat(sep=" ")
+                rest = (
+                    event.message_id,
+                    event.launch,
+                    event.row,
+                    event.type,
+                    event.subtype,
+                    time,
+                    event.bot,
+                    event.link,
+                )
+                self._writer.writerow((self._numbers["written"], event.key, *rest))
+                self._numbers["written"] += 1
+
+    def close(self, parquet: Path, others: Sequence[Path], objects: int, before: int) -> EventCounts:
+        """Write each event that no other as-of has once, as Parquet; return the counts.
+
+        :param others: the Parquet files of other as-ofs.
+        """
+        self._file.close()
+        written = self._numbers.pop("written", 0)
+        with connect(self._folder) as sql:
+            sql.read_csv(
+                str(self._folder / "events.csv"), auto_detect=False, header=False, sep=",", quotechar='"',
+                escapechar='"', columns={"place": "BIGINT"} | COLUMNS, parallel=False, max_line_size=2_000_000,
+                buffer_size=4_000_000,
+            ).create_view("day")  # fmt: skip
+            # the events of a day may be many; DuckDB takes the CSV file for a few rows, and would put them into memory
+            sql.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+            sql.execute("CREATE TABLE first AS SELECT min(place) AS place, key FROM day GROUP BY key")
+            if others:
+                sql.read_parquet([str(path) for path in others]).create_view("others")
+                again = "SELECT DISTINCT key FROM others WHERE key IN (SELECT key FROM first)"
+                sql.execute(f"DELETE FROM first WHERE key IN ({again})")  # noqa: S608 - no value is in it
+            (events,) = sql.execute("SELECT count(*) FROM first").fetchall()[0]
+            once = "SELECT * EXCLUDE (place) FROM day WHERE place IN (SELECT place FROM first)"
+            sql.sql(once).write_parquet(str(parquet), compression="zstd", row_group_size=20_000)
+        return EventCounts(
+            objects=objects, before_first=before, events=events, repeated=written - events,
+            unknown_types=dict(sorted(self._types.items())), unknown_subtypes=dict(sorted(self._subtypes.items())),
+            **self._numbers,
+        )  # fmt: skip
+
+
+def count_launches(folder: Path, files: Sequence[Path]) -> dict[str, LaunchCounts]:
+    """Return the counts of each launch, by its tag, from the Parquet files of all as-ofs."""
+    if not files:
+        return {}
+    found: dict[str, Json] = {}
+    ranks = " ".join(f"WHEN '{kind}' THEN {STATES.index(state)}" for kind, state in _STATE_OF_TYPE.items())
+    with connect(folder) as sql:
+        sql.read_parquet([str(path) for path in files]).create_view("events")
+        states = (
+            "SELECT launch, state, count(*) FROM (SELECT launch, message_id,"  # noqa: S608 - the names are ours
+            f" max(CASE type {ranks} ELSE 0 END) AS state FROM events GROUP BY ALL) GROUP BY ALL ORDER BY ALL"
+        )
+        for launch, state, number in sql.execute(states).fetchall():
+            counts = found.setdefault(launch, {"messages": 0, "states": {}, "bounces": {}})
+            counts["states"][STATES[state]] = number
+            counts["messages"] += number
+        bounces = (
+            "SELECT launch, subtype, count(DISTINCT message_id) FROM events WHERE type = 'Bounce' GROUP BY ALL"
+            " ORDER BY ALL"
+        )
+        for launch, subtype, number in sql.execute(bounces).fetchall():
+            found[launch]["bounces"][subtype] = number
+        for name, condition in _MESSAGES.items():
+            query = f"SELECT launch, count(DISTINCT message_id) FROM events WHERE {condition} GROUP BY launch"  # noqa: S608 - ours
+            for launch, number in sql.execute(query).fetchall():
+                found[launch][name] = number
+    return {launch: LaunchCounts.model_validate(counts) for launch, counts in sorted(found.items())}
+
+
+def rows_of(folder: Path, files: Sequence[Path], launch: str) -> frozenset[str]:
+    """Return the tags of the rows of a launch whose mail SES has sent, by any event that shows it."""
+    if not files:
+        return frozenset()
+    with connect(folder) as sql:
+        sql.read_parquet([str(path) for path in files]).create_view("events")
+        rows = "SELECT DISTINCT row_tag FROM events WHERE launch = ? AND type NOT IN ('Reject', 'Rendering Failure')"
+        return frozenset(row for (row,) in sql.execute(rows, [launch]).fetchall())

@@ -1,0 +1,205 @@
+"""Read the events that SES publishes.
+
+The format: https://docs.aws.amazon.com/ses/latest/dg/event-publishing-retrieving-firehose-contents.html. An event keeps
+no address, IP address, user agent or header, and a link without its query.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import orjson
+
+from cohort_flywheel.common.records import Json
+
+#: The types of events, and the object of a record that describes one.
+TYPES = {
+    "Send": "send", "Reject": "reject", "Rendering Failure": "failure", "Delivery": "delivery",
+    "DeliveryDelay": "deliveryDelay", "Bounce": "bounce", "Complaint": "complaint", "Open": "open", "Click": "click",
+    "Subscription": "subscription",
+}  # fmt: skip
+#: The bounces and the feedback types of complaints that SES documents; others are counted by name too.
+BOUNCES = {
+    "Undetermined": {"Undetermined"},
+    "Permanent": {"General", "NoEmail", "Suppressed", "OnAccountSuppressionList", "UnsubscribedRecipient"},
+    "Transient": {
+        "General", "MailboxFull", "MessageTooLarge", "ContentRejected", "AttachmentRejected", "CustomTimeoutExceeded",
+    },
+}  # fmt: skip
+COMPLAINTS = {"", "abuse", "auth-failure", "fraud", "not-spam", "other", "virus", "OnAccountSuppressionList"}
+
+#: How a record begins, where it follows one that cannot be read.
+_BEGIN = '{"eventType"'
+_NAME = re.compile(r"[A-Za-z0-9 _:-]{1,60}")
+_LINK = re.compile(r"(https?://)(?:[^/?#@]*@)?([^/?#@]*)([^?#]*)")
+_TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_DECODER = json.JSONDecoder()
+
+
+class Event(NamedTuple):
+    """One event of one mail; `key` is the same for each copy of it.
+
+    `launch` and `row` are the tags of the mail, empty for a mail without them; `bot` is SES's flag of an open or a
+    click, empty without one; `unknown` names a subtype that SES does not document.
+    """
+
+    key: str
+    message_id: str
+    launch: str
+    row: str
+    type: str
+    subtype: str
+    at: datetime
+    mailed_at: datetime
+    bot: str = ""
+    link: str = ""
+    unknown: str = ""
+
+
+class UnknownType(NamedTuple):
+    """A record of an event type that SES did not document when this was written."""
+
+    name: str
+
+
+def records(lines: Iterable[bytes]) -> Iterator[Json | None]:
+    """Yield the records of an object, also several of one line; None for each piece that cannot be read."""
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            found = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            yield from _run_together(line.decode("utf-8", errors="replace"))
+        else:
+            yield found if isinstance(found, dict) else None
+
+
+def _run_together(text: str) -> Iterator[Json | None]:
+    place = 0
+    while (begin := text.find("{", place)) >= 0:
+        if text[place:begin].strip():
+            yield None
+        try:
+            found, place = _DECODER.raw_decode(text, begin)
+        except (ValueError, RecursionError):
+            yield None
+            place = text.find(_BEGIN, begin + 1)
+            if place < 0:
+                return
+        else:
+            yield found
+    if text[place:].strip():
+        yield None
+
+
+def read_event(record: Json) -> Event | UnknownType | None:
+    """Return the event of a record; None for a record that is not one of SES.
+
+    The time is the event's own, or that of the mail: a Send, a Reject and a Rendering Failure have none.
+    """
+    name = record.get("eventType")
+    if not isinstance(name, str):
+        return None
+    if name not in TYPES:
+        return UnknownType(name if _NAME.fullmatch(name) else "(other)")
+    try:
+        mail, about = record["mail"], record.get(TYPES[name]) or {}
+        message_id, mailed_at = str(mail["messageId"]), _instant(mail["timestamp"])
+        at = _instant(about["timestamp"]) if "timestamp" in about else mailed_at
+        tags, subtype, link = mail.get("tags") or {}, _subtype(name, about), str(about.get("link") or "")
+        recipients = _places(mail.get("destination") or [], _recipients(name, about))
+        feedback = str(about.get("feedbackId") or "")
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return None
+    if not message_id:
+        return None
+    unique = [message_id, name, at.isoformat(), recipients, link, feedback]
+    return Event(
+        key=hashlib.blake2b(json.dumps(unique).encode(), digest_size=16).hexdigest(),
+        message_id=_plain(message_id, 200),
+        launch=_tag(tags, "launch"),
+        row=_tag(tags, "row"),
+        type=name,
+        subtype=subtype if _NAME.fullmatch(subtype) else "",
+        at=at,
+        mailed_at=mailed_at,
+        bot=bot if (bot := about.get("isBotEvent")) in ("Likely", "Unlikely") else "",
+        link=_without_query(link),
+        unknown=_unknown(name, subtype),
+    )
+
+
+def _instant(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError
+    return found.astimezone(UTC)
+
+
+def _subtype(name: str, about: Json) -> str:
+    match name:
+        case "Bounce":
+            return f"{about['bounceType']}:{about['bounceSubType']}"
+        case "Complaint":
+            return str(about.get("complaintFeedbackType") or about.get("complaintSubType") or "")
+        case "DeliveryDelay":
+            return str(about.get("delayType") or "")
+        case "Subscription":
+            return "unsubscribed" if _has_opted_out(about.get("newTopicPreferences") or {}) else "subscribed"
+    return ""
+
+
+def _has_opted_out(preferences: Json) -> bool:
+    # any change of preferences is an event, also an opt-in
+    topics = preferences.get("topicSubscriptionStatus") or []
+    return bool(preferences.get("unsubscribeAll")) or any(each["subscriptionStatus"] == "OptOut" for each in topics)
+
+
+def _unknown(name: str, subtype: str) -> str:
+    if name == "Bounce":
+        kind, _, detail = subtype.partition(":")
+        known = detail in BOUNCES.get(kind, ())
+    else:
+        known = name != "Complaint" or subtype in COMPLAINTS
+    return "" if known else f"{name} {subtype}" if _NAME.fullmatch(subtype) else f"{name} (other)"
+
+
+def _recipients(name: str, about: Json) -> list[str]:
+    match name:
+        case "Bounce":
+            return [each["emailAddress"] for each in about["bouncedRecipients"]]
+        case "Complaint":
+            return [each["emailAddress"] for each in about["complainedRecipients"]]
+        case "DeliveryDelay":
+            return [each["emailAddress"] for each in about.get("delayedRecipients") or []]
+        case "Delivery":
+            return list(about.get("recipients") or [])
+    return []
+
+
+def _places(destination: list[str], recipients: list[str]) -> list[int]:
+    """The places of the recipients in the mail: an address, or its hash, would be personal data."""
+    folded = [each.casefold() for each in destination]
+    return sorted(folded.index(each.casefold()) if each.casefold() in folded else -1 for each in recipients)
+
+
+def _tag(tags: Json, name: str) -> str:
+    found = tags.get(name)
+    text = found[0] if isinstance(found, list) and found else ""
+    return text if isinstance(text, str) and _TAG.fullmatch(text) else ""
+
+
+def _without_query(link: str) -> str:
+    # a login, or an address of e-mail, is left out too
+    match = _LINK.match(link)
+    return _plain("".join(match.groups()), 2000) if match else "(other)" if link else ""
+
+
+def _plain(text: str, length: int) -> str:
+    return re.sub(r"[^ -~]", "?", text)[:length]

@@ -1,0 +1,151 @@
+"""Read the events of e-mails day by day, and report the launches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.params import refuse_unknown_params
+from cohort_flywheel.config.variables import EngagementSettings, read_settings
+from cohort_flywheel.engagement import events_store as store
+from cohort_flywheel.engagement.engagement_outputs import EngagementPlan, EngagementReport
+from cohort_flywheel.engagement.event_counts import EventCounts, EventFile, LaunchCounts, count_launches, rows_of
+from cohort_flywheel.engagement.event_objects import Manifest, report_key
+from cohort_flywheel.hooks.s3 import S3Hook, put_json
+from cohort_flywheel.runs.plan_operator import as_of_run, explain_refusal
+from cohort_flywheel.runs.schedule import Clock, utc_now
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow.sdk import Context
+
+
+class EngagementPlanOperator(BaseOperator):
+    """Fix the as-of of a run, and check that both buckets can be read. Changes nothing outside.
+
+    :param schedule: the DAG's cron, in UTC.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    :param clock: gives the time, with its zone.
+    """
+
+    ui_color = "#c9e8c4"
+
+    def __init__(
+        self, *, schedule: str, aws_conn_id: str | None = "aws_default", clock: Clock = utc_now, **kwargs: Any
+    ) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.schedule = schedule
+        self.aws_conn_id = aws_conn_id
+        self.clock = clock
+
+    def execute(self, context: Context) -> Json:
+        with describe_failure("Correct it and clear this task: it only reads."):
+            refuse_unknown_params(context)
+            settings = EngagementSettings.model_validate(read_settings(EngagementSettings))
+            s3 = S3Hook(aws_conn_id=self.aws_conn_id).get_conn()
+            for role, bucket in (("event", settings.event_bucket), ("state", settings.state_bucket)):
+                with explain_refusal(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
+                    s3.head_bucket(Bucket=bucket)
+            as_of = as_of_run(context, self.schedule, self.clock())
+        return EngagementPlan(as_of=as_of, **settings.model_dump()).model_dump(mode="json")
+
+
+class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):
+    """Read the objects of events of the 48 hours before the as-of that no other as-of has read.
+
+    First their keys are written to a manifest, which a later attempt reads again. Each event is kept once within 62
+    days, as Parquet, without an address, an IP address or a user agent. The same objects give the same file. Returns
+    (each also as a separate XCom) the counts of EventCounts.
+
+    :param plan: the output of EngagementPlanOperator. (templated)
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    template_fields = ("plan",)
+    ui_color = "#f2e2c4"
+
+    def __init__(self, *, plan: Json, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.plan = plan
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> Json:
+        retry_note = "Clearing this task is safe: it reads the objects of its manifest again, and writes the same file."
+        with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
+            plan, s3 = EngagementPlan.model_validate(self.plan), S3Hook(aws_conn_id=self.aws_conn_id)
+            chosen = store.fix_manifest(s3, plan)
+            side_effects.append(f"the manifest has {len(chosen.keys):,} objects")
+            counts = self._read(s3, plan, chosen, folder)
+            side_effects.append(f"{counts.events:,} events were kept")
+        self.log.info("%s", "; ".join(side_effects))
+        if counts.unreadable or counts.unknown_types or counts.unknown_subtypes:
+            self.log.warning("not all events were understood: %s", store.as_text(counts.model_dump()))
+        return counts.model_dump(mode="json")
+
+    def _read(self, s3: S3Hook, plan: EngagementPlan, chosen: Manifest, folder: Path) -> EventCounts:
+        progress, path, parquet = Progress(self.log, "objects read"), folder / "object", folder / "events.parquet"
+        with EventFile(folder, plan.as_of) as file:
+            for key in chosen.keys:
+                if not store.download(s3, plan.event_bucket, key, path):
+                    if counts := store.kept_counts(s3, plan):
+                        self.log.info("the objects of this as-of are gone; what was kept of them stays")
+                        return counts
+                    raise store.why_gone(plan, key)
+                file.add(path)
+                progress.add(1)
+            others = store.fetch_parquet(s3, plan, folder, up_to_as_of=False)
+            counts = file.close(parquet, others, len(chosen.keys), chosen.before)
+        store.keep(s3, plan, parquet, counts)
+        return counts
+
+
+class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
+    """Count what became of the messages of each launch of the last 62 days, up to this as-of, and write a report.
+
+    A player in doubt of whose message any event came was sent the mail: `in_doubt_sent` counts them, and no launch
+    mails them again. Returns (each also as a separate XCom) `report_url`, `launches`, `messages`.
+
+    :param plan: the output of EngagementPlanOperator. (templated)
+    :param counts: the output of ReadEventsOperator. (templated)
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    """
+
+    template_fields = ("plan", "counts")
+    ui_color = "#d9d2e9"
+
+    def __init__(self, *, plan: Json, counts: Json, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.plan = plan
+        self.counts = counts
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> Json:
+        retry_note = "Clearing this task is safe: it writes the same report."
+        with describe_failure(retry_note), self.temporary_folder() as folder:
+            plan, s3 = EngagementPlan.model_validate(self.plan), S3Hook(aws_conn_id=self.aws_conn_id)
+            files = store.fetch_parquet(s3, plan, folder, up_to_as_of=True)
+            by_tag, found = store.launches_by_tag(s3, plan.state_bucket), dict[str, LaunchCounts]()
+            unknown = 0
+            for tag, counts in count_launches(folder, files).items():
+                if tag not in by_tag:
+                    unknown += counts.messages
+                    continue
+                in_doubt = store.rows_in_doubt(s3, plan.state_bucket, by_tag[tag])
+                came = rows_of(folder, files, tag) if in_doubt else frozenset[str]()
+                sent = sum(row in came for row in in_doubt)
+                found[by_tag[tag]] = counts.model_copy(update={"in_doubt": len(in_doubt), "in_doubt_sent": sent})
+            report = EngagementReport(
+                as_of=plan.as_of, events=EventCounts.model_validate(self.counts),
+                launches=dict(sorted(found.items())), unknown_launches=unknown,
+            ).model_dump(mode="json")  # fmt: skip
+            put_json(s3, plan.state_bucket, report_key(plan.as_of), report)
+        url = f"s3://{plan.state_bucket}/{report_key(plan.as_of)}"
+        self.log.info("%s\n%s", url, store.as_text(report))
+        messages = sum(counts.messages for counts in found.values())
+        return {"report_url": url, "launches": len(found), "messages": messages}

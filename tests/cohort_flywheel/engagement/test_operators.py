@@ -1,0 +1,244 @@
+"""Whole days of events: from the objects of Firehose to the report of a launch, wherever a run is killed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.exceptions import AirflowFailException
+
+from cohort_flywheel.campaign.mail_tags import launch_tag
+from cohort_flywheel.engagement import events_store
+from cohort_flywheel.engagement.operators import EngagementPlanOperator, EngagementReportOperator, ReadEventsOperator
+from local import seed
+from local.config import ROOT
+from tests.cohort_flywheel.engagement.ses_events import ADDRESS, event, line, mail
+
+NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
+YESTERDAY = NEWEST - timedelta(days=1)
+LAUNCH = launch_tag("ea_atrisk_2_2026-11-21_00-00-00")
+
+
+class Killed(BaseException):
+    """A worker that is gone: nothing in the package catches it."""
+
+
+class Events:
+    """A bucket of events and a state bucket, and runs of the DAG's tasks."""
+
+    def __init__(self, servers: Any, config: Any, context: Callable[..., Any]) -> None:
+        self.s3 = seed.client("s3", servers, config)
+        self.state, self.bucket, self.context = config.state_bucket, f"{config.state_bucket}-events", context
+        self.s3.create_bucket(Bucket=self.bucket)
+
+    def put(self, hours: float, *contents: bytes, name: str = "a") -> None:
+        """Put an object whose oldest record arrived so many hours before the newest as-of."""
+        key = f"{NEWEST - timedelta(hours=hours):events/%Y/%m/%d/%H}/stream-1-{name}.gz"
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=gzip.compress(b"".join(contents)))
+
+    def launched(self, name: str, **records: Any) -> None:
+        """Put records of a launch."""
+        for file, record in records.items():
+            body = record if isinstance(record, bytes) else json.dumps(record).encode()
+            self.s3.put_object(Bucket=self.state, Key=f"launches/{name}/{file.replace('__', '.')}", Body=body)
+
+    def plan(self, as_of: datetime) -> dict[str, Any]:
+        operator = EngagementPlanOperator(
+            task_id="plan", schedule="0 0 * * *", clock=lambda: as_of + timedelta(hours=1)
+        )
+        return operator.execute(self.context({}, run_after=as_of + timedelta(minutes=5)))
+
+    def read(self, as_of: datetime = NEWEST) -> dict[str, Any]:
+        plan = self.plan(as_of)
+        return ReadEventsOperator(task_id="read_events", plan=plan).execute(self.context({}))
+
+    def run(self, as_of: datetime = NEWEST) -> dict[str, Any]:
+        """All three tasks; returns the report."""
+        plan = self.plan(as_of)
+        counts = ReadEventsOperator(task_id="read_events", plan=plan).execute(self.context({}))
+        found = EngagementReportOperator(task_id="report", plan=plan, counts=counts).execute(self.context({}))
+        bucket, _, key = found["report_url"].removeprefix("s3://").partition("/")
+        return dict(json.loads(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()))
+
+    @property
+    def kept(self) -> dict[str, bytes]:
+        """What the DAG has left in the state bucket."""
+        listed = self.s3.list_objects_v2(Bucket=self.state, Prefix="engagement/").get("Contents", ())
+        return {each["Key"]: self.s3.get_object(Bucket=self.state, Key=each["Key"])["Body"].read() for each in listed}
+
+
+@pytest.fixture
+def events(airflow_env: Any, servers: Any, fresh_config: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> Events:
+    made = Events(servers, fresh_config, context)
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", made.state)
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_EVENT_BUCKET", made.bucket)
+    return made
+
+
+def sent(message_id: str, row: str, *kinds: str) -> bytes:
+    of = mail(message_id, launch=LAUNCH, row=row)
+    return line(event("Send", of), *(event(kind, of) for kind in kinds))
+
+
+def test_the_events_of_two_days_are_counted_once_for_their_launch(events: Events) -> None:
+    events.launched("ea_atrisk_2_2026-11-21_00-00-00", launch__json={})
+    events.put(30, sent("m1", "0-1-0", "Delivery"), sent("m2", "0-1-1", "Bounce"))
+    first = events.run(YESTERDAY)
+    assert (first["events"]["objects"], first["events"]["events"], first["as_of"]) == (1, 4, YESTERDAY.isoformat())
+    events.put(29, sent("m1", "0-1-0", "Open"), name="late")  # of the day before, delivered late, with a copy
+    events.put(2, sent("m3", "0-1-2"), line(event("Send", mail("other", launch=None))), b"rubbish\n")
+    second = events.run()
+    assert second["events"] == first["events"] | {
+        "objects": 2, "records": 4, "events": 2, "repeated": 1, "other_mails": 1, "unreadable": 1,
+    }  # fmt: skip
+    (name,) = second["launches"]
+    found = second["launches"][name]
+    assert (name, found["messages"]) == ("ea_atrisk_2_2026-11-21_00-00-00", 3)
+    assert found["states"] == {"delivered": 1, "bounced": 1, "sent": 1}
+    assert (found["opened"], found["bounces"], second["unknown_launches"]) == (1, {"Permanent:General": 1}, 0)
+    assert not any(ADDRESS.encode() in body for body in events.kept.values())
+
+
+def test_a_replay_of_all_days_leaves_the_same(events: Events) -> None:
+    for hours, number in ((30, 1), (28, 2), (5, 3)):
+        events.put(hours, sent(f"m{number}", f"0-1-{number}", "Delivery", "Open"), sent("m1", "0-1-1", "Open"))
+    for as_of in (YESTERDAY, NEWEST):
+        events.run(as_of)
+    before = events.kept
+    events.put(1, sent("m9", "0-1-9"), name="after")  # came after the manifest: for the next as-of
+    for as_of in (YESTERDAY, NEWEST, YESTERDAY):
+        events.run(as_of)
+    assert events.kept == before
+    assert events.read(NEWEST + timedelta(days=1))["events"] == 1
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("number", range(1, 4))
+def test_a_run_killed_at_any_write_leaves_what_an_undisturbed_one_leaves(
+    events: Events, number: int, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The three writes are the manifest, the events and their counts; an object comes between the two runs."""
+    events.put(5, sent("m1", "0-1-1", "Delivery"))
+    with monkeypatch.context() as broken:
+        writes = []
+        for name in ("put_json", "put_if"):
+            put = getattr(events_store, name)
+
+            def kill(*arguments: Any, put: Any = put, **conditions: Any) -> Any:
+                writes.append(arguments[2])
+                if len(writes) == number and not after:
+                    raise Killed
+                answer = put(*arguments, **conditions)
+                if len(writes) == number:
+                    raise Killed
+                return answer
+
+            broken.setattr(events_store, name, kill)
+        with pytest.raises(Killed):
+            events.read()
+    assert events.read()["events"] == 2
+    assert sorted(key.partition("/")[2].partition("/")[0] for key in events.kept) == ["counts", "events", "manifests"]
+
+
+def test_a_manifest_whose_answer_was_lost_is_the_one_that_counts(
+    events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events.put(5, sent("m1", "0-1-1"))
+    put = events_store.put_json
+
+    def twice(*arguments: Any, **conditions: Any) -> bool:
+        put(*arguments, **conditions)
+        return put(*arguments, **conditions)
+
+    monkeypatch.setattr(events_store, "put_json", twice)
+    assert events.read()["objects"] == 1
+
+
+def test_events_that_have_expired_stay_counted_and_uncounted_ones_are_named(events: Events) -> None:
+    events.put(5, sent("m1", "0-1-1"))
+    first = events.read()
+    before = events.kept
+    (key,) = json.loads(before["engagement/manifests/2026-11-22_00-00-00.json"])["keys"]
+    events.s3.delete_object(Bucket=events.bucket, Key=key)
+    assert events.read() == first
+    assert events.kept == before
+    events.s3.delete_object(Bucket=events.state, Key="engagement/counts/2026-11-22_00-00-00.json")
+    with pytest.raises(AirflowFailException, match=rf"CF-ENGAGE-01: s3://{events.bucket}/{key} is gone"):
+        events.read()
+
+
+def test_an_older_object_that_no_as_of_has_read_fails_with_its_key(events: Events) -> None:
+    events.read(NEWEST - timedelta(days=3))
+    events.put(50, sent("m1", "0-1-1"))
+    with pytest.raises(AirflowFailException, match=r"events/2026/11/19/22/stream-1-a.gz is older than 48 hours"):
+        events.read()
+    assert events.read(YESTERDAY)["events"] == 1, "the as-of of its day reads it"
+    assert events.read()["events"] == 0
+
+
+def test_a_player_in_doubt_of_whose_mail_an_event_came_was_sent_it(events: Events) -> None:
+    """In the report only: the records of the launch, by which no player is mailed again, stay as they are."""
+    events.launched(
+        "ea_atrisk_2_2026-11-21_00-00-00",
+        in_doubt__txt=b"p1\np2\np3\n",
+        **{
+            "000000_1__intents__json": {"player_ids": ["p0", "p1", "", "p2"]},
+            "000000_1__outcome__json": {"in_doubt": ["p1", "p2"], "sent": 1},
+            "000001_2__intents__json": {"player_ids": ["p3"]},
+            "000001_2__outcome__json": {"in_doubt": ["p3"], "sent": 0},
+        },
+    )
+    events.put(
+        5, sent("m0", "0-1-0"), sent("m1", "0-1-1"), line(event("Reject", mail("m3", launch=LAUNCH, row="1-2-0")))
+    )
+    found = events.run()["launches"]["ea_atrisk_2_2026-11-21_00-00-00"]
+    assert (found["in_doubt"], found["in_doubt_sent"]) == (3, 1)
+
+
+def test_messages_of_a_launch_without_records_are_counted_apart(events: Events) -> None:
+    events.put(5, sent("m1", "0-1-1"), sent("m2", "0-1-2"))
+    report = events.run()
+    assert (report["launches"], report["unknown_launches"]) == ({}, 2)
+
+
+def test_what_is_not_understood_is_logged_by_name_without_an_address(
+    events: Events, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events.put(5, line({"eventType": "Forwarded", "mail": mail()}, {"eventType": ADDRESS, "mail": mail()}))
+    assert events.read()["unknown_types"] == {"(other)": 1, "Forwarded": 1}
+    text = caplog.text + capsys.readouterr().out
+    assert "not all events were understood" in text
+    assert ADDRESS not in text
+
+
+def test_a_bucket_that_is_not_there_is_named_by_the_plan(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_EVENT_BUCKET", "no-such-bucket")
+    with pytest.raises(AirflowFailException, match=r"bucket no-such-bucket does not exist: .*flywheel_event_bucket"):
+        events.plan(NEWEST)
+
+
+# --- the DAG
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_the_dag_is_there_only_if_the_registry_switches_it_on(tmp_path: Path, on: bool) -> None:
+    shutil.copytree(ROOT / "include", tmp_path / "include")
+    (tmp_path / "dags").mkdir()
+    shutil.copy(ROOT / "dags" / "engagement.py", tmp_path / "dags")
+    registry = tmp_path / "include" / "cohorts.yaml"
+    text = registry.read_text(encoding="utf-8")
+    registry.write_text(f"engagement: {{read_events: {str(on).lower()}}}\n{text}", encoding="utf-8")
+    bag = DagBag(tmp_path / "dags")
+    assert not bag.import_errors
+    assert list(bag.dags) == (["engagement"] if on else [])
+    for dag in bag.dags.values():
+        edges = {task.task_id: task.downstream_task_ids for task in dag.tasks}
+        assert edges == {"plan": {"read_events", "report"}, "read_events": {"report"}, "report": set()}
+        assert (dag.max_active_runs, dag.catchup, dag.is_paused_upon_creation) == (1, False, True)
