@@ -41,6 +41,7 @@ class Settings:
     # [SES docs: quotas] "All actions (except for SendEmail, SendRawEmail, and SendTemplatedEmail) are throttled at one
     # request per second": names of API v1. Whether this includes v2 is not documented, so it is off by default.
     seconds_between_calls: float = 0.0
+    reader_seed: int = 0  # decides what the readers of mails do
     fail_next_jobs: int = 0
     lose_next_answers: int = 0
     lose_after: int = 0

@@ -4,11 +4,14 @@ GET returns its state; POST changes settings by name, and
 
 * ``reset``: true forgets contacts, jobs, mails, templates, settings and counts; lists and identities stay;
 * ``verify``, ``unverify``: lists of identities that exist;
+* ``write_events``: an object with ``bucket``, ``arrived`` (ISO 8601) and optional ``faults``: Data Firehose writes the
+  events that were published since the last time;
 * ``unsubscribe``: a list of objects with EmailAddress and optional ContactListName and TopicName; takes effect at once.
 """
 
 import json
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -88,10 +91,26 @@ def _change(body: bytes) -> list[str]:
         control.reset()
         for backend in every_backend():
             backend.forget_runs()
+    written = changes.pop("write_events", None)
     orders = {name: changes.pop(name, []) for name in ("verify", "unverify", "unsubscribe")}
     if wrong := control.change(changes):
         return wrong
-    return [*_verify(orders["verify"], True), *_verify(orders["unverify"], False), *_unsubscribe(orders["unsubscribe"])]
+    wrong = [
+        *_verify(orders["verify"], True),
+        *_verify(orders["unverify"], False),
+        *_unsubscribe(orders["unsubscribe"]),
+    ]
+    return wrong + (_write_events(written) if written else [])
+
+
+def _write_events(order: Any) -> list[str]:
+    try:
+        bucket, arrived, faults = order["bucket"], datetime.fromisoformat(order["arrived"]), order.get("faults", True)
+    except (KeyError, TypeError, ValueError):
+        return ["write_events needs bucket and arrived, a time in ISO 8601."]
+    for backend in every_backend():
+        backend.write_events(bucket, arrived, faults)
+    return []
 
 
 def _verify(identities: Any, verified: bool) -> list[str]:

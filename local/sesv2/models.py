@@ -5,17 +5,20 @@ import re
 import time
 from collections import deque
 from dataclasses import asdict
+from datetime import datetime
 from email.utils import parseaddr
 from itertools import islice, takewhile
 from threading import Timer
 from typing import Any, cast
 
 from moto.core.base_backend import BackendDict
+from moto.s3.models import s3_backends
 from moto.ses.models import ConfigurationSet, EmailIdentity
 from moto.sesv2.models import SESV2Backend, sesv2_backends
 
 from local.pinpoint.naming import derived_id
 
+from . import events
 from .contacts import FlywheelContact, FlywheelContactList, Item, check_list
 from .control import control
 from .errors import (
@@ -50,6 +53,8 @@ class FlywheelSesBackend(SESV2Backend):
         self.mails: list[Mail] = []
         self.templates: dict[str, Item] = {}
         self.event_destinations: dict[str, dict[str, Item]] = {}  # by configuration set, and their names
+        self.events: list[Item] = []
+        self._written = 0  # how many of them Firehose has written
         self._sent: deque[tuple[float, int]] = deque()  # instant and recipients, of the last 24 hours
         self._today = 0
         self._numbered = 0
@@ -65,6 +70,7 @@ class FlywheelSesBackend(SESV2Backend):
         for contact_list in self.lists:
             contact_list.contacts = {}
         self.jobs, self.mails, self.templates = {}, [], {}
+        self.events, self._written = [], 0
         self._sent.clear()
         self._today = 0
 
@@ -386,6 +392,27 @@ class FlywheelSesBackend(SESV2Backend):
             mail.bounced = [address for address, may in mailed.items() if not may]
         self.mails.append(mail)
         self.core_backend.sent_message_count += len(mail.recipients)  # moto's SES v1 reports it as its quota
+        self._publish(mail)
+
+    # --- events
+
+    def _publish(self, mail: Mail) -> None:
+        """Publish the events of a mail that names a configuration set, for its destinations of Data Firehose."""
+        destinations = self.event_destinations.get(mail.configuration_set or "", {}).values()
+        types = {
+            kind
+            for each in destinations
+            if each["Enabled"] and "KinesisFirehoseDestination" in each
+            for kind in each["MatchingEventTypes"]
+        }
+        self.events += events.published(events.of_mail(mail, control.settings.reader_seed), types)
+
+    def write_events(self, bucket: str, arrived: datetime, faults: bool) -> None:
+        """Write the events since the last time as Data Firehose does, to a bucket of this account."""
+        s3, new = s3_backends[self.account_id][self.partition], self.events[self._written :]
+        for key, body in events.objects(new, arrived, number=self._written, faults=faults) if new else ():
+            s3.put_object(bucket, key, body)
+        self._written = len(self.events)
 
 
 def is_sending(configuration_set: ConfigurationSet) -> bool:
@@ -454,6 +481,7 @@ def _state(backend: FlywheelSesBackend) -> Item:
         "identities": {name: found.verified_for_sending_status for name, found in identities.items()},
         "templates": backend.templates,
         "mails": [asdict(mail) for mail in backend.mails],
+        "events": backend.events,
     }
 
 

@@ -1,5 +1,6 @@
 """Contact lists, the account, identities, templates and sends: what a client of the emulated SES meets."""
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from botocore.exceptions import ClientError
 from local.sesv2 import shapes
 from tests.aws_session_cache import wait_fully
 from tests.local.pinpoint_service import REGION, code_of, process
-from tests.local.sesv2_service import HEADER, LIST, SENDER, TOPICS, Service, people
+from tests.local.sesv2_service import BUCKET, HEADER, LIST, SENDER, TOPICS, Service, people
 
 BAD_REQUEST = ("BadRequestException", 400)
 NOT_FOUND = ("NotFoundException", 404)
@@ -429,7 +430,7 @@ def test_what_a_send_names_must_be_there(service: Service) -> None:
 
 
 def test_a_configuration_set_has_event_destinations_and_may_be_paused(service: Service) -> None:
-    ours, place = {"ConfigurationSetName": "events"}, {"IamRoleArn": "arn:role", "DeliveryStreamArn": "arn:stream"}
+    ours, place = {"ConfigurationSetName": "paused"}, {"IamRoleArn": "arn:role", "DeliveryStreamArn": "arn:stream"}
     to_firehose = {"Enabled": True, "MatchingEventTypes": ["SEND"], "KinesisFirehoseDestination": place}
     destination = {"EventDestinationName": "all", "EventDestination": to_firehose}
     get, create = (
@@ -452,6 +453,64 @@ def test_a_configuration_set_has_event_destinations_and_may_be_paused(service: S
     service.ses.put_configuration_set_sending_options(**ours, SendingEnabled=False)
     assert refused(service.send, name="ann", **ours) == ("SendingPausedException", 400)
     assert service.mails == []
+
+
+def publishing(service: Service, name: str, *types: str) -> None:
+    """A configuration set that publishes these types to Data Firehose."""
+    ours, place = {"ConfigurationSetName": name}, {"IamRoleArn": "arn:role", "DeliveryStreamArn": "arn:stream"}
+    service.ses.create_configuration_set(**ours)
+    destination = {"Enabled": True, "MatchingEventTypes": list(types), "KinesisFirehoseDestination": place}
+    service.ses.create_configuration_set_event_destination(
+        **ours, EventDestinationName="all", EventDestination=destination
+    )
+
+
+def test_a_mail_of_a_configuration_set_has_events(service: Service) -> None:
+    """Of the mailbox simulator's addresses what SES documents; of readers what the seed decides."""
+    link = '<a href="https://studio.example/a?b=c">a</a>'
+    publishing(service, "all", "SEND", "DELIVERY", "BOUNCE", "COMPLAINT", "OPEN", "CLICK", "RENDERING_FAILURE")
+    service.template(Html=f'<a ses:no-track href="https://studio.example/untracked">x</a>{link}', Text="x")
+    service.send("no-set")
+    tags = [{"Name": "launch", "Value": "x"}]
+    for name in ("bounce", "suppressionlist", "complaint", "success+1"):
+        to = {"ToAddresses": [f"{name}@simulator.amazonses.com"]}
+        service.send(name, ConfigurationSetName="all", Destination=to, EmailTags=tags)
+    for number in range(40):
+        service.send(f"p{number}", ConfigurationSetName="all", EmailTags=tags)
+    events = service.state()["events"]
+    kinds: dict[str, list[str]] = {}
+    for each in events:
+        assert (each["mail"]["tags"]["launch"], len(each["mail"]["destination"])) == (["x"], 1)
+        kinds.setdefault(each["mail"]["destination"][0].partition("@")[0], []).append(each["eventType"])
+    assert (kinds["bounce"], kinds["suppressionlist"]) == (["Send", "Bounce"], ["Send", "Bounce"])
+    assert (kinds["complaint"], kinds["success+1"][:2]) == (["Send", "Delivery", "Complaint"], ["Send", "Delivery"])
+    assert "no-set" not in kinds
+    details = [each["bounce"]["bounceSubType"] for each in events if each["eventType"] == "Bounce"]
+    assert details == ["General", "OnAccountSuppressionList"]
+    links = {each["click"]["link"] for each in events if each["eventType"] == "Click"}
+    assert links == {"https://studio.example/a?b=c"}
+    flags = {each["open"].get("isBotEvent") for each in events if each["eventType"] == "Open"}
+    assert flags == {"Likely", "Unlikely", None}
+
+
+def test_events_are_written_as_firehose_does(service: Service) -> None:
+    publishing(service, "some", "SEND", "DELIVERY")
+    service.template()
+    for name in ("ann", "bob", "cyd"):
+        service.send(name, ConfigurationSetName="some")
+    service.control(write_events={"bucket": BUCKET, "arrived": "2026-11-22T00:10:00+00:00"})
+    listed = service.s3.list_objects_v2(Bucket=BUCKET, Prefix="events/2026/")["Contents"]
+    keys = [each["Key"] for each in listed]
+    assert [key.rpartition("/")[0] for key in keys] == ["events/2026/11/21/23", "events/2026/11/22/00"]
+    late, first = [gzip.decompress(service.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) for key in keys]
+    assert [json.loads(line)["eventType"] for line in first.splitlines()] == ["Send", "Delivery", "Send"]
+    together, unreadable, *rest = late.splitlines()
+    assert together.count(b'"eventType"') == 2
+    with pytest.raises(ValueError, match="Unterminated string"):
+        json.loads(unreadable)
+    assert rest[-1] == first.splitlines()[0], "delivery is at least once"
+    service.control(write_events={"bucket": BUCKET, "arrived": "2026-11-22T00:20:00+00:00"})
+    assert len(service.s3.list_objects_v2(Bucket=BUCKET, Prefix="events/2026/")["Contents"]) == 2, "nothing is new"
 
 
 def test_an_unsubscribed_contact_is_not_mailed_and_the_answer_is_the_same(service: Service) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,10 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.campaign.mail_tags import launch_tag
 from cohort_flywheel.engagement import events_store
-from cohort_flywheel.engagement.operators import EngagementPlanOperator, EngagementReportOperator, ReadEventsOperator
-from local import seed
 from local.config import ROOT
+from tests.cohort_flywheel.engagement.event_days import NEWEST, Events
 from tests.cohort_flywheel.engagement.ses_events import ADDRESS, event, line, mail
 
-NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 YESTERDAY = NEWEST - timedelta(days=1)
 LAUNCH = launch_tag("ea_atrisk_2_2026-11-21_00-00-00")
 
@@ -30,56 +26,9 @@ class Killed(BaseException):
     """A worker that is gone: nothing in the package catches it."""
 
 
-class Events:
-    """A bucket of events and a state bucket, and runs of the DAG's tasks."""
-
-    def __init__(self, servers: Any, config: Any, context: Callable[..., Any]) -> None:
-        self.s3 = seed.client("s3", servers, config)
-        self.state, self.bucket, self.context = config.state_bucket, f"{config.state_bucket}-events", context
-        self.s3.create_bucket(Bucket=self.bucket)
-
-    def put(self, hours: float, *contents: bytes, name: str = "a") -> None:
-        """Put an object whose oldest record arrived so many hours before the newest as-of."""
-        key = f"{NEWEST - timedelta(hours=hours):events/%Y/%m/%d/%H}/stream-1-{name}.gz"
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=gzip.compress(b"".join(contents)))
-
-    def launched(self, name: str, **records: Any) -> None:
-        """Put records of a launch."""
-        for file, record in records.items():
-            body = record if isinstance(record, bytes) else json.dumps(record).encode()
-            self.s3.put_object(Bucket=self.state, Key=f"launches/{name}/{file.replace('__', '.')}", Body=body)
-
-    def plan(self, as_of: datetime) -> dict[str, Any]:
-        operator = EngagementPlanOperator(
-            task_id="plan", schedule="0 0 * * *", clock=lambda: as_of + timedelta(hours=1)
-        )
-        return operator.execute(self.context({}, run_after=as_of + timedelta(minutes=5)))
-
-    def read(self, as_of: datetime = NEWEST) -> dict[str, Any]:
-        plan = self.plan(as_of)
-        return ReadEventsOperator(task_id="read_events", plan=plan).execute(self.context({}))
-
-    def run(self, as_of: datetime = NEWEST) -> dict[str, Any]:
-        """All three tasks; returns the report."""
-        plan = self.plan(as_of)
-        counts = ReadEventsOperator(task_id="read_events", plan=plan).execute(self.context({}))
-        found = EngagementReportOperator(task_id="report", plan=plan, counts=counts).execute(self.context({}))
-        bucket, _, key = found["report_url"].removeprefix("s3://").partition("/")
-        return dict(json.loads(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()))
-
-    @property
-    def kept(self) -> dict[str, bytes]:
-        """What the DAG has left in the state bucket."""
-        listed = self.s3.list_objects_v2(Bucket=self.state, Prefix="engagement/").get("Contents", ())
-        return {each["Key"]: self.s3.get_object(Bucket=self.state, Key=each["Key"])["Body"].read() for each in listed}
-
-
 @pytest.fixture
 def events(airflow_env: Any, servers: Any, fresh_config: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> Events:
-    made = Events(servers, fresh_config, context)
-    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_STATE_BUCKET", made.state)
-    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_EVENT_BUCKET", made.bucket)
-    return made
+    return Events(servers, fresh_config, context, monkeypatch)
 
 
 def sent(message_id: str, row: str, *kinds: str) -> bytes:

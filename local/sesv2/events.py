@@ -1,0 +1,147 @@
+"""The events that SES publishes of a mail, and the objects in which Data Firehose writes them to S3.
+
+[SES docs: event publishing, Firehose contents] is the form of each record. What a reader does with a mail is decided by
+a digest of the seed and the address, so that a test knows the truth.
+"""
+
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from .mail import Mail
+
+Item = dict[str, Any]
+
+# [SES docs: mailbox simulator] what happens to a mail to each local part; a label after + changes nothing.
+SIMULATOR = "simulator.amazonses.com"
+_SIMULATED = {"bounce": "bounce", "suppressionlist": "suppressed", "complaint": "complaint", "ooto": "delivery"}
+_ANCHOR = re.compile(r"<a\s[^>]*>", re.IGNORECASE)
+_HREF = re.compile(r"""href\s*=\s*["'](https?://[^"']+)["']""", re.IGNORECASE)
+_TYPES = {
+    "Send": "SEND", "Delivery": "DELIVERY", "Bounce": "BOUNCE", "Complaint": "COMPLAINT", "Open": "OPEN",
+    "Click": "CLICK", "Rendering Failure": "RENDERING_FAILURE",
+}  # fmt: skip
+
+
+def of_mail(mail: Mail, seed: int) -> Iterator[Item]:
+    """Yield the records of a mail that SES accepted, in the order in which they happen."""
+    yield _record(mail, "Send", "send", {})
+    if mail.failure is not None:
+        # [SES docs] the message may quote the data; a rendering failure has no timestamp
+        about = {"errorMessage": mail.failure, "templateName": mail.template}
+        yield _record(mail, "Rendering Failure", "failure", about)
+        return
+    for address in mail.bounced:
+        # [facts, ?] the subtype of a mail to an unsubscribed contact is not documented
+        yield _bounce(mail, address, "Permanent", "General")
+    for address in mail.delivered:
+        kind = _simulated(address)
+        if kind in ("bounce", "suppressed"):
+            # [SES docs: suppression list] Permanent though nothing was attempted
+            yield _bounce(mail, address, "Permanent", "OnAccountSuppressionList" if kind == "suppressed" else "General")
+            continue
+        times = {"timestamp": _text(mail.at + 2), "processingTimeMillis": 2000}
+        about = times | {"recipients": [address], "smtpResponse": "250 2.6.0 Message received", "reportingMTA": "a8-1"}
+        yield _record(mail, "Delivery", "delivery", about)
+        if kind == "complaint":
+            person = {"complainedRecipients": [{"emailAddress": address}], "complaintFeedbackType": "abuse"}
+            times = {"timestamp": _text(mail.at + 600), "feedbackId": f"complaint-{mail.message_id}"}
+            yield _record(mail, "Complaint", "complaint", times | person)
+        else:
+            yield from _reader(mail, address, seed)
+
+
+def _reader(mail: Mail, address: str, seed: int) -> Iterator[Item]:
+    """What a reader does: by a digest, and a link scanner opens and clicks before some of them."""
+    drawn = hashlib.sha256(f"{seed}:{address.lower()}".encode()).digest()
+    anchors = [each[0] for each in _ANCHOR.finditer(mail.html) if "ses:no-track" not in each[0]]
+    links = [href[1] for each in anchors if (href := _HREF.search(each))]
+    if drawn[0] < 64:  # a quarter: a scanner, flagged since 2026-08 [facts]
+        yield _seen(mail, "Open", 3, "Likely", "203.0.113.7")
+        if links:
+            yield _seen(mail, "Click", 4, "Likely", "203.0.113.7", links[0])
+    flag = None if drawn[1] < 32 else "Unlikely"  # some records have no flag
+    if drawn[2] < 128:
+        yield _seen(mail, "Open", 3600, flag, "198.51.100.4")
+        if drawn[3] < 64:
+            yield _seen(mail, "Open", 7200, flag, "198.51.100.4")
+    if drawn[4] < 64 and links:  # a click needs no open: images may be blocked
+        yield _seen(mail, "Click", 5400, flag, "198.51.100.4", links[0])
+
+
+def _seen(mail: Mail, kind: str, seconds: float, flag: str | None, address: str, link: str | None = None) -> Item:
+    about: Item = {"timestamp": _text(mail.at + seconds), "ipAddress": address, "userAgent": "Mozilla/5.0 (emulated)"}
+    about |= {"isBotEvent": flag} if flag else {}
+    about |= {"link": link, "linkTags": None} if link else {}
+    return _record(mail, kind, kind.lower(), about)
+
+
+def _bounce(mail: Mail, address: str, kind: str, detail: str) -> Item:
+    person = {"emailAddress": address, "action": "failed", "status": "5.1.1", "diagnosticCode": f"550 <{address}>"}
+    about = {"bounceType": kind, "bounceSubType": detail, "bouncedRecipients": [person]}
+    times = {"timestamp": _text(mail.at + 1), "feedbackId": f"bounce-{mail.message_id}", "reportingMTA": "dsn; a8-1"}
+    return _record(mail, "Bounce", "bounce", times | about)
+
+
+def _record(mail: Mail, kind: str, name: str, about: Item) -> Item:
+    tags = {tag["Name"]: [tag["Value"]] for tag in mail.tags}
+    tags |= {"ses:configuration-set": [mail.configuration_set], "ses:from-domain": [mail.sender.rpartition("@")[2]]}
+    described = {
+        "timestamp": _text(mail.at),
+        "source": mail.sender,
+        "messageId": mail.message_id,
+        "destination": mail.recipients,
+        "headersTruncated": False,
+        "headers": [{"name": "To", "value": ", ".join(mail.to)}, {"name": "Subject", "value": mail.subject}],
+        "commonHeaders": {"from": [mail.sender], "to": mail.to, "messageId": mail.message_id, "subject": mail.subject},
+        "tags": tags,
+    }
+    return {"eventType": kind, "mail": described, name: about}
+
+
+def published(records: Iterable[Item], types: Iterable[str]) -> list[Item]:
+    """Return the records of the event types that a destination has."""
+    wanted = set(types)
+    return [each for each in records if _TYPES[each["eventType"]] in wanted]
+
+
+def objects(records: list[Item], arrived: datetime, *, number: int, faults: bool) -> list[tuple[str, bytes]]:
+    """Return the keys and the bodies of the objects that Firehose writes of some records.
+
+    [Firehose docs] delivery is at least once, and the hour is that of the oldest record's arrival. With faults there
+    are two objects: the second has the first record again, two records without a newline between them, a line that
+    cannot be read, and the hour before.
+    """
+    if not faults:
+        return [(_key(arrived, f"{number}-0"), _body(records))]
+    half = len(records) // 2
+    together = "".join(json.dumps(each) for each in records[half : half + 2]).encode()
+    second = together + b"\n" + b'{"eventType":"Open","mail":{"times\n' + _lines(records[half + 2 :] + records[:1])
+    earlier = arrived - timedelta(hours=1)
+    first = (_key(arrived, f"{number}-0"), _body(records[:half]))
+    return [first, (_key(earlier, f"{number}-1"), gzip.compress(second))]
+
+
+def _key(arrived: datetime, name: str) -> str:
+    return f"events/{arrived:%Y/%m/%d/%H}/ses-events-1-{arrived:%Y-%m-%d-%H-%M-%S}-{name}.gz"
+
+
+def _body(records: list[Item]) -> bytes:
+    return gzip.compress(_lines(records))
+
+
+def _lines(records: list[Item]) -> bytes:
+    return "".join(json.dumps(each) + "\n" for each in records).encode()
+
+
+def _simulated(address: str) -> str:
+    local, _, domain = address.lower().partition("@")
+    return _SIMULATED.get(local.partition("+")[0], "") if domain == SIMULATOR else ""
+
+
+def _text(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
