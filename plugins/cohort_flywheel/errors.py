@@ -87,6 +87,7 @@ class Code(StrEnum):
     MAY_HAVE_MAILED = "CF-CAMPAIGN-12"  #: the campaign was started or has ended otherwise than by the launch
     SENDING_REFUSED = "CF-CAMPAIGN-13"  #: the service refuses the campaign or the mails
     SENDING_INTERRUPTED = "CF-CAMPAIGN-14"  #: the launch stopped between mails: Airflow retries the task
+    SENDER_RATES = "CF-CAMPAIGN-15"  #: too many e-mails of the last 7 days bounced or were complained about
 
     # The other DAGs
     STILL_RUNNING = "CF-CLEANUP-01"  #: a run or job is active, and would bring back what is to be removed

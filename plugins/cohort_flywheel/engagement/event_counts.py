@@ -42,12 +42,20 @@ _MESSAGES = {
     for suffix, flag in (("", ""), ("_unlikely_bot", " AND bot = 'Unlikely'"), ("_no_flag", " AND bot IS NULL"))
 }
 
+#: The messages of an as-of by which SES judges a sender: the fields of EventCounts.
+_RATES = {
+    "sent": "type = 'Send'",
+    "bounced": "type = 'Bounce' AND subtype IN ('Permanent:General', 'Permanent:NoEmail')",
+    "complained": _MESSAGES["complained"],
+}
+
 
 class EventCounts(Record):
     """The counts of an as-of: `records = events + repeated + late + other_mails + unknown types`, and `unreadable`.
 
-    `late` are events of mails from before the 62 days of memory; `other_mails` those without the tags of a launch;
-    `unknown` counts types and subtypes that SES does not document, by name, the subtypes among the events too.
+    `sent`, `bounced` (for good, and not because of a suppression list) and `complained` are the messages with such an
+    event. `late` are events of mails from before the 62 days of memory; `other_mails` those without a launch's tags;
+    `unknown_…` are types and subtypes that SES does not document, the subtypes among the events too.
     """
 
     objects: int
@@ -58,6 +66,9 @@ class EventCounts(Record):
     late: int = 0
     other_mails: int = 0
     unreadable: int = 0
+    sent: int = 0
+    bounced: int = 0
+    complained: int = 0
     unknown_types: dict[str, int] = Field(default_factory=dict)
     unknown_subtypes: dict[str, int] = Field(default_factory=dict)
 
@@ -164,10 +175,15 @@ class EventFile:
             (events,) = sql.execute("SELECT count(*) FROM first").fetchall()[0]
             once = "SELECT * EXCLUDE (place) FROM day WHERE place IN (SELECT place FROM first)"
             sql.sql(once).write_parquet(str(parquet), compression="zstd", row_group_size=20_000)
+            sql.read_parquet(str(parquet)).create_view("kept")
+            rates = {
+                name: sql.execute(f"SELECT count(DISTINCT message_id) FROM kept WHERE {condition}").fetchall()[0][0]  # noqa: S608 - ours
+                for name, condition in _RATES.items()
+            }
         return EventCounts(
             objects=objects, before_first=before, events=events, repeated=written - events,
             unknown_types=dict(sorted(self._types.items())), unknown_subtypes=dict(sorted(self._subtypes.items())),
-            **self._numbers,
+            **rates, **self._numbers,
         )  # fmt: skip
 
 

@@ -46,6 +46,12 @@ def counts_key(as_of: datetime) -> str:
     return f"{COUNTS_FOLDER}{instant(as_of)}.json"
 
 
+def counts_as_of(key: str) -> datetime | None:
+    """Return the as-of of counts; None for another object."""
+    name = key.removeprefix(COUNTS_FOLDER).removesuffix(".json")
+    return from_instant(name) if is_instant(name) else None
+
+
 def report_key(as_of: datetime) -> str:
     return f"{REPORTS_FOLDER}{instant(as_of)}.json"
 

@@ -14,7 +14,8 @@ from cohort_flywheel.config.attribute_paths import AttributePath
 from cohort_flywheel.config.cohorts import Answer, Cohort, Consent, Direction, Limits
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.params import RunParams
-from cohort_flywheel.config.registry_head import Tuning
+from cohort_flywheel.config.registry_head import Engagement, Tuning
+from cohort_flywheel.engagement.sender_rates import SenderLimits, sender_limits
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.as_of import Instant
@@ -86,6 +87,7 @@ class Plan(Record):
     data_schema: DataSchema = Field(default_factory=DataSchema)
     connection: str | None = None
     may_be_empty: bool = False
+    sender_limits: SenderLimits | None = None
 
     def require_campaign(self) -> RunCampaign:
         """Return the campaign; raise FlywheelError for a run without one."""
@@ -110,6 +112,7 @@ def make_plan(
     campaign: RunCampaign | NoCampaign = NONE,
     tuning: Tuning | None = None,
     data_schema: DataSchema | None = None,
+    engagement: Engagement | None = None,
 ) -> Plan:
     """Return the plan of a run.
 
@@ -177,6 +180,7 @@ def make_plan(
         data_schema=cohort.schema_of(data_schema or DataSchema()),
         connection=cohort.connection,
         may_be_empty=cohort.may_be_empty,
+        sender_limits=sender_limits(engagement) if engagement else None,
     )
 
 

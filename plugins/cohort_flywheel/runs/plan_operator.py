@@ -120,6 +120,7 @@ class CohortPlanOperator(BaseOperator):
                 campaign=campaign,
                 tuning=registry.tuning,
                 data_schema=registry.data_schema,
+                engagement=registry.engagement,
             )
             self._check_aws(buckets, plan)
             state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)

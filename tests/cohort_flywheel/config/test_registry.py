@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cohort_flywheel.config.data_schema import NAME_COLUMNS
 from cohort_flywheel.config.registry import Registry, parse_registry, read_registry
-from cohort_flywheel.config.registry_head import Tuning
+from cohort_flywheel.config.registry_head import Engagement, Tuning
 from cohort_flywheel.errors import FlywheelError
 
 SHIPPED = Path(__file__).parents[3] / "include" / "cohorts.yaml"
@@ -785,3 +785,19 @@ def test_the_tuning_is_optional_and_within_its_limits() -> None:
         parse(line_3="destination: pinpoint\ntuning: {shard_members: 10}")
     with pytest.raises(FlywheelError, match=r"line 4: tuning.shards is not a known key.*: the keys are lookups_in"):
         parse(line_3="destination: pinpoint\ntuning: {shards: 10}")
+
+
+# --- engagement ------------------------------------------------------------------------------------------
+
+
+def test_the_events_are_read_only_if_switched_on_and_limits_need_them() -> None:
+    assert (parse().engagement, parse().engagement.read_events) == (Engagement(), False)
+    head = "destination: pinpoint\nengagement: "
+    limits = parse(line_3=f"{head}{{read_events: true, max_bounce_rate: 0.05, min_sends: 10}}").engagement
+    assert (limits.max_bounce_rate, limits.max_complaint_rate, limits.min_sends) == (0.05, None, 10)
+    with pytest.raises(FlywheelError, match=r"line 4: engagement: max_bounce_rate and .* need read_events: true"):
+        parse(line_3=f"{head}{{max_bounce_rate: 0.05}}")
+    with pytest.raises(FlywheelError, match=r"line 4: engagement.max_complaint_rate: input should be less than or eq"):
+        parse(line_3=f"{head}{{read_events: true, max_complaint_rate: 5}}")
+    with pytest.raises(FlywheelError, match=r"line 4: engagement.tracking is not a known key.*: the keys are read_eve"):
+        parse(line_3=f"{head}{{tracking: all}}")

@@ -75,11 +75,25 @@ def test_what_is_left_out_is_counted_by_its_reason(read: Any) -> None:
         + line(event("Bounce", bounceSubType="Moved"))
     )
     assert counts == EventCounts(
-        objects=1, records=5, events=2, late=1, other_mails=1, unreadable=1, unknown_types={"Forwarded": 1},
+        objects=1, records=5, events=2, sent=1, late=1, other_mails=1, unreadable=1, unknown_types={"Forwarded": 1},
         unknown_subtypes={"Bounce Permanent:Moved": 1},
     )  # fmt: skip
     assert counts.records == counts.events + counts.repeated + counts.late + counts.other_mails + 1
     assert len(rows(path)) == 2
+
+
+def test_the_messages_by_which_ses_judges_a_sender_are_counted(read: Any) -> None:
+    """A bounce because of a suppression list, a passing one and a `not-spam` are none of the sender's faults."""
+    content = [event("Send", mail(f"m{number}")) for number in range(9)] + [
+        event("Bounce", mail("m1")), event("Bounce", mail("m1"), feedbackId="again"),
+        event("Bounce", mail("m2"), bounceSubType="NoEmail"),
+        event("Bounce", mail("m3"), bounceSubType="OnAccountSuppressionList"),
+        event("Bounce", mail("m4"), bounceType="Transient"),
+        event("Complaint", mail("m5")), event("Complaint", mail("m6"), complaintFeedbackType="not-spam"),
+        event("Complaint", mail("m7"), complaintFeedbackType=None),
+    ]  # fmt: skip
+    counts, _ = read(line(*content))
+    assert (counts.sent, counts.bounced, counts.complained) == (9, 2, 2)
 
 
 def test_an_object_that_is_cut_off_is_read_as_far_as_it_goes(read: Any) -> None:

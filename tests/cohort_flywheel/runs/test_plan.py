@@ -111,6 +111,7 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "data_schema": DataSchema().model_dump(mode="json"),
         "connection": None,
         "may_be_empty": False,
+        "sender_limits": None,
     }
 
 

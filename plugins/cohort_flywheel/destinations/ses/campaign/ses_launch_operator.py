@@ -57,6 +57,7 @@ from cohort_flywheel.destinations.ses.campaign.stored_template import template_d
 from cohort_flywheel.destinations.ses.campaign.withdrawals_store import Withdrawals
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.ses_outputs import SesPreparedCampaign
+from cohort_flywheel.engagement.sender_rates_store import check_sender_rates
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
@@ -223,6 +224,8 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         bucket, name, campaign = plan.state_bucket, plan.name, plan.require_campaign()
         check_account(self.hook.account(), self._segment.rows if number == 1 else 0)
         check_verified(self.hook, campaign.sender)
+        if rates := check_sender_rates(s3, plan):
+            self.log.info("%s", rates)
         with exclusive_launch(State(s3, bucket), template, context):
             since = campaign.launch_not_again_since(plan.as_of)
             load_recently_mailed(s3, bucket, template, since, name, players)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ReadTimeoutError
 
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
@@ -79,3 +81,51 @@ def test_the_report_counts_what_the_readers_did(
     assert days.run(as_of) == report
     assert days.kept == before
     assert launch.run() == counts, "the records of the launch are as they were: no player is mailed again"
+
+
+# --- the sender is protected
+
+
+def test_a_launch_begins_only_below_the_rates_of_the_last_days(
+    account: Campaign, launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch.plan["sender_limits"] = {"max_bounce_rate": 0.05, "max_complaint_rate": None, "min_sends": 100}
+    for as_of, bounced in (("2026-11-15", 900), ("2026-11-16", 60), ("2026-11-22", 0), ("2026-11-23", 900)):
+        body = json.dumps({"objects": 1, "sent": 1000 if bounced else 100, "bounced": bounced}).encode()
+        key = f"engagement/counts/{as_of}_00-00-00.json"
+        account.s3.put_object(Bucket=account.config.state_bucket, Key=key, Body=body)
+    with pytest.raises(AirflowFailException, match=r"CF-CAMPAIGN-15: of 1,100 e-mails .* 60 bounced .* \(2 as-ofs\)"):
+        launch.run()
+    assert (account.mails, account.state_keys("sends/")) == ([], [])
+    launch.plan["override"] = {"by": "ann", "reason": "the list is clean now"}
+    assert launch.run()["sent"] == 25
+    assert "60 bounced for good and 0 were complained about (2 as-ofs); the limits are overridden" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_launch_under_way_is_stopped_by_pausing_its_configuration_set(
+    account: Campaign, launch: Launch, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the documentation says; the rest stays unmailed and counted, and is mailed once the set sends again."""
+    ours, sends = {"ConfigurationSetName": CONFIGURATION_SET}, Counter[str]()
+    plan = launch.plan | {"ses_configuration_set": CONFIGURATION_SET}
+    launch.prepared = account.prepare(plan, launch.segment, context())
+    send = SesV2Hook.send_email
+
+    def pause(self: SesV2Hook, **request: Any) -> str:
+        sends["all"] += 1
+        if sends["all"] == 12:
+            account.client.put_configuration_set_sending_options(**ours, SendingEnabled=False)
+        return send(self, **request)
+
+    monkeypatch.setattr(SesV2Hook, "send_email", pause)
+    with pytest.raises(AirflowFailException, match="SES answers SendEmail with SendingPausedException"):
+        launch.run()
+    monkeypatch.setattr(SesV2Hook, "send_email", send)
+    mailed = account.mailed
+    assert 10 < mailed.total() < 25
+    account.client.put_configuration_set_sending_options(**ours, SendingEnabled=True)
+    counts = launch.run()
+    assert (counts["sent"], counts["in_doubt"], counts["rows"]) == (25, 0, 25)
+    assert set(account.mailed.values()) == {1}, "no player was mailed twice"
