@@ -180,11 +180,13 @@ class EventFile:
                 name: sql.execute(f"SELECT count(DISTINCT message_id) FROM kept WHERE {condition}").fetchall()[0][0]  # noqa: S608 - ours
                 for name, condition in _RATES.items()
             }
-        return EventCounts(
-            objects=objects, before_first=before, events=events, repeated=written - events,
-            unknown_types=dict(sorted(self._types.items())), unknown_subtypes=dict(sorted(self._subtypes.items())),
-            **rates, **self._numbers,
-        )  # fmt: skip
+        return EventCounts.model_validate(
+            rates
+            | self._numbers
+            | {"objects": objects, "before_first": before, "events": events, "repeated": written - events}
+            | {"unknown_types": dict(sorted(self._types.items()))}
+            | {"unknown_subtypes": dict(sorted(self._subtypes.items()))}
+        )
 
 
 def count_launches(folder: Path, files: Sequence[Path]) -> dict[str, LaunchCounts]:

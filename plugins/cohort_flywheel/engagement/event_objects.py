@@ -108,7 +108,8 @@ def _hour(key: str) -> datetime | None:
     match = _HOUR.fullmatch(key)
     if not match:
         return None
+    year, month, day, hour = map(int, match.groups())
     try:
-        return datetime(*map(int, match.groups()), tzinfo=UTC)  # type: ignore[arg-type, misc]  # four whole numbers
+        return datetime(year, month, day, hour, tzinfo=UTC)
     except ValueError:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -26,7 +26,8 @@ def fix_manifest(s3: S3Hook, plan: EngagementPlan) -> Manifest:
     key = objects.manifest_key(plan.as_of)
     if found := get_json(s3, plan.state_bucket, key):
         return Manifest.model_validate(found[0])
-    first, read = None, set[str]()
+    first: datetime | None = None
+    read = set[str]()
     for other in keys(s3, plan.state_bucket, objects.MANIFESTS_FOLDER):
         as_of = objects.manifest_as_of(other)
         if as_of is None:
