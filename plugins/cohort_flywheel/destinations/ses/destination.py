@@ -230,10 +230,11 @@ class SesDestination(Destination):
 
         `check` checks whether the account may send at all.
         """
-        check_unsubscribe(template)
+        name = str(settings.get("ses_configuration_set") or "")
+        check_unsubscribe(template, name)
         with _granted("ses:GetEmailIdentity"):
             identity = check_sender(campaign.sender, aws_conn_id)
-        if name := str(settings.get("ses_configuration_set") or ""):
+        if name:
             with _granted("ses:GetConfigurationSet and ses:GetConfigurationSetEventDestinations"):
                 check_configuration_set(name, SesV2Hook(aws_conn_id=aws_conn_id).configuration_set(name))
             return

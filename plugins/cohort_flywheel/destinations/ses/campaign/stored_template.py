@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,11 @@ def template_data(defaults: Mapping[str, str | None], attributes: Mapping[str, s
     return data
 
 
-def check_unsubscribe(template: EmailTemplate) -> None:
+def check_unsubscribe(template: EmailTemplate, configuration_set: str | None = None) -> None:
+    """Raise FlywheelError unless both bodies have the link once, and a configuration set does not track it.
+
+    SES rewrites each link of the HTML for its Click events, also this one, unless it is marked.
+    """
     place = f"{{{{{UNSUBSCRIBE}}}}}"
     for file, part in (("body.html", template.html), ("body.txt", template.text)):
         if part.count(place) != 1:
@@ -63,6 +68,13 @@ def check_unsubscribe(template: EmailTemplate) -> None:
                 " unsubscribe belongs; SES fills in the first two of a mail",
                 code=Code.MAIL_TEMPLATE,
             )
+    anchor = re.search(rf"<a\b[^>]*{re.escape(place)}[^>]*>", template.html, re.IGNORECASE)
+    if configuration_set and anchor and "ses:no-track" not in anchor[0].lower():
+        raise FlywheelError(
+            f"{template.name}/body.html lets configuration set {configuration_set} track the link to unsubscribe: mark"
+            f' it, as in <a ses:no-track href="{place}">',
+            code=Code.MAIL_TEMPLATE,
+        )
 
 
 def _bare(content: Mapping[str, str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tests.cohort_flywheel.task_outputs import segment_file
 SENDER, UNSUBSCRIBE = "Studio <play@studio.example>", "{{amazonSESUnsubscribeUrl}}"
 FILES = {
     "subject.txt": "We miss you, {{FirstName|friend}}",
-    "body.html": f"<p>Dear {{{{FirstName|friend}}}} {{{{LastName}}}}</p><a href='{UNSUBSCRIBE}'>stop</a>",
+    "body.html": f"<p>Dear {{{{FirstName|friend}}}} {{{{LastName}}}}</p><a ses:no-track href='{UNSUBSCRIBE}'>stop</a>",
     "body.txt": f"Dear {{{{FirstName|friend}}}} {{{{LastName}}}}. Stop: {UNSUBSCRIBE}",
 }
 CONSENT = {"attribute": "marketing", "opted_in": ["yes"], "opted_out": ["no"], "silence": "opted_out"}

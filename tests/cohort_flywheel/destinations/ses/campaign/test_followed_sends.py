@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ReadTimeoutError
 
 from cohort_flywheel.campaign.email_template import read_template
@@ -17,7 +18,7 @@ from cohort_flywheel.destinations.ses.destination import DESTINATION
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from local import seed
-from tests.cohort_flywheel.destinations.ses.campaign.launches import Campaign, Launch
+from tests.cohort_flywheel.destinations.ses.campaign.launches import UNSUBSCRIBE, Campaign, Launch
 
 SET = "cohort-flywheel"
 
@@ -96,6 +97,18 @@ def test_an_erased_player_of_an_interrupted_batch_is_not_in_doubt(launch: Launch
     counts = launch.run()
     assert (counts["in_doubt"], counts["sent"], counts["rows"]) == (9, 15, 24)
     assert launch.account.read("launches/cohort/in_doubt.txt").split() == launch.names[1:10]
+
+
+def test_the_link_to_unsubscribe_must_not_be_tracked(launch: Launch, check: Any) -> None:
+    launch.account.write_template(body_html=f"<p>Hi</p><A title='x' HREF='{UNSUBSCRIBE}'>stop</a>")
+    sentence = "at_risk/body.html lets configuration set cohort-flywheel track the link to unsubscribe: mark it"
+    with pytest.raises(FlywheelError, match=sentence):
+        check()
+    with pytest.raises(AirflowFailException, match=sentence):
+        launch.account.prepare(launch.plan | {"ses_configuration_set": SET}, launch.segment, launch.context())
+    assert launch.account.prepare(launch.plan, launch.segment, launch.context()), "without a set it is not tracked"
+    launch.account.write_template(body_html=UNSUBSCRIBE)
+    check()
 
 
 # --- the check of the plan
