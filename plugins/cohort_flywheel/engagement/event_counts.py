@@ -139,17 +139,8 @@ class EventFile:
                 if event.unknown:
                     self._subtypes[event.unknown] += 1
                 time = event.at.replace(tzinfo=None).isoformat(sep=" ")
-                rest = (
-                    event.message_id,
-                    event.launch,
-                    event.row,
-                    event.type,
-                    event.subtype,
-                    time,
-                    event.bot,
-                    event.link,
-                )
-                self._writer.writerow((self._numbers["written"], event.key, *rest))
+                about = (event.launch, event.row, event.type, event.subtype, time, event.bot, event.link)
+                self._writer.writerow((self._numbers["written"], event.key, event.message_id, *about))
                 self._numbers["written"] += 1
 
     def close(self, parquet: Path, others: Sequence[Path], objects: int, before: int) -> EventCounts:
