@@ -45,7 +45,8 @@ def test_the_events_of_two_days_are_counted_once_for_their_launch(events: Events
     events.put(2, sent("m3", "0-1-2"), line(event("Send", mail("other", launch=None))), b"rubbish\n")
     second = events.run()
     assert second["events"] == first["events"] | {
-        "objects": 2, "records": 4, "events": 2, "repeated": 1, "other_mails": 1, "unreadable": 1,
+        "objects": 2, "records": 4, "events": 2, "repeated": 1, "other_mails": 1, "unreadable": 1, "sent": 1,
+        "bounced": 0,
     }  # fmt: skip
     (name,) = second["launches"]
     found = second["launches"][name]
