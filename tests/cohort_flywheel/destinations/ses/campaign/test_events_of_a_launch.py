@@ -23,6 +23,7 @@ BODY = f"<a href='https://studio.example/play?x=1'>Play</a><a ses:no-track href=
 @pytest.fixture
 def account(account: Campaign) -> Campaign:
     seed.make_configuration_set(account.servers, account.config)
+    account.client.put_configuration_set_sending_options(ConfigurationSetName=CONFIGURATION_SET, SendingEnabled=True)
     account.write_template(body_html=BODY)
     account.add("p003@example.com", unsubscribed=True)
     return account
@@ -124,7 +125,7 @@ def test_a_launch_under_way_is_stopped_by_pausing_its_configuration_set(
         launch.run()
     monkeypatch.setattr(SesV2Hook, "send_email", send)
     mailed = account.mailed
-    assert 10 < mailed.total() < 25
+    assert 10 <= mailed.total() < 20, "eight are in flight"
     account.client.put_configuration_set_sending_options(**ours, SendingEnabled=True)
     counts = launch.run()
     assert (counts["sent"], counts["in_doubt"], counts["rows"]) == (25, 0, 25)

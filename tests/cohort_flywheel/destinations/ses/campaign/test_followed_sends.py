@@ -26,6 +26,7 @@ SET = "cohort-flywheel"
 @pytest.fixture(autouse=True)
 def _set(account: Campaign) -> None:
     seed.make_configuration_set(account.servers, account.config)
+    account.client.put_configuration_set_sending_options(ConfigurationSetName=SET, SendingEnabled=True)
 
 
 def records(launch: Launch, kind: str) -> dict[str, Any]:
