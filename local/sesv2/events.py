@@ -32,7 +32,7 @@ def of_mail(mail: Mail, seed: int) -> Iterator[Item]:
     yield _record(mail, "Send", "send", {})
     if mail.failure is not None:
         # [SES docs] the message may quote the data; a rendering failure has no timestamp
-        about = {"errorMessage": mail.failure, "templateName": mail.template}
+        about: Item = {"errorMessage": mail.failure, "templateName": mail.template}
         yield _record(mail, "Rendering Failure", "failure", about)
         return
     for address in mail.bounced:

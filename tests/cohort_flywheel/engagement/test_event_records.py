@@ -74,7 +74,8 @@ def test_a_link_is_kept_without_its_query(link: str, kept: str) -> None:
 
 @pytest.mark.parametrize(("flag", "kept"), [("Likely", "Likely"), ("Unlikely", "Unlikely"), (None, ""), ("Maybe", "")])
 def test_the_flag_of_a_bot_is_kept_and_a_missing_one_is_not_unlikely(flag: str | None, kept: str) -> None:
-    assert read(event("Open", **({"isBotEvent": flag} if flag else {}))).bot == kept
+    about: dict[str, Any] = {"isBotEvent": flag} if flag else {}
+    assert read(event("Open", **about)).bot == kept
 
 
 @pytest.mark.parametrize(("kind", "detail"), [(kind, detail) for kind in BOUNCES for detail in BOUNCES[kind]])
@@ -91,7 +92,7 @@ def test_every_documented_bounce_is_known(kind: str, detail: str) -> None:
         ({"bounceSubType": f"to {ADDRESS}"}, "", "Bounce (other)"),
     ],
 )
-def test_an_unknown_bounce_is_kept_and_named(about: dict[str, str], subtype: str, unknown: str) -> None:
+def test_an_unknown_bounce_is_kept_and_named(about: dict[str, Any], subtype: str, unknown: str) -> None:
     found = read(event("Bounce", **about))
     assert (found.subtype, found.unknown) == (subtype, unknown)
 

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.campaign.mail_tags import launch_tag
 from cohort_flywheel.engagement import events_store
+from cohort_flywheel.hooks import s3
 from local.config import ROOT
 from tests.cohort_flywheel.engagement.event_days import NEWEST, Events
 from tests.cohort_flywheel.engagement.ses_events import ADDRESS, event, line, mail
@@ -74,7 +75,7 @@ def test_a_replay_of_all_days_leaves_the_same(events: Events) -> None:
 def test_a_run_killed_at_any_write_leaves_what_an_undisturbed_one_leaves(
     events: Events, number: int, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The three writes are the manifest, the events and their counts; an object comes between the two runs."""
+    """The three writes are the manifest, the events and their counts."""
     events.put(5, sent("m1", "0-1-1", "Delivery"))
     with monkeypatch.context() as broken:
         writes = []
@@ -101,7 +102,7 @@ def test_a_manifest_whose_answer_was_lost_is_the_one_that_counts(
     events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events.put(5, sent("m1", "0-1-1"))
-    put = events_store.put_json
+    put = s3.put_json
 
     def twice(*arguments: Any, **conditions: Any) -> bool:
         put(*arguments, **conditions)
