@@ -12,14 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cohort_flywheel.common.encoding import decode_text
-from cohort_flywheel.config.cohorts import (
-    Campaign,
-    Cohort,
-    Consent,
-    Limits,
-    ThresholdFrom,
-    ThresholdRange,
-)
+from cohort_flywheel.config.cohorts import Campaign, Cohort, Consent, Limits, ThresholdFrom, ThresholdRange
 from cohort_flywheel.config.data_schema import PLAYER_ID, DataSchema
 from cohort_flywheel.config.registry_head import Approval, Engagement, Notify, RegistryHead, Tuning
 from cohort_flywheel.config.yaml_nodes import (
