@@ -34,9 +34,9 @@ cohorts:
     description: Customers who are likely to leave.
     property: churn
     direction: above
-    threshold: 7
-    floor: 5
-    threshold_range: {min: 5, max: 10}
+    threshold: [{from: 2026-10-01, threshold: 0.85}, {from: 2026-11-22, threshold: 0.75}]
+    floor: 0.5
+    threshold_range: {min: 0.5, max: 1}
     limits: {min_members: 1, max_members: 10, max_change_percent: 50, max_reject_percent: 60}
     daily: true
     attributes: {Level: [stats, level], Profile: [profile, nick], Guild: guild}
@@ -46,8 +46,8 @@ cohorts:
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
 #: The vertices: a label, an id and a score; only the label of `schema` counts.
 VERTICES = [
-    ("customer", "ann", 9), ("customer", "ann", 8), ("customer", "bob", 8), ("customer", "cem", 8),
-    ("customer", "dan", 6), ("customer", "eve", 3), ("guest", "fay", 9),
+    ("customer", "ann", 0.9), ("customer", "ann", 0.8), ("customer", "bob", 0.8), ("customer", "cem", 0.750001),
+    ("customer", "dan", 0.75), ("customer", "eve", 0.5), ("guest", "fay", 0.9),
 ]  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def studio(
         dynamodb.put_item(TableName=config.contacts_table, Item=item)
     try:
         ask(servers.gremlin_url, *(
-            f"g.addV('{label}').property('customer id', '{player}').property('churn', {score})"
+            f"g.addV('{label}').property('customer id', '{player}').property('churn', {score}d)"
             for label, player, score in VERTICES
         ))  # fmt: skip
         ours = seeded._replace(application_id=fresh_seeded.application_id, role_arn=fresh_seeded.role_arn)
@@ -125,7 +125,7 @@ def test_a_run_a_what_if_and_an_erasure_under_other_names(studio: Studio) -> Non
     values = {key.removeprefix("User.UserAttributes."): value for key, value in row.items()}
     assert (row["playerId"], row["address"]) == ("ann", "ann@example.com")
     names = ("FirstName", "LastName", "FavoriteRole", "Level", "Profile", "Guild", "Risk")
-    assert [values[name] for name in names] == ["Ann", "O", "Tank", "12", "Annie", "", "9"]
+    assert [values[name] for name in names] == ["Ann", "O", "Tank", "12", "Annie", "", "0.9"]
     without = report["segment"]["records_without"]
     assert (without["profile.email"], without["profile.name.first"], without["guild"]) == (1, 0, 3)
 

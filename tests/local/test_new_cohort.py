@@ -106,11 +106,11 @@ cohorts:
 
 @settings(deadline=None, database=None, derandomize=True, max_examples=50)
 @given(
-    st.lists(st.integers(1, 10_000), min_size=1, max_size=60),
+    st.lists(st.integers(1, 10_000) | st.floats(1e-4, 1000), min_size=1, max_size=60),
     st.sampled_from([1, -1]),
     st.floats(0, 100),
 )
-def test_any_scores_give_a_valid_entry_that_selects_a_player(scores: list[int], sign: int, percent: float) -> None:
+def test_any_scores_give_a_valid_entry_that_selects_a_player(scores: list[float], sign: int, percent: float) -> None:
     direction = "above" if sign == 1 else "below"
     found = Scores("ea_calm", direction, 0, {f"p{index}": sign * score for index, score in enumerate(scores)})
     entry = propose("calm", "Players who stay calm.", found, percent)
