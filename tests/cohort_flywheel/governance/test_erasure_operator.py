@@ -136,7 +136,7 @@ def test_no_byte_of_an_erased_player_is_left_anywhere(
     assert [row["User.UserId"] for row in rows] == [BOB]
     rejects = read(runs, state, history["checked"]["segment"]["rejects_key"] + "0000.csv")
     assert rejects == f"playerId,reason,column\r\n{CYD},no_record,\r\n"
-    assert json.loads(read(runs, state, BATCH)) == {"player_ids": [BOB]}
+    assert json.loads(read(runs, state, BATCH)) == {"player_ids": ["", BOB]}
     assert read(runs, state, MEMBERSHIP) == read(runs, state, LEDGER) == f'{{"about": 1}}\n{BOB}\n'
     assert read(runs, runs.config.import_bucket, "contacts/n_0123456789abcdef/0000_0.csv") == "emailAddress\nx@y.z\n"
     extracts = ("export/", "dropped/", "dry_run/export/")
