@@ -19,7 +19,7 @@ demo: setup ## run the daily DAG once on local servers and sample players; DESTI
 	@$(PY) -m local demo
 
 new-cohort: setup ## propose an entry of cohorts.yaml: NAME=…, DESCRIPTION=…, SNAPSHOT=a snapshot's file; asks for what is not given
-	@$(PY) -m local new-cohort --name "$(NAME)" --description "$(DESCRIPTION)" $(if $(SNAPSHOT),--snapshot "$(SNAPSHOT)")
+	@$(PY) -m local new-cohort --name "$${NAME:-}" --description "$${DESCRIPTION:-}" $${SNAPSHOT:+--snapshot "$$SNAPSHOT"}
 
 test: setup ## all tests except backfills, approvals and those for the night; they start and stop their servers
 	@$(PY) -m local test-needs

@@ -22,7 +22,7 @@ from cohort_flywheel.runs.newest_store import newest_as_of
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force, utc_now
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.graph_names_store import check_names
+from cohort_flywheel.segment.graph_names_store import check_loaded, check_names
 from cohort_flywheel.segment.gremlin_to_s3_operator import put_extract, read_graph
 from cohort_flywheel.segment.members import Members, VertexSink
 from cohort_flywheel.segment.outputs import Extract, ExtractSource, Shard
@@ -183,6 +183,8 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         if not read.with_id and not plan.may_be_empty:
             searched, named_by = (names.player_id, "schema.player_id") if read.number else (plan.property, "property")
             check_names(hook, names.vertex_label, searched, named_by, plan.cohort)
+        elif not read.number:
+            check_loaded(hook)
         if keeps and last_instant(schedule, self.clock()) > as_of:
             raise FlywheelError(
                 f"a newer as-of than {as_of:%Y-%m-%d %H:%M} UTC began before the graph was read to its end, so the read"

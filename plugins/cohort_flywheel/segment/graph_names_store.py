@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cohort_flywheel.common.failures import RetryableError
@@ -11,6 +11,7 @@ from cohort_flywheel.errors import Code
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 
 if TYPE_CHECKING:
+    from gremlin_python.process.graph_traversal import GraphTraversalSource
     from gremlin_python.process.traversal import Traversal
 
 #: The vertices whose labels and properties are compared with the missing name.
@@ -23,25 +24,41 @@ class MissingNameError(RetryableError):
 
 def check_names(hook: NeptuneGremlinHook, label: str, property: str, key: str, cohort: str) -> None:
     """Raise MissingNameError unless a vertex with the label has the property, which `key` of cohorts.yaml names."""
-    from gremlin_python.process.graph_traversal import GraphTraversalSource  # heavy: not for a DAG's parse
-    from gremlin_python.process.traversal import TraversalStrategies
-    from gremlin_python.structure.graph import Graph
-
-    g = GraphTraversalSource(Graph(), TraversalStrategies())
+    g = _traversals()
     if _values(hook, g.V().has_label(label).has(property).limit(1).label()):
         return
     names = _values(hook, g.V().has_label(label).limit(SAMPLE).properties().key().dedup())
     if names or _values(hook, g.V().has_label(label).limit(1).label()):
         what = f"no vertex with the label {label} has the property {property}{_nearest(property, names)}"
     else:
-        labels = _values(hook, g.V().limit(SAMPLE).label().dedup())
+        check_loaded(hook)
+        # Neptune answers a vertex with several labels by a::b, and finds it by one of them only
+        labels = {name for found in _values(hook, g.V().limit(SAMPLE).label().dedup()) for name in found.split("::")}
         key = "vertex_label"
-        what = f"no vertex has the label {label}{_nearest(label, labels)}" if labels else "the graph has no vertex"
+        what = f"no vertex has the label {label}{_nearest(label, labels)}"
     raise MissingNameError(
         f"{what}: wait until the graph is loaded, or correct {key} in cohorts.yaml and clear plan with downstream; if"
         f" the graph is as it must be, write may_be_empty: true into cohort {cohort}",
         code=Code.GRAPH_NAMES,
     )
+
+
+def check_loaded(hook: NeptuneGremlinHook) -> None:
+    """Raise MissingNameError if the graph has no vertex, which is never the answer for a day."""
+    if not _values(hook, _traversals().V().limit(1).label()):
+        raise MissingNameError(
+            "the graph has no vertex: wait until it is loaded, then clear this task; or correct the connection of the"
+            " graph",
+            code=Code.GRAPH_NAMES,
+        )
+
+
+def _traversals() -> GraphTraversalSource:
+    from gremlin_python.process.graph_traversal import GraphTraversalSource  # heavy: not for a DAG's parse
+    from gremlin_python.process.traversal import TraversalStrategies
+    from gremlin_python.structure.graph import Graph
+
+    return GraphTraversalSource(Graph(), TraversalStrategies())
 
 
 def _values(hook: NeptuneGremlinHook, traversal: Traversal) -> list[str]:
@@ -51,6 +68,6 @@ def _values(hook: NeptuneGremlinHook, traversal: Traversal) -> list[str]:
     return found
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0)
     return f" (of {SAMPLE:,} sampled vertices, the nearest names are {', '.join(near)})" if near else ""

@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import DAG, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
 from local import sample
@@ -142,6 +143,16 @@ def test_a_cohort_may_be_empty_if_the_names_exist_or_the_registry_says_so(planne
     for changes in ({"floor": 90}, {"property": "ea_atrsk", "may_be_empty": True}):
         output = extracted(planned(threshold=90, cohort=changes))
         assert (output["vertices_read"], output["members"], output["snapshot"]) == (0, 0, "pending")
+
+
+def test_a_graph_without_a_vertex_is_not_the_answer_even_for_a_cohort_that_may_be_empty(
+    planned: Any, extracted: Any, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NeptuneGremlinHook, "stream", lambda *_: iter(()))
+    with pytest.raises(AirflowException, match="the graph has no vertex: wait until it is loaded") as error:
+        extracted(planned(cohort={"may_be_empty": True}))
+    assert not isinstance(error.value, AirflowFailException)
+    assert nothing_kept(state)
 
 
 # --- from a snapshot: the graph is out of reach ----------------------------------------------------------

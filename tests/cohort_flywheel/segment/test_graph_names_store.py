@@ -11,7 +11,7 @@ from tenacity import Retrying, stop_after_attempt
 
 from cohort_flywheel.errors import Code
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
-from cohort_flywheel.segment.graph_names_store import MissingNameError, check_names
+from cohort_flywheel.segment.graph_names_store import MissingNameError, check_loaded, check_names
 
 
 class Graph:
@@ -49,14 +49,21 @@ def test_a_vertex_with_the_label_and_the_property_is_enough() -> None:
         ),
         (([], [], ["player"]), "no vertex with the label player has the property ea_atrisk: wait"),
         (
-            ([], [], [], ["campaign", "players", "action"]),
+            ([], [], [], ["action"], ["campaign", "players", "action"]),
             r"no vertex has the label player \(of 1,000 sampled vertices, the nearest names are players, .*\): wait"
             " until the graph is loaded, or correct vertex_label in cohorts.yaml and clear plan with downstream",
         ),
-        (([], [], [], []), "the graph has no vertex: wait .* write may_be_empty: true into cohort calm"),
+        (([], [], [], ["a::players"], ["a::players"]), r"label player \(.* the nearest names are players, a\)"),
+        (([], [], [], []), "^the graph has no vertex: wait until it is loaded, then clear this task; or correct the"),
     ],
 )
 def test_a_missing_name_is_an_error_that_airflow_retries(answers: tuple[Sequence[str], ...], sentence: str) -> None:
     with pytest.raises(MissingNameError, match=sentence) as error:
         check(*answers)
     assert error.value.code is Code.GRAPH_NAMES
+
+
+def test_a_graph_with_any_vertex_is_loaded() -> None:
+    check_loaded(cast(NeptuneGremlinHook, Graph(["campaign"])))
+    with pytest.raises(MissingNameError, match="the graph has no vertex"):
+        check_loaded(cast(NeptuneGremlinHook, Graph([])))

@@ -35,7 +35,7 @@ class SesPreparedCampaign(PreparedCampaign):
     configuration_set: str | None = None
 
     def launch_record(self) -> Json:
-        """Return the record of a launch: a result is launched with the same fields only.
+        """Return the record of a launch: a result is launched with the same fields only, but for the configuration set.
 
         Without a None, as earlier versions recorded no reply_to and no configuration set.
         """

@@ -24,7 +24,8 @@ from cohort_flywheel.hooks.s3 import S3Hook, put_json
 from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
-from local.config import CONTACT_LIST, TOPIC
+from local import seed
+from local.config import CONFIGURATION_SET, CONTACT_LIST, TOPIC
 from tests.cohort_flywheel.campaign.campaigns import approved
 from tests.cohort_flywheel.destinations.ses.campaign.launches import (
     SENDER,
@@ -512,6 +513,20 @@ def test_a_result_is_launched_once_even_if_its_segment_or_mail_changes(launch: L
     launch.prepared = prepared
     launch.run()
     assert account.mailed == Counter(launch.names)
+
+
+def test_a_launch_that_stopped_continues_with_a_configuration_set_that_was_added_since(launch: Launch) -> None:
+    account = launch.account
+    account.control(refuse={"code": "SendingPausedException", "status": 400, "operations": ["SendEmail"], "after": 12})
+    with pytest.raises(AirflowFailException, match="SES answers SendEmail with SendingPausedException"):
+        launch.run()
+    account.control(refuse=None)
+    seed.make_configuration_set(account.servers, account.config)
+    launch.prepared |= {"configuration_set": CONFIGURATION_SET}
+    assert launch.run()["sent"] == 25
+    assert account.mailed == Counter(launch.names)
+    assert Counter(mail["configuration_set"] for mail in account.mails) == {None: 12, CONFIGURATION_SET: 13}
+    assert "configuration_set" not in json.loads(account.read("launches/cohort/launch.json"))
 
 
 def test_two_launches_of_one_template_do_not_begin_together(launch: Launch, context: Any) -> None:
