@@ -54,7 +54,7 @@ def test_a_vertex_with_the_label_and_the_property_is_enough() -> None:
             " until the graph is loaded, or correct vertex_label in cohorts.yaml and clear plan with downstream",
         ),
         (([], [], [], ["a::players"], ["a::players"]), r"label player \(.* the nearest names are players, a\)"),
-        (([], [], [], []), "^the graph has no vertex: wait until it is loaded, then clear this task; or correct the"),
+        (([], [], [], []), "the graph has no vertex: wait until it is loaded, then clear this task; or correct the"),
     ],
 )
 def test_a_missing_name_is_an_error_that_airflow_retries(answers: tuple[Sequence[str], ...], sentence: str) -> None:
