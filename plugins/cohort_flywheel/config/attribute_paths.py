@@ -66,6 +66,14 @@ def value_at(record: Mapping[str, object], path: AttributePath) -> object:
     return value
 
 
+def has_maps_above(record: Mapping[str, object], path: AttributePath) -> bool:
+    """Whether each value above an attribute is a map, or does not exist."""
+    value: object = record
+    for name in () if isinstance(path, str) else path[:-1]:
+        value = value.get(name) if isinstance(value, Mapping) else value
+    return value is None or isinstance(value, Mapping)
+
+
 def without_overlaps(paths: Iterable[AttributePath]) -> list[tuple[str, ...]]:
     """Return each path once, without those below another: DynamoDB refuses a projection with both."""
     distinct = dict.fromkeys((path,) if isinstance(path, str) else path for path in paths)

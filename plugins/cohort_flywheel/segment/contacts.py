@@ -12,7 +12,7 @@ import email_validator
 from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
 
 from cohort_flywheel.campaign.email_template import first_missing_column, is_blank
-from cohort_flywheel.config.attribute_paths import AttributePath, path_text, value_at
+from cohort_flywheel.config.attribute_paths import AttributePath, has_maps_above, path_text, value_at
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.decimals import number_text
@@ -75,6 +75,20 @@ def projection(
     return list(dict.fromkeys(names + ([consent.attribute] if consent else [])))
 
 
+def lookup_paths(
+    attributes: Mapping[str, AttributePath], consent: Consent | None, schema: DataSchema = _MODELERS
+) -> list[AttributePath]:
+    """What DynamoDB is asked for: the projection, and where silence means opted in, the whole map with the consent.
+
+    For a path below a value that is not a map, such as JSON text, DynamoDB answers as if nothing were there: that is
+    not silence.
+    """
+    paths = projection(attributes, consent, schema)
+    if consent and consent.silence == "opted_in" and not isinstance(consent.attribute, str):
+        paths.append(consent.attribute[0])
+    return paths
+
+
 def classify_member(
     member: Member,
     record: Mapping[str, object] | None,
@@ -95,7 +109,7 @@ def classify_member(
         return Reject(player_id, "do_not_contact")
     if record is None:
         return Reject(player_id, "no_record")
-    if consent and not _has_consented(value_at(record, consent.attribute), consent):
+    if consent and not _has_consented(record, consent):
         return Reject(player_id, "opted_out", path_text(consent.attribute))
     raw = value_at(record, schema.address)
     if raw is None or raw == "":
@@ -255,10 +269,11 @@ class RecordCounts:
                 self.without[name] += 1
 
 
-def _has_consented(value: object, consent: Consent) -> bool:
+def _has_consented(record: Mapping[str, object], consent: Consent) -> bool:
+    value = value_at(record, consent.attribute)
     if value and type(value) is str and value in consent.opted_in:  # fast path: most answers are text
         return True
     text = as_text(value)
     if text == "":
-        return consent.silence == "opted_in"
+        return consent.silence == "opted_in" and has_maps_above(record, consent.attribute)
     return text is not None and text in map(as_text, consent.opted_in)

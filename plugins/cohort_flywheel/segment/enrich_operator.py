@@ -32,6 +32,7 @@ from cohort_flywheel.segment.contacts import (
     Reject,
     classify_member,
     exclusion_reason,
+    lookup_paths,
     player_forms,
     projection,
 )
@@ -157,12 +158,11 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         columns = [*schema.name_columns, *attributes, *([self.score_column] if self.score_column else [])]
         rows_path, rejects_path, matched_path = folder / "segment.csv", folder / "rejects.csv", folder / "matched.csv"
         consent = Consent.model_validate(self.consent) if self.consent else None
-        wanted = projection(attributes, consent, schema)
-        found = RecordCounts(wanted)
+        found = RecordCounts(projection(attributes, consent, schema))
         with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
             entries = load_do_not_contact(s3, self.rejects_bucket, self.do_not_contact_key, listed)
             judged = self._classified(
-                self._members(s3, shard), shard, attributes, consent, schema, wanted, found, listed if entries else None
+                self._members(s3, shard), shard, attributes, consent, schema, found, listed if entries else None
             )
             counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._exclusion(s3, listed))
             matched = write_matched(listed, matched_path)
@@ -221,7 +221,6 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         attributes: Mapping[str, AttributePath],
         consent: Consent | None,
         schema: DataSchema,
-        wanted: list[AttributePath],
         found: RecordCounts,
         listed: sqlite3.Connection | None,
     ) -> Iterator[Contact | Reject]:
@@ -235,7 +234,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             self.table_name,
             schema.contacts_key,
             _batches(members, MAX_BATCH_KEYS),
-            wanted,
+            lookup_paths(attributes, consent, schema),
             key=lambda member: member.player_id,
             in_flight=self.in_flight or IN_FLIGHT,
         )

@@ -19,6 +19,7 @@ from cohort_flywheel.segment.contacts import (
     classify_member,
     exclusion_reason,
     is_held_out,
+    lookup_paths,
     normalize_entry,
     plain_address,
     player_forms,
@@ -90,6 +91,30 @@ def test_no_attribute_is_read_that_is_not_needed() -> None:
     assert projection({"Level": "lvl", "Nick": "firstName"}, CONSENT) == [
         "email", "firstName", "lastName", "favoriteRole", "lvl", "emailConsent",
     ]  # fmt: skip
+
+
+def test_where_silence_means_opted_in_the_map_with_the_consent_is_read_whole() -> None:
+    """DynamoDB answers a path below a text or a list as one that does not exist."""
+    modelers = ["email", "firstName", "lastName", "favoriteRole"]
+    for silence, more in (("opted_in", ["profile"]), ("opted_out", [])):
+        consent = CONSENT.model_copy(update={"attribute": ("profile", "mail", "ok"), "silence": silence})
+        assert lookup_paths({}, consent) == [*modelers, ("profile", "mail", "ok"), *more]
+    assert lookup_paths({}, CONSENT.model_copy(update={"silence": "opted_in"})) == [*modelers, "emailConsent"]
+    assert lookup_paths({}, None) == modelers
+
+
+@pytest.mark.parametrize(
+    "profile", [None, {}, {"mail": None}, {"mail": {}}, {"mail": {"ok": ""}}, {"mail": {"ok": "yes"}}]
+)
+def test_a_map_without_the_consent_is_silent(profile: object) -> None:
+    consent = CONSENT.model_copy(update={"attribute": ("profile", "mail", "ok"), "silence": "opted_in"})
+    assert isinstance(ask(RECORD | {"profile": profile}, consent=consent), Contact)
+
+
+@pytest.mark.parametrize("profile", ['{"mail": {"ok": false}}', "", 0, ["x"], {"mail": "no"}, {"mail": [{"ok": "no"}]}])
+def test_a_value_that_is_not_a_map_above_the_consent_is_not_silent(profile: object) -> None:
+    consent = CONSENT.model_copy(update={"attribute": ("profile", "mail", "ok"), "silence": "opted_in"})
+    assert ask(RECORD | {"profile": profile}, consent=consent) == Reject("wayne96", "opted_out", "profile.mail.ok")
 
 
 # --- rejects, and the order of the checks ----------------------------------------------------------------

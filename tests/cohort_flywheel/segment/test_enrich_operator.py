@@ -148,6 +148,12 @@ def test_records_are_counted_with_what_they_lack(airflow_env: Any, config: Any) 
     assert whole["records_without"]["email"] >= whole["rejects"]["no_address"] > 0
 
 
+def test_a_text_above_the_consent_is_not_silence(airflow_env: Any, config: Any) -> None:
+    consent = CONSENT | {"attribute": ["emailConsent", "ok"], "silence": "opted_in"}
+    output = enrich(config, extract(config, 2, "enrich_above"), consent=consent).execute({})
+    assert (output["rejects"], output["records_without"]["emailConsent.ok"]) == ({"opted_out": 3}, 3)
+
+
 def test_a_list_that_is_not_text_fails_the_task(airflow_env: Any, aws: Any, config: Any) -> None:
     aws("s3").put_object(Bucket=config.state_bucket, Key="bad.txt", Body=b"\xff\xfex\x00")
     with pytest.raises(AirflowFailException, match="do-not-contact list is not UTF-8"):

@@ -50,7 +50,7 @@ from cohort_flywheel.runs.newest_store import newest_now, skip_unless_newest
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.contacts import projection
+from cohort_flywheel.segment.contacts import lookup_paths
 from cohort_flywheel.segment.do_not_contact_store import is_listed, load_do_not_contact
 from cohort_flywheel.segment.outputs import Segment
 
@@ -212,7 +212,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         progress = Progress(self.log, "rows looked up again", self._segment.rows)
         for batch, found in records.get_many(
-            plan.contacts_table, schema.contacts_key, batched(rows, MAX_BATCH_KEYS), projection({}, consent, schema),
+            plan.contacts_table, schema.contacts_key, batched(rows, MAX_BATCH_KEYS), lookup_paths({}, consent, schema),
             key=lambda row: row.player_id,
         ):  # fmt: skip
             for row in batch:

@@ -13,7 +13,7 @@ from cohort_flywheel.destinations.ses.campaign.send_outcomes import OLDER_AS_OF
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.segment.contacts import projection
+from cohort_flywheel.segment.contacts import lookup_paths
 from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, load_do_not_contact, make_list
 
 
@@ -49,7 +49,7 @@ class Withdrawals:
             return {row.player_id: OLDER_AS_OF for row in rows}
         self._load_do_not_contact()
         schema = self._plan.data_schema
-        wanted, ids = projection({}, self._consent, schema), [row.player_id for row in rows]
+        wanted, ids = lookup_paths({}, self._consent, schema), [row.player_id for row in rows]
         records = self._records.get_items(self._plan.contacts_table, schema.contacts_key, ids, wanted)
         reasons = ((row.player_id, self._reason(row, records.get(row.player_id))) for row in rows)
         return {player_id: reason for player_id, reason in reasons if reason}
