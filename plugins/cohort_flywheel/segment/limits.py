@@ -11,8 +11,10 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.contacts import DATA_FAULTS
 from cohort_flywheel.segment.outputs import LimitResult, Previous, RecordSums
 
-#: An attribute that none of so many records has is a wrong name, not a coincidence.
-ENOUGH_RECORDS = 100
+#: The address has a wrong name if none of so many records has it.
+ENOUGH_FOR_ADDRESS = 100
+#: The same for another attribute, which few players may have: of 100 records often none has what 1 % have.
+ENOUGH_FOR_ATTRIBUTE = 1000
 
 
 def evaluate_limits(
@@ -81,11 +83,12 @@ def check_consent_attribute(consent: Consent | None, segment: RecordSums) -> Non
 
 
 def check_record_attributes(schema: DataSchema, attributes: Mapping[str, AttributePath], segment: RecordSums) -> None:
-    """Raise FlywheelError if none of 100 records or more has the address, or an attribute that the cohort names."""
-    if segment.records < ENOUGH_RECORDS:
-        return
-    named = {"schema.address": schema.address} | {f"attributes.{column}": path for column, path in attributes.items()}
-    for key, path in named.items():
+    """Raise FlywheelError if none of 100 records has the address, or none of 1,000 an attribute of the cohort."""
+    named = [("schema.address", schema.address, ENOUGH_FOR_ADDRESS)]
+    named += [(f"attributes.{column}", path, ENOUGH_FOR_ATTRIBUTE) for column, path in attributes.items()]
+    for key, path, enough in named:
+        if segment.records < enough:
+            return
         name = path_text(path)
         if segment.records_without.get(name, 0) == segment.records:
             raise FlywheelError(

@@ -127,15 +127,16 @@ def test_the_description_has_the_figures_of_every_violated_limit() -> None:
 
 def test_a_name_that_none_of_enough_records_has_is_wrong() -> None:
     names, attributes = DataSchema.model_validate({"address": ["profile", "email"]}), {"Level": ("stats", "level")}
-    found = {"profile.email": 0, "stats.level": 99, "lastName": 100}
-    check_record_attributes(names, attributes, counted(100, found))
+    found = {"profile.email": 0, "stats.level": 999, "lastName": 1000}
+    check_record_attributes(names, attributes, counted(1000, found))
+    check_record_attributes(names, attributes, counted(999, found))
     check_record_attributes(names, attributes, counted(99, dict.fromkeys(found, 99)))
     check_record_attributes(names, attributes, counted(0, {}))
     with pytest.raises(
         FlywheelError,
-        match="none of the 100 records .* stats.level, so .* correct attributes.Level in cohorts",
+        match="none of the 1,000 records .* stats.level, so .* correct attributes.Level in cohorts",
     ):
-        check_record_attributes(names, attributes, counted(100, found | {"stats.level": 100}))
+        check_record_attributes(names, attributes, counted(1000, found | {"stats.level": 1000}))
     with pytest.raises(FlywheelError, match="none of the 100 records .* profile.email, .* correct schema.address in"):
         check_record_attributes(names, {}, counted(100, found | {"profile.email": 100}))
 
