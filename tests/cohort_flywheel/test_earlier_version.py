@@ -91,6 +91,15 @@ def test_the_record_of_its_launch_by_ses_is_the_same() -> None:
     assert prepared.launch_record() == EARLIER["ses"]["launch"]
 
 
+def test_its_launch_continues_with_a_configuration_set_and_with_no_other_change() -> None:
+    earlier = EARLIER["ses"]["launch"]
+    prepared = ses_outputs.SesPreparedCampaign.of_output(EARLIER["ses"]["prepare_campaign"])
+    assert prepared.model_copy(update={"configuration_set": "events"}).is_launched_by(earlier)
+    assert prepared.is_launched_by(earlier | {"configuration_set": "events"})
+    for name in ("ses_template", "template_digest", "sender", "reply_to", "segment_sha256"):
+        assert not prepared.model_copy(update={name: "another"}).is_launched_by(earlier)
+
+
 @pytest.mark.parametrize("destination", ["customer_profiles", "ses"])
 def test_cleanup_knows_the_artifacts_of_its_reports(destination: str) -> None:
     run = EARLIER[destination]

@@ -35,9 +35,14 @@ class SesPreparedCampaign(PreparedCampaign):
     configuration_set: str | None = None
 
     def launch_record(self) -> Json:
-        """Return the record of a launch: a result is launched with the same fields only, but for the configuration set.
+        """Return the record of a launch: a result is launched with the same fields only.
 
         Without a None, as earlier versions recorded no reply_to and no configuration set.
         """
         fields = {"ses_template", "template_digest", "sender", "reply_to", "segment_sha256", "configuration_set"}
         return self.model_dump(mode="json", include=fields, exclude_none=True)
+
+    def is_launched_by(self, record: Json) -> bool:
+        """Whether a record has the same fields; another configuration set changes no mail, but where its events go."""
+        events = {"configuration_set": None}
+        return record | events == self.launch_record() | events

@@ -249,11 +249,9 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
     def _put_record(self, s3: S3Hook) -> None:
         """Record what is launched; raise FlywheelError if the result was launched with another segment or mail."""
         bucket, key = self._plan.state_bucket, f"{launch_folder(self._plan.name)}launch.json"
-        record, followed = self._prepared.launch_record(), {"configuration_set": None}
-        if not put_json(s3, bucket, key, record, IfNoneMatch="*"):
+        if not put_json(s3, bucket, key, self._prepared.launch_record(), IfNoneMatch="*"):
             found = get_json(s3, bucket, key)
-            # another configuration set changes where the events go, and no mail
-            if found is None or found[0] | followed != record | followed:
+            if found is None or not self._prepared.is_launched_by(found[0]):
                 raise FlywheelError(
                     f"{self._plan.name} was launched already, with another segment, mail or sender"
                     f" (s3://{bucket}/{key}): it is not launched again",
