@@ -92,6 +92,7 @@ class Code(StrEnum):
     # The other DAGs
     STILL_RUNNING = "CF-CLEANUP-01"  #: a run or job is active, and would bring back what is to be removed
     ERASURE_LIST = "CF-ERASURE-01"  #: the list of players to erase is wrong
+    ERASURE_UNKNOWN_FILE = "CF-ERASURE-02"  #: an object in a folder of ours cannot be searched for players
     WHAT_IF_DATES = "CF-WHATIF-01"  #: the dates of the what-if give no as-of, or too many
 
     # Loads into the graph

@@ -27,6 +27,7 @@ from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
 from tests.aws_session_cache import skip_caller_lookup
+from tests.cohort_flywheel.all_keys import check_all_keys
 from tests.faults import simulate
 from tests.faults.simulate import Run
 
@@ -136,6 +137,7 @@ class DagSimulator:
         )  # fmt: skip
         self.run.go()
         assert list(serialized_classes(self.run.stored)) == []
+        check_all_keys(self.s3, self.config)
         states, errors = self.run.states, self.run.errors
         found = self.s3.list_objects_v2(Bucket=self.config.state_bucket, Prefix="reports/").get("Contents", ())
         newest = max(found, key=lambda item: item["LastModified"])["Key"]

@@ -25,6 +25,7 @@ from cohort_flywheel.runs.report_operator import CohortReportOperator
 from cohort_flywheel.runs.result_operator import CohortResultOperator
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
+from tests.cohort_flywheel.all_keys import check_all_keys
 
 #: Without a limit that a handful of players breaks.
 LIMITS = {"min_members": 0, "max_members": 1000, "max_change_percent": 100_000, "max_reject_percent": 100}
@@ -81,6 +82,7 @@ class Runs:
             imported = self._imported(plan, checked, its)
             states["record_result"] = "success"
         self._reported(plan, facts, its, imported, states, as_of + timedelta(days=days))
+        check_all_keys(self.client("s3"), self.config)
         return {"plan": plan, "extract": facts, "checked": checked, "imported": imported}
 
     def _checked(self, plan: Any, facts: Any, shards: Any, context: Any) -> Any:

@@ -41,6 +41,11 @@ _KINDS = {
     "list of a launch": re.compile(r"launches/.+\.txt"),
     "batch of a launch": re.compile(r"launches/.+\.json"),
 }
+#: Objects without players, the lists that an erasure treats apart, and a console's mark of a folder.
+_NOT_SEARCHED = re.compile(
+    r"snapshots/[^/]+/[^/]+/final\.json|(?:dry_run/)?(?:claims|last_runs|reports)/.+|(?:results|what_if|erasure)/.+"
+    r"|do_not_contact\.txt|.*/"
+)
 #: The text between two quotes, without and with escapes. Only parsing the whole file shows which quote opens a string,
 #: and an uploaded file may be broken, so all are checked.
 _PLAIN = re.compile(rb'"(?=([^"\\]*)")')
@@ -165,9 +170,20 @@ class ErasedPlayerFilter:
 # --- files
 
 
-def kind_of(key: str) -> str | None:
-    """The kind of an object that may contain players: `snapshot`, `extract`, …; None for any other."""
-    return next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(key)), None)
+def kind_of(bucket: str, key: str) -> str | None:
+    """The kind of an object that may contain players: `snapshot`, `extract`, …; None if it is not searched.
+
+    Raises FlywheelError for an object of an unknown kind, which may contain players too.
+    """
+    if kind := next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(key)), None):
+        return kind
+    if _NOT_SEARCHED.fullmatch(key):
+        return None
+    raise FlywheelError(
+        f"s3://{bucket}/{key} is not a file of this package, so it cannot be searched for players: remove them from it,"
+        " and move all of its versions to another folder",
+        code=Code.ERASURE_UNKNOWN_FILE,
+    )
 
 
 class Found(NamedTuple):

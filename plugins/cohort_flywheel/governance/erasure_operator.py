@@ -37,7 +37,7 @@ from cohort_flywheel.segment.contacts import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: The folders that are searched. An object of an unknown kind cannot be searched: these folders have none.
+#: The folders that are searched. An object of an unknown kind in one of them stops an erasure.
 FOLDERS = (
     ("export_bucket", "export/"), ("export_bucket", "dropped/"), ("state_bucket", "snapshots/"),
     ("state_bucket", "staged/"), ("state_bucket", "rejects/"), ("state_bucket", "dry_run/"),
@@ -155,8 +155,8 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         progress, path, rest = Progress(self.log, "versions of files read"), folder / "version", folder / "rest"
         for setting, prefix in reversed(FOLDERS) if remove else FOLDERS:
             for version in versions(self.s3, str(self.settings[setting]), prefix):
-                kind = kind_of(version.key)
-                if version.is_marker or not kind:
+                kind = None if version.is_marker else kind_of(version.bucket, version.key)
+                if not kind:
                     continue
                 fetch(self.s3, version, path)
                 found: Found = look(kind, path, players, addresses, rest)

@@ -10,7 +10,7 @@ import pytest
 
 from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.destinations.ses import layout as ses
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.erasure import (
     MAX_PLAYERS,
     ErasedPlayerFilter,
@@ -133,10 +133,33 @@ def test_without_erased_players_no_lookup_is_made() -> None:
         ("last_runs/n.json", None),
         ("dry_run/last_runs/n.json", None),
         ("do_not_contact.txt", None),
+        ("what_if/ea_atrisk_2_2026-11-01_2026-11-22.csv", None),
+        ("erasure/tombstones/ab", None),
+        ("snapshots/", None),
+        ("dry_run/staged/n/", None),
     ],
 )
 def test_the_kind_of_file_of_a_key(key: str, kind: str | None) -> None:
-    assert kind_of(key) == kind
+    assert kind_of("bucket", key) == kind
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "snapshots/ea_atrisk/2026-11-22_00-00-00/0123.parquet",
+        "snapshots/ea_atrisk/2026-11-22_00-00-00/notes.json",
+        "staged/n/0000.json.gz",
+        "dry_run/rejects/n/0000.xlsx",
+        "memberships/backup.csv",
+        "sends/template/n.jsonl.bak",
+        "launches/n",
+        "new_folder/n.json",
+    ],
+)
+def test_an_object_of_an_unknown_kind_is_an_error(key: str) -> None:
+    with pytest.raises(FlywheelError, match=f"s3://bucket/{key} is not a file of this package") as raised:
+        kind_of("bucket", key)
+    assert raised.value.code == Code.ERASURE_UNKNOWN_FILE
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from cohort_flywheel.destinations.pinpoint.operators import PinpointCreateImport
 from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
 from cohort_flywheel.governance.erasure import PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER
 from cohort_flywheel.governance.erasure_operator import CohortErasureOperator
-from cohort_flywheel.hooks.s3 import put_instead
+from cohort_flywheel.hooks.s3 import delete_version, put_instead
 from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.names import endpoint_id
 from local.sample import KNOWN
@@ -351,3 +351,20 @@ def test_without_a_list_nothing_is_done(runs: Runs, erase: Erase, players: str |
     with pytest.raises(AirflowFailException, match=sentence) as raised:
         erase(dry_run=False)
     assert "Changes made: none" in str(raised.value)
+
+
+def test_an_object_of_an_unknown_kind_stops_an_erasure_before_anything_is_removed(runs: Runs, erase: Erase) -> None:
+    runs.run(NEWEST, {ANN: 3, BOB: 3})
+    copy = "snapshots/ea_atrisk/copy.parquet"
+    put(runs, copy, ANN)
+    for dry_run in (True, False):
+        with pytest.raises(AirflowFailException, match=f"CF-ERASURE-02: .*{copy} is not a file of this package"):
+            erase(ANN, dry_run=dry_run)
+    assert endpoint(runs, ANN)
+    runs.client("s3").delete_object(Bucket=runs.config.state_bucket, Key=copy)
+    with pytest.raises(AirflowFailException, match="CF-ERASURE-02"):  # its earlier version is there
+        erase(dry_run=False)
+    for version in [version for version in runs.versions() if version.key == copy]:
+        delete_version(runs.s3, version)
+    erase(dry_run=False)
+    assert not names(runs, ANN)
