@@ -108,7 +108,7 @@ def test_rest_with_params_and_no_logical_date(up: Up, started: Started) -> None:
     extract = json.loads(up.read(up.config.export_bucket, f"export/{name}.json"))
     assert len(extract) == 53
     assert {"playerId": ["wayne96"], "ea_atrisk": [3]} in extract
-    rejects_file = up.read(up.config.state_bucket, f"rejects/{name}/0000.csv").splitlines()
+    rejects_file = up.read(up.config.state_bucket, report["segment"]["rejects_key"] + "0000.csv").splitlines()
     assert len(rejects_file) == rejects + 1
 
 

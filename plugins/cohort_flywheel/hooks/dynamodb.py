@@ -6,6 +6,7 @@ from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any, TypeVar
 
 import orjson
@@ -95,11 +96,13 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         ):
             with attempt:
                 answer = self.conn.batch_get_item(RequestItems=request)
-                for item in answer["Responses"].get(table_name, ()):
+                # of the one table: its key may be its name where the request has its ARN
+                for item in chain.from_iterable(answer["Responses"].values()):
                     record = {name: value["S"] if "S" in value else _deserialize(value) for name, value in item.items()}
                     found[str(record[key_attribute])] = record
-                request = answer.get("UnprocessedKeys") or {}
-                if request:
+                unprocessed = list((answer.get("UnprocessedKeys") or {}).values())
+                if unprocessed:
+                    request = {table_name: unprocessed[0]}
                     before, left = left, len(request[table_name]["Keys"])
                     if left < before:  # an attempt that made progress does not count
                         attempt.retry_state.attempt_number = 0

@@ -82,14 +82,18 @@ def segment_part_key(folder: str, name: str, digest: str, index: int) -> str:
     return f"{folder}{name}_{digest[:16]}/{index:04d}.csv"
 
 
-def part_key(key: str, index: int) -> str:
-    """The key of one shard's part, in a folder with the name of the whole file."""
-    stem, dot, ending = key.rpartition(".")
-    return f"{stem}/{index:04d}{dot}{ending}"
-
-
 def rejects_key(name: str) -> str:
     return f"rejects/{name}.csv"
+
+
+def rejects_folder(key: str, extract_sha256: str, shard_members: int) -> str:
+    """The folder of the rejects of one extract, cut into shards of one size: no other parts are in it."""
+    return f"{key.removesuffix('.csv')}/{extract_sha256[:16]}_{shard_members}/"
+
+
+def rejects_part_key(folder: str, index: int) -> str:
+    """The key of one shard's rejects."""
+    return f"{folder}{index:04d}.csv"
 
 
 def report_folder(name: str) -> str:

@@ -24,7 +24,13 @@ from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.hooks.dynamodb import IN_FLIGHT, MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, lines, put_unless_equal
-from cohort_flywheel.runs.names import matched_file_name, part_file_name, part_key, segment_file_name
+from cohort_flywheel.runs.names import (
+    matched_file_name,
+    part_file_name,
+    rejects_folder,
+    rejects_part_key,
+    segment_file_name,
+)
 from cohort_flywheel.runs.plan import Withhold
 from cohort_flywheel.segment.contacts import (
     Contact,
@@ -166,7 +172,9 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             )
             counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._exclusion(s3, listed))
             matched = write_matched(listed, matched_path)
-        rejects_key = part_key(self.rejects_key, shard.index) if shard else self.rejects_key
+        rejects_key = self.rejects_key
+        if shard:
+            rejects_key = rejects_part_key(rejects_folder(rejects_key, shard.of, shard.size), shard.index)
         put_unless_equal(s3, rejects_path, self.rejects_bucket, rejects_key, digest(rejects_path))
         side_effects.append(f"the rejects were put at s3://{self.rejects_bucket}/{rejects_key}")
         sha256, size = digest(rows_path), rows_path.stat().st_size

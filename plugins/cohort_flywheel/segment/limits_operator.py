@@ -22,7 +22,7 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.errors import Code
 from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
 from cohort_flywheel.runs.lock_store import release, this_run
-from cohort_flywheel.runs.names import segment_part_key
+from cohort_flywheel.runs.names import rejects_folder, segment_part_key
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import schedule_in_force
 from cohort_flywheel.runs.state_store import State
@@ -248,7 +248,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             matched = count_matched(s3, bucket, combined.matched_keys, listed)
         return Segment(
             **combined.model_dump(), do_not_contact_matched=matched, s3_bucket=bucket, s3_key=key,
-            s3_url=f"s3://{bucket}/{key}", rejects_key=plan.rejects_key.removesuffix(".csv") + "/",
+            s3_url=f"s3://{bucket}/{key}", rejects_key=rejects_folder(plan.rejects_key, shards[0].of, shards[0].size),
         )  # fmt: skip
 
     def _release(self, plan: Plan, s3: S3Hook, segment: Segment, side_effects: list[str]) -> Segment:

@@ -88,6 +88,26 @@ def test_unprocessed_keys_are_requested_again(airflow_env: Any, table: str, monk
     assert asked == [30, 10, 4, 2, 1]
 
 
+def test_a_table_may_be_named_by_its_arn(airflow_env: Any, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of an answer may be the table's name where the request has its ARN."""
+    arn, hook = f"arn:aws:dynamodb:us-east-1:123456789012:table/{table}", DynamoDBBatchGetHook()
+    asked: list[int] = []
+    real = hook.conn.batch_get_item
+
+    def half(RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        keys = RequestItems[arn]["Keys"]
+        asked.append(len(keys))
+        now, left = keys[: (len(keys) + 1) // 2], keys[(len(keys) + 1) // 2 :]
+        answer = real(RequestItems={table: RequestItems[arn] | {"Keys": now}})
+        return answer | ({"UnprocessedKeys": {table: RequestItems[arn] | {"Keys": left}}} if left else {})
+
+    monkeypatch.setattr(hook.conn, "batch_get_item", half)
+    monkeypatch.setattr(dynamodb, "wait_random_exponential", lambda **_: lambda _state: 0)
+    found = hook.get_items(arn, "playerId", ["p1", "p2", "p3"], ["level"])
+    assert {key: record["level"] for key, record in found.items()} == {"p1": 1, "p2": 2, "p3": 3}
+    assert asked == [3, 1]
+
+
 def test_a_try_that_made_progress_does_not_count(airflow_env: Any, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One key an answer, each after eleven answers without any: 30 keys take 360 tries, and are all found."""
     hook, asked = DynamoDBBatchGetHook(), 0

@@ -192,7 +192,7 @@ def test_the_parts_of_the_shards_are_the_whole_file(
     assert context["shard_label"] == "members 41 to 53"
     for index, part in enumerate(parts):
         assert part["s3_key"] == f"staged/enrich_shards/{index:04d}_{part['sha256'][:16]}.csv"
-        assert part["rejects_key"] == f"rejects/enrich_shards/{index:04d}.csv"
+        assert part["rejects_key"] == f"rejects/enrich_shards/{output['sha256'][:16]}_20/{index:04d}.csv"
     assert sum(part["rows"] for part in parts) == whole["rows"]
     header, *rows = text(aws, config.import_bucket, whole["s3_key"]).splitlines()
     in_parts = [text(aws, config.import_bucket, part["s3_key"]).splitlines() for part in parts]
@@ -202,6 +202,31 @@ def test_the_parts_of_the_shards_are_the_whole_file(
     assert [line for lines in rejects for line in lines] == text(
         aws, config.state_bucket, whole["rejects_key"]
     ).splitlines()[1:]
+
+
+@pytest.mark.parametrize(("threshold", "size"), [(2, 20), (1, 40)])
+def test_rejects_of_an_earlier_extract_are_not_beside_those_of_a_run(
+    threshold: int, size: int, airflow_env: Any, aws: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later extract with fewer members, and the same extract in fewer shards."""
+    name = f"enrich_again_{threshold}"
+
+    def keys(threshold: int, size: int) -> list[str]:
+        monkeypatch.setattr("cohort_flywheel.segment.gremlin_to_s3_operator.shard_size", lambda *_: size)
+        output = GremlinToS3Operator(
+            task_id="query", property="ea_atrisk", direction="above", threshold=threshold,
+            s3_bucket=config.export_bucket, s3_key=f"export/{name}.json",
+        ).execute({})  # fmt: skip
+        parts = [
+            enrich(config, f"export/{name}.json", name=name, rejects_key=f"rejects/{name}.csv", shard=shard).execute({})
+            for shard in output["shards"]
+        ]
+        return [part["rejects_key"] for part in parts]
+
+    assert len(keys(1, 20)) == 3
+    later = keys(threshold, size)
+    found = aws("s3").list_objects_v2(Bucket=config.state_bucket, Prefix=later[0].rpartition("/")[0] + "/")
+    assert [item["Key"] for item in found["Contents"]] == later
 
 
 def test_the_requests_in_flight_are_those_of_the_tuning(
