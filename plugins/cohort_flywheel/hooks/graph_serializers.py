@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from ctypes import c_float
+from decimal import Decimal
 from functools import cache
 from itertools import repeat
 from typing import Any
@@ -20,7 +21,7 @@ class GraphBinaryRows:
     def __init__(self) -> None:
         from gremlin_python.driver.serializer import GraphBinarySerializersV1  # heavy: not for a DAG's parse
 
-        self._theirs = GraphBinarySerializersV1()
+        self._theirs = GraphBinarySerializersV1(reader=_graphbinary_reader())
         self.serialize_message = self._theirs.serialize_message
 
     def deserialize_message(self, message: bytes) -> Any:
@@ -108,10 +109,18 @@ def _float32(value: Any) -> float:
     return c_float(float(value)).value
 
 
+def plain_number(value: Decimal) -> int | float:
+    """Return a BigDecimal as an int if it is whole, else as the nearest float."""
+    # a number of more digits is beyond 64 bits, and may have a million of them
+    is_whole = value.is_finite() and value.adjusted() < 20 and value == value.to_integral_value()
+    return int(value) if is_whole else float(value)
+
+
 #: The types in a row of `valueMap`; float() also reads "NaN", "Infinity" and "-Infinity" [TinkerPop, GraphSON 3].
 _READERS: dict[str, Callable[[Any], Any]] = {
     "g:Int32": int, "g:Int64": int, "gx:Int16": int, "gx:Byte": int, "gx:BigInteger": int, "g:Double": float,
     "g:Float": _float32, "g:List": _list, "g:Map": _map,
+    "gx:BigDecimal": lambda value: plain_number(Decimal(str(value))),
 }  # fmt: skip
 
 
@@ -121,3 +130,17 @@ def _gremlinpython() -> Any:
     from gremlin_python.structure.io.graphsonV3d0 import GraphSONReader
 
     return GraphSONReader()
+
+
+@cache
+def _graphbinary_reader() -> Any:
+    """gremlinpython's own reader, with a BigDecimal as a number of Python."""
+    from gremlin_python.structure.io.graphbinaryV1 import BigDecimalIO, GraphBinaryReader
+
+    class PlainBigDecimal(BigDecimalIO):
+        @classmethod
+        def objectify(cls, buff: Any, reader: Any, nullable: bool = True) -> Any:
+            found = super().objectify(buff, reader, nullable)
+            return found if found is None else plain_number(found.value)
+
+    return GraphBinaryReader({PlainBigDecimal.graphbinary_type: PlainBigDecimal})

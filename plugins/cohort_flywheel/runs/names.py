@@ -96,6 +96,11 @@ def rejects_part_key(folder: str, index: int) -> str:
     return f"{folder}{index:04d}.csv"
 
 
+def unusable_vertices_key(rejects_key: str) -> str:
+    """The key of the list of vertices whose score is not a number, beside the rejects of a run."""
+    return f"{rejects_key.removesuffix('.csv')}/unusable_vertices.csv"
+
+
 def report_folder(name: str) -> str:
     return f"reports/{name}/"
 

@@ -252,6 +252,9 @@ def table(report: Report) -> str:
         lines.append(("source", f"{kind}, {verb} at {extract.read_at}"))
         numbers = extract.model_dump(mode="json")
         lines += [(key.replace("_", " "), f"{numbers[key]:,}") for key in (*_READ, *_GRAPH)]
+        if extract.source == "graph":
+            number = extract.vertices_without_number
+            lines.append(("vertices without number", "not counted" if number is None else f"{number:,}"))
         lines.append(("extract", extract.url))
     if segment := report.segment:
         lines.append(("rows", f"{segment.rows:,}"))

@@ -13,22 +13,24 @@ from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import loosest_threshold
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.governance.erasure import ErasedPlayerFilter
+from cohort_flywheel.governance.erasure import ErasedPlayerFilter, Tombstones
 from cohort_flywheel.governance.tombstones_store import read_tombstones
-from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
+from cohort_flywheel.hooks.neptune import GraphUnavailableError, NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import release
+from cohort_flywheel.runs.names import unusable_vertices_key
 from cohort_flywheel.runs.newest_store import newest_as_of
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.graph_names_store import check_loaded, check_names
 from cohort_flywheel.segment.gremlin_to_s3_operator import put_extract, read_graph
-from cohort_flywheel.segment.members import Members, VertexSink
+from cohort_flywheel.segment.members import Members, UnusableScoreError, VertexSink
 from cohort_flywheel.segment.outputs import Extract, ExtractSource, Shard
 from cohort_flywheel.segment.segment_file import digest
 from cohort_flywheel.segment.snapshot import Header, Snapshot, SnapshotFile
 from cohort_flywheel.segment.source import EXTRACT, choose_source, is_canonical_run
+from cohort_flywheel.segment.unusable_scores_store import count_without_number, put_unusable_vertices
 from cohort_flywheel.segment.uploaded_extract_store import stream_uploaded_extract
 
 if TYPE_CHECKING:
@@ -170,21 +172,26 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         file = SnapshotFile(path, header) if keeps else None
         sinks: list[VertexSink] = [sink, ErasedPlayerFilter(file, sink.tombstones)] if file else [sink]
         hook = NeptuneGremlinHook(plan.connection or self.neptune_conn_id, self.aws_conn_id)
-        read = read_graph(
-            hook,
-            sinks,
-            property=plan.property,
-            direction=plan.direction,
-            threshold=loosest_threshold([plan.floor, plan.threshold], plan.direction) if keeps else plan.threshold,
-            required=header.required,
-            label=names.vertex_label,
-            player_id=names.player_id,
-        )
+        threshold = loosest_threshold([plan.floor, plan.threshold], plan.direction) if keeps else plan.threshold
+        try:
+            read = read_graph(
+                hook,
+                sinks,
+                property=plan.property,
+                direction=plan.direction,
+                threshold=threshold,
+                required=header.required,
+                label=names.vertex_label,
+                player_id=names.player_id,
+            )
+        except UnusableScoreError as error:
+            raise self._with_list(error, plan, hook, threshold, folder, sink.tombstones, side_effects) from None
         if not read.with_id and not plan.may_be_empty:
             searched, named_by = (names.player_id, "schema.player_id") if read.number else (plan.property, "property")
             check_names(hook, names.vertex_label, searched, named_by, plan.cohort)
         elif not read.number:
             check_loaded(hook)
+        without_number = count_without_number(hook, property=plan.property, label=names.vertex_label)
         if keeps and last_instant(schedule, self.clock()) > as_of:
             raise FlywheelError(
                 f"a newer as-of than {as_of:%Y-%m-%d %H:%M} UTC began before the graph was read to its end, so the read"
@@ -197,8 +204,44 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             key = state.put_snapshot(path, plan.cohort, as_of, digest(path))
             side_effects.append(f"a snapshot was kept at {key}")
         return ExtractSource(
-            source="graph", read_at=now.isoformat(), snapshot_key=key, snapshot="pending" if key else None
+            source="graph",
+            read_at=now.isoformat(),
+            snapshot_key=key,
+            snapshot="pending" if key else None,
+            vertices_without_number=without_number,
         )
+
+    def _with_list(
+        self,
+        error: UnusableScoreError,
+        plan: Plan,
+        hook: NeptuneGremlinHook,
+        threshold: int,
+        folder: Path,
+        tombstones: Tombstones | None,
+        side_effects: list[str],
+    ) -> FlywheelError:
+        """Return the error with the place of a list of the vertices, which is written to the state bucket."""
+        key = unusable_vertices_key(plan.rejects_key)
+        place = f"the ids of the vertices are in s3://{plan.state_bucket}/{key}"
+        try:
+            put_unusable_vertices(
+                hook,
+                S3Hook(aws_conn_id=self.aws_conn_id),
+                plan.state_bucket,
+                key,
+                folder,
+                tombstones,
+                property=plan.property,
+                direction=plan.direction,
+                threshold=threshold,
+                label=plan.data_schema.vertex_label,
+                player_id=plan.data_schema.player_id,
+            )
+            side_effects.append("a list of these vertices was put")
+        except GraphUnavailableError:
+            place = "their ids could not be read"
+        return FlywheelError(f"{error.message}; {place}", code=error.code)
 
 
 def find_source(state: State, plan: Plan, now: datetime, schedule: str) -> Snapshot | None:

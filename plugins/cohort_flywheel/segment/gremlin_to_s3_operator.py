@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,9 +19,18 @@ from cohort_flywheel.config.decimals import Number, parse_number, read_number
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook, put_unless_equal
-from cohort_flywheel.segment.members import Members, VertexSink, shard_size, to_vertex, write_extract
+from cohort_flywheel.segment.members import (
+    Members,
+    UnusableScoreError,
+    Vertex,
+    VertexSink,
+    shard_size,
+    to_vertex,
+    write_extract,
+)
 from cohort_flywheel.segment.outputs import ExtractFile, GremlinExtract, Shard
 from cohort_flywheel.segment.segment_file import digest
+from cohort_flywheel.segment.unusable_scores_store import count_without_number
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -36,7 +46,8 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
     The file has the format of the Cohort Modeler's extract, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`. The
     query is bytecode; the property is an argument of a step, never text. The result is not held in memory. Returns
     (each also as a separate XCom) `s3_bucket`, `s3_key`, `bytes`, `sha256`, `put` (false: the object had the same
-    bytes), the counts `vertices = members + merged + vertices_without_playerId`, and `shards`.
+    bytes), the counts `vertices = members + merged + vertices_without_playerId`, `shards`, and
+    `vertices_without_number`, which the query does not find, as their property is not a number (None: not counted).
 
     :param property: the numeric property to compare. (templated)
     :param direction: `above` (score > threshold) or `below` (score < threshold). (templated)
@@ -88,8 +99,9 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             threshold, require = _threshold(self.threshold), dict(self.require or {})
             with Members(folder, direction=self.direction, threshold=threshold, required=require) as members:
+                hook = NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id)
                 read_graph(
-                    NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id),
+                    hook,
                     [members],
                     property=self.property,
                     direction=self.direction,
@@ -98,11 +110,14 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
                     label=self.vertex_label,
                     player_id=self.player_id,
                 )
+                unusable = count_without_number(hook, property=self.property, label=self.vertex_label)
                 s3 = S3Hook(aws_conn_id=self.aws_conn_id)
                 file, shards = put_extract(
                     s3, members, self.property, folder, self.s3_bucket, self.s3_key, side_effects
                 )
-        return GremlinExtract(**file.model_dump(), shards=shards).model_dump(mode="json")
+        return GremlinExtract(**file.model_dump(), shards=shards, vertices_without_number=unusable).model_dump(
+            mode="json"
+        )
 
 
 class VerticesRead(NamedTuple):
@@ -132,32 +147,37 @@ def read_graph(
 ) -> VerticesRead:
     """Write every vertex beyond the threshold to each sink, and count them.
 
-    An interrupted read begins again from the start.
+    An interrupted read begins again from the start. Raises UnusableScoreError, at the end of the read, with the number
+    of vertices that have an unusable score.
     """
     traversal = _traversal(label, player_id, property, direction, threshold, required)
+    read = partial(
+        to_vertex, property=property, direction=direction, threshold=threshold, required=required, player_id=player_id
+    )
     for attempt in hook.retrying():
         with attempt:
             for sink in sinks:
                 sink.clear()
-            number = with_id = 0
+            number = with_id = unusable = 0
             progress = Progress(hook.log, "vertices read")
             for batch in hook.stream(traversal):
-                vertices = [
-                    to_vertex(
-                        row,
-                        property=property,
-                        direction=direction,
-                        threshold=threshold,
-                        required=required,
-                        player_id=player_id,
-                    )
-                    for row in batch
-                ]
+                vertices: list[Vertex] = []
+                for row in batch:
+                    try:
+                        vertices.append(read(row))
+                    except UnusableScoreError:
+                        unusable += 1
                 for sink in sinks:
                     sink.add(vertices)
-                number += len(vertices)
+                number += len(batch)
                 with_id += sum(vertex.player_id is not None for vertex in vertices)
                 progress.add(len(batch))
+            if unusable:
+                raise UnusableScoreError(
+                    f"property {property} of {unusable:,} of {number:,} vertices is not a finite number, or has another"
+                    " value beside it: correct the graph, or name a numeric property in the registry",
+                    code=Code.GRAPH_PROPERTY,
+                )
     return VerticesRead(number, with_id)
 
 

@@ -41,6 +41,10 @@ class Vertex(NamedTuple):
     properties: Mapping[str, Sequence[object]] = {}
 
 
+class UnusableScoreError(FlywheelError):
+    """The property of the score has a value that is not a valid score."""
+
+
 class VertexSink(Protocol):
     """What a read of the graph writes vertices to."""
 
@@ -67,13 +71,13 @@ def to_vertex(
 ) -> Vertex:
     """Turn a row of `valueMap` (Neptune's set cardinality: lists) into a vertex.
 
-    Raises FlywheelError for a score that is not a finite number or not beyond the threshold: the query asks only for
-    scores beyond it, so the rest of the answer would be wrong too.
+    Raises UnusableScoreError for a score that is not a finite number, and FlywheelError for one that is not beyond the
+    threshold: the query asks only for scores beyond it, so the rest of the answer would be wrong too.
     """
     scores = row.get(property, [])
     numbers = [s for s in scores if is_score(s)]
     if not numbers or len(numbers) < len(scores):
-        raise FlywheelError(
+        raise UnusableScoreError(
             f"property {property} of a vertex is not a finite number: name a numeric property in the registry,"
             " or correct the graph",
             code=Code.GRAPH_PROPERTY,

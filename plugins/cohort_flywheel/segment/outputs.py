@@ -53,19 +53,22 @@ class GremlinExtract(ExtractFile):
     """The output of GremlinToS3Operator."""
 
     shards: list[Shard]
+    vertices_without_number: int | None = None
 
 
 class ExtractSource(Record):
     """Where the members come from.
 
     `read_at` is when the graph was read, or when the extract was uploaded (ISO 8601). `snapshot_key` is None for
-    `live`, for an uploaded extract, and for the graph in a dry run.
+    `live`, for an uploaded extract, and for the graph in a dry run. `vertices_without_number` are vertices of the graph
+    with the property but without a number in it, which no other count has; None if they were not counted.
     """
 
     source: Literal["graph", "snapshot", "extract"]
     read_at: str
     snapshot_key: str | None
     snapshot: Literal["pending", "final"] | None
+    vertices_without_number: int | None = None
 
 
 class Extract(ExtractFile, ExtractSource):

@@ -181,6 +181,13 @@ def test_the_report_has_the_entries_that_matched_and_the_records_that_lack_an_at
     assert "without email" not in table_of(made)
 
 
+@pytest.mark.parametrize(("number", "text"), [(35, "35"), (0, "0"), (None, "not counted")])
+def test_vertices_without_a_number_are_reported_and_in_no_sum(number: int | None, text: str) -> None:
+    made = report(extract=EXTRACT | {"vertices_without_number": number})
+    assert (made["extract"]["vertices_without_number"], made["faults"]) == (number, [])
+    assert f"vertices without number {text}".split() in [line.split() for line in table_of(made).splitlines()]
+
+
 def test_an_output_of_an_earlier_version_has_default_counts() -> None:
     segment = report()["segment"]
     assert (segment["do_not_contact_matched"], segment["records"], segment["records_without"]) == (0, 0, {})
@@ -293,6 +300,7 @@ def test_the_table_is_the_funnel_with_the_rejects_by_reason() -> None:
     assert list(shown) == [
         "outcome", "cohort", "threshold from", "as-of", "source", "vertices read", "vertices not beyond",
         "vertices not as required", "vertices erased", "vertices", "merged", "vertices without playerId", "members",
+        "vertices without number",
         "extract", "rows", "rejects", "no_record", "opted_out", "do-not-contact entries", "that match a member",
         "records", "segment file", "max members", "segment id", "segment size", "job id", "segment version",
     ]  # fmt: skip

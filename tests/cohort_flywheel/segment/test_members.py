@@ -19,6 +19,7 @@ from cohort_flywheel.segment.members import (
     SHARD_MEMBERS,
     Member,
     Members,
+    UnusableScoreError,
     Vertex,
     is_as_required,
     is_beyond,
@@ -218,7 +219,9 @@ def test_an_interrupted_read_begins_again(above: Members) -> None:
     "scores", [[], ["3"], [None], [True], [float("nan")], [float("inf")], [3, "4"], [[3]], [10**400]]
 )
 def test_a_score_that_is_not_a_finite_number_is_refused(scores: list[Any]) -> None:
-    with pytest.raises(FlywheelError, match="property ea_atrisk of a vertex is not a finite number: name") as error:
+    with pytest.raises(
+        UnusableScoreError, match="property ea_atrisk of a vertex is not a finite number: name"
+    ) as error:
         vertex(["wayne96"], scores)
     assert "wayne96" not in str(error.value)
 
