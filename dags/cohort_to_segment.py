@@ -24,7 +24,15 @@ from typing import Any
 
 import pendulum
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, BaseOperator, CronDataIntervalTimetable, Param, TaskGroup, chain
+from airflow.sdk import (
+    DAG,
+    BaseOperator,
+    CronDataIntervalTimetable,
+    Param,
+    TaskGroup,
+    chain,
+    get_parsing_context,
+)
 
 from cohort_flywheel.campaign.operators import CampaignApprovalOperator
 from cohort_flywheel.config.cohorts import CAMPAIGN_MODES
@@ -237,7 +245,10 @@ def params(registry: Registry, default: str, cohort_names: list[str], *, has_cam
 
 
 _registry = read_registry(REGISTRY_PATH)
-cohort_to_segment("cohort_to_segment", _registry, _registry.default_cohort, _registry.names)
-for _cohort in _registry.daily:
-    if _cohort != _registry.default_cohort:
-        cohort_to_segment(f"cohort_to_segment__{_cohort}", _registry, _cohort, [_cohort])
+_dags = {"cohort_to_segment": (_registry.default_cohort, _registry.names)}
+_dags |= {f"cohort_to_segment__{each}": (each, [each]) for each in _registry.daily if each != _registry.default_cohort}
+# While a task runs, Airflow names its DAG: the process of a task needs no other DAG.
+_of_the_task = get_parsing_context().dag_id
+for _dag_id, (_default, _names) in _dags.items():
+    if _of_the_task in (None, _dag_id):
+        cohort_to_segment(_dag_id, _registry, _default, _names)

@@ -17,6 +17,7 @@ pytest_socket.disable_socket()  # before Airflow is imported, so that nothing ca
 from airflow import plugins_manager  # noqa: E402 - after sockets are blocked
 from airflow.dag_processing.dagbag import DagBag  # noqa: E402 - as above
 from airflow.sdk import BaseSensorOperator  # noqa: E402 - as above
+from airflow.sdk.definitions.context import _airflow_parsing_context_manager  # noqa: E402 - as above
 
 
 def parse(folder: str) -> dict[str, Any]:
@@ -24,6 +25,12 @@ def parse(folder: str) -> dict[str, Any]:
     bag = DagBag(folder)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "import_errors": bag.import_errors, "dags": {d.dag_id: facts(d) for d in _dags(bag)}}
+
+
+def of_a_task(folder: str, dag_id: str) -> list[str]:
+    """The DAGs of a folder in the process of a task of this DAG."""
+    with _airflow_parsing_context_manager(dag_id=dag_id, task_id="plan"):
+        return list(parse(folder)["dags"])
 
 
 def facts(dag: Any) -> dict[str, Any]:
@@ -89,6 +96,7 @@ def main(result: Path, folders: list[str]) -> None:
         "loaded_as_plugins": loaded + plugin_modules(),
         "plugin_errors": plugins_manager.get_import_errors(),
         "folders": [parse(folder) for folder in folders],
+        "of_a_task": of_a_task(folders[1], "cohort_to_segment__ea_altruism"),
         "sockets_blocked": sockets_blocked(),
         "modules": sorted({name.split(".")[0] for name in sys.modules}),
     }

@@ -208,6 +208,11 @@ def test_the_dags_are_these_and_no_others(found: Any) -> None:
     assert list(shipped["dags"]) == [CLEANUP, ERASURE, DAILY, WHAT_IF]
 
 
+def test_the_process_of_a_task_builds_its_own_dag_only(probed: Any) -> None:
+    """Of a file with a thousand DAGs, too."""
+    assert probed["of_a_task"] == [CLEANUP, ERASURE, f"{DAILY}__ea_altruism", WHAT_IF]
+
+
 def test_a_valid_cohort_has_its_dag_whatever_is_wrong_in_others(probed: Any) -> None:
     folder = probed["folders"][-1]
     assert folder["import_errors"] == {}
