@@ -17,7 +17,9 @@ pytest_socket.disable_socket()  # before Airflow is imported, so that nothing ca
 from airflow import plugins_manager  # noqa: E402 - after sockets are blocked
 from airflow.dag_processing.dagbag import DagBag  # noqa: E402 - as above
 from airflow.sdk import BaseSensorOperator  # noqa: E402 - as above
-from airflow.sdk.definitions.context import _airflow_parsing_context_manager  # noqa: E402 - as above
+from airflow.sdk.definitions._internal.dag_parsing_context import (  # noqa: E402 - as above
+    _airflow_parsing_context_manager,
+)
 
 
 def parse(folder: str) -> dict[str, Any]:
