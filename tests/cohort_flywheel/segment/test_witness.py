@@ -31,7 +31,7 @@ __all__ = ["on_scratch", "scratch"]
 
 RECORDED = Path(__file__).parent / "witness" / "recorded"
 #: What follows from the bytes of a file, which is compared itself, or from the names of a test's buckets.
-DERIVED = {"bytes", "sha256", "of", "url", "s3_key", "s3_url", "parts", "snapshot_key"}
+DERIVED = {"bytes", "sha256", "of", "url", "s3_key", "s3_url", "parts", "snapshot_key", "rejects_key"}
 CONSENT = {"attribute": "emailConsent", "opted_in": ["yes", True], "opted_out": ["no"], "silence": "opted_in"}
 
 
