@@ -216,7 +216,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         error: UnusableScoreError,
         plan: Plan,
         hook: NeptuneGremlinHook,
-        threshold: int,
+        threshold: float,
         folder: Path,
         tombstones: Tombstones | None,
         side_effects: list[str],
