@@ -60,7 +60,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
         dag_id,
         doc_md=__doc__,
         description=f"The players of {default}, every day, as a segment",
-        schedule=CronDataIntervalTimetable(registry.schedule, timezone="UTC"),
+        schedule=CronDataIntervalTimetable(registry.schedule, timezone=registry.timezone),
         start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
         catchup=False,
         # A run that waits for approval is active; let others run.
@@ -71,7 +71,11 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
         default_args=DEFAULT_ARGS | {"on_failure_callback": on_failure(registry.notify)},
     ) as dag:
         plan: Any = CohortPlanOperator(
-            task_id="plan", registry=REGISTRY_PATH, schedule=registry.schedule, destination=registry.destination
+            task_id="plan",
+            registry=REGISTRY_PATH,
+            schedule=registry.schedule,
+            timezone=registry.timezone,
+            destination=registry.destination,
         ).output
         extract: Any = CohortExtractOperator(
             task_id="extract", plan=plan, pre_execute=acquire_run_lock, pool=registry.graph_pool or "default_pool"

@@ -37,7 +37,9 @@ def cohort_what_if(registry: Registry) -> DAG:
         params=params(registry),
         default_args=DEFAULT_ARGS,
     ) as dag:
-        CohortWhatIfOperator(task_id="count_days", registry=REGISTRY_PATH, schedule=registry.schedule)
+        CohortWhatIfOperator(
+            task_id="count_days", registry=REGISTRY_PATH, schedule=registry.schedule, timezone=registry.timezone
+        )
     return dag
 
 
@@ -71,14 +73,14 @@ def params(registry: Registry) -> dict[str, Param]:
             type=["null", "string"],
             format="date",
             title="From",
-            description=f"The date of the first as-of (UTC). Empty: {DEFAULT_DAYS} days before the last.",
+            description=f"The date of the first as-of ({registry.timezone}). Empty: {DEFAULT_DAYS} days earlier.",
         ),
         "to": Param(
             None,
             type=["null", "string"],
             format="date",
             title="To",
-            description="The date of the last as-of (UTC). Empty: the newest.",
+            description=f"The date of the last as-of ({registry.timezone}). Empty: the newest.",
         ),
     }
 

@@ -31,7 +31,7 @@ def engagement(registry: Registry) -> DAG:
         "engagement",
         doc_md=__doc__,
         description="The events of e-mails, every day, counted for each launch",
-        schedule=CronDataIntervalTimetable(registry.schedule, timezone="UTC"),
+        schedule=CronDataIntervalTimetable(registry.schedule, timezone=registry.timezone),
         start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
         catchup=False,
         max_active_runs=1,  # an as-of leaves out what the others have read
@@ -39,7 +39,7 @@ def engagement(registry: Registry) -> DAG:
         tags=["cohort-flywheel", "engagement"],
         default_args=DEFAULT_ARGS | {"on_failure_callback": on_failure(registry.notify)},
     ) as dag:
-        plan: Any = EngagementPlanOperator(task_id="plan", schedule=registry.schedule)
+        plan: Any = EngagementPlanOperator(task_id="plan", schedule=registry.schedule, timezone=registry.timezone)
         read_events: Any = ReadEventsOperator(task_id="read_events", plan=plan.output)
         report = EngagementReportOperator(task_id="report", plan=plan.output, counts=read_events.output)
         chain(plan, read_events, report)

@@ -22,7 +22,7 @@ from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.notifications import send_notifications
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.report_operator import write_report
-from cohort_flywheel.runs.schedule import Clock, next_instant, schedule_in_force, utc_now
+from cohort_flywheel.runs.schedule import Clock, schedule_in_force, utc_now
 from cohort_flywheel.segment.outputs import CheckedSegment
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class CampaignApprovalOperator(ApprovalOperator):
             withdraw_approval(S3Hook(aws_conn_id=self.aws_conn_id), plan, prepared)
             _, report_url = write_report(self, context, self.clock, self.aws_conn_id)
             now = self.clock()
-            until = min(now + timedelta(hours=self.hours), next_instant(schedule_in_force(context, plan), now))
+            until = min(now + timedelta(hours=self.hours), schedule_in_force(context, plan).next(now))
             self.response_timeout = min(self.response_timeout or until - now, until - now)
             self.subject = f"May {plan.name} be launched, to {prepared.rows:,} players?"
             checked, unsubscribed = CheckedSegment.model_validate(self.checked), self.verified.get("unsubscribed", 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, tzinfo
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -106,7 +106,7 @@ class ThresholdRange(Strict):
 
 
 class ThresholdFrom(Strict):
-    """One entry of a threshold's history: in force from the first as-of at or after midnight (UTC) of its date."""
+    """One entry of a threshold's history: in force from the first as-of at or after midnight of its date."""
 
     first: Annotated[date, Field(alias="from", strict=True)]
     threshold: Number
@@ -283,14 +283,18 @@ class Cohort(Strict):
         """The loosest threshold for which a snapshot has all members: the registry's floor, or the history's."""
         return loosest_threshold(self.thresholds(), self.direction) if self.floor is None else self.floor
 
-    def threshold_at(self, as_of: datetime) -> Number:
-        """Return the threshold in force at an as-of; raise FlywheelError where the history begins later."""
+    def threshold_at(self, as_of: datetime, zone: tzinfo) -> Number:
+        """Return the threshold in force at an as-of, by its date in the zone of the schedule.
+
+        Raises FlywheelError where the history begins later.
+        """
         if not isinstance(self.threshold, list):
             return self.threshold
-        in_force = [e for e in self.threshold if datetime.combine(e.first, time(), UTC) <= as_of]
+        local = as_of.astimezone(zone)
+        in_force = [e for e in self.threshold if e.first <= local.date()]
         if not in_force:
             raise FlywheelError(
-                f"cohort {self.name} has no threshold in force at {as_of:%Y-%m-%d %H:%M} UTC, as its history in the"
+                f"cohort {self.name} has no threshold in force at {local:%Y-%m-%d %H:%M} {zone}, as its history in the"
                 f" registry begins on {self.threshold[0].first}: give the param threshold, or add an earlier entry",
                 code=Code.PARAM,
             )

@@ -1,9 +1,10 @@
-"""The schedule of the registry: a cron expression of five fields."""
+"""The schedule of the registry, a cron expression of five fields, and its time zone."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 from croniter import CroniterBadDateError, croniter
 
@@ -22,6 +23,8 @@ _ALIASES = {
 #: time that it is read, and H, which needs a seed.
 _FIELD = re.compile(r"(?:[0-9*?,/#-]|\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\b"
                     r"|\b(?:sun|mon|tue|wed|thu|fri|sat)\b|l|w)+", re.IGNORECASE)  # fmt: skip
+#: A name of the IANA's list; `posix/…` and `right/…` are a machine's own.
+_ZONE = re.compile(r"(?!posix/|right/|localtime)[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*")
 #: Any instant that is the same in each parse.
 _AN_INSTANT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -32,7 +35,7 @@ def read_schedule(written: str) -> str:
     fields = schedule.split(" ")
     if len(fields) != 5 or not all(map(_FIELD.fullmatch, fields)) or not croniter.is_valid(schedule):
         raise ValueError(
-            f"{written!r} is not a schedule: write the five fields of a cron, such as 0 0 * * * (every midnight, UTC),"
+            f"{written!r} is not a schedule: write the five fields of a cron, such as 0 0 * * * (every midnight),"
             f" or one of {', '.join(_ALIASES)}"
         )
     try:
@@ -43,3 +46,16 @@ def read_schedule(written: str) -> str:
             f"{written!r} never fires, as no month that it names has such a day: correct the day or the month"
         ) from None
     return schedule
+
+
+def read_timezone(written: str) -> str:
+    """Return the name of a time zone; raise ValueError for a name that the IANA does not have."""
+    try:
+        if not _ZONE.fullmatch(written):
+            raise ValueError
+        return ZoneInfo(written).key
+    except (LookupError, OSError, ValueError):  # a folder's name is an OSError
+        raise ValueError(
+            f"{written!r} is not a time zone: write UTC, or the name of a place as the IANA has it, such as"
+            " Europe/Berlin"
+        ) from None

@@ -58,6 +58,8 @@ class Registry:
     #: the studio's own names in the graph and in the contacts table
     data_schema: DataSchema = field(default_factory=DataSchema)
     engagement: Engagement = field(default_factory=lambda: Engagement())
+    #: the zone of the schedule and of the dates
+    timezone: str = "UTC"
 
     @property
     def names(self) -> list[str]:
@@ -136,6 +138,7 @@ def parse_registry(text: str, path: Path) -> Registry:
         head.tuning,
         head.data_schema,
         head.engagement,
+        head.timezone,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 
 from cohort_flywheel.config.cohorts import Name, Strict
-from cohort_flywheel.config.cron import read_schedule
+from cohort_flywheel.config.cron import read_schedule, read_timezone
 from cohort_flywheel.config.data_schema import DataSchema
 
 
@@ -76,6 +76,7 @@ class RegistryKeys(Strict):
 
     default_cohort: str
     schedule: str
+    timezone: str = "UTC"
     destination: Name
     graph_pool: Annotated[str, Field(min_length=1)] | None = None
     opt_outs: Literal["none"] | None = None
@@ -89,6 +90,11 @@ class RegistryKeys(Strict):
     @classmethod
     def _fires(cls, schedule: str) -> str:
         return read_schedule(schedule)
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_timezone(cls, timezone: str) -> str:
+        return read_timezone(timezone)
 
 
 class RegistryHead(RegistryKeys):

@@ -18,7 +18,7 @@ from cohort_flywheel.engagement.event_counts import EventCounts, EventFile, Laun
 from cohort_flywheel.engagement.event_objects import Manifest, report_key
 from cohort_flywheel.hooks.s3 import S3Hook, put_json
 from cohort_flywheel.runs.plan_operator import as_of_run, explain_refusal
-from cohort_flywheel.runs.schedule import Clock, utc_now
+from cohort_flywheel.runs.schedule import Clock, Schedule, utc_now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class EngagementPlanOperator(BaseOperator):
     """Fix the as-of of a run, and check that both buckets can be read. Changes nothing outside.
 
-    :param schedule: the DAG's cron, in UTC.
+    :param schedule: the DAG's cron.
+    :param timezone: the schedule's time zone.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     :param clock: gives the time, with its zone.
     """
@@ -37,10 +38,17 @@ class EngagementPlanOperator(BaseOperator):
     ui_color = "#c9e8c4"
 
     def __init__(
-        self, *, schedule: str, aws_conn_id: str | None = "aws_default", clock: Clock = utc_now, **kwargs: Any
+        self,
+        *,
+        schedule: str,
+        timezone: str = "UTC",
+        aws_conn_id: str | None = "aws_default",
+        clock: Clock = utc_now,
+        **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.schedule = schedule
+        self.timezone = timezone
         self.aws_conn_id = aws_conn_id
         self.clock = clock
 
@@ -52,7 +60,7 @@ class EngagementPlanOperator(BaseOperator):
             for role, bucket in (("event", settings.event_bucket), ("state", settings.state_bucket)):
                 with explain_refusal(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
                     s3.head_bucket(Bucket=bucket)
-            as_of = as_of_run(context, self.schedule, self.clock())
+            as_of = as_of_run(context, Schedule(self.schedule, self.timezone), self.clock())
         return EngagementPlan(as_of=as_of, **settings.model_dump()).model_dump(mode="json")
 
 

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from cohort_flywheel.runs.lock_store import release
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force
+from cohort_flywheel.runs.schedule import Clock, Schedule, schedule_in_force
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.source import is_canonical_run
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-def newest_as_of(state: State, cohort: str, schedule: str, now: datetime) -> datetime:
+def newest_as_of(state: State, cohort: str, schedule: Schedule, now: datetime) -> datetime:
     """The last instant of the schedule, or a later as-of with a snapshot (from an earlier schedule)."""
-    scheduled = last_instant(schedule, now)
+    scheduled = schedule.last(now)
     return max([scheduled, *(day for day in state.snapshot_days(cohort) if scheduled < day <= now)])
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, JsonValue
 
@@ -50,6 +51,7 @@ class Plan(Record):
     name: str
     as_of: Instant
     schedule: str
+    timezone: str = "UTC"
     cohort: str
     property: str
     direction: Direction
@@ -107,6 +109,7 @@ def make_plan(
     user: str | None,
     layout: str,
     schedule: str,
+    timezone: str = "UTC",
     settings: Mapping[str, JsonValue],
     extract_sha256: str | None = None,
     campaign: RunCampaign | NoCampaign = NONE,
@@ -123,8 +126,8 @@ def make_plan(
     and buckets that are not three.
     """
     as_of = datetime.fromisoformat(as_of.isoformat())  # pendulum's isoformat loses its zone in a subtraction
-    requested = params.threshold
-    number = cohort.threshold_at(as_of) if requested is None else cohort.check_threshold(requested)
+    requested, zone = params.threshold, ZoneInfo(timezone)
+    number = cohort.threshold_at(as_of, zone) if requested is None else cohort.check_threshold(requested)
     buckets = {role: str(settings[f"{role}_bucket"]) for role in ("export", "import", "state")}
     if len(set(buckets.values())) < 3:
         raise FlywheelError(
@@ -141,11 +144,12 @@ def make_plan(
         name=name,
         as_of=as_of,
         schedule=schedule,
+        timezone=timezone,
         cohort=cohort.name,
         property=cohort.property,
         direction=cohort.direction,
         threshold=number,
-        threshold_from=_threshold_from(cohort, as_of) if requested is None else "param",
+        threshold_from=_threshold_from(cohort, as_of.astimezone(zone).date()) if requested is None else "param",
         floor=cohort.snapshot_floor(),
         require=cohort.require,
         source=source,
@@ -222,10 +226,10 @@ def _withhold(cohort: Cohort, campaign: RunCampaign | NoCampaign, as_of: datetim
     )
 
 
-def _threshold_from(cohort: Cohort, as_of: datetime) -> str:
+def _threshold_from(cohort: Cohort, day: date) -> str:
     if not isinstance(cohort.threshold, list):
         return "registry"
-    return f"registry, from {max(e.first for e in cohort.threshold if e.first <= as_of.date())}"
+    return f"registry, from {max(e.first for e in cohort.threshold if e.first <= day)}"
 
 
 def _override(params: RunParams, run_type: str, user: str | None) -> Override | None:

@@ -38,7 +38,7 @@ from cohort_flywheel.runs import names
 from cohort_flywheel.runs.as_of import RunDates, as_of
 from cohort_flywheel.runs.lock_store import enum_value
 from cohort_flywheel.runs.plan import Plan, check_extract, make_plan
-from cohort_flywheel.runs.schedule import Clock, last_instant, utc_now
+from cohort_flywheel.runs.schedule import Clock, Schedule, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.contacts import entry_forms
 from cohort_flywheel.segment.extract_operator import find_source
@@ -55,7 +55,8 @@ class CohortPlanOperator(BaseOperator):
     outside.
 
     :param registry: the path of cohorts.yaml, read when the task runs.
-    :param schedule: the DAG's cron, in UTC.
+    :param schedule: the DAG's cron.
+    :param timezone: its time zone, whose dates those of a threshold's history are.
     :param destination: the name of a destination.
     :param templates: the folder of the mail templates; by default `email` beside the registry.
     :param neptune_conn_id: the Airflow connection of the graph, which is read but not used.
@@ -71,6 +72,7 @@ class CohortPlanOperator(BaseOperator):
         registry: Path,
         schedule: str,
         destination: str,
+        timezone: str = "UTC",
         templates: Path | None = None,
         neptune_conn_id: str = DEFAULT_CONN_NAME,
         aws_conn_id: str | None = "aws_default",
@@ -80,6 +82,7 @@ class CohortPlanOperator(BaseOperator):
         super().__init__(multiple_outputs=True, **kwargs)
         self.registry = registry
         self.schedule = schedule
+        self.timezone = timezone
         self.destination = destination
         self.templates = templates or registry.parent / "email"
         self.neptune_conn_id = neptune_conn_id
@@ -97,7 +100,7 @@ class CohortPlanOperator(BaseOperator):
             check_extract(params, enum_value(run.run_type))
             # a run that imports nothing needs no settings of the destination
             imports = not params.dry_run and not params.extract_only
-            moment = as_of_run(context, self.schedule, self.clock())
+            moment = as_of_run(context, self._schedule(), self.clock())
             campaign = self._campaign(registry, cohort, params, context, moment)
             models: list[type[BaseModel]] = [DeploymentSettings]
             if imports:
@@ -115,6 +118,7 @@ class CohortPlanOperator(BaseOperator):
                 user=getattr(run, "triggering_user_name", None),
                 layout=destination.name,
                 schedule=self.schedule,
+                timezone=self.timezone,
                 settings=settings,
                 extract_sha256=self._check_uploaded_extract(params.extract_uri, cohort, buckets.export_bucket),
                 campaign=campaign,
@@ -124,7 +128,7 @@ class CohortPlanOperator(BaseOperator):
             )
             self._check_aws(buckets, plan)
             state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)
-            snapshot = find_source(state, plan, self.clock(), self.schedule)
+            snapshot = find_source(state, plan, self.clock(), self._schedule())
             if imports:
                 if destination.REQUIRES_OPT_OUT_LIST and registry.opt_outs is None:
                     self._check_opt_outs(plan)
@@ -145,12 +149,15 @@ class CohortPlanOperator(BaseOperator):
         )
         return plan.model_dump(mode="json") | settings
 
+    def _schedule(self) -> Schedule:
+        return Schedule(self.schedule, self.timezone)
+
     def _campaign(
         self, registry: Registry, cohort: Cohort, params: RunParams, context: Context, moment: datetime
     ) -> RunCampaign | NoCampaign:
         """The settings of the campaign, with the placeholders of its mail."""
         run = context["dag_run"]
-        newest = last_instant(self.schedule, self.clock())
+        newest = self._schedule().last(self.clock())
         skip_reason = campaign_skip_reason(params, enum_value(run.run_type), moment, newest)
         campaign = choose_campaign(
             cohort, params, approval=registry.approval, skip_reason=skip_reason,
@@ -184,7 +191,7 @@ class CohortPlanOperator(BaseOperator):
         """Whether this run may read the graph: a past day is read from its snapshot."""
         if params.extract_uri or params.source == "snapshot":
             return False
-        return params.source == "live" or moment >= last_instant(self.schedule, self.clock())
+        return params.source == "live" or moment >= self._schedule().last(self.clock())
 
     def _check_uploaded_extract(self, uri: str | None, cohort: Cohort, export_bucket: str) -> str | None:
         """Read an uploaded extract to its end; return the digest of its bytes."""
@@ -230,7 +237,7 @@ class CohortPlanOperator(BaseOperator):
             )
 
 
-def as_of_run(context: Context, schedule: str, now: datetime) -> datetime:
+def as_of_run(context: Context, schedule: Schedule, now: datetime) -> datetime:
     """Return the as-of of a run, in UTC; raise FlywheelError for dates of which it is not sure."""
     run = context["dag_run"]
     dates = RunDates(
@@ -239,7 +246,7 @@ def as_of_run(context: Context, schedule: str, now: datetime) -> datetime:
         run_after=run.run_after,
         automatic=enum_value(run.run_type) in ("scheduled", "backfill"),
     )
-    return as_of(dates, last_instant=lambda moment: last_instant(schedule, moment), now=now)
+    return as_of(dates, last_instant=schedule.last, now=now)
 
 
 def read_all_settings(models: Iterable[type[BaseModel]], neptune_conn_id: str | None) -> dict[str, JsonValue]:

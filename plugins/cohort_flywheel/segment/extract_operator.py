@@ -21,7 +21,7 @@ from cohort_flywheel.runs.lock_store import release
 from cohort_flywheel.runs.names import unusable_vertices_key
 from cohort_flywheel.runs.newest_store import newest_as_of
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force, utc_now
+from cohort_flywheel.runs.schedule import Clock, Schedule, schedule_in_force, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.graph_names_store import check_loaded, check_names
 from cohort_flywheel.segment.gremlin_to_s3_operator import put_extract, read_graph
@@ -88,7 +88,9 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         # Airflow maps over what a task returns, and over no other XCom
         return [shard.model_dump(mode="json") for shard in shards]
 
-    def make(self, plan: Plan, folder: Path, side_effects: list[str], schedule: str) -> tuple[Extract, list[Shard]]:
+    def make(
+        self, plan: Plan, folder: Path, side_effects: list[str], schedule: Schedule
+    ) -> tuple[Extract, list[Shard]]:
         """Choose the source, by the current schedule, and write the extract; return facts and shards.
 
         The changes are added to `side_effects`.
@@ -149,7 +151,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         plan: Plan,
         state: State,
         now: datetime,
-        schedule: str,
+        schedule: Schedule,
         sink: ErasedPlayerFilter,
         folder: Path,
         side_effects: list[str],
@@ -192,7 +194,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         elif not read.number:
             check_loaded(hook)
         without_number = count_without_number(hook, property=plan.property, label=names.vertex_label)
-        if keeps and last_instant(schedule, self.clock()) > as_of:
+        if keeps and schedule.last(self.clock()) > as_of:
             raise FlywheelError(
                 f"a newer as-of than {as_of:%Y-%m-%d %H:%M} UTC began before the graph was read to its end, so the read"
                 " is not kept as a snapshot: use an earlier snapshot of the day, or source=live",
@@ -244,7 +246,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         return FlywheelError(f"{error.message}; {place}", code=error.code)
 
 
-def find_source(state: State, plan: Plan, now: datetime, schedule: str) -> Snapshot | None:
+def find_source(state: State, plan: Plan, now: datetime, schedule: Schedule) -> Snapshot | None:
     """Return the snapshot that a run reads, or None for the graph or an extract.
 
     `schedule` is the current one, which decides which as-of is the newest. Raises FlywheelError if the run must read a

@@ -24,7 +24,7 @@ from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
 from cohort_flywheel.runs.lock_store import release, this_run
 from cohort_flywheel.runs.names import rejects_folder, segment_part_key
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.schedule import schedule_in_force
+from cohort_flywheel.runs.schedule import Schedule, schedule_in_force
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.do_not_contact_store import count_matched
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
@@ -219,7 +219,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         return final
 
     def _make_again(
-        self, plan: Plan, s3: S3Hook, folder: Path, side_effects: list[str], snapshot: str, schedule: str
+        self, plan: Plan, s3: S3Hook, folder: Path, side_effects: list[str], snapshot: str, schedule: Schedule
     ) -> tuple[Extract, Segment]:
         """Make the extract and the segment file again from the final snapshot of another run."""
         self.log.info("another run has made snapshot %s final: making extract and segment file from it", snapshot)

@@ -7,14 +7,12 @@ import heapq
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from html import escape
-from itertools import count, groupby, islice
+from itertools import count, groupby, islice, takewhile
 from operator import itemgetter
 from typing import NamedTuple
-
-from croniter import croniter_range
 
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.common.table import format_table
@@ -29,8 +27,9 @@ MAX_ROWS = 1000
 
 
 class Day(NamedTuple):
-    """The figures of one as-of. If it was not counted, `members` is None and `note` has the reason.
+    """The figures of one as-of, in the zone of the schedule.
 
+    If it was not counted, `members` is None and `note` has the reason.
     `joined` and `left` compare with the last counted day before, and are None for the first. `snapshot` is `final`,
     `pending`, or empty.
     """
@@ -56,7 +55,7 @@ class WhatIfOutput(Record):
 
 
 def period(first_text: str | None, last_text: str | None, newest: datetime) -> tuple[date, date]:
-    """Return the first and the last date of the params `from` and `to`, both included.
+    """Return the first and the last date of the params `from` and `to`, both included, in the zone of `newest`.
 
     Raises FlywheelError for invalid dates, dates in the wrong order, and dates after the newest as-of.
     """
@@ -88,10 +87,17 @@ def _date(param: str, text: str | None) -> date | None:
     return day
 
 
-def instants(schedule: str, first: date, last: date, newest: datetime) -> list[datetime]:
-    """The as-ofs of a schedule between two dates, up to the newest; raises FlywheelError for more than MAX_ROWS."""
-    end = min(datetime.combine(last, time.max, UTC), newest.astimezone(UTC))
-    found = list(islice(croniter_range(datetime.combine(first, time(), UTC), end, schedule), MAX_ROWS + 1))
+def instants(
+    after: Callable[[datetime], Iterable[datetime]], zone: tzinfo, first: date, last: date, newest: datetime
+) -> list[datetime]:
+    """The as-ofs between two dates of a zone, up to the newest, in UTC.
+
+    `after` yields the instants of the schedule after a moment. Raises FlywheelError for more than MAX_ROWS.
+    """
+    # in UTC, as two times of one zone are compared by its clock, which shows an hour twice
+    start = datetime.combine(first, time(), zone).astimezone(UTC) - timedelta(minutes=1)
+    within = takewhile(lambda as_of: as_of <= newest and as_of.astimezone(zone).date() <= last, after(start))
+    found = list(islice(within, MAX_ROWS + 1))
     if len(found) > MAX_ROWS:
         raise FlywheelError(
             f"there are more than {MAX_ROWS:,} as-ofs from {first} to {last}: give dates that are nearer to one"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, tzinfo
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from airflow.sdk import BaseOperator
 
@@ -22,7 +23,7 @@ from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.config.variables import StateSettings, read_settings
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.schedule import last_instant
+from cohort_flywheel.runs.schedule import Schedule
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Members, read_extract, write_extract
 from cohort_flywheel.segment.snapshot import select_snapshot
@@ -42,18 +43,26 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
     `csv_url`, `svg_url`, `days`, `counted`, and `lowest` and `highest` (members, or None where no day was counted).
 
     :param registry: the path of cohorts.yaml, read when the task runs.
-    :param schedule: the cron of the daily runs, in UTC.
+    :param schedule: the cron of the daily runs.
+    :param timezone: its time zone, whose dates those of the params and of a threshold's history are.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
     ui_color = "#c9e8c4"
 
     def __init__(
-        self, *, registry: Path, schedule: str, aws_conn_id: str | None = "aws_default", **kwargs: Any
+        self,
+        *,
+        registry: Path,
+        schedule: str,
+        timezone: str = "UTC",
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.registry = registry
         self.schedule = schedule
+        self.timezone = timezone
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -66,12 +75,15 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
             requested = params["threshold"]
             threshold = None if requested is None else cohort.check_threshold(requested)
             # by the time of the run: if it is cleared on another day, the days are the same
-            newest = last_instant(self.schedule, context["dag_run"].run_after)
-            first, last = what_if.period(params["from"], params["to"], newest)
-            scheduled = what_if.instants(self.schedule, first, last, newest)
+            schedule, zone = Schedule(self.schedule, self.timezone), ZoneInfo(self.timezone)
+            newest = schedule.last(context["dag_run"].run_after)
+            first, last = what_if.period(params["from"], params["to"], newest.astimezone(zone))
+            scheduled = what_if.instants(schedule.after, zone, first, last, newest)
             s3, bucket = S3Hook(aws_conn_id=self.aws_conn_id), str(read_settings(StateSettings)["state_bucket"])
             state = State(s3, bucket)
-            kept = {as_of for as_of in state.snapshot_days(cohort.name) if first <= as_of.date() <= last}
+            kept = {
+                as_of for as_of in state.snapshot_days(cohort.name) if first <= as_of.astimezone(zone).date() <= last
+            }
             as_ofs = sorted(kept.union(scheduled))
             if not as_ofs:
                 raise FlywheelError(
@@ -79,7 +91,7 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                     code=Code.WHAT_IF_DATES,
                 )
             schema = cohort.schema_of(registry.data_schema)
-            days = list(self._count(state, cohort, schema, threshold, as_ofs, folder))
+            days = list(self._count(state, cohort, schema, threshold, as_ofs, zone, folder))
             title = what_if.title(cohort, threshold, first, last)
             self.log.info("%s\n%s\n%s", title, what_if.table(days), what_if.summary(days))
             place = FOLDER + what_if.name(cohort.name, threshold, first, last)
@@ -107,14 +119,15 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
         schema: DataSchema,
         threshold: Number | None,
         as_ofs: Iterable[datetime],
+        zone: tzinfo,
         folder: Path,
     ) -> Iterator[Day]:
         before = folder / "before.json"  # the members of the last counted day
         progress = Progress(self.log, "vertices read")
         for as_of in as_ofs:
-            day = Day(as_of, threshold)
+            day = Day(as_of.astimezone(zone), threshold)
             try:
-                number = cohort.threshold_at(as_of) if threshold is None else threshold
+                number = cohort.threshold_at(as_of, zone) if threshold is None else threshold
                 day = day._replace(threshold=number)
                 snapshot = select_snapshot(state.snapshots(cohort.name, as_of))
                 if snapshot is None:

@@ -20,13 +20,14 @@ def graph(job: dict[str, Any]) -> Iterator[Any]:
         importlib.import_module(f"gremlin_python.{module}")  # imports are not measured
 
     from cohort_flywheel.runs.plan import Plan
+    from cohort_flywheel.runs.schedule import Schedule
     from cohort_flywheel.segment.extract_operator import CohortExtractOperator
 
     plan = _plan(job)
     operator = CohortExtractOperator(task_id="extract", plan=plan, clock=lambda: AS_OF + timedelta(hours=1))
     with TemporaryDirectory() as folder:
         yield
-        facts, shards = operator.make(Plan.model_validate(plan), Path(folder), [], plan["schedule"])
+        facts, shards = operator.make(Plan.model_validate(plan), Path(folder), [], Schedule(plan["schedule"]))
         yield {"members": {"bucket": facts.s3_bucket, "key": facts.s3_key, "format": "json"}}
     kept = {"facts": facts.model_dump(mode="json"), "shards": [shard.model_dump(mode="json") for shard in shards]}
     _keep(job, "graph", {"plan": plan} | kept)

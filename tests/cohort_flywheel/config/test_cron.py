@@ -10,8 +10,8 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohort_flywheel.config.cron import read_schedule
-from cohort_flywheel.runs.schedule import last_instant, next_instant
+from cohort_flywheel.config.cron import read_schedule, read_timezone
+from cohort_flywheel.runs.schedule import Schedule
 
 #: What is written, and how it is kept.
 TAKEN = {
@@ -84,9 +84,9 @@ def test_airflow_reads_accepted_schedules_as_croniter_does(schedule: str) -> Non
         pendulum.datetime(2024, 1, 1),
     ):
         interval = timetable.infer_manual_data_interval(run_after=moment)
-        assert interval.end == last_instant(schedule, moment) <= moment
-        assert next_instant(schedule, interval.start) == interval.end
-        assert next_instant(schedule, interval.end) > moment
+        assert interval.end == Schedule(schedule).last(moment) <= moment
+        assert Schedule(schedule).next(interval.start) == interval.end
+        assert Schedule(schedule).next(interval.end) > moment
 
 
 fields = st.lists(
@@ -101,4 +101,19 @@ def test_any_schedule_is_refused_or_has_an_instant_before_and_after(written: str
     except ValueError:
         return
     moment = datetime.fromisoformat("2026-11-28T12:30:00+00:00")
-    assert last_instant(schedule, moment) <= moment < next_instant(schedule, moment)
+    assert Schedule(schedule).last(moment) <= moment < Schedule(schedule).next(moment)
+
+
+@pytest.mark.parametrize("name", ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "CET"])
+def test_a_timezone_is_a_name_of_the_iana(name: str) -> None:
+    assert read_timezone(name) == name
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", " ", "Berlin", "europe/berlin", "Europe", "Europe/", "/etc/localtime", "../UTC", "localtime", "posix/UTC",
+     "right/UTC", "UTC+1", "+01:00", "Europe/Berlin\n", "a\0b"],
+)  # fmt: skip
+def test_another_timezone_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match="is not a time zone: write UTC, or the name of a place .* such as Europe/Ber"):
+        read_timezone(written)

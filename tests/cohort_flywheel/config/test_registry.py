@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -451,17 +452,39 @@ MIDNIGHT = datetime(2026, 11, 2, tzinfo=UTC)
     ],
 )
 def test_an_entry_is_in_force_from_the_first_as_of_at_or_after_its_date(as_of: datetime, threshold: int) -> None:
-    assert parse(line_9=HISTORY).cohort("calm").threshold_at(as_of) == threshold
+    assert parse(line_9=HISTORY).cohort("calm").threshold_at(as_of, UTC) == threshold
+
+
+@pytest.mark.parametrize(
+    ("as_of", "threshold"),
+    [
+        (datetime(2026, 11, 1, 23, tzinfo=UTC), 2),  # midnight of the 2nd in Berlin, in winter
+        (datetime(2026, 11, 1, 22, 59, tzinfo=UTC), 3),
+        (datetime(2026, 5, 31, 22, tzinfo=UTC), 3),  # midnight of the 1st in Berlin, in summer
+    ],
+)
+def test_the_date_of_an_entry_is_of_the_zone(as_of: datetime, threshold: int) -> None:
+    calm = parse(line_9=HISTORY).cohort("calm")
+    assert calm.threshold_at(as_of, ZoneInfo("Europe/Berlin")) == threshold
+    with pytest.raises(FlywheelError, match="no threshold in force at 2026-05-31 23:59 Europe/Berlin, as its history"):
+        calm.threshold_at(datetime(2026, 5, 31, 21, 59, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
+
+
+def test_the_timezone_is_utc_by_default() -> None:
+    assert parse().timezone == "UTC"
+    assert parse(line_3="destination: ses\ntimezone: Europe/Berlin").timezone == "Europe/Berlin"
+    with pytest.raises(FlywheelError, match="cohorts.yaml, line 4: timezone: 'Berlin' is not a time zone: write UTC"):
+        parse(line_3="destination: ses\ntimezone: Berlin")
 
 
 def test_before_its_history_a_cohort_has_no_threshold() -> None:
     early = datetime(2026, 5, 31, 23, 59, tzinfo=UTC)
     with pytest.raises(FlywheelError, match=r"calm has no threshold in force at 2026-05-31 23:59 UTC.* 2026-06-01:"):
-        parse(line_9=HISTORY).cohort("calm").threshold_at(early)
+        parse(line_9=HISTORY).cohort("calm").threshold_at(early, UTC)
 
 
 def test_a_threshold_without_a_history_was_always_in_force() -> None:
-    assert CALM.threshold_at(datetime(1970, 1, 1, tzinfo=UTC)) == 2
+    assert CALM.threshold_at(datetime(1970, 1, 1, tzinfo=UTC), UTC) == 2
     assert CALM.thresholds() == [2]
 
 
@@ -474,10 +497,10 @@ def test_the_one_in_force_is_the_last_that_has_begun(dates: list[date], naive: d
     cohort, as_of = parse(line_9=f"    threshold:{history}").cohort("calm"), naive.replace(tzinfo=UTC)
     begun = [n % 10 for n, day in enumerate(dates) if day <= naive.date()]
     if begun:
-        assert cohort.threshold_at(as_of) == begun[-1]
+        assert cohort.threshold_at(as_of, UTC) == begun[-1]
     else:
         with pytest.raises(FlywheelError, match="no threshold in force"):
-            cohort.threshold_at(as_of)
+            cohort.threshold_at(as_of, UTC)
 
 
 # --- the floor of a snapshot -----------------------------------------------------------------------------

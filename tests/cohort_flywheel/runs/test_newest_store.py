@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.newest_store import skip_unless_newest
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.schedule import schedule_in_force
+from cohort_flywheel.runs.schedule import Schedule, schedule_in_force
 from cohort_flywheel.runs.state_store import State
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
@@ -104,5 +104,7 @@ def test_future_snapshots_and_other_cohorts_are_not_the_newest(
 def test_a_dag_without_a_cron_has_the_plans_schedule(planned: Any, context: Any) -> None:
     plan = Plan.model_validate(planned() | {"schedule": WEEKLY})
     for dag in (DAG("a_dag", schedule=None), DAG("a_dag", schedule=[])):
-        assert schedule_in_force(context() | {"dag": dag}, plan) == WEEKLY
-    assert schedule_in_force(context() | {"dag": DAG("a_dag", schedule=DAILY)}, plan) == DAILY
+        assert schedule_in_force(context() | {"dag": dag}, plan) == Schedule(WEEKLY)
+    assert schedule_in_force(context() | {"dag": DAG("a_dag", schedule=DAILY)}, plan) == Schedule(DAILY)
+    berlin = DAG("a_dag", schedule=CronDataIntervalTimetable(DAILY, timezone="Europe/Berlin"))
+    assert schedule_in_force(context() | {"dag": berlin}, plan) == Schedule(DAILY, "Europe/Berlin")

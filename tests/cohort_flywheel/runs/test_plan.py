@@ -74,6 +74,7 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "name": name,
         "as_of": "2026-11-22T00:00:00+00:00",
         "schedule": "0 0 * * *",
+        "timezone": "UTC",
         "cohort": "grumpy",
         "property": "ea_reputation",
         "direction": "below",

@@ -6,12 +6,14 @@ import csv
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from xml.etree import ElementTree
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.schedule import Schedule
 from cohort_flywheel.what_if.counts import (
     Day,
     csv_text,
@@ -25,6 +27,7 @@ from cohort_flywheel.what_if.counts import (
     table,
 )
 
+DAILY = Schedule("0 0 * * *")
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 PLAYERS = st.sets(st.text(min_size=1, max_size=3))
 NUMBERS = st.integers(min_value=0, max_value=10**9)
@@ -79,17 +82,29 @@ def test_an_invalid_period(first: str | None, last: str | None, sentence: str) -
 
 
 def test_the_instants_are_those_of_the_schedule_up_to_now() -> None:
-    daily = instants("0 0 * * *", date(2026, 11, 20), date(2026, 11, 22), NEWEST)
+    daily = instants(DAILY.after, UTC, date(2026, 11, 20), date(2026, 11, 22), NEWEST)
     assert daily == [datetime(2026, 11, number, tzinfo=UTC) for number in (20, 21, 22)]
-    weekly = instants("30 6 * * 1", date(2026, 11, 1), date(2026, 11, 22), NEWEST)
+    weekly = instants(Schedule("30 6 * * 1").after, UTC, date(2026, 11, 1), date(2026, 11, 22), NEWEST)
     assert [f"{at:%d %H:%M}" for at in weekly] == ["02 06:30", "09 06:30", "16 06:30"]
     noon = NEWEST + timedelta(hours=12)
-    assert len(instants("0 * * * *", date(2026, 11, 22), date(2026, 11, 22), noon)) == 13
+    assert len(instants(Schedule("0 * * * *").after, UTC, date(2026, 11, 22), date(2026, 11, 22), noon)) == 13
+
+
+def test_the_instants_are_of_the_dates_of_the_zone_on_the_days_of_change_too() -> None:
+    schedule, zone = Schedule("0 0 * * *", "Europe/Berlin"), ZoneInfo("Europe/Berlin")
+    autumn = instants(schedule.after, zone, date(2026, 10, 24), date(2026, 10, 26), NEWEST)
+    assert [f"{at:%d %H:%M}" for at in autumn] == ["23 22:00", "24 22:00", "25 23:00"]
+    spring = instants(schedule.after, zone, date(2026, 3, 29), date(2026, 3, 30), NEWEST)
+    assert [f"{at:%d %H:%M}" for at in spring] == ["28 23:00", "29 22:00"]
+    hourly = instants(
+        Schedule("0 * * * *", "Europe/Berlin").after, zone, date(2026, 10, 25), date(2026, 10, 25), NEWEST
+    )
+    assert len(hourly) == 25
 
 
 def test_too_many_days_are_refused() -> None:
     with pytest.raises(FlywheelError, match="more than 1,000 as-ofs from 2010-01-01 to 2026-11-22: give dates"):
-        instants("0 0 * * *", date(2010, 1, 1), date(2026, 11, 22), NEWEST)
+        instants(DAILY.after, UTC, date(2010, 1, 1), date(2026, 11, 22), NEWEST)
 
 
 def test_the_name_has_cohort_threshold_and_dates() -> None:

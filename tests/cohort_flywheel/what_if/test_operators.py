@@ -68,7 +68,9 @@ def keep(state_bucket: str, tmp_path: Path) -> Keep:
 def count(state_bucket: str, aws: Any) -> Any:
     """Runs the task: `count(threshold=2)` gives its output and the rows of its CSV."""
 
-    def run(registry: Path = REGISTRY, schedule: str = "0 0 * * *", **params: Any) -> tuple[dict[str, Any], list[Row]]:
+    def run(
+        registry: Path = REGISTRY, schedule: str = "0 0 * * *", timezone: str = "UTC", **params: Any
+    ) -> tuple[dict[str, Any], list[Row]]:
         known = {"cohort": "ea_atrisk", "threshold": None, "from": None, "to": None}
         run_after = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
         context: Any = {
@@ -76,7 +78,9 @@ def count(state_bucket: str, aws: Any) -> Any:
             "dag": SimpleNamespace(params=known),
             "dag_run": SimpleNamespace(conf=params, run_after=run_after),
         }
-        output = CohortWhatIfOperator(task_id="count_days", registry=registry, schedule=schedule).execute(context)
+        output = CohortWhatIfOperator(
+            task_id="count_days", registry=registry, schedule=schedule, timezone=timezone
+        ).execute(context)
         body = aws("s3").get_object(Bucket=state_bucket, Key=output["csv_url"].split("/", 3)[3])["Body"].read()
         return output, list(csv.DictReader(body.decode().splitlines()))
 
@@ -210,6 +214,14 @@ def test_a_day_of_an_earlier_schedule_is_counted_too(keep: Keep, count: Any) -> 
     assert [row["as_of"][:10] for row in rows] == ["2026-11-20", "2026-11-22"]
     with pytest.raises(AirflowFailException, match="the schedule has no as-of from 2026-11-17 to 2026-11-18: give"):
         count(schedule="0 0 * * 0", **{"from": "2026-11-17", "to": "2026-11-18"})
+
+
+def test_the_dates_are_of_the_zone(keep: Keep, count: Any) -> None:
+    keep(20, {"ada": 3})
+    _, rows = count(timezone="Europe/Berlin", threshold=2, **{"from": "2026-11-20", "to": "2026-11-20"})
+    assert [(row["as_of"], row["members"]) for row in rows] == [
+        ("2026-11-20T00:00:00+01:00", ""), ("2026-11-20T01:00:00+01:00", "1"),
+    ]  # fmt: skip
 
 
 def test_a_cohort_without_snapshots_is_counted_nowhere(count: Any) -> None:

@@ -202,7 +202,8 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             if campaign.mode == "launch":
                 self._check_addresses(plan, s3, segment)
             in_force = schedule_in_force(context, plan)  # decides which launches still wait
-            arn = self._version(s3, plan.model_copy(update={"schedule": in_force}), template, columns, side_effects)
+            current = plan.model_copy(update={"schedule": in_force.cron, "timezone": in_force.zone})
+            arn = self._version(s3, current, template, columns, side_effects)
             mails = [self._rendered(arn, columns, sample) for sample in samples(placeholders(template))]
             html_url = put_sample(s3, plan, mails[0]["html"])
             prepared = ConnectPreparedCampaign(

@@ -17,7 +17,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook impor
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.schedule import Clock, last_instant
+from cohort_flywheel.runs.schedule import Clock, planned_schedule
 
 _WRITES = 5
 
@@ -124,7 +124,7 @@ class TemplateVersions:
 
     def _of_newest(self, prepared: PreparedVersions) -> PreparedVersions:
         """Return the versions of launches that can still happen: not those of an older as-of."""
-        newest = last_instant(self._plan.schedule, self._clock())
+        newest = planned_schedule(self._plan).last(self._clock())
         return {name: each for name, each in prepared.items() if datetime.fromisoformat(each["as_of"]) >= newest}
 
 
