@@ -1,4 +1,4 @@
-"""A studio whose graph and table have other names: whole runs of the real DAGs, changed in cohorts.yaml only."""
+"""A studio whose graph, table, scores and clock are other ones: whole runs of the real DAGs, changed in cohorts.yaml only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tests.faults.simulate import Run
 
 REGISTRY = """\
 default_cohort: churn
-schedule: "0 0 * * *"
+schedule: "0 1 * * *"
+timezone: Africa/Lagos
 destination: pinpoint
 schema:
   vertex_label: customer
@@ -118,6 +119,9 @@ def studio(
 def test_a_run_a_what_if_and_an_erasure_under_other_names(studio: Studio) -> None:
     report = studio.simulate(DAY, cohort="churn")
     assert (report["outcome"], report["faults"], report["errors"]) == ("imported", [], {})
+    assert (report["plan"]["threshold"], report["extract"]["url"].rpartition("/")[2]) == (
+        0.75, f"churn_0.75_{TODAY:%Y-%m-%d}_00-00-00.json",
+    )  # fmt: skip
     extract = report["extract"]
     assert (extract["vertices_read"], extract["vertices"], extract["merged"], extract["members"]) == (5, 4, 1, 3)
     assert studio.rejected(report) == {"opted_out": {"bob"}, "no_address": {"cem"}}
