@@ -1,4 +1,4 @@
-"""A studio whose graph, table, scores and clock are other ones: whole runs of the real DAGs, changed in cohorts.yaml only."""
+"""A studio with other names, decimal scores and another clock: whole runs of the real DAGs, by cohorts.yaml only."""
 
 from __future__ import annotations
 
