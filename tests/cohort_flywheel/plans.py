@@ -20,7 +20,7 @@ def plan_output(name: str = "cohort", as_of: datetime = AS_OF, **changes: Any) -
         "threshold": 2,
         "threshold_from": "registry",
         "floor": 0,
-        "require": {},
+        "where": {},
         "source": "auto",
         "extract_only": False,
         "extract_uri": None,

@@ -92,7 +92,7 @@ def test_rest_with_params_and_no_logical_date(up: Up, started: Started) -> None:
         "source": "auto",
         "extract_only": False,
         "extract_uri": None,
-        "require": {},
+        "where": {},
         "limits": {"min_members": 0, "max_members": 100000, "max_change_percent": 300, "max_reject_percent": 30},
         "holdout_percent": 0,
         "campaign": "none",

@@ -24,6 +24,7 @@ from pydantic.json_schema import SkipJsonSchema
 from cohort_flywheel.campaign.email_template import TEMPLATE_NAME
 from cohort_flywheel.campaign.sender import mail_address, read_sender
 from cohort_flywheel.config.attribute_paths import AttributePath
+from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import NAME_COLUMNS, PLAYER_ID, DataSchema, GraphName
 from cohort_flywheel.config.decimals import MAX_INT, Number, number_text, read_number
 from cohort_flywheel.errors import Code, FlywheelError
@@ -203,7 +204,7 @@ class Cohort(Strict):
         Discriminator(_form_of_threshold),
     ]
     floor: Number | None = None
-    require: dict[Name, Annotated[list[Answer], Field(min_length=1)]] = Field(default_factory=dict)
+    where: dict[Name, Condition] = Field(default_factory=dict)
     limits: Limits
     daily: StrictBool
     attributes: dict[Name, AttributePath]
@@ -221,13 +222,6 @@ class Cohort(Strict):
         if taken := sorted(set(NAME_COLUMNS) & set(attributes)):
             raise ValueError(f"{taken} are in every segment file already: leave them out")
         return attributes
-
-    @field_validator("require", mode="before", json_schema_input_type=dict[Name, Answer | list[Answer]])
-    @classmethod
-    def _one_value_is_a_list_of_one(cls, require: object) -> object:
-        if not isinstance(require, dict):
-            return require
-        return {name: value if isinstance(value, list) else [value] for name, value in require.items()}
 
     @field_validator("threshold")
     @classmethod
@@ -263,8 +257,8 @@ class Cohort(Strict):
     def _consistent(self) -> Cohort:
         if self.score_as in (*NAME_COLUMNS, *self.attributes):
             raise ValueError(f"score_as {self.score_as} is the column of another value: write another name")
-        if clash := {PLAYER_ID, self.property} & set(self.require):
-            raise ValueError(f"require names {sorted(clash)}, which is the id or the score: leave it out")
+        if clash := {PLAYER_ID, self.property} & set(self.where):
+            raise ValueError(f"where names {sorted(clash)}, which is the id or the score: leave it out")
         return self
 
     def schema_of(self, studio: DataSchema) -> DataSchema:

@@ -12,7 +12,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cohort_flywheel.common.encoding import decode_text
-from cohort_flywheel.config.cohorts import Campaign, Cohort, Consent, Limits, ThresholdFrom, ThresholdRange
+from cohort_flywheel.config.cohorts import (
+    Campaign,
+    Cohort,
+    Consent,
+    Limits,
+    ThresholdFrom,
+    ThresholdRange,
+)
+from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import PLAYER_ID, DataSchema
 from cohort_flywheel.config.registry_head import Approval, Engagement, Notify, RegistryHead, Tuning
 from cohort_flywheel.config.yaml_nodes import (
@@ -222,10 +230,10 @@ def _read_cohort(entry: _Entry, schema: DataSchema) -> Cohort | Fault:
         return _first_fault(error, node, Cohort, line)
     if cohort.property in (PLAYER_ID, schema.player_id):
         return Fault(key_line(node, "property"), f"property {cohort.property} is the players' id: name the score")
-    if schema.player_id in cohort.require:
+    if schema.player_id in cohort.where:
         return Fault(
-            key_line(child(node, "require"), schema.player_id),
-            f"require names {schema.player_id}, which is the id: leave it out",
+            key_line(child(node, "where"), schema.player_id),
+            f"where names {schema.player_id}, which is the id: leave it out",
         )
     return cohort
 
@@ -242,6 +250,7 @@ _INNER: dict[object, type[BaseModel]] = {
     "threshold_range": ThresholdRange,
     "tuning": Tuning,
     "engagement": Engagement,
+    "where": Condition,
 }
 
 #: Pydantic's marks for a choice of types, in the path of a fault.

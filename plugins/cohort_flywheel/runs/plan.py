@@ -12,7 +12,8 @@ from pydantic import Field, JsonValue
 from cohort_flywheel.campaign.settings import NONE, NoCampaign, RunCampaign
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.attribute_paths import AttributePath
-from cohort_flywheel.config.cohorts import Answer, Cohort, Consent, Direction, Limits
+from cohort_flywheel.config.cohorts import Cohort, Consent, Direction, Limits
+from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.params import RunParams
 from cohort_flywheel.config.registry_head import Engagement, Tuning
@@ -45,7 +46,8 @@ class Withhold(Record):
 class Plan(Record):
     """All that the tasks after `plan` need: they never read the registry again.
 
-    `limits` and `consent` are models of the registry, which refuse a key of a later version: it may exclude players.
+    `where`, `limits` and `consent` are models of the registry, which refuse a key of a later version: it may exclude
+    players.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Plan(Record):
     threshold: int | float
     threshold_from: str
     floor: int | float
-    require: dict[str, list[Answer]]
+    where: dict[str, Condition] = Field(default_factory=dict)
     source: Literal["auto", "live", "snapshot", "extract"]
     extract_only: bool
     extract_uri: str | None
@@ -151,7 +153,7 @@ def make_plan(
         threshold=number,
         threshold_from=_threshold_from(cohort, as_of.astimezone(zone).date()) if requested is None else "param",
         floor=cohort.snapshot_floor(),
-        require=cohort.require,
+        where=cohort.where,
         source=source,
         extract_only=params.extract_only,
         extract_uri=extract_uri,

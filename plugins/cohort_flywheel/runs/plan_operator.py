@@ -199,7 +199,7 @@ class CohortPlanOperator(BaseOperator):
             return None
         uploaded = stream_uploaded_extract(
             S3Hook(aws_conn_id=self.aws_conn_id), uri, export_bucket, lambda vertices: deque(vertices, maxlen=0),
-            property=cohort.property, direction=cohort.direction, required=list(cohort.require),
+            property=cohort.property, direction=cohort.direction, required=list(cohort.where),
         )  # fmt: skip
         return uploaded.sha256
 

@@ -64,7 +64,7 @@ class ReportedPlan(Record):
     source: Literal["auto", "live", "snapshot", "extract"]
     extract_only: bool
     extract_uri: str | None
-    require: dict[str, list[JsonValue]]
+    where: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     limits: dict[str, int]
     holdout_percent: int
     campaign: Literal["none", "draft", "test", "launch"]

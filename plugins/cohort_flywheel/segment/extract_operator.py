@@ -99,7 +99,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         state = State(s3, plan.state_bucket)
         now = self.clock()
         snapshot = find_source(state, plan, now, schedule)
-        with Members(folder, direction=plan.direction, threshold=plan.threshold, required=plan.require) as members:
+        with Members(folder, direction=plan.direction, threshold=plan.threshold, where=plan.where) as members:
             sink = ErasedPlayerFilter(members, read_tombstones(s3, plan.state_bucket))
             if uri := plan.extract_uri:
                 source = self._read_uploaded_extract(plan, uri, s3, sink)
@@ -126,7 +126,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
     def _read_uploaded_extract(self, plan: Plan, uri: str, s3: S3Hook, sink: ErasedPlayerFilter) -> ExtractSource:
         uploaded = stream_uploaded_extract(
             s3, uri, plan.export_bucket, sink.add,
-            property=plan.property, direction=plan.direction, required=list(plan.require),
+            property=plan.property, direction=plan.direction, required=list(plan.where),
         )  # fmt: skip
         if uploaded.sha256 != plan.extract_sha256:
             raise FlywheelError(
@@ -165,7 +165,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             property=plan.property,
             direction=plan.direction,
             floor=plan.floor,
-            required=list(plan.require),
+            required=list(plan.where),
             read_at=now,
             vertex_label=names.vertex_label,
             player_id=names.player_id,

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import BaseOperator
+from pydantic import ValidationError
 
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.decimals import Number, parse_number, read_number
 from cohort_flywheel.errors import Code, FlywheelError
@@ -54,7 +56,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
     :param threshold: a whole number, or one with at most six decimals. (templated)
     :param s3_bucket: the bucket of the file. (templated)
     :param s3_key: the key of the file. (templated)
-    :param require: the allowed values by property; vertices with other values are excluded. (templated)
+    :param where: a condition by property, as in cohorts.yaml; other vertices are excluded. (templated)
     :param vertex_label: the label of the vertices. (templated)
     :param player_id: their property with the player's id; the file has it as playerId. (templated)
     :param neptune_conn_id: the Airflow connection of the graph. (templated)
@@ -62,7 +64,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
     """
 
     template_fields = (
-        "property", "direction", "threshold", "s3_bucket", "s3_key", "require", "vertex_label", "player_id",
+        "property", "direction", "threshold", "s3_bucket", "s3_key", "where", "vertex_label", "player_id",
         "neptune_conn_id", "aws_conn_id",
     )  # fmt: skip
     ui_color = "#b7d7f0"
@@ -75,7 +77,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
         threshold: float | str,
         s3_bucket: str,
         s3_key: str,
-        require: Mapping[str, Sequence[object]] | None = None,
+        where: Mapping[str, Json] | None = None,
         vertex_label: str = _MODELERS.vertex_label,
         player_id: str = _MODELERS.player_id,
         neptune_conn_id: str = NeptuneGremlinHook.default_conn_name,
@@ -88,7 +90,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
         self.threshold = threshold
         self.s3_bucket = s3_bucket
         self.s3_key = s3_key
-        self.require = require
+        self.where = where
         self.vertex_label = vertex_label
         self.player_id = player_id
         self.neptune_conn_id = neptune_conn_id
@@ -97,8 +99,8 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
     def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it reads the graph again and puts the file under the same name."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
-            threshold, require = _threshold(self.threshold), dict(self.require or {})
-            with Members(folder, direction=self.direction, threshold=threshold, required=require) as members:
+            threshold, where = _threshold(self.threshold), _conditions(self.where or {})
+            with Members(folder, direction=self.direction, threshold=threshold, where=where) as members:
                 hook = NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id)
                 read_graph(
                     hook,
@@ -106,7 +108,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
                     property=self.property,
                     direction=self.direction,
                     threshold=threshold,
-                    required=list(require),
+                    required=list(where),
                     label=self.vertex_label,
                     player_id=self.player_id,
                 )
@@ -132,6 +134,14 @@ def _threshold(value: float | str) -> Number:
         return parse_number(value.strip()) if isinstance(value, str) else read_number(value)
     except ValueError as error:
         raise FlywheelError(f"threshold {value!r}: {error}", code=Code.PARAM) from None
+
+
+def _conditions(where: Mapping[str, Json]) -> dict[str, Condition]:
+    try:
+        return {name: Condition.model_validate(condition) for name, condition in where.items()}
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False, include_input=False)
+        raise FlywheelError(f"where: {first['msg']}", code=Code.PARAM) from None
 
 
 def read_graph(

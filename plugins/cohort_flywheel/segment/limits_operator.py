@@ -173,12 +173,10 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
                 property=plan.property,
                 direction=plan.direction,
                 threshold=plan.threshold,
-                required=plan.require,
+                required=plan.where,
                 schema=plan.data_schema,
             ):
-                with Members(
-                    folder, direction=plan.direction, threshold=plan.threshold, required=plan.require
-                ) as members:
+                with Members(folder, direction=plan.direction, threshold=plan.threshold, where=plan.where) as members:
                     members.add(state.vertices(snapshot.key))
                     return Previous(members=members.counts().members, what=f"the snapshot of {day.isoformat()}")
         return None

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple, Protocol, Self, TypeGuard
 import orjson
 
 from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import PLAYER_ID
 from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.errors import Code, FlywheelError
@@ -34,7 +35,7 @@ type GraphRow = Mapping[str, Sequence[object]]
 
 class Vertex(NamedTuple):
     """A player vertex of the graph: its usable playerId or None, its most extreme score, and all values of each
-    required property."""
+    property of `where`."""
 
     player_id: str | None
     score: Score
@@ -92,18 +93,6 @@ def to_vertex(
     return Vertex(usable_player_id(row.get(player_id, [])), score, {name: row.get(name, []) for name in required})
 
 
-def is_as_required(properties: Mapping[str, Sequence[object]], required: Mapping[str, Sequence[object]]) -> bool:
-    """Whether a vertex has each required property with allowed values only; after a reload it may have two values."""
-    return all(
-        properties.get(name) and {_text(value) for value in properties[name]} <= {_text(value) for value in allowed}
-        for name, allowed in required.items()
-    )
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 _MERGE: dict[Direction, str] = {
     "above": "INSERT INTO member VALUES (?, ?)"
     " ON CONFLICT (player_id) DO UPDATE SET score = max(score, excluded.score)",
@@ -125,11 +114,11 @@ class Members:
         *,
         direction: Direction,
         threshold: Score,
-        required: Mapping[str, Sequence[object]] | None = None,
+        where: Mapping[str, Condition] | None = None,
     ) -> None:
         self._direction = direction
         self._threshold = threshold
-        self._required = required or {}
+        self._where = [(name, condition.test()) for name, condition in (where or {}).items()]
         self._database = sqlite3.connect(folder / "members.sqlite", isolation_level=None)
         # a crash loses the temporary file anyway: no journal, no sync
         self._database.executescript(
@@ -153,7 +142,7 @@ class Members:
         self.vertices_without_player_id = 0
 
     def add(self, vertices: Iterable[Vertex]) -> None:
-        """Add vertices; those that are not beyond the threshold, or not as required, are only counted."""
+        """Add vertices; those that are not beyond the threshold, or not as `where` says, are only counted."""
         self._database.execute("BEGIN")
         self._database.executemany(self._merge, self._rows(vertices))
         self._database.execute("COMMIT")
@@ -163,7 +152,7 @@ class Members:
             self.vertices_read += 1
             if not is_beyond(vertex.score, self._direction, self._threshold):
                 self.vertices_not_beyond += 1
-            elif self._required and not is_as_required(vertex.properties, self._required):
+            elif not all(holds(vertex.properties.get(name, ())) for name, holds in self._where):
                 self.vertices_not_as_required += 1
             elif vertex.player_id is None:
                 self.vertices_without_player_id += 1

@@ -1,7 +1,7 @@
 """A snapshot: one read of the graph, kept for its as-of, because the graph itself has no history.
 
 A file of JSON lines: the header, one line per vertex (`["wayne96", 3, ["Active"]]`: playerId or null, score, and the
-values of each required property in the header's order), and the number of vertices, without which the file is
+values of each property of `where` in the header's order), and the number of vertices, without which the file is
 truncated. Vertices are merged into members on reading.
 """
 
@@ -57,7 +57,7 @@ class Header(Strict):
         if is_beyond(self.floor, self.direction, threshold):
             return f"has the floor {number_text(self.floor)}, and the threshold {number_text(threshold)} is looser"
         if missing := sorted(set(required) - set(self.required)):
-            return f"was written before {', '.join(missing)} was required"
+            return f"was written before `where` named {', '.join(missing)}"
         return None
 
 
@@ -104,7 +104,7 @@ class SnapshotFile:
 def _line(vertex: Vertex, required: list[str]) -> bytes:
     if not required:
         return orjson.dumps([vertex.player_id, vertex.score], option=orjson.OPT_APPEND_NEWLINE)
-    # a required property can have any value: half of a surrogate pair, which orjson refuses, and whole numbers beyond
+    # such a property can have any value: half of a surrogate pair, which orjson refuses, and whole numbers beyond
     # 64 bits, which it rounds
     properties = [vertex.properties.get(name, []) for name in required]
     return json.dumps([vertex.player_id, vertex.score, *properties], default=str).encode() + b"\n"

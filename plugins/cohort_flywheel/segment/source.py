@@ -55,7 +55,7 @@ def choose_source(
         property=plan.property,
         direction=plan.direction,
         threshold=plan.threshold,
-        required=plan.require,
+        required=plan.where,
         schema=plan.data_schema,
     )
     if why_not:

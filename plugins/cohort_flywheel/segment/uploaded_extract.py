@@ -64,7 +64,7 @@ def read_uploaded_extract(
         properties: Json = {name: record.get(name) for name in required}
         if missing := [name for name, values in properties.items() if not isinstance(values, list)]:
             raise FlywheelError(
-                f"{where} has no list as its {', '.join(missing)}, which the registry requires of the cohort: write"
+                f"{where} has no list as its {', '.join(missing)}, which the cohort's `where` names: write"
                 " the values beside the score",
                 code=Code.UPLOAD_CONTENT,
             )

@@ -138,12 +138,12 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                     property=cohort.property,
                     direction=cohort.direction,
                     threshold=number,
-                    required=cohort.require,
+                    required=cohort.where,
                     schema=schema,
                 ):
                     yield day._replace(note=f"the snapshot {why_not}")
                     continue
-                with Members(folder, direction=cohort.direction, threshold=number, required=cohort.require) as members:
+                with Members(folder, direction=cohort.direction, threshold=number, where=cohort.where) as members:
                     vertices = state.vertices(snapshot.key)
                     while batch := list(islice(vertices, 10_000)):
                         members.add(batch)

@@ -314,16 +314,31 @@ FAULTS = {
     "a limit twice": ({"line_19": "    limits: {min_members: 1, min_members: 2, max_members: 8,"
         " max_change_percent: 1, max_reject_percent: 1}"}, 19, "min_members occurs a second time"),
     # required properties
-    "the id is required": ({"line_12": "    attributes: {}\n    require: {playerId: [wayne96]}"}, 5,
-        r"require names \['playerId'\], which is the id or the score: leave it out"),
-    "the score is required": ({"line_12": "    attributes: {}\n    require: {ea_calm: 3}"}, 5,
-        "require names.*ea_calm"),
-    "nothing is allowed": ({"line_12": "    attributes: {}\n    require: {status: []}"}, 13,
-        "require.status: .*1 item"),
-    "an empty text is required": ({"line_12": '    attributes: {}\n    require: {status: ""}'}, 13, "require.status"),
-    "a property with a dash": ({"line_12": "    attributes: {}\n    require: {a-b: c}"}, 13,
-        "require.a-b must begin with a letter"),
-    "require as a list": ({"line_12": "    attributes: {}\n    require: [status]"}, 13, "require: "),
+    "the id is required": ({"line_12": "    attributes: {}\n    where: {playerId: {equals: wayne96}}"}, 5,
+        r"where names \['playerId'\], which is the id or the score: leave it out"),
+    "the score is required": ({"line_12": "    attributes: {}\n    where: {ea_calm: {above: 3}}"}, 5,
+        "where names.*ea_calm"),
+    "one of nothing": ({"line_12": "    attributes: {}\n    where: {status: {one_of: []}}"}, 13,
+        "where.status.one_of: .*1 item"),
+    "an empty text": ({"line_12": '    attributes: {}\n    where: {status: {equals: ""}}'}, 13,
+        "where.status.equals: input should be true, false, a text that is not empty, or a number"),
+    "a date as a value": ({"line_12": "    attributes: {}\n    where: {born: {equals: 2026-11-02}}"}, 13,
+        "where.born.equals: input should be true"),
+    "a property with a dash": ({"line_12": "    attributes: {}\n    where: {a-b: {equals: c}}"}, 13,
+        "where.a-b must begin with a letter"),
+    "where as a list": ({"line_12": "    attributes: {}\n    where: [status]"}, 13, "where: "),
+    "a word as a condition": ({"line_12": "    attributes: {}\n    where: {status: Active}"}, 13,
+        r"where.status: a condition is a mapping: write, for example, \{equals: Active\}"),
+    "a condition of nothing": ({"line_12": "    attributes: {}\n    where:\n      status: {}"}, 14,
+        "where.status: it needs above, below or both, or equals, or one_of: write one of these"),
+    "two conditions": ({"line_12": "    attributes: {}\n    where: {level: {equals: 3, above: 2}}"}, 13,
+        "where.level: it needs above, below or both"),
+    "above as text": ({"line_12": '    attributes: {}\n    where: {level: {above: "3"}}'}, 13,
+        "where.level.above: input should be a whole number"),
+    "no number between": ({"line_12": "    attributes: {}\n    where: {level: {above: 2.5, below: 2.5}}"}, 13,
+        "where.level: no number is above 2.5 and below 2.5: correct one of them"),
+    "a typo in a condition": ({"line_12": "    attributes: {}\n    where:\n      level: {abov: 2}"}, 14,
+        "where.level.abov is not a known key.*did you mean above.*the keys are above, below, equals, one_of"),
     "a consent under both": ({"line_17": '      opted_out: ["no", "yes"]'}, 14, "^consent: .*'yes'.* under both"),
 }  # fmt: skip
 
@@ -538,10 +553,13 @@ def test_a_floor_equal_to_the_threshold_is_taken() -> None:
 # --- required properties, notifiers and the pool ---------------------------------------------------------
 
 
-def test_one_required_value_is_a_list_of_one() -> None:
-    registry = parse(line_12="    attributes: {}\n    require: {status: Active, level: [1, 2], beta: true}")
-    assert registry.cohort("calm").require == {"status": ["Active"], "level": [1, 2], "beta": [True]}
-    assert CALM.require == {}
+def test_conditions_on_other_properties() -> None:
+    where = "{status: {equals: Active}, level: {above: 1, below: 2.5}, beta: {one_of: [true, 2.0]}}"
+    found = parse(line_12=f"    attributes: {{}}\n    where: {where}").cohort("calm").where
+    assert {name: condition.to_mapping() for name, condition in found.items()} == {
+        "status": {"equals": "Active"}, "level": {"above": 1, "below": 2.5}, "beta": {"one_of": [True, 2]},
+    }  # fmt: skip
+    assert CALM.where == {}
 
 
 NOTIFY = """destination: pinpoint
@@ -784,7 +802,7 @@ def test_a_fault_of_the_names_is_an_error_with_its_line(lines: str, number: int,
     [
         ("    property: pid", "property pid is the players' id: name the score"),
         ("    property: playerId", "property playerId is the players' id"),
-        ("    property: ea_calm\n    require: {pid: a}", "require names pid, which is the id: leave it out"),
+        ("    property: ea_calm\n    where: {pid: {equals: a}}", "where names pid, which is the id: leave it out"),
         (
             "    property: ea_calm\n    connection: reader",
             "connection: 'reader' is not the id of an Airflow connection",

@@ -27,7 +27,7 @@ SOUND = read_registry(SHIPPED).cohorts
 #: A cohort with every key that there is.
 FULL: dict[str, Any] = copy.deepcopy(DATA["cohorts"]["ea_atrisk"]) | {
     "threshold": [{"from": date(2026, 6, 1), "threshold": 3}, {"from": date(2026, 11, 2), "threshold": 2}],
-    "require": {"status": ["Active"], "level": [1, True]},
+    "where": {"status": {"equals": "Active"}, "level": {"one_of": [1, True]}, "age": {"above": 17, "below": 90.5}},
     "attributes": {"Level": "level", "Guild": ["profile", "guild"]},
     "vertex_label": "customer",
     "connection": "neptune_reader",
@@ -122,7 +122,9 @@ OPTIONAL = {
     "connection",
     "may_be_empty",
     "floor",
-    "require",
+    "where",
+    "above",
+    "below",
     "score_as",
     "holdout_percent",
     "campaign",
@@ -136,9 +138,17 @@ def is_sound(path: Path_, new: Any) -> bool:
     """Whether a value that was accepted is one that the key may have."""
     key, kind = path[-1], type(new)
     if new is DELETE:
-        return key in OPTIONAL or (len(path) > 1 and path[0] in ("require", "attributes")) or isinstance(key, int)
+        return (
+            key in OPTIONAL
+            or (len(path) > 1 and path[0] == "attributes")
+            or (len(path) == 2 and path[0] == "where")
+            or isinstance(key, int)
+        )
     if new is None:
-        return key in {"floor", "campaign", "not_again_days", "score_as", "vertex_label", "connection"}
+        return (
+            key in {"floor", "campaign", "not_again_days", "score_as", "vertex_label", "connection"}
+            or path[0] == "where"
+        )
     if path[0] == "threshold" and key == "from":
         return kind is date
     if key in ("daily", "may_be_empty"):
@@ -147,11 +157,11 @@ def is_sound(path: Path_, new: Any) -> bool:
         return True
     if key in ("threshold", "floor", "min", "max", "holdout_percent", "not_again_days") or path[0] == "limits":
         return kind is int and abs(new) < 2**53
-    if path[0] == "require" or path[:2] == ("consent", "opted_in") or path[:2] == ("consent", "opted_out"):
+    if path[0] == "where":
+        return is_sound_condition(path, new)
+    if path[:2] in (("consent", "opted_in"), ("consent", "opted_out")):
         answers = new if kind is list else [new]
-        return (path == ("require",) and new in ({}, {"a": 1})) or all(
-            isinstance(each, str | bool) or (isinstance(each, int) and abs(each) < 2**53) for each in answers
-        )
+        return all(isinstance(each, str | bool) or (isinstance(each, int) and abs(each) < 2**53) for each in answers)
     if key == "attributes":
         return kind is dict
     if path[0] == "attributes" or path == ("consent", "attribute"):  # a name, or a path
@@ -159,6 +169,16 @@ def is_sound(path: Path_, new: Any) -> bool:
     if key in ("test_addresses", "consent"):
         return new in ([], "none")
     return kind is str and new != ""
+
+
+def is_sound_condition(path: Path_, new: Any) -> bool:
+    """The same of a key of `where`."""
+    if len(path) < 3:
+        return new == {}
+    if path[2] in ("above", "below"):
+        return new is None or (type(new) in (int, float) and abs(new) < 90)
+    values = new if isinstance(new, list) else [new]
+    return all(isinstance(each, str | bool | int | float) and each != "" for each in values)
 
 
 @pytest.mark.parametrize("pair", itertools.combinations(FULL, 2), ids=".".join)
@@ -195,7 +215,7 @@ ODD_LINES: dict[str, tuple[str, str, str | None]] = {
     "nothing as a key": ("floor: 0", "~: 0", "~ is not a known key"),
     "a date as a key": ("floor: 0", "2026-11-02: 0", "2026-11-02 is not a known key"),
     "NUL in a key": ("floor: 0", '"a\\0b": 0', r"'a\\x00b' is not a known key"),
-    "a property called on": ("floor: 0", "floor: 0\n    require: {on: x}", None),
+    "a property called on": ("floor: 0", "floor: 0\n    where: {on: {equals: x}}", None),
     "an attribute called 5": ("attributes: {}", "attributes: {5: level}", "attributes.5 must begin with a letter"),
     "a merge": ("floor: 0", "<<: {floor: 1}", None),
     "a merge that is overridden": ("floor: 0", "<<: {threshold: 3, floor: 1}\n    floor: 0", None),
@@ -244,7 +264,9 @@ ODD_LINES: dict[str, tuple[str, str, str | None]] = {
     "a limit that is true": ("min_members: 0", "min_members: true", "limits.min_members: .*valid integer"),
     "a limit as text": ("min_members: 0", 'min_members: "0"', "limits.min_members: .*valid integer"),
     "a limit as a float": ("min_members: 0", "min_members: 0.0", "limits.min_members: .*valid integer"),
-    "an answer of 1.0": ("floor: 0", "floor: 0\n    require: {beta: 1.0}", "require.beta.0"),
+    "a value of seven decimals": ("floor: 0", "floor: 0\n    where: {a: {equals: 0.1234567}}", "where.a.equals: input"),
+    "a value of 1.0": ("floor: 0", "floor: 0\n    where: {a: {equals: 1.0}}", None),
+    "a word as a condition": ("floor: 0", "floor: 0\n    where: {a: Active}", "where.a: a condition is a mapping"),
     "an empty line of everything": ("  ea_atrisk:\n", "  ea_atrisk:\n    <<: *consent\n", r"\*consent has no &consent"),
 }  # fmt: skip
 

@@ -46,7 +46,10 @@ def test_the_shipped_registry_names_the_schema_and_is_valid() -> None:
     ("old", "new"),
     [
         ("    threshold: 2\n", "    threshold: [{from: 2026-06-01, threshold: 3}, {from: 2026-11-02, threshold: 2}]\n"),
-        ("    floor: 0\n", "    require: {status: Active, level: [1, true]}\n"),
+        (
+            "    floor: 0\n",
+            "    where: {status: {equals: Active}, level: {one_of: [1, true, 2.5]}, age: {above: 17.5}}\n",
+        ),
         ("    floor: 0\n", "    floor:\n"),
         ("approval: {approvers: [], hours: 12}\n", "opt_outs: none\ngraph_pool: graph\n"),
         ("approval:", "schema: {player_id: customer id, address: [profile, email]}\napproval:"),

@@ -25,7 +25,7 @@ COHORT = Cohort.model_validate(
         "threshold": -75,
         "threshold_range": {"min": -100, "max": 0},
         "floor": -50,
-        "require": {"status": "Active"},
+        "where": {"status": {"equals": "Active"}},
         "limits": {"min_members": 1, "max_members": 9, "max_change_percent": 50, "max_reject_percent": 30},
         "daily": False,
         "attributes": {"Level": "level"},
@@ -81,7 +81,7 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "threshold": -75,
         "threshold_from": "registry",
         "floor": -50,
-        "require": {"status": ["Active"]},
+        "where": {"status": {"equals": "Active"}},
         "source": "auto",
         "extract_only": False,
         "extract_uri": None,
@@ -293,7 +293,7 @@ def test_other_bytes_have_other_names_and_the_same_bytes_elsewhere_the_same() ->
 def test_the_threshold_of_a_run_of_an_uploaded_extract() -> None:
     made = plan(extract_uri=URI, extract_sha256="ab" * 32)
     assert (made.threshold, made.threshold_from) == (-75, "registry")
-    assert made.require == {"status": ["Active"]}
+    assert made.where["status"].equals == "Active"
 
 
 def test_an_extract_only_run_has_the_canonical_extract_name() -> None:

@@ -37,7 +37,7 @@ PLAN = {
     "name": "n", "cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above", "threshold": 2,
     "threshold_from": "registry", "floor": 0, "as_of": "2026-11-22T00:00:00+00:00", "schedule": "0 0 * * *",
     "dry_run": False, "source": "auto", "extract_only": False, "extract_uri": None, "extract_sha256": None,
-    "require": {"status": ["Active"]}, "limits": LIMITS, "override": None, "attributes": {"Level": "level"},
+    "where": {"status": {"equals": "Active"}}, "limits": LIMITS, "override": None, "attributes": {"Level": "level"},
     "score_column": None, "consent": None, "withhold": {"holdout_percent": 5}, "campaign": {"mode": "none"},
     "layout": "ses", "extract_bucket": "exports", "extract_key": "export/n.json", "state_bucket": "state",
     "staged_folder": "staged/", "segment_bucket": "imports", "segment_folder": "segments/",
@@ -343,7 +343,7 @@ def test_the_report_has_the_uploaded_extract_and_when_it_was_uploaded() -> None:
 def test_the_report_has_the_params_of_the_run() -> None:
     made = report(plan=PLAN | {"threshold_from": "registry, from 2026-11-02", "source": "live"})
     assert made["plan"]["source"] == "live"
-    assert made["plan"]["require"] == {"status": ["Active"]}
+    assert made["plan"]["where"] == {"status": {"equals": "Active"}}
     assert rows(made)["threshold from"] == "registry, from 2026-11-02"
 
 

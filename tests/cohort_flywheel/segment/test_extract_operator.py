@@ -88,7 +88,7 @@ def test_only_players_as_required_are_members_and_the_snapshot_has_all(
 ) -> None:
     at_risk = [p for p in sample.players() if int(p["ea_atrisk"]) > 0]
     meant = [p for p in at_risk if p["status"] == status]
-    output = extracted(planned(threshold=0, cohort={"require": {"status": [status]}}))
+    output = extracted(planned(threshold=0, cohort={"where": {"status": {"equals": status}}}))
     assert output["vertices"] == len(meant) > 0
     assert output["vertices_not_as_required"] == len(at_risk) - len(meant) > 0
     assert output["vertices_read"] == len(at_risk)
@@ -100,7 +100,7 @@ def test_only_players_as_required_are_members_and_the_snapshot_has_all(
 
 
 def test_the_snapshot_gives_the_same_extract_as_the_graph_did(planned: Any, extracted: Any, aws: Any) -> None:
-    plan = planned(threshold=1, cohort={"require": {"status": ["Active"]}})
+    plan = planned(threshold=1, cohort={"where": {"status": {"equals": "Active"}}})
     graph, snapshot = extracted(plan), extracted(plan, DAYS_LATER)
     assert (graph["source"], snapshot["source"]) == ("graph", "snapshot")
     for key in ("sha256", "s3_key", "members", "merged", "vertices", "vertices_without_playerId"):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.members import (
     MAX_SHARDS,
@@ -21,7 +22,6 @@ from cohort_flywheel.segment.members import (
     Members,
     UnusableScoreError,
     Vertex,
-    is_as_required,
     is_beyond,
     read_extract,
     read_shard,
@@ -122,44 +122,11 @@ def test_what_is_not_beyond_the_threshold_is_counted_and_nothing_else(above: Mem
     assert [member.player_id for member in below] == ["b"]
 
 
-# --- required properties ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("values", "allowed", "as_required"),
-    [
-        (["Active"], ["Active"], True),
-        (["Active"], ["Inactive", "Active"], True),
-        (["Inactive"], ["Active"], False),
-        (["active"], ["Active"], False),
-        (["Active", "Active"], ["Active"], True),
-        (["Active", "Inactive"], ["Active"], False),  # a re-load left two: which one holds is unknown
-        (["Active", "Inactive"], ["Active", "Inactive"], True),
-        ([], ["Active"], False),
-        ([True], [True], True),
-        ([True], ["true"], True),
-        (["True"], [True], False),
-        ([False], [True], False),
-        ([1], [True], False),
-        ([2], [1, 2], True),
-        (["2"], [2], True),
-    ],
-)
-def test_a_required_property_must_have_only_allowed_values(
-    values: list[Any], allowed: list[Any], as_required: bool
-) -> None:
-    assert is_as_required({"status": values}, {"status": allowed}) is as_required
-
-
-def test_every_required_property_must_be_there() -> None:
-    required: dict[str, list[Any]] = {"status": ["Active"], "beta": [True]}
-    assert is_as_required({"status": ["Active"], "beta": [True]}, required)
-    assert not is_as_required({"status": ["Active"]}, required)
-    assert is_as_required({}, {})
+# --- conditions on other properties ----------------------------------------------------------------------
 
 
 def test_vertices_not_as_required_are_excluded_and_counted(tmp_path: Path) -> None:
-    with Members(tmp_path, direction="above", threshold=2, required={"status": ["Active"]}) as members:
+    with Members(tmp_path, direction="above", threshold=2, where={"status": Condition(equals="Active")}) as members:
         members.add([
             Vertex("a", 3, {"status": ["Active"]}), Vertex("b", 3, {"status": ["Inactive"]}), Vertex("c", 3),
             Vertex("d", 1, {"status": ["Inactive"]}), Vertex(None, 3, {"status": ["Active"]}),
@@ -170,7 +137,7 @@ def test_vertices_not_as_required_are_excluded_and_counted(tmp_path: Path) -> No
     assert found.vertices == 2
 
 
-def test_a_vertex_brings_what_is_required_and_nothing_else() -> None:
+def test_a_vertex_brings_what_where_names_and_nothing_else() -> None:
     row: dict[str, list[Any]] = {
         "playerId": ["a"],
         "ea_atrisk": [3],
@@ -275,16 +242,16 @@ def test_any_vertices_in_any_order_give_the_same_members_and_both_sums(
             without += 1
         else:
             meant[one] = max([*values, meant.get(one, 0)])
-    required = {"status": ["Active"]} if asked else {}
+    where = {"status": Condition(equals="Active")} if asked else {}
     extracts = set()
     for _ in range(2):
         with (
             TemporaryDirectory() as folder,
-            Members(Path(folder), direction=direction, threshold=sign * 2, required=required) as members,
+            Members(Path(folder), direction=direction, threshold=sign * 2, where=where) as members,
         ):
             half = random.randint(0, len(rows))
             read = [
-                to_vertex(row, property="ea_atrisk", direction=direction, threshold=sign * -2, required=required)
+                to_vertex(row, property="ea_atrisk", direction=direction, threshold=sign * -2, required=list(where))
                 for row in rows
             ]
             members.add(read[:half])

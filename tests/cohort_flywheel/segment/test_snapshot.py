@@ -278,7 +278,7 @@ def test_an_invalid_header_is_an_error(line: bytes) -> None:
             "holds player vertices by their playerId, and the registry now says player and pid",
         ),
         (HEADER, {"required": ["status"]}, None),
-        (HEADER, {"required": ["tier", "status", "beta"]}, "was written before beta, tier was required"),
+        (HEADER, {"required": ["tier", "status", "beta"]}, "was written before `where` named beta, tier"),
         (
             HEADER,
             {"property": "risk"},

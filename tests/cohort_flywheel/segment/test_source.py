@@ -32,7 +32,7 @@ def snapshot(
 def choose(
     *snapshots: Snapshot, source: str = "auto", as_of: datetime = NEWEST, days: tuple[datetime, ...] = (), **plan: Any
 ) -> Snapshot | None:
-    whole: dict[str, Any] = {"cohort": "calm", "property": "score", "require": {"status": ["Active"]}} | plan
+    whole: dict[str, Any] = {"cohort": "calm", "property": "score", "where": {"status": {"equals": "Active"}}} | plan
     asked = Plan.model_validate(plan_output(as_of=as_of, source=source, **whole))
     return choose_source(asked, newest=NEWEST, snapshots=list(snapshots), days=lambda: days)
 
@@ -94,7 +94,7 @@ SERVES_NOT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"direction": "below", "threshold": -5},
         "has the floor -9, and the threshold -5",
     ),
-    ({"required": ()}, {}, "was written before status was required"),
+    ({"required": ()}, {}, "was written before `where` named status"),
     ({"property": "points"}, {}, "holds points above a floor, and the registry now says score above"),
     ({"direction": "below"}, {}, "holds score below a floor, and the registry now says score above"),
 ]

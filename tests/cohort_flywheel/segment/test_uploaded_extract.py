@@ -174,8 +174,8 @@ def test_an_invalid_record_is_reported_with_number_and_line(record: str, sentenc
 def test_a_record_without_what_the_cohort_requires_is_refused_and_not_left_out() -> None:
     said = refusal(f"[{WAYNE}]", required=("status", "realm"))
     assert said == (
-        f"CF-EXTRACT-03: record 1 of {URI}, on line 1, has no list as its status, realm, which the registry requires"
-        " of the cohort: write the values beside the score"
+        f"CF-EXTRACT-03: record 1 of {URI}, on line 1, has no list as its status, realm, which the cohort's `where`"
+        " names: write the values beside the score"
     )
 
 

@@ -191,7 +191,7 @@ def test_the_required_properties_of_the_cohort_apply(drop: Any, planned: Any, ex
         {"playerId": ["bob"], "ea_atrisk": [3], "status": ["Inactive"]},
     ]
     digest = hashlib.sha256(json.dumps(records).encode()).hexdigest()
-    cohort = {"require": {"status": ["Active"]}}
+    cohort = {"where": {"status": {"equals": "Active"}}}
     output = extracted(planned(cohort=cohort, extract_uri=drop(records), extract_sha256=digest))
     assert (output["members"], output["vertices_not_as_required"]) == (1, 1)
 

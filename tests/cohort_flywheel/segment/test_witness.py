@@ -146,13 +146,17 @@ def test_generated_cases(
     listed = "\n".join(cases.LISTED) + "\n"
     aws("s3").put_object(Bucket=config.state_bucket, Key="do_not_contact.txt", Body=listed.encode())
     ours = {"contacts_table": config.contacts_table, "attributes": {"Level": "level"}}
-    plan = planned() | ours | {"score_column": "ea_atrisk", "require": {"status": ["Active", "Inactive", True]}}
+    plan = (
+        planned() | ours | {"score_column": "ea_atrisk", "where": {"status": {"one_of": ["Active", "Inactive", True]}}}
+    )
     compare("generated", pipeline.outputs(plan))
 
     # the same day again from its snapshot, with all that leaves players out
     withhold = {"holdout_percent": 30, "placeholders": {"FirstName": None, "Level": "0"}}
     strict = (
-        planned(source="snapshot") | ours | {"require": {"status": ["Active"]}, "consent": CONSENT, "layout": "ses"}
+        planned(source="snapshot")
+        | ours
+        | {"where": {"status": {"equals": "Active"}}, "consent": CONSENT, "layout": "ses"}
     )
     compare("generated_strict", pipeline.outputs(strict | {"withhold": withhold}))
 

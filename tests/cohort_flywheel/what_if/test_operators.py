@@ -179,16 +179,23 @@ def test_below_and_required_properties_count_as_a_run_counts(keep: Keep, count: 
     registry = tmp_path / "cohorts.yaml"
     text = REGISTRY.read_text(encoding="utf-8")
     registry.write_text(
-        text.replace("    floor: -50\n", "    floor: -50\n    require: {status: Active}\n"), encoding="utf-8"
+        text.replace("    floor: -50\n", "    floor: -50\n    where: {status: {equals: Active}, level: {above: 1}}\n"),
+        encoding="utf-8",
     )
     facts = {"cohort": "ea_reputation", "property": "ea_reputation", "direction": "below", "floor": -50}
     keep(21, {"ada": -80}, **facts)
-    active, gone = {"status": ["Active"]}, {"status": ["Gone"]}
-    vertices = [Vertex("ada", -80, active), Vertex("bob", -75, active), Vertex("cyd", -90, gone)]
-    keep(22, {}, also=vertices, required=["status"], **facts)
+    active, gone = {"status": ["Active"], "level": [2]}, {"status": ["Gone"], "level": [2]}
+    low = {"status": ["Active"], "level": [1]}
+    vertices = [
+        Vertex("ada", -80, active),
+        Vertex("bob", -75, active),
+        Vertex("cyd", -90, gone),
+        Vertex("dan", -90, low),
+    ]
+    keep(22, {}, also=vertices, required=["status", "level"], **facts)
     _, rows = count(registry, cohort="ea_reputation", threshold=-75, **{"from": "2026-11-21"})
     assert [(row["members"], row["note"]) for row in rows] == [
-        ("", "the snapshot was written before status was required"),
+        ("", "the snapshot was written before `where` named level, status"),
         ("1", ""),
     ]
 
