@@ -20,7 +20,7 @@ from tests.faults.simulate import Run
 REGISTRY = """\
 default_cohort: churn
 schedule: "0 1 * * *"
-timezone: Africa/Lagos
+timezone: Europe/Berlin
 destination: pinpoint
 schema:
   vertex_label: customer
@@ -120,7 +120,7 @@ def test_a_run_a_what_if_and_an_erasure_under_other_names(studio: Studio) -> Non
     report = studio.simulate(DAY, cohort="churn")
     assert (report["outcome"], report["faults"], report["errors"]) == ("imported", [], {})
     assert (report["plan"]["threshold"], report["extract"]["url"].rpartition("/")[2]) == (
-        0.75, f"churn_0.75_{TODAY:%Y-%m-%d}_00-00-00.json",
+        0.75, f"churn_0.75_{DAY:%Y-%m-%d}_00-00-00.json",
     )  # fmt: skip
     extract = report["extract"]
     assert (extract["vertices_read"], extract["vertices"], extract["merged"], extract["members"]) == (5, 4, 1, 3)
