@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cohort_flywheel.config.cohorts import Direction
+from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.decimals import read_number
 from cohort_flywheel.errors import FlywheelError
@@ -114,6 +115,7 @@ awkward = st.text() | st.sampled_from(
 values = awkward | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
 player_ids = st.none() | st.text(min_size=1).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
 scores = st.integers(1 - 2**63, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+conditions = st.sampled_from([Condition(one_of=["Active", 1]), Condition(above=0.5), Condition(equals=True)])
 floors = st.integers(-5, 5) | st.decimals(-5, 5, places=6).map(lambda number: read_number(float(number)))
 any_vertices = st.lists(
     st.builds(
@@ -145,9 +147,9 @@ def test_any_vertices_read_back_as_they_were(
     assert data.count(b"\n") == len(found) + 2, "a line a vertex, whatever its values hold"
 
 
-@given(any_vertices, st.sampled_from(["above", "below"]), st.integers(0, 9))
+@given(any_vertices, st.sampled_from(["above", "below"]), st.sampled_from([0, 0.75, 3, 9]), conditions)
 def test_the_members_of_a_snapshot_are_those_of_the_graph(
-    vertices: list[Vertex], direction: Direction, stricter: int
+    vertices: list[Vertex], direction: Direction, stricter: float, condition: Condition
 ) -> None:
     """For every compatible threshold, with the same sums except for the vertices that the floor excludes."""
     header = HEADER.model_copy(update={"direction": direction, "floor": 0, "required": ["status", "beta"]})
@@ -161,9 +163,7 @@ def test_the_members_of_a_snapshot_are_those_of_the_graph(
         folder = Path(name)
         snapshot = written(folder, vertices, header)
         for given_vertices in (vertices, read_vertices(snapshot, PLACE)):
-            with Members(
-                folder, direction=direction, threshold=threshold, required={"status": ["Active", 1]}
-            ) as members:
+            with Members(folder, direction=direction, threshold=threshold, where={"status": condition}) as members:
                 members.add(given_vertices)
                 sums = members.counts()
                 found.append((list(members), sums.vertices, sums.merged, sums.vertices_not_as_required))
