@@ -54,7 +54,7 @@ class Schedule(NamedTuple):
     def _instants(self, moment: datetime) -> Iterator[datetime]:
         """Yield the instants, from one that is not after the moment."""
         timetable = _timetable(self.cron, self.zone)
-        inferred = timetable.infer_manual_data_interval(run_after=pendulum.instance(moment.astimezone(UTC))).end
+        inferred = timetable.infer_manual_data_interval(run_after=pendulum.from_timestamp(moment.timestamp())).end
         end = timetable.infer_manual_data_interval(run_after=inferred - _CHANGE).end
         while True:
             yield datetime.fromtimestamp(end.timestamp(), UTC)
