@@ -69,7 +69,7 @@ def _next_end(timetable: CronDataIntervalTimetable, end: pendulum.DateTime) -> p
     """Return the end of the scheduled run that follows one."""
     last = DataInterval(end - timedelta(minutes=1), end)
     run = timetable.next_dagrun_info(last_automated_data_interval=last, restriction=_NO_RESTRICTION)
-    if run is None:
+    if run is None or run.data_interval is None:
         raise RuntimeError  # only a restriction ends a timetable
     return run.data_interval.end
 
