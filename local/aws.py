@@ -1,4 +1,5 @@
-"""The local AWS endpoint: moto's server plus Pinpoint imports, Customer Profiles, campaigns and SES contact lists.
+"""The local AWS endpoint: moto's server plus Pinpoint imports, Customer Profiles, campaigns, SES contact lists, and
+the bulk loader of the graph.
 
 Run it with ``python -m local.aws --host 127.0.0.1 --port 5566``; it stops on SIGTERM and on Ctrl-C.
 """
@@ -17,6 +18,8 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from local import bucket_policy
 from local.connect_campaigns.wsgi import with_connect_campaigns
 from local.customer_profiles.wsgi import with_customer_profiles
+from local.neptune_loader.control import control as loader_control
+from local.neptune_loader.wsgi import with_neptune_loader
 from local.pinpoint import control_plane
 from local.pinpoint.control import control
 from local.pinpoint.models import install
@@ -25,7 +28,7 @@ from local.sesv2.control_plane import with_sesv2
 from local.webhook.wsgi import with_webhook
 
 
-def application() -> Callable[..., Iterable[bytes]]:
+def application(gremlin_url: str | None = None) -> Callable[..., Iterable[bytes]]:
     """moto's WSGI application, with the control plane in front of it."""
     install()
     bucket_policy.install()
@@ -36,16 +39,18 @@ def application() -> Callable[..., Iterable[bytes]]:
             return control_plane.serve(environ, start_response)
         return moto(environ, start_response)
 
-    return with_webhook(with_customer_profiles(with_qconnect(with_connect_campaigns(with_sesv2(serve)))))
+    destinations = with_customer_profiles(with_qconnect(with_connect_campaigns(with_sesv2(serve))))
+    return with_neptune_loader(with_webhook(destinations), gremlin_url)
 
 
-def server(host: str, port: int, import_seconds: float = 4.0) -> BaseWSGIServer:
-    """The server, bound and not yet serving; port 0 takes a free one."""
+def server(host: str, port: int, import_seconds: float = 4.0, gremlin_url: str | None = None) -> BaseWSGIServer:
+    """The server, bound and not yet serving; port 0 takes a free one. Neptune's loader loads into `gremlin_url`."""
     # werkzeug logs each request's path, and a path may hold a player's id.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     control.default_import_seconds = import_seconds
     control.reset()
-    made = make_server(host, port, application(), threaded=True, request_handler=MotoRequestHandler)
+    loader_control.reset()
+    made = make_server(host, port, application(gremlin_url), threaded=True, request_handler=MotoRequestHandler)
     os.environ["MOTO_PORT"] = str(made.server_port)  # moto's services call each other through it
     return made
 
@@ -55,9 +60,12 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--port", type=int, default=5566, help="the port to listen on; 0 takes a free one")
     parser.add_argument("--import-seconds", type=float, default=4.0, help="how long a Pinpoint import job takes")
+    parser.add_argument(
+        "--gremlin-url", help="the graph that Neptune's bulk loader loads into, as ws://host:port/gremlin"
+    )
     arguments = parser.parse_args()
 
-    made = server(arguments.host, arguments.port, arguments.import_seconds)
+    made = server(arguments.host, arguments.port, arguments.import_seconds, arguments.gremlin_url)
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
         signal.signal(number, _stop)
     print(f"AWS (moto, and what local/ adds) listens on http://{arguments.host}:{made.server_port}", flush=True)

@@ -78,8 +78,8 @@ def elements(path: Path) -> Iterator[Element]:
             header = next(reader, None)
             if header is None:
                 raise LocalError(f"{path.name} is empty: it needs a header line.")
-            columns = [_column(f"{path.name}, line 1", name) for name in header]
-            _check_header(path, header)
+            columns = [column(f"{path.name}, line 1", name) for name in header]
+            check_header(path.name, header)
             for row in reader:
                 if row:
                     yield from _row(f"{path.name}, line {reader.line_num}", columns, row)
@@ -145,7 +145,8 @@ class Column:
     is_array: bool = False
 
 
-def _column(where: str, header: str) -> Column:
+def column(where: str, header: str) -> Column:
+    """The column of a header's cell; raises LocalError."""
     if header in SYSTEM:
         return Column(header)
     match = re.fullmatch(r"([^~:]+)(?::([A-Za-z]+))?(\[\])?(?:\((single|set)\))?(\[\])?", header, re.IGNORECASE)
@@ -159,15 +160,16 @@ def _column(where: str, header: str) -> Column:
     return Column(match[1], kind, cardinality == "single", is_array)
 
 
-def _check_header(path: Path, header: list[str]) -> None:
-    missing = [name for name in ("~id", "~label") if name not in header]
+def check_header(name: str, header: list[str]) -> None:
+    """Raise LocalError for a header that lacks a column, or has one twice; `name` is the file's."""
+    missing = [each for each in ("~id", "~label") if each not in header]
     if ("~from" in header) != ("~to" in header):
         missing.append("~to" if "~from" in header else "~from")
     if missing:
-        raise LocalError(f"{path.name}, line 1: the column {' and the column '.join(missing)} is missing.")
-    twice = sorted({name for name in header if header.count(name) > 1})
+        raise LocalError(f"{name}, line 1: the column {' and the column '.join(missing)} is missing.")
+    twice = sorted({each for each in header if header.count(each) > 1})
     if twice:
-        raise LocalError(f"{path.name}, line 1: column {twice[0]} occurs twice.")
+        raise LocalError(f"{name}, line 1: column {twice[0]} occurs twice.")
 
 
 def _row(where: str, columns: list[Column], row: list[str]) -> Iterator[Element]:
@@ -183,8 +185,7 @@ def _row(where: str, columns: list[Column], row: list[str]) -> Iterator[Element]
                 raise LocalError(f"{where}: {column.name} is empty.")
             key[SYSTEM[column.name]] = cell.replace(";", "::") if column.name == "~label" else cell
         elif cell:
-            texts = re.split(r"(?<!\\);", cell) if column.is_array else [cell]
-            values = [_value(where, column, text.replace("\\;", ";")) for text in texts]
+            values = _values(where, column, cell)
             # only a vertex property has a cardinality
             properties[column.name] = (
                 CardinalityValue.single(values[0]) if column.is_single and not is_edge else values[0]
@@ -194,9 +195,15 @@ def _row(where: str, columns: list[Column], row: list[str]) -> Iterator[Element]
         yield {"key": key, "properties": each}
 
 
-def _value(where: str, column: Column, text: str) -> Any:
+def split_cell(column: Column, cell: str) -> list[Any]:
+    """The values of a cell; raises ValueError for one that is not of the column's type."""
+    texts = re.split(r"(?<!\\);", cell) if column.is_array else [cell]
+    return [TYPES[column.type](text.replace("\\;", ";")) for text in texts]
+
+
+def _values(where: str, column: Column, cell: str) -> list[Any]:
     try:
-        return TYPES[column.type](text)
+        return split_cell(column, cell)
     except ValueError:
         # the cell itself may be personal data
         raise LocalError(

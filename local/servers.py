@@ -75,7 +75,13 @@ def airflow_environment(
     knowledge_base_id: str = "none",
 ) -> dict[str, str]:
     """The Airflow connections and variables for these servers."""
-    neptune = {"conn_type": "gremlin", "host": servers.host, "port": servers.gremlin_port, "schema": "ws"}
+    neptune = {
+        "conn_type": "gremlin",
+        "host": servers.host,
+        "port": servers.gremlin_port,
+        "schema": "ws",
+        "extra": {"iam": False, "loader_endpoint": f"{servers.host}:{servers.aws_port}"},
+    }
     aws = {
         "conn_type": "aws",
         "login": config.access_key_id,
@@ -94,8 +100,9 @@ def airflow_environment(
     prefix = "AIRFLOW_VAR_COHORT_FLYWHEEL_"
     return {
         "AIRFLOW_CONN_WEBHOOK_DEFAULT": json.dumps(webhook),
-        "AIRFLOW_CONN_NEPTUNE_DEFAULT": json.dumps({**neptune, "extra": {"iam": False}}),
+        "AIRFLOW_CONN_NEPTUNE_DEFAULT": json.dumps(neptune),
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+        "AIRFLOW_CONN_AWS_GRAPH_LOAD": json.dumps(aws),
         f"{prefix}EXPORT_BUCKET": config.export_bucket,
         f"{prefix}IMPORT_BUCKET": config.import_bucket,
         f"{prefix}STATE_BUCKET": config.state_bucket,
@@ -202,7 +209,17 @@ def _commands(servers: Servers, run_dir: Path, config: Config) -> dict[str, list
     return {
         "gremlin": gremlin_server.command(HOST, servers.gremlin_port, run_dir, config),
         "dynamodb": dynamodb_local.command(HOST, servers.dynamodb_port, run_dir, config),
-        "aws": [sys.executable, "-m", "local.aws", "--host", HOST, "--port", str(servers.aws_port)],
+        "aws": [
+            sys.executable,
+            "-m",
+            "local.aws",
+            "--host",
+            HOST,
+            "--port",
+            str(servers.aws_port),
+            "--gremlin-url",
+            servers.gremlin_url,
+        ],
     }
 
 

@@ -7,8 +7,9 @@ Without `GO=1` it only reads and prints the parameters. Errors that CloudFormati
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -27,6 +28,8 @@ MODELER = {
     "CohortNeptuneDBSG": "ModelerSecurityGroupId",
 }
 CLUSTER = "CohortNeptuneDBCluster"
+#: The role with which that cluster reads S3.
+LOAD_ROLE = "CohortNeptuneRole"
 SUBNETS = ("PublicSubnetCidr", "PrivateSubnet1Cidr", "PrivateSubnet2Cidr")
 #: An environment takes twenty to forty minutes; a stack that has not ended by then continues without us.
 WAIT_SECONDS = 2 * 3600
@@ -100,23 +103,26 @@ def compact_template() -> str:
 
 
 def _compact(value: object) -> str:
-    """Return a value as JSON, with functions in their short form, such as `!Ref "Name"`, and keys without quotes."""
+    """Return a value as JSON with the short form of functions, such as `!Ref Name`, and without needless quotes."""
     if isinstance(value, list):
         return f"[{','.join(map(_compact, value))}]"
+    if isinstance(value, str):
+        return _text(value)
     if not isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value)
     if len(value) == 1:
         ((function, argument),) = value.items()
         if function == "Fn::GetAtt":
-            return f'!GetAtt "{".".join(argument)}"'
+            return f"!GetAtt {'.'.join(argument)}"
         if function == "Ref" or function.startswith("Fn::"):
             return f"!{function.removeprefix('Fn::')} {_compact(argument)}"
-    return f"{{{','.join(f'{_key(name)}{_compact(each)}' for name, each in value.items())}}}"
+    return f"{{{','.join(f'{_text(name)}: {_compact(each)}' for name, each in value.items())}}}"
 
 
-def _key(name: str) -> str:
-    is_plain = name.isalnum() and name[0].isalpha() and name.lower() not in _YAML_WORDS
-    return f"{name}: " if is_plain else f"{json.dumps(name)}:"
+def _text(text: str) -> str:
+    """Return a text without quotes if YAML 1.1 reads it as that text in any place."""
+    is_plain = re.fullmatch("[A-Za-z][A-Za-z0-9_./-]*", text) and text.lower() not in _YAML_WORDS
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
 def existing(cloudformation: Any, name: str) -> Parameters | None:
@@ -172,7 +178,17 @@ def modeler_parameters(cloudformation: Any, ec2: Any, neptune: Any, modeler: str
         # this only reads; a cluster of one instance has a reader endpoint too, which leads to that instance
         "NeptuneEndpoint": cluster.get("ReaderEndpoint") or cluster["Endpoint"],
         "NeptuneClusterResourceId": cluster["DbClusterResourceId"] if with_iam else "",
+        # a load is sent to the writer
+        "NeptuneWriterEndpoint": cluster["Endpoint"],
+        **_load_role(cluster.get("AssociatedRoles", ()), there.get(LOAD_ROLE, "")),
     }
+
+
+def _load_role(attached: Iterable[Mapping[str, str]], name: str) -> Parameters:
+    """The role of that name, if the cluster can use it; else nothing, so that a given one is kept."""
+    arns = [each["RoleArn"] for each in attached if each["Status"].upper() == "ACTIVE"]
+    found = next((arn for arn in arns if arn.rpartition("/")[2] == name), "")
+    return {"NeptuneLoadRoleArn": found} if found else {}
 
 
 def ranges(ec2: Any, vpc: str) -> list[str]:

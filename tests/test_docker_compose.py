@@ -160,7 +160,9 @@ def test_airflow_gets_the_connections_and_variables_that_make_up_gives_it(
             if key.startswith("AIRFLOW_VAR_"):
                 assert value == local[key]
         graph, aws = (json.loads(found[f"AIRFLOW_CONN_{conn}_DEFAULT"]) for conn in ("NEPTUNE", "AWS"))
-        assert graph == json.loads(local["AIRFLOW_CONN_NEPTUNE_DEFAULT"]) | {"host": "gremlin-server"}
+        extra = {"iam": False, "loader_endpoint": f"aws:{settings.aws_port}"}
+        expected = json.loads(local["AIRFLOW_CONN_NEPTUNE_DEFAULT"])
+        assert graph == expected | {"host": "gremlin-server", "extra": extra}
         expected = json.loads(local["AIRFLOW_CONN_AWS_DEFAULT"])
         del expected["login"], expected["password"]  # in the environment, where boto3 finds them
         expected["extra"]["endpoint_url"] = f"http://aws:{settings.aws_port}"
@@ -168,6 +170,7 @@ def test_airflow_gets_the_connections_and_variables_that_make_up_gives_it(
             f"http://dynamodb-local:{settings.dynamodb_port}"
         )
         assert aws == expected
+        assert found["AIRFLOW_CONN_AWS_GRAPH_LOAD"] == found["AIRFLOW_CONN_AWS_DEFAULT"]
 
     for key, value in services["init"]["environment"].items():
         monkeypatch.setenv(key, str(value))

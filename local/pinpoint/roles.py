@@ -1,7 +1,8 @@
-"""Whether Pinpoint may use a role: its trust policy, and what its policies allow.
+"""Whether a service may use a role: its trust policy, and what its policies allow.
 
-moto keeps roles and policies but evaluates neither a service's trust nor conditions, so this does, for what an import
-role needs and no more. [strict] A condition operator that is not known here is not met in an Allow and met in a Deny.
+moto keeps roles and policies but evaluates neither a service's trust nor conditions, so this does, for what the role of
+an import or of a load needs and no more. [strict] A condition operator that is not known here is not met in an Allow
+and met in a Deny.
 """
 
 import json
@@ -31,8 +32,13 @@ _OPERATORS: dict[str, Callable[[str, str], bool]] = {
 
 def trusts_pinpoint(role: Role, context: Mapping[str, str]) -> bool:
     """[Pinpoint docs: IAM role for importing endpoints] the role trusts the service, under the conditions it gives."""
+    return trusts(role, SERVICE, context)
+
+
+def trusts(role: Role, service: str, context: Mapping[str, str]) -> bool:
+    """Whether a role's trust policy lets a service assume it."""
     statements = _statements(role.assume_role_policy_document)
-    ours = [s for s in statements if _names_service(s.get("Principal")) and _names_action(s, "sts:AssumeRole")]
+    ours = [s for s in statements if _names_service(s.get("Principal"), service) and _names_action(s, "sts:AssumeRole")]
     return _decide(ours, context)
 
 
@@ -63,8 +69,8 @@ def _conditions_met(statement: dict[str, Any], context: Mapping[str, str], unkno
     return True
 
 
-def _names_service(principal: Any) -> bool:
-    return principal == "*" or (isinstance(principal, dict) and SERVICE in _listed(principal.get("Service", [])))
+def _names_service(principal: Any, service: str) -> bool:
+    return principal == "*" or (isinstance(principal, dict) and service in _listed(principal.get("Service", [])))
 
 
 def _names_action(statement: dict[str, Any], action: str) -> bool:

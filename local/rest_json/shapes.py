@@ -66,7 +66,8 @@ def _range_problems(value: Any, expected: Any, at: str) -> list[str]:
 
 def _structure_problems(value: dict[str, Any], expected: Any, at: str) -> list[str]:
     members = {wire_name(name, member): member for name, member in expected.members.items()}
-    found = [f"{at} lacks {name}, which is required." for name in expected.required_members if name not in value]
+    required = [wire_name(name, expected.members[name]) for name in expected.required_members]
+    found = [f"{at} lacks {name}, which is required." for name in required if name not in value]
     # [strict] The real services may ignore unknown members.
     found += [f"{at} has {name}, which is not a member of {expected.name}." for name in value if name not in members]
     if expected.is_tagged_union and len(value) != 1:

@@ -97,6 +97,14 @@ class Code(StrEnum):
 
     # Loads into the graph
     GRAPH_LOAD_FILES = "CF-LOAD-01"  #: a file of the load is not there, has changed, or cannot be loaded alone
+    GRAPH_LOAD_FINDINGS = "CF-LOAD-02"  #: the validation has found errors in the files
+    GRAPH_LOAD_ROLE = "CF-LOAD-03"  #: the loader cannot use the role, the bucket or the region
+    GRAPH_LOAD_ENDPOINT = "CF-LOAD-04"  #: the loader's endpoint is not the cluster's writer, or does not sign
+    GRAPH_LOAD_QUEUE = "CF-LOAD-05"  #: the loader's queue is full: Airflow retries the task
+    GRAPH_LOAD_FAILED = "CF-LOAD-06"  #: a load job has failed, or was cancelled
+    GRAPH_LOAD_RESUMES = "CF-LOAD-07"  #: a load job has ended early, and Airflow's next try resumes it
+    GRAPH_LOAD_NOTHING = "CF-LOAD-08"  #: a load job has succeeded without a record
+    GRAPH_LOAD_PENDING = "CF-LOAD-09"  #: a load job has not ended in time, or the wait broke off
 
     # Engagement events
     EVENT_OBJECT = "CF-ENGAGE-01"  #: an object of events is older than an as-of reads, or is gone

@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DAILY, WHAT_IF = "cohort_to_segment", "cohort_what_if"
 CLEANUP, ERASURE = "cohort_cleanup", "cohort_erasure"
-TAGS = {"cohort-flywheel", "what-if", "cleanup"} | {
+GRAPH_LOAD = "graph_load"
+TAGS = {"cohort-flywheel", "what-if", "cleanup", "graph-load"} | {
     p.parent.name for p in (ROOT / "plugins/cohort_flywheel/destinations").glob("*/destination.py")
 }
 TASKS = [
@@ -36,6 +37,10 @@ KINDS = {
     WHAT_IF: (["count_days"], ["cohort", "threshold", "from", "to"]),
     CLEANUP: (["clean_up"], ["cohort", "keep_days", "dry_run"]),
     ERASURE: (["erase"], ["dry_run"]),
+    GRAPH_LOAD: (
+        ["plan_load", "validate_files", "copy_files", "count_before", "load_files", "check_load"],
+        ["load", "dry_run"],
+    ),
     DAILY: (
         TASKS,
         "cohort threshold source dry_run extract_only extract_uri override_limits override_reason".split(),
@@ -205,7 +210,7 @@ def test_tasks_that_write_under_a_name_acquire_its_lock(probed: Any) -> None:
 def test_the_dags_are_these_and_no_others(found: Any) -> None:
     shipped, _ = found["folders"]
     assert shipped["import_errors"] == {}
-    assert list(shipped["dags"]) == [CLEANUP, ERASURE, DAILY, WHAT_IF]
+    assert list(shipped["dags"]) == [CLEANUP, ERASURE, DAILY, WHAT_IF, GRAPH_LOAD]
 
 
 def test_the_process_of_a_task_builds_its_own_dag_only(probed: Any) -> None:
@@ -217,7 +222,7 @@ def test_a_valid_cohort_has_its_dag_whatever_is_wrong_in_others(probed: Any) -> 
     folder = probed["folders"][-1]
     assert folder["import_errors"] == {}
     own = ["ea_atrisk", "ea_copy", "ea_day", "ea_huge", "ea_nested", "ea_reputation"]
-    assert list(folder["dags"]) == [CLEANUP, ERASURE, DAILY, *(f"{DAILY}__{name}" for name in own), WHAT_IF]
+    assert list(folder["dags"]) == [CLEANUP, ERASURE, DAILY, *(f"{DAILY}__{name}" for name in own), WHAT_IF, GRAPH_LOAD]
     cohort = folder["dags"][DAILY]["params"]["cohort"]
     assert cohort["default"] == "ea_at_risk"
     assert "ea_reputation" in cohort["enum"]
@@ -236,10 +241,11 @@ def test_a_daily_cohort_has_a_dag_of_its_own_even_if_it_is_written_wrongly(found
         "cohort_to_segment__ea_duty",  # the one that is written wrongly
         "cohort_to_segment__ea_reputation",
         WHAT_IF,
+        GRAPH_LOAD,
     ]
     for dag_id, dag in edited["dags"].items():
         _, own, cohort = dag_id.partition("__")
-        if dag_id in (CLEANUP, ERASURE):
+        if dag_id in (CLEANUP, ERASURE, GRAPH_LOAD):
             assert dag["params"]["dry_run"]["default"] is True
             continue
         assert dag["params"]["cohort"]["default"] == (cohort or "ea_atrisk")
@@ -289,7 +295,7 @@ def test_the_form_has_the_direction_and_range_of_each_cohort(found: Any) -> None
 
 def test_parsing_the_dags_needs_no_network_and_no_heavy_libraries(found: Any, figure: Callable[[str], None]) -> None:
     # the process had no sockets from its first line on, and every DAG came out of it
-    assert [len(folder["dags"]) for folder in found["folders"]] == [4, 7]
+    assert [len(folder["dags"]) for folder in found["folders"]] == [5, 8]
     assert found["sockets_blocked"]
     assert {"gremlin_python", "pandas", "moto", "aiobotocore"}.isdisjoint(found["modules"])
     seconds = ", ".join(f"{folder['seconds']:.2f} s" for folder in found["folders"])

@@ -14,30 +14,39 @@ from unittest import mock
 
 from aiobotocore.client import AioBaseClient
 from botocore.client import BaseClient
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from cohort_flywheel.runs.names import GRAPH_LOADS_FOLDER
 from tests.deploy.iam_checker import Request
 from tests.deploy.stack import ACCOUNT
 from tests.faults import transport
+
+#: The resource ID of a cluster, for the calls that a laptop makes without a signature.
+CLUSTER = "cluster-ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 #: What of a call's parameters says on what it works, or comes as a condition key.
 RESOURCE_PARAMETERS = (
     "Bucket", "Key", "CopySource", "Prefix", "Delimiter", "IfMatch", "IfNoneMatch", "TableName", "RequestItems",
     "VersionId", "ApplicationId", "JobId", "SegmentId", "EndpointId", "ImportJobRequest", "RoleName", "Name",
     "ContactListName", "EmailIdentity", "TemplateName", "FromEmailAddress", "ConfigurationSetName",
-    "DomainName", "SegmentDefinitionName", "knowledgeBaseId", "messageTemplateId", "id", "tags",
+    "RoleArn", "DomainName", "SegmentDefinitionName", "knowledgeBaseId", "messageTemplateId", "id", "tags",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a task; `error` is AWS's code where it was refused."""
+    """One call of a task; `error` is AWS's code where it was refused.
+
+    assumed: it was made with the role of a connection, and not with the execution role.
+    """
 
     task: str
     service: str
     operation: str
     parameters: Mapping[str, Any]
     error: str = ""
+    assumed: bool = False
 
     def __str__(self) -> str:
         return f"{self.task}: {self.service} {self.operation}"
@@ -98,6 +107,8 @@ class Recorder:
         if operation != "UploadPart" or not self.breaks_uploads:
             return
         folder = parameters["Key"].partition("/")[0]
+        if parameters["Key"].startswith(GRAPH_LOADS_FOLDER):  # by a role of its own
+            folder = "graph_loads"
         if folder == "reports":  # which are some kB, and uploaded in parts only because parts are so small here
             return
         if self._is_first(f"{parameters['Bucket']}.{folder}"):
@@ -114,6 +125,9 @@ class Recorder:
     def _note(self, task: str, client: Any, operation: str, resources: Mapping[str, Any], error: str = "") -> None:
         service = client.meta.service_model.service_name
         word = {"task": task, "service": service, "operation": operation, "parameters": resources, "error": error}
+        credentials = client._request_signer._credentials
+        # the laptop's loader takes no signature, so its client has no credentials
+        word["assumed"] = isinstance(credentials, RefreshableCredentials) or service == "neptunedata"
         line = json.dumps(word).encode() + b"\n"
         file = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(file, line)  # one write: threads and processes append side by side
@@ -276,6 +290,15 @@ def _message_template(call: Call, where: str) -> list[Request]:
     return [Request(f"wisdom:{call.operation}", f"arn:aws:wisdom:{where}:{each}") for each in things]
 
 
+def _loader(call: Call, where: str) -> list[Request]:
+    # [Neptune user guide: iam-dp-actions] each operation of the loader is an action of the same name on the cluster
+    return [Request(f"neptune-db:{call.operation}", f"arn:aws:neptune-db:{where}:{CLUSTER}/*")]
+
+
+def _assume(call: Call, where: str) -> list[Request]:
+    return [Request("sts:AssumeRole", call.parameters["RoleArn"])]
+
+
 def _bucket_policy(call: Call, where: str) -> list[Request]:
     return [Request("s3:GetBucketPolicy", f"arn:aws:s3:::{call.parameters['Bucket']}")]
 
@@ -303,6 +326,10 @@ _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("s3", "AbortMultipartUpload"): _object("s3:AbortMultipartUpload"),
     ("s3", "CopyObject"): _copy,
     ("s3", "DeleteObject"): _if_match("s3:DeleteObject"),
+    ("neptunedata", "StartLoaderJob"): _loader,
+    ("neptunedata", "GetLoaderJobStatus"): _loader,
+    ("neptunedata", "ListLoaderJobs"): _loader,
+    ("neptunedata", "CancelLoaderJob"): _loader,
     ("dynamodb", "DescribeTable"): _table,
     ("dynamodb", "BatchGetItem"): _table,
     ("pinpoint", "GetApp"): _pinpoint(),
@@ -315,6 +342,7 @@ _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("pinpoint", "DeleteEndpoint"): _pinpoint("/endpoints/{EndpointId}"),
     ("iam", "GetRole"): _role,
     ("ssm", "GetParameter"): _parameter,
+    ("sts", "AssumeRole"): _assume,
     ("s3", "GetBucketPolicy"): _bucket_policy,
     ("sesv2", "GetAccount"): _ses,
     ("sesv2", "GetContactList"): _ses,

@@ -463,6 +463,7 @@ def test_it_runs_where_mwaa_unpacks_it_beside_another_teams_plugin_and_dag(
         "cohort_what_if": ours,
         "cohort_cleanup": ours,
         "cohort_erasure": ours,
+        "graph_load": ours,
         "their_dag": home / "dags/theirs",
     }
     assert str(home / "plugins/cohort_flywheel/config/registry.py") in found["files"]

@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -34,15 +34,18 @@ from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, SENDER_DOMAIN, TOP
 from local.servers import Servers, _die_with_parent, airflow_environment
 from tests.cohort_flywheel.engagement.ses_events import event, line
 from tests.deploy import stack
-from tests.deploy.iam_calls import Call, Recorder, needs
+from tests.deploy.iam_calls import CLUSTER, Call, Recorder, needs
 from tests.deploy.iam_checker import PolicyError, Request, Without, allows, each_removed, statements, trusts
 from tests.deploy.iam_table import as_written, assert_is_kept
+from tests.local.neptune_loader_service import BUCKET as LOADER_BUCKET
+from tests.local.neptune_loader_service import ROLE as LOADER_ROLE
+from tests.local.neptune_loader_service import Loader
 
 #: Statements that no call of a laptop can exercise, and the page that demands each.
 _MWAA = "https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-create-role.html"
 _KMS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#require-sse-kms"
 #: The policies that have such statements.
-OF_PAGES = ("environment", "neptune", "kms", "pinpoint-import-role-kms")
+OF_PAGES = ("environment", "neptune", "neptune_load", "kms", "pinpoint-import-role-kms")
 PAGES = {
     "MwaaHealth": _MWAA,
     "MwaaBundle": _MWAA,
@@ -53,6 +56,7 @@ PAGES = {
     "MwaaQueue": _MWAA,
     "MwaaQueueKey": _MWAA,
     "NeptuneIsReadByGremlin": "https://docs.aws.amazon.com/neptune/latest/userguide/iam-dp-actions.html",
+    "NeptuneLoads": "https://docs.aws.amazon.com/neptune/latest/userguide/iam-dp-actions.html",
     "ObjectsAreEncrypted": _KMS,
     "SegmentFilesAreDecrypted": _KMS,
 }
@@ -67,14 +71,18 @@ ONLY_ON_ALL = {
 #: The policies of the execution role in a deployment for each destination, the last two with campaigns, and SES with
 #: the optional stack of its events.
 DEPLOYMENTS = {
-    "pinpoint": ("pipeline", "pinpoint", "environment"),
+    "pinpoint": ("pipeline", "pinpoint", "graph_load", "neptune", "environment"),
     "ses": ("pipeline", "ses", "campaign", "ses_campaign", "engagement", "environment"),
     "customer_profiles": ("pipeline", "customer_profiles", "campaign", "connect_campaign", "environment"),
 }
+#: Those of the role that the tasks of graph_load assume.
+ASSUMED = ("graph_load_role", "neptune", "neptune_load")
 ATTACHED = {
     "PipelinePolicy": "pipeline", "PinpointPolicy": "pinpoint", "SesPolicy": "ses",
     "ProfilesPolicy": "customer_profiles", "CampaignPolicy": "campaign", "SesCampaignPolicy": "ses_campaign",
     "ConnectCampaignPolicy": "connect_campaign", "EngagementPolicy": "engagement", "EnvironmentPolicy": "environment",
+    "GraphLoadPolicy": "graph_load", "NeptunePolicy": "neptune", "NeptuneLoadPolicy": "neptune_load",
+    "GraphLoadRolePolicy": "graph_load_role",
 }  # fmt: skip
 SENDER = f"play@{SENDER_DOMAIN}"
 
@@ -96,8 +104,27 @@ _OF_OTHERS = (
     ("StateBucket", "launches/one/in_doubt.txt"),
 )
 _DROPPED = "dropped/ea_atrisk/theirs.json"
+#: The modeler's seven files; a copy of the first has several parts.
+_GRAPH_FILES = {
+    "user_vertices.csv": "~id,~label,playerId,status,ea_atrisk:Int,stat_idleMinutes:Int\np,player,ann,Active,3,1\n"
+    + "".join(f"p{number},player,ann-{number},Active,3,1\n" for number in range(60)),
+    "campaign_vertices.csv": "~id,~label,name:String\nc,campaign,News\n",
+    "action_vertices.csv": "~id,~label\na,action\n",
+    "interaction_edges.csv": "~id,~label,~from,~to\ni,interaction_edge,p,p\n",
+    "engagement_edges.csv": "~id,~label,~from,~to\ne,action_edge,p,a\n",
+    "campaign_edges.csv": "~id,~label,~from,~to\nm,campaign_edge,c,p\n",
+    "campaign_bidirectional_edges.csv": "~id,~label,~from,~to\nb,campaign_edge,p,c\n",
+}
 _NAMES_HIM = b'playerId\nwayne96\n["wayne96"]\n'
 _MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=5, second=0, microsecond=0)
+
+
+@dataclass(frozen=True)
+class RoleInUse:
+    """The policies of a role by the names of their files, and each request of its calls, with the first such call."""
+
+    policies: dict[str, Any]
+    asked: dict[Request, str]
 
 
 class Deployment:
@@ -126,7 +153,9 @@ class Deployment:
             ).ids  # fmt: skip
             key = f"{_MIDNIGHT - timedelta(hours=1):events/%Y/%m/%d/%H}/stream-1-a"
             client("s3").put_object(Bucket=ids["EventBucket"], Key=key, Body=line(event("Send")))
-        self.policies = _deployed_policies(client("iam"), ids)
+        self.policies = _deployed_policies(client("iam"), ids, "ExecutionRole")
+        loads = "GraphLoadRole" in ids
+        self.assumed_policies = _deployed_policies(client("iam"), ids, "GraphLoadRole") if loads else {}
         self.credentials = _credentials(client, self.stack)
         self.environment = _environment(servers, config, client("ssm"), prefix, self.credentials)
         self._write_dags()
@@ -186,13 +215,13 @@ class Deployment:
         assert simulated.states[end] == "success", simulated.states
 
     @cached_property
-    def asked(self) -> dict[Request, str]:
-        """Every request of the runs, with the first call that it is of: an erasure's, only if no other made it."""
-        asked: dict[Request, str] = {}
+    def roles(self) -> tuple[RoleInUse, RoleInUse]:
+        """The execution role, and that of graph loads; of a request the first call: an erasure's, if no other is."""
+        found = RoleInUse(self.policies, {}), RoleInUse(self.assumed_policies, {})
         for call in self.recorder.calls():
             for request in needs(call, self.config.region):
-                asked.setdefault(_hashable(request), str(call))
-        return asked
+                found[call.assumed].asked.setdefault(_hashable(request), str(call))
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +233,7 @@ def recorded(
 
     environ = dict(os.environ) | {"S3_UPLOAD_PART_MIN_SIZE": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", AWS, "--port", "0", "--import-seconds", "0.1"]
+    command += ["--gremlin-url", servers.gremlin_url]
     # ends with this process
     process = subprocess.Popen(
         command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=_die_with_parent
@@ -233,7 +263,13 @@ def _parameters(servers: Servers, config: Config) -> dict[str, dict[str, str]]:
     seed.make_sender(servers, config)
     seed.make_configuration_set(servers, config)
     return {
-        "pinpoint": {"PinpointApplicationId": seed.make_application(servers, config)},
+        "pinpoint": {
+            "PinpointApplicationId": seed.make_application(servers, config),
+            "NeptuneClusterResourceId": CLUSTER,
+            "GraphLoadBucket": LOADER_BUCKET,
+            "NeptuneLoadRoleArn": f"arn:aws:iam::123456789012:role/{LOADER_ROLE}",
+            "NeptuneWriterEndpoint": "cohort.cluster-abc.us-east-1.neptune.amazonaws.com",
+        },
         "ses": {"SesContactList": CONTACT_LIST, "SesTopic": TOPIC, "CampaignSender": SENDER},
         "customer_profiles": {
             "ProfilesDomain": PROFILES_DOMAIN,
@@ -247,6 +283,10 @@ def _parameters(servers: Servers, config: Config) -> dict[str, dict[str, str]]:
 
 def _prepare(made: dict[str, Deployment]) -> None:
     """Resources that a run does not create."""
+    loader = Loader(made["pinpoint"].servers, made["pinpoint"].config)
+    loader.control(graph="scratch", load_seconds=0.1)
+    for name, text in _GRAPH_FILES.items():
+        loader.put(f"graph/cohort_modeler/{name}", text)
     for bucket, key in _OF_OTHERS:
         made["pinpoint"].put(bucket, key, _NAMES_HIM)
     made["pinpoint"].put("ExportBucket", _DROPPED, b'[{"playerId": ["msmith"], "ea_atrisk": [3]}]')
@@ -272,6 +312,7 @@ def _play_pinpoint(at: Deployment) -> None:
     at.run("cohort_what_if", _MIDNIGHT, {"cohort": "ea_atrisk"}, "count_days")
     two_days = {"keep_days": 2, "dry_run": False}
     at.run("cohort_cleanup", _MIDNIGHT + timedelta(days=1, hours=1), two_days, "clean_up")
+    at.run("graph_load", _MIDNIGHT, {"dry_run": False}, "check_load", breaks=True)
     _erase(at)
 
 
@@ -340,6 +381,14 @@ def _credentials(client: Callable[[str], Any], made: stack.Stack) -> dict[str, s
     wrongly_refused = ["s3:HeadBucket", "ssm:GetParameter", *(f"{service}:*" for service in services)]
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": wrongly_refused, "Resource": "*"}]}
     name = made.ids["ExecutionRole"]
+    if "GraphLoadRole" in made.ids:
+        # moto takes the session of a role for another principal than the role, which the trust policy names
+        session = f"arn:aws:sts::{stack.ACCOUNT}:assumed-role/{name}/a-run"
+        trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": session}}
+        client("iam").update_assume_role_policy(
+            RoleName=made.ids["GraphLoadRole"],
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+        )
     client("iam").put_role_policy(RoleName=name, PolicyName="moto", PolicyDocument=json.dumps(document))
     arn = made.outputs["ExecutionRoleArn"]
     given = client("sts").assume_role(RoleArn=arn, RoleSessionName="a-run")["Credentials"]
@@ -369,6 +418,12 @@ def _environment(
     aws = json.loads(local["AIRFLOW_CONN_AWS_DEFAULT"])
     aws["extra"] |= {"aws_session_token": credentials["aws_session_token"]}
     aws |= {"login": credentials["aws_access_key_id"], "password": credentials["aws_secret_access_key"]}
+    with suppress(ssm.exceptions.ParameterNotFound):
+        name = f"{prefix}/connections/aws_graph_load"
+        load = json.loads(ssm.get_parameter(Name=name)["Parameter"]["Value"])
+        endpoint = {"endpoint_url": servers.aws_url}
+        load["extra"] |= endpoint | {"service_config": {"sts": endpoint}}
+        ssm.put_parameter(Name=name, Value=json.dumps(load), Overwrite=True)
     return {
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
         neptune: local[neptune],  # asked only by the harness
@@ -389,14 +444,13 @@ class _Context(dict[str, str]):
         return hash(tuple(sorted(self.items())))
 
 
-def _deployed_policies(iam: Any, ids: Mapping[str, str]) -> dict[str, Any]:
-    """The policies of the execution role, by the names of their files, as IAM gives them back."""
-    attached = iam.list_attached_role_policies(RoleName=ids["ExecutionRole"])["AttachedPolicies"]
+def _deployed_policies(iam: Any, ids: Mapping[str, str], role: str) -> dict[str, Any]:
+    """The policies of a role, by the names of their files, as IAM gives them back."""
+    attached = iam.list_attached_role_policies(RoleName=ids[role])["AttachedPolicies"]
     by_arn = {ids[logical]: name for logical, name in ATTACHED.items() if logical in ids}
-    assert {each["PolicyArn"] for each in attached} == set(by_arn)
     return {
-        name: iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"]
-        for arn, name in by_arn.items()
+        by_arn[arn]: iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"]
+        for arn in (each["PolicyArn"] for each in attached)
     }
 
 
@@ -417,12 +471,16 @@ def test_every_call_of_the_runs_is_allowed(
 ) -> None:
     at = recorded[name]
     assert at.policies.keys() == set(DEPLOYMENTS[name])
-    documents = [document for policy, document in at.policies.items() if policy != "environment"]
-    refused = sorted(f"{call} needs {request}" for request, call in at.asked.items()
-                     if not allows(documents, request))  # fmt: skip
-    assert not refused, "\n".join(refused)
-    actions = {request.action for request in at.asked}
-    figure(f"IAM, {name}: {len(at.asked)} different requests of {len(actions)} actions in its runs, all allowed")
+    assert at.assumed_policies.keys() == set(ASSUMED if name == "pinpoint" else ())
+    refused, asked = list[str](), set[Request]()
+    for role in at.roles:
+        documents = [document for policy, document in role.policies.items() if policy != "environment"]
+        refused += [f"{call} needs {request}" for request, call in role.asked.items()
+                    if not allows(documents, request)]  # fmt: skip
+        asked |= role.asked.keys()
+    assert not refused, "\n".join(sorted(refused))
+    actions = {request.action for request in asked}
+    figure(f"IAM, {name}: {len(asked)} different requests of {len(actions)} actions in its runs, all allowed")
 
 
 def test_what_the_runs_do_not_do_is_refused(recorded: dict[str, Deployment]) -> None:
@@ -456,9 +514,32 @@ def test_what_the_runs_do_not_do_is_refused(recorded: dict[str, Deployment]) -> 
             ("connect:SendOutboundEmail", "arn:aws:connect:us-east-1:123456789012:instance/1"),
             ("wisdom:GetMessageTemplate", "arn:aws:wisdom:us-east-1:123456789012:knowledge-base/another"),
             ("sts:AssumeRole", "arn:aws:iam::123456789012:role/admin"),
+            ("neptune-db:StartLoaderJob", f"arn:aws:neptune-db:us-east-1:123456789012:{CLUSTER}/*"),
+            ("s3:GetObject", f"arn:aws:s3:::{LOADER_BUCKET}/graph/cohort_modeler/user_vertices.csv"),
         ):
             asked = Request(action, resource, {"ses:FromAddress": SENDER})
             assert not allows(list(at.policies.values()), asked), f"{action} on {resource} is allowed"
+
+
+def test_the_role_of_graph_loads_loads_and_does_nothing_else(recorded: dict[str, Deployment]) -> None:
+    at = recorded["pinpoint"]
+    documents, bucket = list(at.assumed_policies.values()), f"arn:aws:s3:::{at.stack.outputs['StateBucket']}"
+    graph = f"arn:aws:neptune-db:us-east-1:123456789012:{CLUSTER}/*"
+    assert allows(documents, Request("neptune-db:StartLoaderJob", graph))
+    for action, resource in (
+        ("neptune-db:WriteDataViaQuery", graph),
+        ("neptune-db:DeleteDataViaQuery", graph),
+        ("neptune-db:ResetDatabase", graph),
+        ("s3:PutObject", f"arn:aws:s3:::{LOADER_BUCKET}/graph/cohort_modeler/user_vertices.csv"),
+        ("s3:GetObject", f"{bucket}/snapshots/ea_atrisk/2026-11-22_00-00-00/0.jsonl"),
+        ("s3:GetObject", f"{bucket}/staged/ea_atrisk_2_2026-11-22_00-00-00/0000.csv"),
+        ("s3:PutObject", f"{bucket}/results/ea_atrisk/2/2026-11-22_00-00-00.json"),
+        ("s3:GetObject", f"arn:aws:s3:::{at.stack.outputs['ImportBucket']}/segments/one/0000.csv"),
+        ("dynamodb:BatchGetItem", "arn:aws:dynamodb:us-east-1:123456789012:table/userdata"),
+        ("ssm:GetParameter", "arn:aws:ssm:us-east-1:123456789012:parameter/pinpoint/connections/neptune_default"),
+        ("iam:PassRole", f"arn:aws:iam::123456789012:role/{LOADER_ROLE}"),
+    ):
+        assert not allows(documents, Request(action, resource)), f"{action} on {resource} is allowed"
 
 
 @pytest.mark.parametrize(
@@ -518,11 +599,11 @@ def test_without_any_part_some_call_is_refused_or_a_page_demands_it(
 ) -> None:
     needless, rows = list[str](), dict[tuple[str, str, str], str]()
     for at in recorded.values():
-        for name in sorted(at.policies):
+        for role, name in [(each, name) for each in at.roles for name in sorted(each.policies)]:
             if name == "pipeline" and at.destination != "pinpoint":
                 continue  # only there every DAG was run
-            written = as_written(name, at.policies[name])
-            for each, call in _refused(at, name, at.policies[name]):
+            written = as_written(name, role.policies[name])
+            for each, call in _refused(role, name, role.policies[name]):
                 if not call:
                     needless.append(f"{at.destination}: {name}: {each.statement}: no call needs {each.lacks}")
                 if each.kind != "statement":
@@ -549,18 +630,18 @@ def test_a_part_that_no_call_needs_is_found_out(recorded: dict[str, Deployment])
     contacts["Action"].append("dynamodb:Scan")
     ends["Resource"].append(f"arn:aws:s3:::{at.stack.outputs['StateBucket']}/results/*")
     policy["Statement"].append({"Sid": "More", "Effect": "Allow", "Action": "sns:Publish", "Resource": "*"})
-    needless = [each.lacks for each, call in _refused(at, "pipeline", policy) if not call]
+    needless = [each.lacks for each, call in _refused(at.roles[0], "pipeline", policy) if not call]
     assert needless == [ends["Resource"][-1], "dynamodb:Scan", "More", "sns:Publish", "*"]
 
 
-def _refused(at: Deployment, name: str, policy: Any) -> list[tuple[Without, str]]:
+def _refused(role: RoleInUse, name: str, policy: Any) -> list[tuple[Without, str]]:
     """Each part of a policy, and the first call that is refused without it; empty where none is."""
     others = [
         {"Statement": [each for each in statements(document) if each["Sid"] != _OF_ERASURE]}
-        for other, document in at.policies.items()
+        for other, document in role.policies.items()
         if other != name
     ]
-    asked = [(request, call) for request, call in at.asked.items() if allows([*others, policy], request)]
+    asked = [(request, call) for request, call in role.asked.items() if allows([*others, policy], request)]
     found = []
     for lacking in each_removed(policy):
         if lacking.statement not in PAGES:

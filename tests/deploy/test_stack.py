@@ -30,6 +30,7 @@ KINDS = ("AWS::EC2::VPC", "AWS::EC2::Subnet", "AWS::EC2::RouteTable", "AWS::EC2:
 #: the cluster of that name is made by Neptune's own API.
 CLUSTER = {"Type": "AWS::SSM::Parameter", "Properties": {"Name": "cohort-neptune", "Type": "String", "Value": "-"}}
 VPC = {"VpcId": {"Ref": "CohortVpc"}}
+LOAD_ROLE = {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": {"Statement": []}}}
 RESOURCES: dict[str, Any] = {
     "CohortVpc": {"Type": "AWS::EC2::VPC", "Properties": {"CidrBlock": "10.0.0.0/16"}},
     "CohortPrivateRouteTable": {"Type": "AWS::EC2::RouteTable", "Properties": VPC},
@@ -118,6 +119,8 @@ def test_the_modelers_resources_are_the_stacks_parameters(account: Account, caps
     assert made["ModelerSecurityGroupId"] == account.ids["CohortNeptuneDBSG"]
     assert made["NeptuneEndpoint"] == cluster["ReaderEndpoint"] != cluster["Endpoint"]
     assert made["NeptuneClusterResourceId"] == ""  # IAM authentication is off
+    assert made["NeptuneWriterEndpoint"] == cluster["Endpoint"]
+    assert made["NeptuneLoadRoleArn"] == ""  # this cluster has none
     assert made["PinpointApplicationId"] == "0123456789abcdef"
     (table,) = account.ec2.describe_route_tables(RouteTableIds=[account.ids["CohortPrivateRouteTable"]])["RouteTables"]
     assert [each["DestinationCidrBlock"] for each in table["Routes"] if each.get("GatewayId") != "local"] == [
@@ -132,6 +135,9 @@ def test_they_are_found_in_the_modelers_own_template() -> None:
     real = json.loads(json.dumps(cfn_yaml.load(str(REAL)), default=str))["Resources"]
     kept = {name: each for name, each in real.items() if each["Type"] in KINDS and "Subnet" not in name}
     assert real["CohortNeptuneDBCluster"]["Type"] == "AWS::Neptune::DBCluster"
+    (attached,) = real["CohortNeptuneDBCluster"]["Properties"]["AssociatedRoles"]
+    assert attached == {"RoleArn": {"Fn::GetAtt": ["CohortNeptuneRole", "Arn"]}}
+    assert real["CohortNeptuneRole"]["Type"] == "AWS::IAM::Role"
     with mock_aws():
         account = Account(kept | {"CohortNeptuneDBCluster": CLUSTER})
         made = account.make()
@@ -147,6 +153,19 @@ def test_a_cluster_with_iam_authentication_is_read_with_it() -> None:
     account = Account(**aurora, EnableIAMDatabaseAuthentication=True)  # which moto's Neptune would refuse
     (cluster,) = account.neptune.describe_db_clusters()["DBClusters"]
     assert account.make()["NeptuneClusterResourceId"] == cluster["DbClusterResourceId"] != ""
+
+
+@mock_aws
+def test_the_clusters_role_is_the_loaders_once_the_cluster_has_it() -> None:
+    account = Account(RESOURCES | {"CohortNeptuneRole": LOAD_ROLE})
+    theirs = "arn:aws:iam::123456789012:role/theirs"
+    assert account.make(NeptuneLoadRoleArn=theirs)["NeptuneLoadRoleArn"] == theirs
+    assert account.make()["NeptuneLoadRoleArn"] == theirs  # the modeler's is not attached: it stays
+    role = account.client("iam").get_role(RoleName=account.ids["CohortNeptuneRole"])["Role"]["Arn"]
+    account.neptune.add_role_to_db_cluster(DBClusterIdentifier="cohort-neptune", RoleArn=role)
+    made = account.make(GraphLoadBucket="graph-files")
+    assert made["NeptuneLoadRoleArn"] == role
+    assert "GraphLoadRole" in account.resources(OURS)
 
 
 def test_what_is_given_wins_over_what_is_found_which_is_looked_up_each_time(

@@ -53,6 +53,9 @@ VARIANTS: dict[str, dict[str, str]] = {
     "private": {
         "Routing": "private",
         "NeptuneClusterResourceId": "cluster-ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+        "GraphLoadBucket": "graph-files",
+        "NeptuneLoadRoleArn": "arn:aws:iam::123456789012:role/neptune-reads-s3",
+        "NeptuneWriterEndpoint": "cohort.cluster-abc.us-east-1.neptune.amazonaws.com",
         "MakeContactsTable": "true",
         "SnapshotDays": "400",
         "AlarmTopicArn": "arn:aws:sns:us-east-1:123456789012:on-call",
@@ -120,6 +123,10 @@ POLICIES = {
     "ses_campaign": ("SesCampaignPolicy", "PolicyDocument"),
     "connect_campaign": ("ConnectCampaignPolicy", "PolicyDocument"),
     "neptune": ("NeptunePolicy", "PolicyDocument"),
+    "graph_load": ("GraphLoadPolicy", "PolicyDocument"),
+    "graph_load_role": ("GraphLoadRolePolicy", "PolicyDocument"),
+    "graph_load_role-trust": ("GraphLoadRole", "AssumeRolePolicyDocument"),
+    "neptune_load": ("NeptuneLoadPolicy", "PolicyDocument"),
     "kms": ("KmsPolicy", "PolicyDocument"),
     "environment": ("EnvironmentPolicy", "PolicyDocument"),
     "environment-trust": ("ExecutionRole", "AssumeRolePolicyDocument"),
@@ -147,9 +154,14 @@ def test_the_template_has_the_policies_word_for_word(name: str) -> None:
 
 
 def _unsubstituted(value: Any) -> Any:
+    """What a file of include/iam has: names as they are, and of a choice what our own environment has."""
     if isinstance(value, list):
         return [_unsubstituted(each) for each in value]
     if isinstance(value, dict):
+        if "Fn::If" in value:
+            return _unsubstituted(value["Fn::If"][1])
+        if "Fn::GetAtt" in value:
+            return f"${{{'.'.join(value['Fn::GetAtt'])}}}"
         return value["Fn::Sub"] if value.keys() == {"Fn::Sub"} else {k: _unsubstituted(v) for k, v in value.items()}
     return value
 
@@ -327,7 +339,8 @@ def test_ses_reads_its_import_files_for_this_account_and_nothing_else(deployed: 
 
 
 def test_the_page_has_rows_of_each_policy_of_the_execution_role() -> None:
-    roles = {"pinpoint-import-role", "pinpoint-import-role-trust", "environment-trust"}  # of others
+    # of others
+    roles = {"pinpoint-import-role", "pinpoint-import-role-trust", "environment-trust", "graph_load_role-trust"}
     rows = re.findall(r"^\| ([\w-]+) \| \w+ \| `", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(rows) == {*stack.policy_names()} - roles
 
@@ -356,6 +369,27 @@ def test_connect_is_refused_without_all_that_it_needs() -> None:
     named = ("ProfilesDomain", "KnowledgeBaseId", "UnsubscribeUrl", "CampaignSender")
     assert assertion["Assert"]["Fn::And"] == [{"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]} for name in named]
     assert all(name in assertion["AssertDescription"] for name in named)
+
+
+def test_a_graph_load_is_refused_without_all_that_it_needs() -> None:
+    rule = stack.template()["Rules"]["GraphLoadHasAllItNeeds"]
+    assert rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "GraphLoadBucket"}, ""]}]}
+    (assertion,) = rule["Assertions"]
+    named = ("NeptuneLoadRoleArn", "NeptuneWriterEndpoint")
+    assert assertion["Assert"]["Fn::And"] == [{"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]} for name in named]
+    assert all(name in assertion["AssertDescription"] for name in named)
+
+
+@pytest.mark.parametrize(("variant", "loads"), [("nat", False), ("private", True), ("yours", False), ("ses", False)])
+def test_only_the_role_of_graph_loads_can_load(variant: str, loads: bool, deployed: Callable[[str], Deployed]) -> None:
+    here = deployed(variant)
+    can = {
+        json.dumps(each["Properties"]["Roles"])
+        for each in here.resources.values()
+        if each["Type"] == "AWS::IAM::ManagedPolicy" and "neptune-db:StartLoaderJob" in json.dumps(each)
+    }
+    assert can == ({json.dumps([here.stack.ids["GraphLoadRole"]])} if loads else set())
+    assert ("GraphLoadRole" in here.resources) == loads
 
 
 @pytest.mark.parametrize("variant", ["nat", "ses"])
@@ -470,7 +504,7 @@ def test_a_private_network_has_no_route_to_the_internet(deployed: Callable[[str]
     services = {each["ServiceName"] for each in here.ec2.describe_vpc_endpoints(Filters=filters)["VpcEndpoints"]}
     # https://docs.aws.amazon.com/mwaa/latest/userguide/vpc-vpe-create-access.html, and what the pipeline calls
     mwaa = "s3 monitoring ecr.dkr ecr.api logs sqs kms airflow.api airflow.env airflow.ops".split()
-    ours = "dynamodb ssm pinpoint profile connect-campaigns wisdom".split()
+    ours = "dynamodb ssm sts pinpoint profile connect-campaigns wisdom".split()
     assert services == {f"com.amazonaws.us-east-1.{name}" for name in [*mwaa, *ours]}
 
 
@@ -487,7 +521,13 @@ def test_the_environment_waits_for_its_network_route(
     else:
         kinds = {name: each for name, each in here.resources.items() if each["Type"] == "AWS::EC2::VPCEndpoint"}
         interfaces = {name for name, each in kinds.items() if each["Properties"]["VpcEndpointType"] == "Interface"}
-        not_always_there = {"PinpointEndpoint", "ProfilesEndpoint", "CampaignsEndpoint", "TemplatesEndpoint"}
+        not_always_there = {
+            "PinpointEndpoint",
+            "ProfilesEndpoint",
+            "CampaignsEndpoint",
+            "TemplatesEndpoint",
+            "StsEndpoint",
+        }
         assert set(awaited) == interfaces - not_always_there  # tasks alone ask them
 
 
@@ -506,6 +546,9 @@ def test_the_settings_are_those_of_the_pipeline(deployed: Callable[[str], Deploy
             for each in page["Parameters"]
         }
         neptune = json.loads(found.pop(f"/{variant}/connections/neptune_default"))
+        if load := found.pop(f"/{variant}/connections/aws_graph_load", None):
+            role = f"arn:aws:iam::{stack.ACCOUNT}:role/{deployed(variant).stack.ids['GraphLoadRole']}"
+            assert json.loads(load) == {"conn_type": "aws", "extra": {"role_arn": role, "region_name": "us-east-1"}}
         return {name.removeprefix(f"/{variant}/variables/{PREFIX}") for name in found}, neptune
 
     def required(*models: Any) -> set[str]:
@@ -519,8 +562,10 @@ def test_the_settings_are_those_of_the_pipeline(deployed: Callable[[str], Deploy
     }  # fmt: skip
     names, neptune = settings("private")
     profiles = (customer_profiles.settings, customer_profiles.campaign_settings)
-    assert names == required(DeploymentSettings, pinpoint.settings, *profiles)
-    assert neptune["extra"]["iam"] is True
+    loads = {"graph_load_bucket", "graph_load_role_arn"}
+    assert names == required(DeploymentSettings, pinpoint.settings, *profiles) | loads
+    writer = f"{VARIANTS['private']['NeptuneWriterEndpoint']}:8182"
+    assert neptune["extra"] == {"iam": True, "region_name": "us-east-1", "loader_endpoint": writer}
     assert settings("ses")[0] == required(DeploymentSettings, ses.settings, ses.campaign_settings)
     yours = (DeploymentSettings, pinpoint.settings, ses.settings, customer_profiles.settings)
     assert settings("yours")[0] == required(*yours)
@@ -706,9 +751,10 @@ def _role(here: Deployed, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
 
 def _managed_policy(here: Deployed, name: str, wanted: dict[str, Any]) -> dict[str, Any]:
     iam, arn = here.client("iam"), here.stack.ids[name]
+    roles = {each["RoleName"] for each in iam.list_entities_for_policy(PolicyArn=arn)["PolicyRoles"]}
     return {
         "Description": iam.get_policy(PolicyArn=arn)["Policy"]["Description"],
-        "Roles": [each["RoleName"] for each in iam.list_entities_for_policy(PolicyArn=arn)["PolicyRoles"]],
+        "Roles": sorted(roles, key=[*wanted["Roles"], *roles].index),  # their order says nothing
         "PolicyDocument": iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"],
     }
 

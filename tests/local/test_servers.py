@@ -101,8 +101,10 @@ def test_airflow_connects_only_to_the_local_servers(servers: Servers, config: Co
     environment = airflow_environment(servers, config, "app", "arn:aws:iam::123456789012:role/r")
     neptune = json.loads(environment["AIRFLOW_CONN_NEPTUNE_DEFAULT"])
     aws = json.loads(environment["AIRFLOW_CONN_AWS_DEFAULT"])
-    assert (neptune["conn_type"], neptune["schema"], neptune["extra"]) == ("gremlin", "ws", {"iam": False})
+    assert (neptune["conn_type"], neptune["schema"]) == ("gremlin", "ws")
+    assert neptune["extra"] == {"iam": False, "loader_endpoint": f"127.0.0.1:{servers.aws_port}"}
     assert aws["extra"]["endpoint_url"] == servers.aws_url
+    assert json.loads(environment["AIRFLOW_CONN_AWS_GRAPH_LOAD"]) == aws
     assert aws["extra"]["service_config"]["dynamodb"]["endpoint_url"] == servers.dynamodb_url
     assert environment["AIRFLOW_VAR_COHORT_FLYWHEEL_PINPOINT_APPLICATION_ID"] == "app"
 

@@ -22,6 +22,7 @@ from cohort_flywheel.config.cohorts import (
 )
 from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import PLAYER_ID, DataSchema
+from cohort_flywheel.config.graph_loads import GraphLoad
 from cohort_flywheel.config.registry_head import Approval, Engagement, Notify, RegistryHead, Tuning
 from cohort_flywheel.config.yaml_nodes import (
     Fault,
@@ -68,6 +69,8 @@ class Registry:
     engagement: Engagement = field(default_factory=lambda: Engagement())
     #: the zone of the schedule and of the dates
     timezone: str = "UTC"
+    graph_loads: dict[str, GraphLoad] = field(default_factory=dict)
+    broken_loads: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -85,6 +88,23 @@ class Registry:
                 code=Code.PARAM,
             )
         return self.cohorts[name]
+
+    @property
+    def load_names(self) -> list[str]:
+        """Every graph load of the file, in its order, broken ones last."""
+        return [*self.graph_loads, *self.broken_loads]
+
+    def graph_load(self, name: str) -> GraphLoad:
+        """Return a graph load; raise FlywheelError for one that is unknown or written wrongly."""
+        if name in self.broken_loads:
+            raise FlywheelError(self.broken_loads[name], Code.INCLUDE_FILE)
+        if name not in self.graph_loads:
+            raise FlywheelError(
+                f"{self.path.name} has no graph load {name!r}{_did_you_mean(name, self.load_names)}:"
+                f" choose one of {', '.join(self.load_names) or 'none'}, or add it to the file",
+                Code.PARAM,
+            )
+        return self.graph_loads[name]
 
 
 def read_registry(path: Path) -> Registry:
@@ -109,7 +129,8 @@ def parse_registry(text: str, path: Path) -> Registry:
             f"{path.name}, line {line}: this is not YAML ({problem}): correct the line", code=Code.INCLUDE_FILE
         ) from None
     entries: dict[str, _Entry] = {}
-    head = _read_head(root, entries)
+    loads: dict[str, _Entry] = {}
+    head = _read_head(root, {"cohorts": entries, "graph_loads": loads})
     if isinstance(head, Fault):
         raise FlywheelError(f"{path.name}, {head}", code=Code.INCLUDE_FILE)
 
@@ -147,7 +168,17 @@ def parse_registry(text: str, path: Path) -> Registry:
         head.data_schema,
         head.engagement,
         head.timezone,
+        *_read_loads(loads, path),
     )
+
+
+def _read_loads(entries: dict[str, _Entry], path: Path) -> tuple[dict[str, GraphLoad], dict[str, str]]:
+    """Return the graph loads that can be used, and an error for each that cannot."""
+    found = {name: _read_entry(entry, GraphLoad) for name, entry in entries.items()}
+    loads = {name: load for name, load in found.items() if isinstance(load, GraphLoad)}
+    return loads, {
+        name: f"graph load {name} in {path.name}, {each}" for name, each in found.items() if isinstance(each, Fault)
+    }
 
 
 class _Entry(NamedTuple):
@@ -159,25 +190,26 @@ class _Entry(NamedTuple):
     stays_daily: bool
 
 
-def _read_head(root: yaml.Node | None, entries: dict[str, _Entry]) -> RegistryHead | Fault:
-    """Read the keys beside `cohorts`, and put the cohorts into `entries`."""
+def _read_head(root: yaml.Node | None, named: dict[str, dict[str, _Entry]]) -> RegistryHead | Fault:
+    """Read all keys but those of `named`, whose entries are put there."""
     if not isinstance(root, yaml.MappingNode):
         keys = [each.alias or name for name, each in RegistryHead.model_fields.items()]
         return Fault(1, f"the file must be a mapping with the keys {', '.join(keys)}")
-    cohorts = child(root, "cohorts")
+    below = {key: node for key in named if (node := child(root, key)) is not None}
     rest = yaml.MappingNode(
-        root.tag, [pair for pair in root.value if pair[1] is not cohorts], root.start_mark, root.end_mark
+        root.tag, [pair for pair in root.value if pair[1] not in below.values()], root.start_mark, root.end_mark
     )
     if found := sorted({*faults(rest), *duplicates(root).values()}):
         return found[0]
     try:
         flatten(rest)
         data = construct(rest)
-        if isinstance(cohorts, yaml.MappingNode):
-            entries |= _entries(cohorts)
-            data["cohorts"] = dict.fromkeys(entries)
-        elif cohorts is not None:
-            data["cohorts"] = construct(cohorts)
+        for key, node in below.items():
+            if isinstance(node, yaml.MappingNode):
+                named[key] |= _entries(node)
+                data[key] = dict.fromkeys(named[key])
+            else:
+                data[key] = construct(node)
         return RegistryHead.model_validate(data)
     except yaml.YAMLError as error:
         return yaml_fault(error, "")
@@ -205,38 +237,49 @@ def _label(name: str) -> str:
 
 def _read_cohort(entry: _Entry, schema: DataSchema) -> Cohort | Fault:
     """Return the cohort, or its first fault."""
-    node, line = entry.node, line_of(entry.key)
+    cohort = _read_entry(entry, Cohort)
+    if isinstance(cohort, Fault):
+        return cohort
+    if cohort.property in (PLAYER_ID, schema.player_id):
+        return Fault(key_line(entry.node, "property"), f"property {cohort.property} is the players' id: name the score")
+    if schema.player_id in cohort.where:
+        return Fault(
+            key_line(child(entry.node, "where"), schema.player_id),
+            f"where names {schema.player_id}, which is the id: leave it out",
+        )
+    return cohort
+
+
+def _read_entry[Model: (Cohort, GraphLoad)](entry: _Entry, model: type[Model]) -> Model | Fault:
+    """Return the entry as a model, or its first fault."""
+    node: yaml.Node | None = entry.node
+    line, what = line_of(entry.key), _NOUNS[model]
     if entry.twice:
         return entry.twice
     if found := [*faults(entry.key), *faults(node)]:
         return found[0]
     if not isinstance(node, yaml.MappingNode):
-        return Fault(line_of(node), "a cohort is a mapping of keys: write its keys below it")
+        return Fault(line_of(node), f"a {what} is a mapping of keys: write its keys below it")
     try:
         flatten(node)
         raw = construct(node)
     except yaml.YAMLError as error:
         return yaml_fault(error, "")
     if not isinstance(raw, dict):
-        return Fault(line_of(node), "a cohort is a mapping of keys: write its keys below it")
+        return Fault(line_of(node), f"a {what} is a mapping of keys: write its keys below it")
     if "name" in raw:
         return Fault(
             key_line(node, "name"),
-            "name is not a key of a cohort, whose name is the key above its lines: remove this one",
+            f"name is not a key of a {what}, whose name is the key above its lines: remove this one",
         )
     try:
-        cohort = Cohort.model_validate({"name": key_text(entry.key), **raw})
+        return model.model_validate({"name": key_text(entry.key), **raw})
     except ValidationError as error:
-        return _first_fault(error, node, Cohort, line)
-    if cohort.property in (PLAYER_ID, schema.player_id):
-        return Fault(key_line(node, "property"), f"property {cohort.property} is the players' id: name the score")
-    if schema.player_id in cohort.where:
-        return Fault(
-            key_line(child(node, "where"), schema.player_id),
-            f"where names {schema.player_id}, which is the id: leave it out",
-        )
-    return cohort
+        return _first_fault(error, node, model, line)
 
+
+#: What a sentence calls an entry.
+_NOUNS: dict[type[BaseModel], str] = {Cohort: "cohort", GraphLoad: "graph load"}
 
 #: The keys that have keys of their own.
 _INNER: dict[object, type[BaseModel]] = {
@@ -276,7 +319,8 @@ def _first_fault(error: ValidationError, node: yaml.Node | None, model: type[Bas
             path.append(_label(str(part)))
     keys = [f.alias or name for name, f in fields.items() if name != "name"]
     message = first["msg"].removeprefix("Value error, ")
-    return Fault(line, _sentence(first["type"], ".".join(path), message, keys))
+    where = ".".join(path) or f"the {_NOUNS.get(model, 'cohort')}"
+    return Fault(line, _sentence(first["type"], where, message, keys))
 
 
 def _sentence(kind: str, where: str, message: str, keys: list[str]) -> str:
@@ -298,7 +342,7 @@ def _sentence(kind: str, where: str, message: str, keys: list[str]) -> str:
                 " as it becomes a DAG id, an S3 key and a property name: rename it"
             )
         case _:
-            return f"{where or 'the cohort'}: {message[:1].lower()}{message[1:]}"
+            return f"{where}: {message[:1].lower()}{message[1:]}"
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:

@@ -98,6 +98,7 @@ class RegistryKeys(Strict):
 
 
 class RegistryHead(RegistryKeys):
-    """The keys of the file; the loader reads each of `cohorts` by itself."""
+    """The keys of the file; the loader reads each of `cohorts` and of `graph_loads` by itself."""
 
     cohorts: dict[str, object] = Field(min_length=1)
+    graph_loads: dict[str, object] = Field(default_factory=dict)

@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from cohort_flywheel.config.cohorts import Cohort, Name
+from cohort_flywheel.config.graph_loads import GraphLoad
 from cohort_flywheel.config.registry_head import RegistryKeys
 
 
@@ -18,6 +19,7 @@ class _RegistryFile(RegistryKeys):
     """The cohorts of a studio."""
 
     cohorts: Annotated[dict[Name, Cohort], Field(min_length=1)]
+    graph_loads: dict[Name, GraphLoad] = Field(default_factory=dict)
 
 
 class _Generator(GenerateJsonSchema):

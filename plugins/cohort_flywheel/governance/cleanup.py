@@ -23,7 +23,8 @@ _KEY = re.compile(
     r"(?P<extract>export)/(?P<a>[^/]+)\.json"
     r"|(?P<segment_file>segments)/(?P<b>[^/]+)_[0-9a-f]{16}/.+"
     r"|(?P<import_file>contacts)/(?P<c>[^/]+)_[0-9a-f]{16}/.+"
-    r"|(?P<staged_file>staged)/(?P<d>[^/]+)/.+"
+    # the bucket's rule removes what graph loads have put there
+    r"|(?P<staged_file>staged)/(?!graph_loads/)(?P<d>[^/]+)/.+"
     r"|(?P<staged_extract>staged)/(?P<e>[^/]+)\.json"
     r"|(?P<rejects>rejects)/(?P<f>[^/]+)/.+"
     r"|(?P<last_run>last_runs)/(?P<g>[^/]+)\.json"

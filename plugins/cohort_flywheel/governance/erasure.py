@@ -19,6 +19,7 @@ from pydantic import JsonValue
 
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.errors import Code, FlywheelError
+from cohort_flywheel.runs.names import GRAPH_LOADS_FOLDER
 from cohort_flywheel.segment.contacts import normalize_entry
 from cohort_flywheel.segment.list_entries import is_exact
 from cohort_flywheel.segment.members import Vertex, VertexSink
@@ -31,7 +32,12 @@ TOMBSTONES_FOLDER = "erasure/tombstones/"
 #: The maximum number of players of one erasure: each file is searched for all of them.
 MAX_PLAYERS = 1000
 
+#: A copy of a graph file, or error messages of the loader, which hold ids of vertices. An erasure deletes each of them
+#: without reading it: a load makes its copies again.
+GRAPH_LOAD_FILE = "graph load file"
+
 _KINDS = {
+    GRAPH_LOAD_FILE: re.compile(re.escape(GRAPH_LOADS_FOLDER) + r".+(?:\.csv(?:\.gz|\.bz2)?|_errors_[^/]+\.jsonl)"),
     "snapshot": re.compile(r"snapshots/.+\.jsonl"),
     "extract": re.compile(r"(?:dry_run/)?export/.+|(?:dry_run/)?staged/[^/]+\.json|dropped/.+"),
     "file of rows": re.compile(r"(?:dry_run/)?(?:segments|staged|rejects)/.+\.csv"),

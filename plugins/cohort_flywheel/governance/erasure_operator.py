@@ -22,7 +22,16 @@ from cohort_flywheel.destinations.base import Destination
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import InventoryRow, table
 from cohort_flywheel.governance.cleanup_operator import refuse_active_runs
-from cohort_flywheel.governance.erasure import PLAYERS_KEY, Addresses, ErasureOutput, Found, kind_of, look, read_players
+from cohort_flywheel.governance.erasure import (
+    GRAPH_LOAD_FILE,
+    PLAYERS_KEY,
+    Addresses,
+    ErasureOutput,
+    Found,
+    kind_of,
+    look,
+    read_players,
+)
 from cohort_flywheel.governance.tombstones_store import put_tombstones
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, fetch, lines, put_instead, versions
@@ -158,8 +167,11 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 kind = None if version.is_marker else kind_of(version.bucket, version.key)
                 if not kind:
                     continue
-                fetch(self.s3, version, path)
-                found: Found = look(kind, path, players, addresses, rest)
+                if kind == GRAPH_LOAD_FILE:
+                    found = Found(1)
+                else:
+                    fetch(self.s3, version, path)
+                    found = look(kind, path, players, addresses, rest)
                 progress.add(1)
                 addresses |= found.addresses
                 if not found.lines:
@@ -173,11 +185,11 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         return [InventoryRow(kind, place, number[kind, place], bytes_[kind, place]) for kind, place in number]
 
     def _take_out(self, kind: str, version: Version, rest: Path) -> None:
-        """Remove the lines from the latest version; delete an earlier version or an extract.
+        """Remove the lines from the latest version; delete an earlier version, an extract or a graph load file.
 
-        An extract can be made again by clearing its task; writing to the export bucket could start a Lambda.
+        These two can be made again by clearing their task; writing to the export bucket could start a Lambda.
         """
-        if version.is_latest and kind != "extract":
+        if version.is_latest and kind not in ("extract", GRAPH_LOAD_FILE):
             put_instead(self.s3, version, rest)
         else:
             delete_version(self.s3, version)

@@ -70,6 +70,7 @@ class NeptuneExtra(BaseModel, frozen=True, extra="forbid"):
     read_timeout_seconds: Annotated[float, seconds(86_400)] = 180
     batch_size: Annotated[int, whole_number(1, 10_000, "the number of results per frame")] = 2048
     serializer: Annotated[str, one_of("graphson-3.0", "graphbinary-1.0")] = "graphson-3.0"
+    loader_endpoint: HostAndPort | None = None
 
 
 def read_neptune_connection(conn_id: str) -> tuple[NeptuneEndpoint, NeptuneExtra]:

@@ -145,6 +145,38 @@ def result_key(cohort: str, threshold: Number, as_of: datetime) -> str:
     return f"{results_folder(cohort, threshold)}{instant(as_of)}.json"
 
 
+#: In the state bucket; below `staged/`, whose objects expire.
+GRAPH_LOADS_FOLDER = f"{STAGED_FOLDER}graph_loads/"
+
+
+def graph_load_folder(dag_id: str, run_id: str, task_id: str) -> str:
+    """Below it the records of one task's load of files into the graph, and the loader's error messages."""
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{run_id}/{task_id}")
+    return f"{GRAPH_LOADS_FOLDER}{dag_id}__{safe}/"
+
+
+def load_record_key(folder: str, index: int) -> str:
+    return f"{folder}{index:04d}.json"
+
+
+def load_errors_key(folder: str, index: int, load_id: str) -> str:
+    return f"{folder}{index:04d}_errors_{load_id}.jsonl"
+
+
+def findings_key(folder: str) -> str:
+    return f"{folder}findings.json"
+
+
+def load_report_key(folder: str) -> str:
+    return f"{folder}report.json"
+
+
+def graph_file_copy_key(load: str, uri: str, etag: str, single: list[str]) -> str:
+    """The copy of a file whose header says `(single)`. A digest comes first, so that no key begins another."""
+    digest = hashlib.sha256("\0".join([uri, etag, *single]).encode()).hexdigest()[:16]
+    return f"{GRAPH_LOADS_FOLDER}{load}/{digest}/{uri.rpartition('/')[2]}"
+
+
 def endpoint_id(channel: str, player_id: str) -> str:
     """The stable endpoint Id of one player on one channel, which does not reveal the player."""
     return hashlib.sha256(f"cohort-flywheel\0{channel}\0{player_id}".encode()).hexdigest()[:32]

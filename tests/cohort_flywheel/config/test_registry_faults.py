@@ -369,6 +369,7 @@ def test_a_fault_outside_the_cohorts_is_an_error_with_a_line(path: Path_) -> Non
             assert re.match(r"CF-REG-02: cohorts\.yaml, line \d+: .{10}", str(error)), str(error)
         else:
             assert path[0] in (
+                "graph_loads",
                 "default_cohort",
                 "graph_pool",
                 "opt_outs",

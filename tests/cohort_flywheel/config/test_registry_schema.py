@@ -76,6 +76,7 @@ def test_what_the_loader_accepts_is_valid(old: str, new: str) -> None:
         ("approval:", "schema: {label: x}\napproval:", "schema: "),
         ("attributes: {}", "attributes: {Level: []}", "cohorts.ea_atrisk.attributes.Level: "),
         ("silence: opted_out", "silence: out", "cohorts.ea_atrisk.consent: "),
+        ("    mode: new\n", "    mode: append\n", "graph_loads.cohort_modeler.mode: "),
     ],
 )
 def test_a_fault_is_found(old: str, new: str, where: str) -> None:
@@ -85,5 +86,7 @@ def test_a_fault_is_found(old: str, new: str, where: str) -> None:
 def test_each_key_of_the_models_is_in_the_head_of_the_shipped_file() -> None:
     head = TEXT.partition("\ndefault_cohort:")[0]
     schema: dict[str, Any] = registry_schema()
-    keys = [*schema["properties"], *schema["$defs"]["Cohort"]["properties"], *schema["$defs"]["Campaign"]["properties"]]
-    assert [key for key in keys if key not in head] == ["description"]
+    keys = list(schema["properties"])
+    for model in ("Cohort", "Campaign", "GraphLoad"):
+        keys += schema["$defs"][model]["properties"]
+    assert [key for key in keys if key not in head] == ["description", "description"]

@@ -145,6 +145,7 @@ DROPPED = run_name("ea_atrisk", 2, DAY, extract_sha256=HEX)
         (f"claims/{NAME}.json", None),
         (last_run_key(claim_key(NAME)), ("last run", NAME)),
         ("dry_run/" + last_run_key(claim_key(NAME)), ("last run", f"dry_run/{NAME}")),
+        ("staged/graph_loads/cohort_modeler/0123/user_vertices.csv.gz", None),
         ("do_not_contact.txt", None),
         ("dropped/an-extract.json", None),
         ("memberships/customer_profiles/domain/ea_atrisk_2.txt", None),

@@ -32,6 +32,13 @@ from tests.cohort_flywheel.pipeline_runs import Runs
 ANN, BOB, CYD = "Ann-4711", "Bob-4712", "Cyd-4713"
 MEMBERSHIP, LEDGER = "memberships/customer_profiles/domain/ea_atrisk_2.txt", "sends/template/n.jsonl"
 BATCH = "launches/n/000001_1.intents.json"
+#: Deleted whole: what is compressed, or knows the ids of vertices alone, is not searched.
+GRAPH_LOAD_FILES = (
+    "staged/graph_loads/cohort_modeler/0123/user_vertices.csv",
+    "staged/graph_loads/cohort_modeler/4567/user_vertices.csv.gz",
+    "staged/graph_loads/graph_load__r_load_files/0000_errors_ab-1.jsonl",
+)
+GRAPH_LOAD_RECORD = "staged/graph_loads/graph_load__r_load_files/0000.json"
 YESTERDAY = NEWEST - timedelta(days=1)
 
 Erase = Callable[..., dict[str, Any]]
@@ -95,6 +102,9 @@ def history(runs: Runs) -> dict[str, Any]:
     for key in (MEMBERSHIP, LEDGER):
         put(runs, key, f'{{"about": 1}}\n{ANN}\n{BOB}\n')
     put(runs, BATCH, json.dumps({"player_ids": [ANN, BOB]}))
+    for name in GRAPH_LOAD_FILES:
+        put(runs, name, f"~id,~label\nvertex-of-{ANN},player\n")
+    put(runs, GRAPH_LOAD_RECORD, "{}")
     return newest
 
 
@@ -114,6 +124,7 @@ def test_no_byte_of_an_erased_player_is_left_anywhere(
         "send ledger",
         "batch of a launch",
         "endpoint",
+        "graph load file",
     ):
         assert f"\n{kind}  " in said, kind
     assert (dry["players"], dry["at_destination"], dry["stays"]) == (1, 1, 0)
@@ -139,8 +150,9 @@ def test_no_byte_of_an_erased_player_is_left_anywhere(
     assert json.loads(read(runs, state, BATCH)) == {"player_ids": ["", BOB]}
     assert read(runs, state, MEMBERSHIP) == read(runs, state, LEDGER) == f'{{"about": 1}}\n{BOB}\n'
     assert read(runs, runs.config.import_bucket, "contacts/n_0123456789abcdef/0000_0.csv") == "emailAddress\nx@y.z\n"
-    extracts = ("export/", "dropped/", "dry_run/export/")
-    assert not [v.key for v in runs.versions() if v.key.startswith(extracts) and not v.is_marker]
+    removed = ("export/", "dropped/", "dry_run/export/", *GRAPH_LOAD_FILES)
+    assert not [v.key for v in runs.versions() if v.key.startswith(removed) and not v.is_marker]
+    assert read(runs, state, GRAPH_LOAD_RECORD) == "{}"
 
 
 def names_in_log(text: str, *players: str) -> list[str]:

@@ -132,7 +132,7 @@ def test_extras_as_json_and_as_a_uri_have_them(monkeypatch: pytest.MonkeyPatch) 
     right = {
         "iam": True, "region_name": "eu-west-1", "signed_host": f"{CLUSTER}:8182", "server_hostname": CLUSTER,
         "evaluation_timeout_ms": 120_000, "read_timeout_seconds": 90.5, "batch_size": 64,
-        "serializer": "graphbinary-1.0",
+        "serializer": "graphbinary-1.0", "loader_endpoint": f"{CLUSTER}:8182",
     }  # fmt: skip
     monkeypatch.setenv(NAME, json.dumps({"conn_type": "gremlin", "host": "a", "extra": right}))
     assert read_neptune_connection("neptune_default")[1].model_dump() == right
@@ -145,6 +145,7 @@ def test_missing_or_null_fields_have_their_defaults(monkeypatch: pytest.MonkeyPa
     defaults = {
         "iam": False, "region_name": None, "signed_host": None, "server_hostname": None, "evaluation_timeout_ms": None,
         "read_timeout_seconds": 180.0, "batch_size": 2048, "serializer": "graphson-3.0",
+        "loader_endpoint": None,
     }  # fmt: skip
     for extra in ({}, dict.fromkeys(defaults)):
         monkeypatch.setenv(NAME, json.dumps({"conn_type": "gremlin", "host": "a", "extra": extra}))
