@@ -104,7 +104,8 @@ class Run:
 
     def go(self) -> None:
         """Go on with the first task that has not succeeded."""
-        for task_id, make in {"plan_load": self._plan, **TASKS}.items():
+        tasks: dict[str, Task] = {"plan_load": self._plan, **TASKS}
+        for task_id, make in tasks.items():
             if task_id not in self.done:
                 self.done[task_id] = make(self.done).execute(self._context(task_id))
 
