@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
@@ -15,15 +15,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.hooks import HierarchicalEmitter
+from botocore.session import Session
 
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.graph_load.job import JobStatus
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
-
-if TYPE_CHECKING:
-    from aiobotocore.session import AioSession
 
 #: [botocore: ListLoaderJobs] the most IDs of one answer, which has no next page.
 _MAX_LISTED = 100
@@ -117,7 +115,7 @@ class NeptuneLoaderHook(AwsBaseHook):
         return True
 
 
-def _sign_for(events: HierarchicalEmitter | AioSession, host: str) -> None:
+def _sign_for(events: HierarchicalEmitter | Session, host: str) -> None:
     """Sign and send this Host header: a tunnel passes the request on to the cluster."""
 
     def set_host(request: AWSRequest, **_: object) -> None:

@@ -95,11 +95,7 @@ class Run:
     """A run of the tasks, each of which may be tried again."""
 
     def __init__(self, registry: Path, make_context: Any, run_id: str) -> None:
-        params = {"load": "cohort_modeler", "dry_run": False}
-        self._context = lambda task_id: make_context(dag_id="graph_load", task_id=task_id, run_id=run_id) | {
-            "params": params, "dag": SimpleNamespace(params=params),
-        }  # fmt: skip
-        self._registry = registry
+        self._registry, self._make_context, self._run_id = registry, make_context, run_id
         self.done: dict[str, Any] = {}
 
     def go(self) -> None:
@@ -108,6 +104,11 @@ class Run:
         for task_id, make in tasks.items():
             if task_id not in self.done:
                 self.done[task_id] = make(self.done).execute(self._context(task_id))
+
+    def _context(self, task_id: str) -> Any:
+        params = {"load": "cohort_modeler", "dry_run": False}
+        made = self._make_context(dag_id="graph_load", task_id=task_id, run_id=self._run_id)
+        return made | {"params": params, "dag": SimpleNamespace(params=params)}
 
     def _plan(self, _: dict[str, Any]) -> Any:
         return GraphLoadPlanOperator(task_id="plan_load", registry=self._registry)
