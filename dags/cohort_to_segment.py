@@ -44,8 +44,8 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.runs.lock_store import acquire_run_lock, acquire_run_lock_for_import
 from cohort_flywheel.runs.notifications import on_failure
 from cohort_flywheel.runs.plan_operator import CohortPlanOperator
-from cohort_flywheel.runs.report_operator import CohortReportOperator
-from cohort_flywheel.runs.result_operator import CohortResultOperator
+from cohort_flywheel.runs.report_operator import LAUNCHES, CohortReportOperator
+from cohort_flywheel.runs.result_operator import RESULTS, SEGMENTS, CohortResultOperator
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
 from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
@@ -113,6 +113,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
             checked=checked,
             imported=verify_segment.output,
             pre_execute=acquire_run_lock_for_import,
+            outlets=[RESULTS, SEGMENTS],
         )
         chain(plan, extract, parts, checked, *present(create_import_job, wait_for_import_job, verify_segment))
         chain(verify_segment, record_result)
@@ -141,7 +142,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
             chain(record_result, *campaign)
             last = campaign[-1]
 
-        report = CohortReportOperator(task_id="report", notify=registry.notify)
+        report = CohortReportOperator(task_id="report", notify=registry.notify, outlets=[LAUNCHES])
         report.as_teardown(on_failure_fail_dagrun=True)
         # The leaves decide the state of a run: with the report as the only leaf, a failed run would succeed.
         chain(last, [report, EmptyOperator(task_id="end")])

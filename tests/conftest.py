@@ -198,6 +198,7 @@ def context() -> Any:
             "triggering_user_name": "ana",
         }
         from airflow.sdk.api.datamodels._generated import DagRunType  # its `str` is not its value, as in a task
+        from airflow.sdk.execution_time.context import OutletEventAccessors
 
         dag_run = dag_run | run
         dag_run["run_type"] = DagRunType(dag_run["run_type"])
@@ -206,6 +207,7 @@ def context() -> Any:
             "dag": SimpleNamespace(params=defaults, task_ids=TASK_IDS),
             "dag_run": SimpleNamespace(**dag_run),
             "ti": TaskInstance(task_id, dag_run["dag_id"], dag_run["run_id"]),
+            "outlet_events": OutletEventAccessors(),
         }
 
     return make

@@ -33,6 +33,7 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 from airflow.sdk.execution_time import comms, task_runner
+from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.serde import deserialize, serialize
 from asgiref.sync import ThreadSensitiveContext
 
@@ -305,7 +306,7 @@ class Run:
         params = self.dag.params.dump() | self.conf
         return {
             "params": params, "dag": self.dag, "dag_run": dag_run, "run_id": run_id, "logical_date": None, "ti": ti,
-            "task_instance": ti, "task": task,
+            "task_instance": ti, "task": task, "outlet_events": OutletEventAccessors(),
         }  # fmt: skip
 
     def _process(self, name: str, work: Callable[[], tuple[str, dict[str, Any]]]) -> Told:

@@ -177,6 +177,11 @@ def graph_file_copy_key(load: str, uri: str, etag: str, single: list[str]) -> st
     return f"{GRAPH_LOADS_FOLDER}{load}/{digest}/{uri.rpartition('/')[2]}"
 
 
+def figures_key(cohort: str) -> str:
+    """The key of the figures that were counted from a cohort's results, beside them."""
+    return f"results/{cohort}/figures.json"
+
+
 def endpoint_id(channel: str, player_id: str) -> str:
     """The stable endpoint Id of one player on one channel, which does not reveal the player."""
     return hashlib.sha256(f"cohort-flywheel\0{channel}\0{player_id}".encode()).hexdigest()[:32]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import AssetAlias, BaseOperator
 from pydantic import TypeAdapter
 
 from cohort_flywheel.campaign.launch import (
@@ -28,12 +28,18 @@ from cohort_flywheel.runs.names import report_file_name, report_folder
 from cohort_flywheel.runs.notifications import notify_of_success, notify_unreported_failures
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.report import Report, ReportedRun, ReportOutput, make_report, table
+from cohort_flywheel.runs.result_operator import RESULTS
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.segment.outputs import Extract, JudgedSegment
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+
+#: The alias by which `report` says that a campaign was launched.
+LAUNCHES = AssetAlias("cohort-flywheel-launches")
+#: The XCom of the report, for the tab Report of a run; without the parts of the segment file, of which there are many.
+REPORT = "report"
 
 _LAUNCHED: TypeAdapter[SentMails | StartedCampaign] = TypeAdapter(SentMails | StartedCampaign)
 
@@ -43,7 +49,8 @@ class CohortReportOperator(BaseOperator):
 
     Use it as a teardown, so that it runs after failures and skips, and a failed run remains failed. Fails if the sums
     do not hold. Reads the output of a task only if the task succeeded in this run: after a clear, a skipped task still
-    has its earlier output. Returns (each also an XCom of its own) `report_url` and `outcome`.
+    has its earlier output. Returns (each also an XCom of its own) `report_url` and `outcome`; the
+    XCom `report` has the report.
 
     :param aws_conn_id: the Airflow connection used for AWS credentials. (templated)
     :param notify: the notifiers for failed tasks without a notification, and for a run that succeeded.
@@ -73,6 +80,10 @@ class CohortReportOperator(BaseOperator):
             report, url = write_report(self, context, self.clock, self.aws_conn_id)
             self.log.info("\n%s", table(report))
             side_effects.append(f"the report was put at {url}")
+            counts = report.model_dump(mode="json", exclude={"segment": {"parts"}})
+            context["ti"].xcom_push(key=REPORT, value=counts | {"report_url": url})
+            if LAUNCHES in self.outlets and report.plan and report.campaign and report.campaign.launched:
+                context["outlet_events"][LAUNCHES].add(RESULTS, extra={"cohort": report.plan.cohort})
             if report.faults:
                 raise FlywheelError(
                     f"report consistency check failed: {'; '.join(report.faults)}; do not launch, and file a bug",

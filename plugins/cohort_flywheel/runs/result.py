@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.runs.as_of import Instant
+from cohort_flywheel.segment.outputs import LimitResult
 
 
 class RunIds(Record):
@@ -21,7 +24,10 @@ class LastRun(RunIds):
 
 
 class Result(Record):
-    """The verified segment of a cohort, threshold and as-of. `snapshot` is a key, or None."""
+    """The verified segment of a cohort, threshold and as-of. `snapshot` is a key, or None.
+
+    `threshold_from` is as in the plan, empty in a result of an earlier version; `started_by` is a user, or None.
+    """
 
     as_of: Instant
     members: int
@@ -30,3 +36,7 @@ class Result(Record):
     snapshot: str | None
     imported: ImportedSegment
     run: RunIds
+    rejects: dict[str, int] = Field(default_factory=dict)
+    limits: list[LimitResult] = Field(default_factory=list)
+    threshold_from: str = ""
+    started_by: str | None = None

@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.runs.lock_store import acquire, acquire_run_lock, acquire_run_lock_for_import, this_run
-from cohort_flywheel.runs.result_operator import CohortResultOperator
+from cohort_flywheel.runs.result_operator import RESULTS, SEGMENTS, CohortResultOperator
 from cohort_flywheel.runs.state_store import State
 from tests.cohort_flywheel.task_outputs import checked_segment, segment_file
 
@@ -36,7 +36,48 @@ def test_a_result_is_kept_for_the_days_that_follow(planned: Any, context: Any, s
         "snapshot": "snapshots/one",
         "imported": IMPORTED,
         "run": this_run(run).model_dump(),
+        "rejects": {"no_record": 1},
+        "limits": CHECKED["limits"],
+        "threshold_from": "registry",
+        "started_by": "ana",
     }
+
+
+def announced(planned: Any, context: Any, *, cleared_later: int = 0, plan: Any = None, **run: Any) -> list[Any]:
+    """The events of the alias, after a run that ended some days after its as-of; the plain outlet has its cohort."""
+    its = context(**run)
+    CohortResultOperator(
+        task_id="record_result", plan=planned() | (plan or {}), checked=CHECKED, imported=IMPORTED,
+        outlets=[RESULTS, SEGMENTS], clock=lambda: DAY + timedelta(days=cleared_later, hours=1),
+    ).execute(its)  # fmt: skip
+    assert its["outlet_events"][RESULTS].extra == {"cohort": "ea_atrisk"}
+    return list(its["outlet_events"][SEGMENTS].asset_alias_events)
+
+
+def test_the_newest_result_emits_the_asset_of_its_cohort(planned: Any, context: Any, state: State) -> None:
+    (event,) = announced(planned, context)
+    assert event.dest_asset_key.uri == "cohort-flywheel://segment/ea_atrisk"
+    assert event.extra == {
+        "cohort": "ea_atrisk",
+        "threshold": 2,
+        "as_of": "2026-11-22T00:00:00+00:00",
+        "members": 4,
+        "rows": 3,
+        "segment_id": "s1",
+        "result": f"s3://{planned()['state_bucket']}/results/ea_atrisk/2/2026-11-22_00-00-00.json",
+    }
+
+
+@pytest.mark.parametrize(
+    "run", [{"run_type": "backfill"}, {"cleared_later": 1}, {"plan": {"dry_run": True}}], ids=lambda run: str(run)
+)
+def test_no_backfill_older_day_or_dry_run_emits_it(planned: Any, context: Any, state: State, run: Any) -> None:
+    assert announced(planned, context, **run) == []
+
+
+def test_a_backfill_of_five_days_emits_nothing(planned: Any, context: Any, state: State) -> None:
+    days = [DAY - timedelta(days=number) for number in range(5)]
+    assert [announced(planned, context, plan=planned(day), run_type="backfill") for day in days] == [[]] * 5
 
 
 def test_recording_again_changes_nothing(planned: Any, context: Any, state: State) -> None:

@@ -1,0 +1,115 @@
+"""Count the figures of the pages in Airflow's UI, and hand them on as XComs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Json
+from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
+from cohort_flywheel.config.registry import Registry, read_registry
+from cohort_flywheel.config.variables import StateSettings, read_settings
+from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.runs.schedule import Clock, last_instant, next_instant, utc_now
+from cohort_flywheel.ui.figures import LAUNCHES, OVERVIEW, CohortSummary, Overview, cohort_key, summarize
+from cohort_flywheel.ui.figures_store import FiguresStore
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+DAILY_DAG = "cohort_to_segment"
+
+
+class CohortFiguresOperator(TemporaryFolderMixin, BaseOperator):
+    """Count the figures of the cohorts whose results are new; of all cohorts in a run that was started by hand.
+
+    Reads results, snapshots and reports, and writes below `results/` of the state bucket only. Pushes an XCom of counts
+    for each of these cohorts (`figures.cohort_key`), and one each of all cohorts (`overview`) and of all launches
+    (`launches`). Returns the names of the cohorts that were counted.
+
+    :param registry: the path of cohorts.yaml, read when the task runs.
+    :param aws_conn_id: the Airflow connection used for AWS credentials.
+    :param clock: gives the time, with its zone.
+    """
+
+    ui_color = "#c9e8c4"
+
+    def __init__(
+        self, *, registry: Path, aws_conn_id: str | None = "aws_default", clock: Clock = utc_now, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.registry = registry
+        self.aws_conn_id = aws_conn_id
+        self.clock = clock
+
+    def execute(self, context: Context) -> list[str]:
+        retry_note = "Clearing this task is safe: it counts again what is new, and writes the same figures."
+        with describe_failure(retry_note), self.temporary_folder() as folder:
+            registry, ti = read_registry(self.registry), context["ti"]
+            bucket = str(read_settings(StateSettings)["state_bucket"])
+            store = FiguresStore(
+                S3Hook(aws_conn_id=self.aws_conn_id), bucket, folder, Progress(self.log, "vertices read")
+            )
+            overview = store.overview()
+            counted = [name for name in _cohorts_of_events(context) or registry.names if name in registry.cohorts]
+            for name in counted:
+                others = {
+                    other: (registry.cohorts[other], entry.day)
+                    for other, entry in overview.items()
+                    if other != name and other in registry.cohorts and entry.day
+                }
+                figures = store.count(registry.cohorts[name], others)
+                overview[name] = summarize(
+                    figures,
+                    dag_id=_dag_id(registry, name),
+                    counted=self.clock(),
+                    figures_run=context["dag_run"].run_id,
+                )
+                ti.xcom_push(key=cohort_key(name), value=figures.model_dump(mode="json"))
+                self.log.info("%s: %s days", name, f"{len(figures.days):,}")
+            store.put_overview(overview)
+            ti.xcom_push(key=OVERVIEW, value=self._overview(registry, overview))
+            ti.xcom_push(key=LAUNCHES, value=store.launches().model_dump(mode="json"))
+        return counted
+
+    def _overview(self, registry: Registry, entries: dict[str, CohortSummary]) -> Json:
+        now = self.clock()
+        cohorts = [
+            entries.get(name)
+            or CohortSummary(
+                cohort=name,
+                description=cohort.description,
+                direction=cohort.direction,
+                threshold=cohort.thresholds()[-1],
+                dag_id=_dag_id(registry, name),
+            )
+            for name, cohort in registry.cohorts.items()
+        ]
+        return Overview(
+            destination=registry.destination,
+            schedule=registry.schedule,
+            counted=now,
+            newest_as_of=last_instant(registry.schedule, now),
+            next_as_of=next_instant(registry.schedule, now),
+            dag_ids=[DAILY_DAG, *(each.dag_id for each in cohorts if each.dag_id and each.dag_id != DAILY_DAG)],
+            cohorts=cohorts,
+            unreadable=[name for name in registry.names if name not in registry.cohorts],
+        ).model_dump(mode="json")
+
+
+def _cohorts_of_events(context: Context) -> list[str]:
+    """The cohorts that the results are of for which Airflow started this run; none for a run by hand."""
+    events = context.get("triggering_asset_events") or {}
+    found = {event.extra.get("cohort") for each in events.values() for event in each}
+    return sorted(name for name in found if isinstance(name, str))
+
+
+def _dag_id(registry: Registry, name: str) -> str | None:
+    """The DAG of a cohort's scheduled runs, as dags/cohort_to_segment.py names it; None without one."""
+    if name == registry.default_cohort:
+        return DAILY_DAG
+    return f"{DAILY_DAG}__{name}" if name in registry.daily else None

@@ -1,0 +1,289 @@
+"""Count the figures of the pages from the results, snapshots and reports of the state bucket.
+
+What was counted is kept beside the results, so that a run counts only what is new, and a cleaned Airflow database loses
+nothing: `results/<cohort>/figures.json`, `results/overview.json` and `results/launches.json`. They hold no player.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import Field, ValidationError
+
+from cohort_flywheel.common.progress import Progress
+from cohort_flywheel.common.records import Record
+from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json
+from cohort_flywheel.runs import names
+from cohort_flywheel.runs.report import Report
+from cohort_flywheel.runs.result import Result
+from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.members import Members, read_extract, write_extract
+from cohort_flywheel.ui.figures import (
+    LOOKBACKS,
+    MAX_DAYS,
+    MAX_LAUNCHES,
+    CohortFigures,
+    CohortSummary,
+    Day,
+    Launch,
+    Launches,
+    Overlap,
+    Stayed,
+    ThresholdCounts,
+    count_thresholds,
+    day_of,
+    launch_of,
+    threshold_counts,
+)
+from cohort_flywheel.what_if.counts import joined_and_left
+
+OVERVIEW_KEY, LAUNCHES_KEY = "results/overview.json", "results/launches.json"
+#: The members of other cohorts that one run compares with; cohorts beyond it have no overlap.
+MAX_COMPARED = 2_000_000
+#: A launch may still change for so long: its report is read again.
+LAUNCH_CHANGES = timedelta(days=7)
+
+
+class KeptFigures(Record):
+    """A cohort's figures, and by as-of the ETags of the results that its day was made from."""
+
+    figures: CohortFigures
+    read: dict[str, str] = Field(default_factory=dict)
+
+
+class KeptOverview(Record):
+    """The entry of each cohort in the overview, by its name."""
+
+    cohorts: dict[str, CohortSummary] = Field(default_factory=dict)
+
+
+class _Listed(NamedTuple):
+    threshold: int
+    key: str
+    etag: str
+
+
+class FiguresStore:
+    """Read and write the figures in the state bucket; one run at a time writes them.
+
+    :param s3: the S3 hook.
+    :param bucket: the name of the bucket.
+    :param folder: a folder for temporary files, which hold players.
+    :param progress: counts the vertices that are read.
+    """
+
+    def __init__(self, s3: S3Hook, bucket: str, folder: Path, progress: Progress) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+        self._state = State(s3, bucket)
+        self._folder = folder
+        self._progress = progress
+
+    def overview(self) -> dict[str, CohortSummary]:
+        """The entries of the overview as they were written last."""
+        return (_read(KeptOverview, self._get(OVERVIEW_KEY)) or KeptOverview()).cohorts
+
+    def put_overview(self, cohorts: Mapping[str, CohortSummary]) -> None:
+        self._put(OVERVIEW_KEY, KeptOverview(cohorts=dict(cohorts)))
+
+    # --- a cohort
+
+    def count(self, cohort: Cohort, others: Mapping[str, tuple[Cohort, Day]]) -> CohortFigures:
+        """Count what is new of a cohort, keep its figures, and return them.
+
+        :param others: the other cohorts, each with the day of its newest result.
+        """
+        key = names.figures_key(cohort.name)
+        kept = _read(KeptFigures, self._get(key))
+        before = {day.as_of: day for day in kept.figures.days} if kept else {}
+        days, read, changed = list[Day](), dict[str, str](), set[datetime]()
+        for as_of, listed in sorted(self._results(cohort.name).items())[-MAX_DAYS:]:
+            etags = " ".join(f"{each.threshold}:{each.etag}" for each in sorted(listed))
+            read[as_of.isoformat()] = etags
+            if kept and as_of in before and kept.read.get(as_of.isoformat()) == etags:
+                days.append(before[as_of])
+            else:
+                days.append(day_of(self._read_results(listed), _in_force(cohort, as_of)))
+                changed.add(as_of)
+        for index, (earlier, later) in enumerate(pairwise(days), start=1):
+            if {earlier.as_of, later.as_of} & changed:
+                found = self._compare(cohort, earlier, cohort, later)
+                joined, left = found or (None, None)
+                days[index] = later.model_copy(update={"joined": joined, "left": left})
+        figures = CohortFigures(
+            cohort=cohort.name,
+            description=cohort.description,
+            property=cohort.property,
+            direction=cohort.direction,
+            threshold=cohort.thresholds()[-1],
+            lowest_threshold=cohort.threshold_range.min,
+            highest_threshold=cohort.threshold_range.max,
+            days=days,
+        )
+        if days:
+            figures = figures.model_copy(update=self._count_newest(cohort, days, others))
+        self._put(key, KeptFigures(figures=figures, read=read))
+        return figures
+
+    def _results(self, cohort: str) -> dict[datetime, list[_Listed]]:
+        """The results of each as-of, without reading them."""
+        found: dict[datetime, list[_Listed]] = {}
+        prefix = f"results/{cohort}/"
+        for page in self._s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+            for item in page.get("Contents", ()):
+                threshold, _, name = item["Key"].removeprefix(prefix).partition("/")
+                instant = name.removesuffix(".json")
+                if names.is_instant(instant):
+                    entry = _Listed(int(threshold), item["Key"], item["ETag"])
+                    found.setdefault(names.from_instant(instant), []).append(entry)
+        return found
+
+    def _read_results(self, listed: Iterable[_Listed]) -> dict[int, Result]:
+        found = ((each.threshold, get_json(self._s3, self._bucket, each.key)) for each in listed)
+        return {threshold: Result.model_validate(each[0]) for threshold, each in found if each}
+
+    def _count_newest(
+        self, cohort: Cohort, days: list[Day], others: Mapping[str, tuple[Cohort, Day]]
+    ) -> dict[str, object]:
+        """What the figures have of the newest day only."""
+        newest = days[-1]
+        result = self._state.result(cohort.name, newest.threshold, newest.as_of)
+        by_date = {day.as_of.date(): day for day in days[:-1]}
+        stayed = []
+        for number in LOOKBACKS:
+            then = by_date.get(newest.as_of.date() - timedelta(days=number))
+            if then and (found := self._compare(cohort, then, cohort, newest)):
+                stayed.append(Stayed(days=number, members=newest.members - found[0]))
+        overlaps, compared = [], 0
+        for name, (other, its_day) in sorted(others.items(), key=lambda each: (each[1][1].members, each[0])):
+            compared += its_day.members
+            if compared > MAX_COMPARED:
+                break
+            if found := self._compare(other, its_day, cohort, newest):
+                overlaps.append(Overlap(cohort=name, members=newest.members - found[0]))
+        return {
+            "limits": result.limits if result else [],
+            "thresholds": self._count_thresholds(cohort, newest.as_of),
+            "stayed": stayed,
+            "overlaps": sorted(overlaps, key=lambda each: (-each.members, each.cohort)),
+        }
+
+    def _count_thresholds(self, cohort: Cohort, as_of: datetime) -> ThresholdCounts | None:
+        """The members by threshold, from the final snapshot of an as-of; None without one that can be used."""
+        try:
+            snapshot = self._state.final_snapshot(cohort.name, as_of)
+            floor = snapshot.header.floor if snapshot else 0
+            if not (members := self._members(cohort, as_of, floor)):
+                return None
+            with members:
+                counts = count_thresholds((member.score for member in members), cohort, floor)
+        except FlywheelError:
+            return None
+        return threshold_counts(counts, cohort, floor, as_of)
+
+    def _compare(self, one: Cohort, day: Day, another: Cohort, its_day: Day) -> tuple[int, int] | None:
+        """How many members are only of the second, and only of the first; None where a snapshot cannot be used."""
+        paths = self._sorted_members(one, day), self._sorted_members(another, its_day)
+        if not all(paths):
+            return None
+        return joined_and_left(*(_player_ids(path, each) for path, each in zip(paths, (one, another), strict=True)))
+
+    def _sorted_members(self, cohort: Cohort, day: Day) -> Path | None:
+        """A file of the members of a day, sorted; None where its snapshot is gone or of another form."""
+        path = self._folder / f"{cohort.name}_{day.threshold}_{names.instant(day.as_of)}.json"
+        if path.exists():
+            path.touch()
+        else:
+            try:
+                if not (members := self._members(cohort, day.as_of, day.threshold)):
+                    return None
+                with members, path.open("wb") as file:
+                    write_extract(members, cohort.property, file)
+            except FlywheelError:
+                path.unlink(missing_ok=True)
+                return None
+            self._forget_earlier_files(path)
+        return path
+
+    def _forget_earlier_files(self, newest: Path) -> None:
+        """Keep the files of two days, which are compared next: all days of a year may not fit a worker's disk."""
+        files = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        for path in files[:-2]:
+            if path != newest:
+                path.unlink()
+
+    def _members(self, cohort: Cohort, as_of: datetime, threshold: int) -> Members | None:
+        snapshot = self._state.final_snapshot(cohort.name, as_of)
+        if snapshot is None or snapshot.header.incompatibility(
+            property=cohort.property, direction=cohort.direction, threshold=threshold, required=cohort.require
+        ):
+            return None
+        members = Members(self._folder, direction=cohort.direction, threshold=threshold, required=cohort.require)
+        vertices = self._state.vertices(snapshot.key)
+        while batch := list(islice(vertices, 10_000)):
+            members.add(batch)
+            self._progress.add(len(batch))
+        return members
+
+    # --- launches
+
+    def launches(self) -> Launches:
+        """Read the reports of launches that are new or may have changed, keep the launches, and return them."""
+        kept = _read(Launches, self._get(LAUNCHES_KEY)) or Launches()
+        known = {each.name: each for each in kept.launches}
+        newest = max((each.reported for each in known.values()), default=None)
+        for name in self._launched():
+            if name in known and newest and known[name].reported < newest - LAUNCH_CHANGES:
+                continue
+            if found := list(self._launches_of(name)):
+                known[name] = max(found, key=lambda each: each.reported)
+        latest = sorted(known.values(), key=lambda each: (each.reported, each.name), reverse=True)
+        launches = Launches(launches=latest[:MAX_LAUNCHES])
+        self._put(LAUNCHES_KEY, launches)
+        return launches
+
+    def _launched(self) -> set[str]:
+        """The names of the runs that have a send ledger: `sends/<template>/<name>.jsonl`."""
+        found = (key.split("/") for key in keys(self._s3, self._bucket, "sends/"))
+        return {parts[2].partition(".")[0] for parts in found if len(parts) == 3}
+
+    def _launches_of(self, name: str) -> Iterator[Launch]:
+        for key in keys(self._s3, self._bucket, names.report_folder(name)):
+            report = _read(Report, self._get(key)) if key.endswith(".json") else None
+            launch = launch_of(report, name) if report else None
+            if launch:
+                yield launch
+
+    def _get(self, key: str) -> object:
+        found = get_json(self._s3, self._bucket, key)
+        return found[0] if found else None
+
+    def _put(self, key: str, value: Record) -> None:
+        put_json(self._s3, self._bucket, key, value.model_dump(mode="json"))
+
+
+def _read[Model: Record](model: type[Model], value: object) -> Model | None:
+    """Return the model of a file, or None for one that is missing or of another version: it is counted again."""
+    try:
+        return None if value is None else model.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _in_force(cohort: Cohort, as_of: datetime) -> int | None:
+    try:
+        return cohort.threshold_at(as_of)
+    except FlywheelError:  # the history of the registry begins later
+        return None
+
+
+def _player_ids(path: Path, cohort: Cohort) -> Iterator[str]:
+    with path.open("rb") as file:
+        for member in read_extract(file, cohort.property):
+            yield member.player_id

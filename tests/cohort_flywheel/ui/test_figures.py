@@ -1,0 +1,94 @@
+"""The figures of the pages: which result is a day's, and how many members a threshold gives."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.registry import read_registry
+from cohort_flywheel.runs.report import Report
+from cohort_flywheel.runs.result import Result
+from cohort_flywheel.ui.figures import (
+    MAX_THRESHOLDS,
+    count_thresholds,
+    day_of,
+    launch_of,
+    threshold_counts,
+)
+from local.config import ROOT
+
+DAY = datetime(2026, 11, 22, tzinfo=UTC)
+REGISTRY = read_registry(ROOT / "include" / "cohorts.yaml")
+
+
+def cohort(**changes: Any) -> Cohort:
+    return REGISTRY.cohort("ea_atrisk").model_copy(update=changes)
+
+
+def result(members: int, threshold_from: str = "") -> Result:
+    return Result.model_validate({
+        "as_of": DAY, "members": members, "rows": members, "s3_url": "s3://a/b/", "snapshot": None,
+        "imported": {"segment_id": "s"}, "run": {"dag_id": "d", "run_id": "r"}, "threshold_from": threshold_from,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("results", "in_force", "chosen"),
+    [
+        ({2: result(3), 1: result(50)}, 2, 2),
+        ({2: result(3), 1: result(50)}, 1, 1),
+        ({3: result(3)}, 2, 3),  # the registry had another threshold then
+        ({3: result(3, "registry"), 2: result(9, "param")}, 2, 3),
+        ({3: result(3, "registry, from 2026-11-01"), 2: result(9, "registry")}, 2, 2),
+        ({3: result(3, "param"), 2: result(9, "param")}, None, 3),
+    ],
+)
+def test_the_day_is_the_result_for_the_registrys_threshold(
+    results: dict[int, Result], in_force: int | None, chosen: int
+) -> None:
+    day = day_of(results, in_force)
+    assert (day.threshold, day.members) == (chosen, results[chosen].members)
+
+
+def members_by_threshold(scores: list[float], one: Cohort, floor: int) -> dict[int, int]:
+    found = threshold_counts(count_thresholds(scores, one, floor), one, floor, DAY)
+    return {found.first + index * found.step: number for index, number in enumerate(found.members)}
+
+
+def test_each_threshold_above_the_floor_has_its_members() -> None:
+    scores = [1, 1, 2, 2.5, 3, 7]
+    found = members_by_threshold(scores, cohort(), 0)
+    assert found == {number: sum(score > number for score in scores) for number in range(8)}
+
+
+def test_so_has_each_below() -> None:
+    reputation = REGISTRY.cohort("ea_reputation")
+    scores = [-51, -60.5, -60, -99, -51]
+    found = members_by_threshold(scores, reputation, -50)
+    assert found == {number: sum(score < number for score in scores) for number in range(-50, -100, -1)}
+
+
+def test_a_wide_range_is_counted_in_steps_and_a_score_beyond_it_at_its_end() -> None:
+    wide = cohort(threshold_range=REGISTRY.cohort("ea_altruism").threshold_range)  # 10 to 1000
+    scores = [11, 500, 900, 2**62]
+    found = members_by_threshold(scores, wide, 10)
+    assert len(found) <= MAX_THRESHOLDS
+    assert {number: sum(score > number for score in scores) for number in found} == found
+    assert list(found)[1] == 15
+
+
+def test_an_empty_cohort_has_one_threshold_and_no_member() -> None:
+    assert members_by_threshold([], cohort(), 0) == {0: 0, 1: 0}
+
+
+def test_a_report_without_a_launch_is_none() -> None:
+    run = {"dag_id": "d", "run_id": "r", "run_type": "manual", "started": None, "reported": DAY.isoformat(),
+           "triggered_by": None}  # fmt: skip
+    report = Report.model_validate({
+        "run": run, "outcome": "failed", "tasks": {}, "plan": None, "extract": None, "segment": None, "limits": None,
+        "imported": None, "campaign": None, "faults": [],
+    })  # fmt: skip
+    assert launch_of(report, "ea_atrisk_2") is None
