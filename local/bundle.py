@@ -103,8 +103,10 @@ def dag_files(root: Path = ROOT) -> dict[str, bytes]:
 
 
 def plugin_files(root: Path = ROOT) -> dict[str, bytes]:
-    """Our package, by its files' names in plugins.zip."""
-    return {f"{OURS}/{name}": data for name, data in _files(root / "plugins" / OURS).items()}
+    """Our package, by its files' names in plugins.zip; with the runbook, which the page of a failed run quotes."""
+    found = {f"{OURS}/{name}": data for name, data in _files(root / "plugins" / OURS).items()}
+    runbook = root / "docs" / "reference" / "runbook.md"
+    return found | ({f"{OURS}/ui/{runbook.name}": runbook.read_bytes()} if runbook.is_file() else {})
 
 
 def _files(folder: Path) -> dict[str, bytes]:

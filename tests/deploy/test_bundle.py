@@ -118,7 +118,7 @@ def test_no_folder_of_ours_in_dags_is_a_package_that_hides_the_one_in_plugins(bu
 
 def test_two_builds_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    for name in ("dags", "include", "plugins", "constraints"):
+    for name in ("dags", "docs", "include", "plugins", "constraints"):
         shutil.copytree(ROOT / name, copy / name)
     shutil.copy(ROOT / "requirements.txt", copy)
     for path in copy.rglob("*.py"):
@@ -137,13 +137,14 @@ def test_two_builds_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
 
 def test_a_change_makes_the_bundle_stale(built: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    for name in ("dags", "include", "plugins"):
+    for name in ("dags", "docs", "include", "plugins"):
         shutil.copytree(ROOT / name, copy / name)
     shutil.copy(ROOT / "requirements.txt", copy)
     assert bundle.stale(built, copy) is None
     for name, known_as in {
         "include/cohorts.yaml": "dags/cohort_flywheel/include/cohorts.yaml",
         "plugins/cohort_flywheel/runs/names.py": "cohort_flywheel/runs/names.py",
+        "docs/reference/runbook.md": "cohort_flywheel/ui/runbook.md",
         "requirements.txt": "requirements.txt",
     }.items():
         before = (copy / name).read_text(encoding="utf-8")
@@ -455,7 +456,7 @@ def test_it_runs_where_mwaa_unpacks_it_beside_another_teams_plugin_and_dag(
     # it all loads, ours from where MWAA puts it, and none of it from here
     assert found["import_errors"] == {}
     assert found["plugin_errors"] == {}
-    assert found["plugins"] == ["their_plugin"]
+    assert found["plugins"] == ["cohort_flywheel_pages", "their_plugin"]
     assert found["ours_by_the_loader"] == []
     ours = home / "dags/cohort_flywheel"
     assert {dag_id: Path(file).parent for dag_id, file in found["dags"].items()} == {
@@ -464,6 +465,7 @@ def test_it_runs_where_mwaa_unpacks_it_beside_another_teams_plugin_and_dag(
         "cohort_cleanup": ours,
         "cohort_erasure": ours,
         "graph_load": ours,
+        "cohort_figures": ours,
         "their_dag": home / "dags/theirs",
     }
     assert str(home / "plugins/cohort_flywheel/config/registry.py") in found["files"]

@@ -1,0 +1,158 @@
+"""An Airflow of canned answers around the real pages, and the figures that it answers with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import unquote
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from cohort_flywheel.ui.figures import CohortFigures, Launches, Overview
+from cohort_flywheel.ui.plugin import pages
+
+NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
+#: As Airflow's UI frames a plugin's page [src: 3.3.1, 3.2.1].
+FRAME = """<!doctype html><html class="{theme}"><base href="/">
+<iframe sandbox="allow-scripts allow-same-origin allow-forms" src="{page}" style="width:100%;height:95vh"></iframe>"""
+
+
+class FakeAirflow:
+    """Answers by path, or with 404; what was asked is in `asked`."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {}
+        self.asked: list[str] = []
+        self.posted: list[tuple[str, Any]] = []
+        self.status = 200
+        self.theme = "light"
+        self.ignored = ""
+        self.url = ""
+
+    async def api(self, request: Request) -> Response:
+        path = unquote(request.url.path).removeprefix("/api/v2/")
+        path = path.replace(self.ignored, "") if self.ignored else path
+        self.asked.append(path)
+        if request.method == "POST":
+            self.posted.append((path, json.loads(await request.body())))
+        if self.status != 200:
+            return JSONResponse({"detail": "refused"}, status_code=self.status)
+        found = self.answers.get(path)
+        return JSONResponse({"detail": "not found"}, 404) if found is None else JSONResponse(found)
+
+    async def frame(self, request: Request) -> Response:
+        return HTMLResponse(FRAME.format(theme=self.theme, page=request.query_params["page"]))
+
+    def xcom(self, run: str, task: str, key: str, value: Any, dag: str = "cohort_figures") -> None:
+        self.answers[f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/{key}"] = {"value": value}
+
+    def counted(self, cohorts: list[dict[str, Any]], launches: list[dict[str, Any]] | None = None) -> None:
+        """Have a run of cohort_figures with these figures; an overview is made of them."""
+        self.answers["dags/cohort_figures/dagRuns"] = {"dag_runs": [{"dag_run_id": "f1"}]}
+        self.answers["dags/~/dagRuns/list"] = {"dag_runs": []}
+        entries = []
+        for each in cohorts:
+            CohortFigures.model_validate(each)
+            self.xcom("f1", "count_figures", f"cohort_{each['cohort']}", each)
+            days = each["days"]
+            entries.append({
+                "cohort": each["cohort"], "description": each["description"], "direction": each["direction"],
+                "threshold": each["threshold"], "dag_id": f"cohort_to_segment__{each['cohort']}",
+                "day": days[-1] if days else None, "before": days[-2]["members"] if len(days) > 1 else None,
+                "counted": NEWEST.isoformat(), "figures_run": "f1",
+            })  # fmt: skip
+        self.overview = {
+            "version": 1, "destination": "ses", "schedule": "0 0 * * *", "counted": NEWEST.isoformat(),
+            "newest_as_of": NEWEST.isoformat(), "next_as_of": (NEWEST + timedelta(days=1)).isoformat(),
+            "dag_ids": ["cohort_to_segment"], "cohorts": entries, "unreadable": [],
+        }  # fmt: skip
+        Overview.model_validate(self.overview)
+        self.xcom("f1", "count_figures", "overview", self.overview)
+        found = {"version": 1, "launches": launches or []}
+        Launches.model_validate(found)
+        self.xcom("f1", "count_figures", "launches", found)
+
+
+@contextmanager
+def serving(fake: FakeAirflow) -> Iterator[FakeAirflow]:
+    routes = [
+        Mount("/cohorts", pages),
+        Route("/api/v2/{path:path}", fake.api, methods=["GET", "POST"]),
+        Route("/frame", fake.frame),
+    ]
+    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), port=0, log_level="warning"))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    end = time.monotonic() + 60
+    while not server.started and time.monotonic() < end:
+        time.sleep(0.05)
+    (listening,) = server.servers[0].sockets
+    fake.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    try:
+        yield fake
+    finally:
+        server.should_exit = True
+        thread.join(timeout=60)
+
+
+def cohort(name: str = "ea_atrisk", days: int = 3, **changed: Any) -> dict[str, Any]:
+    """The figures of a cohort: 40 members of the first day, one more each day, 5 of them without consent."""
+    run = {"dag_id": "cohort_to_segment", "run_id": "manual__1"}
+    found = [
+        {
+            "as_of": (NEWEST - timedelta(days=days - 1 - number)).isoformat(), "threshold": 2 if number else 3,
+            "threshold_from": "registry", "members": 40 + number, "rows": 34 + number,
+            "rejects": {"opted_out": 5, "no_address": 1}, "joined": 2 if number else None,
+            "left": 1 if number else None, "started_by": None, "run": run,
+        }
+        for number in range(days)
+    ]  # fmt: skip
+    limit = {"limit": "max_members", "allowed": 100, "found": 42, "holds": True, "sentence": "42 members"}
+    return {
+        "version": 1, "cohort": name, "description": "Players at risk.", "property": name, "direction": "above",
+        "threshold": 2, "lowest_threshold": 0, "highest_threshold": 100, "days": found, "limits": [limit],
+        "thresholds": {"as_of": NEWEST.isoformat(), "first": 0, "step": 1, "members": [90, 60, 39 + days, 7, 0]},
+        "stayed": [{"days": 1, "members": 30}], "overlaps": [{"cohort": "ea_malice", "members": 12}],
+    } | changed  # fmt: skip
+
+
+def report(**changed: Any) -> dict[str, Any]:
+    """The XCom of the report of a run that imported."""
+    limit = {"limit": "max_change_percent", "allowed": 300, "found": 5, "holds": True, "sentence": "42 after 40"}
+    return {
+        "version": 5, "outcome": "imported", "tasks": {"plan": "success"}, "faults": [],
+        "run": {"dag_id": "cohort_to_segment", "run_id": "manual__1", "run_type": "manual", "started": None,
+                "reported": NEWEST.isoformat(), "triggered_by": "ana"},
+        "plan": {"cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above", "threshold": 2,
+                 "threshold_from": "registry", "as_of": NEWEST.isoformat(), "dry_run": False},
+        "extract": {"url": "s3://export/export/n.json", "vertices": 44, "members": 42, "merged": 2, "source": "graph",
+                    "vertices_without_playerId": 0, "snapshot": "pending", "read_at": NEWEST.isoformat()},
+        "segment": {"url": "s3://import/segments/n/", "members": 42, "rows": 36, "rejects_key": "rejects/n/",
+                    "rejects": {"opted_out": 5, "no_record": 1}},
+        "limits": {"limits": [limit], "previous": None, "override": None},
+        "imported": {"segment_size": 36, "segment_id": "s1"}, "campaign": None,
+        "report_url": "s3://state/reports/n/r.json",
+    } | changed  # fmt: skip
+
+
+def launch(**changed: Any) -> dict[str, Any]:
+    return {
+        "name": "ea_atrisk_2_2026-11-21_00-00-00", "cohort": "ea_atrisk", "threshold": 2, "template": "at_risk",
+        "as_of": "2026-11-21T00:00:00+00:00", "sender": "Studio <play@studio.example>", "rows": 36,
+        "outcome": "launched", "reported": "2026-11-21T09:00:00+00:00",
+        "answer": {"approved": True, "by": "ann", "at": "2026-11-21T08:00:00+00:00", "timed_out": False,
+                   "digest": "d"},
+        "launched": {"rows": 36, "sent": 33, "withdrawn": {"opted_out": 2}, "in_doubt": 1, "refused": {}, "batches": 1,
+                     "in_doubt_list": "s3://state/launches/n/in_doubt.txt"},
+        "run": {"dag_id": "cohort_to_segment", "run_id": "manual__1"},
+    } | changed  # fmt: skip

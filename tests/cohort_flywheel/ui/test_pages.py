@@ -1,0 +1,341 @@
+"""The pages in chromium, in a frame like Airflow's, over canned answers of its REST API."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from cohort_flywheel.segment.contacts import REASONS
+from cohort_flywheel.ui import plugin
+from local.config import works
+from tests.cohort_flywheel.ui.fake_airflow import NEWEST, FakeAirflow, cohort, launch, report, serving
+
+CHROMIUM = shutil.which("chromium") if works("chromium") else None
+RUN = "dags/cohort_to_segment/dagRuns/manual__1"
+REPORT = "report.html?dag_id=cohort_to_segment&run_id=manual__1"
+SCRIPT = '<img src=x onerror="window.top.hacked=1"><script>window.top.hacked=1</script>'
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeAirflow]:
+    with serving(FakeAirflow()) as made:
+        yield made
+
+
+@pytest.fixture
+def fake(server: FakeAirflow) -> FakeAirflow:
+    """The same server, which has forgotten all."""
+    url = server.url
+    server.__init__()  # type: ignore[misc]  # the attributes of a new one, in the server that runs
+    server.url = url
+    return server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM:
+        pytest.skip("chromium is missing: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield made
+        made.close()
+
+
+class Reader:
+    """A window with the frame of one page; `errors` are those of its scripts."""
+
+    def __init__(self, browser: Any, fake: FakeAirflow) -> None:
+        self.window = browser.new_page(viewport={"width": 1300, "height": 900})
+        self.window.set_default_timeout(60_000)
+        self.window.clock.set_fixed_time(NEWEST + timedelta(hours=4))
+        self.errors: list[str] = []
+        self.window.on("pageerror", lambda error: self.errors.append(str(error)))
+        self._fake = fake
+
+    def open(self, name: str) -> Any:
+        """The frame, once the page is there."""
+        address, _, place = name.partition("#")
+        page = f"cohorts/{address}".replace("?", "%3F").replace("&", "%26") + (f"%23{place}" if place else "")
+        self.window.goto(f"{self._fake.url}/frame?page={page}")
+        frame = self.window.frame_locator("iframe")
+        frame.locator("main[aria-busy=false]").wait_for()
+        return frame
+
+    def text(self, name: str) -> str:
+        return str(self.open(name).locator("main").inner_text())
+
+
+@pytest.fixture
+def reader(browser: Any, fake: FakeAirflow) -> Iterator[Reader]:
+    made = Reader(browser, fake)
+    yield made
+    made.window.close()
+    assert made.errors == []
+
+
+def rows(frame: Any, caption: str) -> list[list[str]]:
+    """The cells of a table, by a word of its caption."""
+    found = frame.locator("table", has=frame.locator("caption", has_text=caption)).locator("tbody tr")
+    return [each.locator("td").all_inner_texts() for each in found.all()]
+
+
+# --- Cohorts
+
+
+def test_the_overview_has_failed_and_late_cohorts_first_and_asks_three_times(fake: FakeAirflow, reader: Reader) -> None:
+    late = cohort("ea_late")
+    late["days"] = late["days"][:2]
+    fake.counted([cohort("ea_atrisk"), late, cohort("ea_malice"), cohort("ea_new", days=0, limits=[])])
+    failed = {"dag_id": "cohort_to_segment__ea_malice", "state": "failed", "conf": {}, "dag_run_id": "r",
+              "end_date": (NEWEST + timedelta(hours=1)).isoformat()}  # fmt: skip
+    fake.answers["dags/~/dagRuns/list"] = {"dag_runs": [failed]}
+    frame = reader.open("")
+    found = rows(frame, "4 of 4 cohorts")
+    assert [row[0].split("\n")[0] for row in found] == ["ea_malice", "ea_late", "ea_new", "ea_atrisk"]
+    assert [row[5] for row in found[1:]] == ["late: no result of the newest day"] * 2 + ["succeeded"]
+    assert found[0][5] == "failed 2026-11-22 01:00 UTC"
+    assert found[0][1:5] == ["42", "+1", "36", "2026-11-22"]
+    assert len(fake.asked) == 3
+    frame.get_by_label("Filter the cohorts").fill("late")
+    assert [row[0].split("\n")[0] for row in rows(frame, "1 of 4 cohorts")] == ["ea_late"]
+    frame.get_by_role("link", name="ea_late").click()
+    frame.get_by_role("heading", name="ea_late").wait_for()
+    assert len(fake.asked) == 4
+
+
+def test_a_cohort_has_its_days_thresholds_rejects_limits_and_overlap(fake: FakeAirflow, reader: Reader) -> None:
+    fake.counted([cohort(), cohort("ea_malice")])
+    frame = reader.open("#ea_atrisk")
+    assert rows(frame, "days with a result")[0][:6] == ["2026-11-22", "42", "2", "1", "36", "2"]
+    assert rows(frame, "by reason")[0][:3] == ["no consent", "5", "11.9 %"]
+    assert rows(frame, "from each day on") == [
+        ["2026-11-20", "3", "registry", "the change of cohorts.yaml"],
+        ["2026-11-21", "2", "registry", "the change of cohorts.yaml"],
+    ]
+    assert rows(frame, "also members before") == [["1 day before", "30", "71.4 %"]]
+    assert rows(frame, "another cohort") == [["ea_malice", "12", "28.6 %"]]
+    assert rows(frame, "how close")[0] == ["at most so many members", "100", "42", "holds", "42 members"]
+    for each in frame.get_by_role("img").all():
+        assert each.get_attribute("aria-label")
+
+
+def test_the_threshold_moves_by_keyboard_and_says_how_many_players_it_gives(fake: FakeAirflow, reader: Reader) -> None:
+    fake.counted([cohort()])
+    frame = reader.open("#ea_atrisk")
+    said = frame.locator("output")
+    assert said.inner_text() == "above 2: 42 members (in force)"
+    slider = frame.get_by_label("Threshold", exact=False).first
+    slider.focus()
+    slider.press("ArrowLeft")
+    assert said.inner_text() == "above 1: 60 members (+18)"
+    assert slider.get_attribute("aria-valuetext") == "above 1: 60 members (+18)"
+    assert frame.locator("code").first.inner_text() == '{"cohort":"ea_atrisk","threshold":1,"dry_run":true}'
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_run_starts_after_a_confirmation_with_the_readers_rights(
+    fake: FakeAirflow, reader: Reader, status: int
+) -> None:
+    fake.counted([cohort()])
+    fake.answers["dags/cohort_to_segment__ea_atrisk/dagRuns"] = {"dag_run_id": "manual__2", "state": "queued"}
+    frame = reader.open("#ea_atrisk")
+    fake.posted.clear()
+    frame.get_by_role("button", name="Start a run with these").click()
+    assert fake.posted == []
+    fake.status = status
+    frame.get_by_role("button", name="Start the dry run").click()
+    said = "Started: manual__2, queued" if status == 200 else "Your role may not start runs"
+    frame.get_by_text(said, exact=False).wait_for()
+    conf = {"cohort": "ea_atrisk", "threshold": 2, "dry_run": True}
+    assert fake.posted == [("dags/cohort_to_segment__ea_atrisk/dagRuns", {"logical_date": None, "conf": conf})]
+
+
+def test_an_empty_installation_says_what_to_do(fake: FakeAirflow, reader: Reader) -> None:
+    assert "No cohort was counted yet" in reader.text("")
+    assert "No campaign was launched yet" in reader.text("campaigns.html")
+    fake.counted([cohort(days=0, limits=[])])
+    assert "This cohort has no verified segment yet" in reader.text("#ea_atrisk")
+    fake.answers = {key: value for key, value in fake.answers.items() if "cohort_ea" not in key}
+    assert "trigger the DAG cohort_figures" in reader.text("#ea_atrisk")
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "log in, then open"), (403, "Your role may not read this")])
+@pytest.mark.parametrize("page", ["", "campaigns.html", REPORT])
+def test_a_refusal_is_explained(fake: FakeAirflow, reader: Reader, page: str, status: int, said: str) -> None:
+    fake.status = status
+    assert said in reader.text(page)
+
+
+def test_200_cohorts_and_a_year_of_days(fake: FakeAirflow, reader: Reader, figure: Callable[[str], None]) -> None:
+    fake.counted([cohort(f"cohort_{number:03}", days=365) for number in range(200)])
+    seconds = []
+    for page in ("", "#cohort_007"):
+        reader.open(page)
+        painted = (
+            "document.querySelector('iframe').contentWindow.performance.getEntriesByType('paint').at(-1).startTime"
+        )
+        seconds.append(reader.window.evaluate(painted) / 1000)
+        assert len(fake.asked) <= 4
+    frame = reader.window.frame_locator("iframe")
+    assert len(rows(frame, "31 of 365 days")) == 31
+    frame.get_by_role("button", name="Show all 365 days").click()
+    assert len(rows(frame, "365 of 365 days")) == 365
+    figure(
+        f"pages: first paint with 200 cohorts {seconds[0]:.2f} s, of a cohort with a year of days {seconds[1]:.2f} s"
+    )
+
+
+# --- Report
+
+
+def task(name: str, state: str) -> dict[str, Any]:
+    return {"task_id": name, "state": state, "try_number": 1, "map_index": -1}
+
+
+def test_the_report_of_a_run(fake: FakeAirflow, reader: Reader) -> None:
+    fake.counted([cohort()])
+    fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("plan", "success")]}
+    fake.xcom("manual__1", "report", "report", report(), dag="cohort_to_segment")
+    frame = reader.open(REPORT)
+    steps = [(row[0], row[1]) for row in rows(frame, "From the graph")]
+    assert steps == [
+        ("vertices", "44"),
+        ("members", "42"),
+        ("contacts", "41"),
+        ("rows", "36"),
+        ("in the segment", "36"),
+    ]
+    assert rows(frame, "not a row")[0][:4] == ["opted_out", "5", "11.9 %", "no consent"]
+    frame.get_by_role("heading", name="Compared with the result before").wait_for()
+    assert rows(frame, "the result of 2026-11-21")[0] == ["members", "42", "41", "+1"]
+    addresses = [row[1].split("\n")[0] for row in rows(frame, "Addresses")]
+    assert addresses == [
+        "s3://export/export/n.json", "s3://import/segments/n/", "s3://state/rejects/n/", "s3://state/reports/n/r.json",
+    ]  # fmt: skip
+    frame.get_by_role("button", name="Copy s3://import/segments/n/").click()
+    frame.get_by_text(re.compile("^(copied|selected)$")).wait_for()
+
+
+def test_a_failed_run_has_the_sentence_and_the_text_of_the_runbook(fake: FakeAirflow, reader: Reader) -> None:
+    failed = [task("plan", "success"), task("check_limits", "failed"), task("report", "success")]
+    fake.answers[f"{RUN}/taskInstances"] = {"task_instances": failed}
+    fake.xcom("manual__1", "report", "report", report(outcome="stopped by limits"), dag="cohort_to_segment")
+    sentence = "CF-LIMITS-01: max_members is 9, and there are 42 members. Changes made: none."
+    log = {"content": [{"event": "Task failed", "error_detail": [{"exc_value": sentence}]}, {"event": "::endgroup::"}]}
+    fake.answers[f"{RUN}/taskInstances/check_limits/logs/1"] = log
+    text = reader.text(REPORT)
+    assert "check_limits failed" in text
+    assert sentence in text
+    assert re.search(r"Cause: \w", text)
+    assert "The figures are right: trigger a new run" in text
+
+
+def test_a_run_that_has_not_ended_shows_its_tasks(fake: FakeAirflow, reader: Reader) -> None:
+    fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("plan", "running"), task("report", "none")]}
+    text = reader.text(REPORT)
+    assert "The report is written when the run ends" in text
+    assert "plan\trunning" in text
+
+
+# --- Campaigns
+
+
+def test_a_launch_with_its_mail_and_earlier_launches(fake: FakeAirflow, reader: Reader) -> None:
+    earlier = launch(name="ea_atrisk_2_2026-11-01_00-00-00", reported="2026-11-01T09:00:00+00:00")
+    fake.counted([cohort()], [launch(), earlier])
+    message = {"subject": "Stay safe in chat", "text": "Hello Sam,\n\nbe careful."}
+    fake.xcom("manual__1", "prepare_campaign", "return_value", {"message": message}, dag="cohort_to_segment")
+    frame = reader.open("campaigns.html")
+    assert rows(frame, "2 launches")[0] == [
+        "2026-11-21 09:00 UTC", "ea_atrisk", "at_risk", "36", "33", "2", "0", "1",
+        "approved by ann, 2026-11-21 08:00 UTC",
+    ]  # fmt: skip
+    frame.get_by_role("link", name="2026-11-21 09:00 UTC").click()
+    frame.get_by_text("Stay safe in chat").wait_for()
+    assert frame.locator("pre").inner_text() == message["text"]
+    assert ["withdrawn", "opted out: 2"] in rows(frame, "happened to the messages")
+    assert len(rows(frame, "before this one")) == 1
+
+
+# --- all pages
+
+
+def poisoned(value: Any) -> Any:
+    """The same with a script in every text."""
+    if isinstance(value, dict):
+        return {f"{key}{SCRIPT}" if key in REASONS else key: poisoned(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [poisoned(each) for each in value]
+    return f"{value}{SCRIPT}" if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("dates", [False, True], ids=["texts", "and dates"])
+def test_no_script_in_an_answer_runs(fake: FakeAirflow, reader: Reader, dates: bool) -> None:
+    fake.counted([cohort()], [launch()])
+    fake.xcom("manual__1", "report", "report", report(campaign=CAMPAIGN, faults=["wrong"]), dag="cohort_to_segment")
+    prepared = {"message": {"subject": "s", "text": "t"}}
+    fake.xcom("manual__1", "prepare_campaign", "return_value", prepared, dag="cohort_to_segment")
+    fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("check_limits", "failed")]}
+    fake.answers[f"{RUN}/taskInstances/check_limits/logs/1"] = {"content": ["CF-LIMITS-01: "]}
+    fake.answers = {key: _keeps_dates(value, poisoned(value), dates) for key, value in fake.answers.items()}
+    fake.ignored = SCRIPT  # the names by which the pages ask for more have it too
+    for page in ("", "campaigns.html", REPORT):
+        frame = reader.open(page)
+        if page != REPORT:
+            frame.locator("tbody a").first.click()
+            frame.locator("h2").first.wait_for()
+        assert frame.locator("main").get_by_text("onerror", exact=False).count()
+        assert frame.locator("main img, main script").count() == 0
+        assert reader.window.evaluate("window.hacked") is None
+
+
+CAMPAIGN = {"mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "rows": 3,
+            "answer": launch()["answer"], "launched": launch()["launched"]}  # fmt: skip
+
+
+def _keeps_dates(before: Any, after: Any, dates: bool) -> Any:
+    """The poisoned value, with the instants as they were unless `dates`."""
+    if isinstance(before, dict):
+        return {new: _keeps_dates(old, after[new], dates) for (_, old), new in zip(before.items(), after, strict=True)}
+    if isinstance(before, list):
+        return [_keeps_dates(old, new, dates) for old, new in zip(before, after, strict=True)]
+    is_date = isinstance(before, str) and re.fullmatch(r"\d{4}-\d\d-\d\dT.*", before)
+    return before if is_date and not dates else after
+
+
+def test_without_plotly_the_tables_stand_and_with_it_the_charts_are_drawn(fake: FakeAirflow, reader: Reader) -> None:
+    fake.counted([cohort()])
+    frame = reader.open("#ea_atrisk")
+    frame.locator(".chart[data-drawn=true]").nth(2).wait_for()
+    reader.window.route("**/plotly.js", lambda route: route.fulfill(status=404))
+    frame = reader.open("#ea_atrisk")
+    assert len(rows(frame, "days with a result")) == 3
+    assert frame.locator(".chart:visible").count() == 0
+
+
+def test_the_pages_follow_the_theme_and_fit_a_narrow_window(fake: FakeAirflow, reader: Reader) -> None:
+    fake.counted([cohort()], [launch()])
+    fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("plan", "success")]}
+    fake.xcom("manual__1", "report", "report", report(), dag="cohort_to_segment")
+    fake.theme = "dark"
+    reader.window.set_viewport_size({"width": 380, "height": 800})
+    for page in ("", "#ea_atrisk", "campaigns.html", REPORT):
+        frame = reader.open(page)
+        back = frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+        assert back == "rgb(16, 21, 28)"
+        width = frame.locator("html").evaluate("html => [html.scrollWidth, html.clientWidth]")
+        assert width[0] <= width[1], page
+
+
+def test_the_pages_name_every_reason() -> None:
+    text = (plugin.PAGES / "reasons.js").read_text(encoding="utf-8").partition("LIMITS")[0]
+    assert re.findall(r"^  (\w+): \[", text, re.MULTILINE) == list(REASONS)
