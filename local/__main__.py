@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from local import config, java, sample, servers
 from local.config import LocalError
@@ -37,11 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     command("demo", lambda args: demo(), "run the daily DAG once on local servers and print the results")
     up_command = command(
         "up",
-        lambda args: up(args.run_dir, args.dags, args.database_url),
+        lambda args: up(args.run_dir, args.dags, args.database_url, with_history=not args.without_history),
         "start the servers and a real Airflow, seeded",
     )
     up_command.add_argument("--dags", type=Path, default=config.ROOT / "dags", help="another folder of DAG files")
     up_command.add_argument("--database-url", help="the metadata database, not SQLite")
+    up_command.add_argument("--without-history", action="store_true", help="no made-up results of past days")
     down_command = command("down", lambda args: down(args.run_dir), "stop what `up` started")
     for each in (up_command, down_command):
         each.add_argument(
@@ -86,6 +88,17 @@ def main(arguments: list[str] | None = None) -> int:
     command(
         "sample", lambda args: sample.write(args.folder), "write the sample players' files into a folder"
     ).add_argument("folder", type=Path)
+
+    command(
+        "explain",
+        lambda args: support().explain_command(args.run),
+        "say what happened to the player of standard input in a run, with your own AWS credentials",
+    ).add_argument("run", help="the name of a run, as in ea_atrisk_2_2026-11-22_00-00-00")
+    command(
+        "export",
+        lambda args: support().export_command(),
+        "print all that is stored of the player of standard input, as JSON, with your own AWS credentials",
+    )
 
     graph_files_command = command(
         "graph-files",
@@ -133,11 +146,11 @@ def demo() -> int:
     return demo.main()
 
 
-def up(run_dir: Path, dags: Path, database_url: str | None) -> None:
+def up(run_dir: Path, dags: Path, database_url: str | None, *, with_history: bool) -> None:
     """Start the servers and Airflow."""
     from local import up
 
-    up.up(run_dir.resolve(), dags.resolve(), database_url)
+    up.up(run_dir.resolve(), dags.resolve(), database_url, with_history=with_history)
 
 
 def down(run_dir: Path) -> None:
@@ -184,6 +197,13 @@ def write_graph_files(folder: Path, players: int, seed: int, compress: bool) -> 
     graph_files.write(folder, players, seed, compress=compress)
     size = sum(path.stat().st_size for path in folder.glob("*.csv*"))
     print(f"{folder}: {players:,} players, {size / 1e6:,.1f} MB")
+
+
+def support() -> ModuleType:
+    """The commands of the support desk, which need boto3."""
+    from local import support
+
+    return support
 
 
 def test_needs() -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from local import airflow, config, seed, servers
+from local import airflow, config, history, seed, servers
 from local.config import LocalError
 
-DAG_ID = "cohort_to_segment"
+DAG_ID, FIGURES_ID = "cohort_to_segment", "cohort_figures"
+#: How long `up` waits for the figures of the pages; they may come later.
+FIGURES_SECONDS = 120
 NEXT = f"""
 Airflow          {{url}}
 login            not needed: all users of this machine are admins
 
 Next:
-  1. Open {{url}}/dags/{DAG_ID}
+  1. Open {{url}}/plugin/cohorts (a made-up history of 30 days), then {{url}}/dags/{DAG_ID}
   2. Switch the DAG on (it starts paused): its run of the newest complete day begins at once.
   3. Press Trigger and choose a cohort for a run of your own; the report is in the log of its last task.
   The registry is include/cohorts.yaml: an edit is in the form within half a minute.
@@ -25,7 +30,13 @@ Next:
 """
 
 
-def up(run_dir: Path = config.RUN_DIR, dags: Path = config.ROOT / "dags", database_url: str | None = None) -> None:
+def up(
+    run_dir: Path = config.RUN_DIR,
+    dags: Path = config.ROOT / "dags",
+    database_url: str | None = None,
+    *,
+    with_history: bool = True,
+) -> None:
     """Start what does not run yet, seeded; return when the DAG can be triggered."""
     began = time.monotonic()
 
@@ -54,9 +65,14 @@ def up(run_dir: Path = config.RUN_DIR, dags: Path = config.ROOT / "dags", databa
             say("loading the sample: 1,000 player vertices and their contacts ...")
             variables = servers.airflow_environment(addresses, settings, *seed.seed(addresses, settings))
             servers.write_environment(variables, run_dir / "servers.env")
+            if with_history:
+                say("writing a history of 30 days ...")
+                history.write(addresses, settings)
             database.result()
         environ = airflow.environment(home, variables, port=settings.airflow_port, dags=dags, database_url=database_url)
         _start_airflow(run_dir, environ, say)
+        if with_history:
+            _count_figures(url, run_dir / "airflow.log", say)
     except BaseException:
         _stop_airflow(run_dir)
         if not had_servers:
@@ -86,6 +102,30 @@ def _start_airflow(run_dir: Path, environ: dict[str, str], say: Callable[[str], 
     airflow.wait_until_ready(url, process, log, say=say)
     say(f"waiting for the DAG {DAG_ID} ...")
     airflow.wait_until_listed(url, DAG_ID, log)
+
+
+def _count_figures(url: str, log: Path, say: Callable[[str], None]) -> None:
+    """Have Airflow count the history, so that the pages have something to show."""
+    airflow.wait_until_listed(url, FIGURES_ID, log)
+    say("counting the figures of the pages ...")
+    runs = f"{url}/api/v2/dags/{FIGURES_ID}/dagRuns"
+    body = json.dumps({"logical_date": None}).encode()
+    request = urllib.request.Request(runs, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - ours
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as answer:
+            run_id = json.load(answer)["dag_run_id"]
+    except urllib.error.HTTPError as error:
+        if error.code != 401:
+            raise
+        say(f"a login is required: trigger {FIGURES_ID} for the figures of the pages")
+        return
+    end = time.monotonic() + FIGURES_SECONDS
+    while time.monotonic() < end:
+        run = airflow.get_json(f"{runs}/{run_id}")
+        if run and run.get("state") in ("success", "failed"):
+            return
+        time.sleep(1)
 
 
 def _stop_airflow(run_dir: Path) -> bool:

@@ -30,6 +30,8 @@ from local.config import ROOT, Config
 from local.servers import Servers, configured_ports
 
 DAG_ID = "cohort_to_segment"
+#: For a test of the pages, which gives it to `running`.
+FIGURES_DAG = ROOT / "dags" / "cohort_figures.py"
 #: Seconds in which a run must end; a run of eight tasks takes twenty on an idle machine.
 RUN_SECONDS = 300
 #: Seconds in which an API server answers, also one that is started again or waits for SQLite.
@@ -273,13 +275,16 @@ def running(
     *more_dags: Path,
     database_url: str | None = None,
     auth_manager: str | None = None,
+    with_history: bool = False,
     before: Callable[[Path], None] = lambda folder: None,
 ) -> Iterator[Up]:
     """`python -m local up` while the block runs; `down` follows, whatever happens to this process.
 
     `before` may change the folder's copies of the DAG files and of include/.
     """
-    shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    # the figures are counted after each result, which would slow down every other test
+    without = shutil.ignore_patterns("__pycache__", FIGURES_DAG.name)
+    shutil.copytree(ROOT / "dags", folder / "dags", ignore=without)
     daily = folder / "dags" / "cohort_to_segment.py"
     text = daily.read_text(encoding="utf-8")
     defaults = "default_args=DEFAULT_ARGS | {"
@@ -297,7 +302,8 @@ def running(
     database = ("--database-url", database_url) if database_url else ()
     with ends_with_us([sys.executable, "-m", "local", "down", *run_dir], environ):
         began = time.monotonic()
-        done = run_local(environ, "up", *run_dir, "--dags", str(folder / "dags"), *database)
+        history = () if with_history else ("--without-history",)
+        done = run_local(environ, "up", *history, *run_dir, "--dags", str(folder / "dags"), *database)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
         made = Up(
             run_dir=folder / "run",

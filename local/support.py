@@ -1,0 +1,308 @@
+"""`python -m local explain` and `export`: what happened to one player, and all that is stored of the player.
+
+For the support desk, with the person's own AWS credentials (include/iam/people/support_desk.json). The playerId is read
+from standard input: an argument would be in the shell's history and in the list of processes. Nothing is logged.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import boto3
+from botocore.exceptions import ClientError
+
+from local.config import ROOT, LocalError
+
+#: The folders of the buckets that hold players, as an erasure searches them.
+PLACES = (
+    ("export", "export/"), ("export", "dropped/"), ("state", "snapshots/"), ("state", "staged/"), ("state", "rejects/"),
+    ("state", "dry_run/"), ("state", "memberships/"), ("state", "sends/"), ("state", "launches/"),
+    ("import", "segments/"), ("import", "contacts/"),
+)  # fmt: skip
+_DENIED = ("AccessDenied", "AccessDeniedException", "403")
+_GONE = ("NoSuchKey", "404", "NoSuchBucket", "ResourceNotFoundException")
+
+
+class Place(NamedTuple):
+    """What was found at a place. `status` is read, not read (no right), expired, or not found."""
+
+    place: str
+    status: str
+    found: list[Any]
+
+
+class Desk:
+    """Read the buckets and the contacts table; the settings are those of the deployment's Airflow Variables."""
+
+    def __init__(self, player: str, settings: Mapping[str, str]) -> None:
+        if str(ROOT / "plugins") not in sys.path:
+            sys.path.insert(0, str(ROOT / "plugins"))
+        self.player = player
+        self.buckets = {role: settings[f"{role}_bucket"] for role in ("export", "import", "state")}
+        self.table = settings["contacts_table"]
+        self.s3, self.dynamodb = boto3.client("s3"), boto3.client("dynamodb")
+
+    def body(self, role: str, key: str, **version: str) -> bytes:
+        """The bytes of an object; raises ClientError."""
+        return bytes(self.s3.get_object(Bucket=self.buckets[role], Key=key, **version)["Body"].read())
+
+    def keys(self, role: str, prefix: str) -> Iterator[str]:
+        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.buckets[role], Prefix=prefix):
+            yield from (item["Key"] for item in page.get("Contents", ()))
+
+    def versions(self, role: str, prefix: str) -> Iterator[tuple[str, str]]:
+        """The key and the id of each version that has bytes."""
+        for page in self.s3.get_paginator("list_object_versions").paginate(Bucket=self.buckets[role], Prefix=prefix):
+            yield from ((item["Key"], item["VersionId"]) for item in page.get("Versions", ()))
+
+    def record(self) -> Place:
+        """The player's record in the contacts table."""
+        place = f"contacts table {self.table}"
+        try:
+            answer = self.dynamodb.get_item(TableName=self.table, Key={"playerId": {"S": self.player}})
+        except ClientError as error:
+            return Place(place, _status(error), [])
+        return Place(place, "read", [answer["Item"]] if "Item" in answer else [])
+
+
+# --- explain
+
+
+def explain(desk: Desk, run: str, cohort: str, as_of: datetime) -> Iterator[str]:
+    """Yield a sentence for each place that says why the player is, or is not, in the segment of a run."""
+    from cohort_flywheel.segment.contacts import REASONS
+
+    yield from _in_snapshot(desk, cohort, as_of)
+    yield from _looked(desk, f"rejects of {run}", "state", f"rejects/{run}", lambda row: (
+        f"rejected: {row['reason']} ({REASONS.get(row['reason'], 'no longer a reason')})"
+        + (f", at {row['column']}" if row.get("column") else "")
+    ), "no reject")  # fmt: skip
+    yield from _looked(
+        desk, f"segment file of {run}", "import", f"segments/{run}_", lambda row: "a row of the segment", "no row"
+    )
+    yield from _on_list(desk)
+    yield from _mailed(desk, run)
+    yield from _erased(desk)
+    record = desk.record()
+    has = "has a record now" if record.found else "has no record now" if record.status == "read" else record.status
+    yield f"{record.place}: {has}"
+
+
+def _in_snapshot(desk: Desk, cohort: str, as_of: datetime) -> Iterator[str]:
+    from cohort_flywheel.runs import names
+    from cohort_flywheel.segment.snapshot import read_header, read_vertices
+
+    folder = names.snapshot_folder(cohort, as_of)
+    place = f"snapshot of {cohort} of {as_of:%Y-%m-%d %H:%M} UTC"
+    try:
+        key = json.loads(desk.body("state", folder + names.FINAL_FILE_NAME))["key"]
+        lines = desk.body("state", key).splitlines()
+    except ClientError as error:
+        yield f"{place}: {_status(error)}"
+        return
+    header = read_header(lines[0], place)
+    scores = [vertex.score for vertex in read_vertices(lines, place) if vertex.player_id == desk.player]
+    if scores:
+        score = ", ".join(map(str, scores))
+        yield f"{place}: {header.property} is {score}; members are {header.direction} the threshold"
+    else:
+        yield f"{place}: not in it, so {header.property} was not {header.direction} the floor {header.floor}"
+
+
+def _looked(desk: Desk, place: str, role: str, prefix: str, say: Any, otherwise: str) -> Iterator[str]:
+    """The player's rows of CSV files; a sentence for each."""
+    try:
+        keys = [key for key in desk.keys(role, prefix) if key.endswith(".csv")]
+        rows = [row for key in keys for row in _rows_of(desk.body(role, key), desk.player)]
+    except ClientError as error:
+        yield f"{place}: {_status(error)}"
+        return
+    if not keys:
+        yield f"{place}: expired, or the run did not come so far"
+        return
+    yield from (f"{place}: {say(row)}" for row in rows)
+    if not rows:
+        yield f"{place}: {otherwise}"
+
+
+def _on_list(desk: Desk) -> Iterator[str]:
+    from cohort_flywheel.segment.contacts import entry_forms, player_id_forms
+
+    try:
+        lines = desk.body("state", "do_not_contact.txt").splitlines()
+    except ClientError as error:
+        yield f"do-not-contact list: {_status(error)}"
+        return
+    forms = set(player_id_forms(desk.player))
+    found = [number for number, line in enumerate(lines, start=1) if not forms.isdisjoint(entry_forms(line, number))]
+    yield f"do-not-contact list: {'line ' + ', '.join(map(str, found)) if found else 'the playerId is not on it now'}"
+
+
+def _mailed(desk: Desk, run: str) -> Iterator[str]:
+    """The launches whose ledger has the player, this run's first."""
+    from cohort_flywheel.campaign.send_ledger import read_ledger
+
+    found = []
+    try:
+        for key in desk.keys("state", "sends/"):
+            header, players = read_ledger(desk.body("state", key).splitlines(), key)
+            if desk.player in players:
+                found.append(
+                    f"{header.name} with template {header.template}, launched {header.launched_at.isoformat()}"
+                )
+    except ClientError as error:
+        yield f"send ledgers: {_status(error)}"
+        return
+    found.sort(key=lambda text: not text.startswith(run))
+    yield "send ledgers: " + ("; ".join(found) if found else "in none, so never mailed by this package")
+
+
+def _erased(desk: Desk) -> Iterator[str]:
+    from cohort_flywheel.governance.erasure import SALT_KEY, TOMBSTONES_FOLDER, tombstone
+
+    try:
+        salt = bytes.fromhex(json.loads(desk.body("state", SALT_KEY))["salt"])
+        name = tombstone(salt, desk.player)
+        desk.body("state", TOMBSTONES_FOLDER + name)
+    except ClientError as error:
+        status = _status(error)
+        yield f"erasure: {'not erased' if status == 'expired' else status}"
+        return
+    yield "erasure: the player was erased, and no later run has the player"
+
+
+# --- export
+
+
+def export(desk: Desk) -> Iterator[Place]:
+    """Yield each place with all that it has of the player, in every version."""
+    from cohort_flywheel.governance.erasure import kind_of
+
+    record = desk.record()
+    addresses = {value for item in record.found for value in item.get("email", {}).values()}
+    yield record
+    for role, prefix in PLACES:
+        place = f"s3://{desk.buckets[role]}/{prefix}"
+        try:
+            versions = list(desk.versions(role, prefix))
+        except ClientError as error:
+            yield Place(place, _status(error), [])
+            continue
+        found, denied = [], False
+        for key, version in versions:
+            kind = kind_of(key)
+            if not kind:
+                continue
+            try:
+                content = desk.body(role, key, VersionId=version)
+            except ClientError as error:
+                denied |= _status(error) != "expired"
+                continue
+            entries = list(_entries(kind, content, desk.player, addresses))
+            found += [
+                {"object": f"s3://{desk.buckets[role]}/{key}", "version": version, "data": each} for each in entries
+            ]
+        yield Place(place, "not read (no right)" if denied else "read", found)
+
+
+def _entries(kind: str, content: bytes, player: str, addresses: set[str]) -> Iterator[Any]:
+    """The lines of a file that belong to the player; in a file without playerIds, those of the addresses."""
+    if kind in ("file of rows", "import file"):
+        yield from _rows_of(content, player, addresses)
+    elif kind in ("membership", "send ledger", "list of a launch"):
+        yield from (kind for line in content.decode(errors="replace").splitlines() if line == player)
+    else:
+        yield from (each for each in _json_values(content) if player in _texts(each))
+
+
+def _json_values(content: bytes) -> Iterator[object]:
+    """The records of a JSON list, or the value of each line."""
+    text = content.decode(errors="replace")
+    with suppress(ValueError):
+        whole = json.loads(text)
+        yield from whole if isinstance(whole, list) else [whole]
+        return
+    for line in text.splitlines():
+        with suppress(ValueError):
+            yield json.loads(line)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
+def _rows_of(content: bytes, player: str, addresses: Collection[str] = ()) -> Iterator[dict[str, str]]:
+    for row in csv.DictReader(io.StringIO(content.decode(errors="replace"), newline="")):
+        its = row.get("playerId") or row.get("User.UserId")
+        if its == player or (its is None and row.get("emailAddress") in addresses):
+            yield row
+
+
+def _status(error: ClientError) -> str:
+    code = error.response["Error"]["Code"]
+    if code in _GONE:
+        return "expired"
+    if code in _DENIED:
+        return "not read (no right)"
+    raise LocalError(f"AWS answered {code}: check the credentials, the region and the names of the buckets.") from None
+
+
+# --- the commands
+
+
+def read_player(lines: Iterable[str]) -> str:
+    """Read the playerId from standard input; raises LocalError."""
+    player = "".join(lines).rstrip("\r\n")
+    if not player or "\n" in player:
+        raise LocalError("Write one playerId to standard input, as in: python -m local explain … < player.txt")
+    return player
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The names of the buckets and the table, from the environment as Airflow takes its Variables."""
+    names = ("export_bucket", "import_bucket", "state_bucket", "contacts_table")
+    found = {name: environ.get(f"AIRFLOW_VAR_COHORT_FLYWHEEL_{name.upper()}", "") for name in names}
+    if missing := [f"AIRFLOW_VAR_COHORT_FLYWHEEL_{name.upper()}" for name, value in found.items() if not value]:
+        raise LocalError(f"Not set: {', '.join(missing)}. Set each to the value of the deployment's Airflow Variable.")
+    return found
+
+
+def read_run(run: str) -> tuple[str, datetime]:
+    """The cohort and the as-of of a run's name, as in `ea_atrisk_2_2026-11-22_00-00-00`; raises LocalError."""
+    from cohort_flywheel.runs import names
+
+    stem, instant = run[:-20], run[-19:]
+    cohort, _, threshold = stem.rpartition("_")
+    if not cohort or not threshold.lstrip("-").isdigit() or not names.is_instant(instant):
+        raise LocalError(f"{run!r} is not the name of a run: write it as in ea_atrisk_2_2026-11-22_00-00-00 (its report"
+                         " and its segment have it).")  # fmt: skip
+    return cohort, names.from_instant(instant)
+
+
+def explain_command(run: str) -> None:
+    """Print what happened to the player in a run."""
+    desk = Desk(read_player(sys.stdin), read_settings())
+    cohort, as_of = read_run(run)
+    for sentence in explain(desk, run, cohort, as_of):
+        print(sentence)
+    print("suppression list and engagement events: not kept by this version")
+
+
+def export_command() -> None:
+    """Print all that is stored of the player, as JSON."""
+    desk = Desk(read_player(sys.stdin), read_settings())
+    places = [place._asdict() for place in export(desk)]
+    json.dump({"at": datetime.now(UTC).isoformat(), "places": places}, sys.stdout, indent=2, ensure_ascii=False)
+    print()
