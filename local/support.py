@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import boto3
+from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
 from local.config import ROOT, LocalError
@@ -45,6 +46,9 @@ class Desk:
     def __init__(self, player: str, settings: Mapping[str, str]) -> None:
         if str(ROOT / "plugins") not in sys.path:
             sys.path.insert(0, str(ROOT / "plugins"))
+        from cohort_flywheel.config.registry import read_registry
+
+        self.schema = read_registry(ROOT / "include" / "cohorts.yaml").data_schema
         self.player = player
         self.buckets = {role: settings[f"{role}_bucket"] for role in ("export", "import", "state")}
         self.table = settings["contacts_table"]
@@ -67,10 +71,12 @@ class Desk:
         """The player's record in the contacts table."""
         place = f"contacts table {self.table}"
         try:
-            answer = self.dynamodb.get_item(TableName=self.table, Key={"playerId": {"S": self.player}})
+            key = {self.schema.contacts_key: {"S": self.player}}
+            item = self.dynamodb.get_item(TableName=self.table, Key=key).get("Item")
         except ClientError as error:
             return Place(place, _status(error), [])
-        return Place(place, "read", [answer["Item"]] if "Item" in answer else [])
+        read = TypeDeserializer().deserialize
+        return Place(place, "read", [{name: read(value) for name, value in item.items()}] if item else [])
 
 
 # --- explain
@@ -184,10 +190,11 @@ def _erased(desk: Desk) -> Iterator[str]:
 
 def export(desk: Desk) -> Iterator[Place]:
     """Yield each place with all that it has of the player, in every version."""
+    from cohort_flywheel.config.attribute_paths import value_at
     from cohort_flywheel.governance.erasure import kind_of
 
     record = desk.record()
-    addresses = {value for item in record.found for value in item.get("email", {}).values()}
+    addresses = {str(value_at(each, desk.schema.address)) for each in record.found}
     yield record
     for role, prefix in PLACES:
         place = f"s3://{desk.buckets[role]}/{prefix}"
@@ -304,5 +311,7 @@ def export_command() -> None:
     """Print all that is stored of the player, as JSON."""
     desk = Desk(read_player(sys.stdin), read_settings())
     places = [place._asdict() for place in export(desk)]
-    json.dump({"at": datetime.now(UTC).isoformat(), "places": places}, sys.stdout, indent=2, ensure_ascii=False)
+    json.dump(
+        {"at": datetime.now(UTC).isoformat(), "places": places}, sys.stdout, indent=2, ensure_ascii=False, default=str
+    )
     print()

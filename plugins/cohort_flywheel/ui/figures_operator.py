@@ -51,9 +51,8 @@ class CohortFiguresOperator(TemporaryFolderMixin, BaseOperator):
         with describe_failure(retry_note), self.temporary_folder() as folder:
             registry, ti = read_registry(self.registry), context["ti"]
             bucket = str(read_settings(StateSettings)["state_bucket"])
-            store = FiguresStore(
-                S3Hook(aws_conn_id=self.aws_conn_id), bucket, folder, Progress(self.log, "vertices read")
-            )
+            s3, progress = S3Hook(aws_conn_id=self.aws_conn_id), Progress(self.log, "vertices read")
+            store = FiguresStore(s3, bucket, registry.data_schema, folder, progress)
             overview = store.overview()
             counted = [name for name in _cohorts_of_events(context) or registry.names if name in registry.cohorts]
             for name in counted:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json
 from cohort_flywheel.runs import names
@@ -74,14 +75,16 @@ class FiguresStore:
 
     :param s3: the S3 hook.
     :param bucket: the name of the bucket.
+    :param schema: the studio's names in the graph, as the registry has them.
     :param folder: a folder for temporary files, which hold players.
     :param progress: counts the vertices that are read.
     """
 
-    def __init__(self, s3: S3Hook, bucket: str, folder: Path, progress: Progress) -> None:
+    def __init__(self, s3: S3Hook, bucket: str, schema: DataSchema, folder: Path, progress: Progress) -> None:
         self._s3 = s3
         self._bucket = bucket
         self._state = State(s3, bucket)
+        self._schema = schema
         self._folder = folder
         self._progress = progress
 
@@ -221,7 +224,11 @@ class FiguresStore:
     def _members(self, cohort: Cohort, as_of: datetime, threshold: int) -> Members | None:
         snapshot = self._state.final_snapshot(cohort.name, as_of)
         if snapshot is None or snapshot.header.incompatibility(
-            property=cohort.property, direction=cohort.direction, threshold=threshold, required=cohort.require
+            property=cohort.property,
+            direction=cohort.direction,
+            threshold=threshold,
+            required=cohort.require,
+            schema=cohort.schema_of(self._schema),
         ):
             return None
         members = Members(self._folder, direction=cohort.direction, threshold=threshold, required=cohort.require)
