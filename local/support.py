@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -22,12 +21,6 @@ from botocore.exceptions import ClientError
 
 from local.config import ROOT, LocalError
 
-#: The folders of the buckets that hold players, as an erasure searches them.
-PLACES = (
-    ("export", "export/"), ("export", "dropped/"), ("state", "snapshots/"), ("state", "staged/"), ("state", "rejects/"),
-    ("state", "dry_run/"), ("state", "memberships/"), ("state", "sends/"), ("state", "launches/"),
-    ("import", "segments/"), ("import", "contacts/"),
-)  # fmt: skip
 _DENIED = ("AccessDenied", "AccessDeniedException", "403")
 _GONE = ("NoSuchKey", "404", "NoSuchBucket", "ResourceNotFoundException")
 
@@ -74,7 +67,7 @@ class Desk:
             key = {self.schema.contacts_key: {"S": self.player}}
             item = self.dynamodb.get_item(TableName=self.table, Key=key).get("Item")
         except ClientError as error:
-            return Place(place, _status(error), [])
+            return Place(place, status_of(error), [])
         read = TypeDeserializer().deserialize
         return Place(place, "read", [{name: read(value) for name, value in item.items()}] if item else [])
 
@@ -112,7 +105,7 @@ def _in_snapshot(desk: Desk, cohort: str, as_of: datetime) -> Iterator[str]:
         key = json.loads(desk.body("state", folder + names.FINAL_FILE_NAME))["key"]
         lines = desk.body("state", key).splitlines()
     except ClientError as error:
-        yield f"{place}: {_status(error)}"
+        yield f"{place}: {status_of(error)}"
         return
     header = read_header(lines[0], place)
     scores = [vertex.score for vertex in read_vertices(lines, place) if vertex.player_id == desk.player]
@@ -127,9 +120,9 @@ def _looked(desk: Desk, place: str, role: str, prefix: str, say: Any, otherwise:
     """The player's rows of CSV files; a sentence for each."""
     try:
         keys = [key for key in desk.keys(role, prefix) if key.endswith(".csv")]
-        rows = [row for key in keys for row in _rows_of(desk.body(role, key), desk.player)]
+        rows = [row for key in keys for row in rows_of(desk.body(role, key), desk.player)]
     except ClientError as error:
-        yield f"{place}: {_status(error)}"
+        yield f"{place}: {status_of(error)}"
         return
     if not keys:
         yield f"{place}: expired, or the run did not come so far"
@@ -145,7 +138,7 @@ def _on_list(desk: Desk) -> Iterator[str]:
     try:
         lines = desk.body("state", "do_not_contact.txt").splitlines()
     except ClientError as error:
-        yield f"do-not-contact list: {_status(error)}"
+        yield f"do-not-contact list: {status_of(error)}"
         return
     forms = set(player_id_forms(desk.player))
     found = [number for number, line in enumerate(lines, start=1) if not forms.isdisjoint(entry_forms(line, number))]
@@ -165,7 +158,7 @@ def _mailed(desk: Desk, run: str) -> Iterator[str]:
                     f"{header.name} with template {header.template}, launched {header.launched_at.isoformat()}"
                 )
     except ClientError as error:
-        yield f"send ledgers: {_status(error)}"
+        yield f"send ledgers: {status_of(error)}"
         return
     found.sort(key=lambda text: not text.startswith(run))
     yield "send ledgers: " + ("; ".join(found) if found else "in none, so never mailed by this package")
@@ -179,85 +172,20 @@ def _erased(desk: Desk) -> Iterator[str]:
         name = tombstone(salt, desk.player)
         desk.body("state", TOMBSTONES_FOLDER + name)
     except ClientError as error:
-        status = _status(error)
+        status = status_of(error)
         yield f"erasure: {'not erased' if status == 'expired' else status}"
         return
     yield "erasure: the player was erased, and no later run has the player"
 
 
-# --- export
-
-
-def export(desk: Desk) -> Iterator[Place]:
-    """Yield each place with all that it has of the player, in every version."""
-    from cohort_flywheel.config.attribute_paths import value_at
-    from cohort_flywheel.governance.erasure import kind_of
-
-    record = desk.record()
-    addresses = {str(value_at(each, desk.schema.address)) for each in record.found}
-    yield record
-    for role, prefix in PLACES:
-        place = f"s3://{desk.buckets[role]}/{prefix}"
-        try:
-            versions = list(desk.versions(role, prefix))
-        except ClientError as error:
-            yield Place(place, _status(error), [])
-            continue
-        found, denied = [], False
-        for key, version in versions:
-            kind = kind_of(key)
-            if not kind:
-                continue
-            try:
-                content = desk.body(role, key, VersionId=version)
-            except ClientError as error:
-                denied |= _status(error) != "expired"
-                continue
-            entries = list(_entries(kind, content, desk.player, addresses))
-            found += [
-                {"object": f"s3://{desk.buckets[role]}/{key}", "version": version, "data": each} for each in entries
-            ]
-        yield Place(place, "not read (no right)" if denied else "read", found)
-
-
-def _entries(kind: str, content: bytes, player: str, addresses: set[str]) -> Iterator[Any]:
-    """The lines of a file that belong to the player; in a file without playerIds, those of the addresses."""
-    if kind in ("file of rows", "import file"):
-        yield from _rows_of(content, player, addresses)
-    elif kind in ("membership", "send ledger", "list of a launch"):
-        yield from (kind for line in content.decode(errors="replace").splitlines() if line == player)
-    else:
-        yield from (each for each in _json_values(content) if player in _texts(each))
-
-
-def _json_values(content: bytes) -> Iterator[object]:
-    """The records of a JSON list, or the value of each line."""
-    text = content.decode(errors="replace")
-    with suppress(ValueError):
-        whole = json.loads(text)
-        yield from whole if isinstance(whole, list) else [whole]
-        return
-    for line in text.splitlines():
-        with suppress(ValueError):
-            yield json.loads(line)
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts(each)
-
-
-def _rows_of(content: bytes, player: str, addresses: Collection[str] = ()) -> Iterator[dict[str, str]]:
+def rows_of(content: bytes, player: str, addresses: Collection[str] = ()) -> Iterator[dict[str, str]]:
     for row in csv.DictReader(io.StringIO(content.decode(errors="replace"), newline="")):
         its = row.get("playerId") or row.get("User.UserId")
         if its == player or (its is None and row.get("emailAddress") in addresses):
             yield row
 
 
-def _status(error: ClientError) -> str:
+def status_of(error: ClientError) -> str:
     code = error.response["Error"]["Code"]
     if code in _GONE:
         return "expired"
@@ -309,6 +237,8 @@ def explain_command(run: str) -> None:
 
 def export_command() -> None:
     """Print all that is stored of the player, as JSON."""
+    from local.player_export import export
+
     desk = Desk(read_player(sys.stdin), read_settings())
     places = [place._asdict() for place in export(desk)]
     json.dump(

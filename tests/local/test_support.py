@@ -16,6 +16,7 @@ from cohort_flywheel.governance.erasure_operator import FOLDERS
 from local import __main__ as commands
 from local import seed, support
 from local.config import ROOT, Config, LocalError
+from local.player_export import PLACES
 from local.servers import Servers
 from tests.deploy.iam_checker import Request, allows
 
@@ -151,7 +152,7 @@ def test_a_run_is_read_from_its_name(desk: Callable[..., str]) -> None:
 
 
 def test_the_places_are_those_of_an_erasure() -> None:
-    assert {(f"{role}_bucket", prefix) for role, prefix in support.PLACES} == set(FOLDERS)
+    assert {(f"{role}_bucket", prefix) for role, prefix in PLACES} == set(FOLDERS)
 
 
 def test_the_policy_of_the_support_desk_is_enough_and_reads_only(
