@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.browser]
 
 def opened(page: Any, up: Up, user: str, path: str) -> Any:
     """The page at a path, after the login that it leads to."""
-    page.goto(f"{up.url}/auth/login/?next={up.url}{path}")
+    page.goto(f"{up.url}{path}")
     page.locator("input[name=username]").fill(user)
     page.locator("input[name=password]").fill(user)
     page.locator("input[type=submit]").click()
@@ -55,7 +55,7 @@ def test_a_producer_has_the_entry_and_sees_every_cohort(up: Up, runs: Runs, page
     frame = framed(page)
     found = cohorts(frame)
     assert set(found) >= {*COHORTS, "ea_reputation"}
-    assert "failed" in found["ea_atrisk"][5]
+    assert "failed" in found["ea_reputation"][5]
     assert found["ea_malice"][4] > found["ea_mischief"][4], "the newest day was run"
     picture(page, tmp_path, "cohorts")
     frame.get_by_role("link", name="ea_malice").click()
@@ -94,7 +94,7 @@ def test_the_tab_of_a_failed_run_says_why_and_what_to_do(up: Up, runs: Runs, pag
     opened(page, up, "pia", f"/dags/{DAG_ID}/runs/{runs.failed}/plugin/cohort_report")
     text = framed(page).locator("main").inner_text()
     assert "plan failed" in text
-    assert "CF-PLAN-03: threshold -80 is outside the range of cohort ea_atrisk" in text
+    assert "CF-PLAN-03: threshold 50 is outside the range of cohort ea_reputation" in text
     assert "Cause: A param or cohort is unknown" in text
     assert "Do: Correct it." in text
 
