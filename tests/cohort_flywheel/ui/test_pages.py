@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -179,9 +180,9 @@ def test_200_cohorts_and_a_year_of_days(fake: FakeAirflow, reader: Reader, figur
     fake.counted([cohort(f"cohort_{number:03}", days=365) for number in range(200)])
     seconds = []
     for page in ("", "#cohort_007"):
+        began = time.monotonic()
         reader.open(page)
-        shown = "document.querySelector('iframe').contentWindow.performance.getEntriesByName('shown')[0].startTime"
-        seconds.append(reader.window.evaluate(shown) / 1000)
+        seconds.append(time.monotonic() - began)
         assert len(fake.asked) <= 4
     frame = reader.window.frame_locator("iframe")
     assert len(rows(frame, "31 of 365 days")) == 31

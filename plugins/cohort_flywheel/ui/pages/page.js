@@ -136,7 +136,6 @@ export function show(...content) {
   const page = document.getElementById("page");
   page.replaceChildren(...content.flat().filter(Boolean));
   page.setAttribute("aria-busy", "false");
-  performance.mark("shown");
 }
 
 /** Say what is wrong and what to do. */
