@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator
+from pydantic import JsonValue
 
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
@@ -101,7 +102,7 @@ class CohortResultOperator(BaseOperator):
         if SEGMENTS not in self.outlets or plan.dry_run or enum_value(context["dag_run"].run_type) == "backfill":
             return
         if plan.as_of >= last_instant(schedule_in_force(context, plan), self.clock()):
-            facts = {
+            facts: dict[str, JsonValue] = {
                 "cohort": plan.cohort,
                 "threshold": plan.threshold,
                 "as_of": plan.as_of.isoformat(),

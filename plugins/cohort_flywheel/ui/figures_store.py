@@ -192,10 +192,10 @@ class FiguresStore:
 
     def _compare(self, one: Cohort, day: Day, another: Cohort, its_day: Day) -> tuple[int, int] | None:
         """How many members are only of the second, and only of the first; None where a snapshot cannot be used."""
-        paths = self._sorted_members(one, day), self._sorted_members(another, its_day)
-        if not all(paths):
+        first, second = self._sorted_members(one, day), self._sorted_members(another, its_day)
+        if not first or not second:
             return None
-        return joined_and_left(*(_player_ids(path, each) for path, each in zip(paths, (one, another), strict=True)))
+        return joined_and_left(_player_ids(first, one), _player_ids(second, another))
 
     def _sorted_members(self, cohort: Cohort, day: Day) -> Path | None:
         """A file of the members of a day, sorted; None where its snapshot is gone or of another form."""

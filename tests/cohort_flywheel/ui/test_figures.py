@@ -59,7 +59,7 @@ def members_by_threshold(scores: list[float], one: Cohort, floor: int) -> dict[i
 
 
 def test_each_threshold_above_the_floor_has_its_members() -> None:
-    scores = [1, 1, 2, 2.5, 3, 7]
+    scores = [1.0, 1, 2, 2.5, 3, 7]
     found = members_by_threshold(scores, cohort(), 0)
     assert found == {number: sum(score > number for score in scores) for number in range(8)}
 
@@ -73,7 +73,7 @@ def test_so_has_each_below() -> None:
 
 def test_a_wide_range_is_counted_in_steps_and_a_score_beyond_it_at_its_end() -> None:
     wide = cohort(threshold_range=REGISTRY.cohort("ea_altruism").threshold_range)  # 10 to 1000
-    scores = [11, 500, 900, 2**62]
+    scores = [11.0, 500, 900, 2**62]
     found = members_by_threshold(scores, wide, 10)
     assert len(found) <= MAX_THRESHOLDS
     assert {number: sum(score > number for score in scores) for number in found} == found

@@ -17,7 +17,7 @@ from cohort_flywheel.runs.result_operator import RESULTS
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Vertex
 from cohort_flywheel.segment.segment_file import digest
-from cohort_flywheel.segment.snapshot import Header, SnapshotFile
+from cohort_flywheel.segment.snapshot import Header, Snapshot, SnapshotFile
 from cohort_flywheel.ui import figures_store
 from cohort_flywheel.ui.figures_operator import CohortFiguresOperator
 from local.config import ROOT
@@ -134,7 +134,12 @@ def test_only_what_is_new_is_read(day: Day, count: Any, monkeypatch: pytest.Monk
     count("ea_atrisk")
     read: list[datetime] = []
     final = State.final_snapshot
-    monkeypatch.setattr(State, "final_snapshot", lambda self, name, at: (read.append(at), final(self, name, at))[1])
+
+    def noted(self: State, name: str, at: datetime) -> Snapshot | None:
+        read.append(at)
+        return final(self, name, at)
+
+    monkeypatch.setattr(State, "final_snapshot", noted)
     day(21, PLAYERS | {"eve": 9})
     figures = count("ea_atrisk")["cohort_ea_atrisk"]
     assert set(read) == {as_of(20), as_of(21)}
