@@ -6,10 +6,9 @@ imports this file in every process, so it imports no more than the plugin's base
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -17,11 +16,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
-
-#: As ASGI defines them.
-type Message = MutableMapping[str, Any]
-type Receive = Callable[[], Awaitable[Message]]
-type Send = Callable[[Message], Awaitable[None]]
+    from starlette.types import Message, Receive, Scope, Send
 
 PAGES = Path(__file__).with_name("pages")
 #: In plugins.zip, where `make bundle` puts it; in a checkout.
@@ -36,7 +31,7 @@ HEADERS = {
 }
 
 
-async def pages(scope: Message, receive: Receive, send: Send) -> None:
+async def pages(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve the pages, as an ASGI application."""
 
     async def send_with_headers(message: Message) -> None:

@@ -105,6 +105,36 @@ def serving(fake: FakeAirflow) -> Iterator[FakeAirflow]:
         thread.join(timeout=60)
 
 
+class Reader:
+    """A window with the frame of one page; `errors` are those of its scripts."""
+
+    def __init__(self, browser: Any, fake: FakeAirflow) -> None:
+        self.window = browser.new_page(viewport={"width": 1300, "height": 900})
+        self.window.set_default_timeout(60_000)
+        self.window.clock.set_fixed_time(NEWEST + timedelta(hours=4))
+        self.errors: list[str] = []
+        self.window.on("pageerror", lambda error: self.errors.append(str(error)))
+        self._fake = fake
+
+    def open(self, name: str) -> Any:
+        """The frame, once the page is there."""
+        address, _, place = name.partition("#")
+        page = f"cohorts/{address}".replace("?", "%3F").replace("&", "%26") + (f"%23{place}" if place else "")
+        self.window.goto(f"{self._fake.url}/frame?page={page}")
+        frame = self.window.frame_locator("iframe")
+        frame.locator("main[aria-busy=false]").wait_for()
+        return frame
+
+    def text(self, name: str) -> str:
+        return str(self.open(name).locator("main").inner_text())
+
+
+def rows(frame: Any, caption: str) -> list[list[str]]:
+    """The cells of a table, by a word of its caption."""
+    found = frame.locator("table", has=frame.locator("caption", has_text=caption)).locator("tbody tr")
+    return [each.locator("td").all_inner_texts() for each in found.all()]
+
+
 def cohort(name: str = "ea_atrisk", days: int = 3, **changed: Any) -> dict[str, Any]:
     """The figures of a cohort: 40 members of the first day, one more each day, 5 of them without consent."""
     run = {"dag_id": "cohort_to_segment", "run_id": "manual__1"}

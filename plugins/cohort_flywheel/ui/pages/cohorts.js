@@ -81,7 +81,7 @@ async function route() {
   const entry = name && overview.cohorts.find((each) => each.cohort === name);
   if (!entry) {
     overviewPage();
-    if (name) document.getElementById("page").prepend(el("p", { class: "bad", role: "alert" }, `There is no cohort ${name} in cohorts.yaml.`));
+    if (name) document.getElementById("page").prepend(el("p", { class: "bad", role: "alert" }, `cohorts.yaml does not have the cohort ${name}.`));
     return;
   }
   const found = entry.figures_run && (await xcom(FIGURES.dag, entry.figures_run, FIGURES.task, `cohort_${name}`));

@@ -38,7 +38,7 @@ export function path(strings, ...parts) {
   return strings.reduce((whole, each, index) => whole + encodeURIComponent(parts[index - 1]) + each);
 }
 
-/** The value of an XCom, or null where there is none. */
+/** The value of an XCom, or null if it does not exist. */
 export async function xcom(dag, run, task, key) {
   try {
     return (await ask(path`dags/${dag}/dagRuns/${run}/taskInstances/${task}/xcomEntries/${key}`)).value;
