@@ -186,3 +186,14 @@ def launch(**changed: Any) -> dict[str, Any]:
                      "in_doubt_list": "s3://state/launches/n/in_doubt.txt"},
         "run": {"dag_id": "cohort_to_segment", "run_id": "manual__1"},
     } | changed  # fmt: skip
+
+
+def campaign() -> dict[str, Any]:
+    """The campaign of a report."""
+    found = launch()
+    about = {"mode": "launch", "template": "at_risk", "from": found["sender"], "rows": 3}
+    return about | {name: found[name] for name in ("answer", "launched")}
+
+
+def task(name: str, state: str) -> dict[str, Any]:
+    return {"task_id": name, "state": state, "try_number": 1, "map_index": -1}

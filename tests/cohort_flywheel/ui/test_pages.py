@@ -14,7 +14,18 @@ import pytest
 from cohort_flywheel.segment.contacts import REASONS
 from cohort_flywheel.ui import plugin
 from local.config import works
-from tests.cohort_flywheel.ui.fake_airflow import NEWEST, FakeAirflow, Reader, cohort, launch, report, rows, serving
+from tests.cohort_flywheel.ui.fake_airflow import (
+    NEWEST,
+    FakeAirflow,
+    Reader,
+    campaign,
+    cohort,
+    launch,
+    report,
+    rows,
+    serving,
+    task,
+)
 
 CHROMIUM = shutil.which("chromium") if works("chromium") else None
 RUN = "dags/cohort_to_segment/dagRuns/manual__1"
@@ -165,10 +176,6 @@ def test_200_cohorts_and_a_year_of_days(fake: FakeAirflow, reader: Reader, figur
 # --- Report
 
 
-def task(name: str, state: str) -> dict[str, Any]:
-    return {"task_id": name, "state": state, "try_number": 1, "map_index": -1}
-
-
 def test_the_report_of_a_run(fake: FakeAirflow, reader: Reader) -> None:
     fake.counted([cohort()])
     fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("plan", "success")]}
@@ -249,7 +256,7 @@ def poisoned(value: Any) -> Any:
 @pytest.mark.parametrize("dates", [False, True], ids=["texts", "and dates"])
 def test_no_script_in_an_answer_runs(fake: FakeAirflow, reader: Reader, dates: bool) -> None:
     fake.counted([cohort()], [launch()])
-    fake.xcom("manual__1", "report", "report", report(campaign=CAMPAIGN, faults=["wrong"]), dag="cohort_to_segment")
+    fake.xcom("manual__1", "report", "report", report(campaign=campaign(), faults=["wrong"]), dag="cohort_to_segment")
     prepared = {"message": {"subject": "s", "text": "t"}}
     fake.xcom("manual__1", "prepare_campaign", "return_value", prepared, dag="cohort_to_segment")
     fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("check_limits", "failed")]}
@@ -264,10 +271,6 @@ def test_no_script_in_an_answer_runs(fake: FakeAirflow, reader: Reader, dates: b
         assert frame.locator("main").get_by_text("onerror", exact=False).count()
         assert frame.locator("main img, main script").count() == 0
         assert reader.window.evaluate("window.hacked") is None
-
-
-CAMPAIGN = {"mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "rows": 3,
-            "answer": launch()["answer"], "launched": launch()["launched"]}  # fmt: skip
 
 
 def _keeps_dates(before: Any, after: Any, dates: bool) -> Any:
