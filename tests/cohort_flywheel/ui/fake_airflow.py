@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -18,10 +19,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
+from cohort_flywheel.segment.contacts import REASONS
 from cohort_flywheel.ui.figures import CohortFigures, Launches, Overview
 from cohort_flywheel.ui.plugin import pages
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
+SCRIPT = '<img src=x onerror="window.top.hacked=1"><script>window.top.hacked=1</script>'
 #: As Airflow's UI frames a plugin's page [src: 3.3.1, 3.2.1].
 FRAME = """<!doctype html><html class="{theme}"><base href="/">
 <iframe sandbox="allow-scripts allow-same-origin allow-forms" src="{page}" style="width:100%;height:95vh"></iframe>"""
@@ -197,3 +200,14 @@ def campaign() -> dict[str, Any]:
 
 def task(name: str, state: str) -> dict[str, Any]:
     return {"task_id": name, "state": state, "try_number": 1, "map_index": -1}
+
+
+def poisoned(value: Any, *, dates: bool) -> Any:
+    """The same with a script in every text and in the reasons; in instants only with `dates`."""
+    if isinstance(value, dict):
+        return {f"{key}{SCRIPT}" if key in REASONS else key: poisoned(each, dates=dates) for key, each in value.items()}
+    if isinstance(value, list):
+        return [poisoned(each, dates=dates) for each in value]
+    if not isinstance(value, str) or (re.fullmatch(r"\d{4}-\d\d-\d\dT.*", value) and not dates):
+        return value
+    return f"{value}{SCRIPT}"

@@ -16,11 +16,13 @@ from cohort_flywheel.ui import plugin
 from local.config import works
 from tests.cohort_flywheel.ui.fake_airflow import (
     NEWEST,
+    SCRIPT,
     FakeAirflow,
     Reader,
     campaign,
     cohort,
     launch,
+    poisoned,
     report,
     rows,
     serving,
@@ -30,7 +32,6 @@ from tests.cohort_flywheel.ui.fake_airflow import (
 CHROMIUM = shutil.which("chromium") if works("chromium") else None
 RUN = "dags/cohort_to_segment/dagRuns/manual__1"
 REPORT = "report.html?dag_id=cohort_to_segment&run_id=manual__1"
-SCRIPT = '<img src=x onerror="window.top.hacked=1"><script>window.top.hacked=1</script>'
 
 pytestmark = pytest.mark.browser
 
@@ -244,15 +245,6 @@ def test_a_launch_with_its_mail_and_earlier_launches(fake: FakeAirflow, reader: 
 # --- all pages
 
 
-def poisoned(value: Any) -> Any:
-    """The same with a script in every text."""
-    if isinstance(value, dict):
-        return {f"{key}{SCRIPT}" if key in REASONS else key: poisoned(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [poisoned(each) for each in value]
-    return f"{value}{SCRIPT}" if isinstance(value, str) else value
-
-
 @pytest.mark.parametrize("dates", [False, True], ids=["texts", "and dates"])
 def test_no_script_in_an_answer_runs(fake: FakeAirflow, reader: Reader, dates: bool) -> None:
     fake.counted([cohort()], [launch()])
@@ -261,7 +253,7 @@ def test_no_script_in_an_answer_runs(fake: FakeAirflow, reader: Reader, dates: b
     fake.xcom("manual__1", "prepare_campaign", "return_value", prepared, dag="cohort_to_segment")
     fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("check_limits", "failed")]}
     fake.answers[f"{RUN}/taskInstances/check_limits/logs/1"] = {"content": ["CF-LIMITS-01: "]}
-    fake.answers = {key: _keeps_dates(value, poisoned(value), dates) for key, value in fake.answers.items()}
+    fake.answers = {key: poisoned(value, dates=dates) for key, value in fake.answers.items()}
     fake.ignored = SCRIPT  # the names by which the pages ask for more have it too
     for page in ("", "campaigns.html", REPORT):
         frame = reader.open(page)
@@ -271,16 +263,6 @@ def test_no_script_in_an_answer_runs(fake: FakeAirflow, reader: Reader, dates: b
         assert frame.locator("main").get_by_text("onerror", exact=False).count()
         assert frame.locator("main img, main script").count() == 0
         assert reader.window.evaluate("window.hacked") is None
-
-
-def _keeps_dates(before: Any, after: Any, dates: bool) -> Any:
-    """The poisoned value, with the instants as they were unless `dates`."""
-    if isinstance(before, dict):
-        return {new: _keeps_dates(old, after[new], dates) for (_, old), new in zip(before.items(), after, strict=True)}
-    if isinstance(before, list):
-        return [_keeps_dates(old, new, dates) for old, new in zip(before, after, strict=True)]
-    is_date = isinstance(before, str) and re.fullmatch(r"\d{4}-\d\d-\d\dT.*", before)
-    return before if is_date and not dates else after
 
 
 def test_without_plotly_the_tables_stand_and_with_it_the_charts_are_drawn(fake: FakeAirflow, reader: Reader) -> None:
