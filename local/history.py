@@ -97,7 +97,7 @@ def _write_day(
     _put(s3, bucket, names.result_key(cohort, threshold, as_of), result.model_dump(mode="json"))
 
 
-def _counts(scores: dict[str, int], threshold: int, records: dict[str, Any]) -> tuple[int, int, dict[str, int]]:
+def _counts(scores: dict[str, int], threshold: float, records: dict[str, Any]) -> tuple[int, int, dict[str, int]]:
     """Members, rows and rejects of a day, by the sample's contacts."""
     from cohort_flywheel.config.registry import read_registry
     from cohort_flywheel.segment.contacts import Reject, classify_member

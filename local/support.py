@@ -216,11 +216,16 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 def read_run(run: str) -> tuple[str, datetime]:
     """The cohort and the as-of of a run's name, as in `ea_atrisk_2_2026-11-22_00-00-00`; raises LocalError."""
+    from cohort_flywheel.config.decimals import parse_number
     from cohort_flywheel.runs import names
 
     stem, instant = run[:-20], run[-19:]
     cohort, _, threshold = stem.rpartition("_")
-    if not cohort or not threshold.lstrip("-").isdigit() or not names.is_instant(instant):
+    try:
+        parse_number(threshold)
+    except ValueError:
+        cohort = ""
+    if not cohort or not names.is_instant(instant):
         raise LocalError(f"{run!r} is not the name of a run: write it as in ea_atrisk_2_2026-11-22_00-00-00 (its report"
                          " and its segment have it).")  # fmt: skip
     return cohort, names.from_instant(instant)

@@ -46,7 +46,7 @@ def test_it_has_thirty_days_of_three_cohorts_and_two_launches(written: str, tmp_
         assert all(day.joined is not None for day in figures.days[1:])
         assert all(day.rows + sum(day.rejects.values()) == day.members for day in figures.days)
         assert figures.thresholds is not None
-        in_force = figures.thresholds.members[figures.threshold - figures.thresholds.first]
+        in_force = figures.thresholds.members[figures.thresholds.thresholds.index(figures.threshold)]
         assert in_force == figures.days[-1].members > 0
     launches = store.launches().launches
     assert [launch.as_of.date().isoformat() for launch in launches] == ["2026-11-10", "2026-10-27"]

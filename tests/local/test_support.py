@@ -146,6 +146,7 @@ def test_missing_settings_are_named() -> None:
 
 def test_a_run_is_read_from_its_name(desk: Callable[..., str]) -> None:
     desk("wayne", "export")  # the package can be imported
+    assert support.read_run("churn_0.75_2026-11-22_00-00-00")[0] == "churn"
     assert support.read_run("ea_reputation_-75_2026-11-22_00-00-00") == (
         "ea_reputation", datetime(2026, 11, 22, tzinfo=UTC)
     )  # fmt: skip

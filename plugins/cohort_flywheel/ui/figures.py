@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -12,6 +13,7 @@ from pydantic import Field, JsonValue
 from cohort_flywheel.campaign.launch import ApprovalAnswer
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort, Direction
+from cohort_flywheel.config.decimals import Number, number_text, read_number
 from cohort_flywheel.runs.as_of import Instant
 from cohort_flywheel.runs.report import Outcome, Report
 from cohort_flywheel.runs.result import Result, RunIds
@@ -41,7 +43,7 @@ class Day(Record):
     """
 
     as_of: Instant
-    threshold: int
+    threshold: Number
     threshold_from: str
     members: int
     rows: int
@@ -53,14 +55,10 @@ class Day(Record):
 
 
 class ThresholdCounts(Record):
-    """The members that other thresholds give on a day: `members[i]` is for the threshold `first + i * step`.
-
-    `first` is the floor of the snapshot; `step` is negative for a cohort below its threshold.
-    """
+    """The members that other thresholds give on a day, one number for each; the first is the floor of the snapshot."""
 
     as_of: Instant
-    first: int
-    step: int
+    thresholds: list[Number]
     members: list[int]
 
 
@@ -86,9 +84,9 @@ class CohortFigures(Record):
     description: str
     property: str
     direction: Direction
-    threshold: int
-    lowest_threshold: int
-    highest_threshold: int
+    threshold: Number
+    lowest_threshold: Number
+    highest_threshold: Number
     days: list[Day] = Field(default_factory=list)
     limits: list[LimitResult] = Field(default_factory=list)
     thresholds: ThresholdCounts | None = None
@@ -106,7 +104,7 @@ class CohortSummary(Record):
     cohort: str
     description: str
     direction: Direction
-    threshold: int
+    threshold: Number
     dag_id: str | None
     day: Day | None = None
     before: int | None = None
@@ -134,7 +132,7 @@ class Launch(Record):
 
     name: str
     cohort: str
-    threshold: int
+    threshold: Number
     as_of: Instant
     template: str
     sender: str
@@ -153,7 +151,7 @@ class Launches(Record):
     launches: list[Launch] = Field(default_factory=list)
 
 
-def day_of(results: Mapping[int, Result], in_force: int | None) -> Day:
+def day_of(results: Mapping[Number, Result], in_force: Number | None) -> Day:
     """Return the day of the results of one as-of, by threshold; there is at least one.
 
     The first of: the result for the registry's threshold of its day; that for the threshold `in_force` now; any.
@@ -174,34 +172,45 @@ def day_of(results: Mapping[int, Result], in_force: int | None) -> Day:
     )
 
 
-def count_thresholds(scores: Iterable[Score], cohort: Cohort, floor: int) -> list[int]:
-    """Count the members by distance from the floor: how many whole numbers stricter a threshold may be to keep them.
+def unit(cohort: Cohort, floor: Score) -> Decimal:
+    """The distance of two thresholds that are counted: 1, or a power of ten with the decimals that the cohort uses."""
+    numbers = (floor, cohort.threshold_range.min, cohort.threshold_range.max, *cohort.thresholds())
+    return Decimal(1).scaleb(-max(len(number_text(number).partition(".")[2]) for number in numbers))
+
+
+def count_thresholds(scores: Iterable[Score], cohort: Cohort, floor: Score) -> list[int]:
+    """Count the members by distance from the floor: how many units stricter a threshold may be to keep them.
 
     The last count has all that stay beyond the strictest threshold that is counted.
     """
-    above = cohort.direction == "above"
+    above, step = cohort.direction == "above", unit(cohort, floor)
     strictest = cohort.threshold_range.max if above else cohort.threshold_range.min
-    counts = [0] * (min(abs(strictest - floor), MAX_RANGE) + 1)
+    beginning = _in_units(floor, step)
+    counts = [0] * (min(abs(int(_in_units(strictest, step) - beginning)), MAX_RANGE) + 1)
     for score in scores:
-        distance = math.ceil(score) - 1 - floor if above else floor - math.floor(score) - 1
-        counts[min(distance, len(counts) - 1)] += 1
+        beyond = _in_units(score, step) - beginning if above else beginning - _in_units(score, step)
+        counts[min(math.ceil(beyond) - 1, len(counts) - 1)] += 1
     return counts
 
 
-def threshold_counts(counts: Sequence[int], cohort: Cohort, floor: int, as_of: datetime) -> ThresholdCounts:
+def _in_units(number: Score, step: Decimal) -> int | Decimal:
+    return number if isinstance(number, int) and step == 1 else Decimal(repr(number)) / step
+
+
+def threshold_counts(counts: Sequence[int], cohort: Cohort, floor: Score, as_of: datetime) -> ThresholdCounts:
     """Return the members by threshold, of the output of `count_thresholds`, at most MAX_THRESHOLDS of them."""
     last = max((distance for distance, number in enumerate(counts) if number), default=0)
     # one threshold more than the last that has members, so that the list ends with 0 where the range allows it
     last = min(last + 1, len(counts) - 1)
-    step = -(-(last + 1) // MAX_THRESHOLDS)
-    total, members = sum(counts), list[int]()
+    every = -(-(last + 1) // MAX_THRESHOLDS)
+    step = unit(cohort, floor) if cohort.direction == "above" else -unit(cohort, floor)
+    total, thresholds, members = sum(counts), list[Number](), list[int]()
     for distance in range(last + 1):
-        if distance % step == 0:
+        if distance % every == 0:
+            thresholds.append(read_number(float(Decimal(repr(floor)) + distance * step)))
             members.append(total)
         total -= counts[distance]
-    return ThresholdCounts(
-        as_of=as_of, first=floor, step=step if cohort.direction == "above" else -step, members=members
-    )
+    return ThresholdCounts(as_of=as_of, thresholds=thresholds, members=members)
 
 
 def summarize(figures: CohortFigures, *, dag_id: str | None, counted: datetime, figures_run: str) -> CohortSummary:

@@ -18,6 +18,7 @@ from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.data_schema import DataSchema
+from cohort_flywheel.config.decimals import Number, number_text, parse_number
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json
 from cohort_flywheel.runs import names
@@ -65,7 +66,7 @@ class KeptOverview(Record):
 
 
 class _Listed(NamedTuple):
-    threshold: int
+    threshold: Number
     key: str
     etag: str
 
@@ -107,7 +108,7 @@ class FiguresStore:
         before = {day.as_of: day for day in kept.figures.days} if kept else {}
         days, read, changed = list[Day](), dict[str, str](), set[datetime]()
         for as_of, listed in sorted(self._results(cohort.name).items())[-MAX_DAYS:]:
-            etags = " ".join(f"{each.threshold}:{each.etag}" for each in sorted(listed))
+            etags = " ".join(f"{number_text(each.threshold)}:{each.etag}" for each in sorted(listed))
             read[as_of.isoformat()] = etags
             if kept and as_of in before and kept.read.get(as_of.isoformat()) == etags:
                 days.append(before[as_of])
@@ -143,11 +144,11 @@ class FiguresStore:
                 threshold, _, name = item["Key"].removeprefix(prefix).partition("/")
                 instant = name.removesuffix(".json")
                 if names.is_instant(instant):
-                    entry = _Listed(int(threshold), item["Key"], item["ETag"])
+                    entry = _Listed(parse_number(threshold), item["Key"], item["ETag"])
                     found.setdefault(names.from_instant(instant), []).append(entry)
         return found
 
-    def _read_results(self, listed: Iterable[_Listed]) -> dict[int, Result]:
+    def _read_results(self, listed: Iterable[_Listed]) -> dict[Number, Result]:
         found = ((each.threshold, get_json(self._s3, self._bucket, each.key)) for each in listed)
         return {threshold: Result.model_validate(each[0]) for threshold, each in found if each}
 
@@ -199,7 +200,7 @@ class FiguresStore:
 
     def _sorted_members(self, cohort: Cohort, day: Day) -> Path | None:
         """A file of the members of a day, sorted; None where its snapshot is gone or of another form."""
-        path = self._folder / f"{cohort.name}_{day.threshold}_{names.instant(day.as_of)}.json"
+        path = self._folder / f"{names.run_name(cohort.name, day.threshold, day.as_of)}.json"
         if path.exists():
             path.touch()
         else:
@@ -221,7 +222,7 @@ class FiguresStore:
             if path != newest:
                 path.unlink()
 
-    def _members(self, cohort: Cohort, as_of: datetime, threshold: int) -> Members | None:
+    def _members(self, cohort: Cohort, as_of: datetime, threshold: Number) -> Members | None:
         snapshot = self._state.final_snapshot(cohort.name, as_of)
         if snapshot is None or snapshot.header.incompatibility(
             property=cohort.property,
@@ -283,7 +284,7 @@ def _read[Model: Record](model: type[Model], value: object) -> Model | None:
         return None
 
 
-def _in_force(cohort: Cohort, as_of: datetime) -> int | None:
+def _in_force(cohort: Cohort, as_of: datetime) -> Number | None:
     try:
         return cohort.threshold_at(as_of)
     except FlywheelError:  # the history of the registry begins later

@@ -154,7 +154,9 @@ def cohort(name: str = "ea_atrisk", days: int = 3, **changed: Any) -> dict[str, 
     return {
         "version": 1, "cohort": name, "description": "Players at risk.", "property": name, "direction": "above",
         "threshold": 2, "lowest_threshold": 0, "highest_threshold": 100, "days": found, "limits": [limit],
-        "thresholds": {"as_of": NEWEST.isoformat(), "first": 0, "step": 1, "members": [90, 60, 39 + days, 7, 0]},
+        "thresholds": {
+            "as_of": NEWEST.isoformat(), "thresholds": [0, 1, 2, 3, 4], "members": [90, 60, 39 + days, 7, 0],
+        },
         "stayed": [{"days": 1, "members": 30}], "overlaps": [{"cohort": "ea_malice", "members": 12}],
     } | changed  # fmt: skip
 

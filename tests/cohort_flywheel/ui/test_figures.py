@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.cohorts import Cohort, ThresholdRange
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.runs.report import Report
 from cohort_flywheel.runs.result import Result
@@ -47,15 +47,15 @@ def result(members: int, threshold_from: str = "") -> Result:
     ],
 )
 def test_the_day_is_the_result_for_the_registrys_threshold(
-    results: dict[int, Result], in_force: int | None, chosen: int
+    results: dict[float, Result], in_force: int | None, chosen: int
 ) -> None:
     day = day_of(results, in_force)
     assert (day.threshold, day.members) == (chosen, results[chosen].members)
 
 
-def members_by_threshold(scores: list[float], one: Cohort, floor: int) -> dict[int, int]:
+def members_by_threshold(scores: list[float], one: Cohort, floor: float) -> dict[float, int]:
     found = threshold_counts(count_thresholds(scores, one, floor), one, floor, DAY)
-    return {found.first + index * found.step: number for index, number in enumerate(found.members)}
+    return dict(zip(found.thresholds, found.members, strict=True))
 
 
 def test_each_threshold_above_the_floor_has_its_members() -> None:
@@ -69,6 +69,16 @@ def test_so_has_each_below() -> None:
     scores = [-51, -60.5, -60, -99, -51]
     found = members_by_threshold(scores, reputation, -50)
     assert found == {number: sum(score < number for score in scores) for number in range(-50, -100, -1)}
+
+
+def test_thresholds_with_decimals_are_counted_exactly() -> None:
+    churn = cohort(threshold=0.75, threshold_range=ThresholdRange(min=0.1, max=1))
+    scores = [0.3, 0.29, 0.7500001, 0.75, 1.0]
+    found = members_by_threshold(scores, churn, 0.25)
+    assert list(found)[:2] == [0.25, 0.26]
+    assert len(found) == 76
+    assert {number: sum(score > number for score in scores) for number in found} == found
+    assert found[1] == 0
 
 
 def test_a_wide_range_is_counted_in_steps_and_a_score_beyond_it_at_its_end() -> None:

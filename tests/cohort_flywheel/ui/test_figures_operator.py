@@ -111,7 +111,7 @@ def test_a_cohort_has_its_days_thresholds_and_overlap(day: Day, count: Any) -> N
         "run": {"dag_id": "cohort_to_segment", "run_id": "run_21"},
     }  # fmt: skip
     assert figures["thresholds"] == {
-        "as_of": "2026-11-21T00:00:00+00:00", "first": 0, "step": 1, "members": [2, 2, 2, 1, 0]
+        "as_of": "2026-11-21T00:00:00+00:00", "thresholds": [0, 1, 2, 3, 4], "members": [2, 2, 2, 1, 0]
     }  # fmt: skip
     assert figures["stayed"] == [{"days": 1, "members": 1}, {"days": 7, "members": 1}]
     assert figures["overlaps"] == [{"cohort": "ea_malice", "members": 1}]

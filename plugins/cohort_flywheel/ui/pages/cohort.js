@@ -55,8 +55,9 @@ function rejects(day) {
 function thresholds(entry, found, day, overview) {
   const counted = found.thresholds;
   if (!counted) return [el("h2", {}, "Another threshold"), el("p", {}, "The snapshot of the newest day cannot be used, so other thresholds are not counted."), runPanel(entry, overview, day.threshold)];
-  const at = (index) => counted.first + index * counted.step;
-  const index = Math.min(Math.max(Math.round((day.threshold - counted.first) / counted.step), 0), counted.members.length - 1);
+  const at = (index) => counted.thresholds[index];
+  const distances = counted.thresholds.map((each) => Math.abs(each - day.threshold));
+  const index = distances.indexOf(Math.min(...distances));
   const said = el("output", { for: "threshold", "aria-live": "polite" });
   const slider = el("input", { id: "threshold", type: "range", min: 0, max: counted.members.length - 1, value: index });
   const panel = el("div");
@@ -74,7 +75,7 @@ function thresholds(entry, found, day, overview) {
     el("h2", {}, "Another threshold"),
     el("p", {}, el("label", { for: "threshold" }, "Threshold "), slider),
     el("p", {}, el("strong", {}, said)),
-    el("p", { class: "muted" }, `Members as of ${date(counted.as_of)}, down to the floor ${number(counted.first)} of the snapshot${Math.abs(counted.step) > 1 ? `, in steps of ${Math.abs(counted.step)}` : ""}. Consent and addresses are applied by a run only.`),
+    el("p", { class: "muted" }, `Members as of ${date(counted.as_of)}, down to the floor ${number(at(0))} of the snapshot. Consent and addresses are applied by a run only.`),
     chart("Members by their score, from the floor up; the threshold in force is marked. The table below has the same numbers.",
       [{ type: "bar", x: bins.map((_, i) => at(i)), y: bins, name: "members" }],
       { showlegend: false, xaxis: { title: { text: "just beyond this threshold" } }, shapes: [{ type: "line", x0: day.threshold, x1: day.threshold, yref: "paper", y0: 0, y1: 1, line: { dash: "dot", color: "#d9722e" } }] }),

@@ -105,7 +105,7 @@ export function figures(...entries) {
   );
 }
 
-export const number = (value) => (value === null || value === undefined ? "" : Number(value).toLocaleString("en-US"));
+export const number = (value) => (value === null || value === undefined ? "" : Number(value).toLocaleString("en-US", { maximumFractionDigits: 6 }));
 export const signed = (value) => (value === null || value === undefined ? "" : (value > 0 ? "+" : "") + number(value));
 export const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "");
 export const date = (text) => (text ? String(text).slice(0, 10) : "");
