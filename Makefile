@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # importing Airflow takes three times as long without compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo new-cohort test approvals backfills faults bench bench-full bench-width bench-small bench-graph-load stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
+.PHONY: help setup demo new-cohort test approvals backfills pages faults bench bench-full bench-width bench-small bench-graph-load stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,13 +21,16 @@ demo: setup ## run the daily DAG once on local servers and sample players; DESTI
 new-cohort: setup ## propose an entry of cohorts.yaml: NAME=…, DESCRIPTION=…, SNAPSHOT=a snapshot's file; asks for what is not given
 	@$(PY) -m local new-cohort --name "$${NAME:-}" --description "$${DESCRIPTION:-}" $${SNAPSHOT:+--snapshot "$$SNAPSHOT"}
 
-test: setup ## all tests except backfills, approvals and those for the night; they start and stop their servers
+test: setup ## all tests except backfills, approvals, pages and those for the night; they start and stop their servers
 	@$(PY) -m local test-needs
-	@$(PY) -m pytest --numprocesses=4 --ignore=tests/backfill --ignore=tests/approval -m "not bundle_321 and not nightly" \
-		--durations=10
+	@$(PY) -m pytest --numprocesses=4 --ignore=tests/backfill --ignore=tests/approval --ignore=tests/ui \
+		-m "not bundle_321 and not nightly" --durations=10
 
 approvals: setup ## approvals answered in a real UI with MWAA's login; needs chromium; four minutes
 	@$(PY) -m pytest tests/approval
+
+pages: setup ## the pages in a real UI with MWAA's login; needs chromium; four minutes
+	@$(PY) -m pytest tests/ui
 
 backfills: setup ## five days of snapshots, backfilled by a real scheduler on PostgreSQL; four minutes
 	@$(PY) -m pytest tests/backfill

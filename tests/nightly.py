@@ -49,6 +49,7 @@ PARTS = (
     ),
     Part("faults", "every call of a run with every fault that applies to it", ["make", "faults"]),
     Part("approvals", "answers of approvers in a real UI, with the login of MWAA", ["make", "approvals"]),
+    Part("pages", "the pages of the UI in a real Airflow, with the login of MWAA", ["make", "pages"]),
     Part("backfills", "five days backfilled by a real scheduler on PostgreSQL", ["make", "backfills"]),
     Part("bundle-321", "the bundle in an Airflow 3.2.1 of its own, and its wheels", ["make", "bundle-321"]),
     Part(
