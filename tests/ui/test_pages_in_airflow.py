@@ -40,6 +40,7 @@ def framed(page: Any) -> Any:
 
 def picture(page: Any, folder: Path, name: str) -> None:
     """For the documents: SCREENSHOTS=docs/images."""
+    page.set_viewport_size({"width": 1300, "height": 820})
     for each in [folder, *([Path(os.environ["SCREENSHOTS"])] if os.environ.get("SCREENSHOTS") else [])]:
         page.screenshot(path=each / f"{name}.png")
 
@@ -112,7 +113,7 @@ def test_a_viewer_has_no_entry_and_reads_the_page_at_its_address(up: Up, runs: R
     vic = up.login("vic", "vic")
     assert vic.rest("GET", "/plugins").status_code == 403
     assert up.login("pia", "pia").rest("GET", "/plugins").status_code == 200
-    opened(page, up, "vic", "/")
+    opened(page, up, "vic", f"/dags/{DAG_ID}")
     page.goto(f"{up.url}/cohorts/")
     page.locator("main[aria-busy=false]").wait_for()
     assert set(cohorts(page)) >= set(COHORTS)

@@ -16,7 +16,7 @@ from cohort_flywheel.config.variables import StateSettings, read_settings
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.schedule import Clock, last_instant, next_instant, utc_now
 from cohort_flywheel.ui.figures import LAUNCHES, OVERVIEW, CohortSummary, Overview, cohort_key, summarize
-from cohort_flywheel.ui.figures_store import FiguresStore
+from cohort_flywheel.ui.figures_store import FiguresStore, KeptOverview
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -53,25 +53,32 @@ class CohortFiguresOperator(TemporaryFolderMixin, BaseOperator):
             bucket = str(read_settings(StateSettings)["state_bucket"])
             s3, progress = S3Hook(aws_conn_id=self.aws_conn_id), Progress(self.log, "vertices read")
             store = FiguresStore(s3, bucket, registry.data_schema, folder, progress)
-            overview = store.overview()
-            counted = [name for name in _cohorts_of_events(context) or registry.names if name in registry.cohorts]
-            for name in counted:
+            overview, counted = store.overview(), list[str]()
+            entries, digests = dict(overview.cohorts), dict(overview.digests)
+            # Airflow may start one run for results of which it names the first only: look at all cohorts.
+            is_by_hand = not context.get("triggering_asset_events")
+            for name, cohort in registry.cohorts.items():
+                digest = store.digest(name)
+                if not is_by_hand and digests.get(name) == digest:
+                    continue
                 others = {
                     other: (registry.cohorts[other], entry.day)
-                    for other, entry in overview.items()
+                    for other, entry in entries.items()
                     if other != name and other in registry.cohorts and entry.day
                 }
-                figures = store.count(registry.cohorts[name], others)
-                overview[name] = summarize(
+                figures = store.count(cohort, others)
+                entries[name] = summarize(
                     figures,
                     dag_id=_dag_id(registry, name),
                     counted=self.clock(),
                     figures_run=context["dag_run"].run_id,
                 )
+                digests[name] = digest
+                counted.append(name)
                 ti.xcom_push(key=cohort_key(name), value=figures.model_dump(mode="json"))
                 self.log.info("%s: %s days", name, f"{len(figures.days):,}")
-            store.put_overview(overview)
-            ti.xcom_push(key=OVERVIEW, value=self._overview(registry, overview))
+            store.put_overview(KeptOverview(cohorts=entries, digests=digests))
+            ti.xcom_push(key=OVERVIEW, value=self._overview(registry, entries))
             ti.xcom_push(key=LAUNCHES, value=store.launches().model_dump(mode="json"))
         return counted
 
@@ -98,13 +105,6 @@ class CohortFiguresOperator(TemporaryFolderMixin, BaseOperator):
             cohorts=cohorts,
             unreadable=[name for name in registry.names if name not in registry.cohorts],
         ).model_dump(mode="json")
-
-
-def _cohorts_of_events(context: Context) -> list[str]:
-    """The cohorts that the results are of for which Airflow started this run; none for a run by hand."""
-    events = context.get("triggering_asset_events") or {}
-    found = {event.extra.get("cohort") for each in events.values() for event in each}
-    return sorted(name for name in found if isinstance(name, str))
 
 
 def _dag_id(registry: Registry, name: str) -> str | None:

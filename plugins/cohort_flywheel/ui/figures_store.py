@@ -6,6 +6,7 @@ nothing: `results/<cohort>/figures.json`, `results/overview.json` and `results/l
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
@@ -60,9 +61,10 @@ class KeptFigures(Record):
 
 
 class KeptOverview(Record):
-    """The entry of each cohort in the overview, by its name."""
+    """The entry of each cohort in the overview, and the digest of the results that it was counted from, by its name."""
 
     cohorts: dict[str, CohortSummary] = Field(default_factory=dict)
+    digests: dict[str, str] = Field(default_factory=dict)
 
 
 class _Listed(NamedTuple):
@@ -89,12 +91,17 @@ class FiguresStore:
         self._folder = folder
         self._progress = progress
 
-    def overview(self) -> dict[str, CohortSummary]:
-        """The entries of the overview as they were written last."""
-        return (_read(KeptOverview, self._get(OVERVIEW_KEY)) or KeptOverview()).cohorts
+    def overview(self) -> KeptOverview:
+        """The overview as it was written last."""
+        return _read(KeptOverview, self._get(OVERVIEW_KEY)) or KeptOverview()
 
-    def put_overview(self, cohorts: Mapping[str, CohortSummary]) -> None:
-        self._put(OVERVIEW_KEY, KeptOverview(cohorts=dict(cohorts)))
+    def put_overview(self, overview: KeptOverview) -> None:
+        self._put(OVERVIEW_KEY, overview)
+
+    def digest(self, cohort: str) -> str:
+        """A digest of the results of a cohort, without reading them: another one means that a result is new."""
+        listed = sorted(each for found in self._results(cohort).values() for each in found)
+        return hashlib.sha256(repr(listed).encode()).hexdigest()[:16]
 
     # --- a cohort
 
@@ -212,15 +219,10 @@ class FiguresStore:
             except FlywheelError:
                 path.unlink(missing_ok=True)
                 return None
-            self._forget_earlier_files(path)
+            # keep the two files that were used last: all days of a year may not fit a worker's disk
+            for earlier in sorted(self._folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)[:-2]:
+                earlier.unlink()
         return path
-
-    def _forget_earlier_files(self, newest: Path) -> None:
-        """Keep the files of two days, which are compared next: all days of a year may not fit a worker's disk."""
-        files = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        for path in files[:-2]:
-            if path != newest:
-                path.unlink()
 
     def _members(self, cohort: Cohort, as_of: datetime, threshold: Number) -> Members | None:
         snapshot = self._state.final_snapshot(cohort.name, as_of)
