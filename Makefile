@@ -29,7 +29,7 @@ test: setup ## all tests except backfills, approvals, pages and those for the ni
 approvals: setup ## approvals answered in a real UI with MWAA's login; needs chromium; four minutes
 	@$(PY) -m pytest tests/approval
 
-pages: setup ## the pages in a real UI with MWAA's login; needs chromium; four minutes
+pages: setup ## the pages in a real UI with MWAA's login; needs chromium; two minutes
 	@$(PY) -m pytest tests/ui
 
 backfills: setup ## five days of snapshots, backfilled by a real scheduler on PostgreSQL; four minutes

@@ -21,13 +21,22 @@ from .conftest import FIGURES_ID, Runs
 pytestmark = [pytest.mark.airflow, pytest.mark.browser]
 
 
+#: The cookies of each user who has logged in: FAB refuses a sixth login within 40 seconds.
+COOKIES: dict[str, Any] = {}
+
+
 def opened(page: Any, up: Up, user: str, path: str) -> Any:
-    """The page at a path, after the login that it leads to."""
+    """The page at a path, after the login that it leads to the first time."""
+    if user in COOKIES:
+        page.context.add_cookies(COOKIES[user])
+        page.goto(f"{up.url}{path}")
+        return page
     page.goto(f"{up.url}{path}")
     page.locator("input[name=username]").fill(user)
     page.locator("input[name=password]").fill(user)
     page.locator("input[type=submit]").click()
     page.wait_for_url(f"{up.url}{path}")
+    COOKIES[user] = page.context.cookies()
     return page
 
 
