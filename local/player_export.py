@@ -36,7 +36,7 @@ def export(desk: Desk) -> Iterator[Place]:
             continue
         found, denied = [], False
         for key, version in versions:
-            kind = kind_of(key)
+            kind = kind_of(desk.buckets[role], key)
             if not kind:
                 continue
             try:

@@ -38,7 +38,7 @@ def written(servers: Servers, fresh_config: Config, airflow_env: Any) -> str:
 
 def test_it_has_thirty_days_of_three_cohorts_and_two_launches(written: str, tmp_path: Path) -> None:
     registry = read_registry(ROOT / "include" / "cohorts.yaml")
-    store = FiguresStore(S3Hook(), written, registry.data_schema, tmp_path, Silent())  # type: ignore[arg-type]  # it has what is called
+    store = FiguresStore(S3Hook(), written, registry, tmp_path, Silent())  # type: ignore[arg-type]  # it has what is called
     for name in history.COHORTS:
         figures = store.count(registry.cohort(name), {})
         assert len(figures.days) == history.DAYS

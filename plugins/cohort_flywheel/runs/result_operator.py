@@ -14,7 +14,7 @@ from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import enum_value, release, this_run
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.result import Result
-from cohort_flywheel.runs.schedule import Clock, last_instant, schedule_in_force, utc_now
+from cohort_flywheel.runs.schedule import Clock, schedule_in_force, utc_now
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.outputs import CheckedSegment
 from cohort_flywheel.segment.source import is_canonical_run
@@ -101,7 +101,7 @@ class CohortResultOperator(BaseOperator):
             context["outlet_events"][RESULTS].extra = {"cohort": plan.cohort}
         if SEGMENTS not in self.outlets or plan.dry_run or enum_value(context["dag_run"].run_type) == "backfill":
             return
-        if plan.as_of >= last_instant(schedule_in_force(context, plan), self.clock()):
+        if plan.as_of >= schedule_in_force(context, plan).last(self.clock()):
             facts: dict[str, JsonValue] = {
                 "cohort": plan.cohort,
                 "threshold": plan.threshold,

@@ -14,7 +14,7 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.config.variables import StateSettings, read_settings
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.schedule import Clock, last_instant, next_instant, utc_now
+from cohort_flywheel.runs.schedule import Clock, Schedule, utc_now
 from cohort_flywheel.ui.figures import LAUNCHES, OVERVIEW, CohortSummary, Overview, cohort_key, summarize
 from cohort_flywheel.ui.figures_store import FiguresStore, KeptOverview
 
@@ -52,7 +52,7 @@ class CohortFiguresOperator(TemporaryFolderMixin, BaseOperator):
             registry, ti = read_registry(self.registry), context["ti"]
             bucket = str(read_settings(StateSettings)["state_bucket"])
             s3, progress = S3Hook(aws_conn_id=self.aws_conn_id), Progress(self.log, "vertices read")
-            store = FiguresStore(s3, bucket, registry.data_schema, folder, progress)
+            store = FiguresStore(s3, bucket, registry, folder, progress)
             overview, counted = store.overview(), list[str]()
             entries, digests = dict(overview.cohorts), dict(overview.digests)
             # Airflow may start one run for results of which it names the first only: look at all cohorts.
@@ -83,7 +83,7 @@ class CohortFiguresOperator(TemporaryFolderMixin, BaseOperator):
         return counted
 
     def _overview(self, registry: Registry, entries: dict[str, CohortSummary]) -> Json:
-        now = self.clock()
+        now, schedule = self.clock(), Schedule(registry.schedule, registry.timezone)
         cohorts = [
             entries.get(name)
             or CohortSummary(
@@ -97,10 +97,10 @@ class CohortFiguresOperator(TemporaryFolderMixin, BaseOperator):
         ]
         return Overview(
             destination=registry.destination,
-            schedule=registry.schedule,
+            schedule=f"{schedule.cron} {schedule.zone}",
             counted=now,
-            newest_as_of=last_instant(registry.schedule, now),
-            next_as_of=next_instant(registry.schedule, now),
+            newest_as_of=schedule.last(now),
+            next_as_of=schedule.next(now),
             dag_ids=[DAILY_DAG, *(each.dag_id for each in cohorts if each.dag_id and each.dag_id != DAILY_DAG)],
             cohorts=cohorts,
             unreadable=[name for name in registry.names if name not in registry.cohorts],

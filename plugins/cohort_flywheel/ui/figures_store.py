@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
 
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort
-from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.decimals import Number, number_text, parse_number
+from cohort_flywheel.config.registry import Registry
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json
 from cohort_flywheel.runs import names
@@ -83,11 +84,12 @@ class FiguresStore:
     :param progress: counts the vertices that are read.
     """
 
-    def __init__(self, s3: S3Hook, bucket: str, schema: DataSchema, folder: Path, progress: Progress) -> None:
+    def __init__(self, s3: S3Hook, bucket: str, registry: Registry, folder: Path, progress: Progress) -> None:
         self._s3 = s3
         self._bucket = bucket
         self._state = State(s3, bucket)
-        self._schema = schema
+        self._schema = registry.data_schema
+        self._zone = ZoneInfo(registry.timezone)
         self._folder = folder
         self._progress = progress
 
@@ -120,7 +122,7 @@ class FiguresStore:
             if kept and as_of in before and kept.read.get(as_of.isoformat()) == etags:
                 days.append(before[as_of])
             else:
-                days.append(day_of(self._read_results(listed), _in_force(cohort, as_of)))
+                days.append(day_of(self._read_results(listed), _in_force(cohort, as_of, self._zone)))
                 changed.add(as_of)
         for index, (earlier, later) in enumerate(pairwise(days), start=1):
             if {earlier.as_of, later.as_of} & changed:
@@ -230,11 +232,11 @@ class FiguresStore:
             property=cohort.property,
             direction=cohort.direction,
             threshold=threshold,
-            required=cohort.require,
+            required=cohort.where,
             schema=cohort.schema_of(self._schema),
         ):
             return None
-        members = Members(self._folder, direction=cohort.direction, threshold=threshold, required=cohort.require)
+        members = Members(self._folder, direction=cohort.direction, threshold=threshold, where=cohort.where)
         vertices = self._state.vertices(snapshot.key)
         while batch := list(islice(vertices, 10_000)):
             members.add(batch)
@@ -286,9 +288,9 @@ def _read[Model: Record](model: type[Model], value: object) -> Model | None:
         return None
 
 
-def _in_force(cohort: Cohort, as_of: datetime) -> Number | None:
+def _in_force(cohort: Cohort, as_of: datetime, zone: tzinfo) -> Number | None:
     try:
-        return cohort.threshold_at(as_of)
+        return cohort.threshold_at(as_of, zone)
     except FlywheelError:  # the history of the registry begins later
         return None
 

@@ -56,7 +56,8 @@ def test_a_threshold_below_zero_keeps_its_sign() -> None:
 def test_a_threshold_with_decimals_has_a_dot_in_keys_and_none_in_the_name_of_a_segment() -> None:
     name = names.run_name("churn", 0.75, AS_OF)
     assert name == "churn_0.75_2026-11-22_00-00-00"
-    assert names.part_key(names.rejects_key(name), 3) == "rejects/churn_0.75_2026-11-22_00-00-00/0003.csv"
+    folder = names.rejects_folder(names.rejects_key(name), "a" * 64, 5)
+    assert folder == "rejects/churn_0.75_2026-11-22_00-00-00/aaaaaaaaaaaaaaaa_5/"
     assert names.result_key("churn", 0.000001, AS_OF) == "results/churn/0.000001/2026-11-22_00-00-00.json"
     assert names.segment_name("churn", 0.75) == "churn_0p75"
     assert names.segment_name("churn", -2.5) == "churn_-2p5"

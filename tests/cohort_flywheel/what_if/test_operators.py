@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,8 +184,9 @@ def test_below_and_required_properties_count_as_a_run_counts(keep: Keep, count: 
     )
     facts = {"cohort": "ea_reputation", "property": "ea_reputation", "direction": "below", "floor": -50}
     keep(21, {"ada": -80}, **facts)
-    active, gone = {"status": ["Active"], "level": [2]}, {"status": ["Gone"], "level": [2]}
-    low = {"status": ["Active"], "level": [1]}
+    active: dict[str, Sequence[object]] = {"status": ["Active"], "level": [2]}
+    gone: dict[str, Sequence[object]] = {"status": ["Gone"], "level": [2]}
+    low: dict[str, Sequence[object]] = {"status": ["Active"], "level": [1]}
     vertices = [
         Vertex("ada", -80, active),
         Vertex("bob", -75, active),
