@@ -73,6 +73,8 @@ def test_it_is_read_and_written_again_with_the_same_values(destination: str, wha
     found = EARLIER[destination][what]
     types = [*TYPES.get(what, []), *TYPES.get(f"{destination} {what}", [])]
     assert types or (destination, what) == ("ses", "launch")
+    if what == "report":
+        found = found | {"plan": {key: value for key, value in found["plan"].items() if key != "require"}}
     for each in types:
         adapter: TypeAdapter[Any] = TypeAdapter(each)
         written = adapter.dump_python(adapter.validate_python(found), mode="json", exclude_unset=True)

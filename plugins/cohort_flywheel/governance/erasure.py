@@ -36,8 +36,11 @@ MAX_PLAYERS = 1000
 #: without reading it: a load makes its copies again.
 GRAPH_LOAD_FILE = "graph load file"
 
+#: Of a graph load: where each file is, its findings and its report, without ids.
+_LOAD_RECORD = r"[^/]+/(?:\d{4}|findings|report)\.json"
+
 _KINDS = {
-    GRAPH_LOAD_FILE: re.compile(re.escape(GRAPH_LOADS_FOLDER) + r".+(?:\.csv(?:\.gz|\.bz2)?|_errors_[^/]+\.jsonl)"),
+    GRAPH_LOAD_FILE: re.compile(rf"{GRAPH_LOADS_FOLDER}(?!{_LOAD_RECORD}$).*[^/]"),
     "snapshot": re.compile(r"snapshots/.+\.jsonl"),
     "extract": re.compile(r"(?:dry_run/)?export/.+|(?:dry_run/)?staged/[^/]+\.json|dropped/.+"),
     "file of rows": re.compile(r"(?:dry_run/)?(?:segments|staged|rejects)/.+\.csv"),
@@ -50,7 +53,7 @@ _KINDS = {
 #: Objects without players, the lists that an erasure treats apart, and a console's mark of a folder.
 _NOT_SEARCHED = re.compile(
     r"snapshots/[^/]+/[^/]+/final\.json|(?:dry_run/)?(?:claims|last_runs|reports)/.+|(?:results|what_if|erasure)/.+"
-    r"|do_not_contact\.txt|.*/"
+    rf"|do_not_contact\.txt|{GRAPH_LOADS_FOLDER}{_LOAD_RECORD}|.*/"
 )
 #: The text between two quotes, without and with escapes. Only parsing the whole file shows which quote opens a string,
 #: and an uploaded file may be broken, so all are checked.

@@ -595,7 +595,7 @@ def test_each_operator_that_skips_what_follows_is_known_to_the_scheduler() -> No
     skipping = {each for each in ours if any(base.__name__ == "SkipMixin" for base in each.__mro__)}
     assert all(each.inherits_from_skipmixin is True for each in skipping)
     found = {each.__name__ for each in skipping}
-    assert found == {"CohortLimitsOperator", "CampaignApprovalOperator"}
+    assert found == {"CohortLimitsOperator", "CampaignApprovalOperator", "GraphFilesValidateOperator"}
 
 
 def test_a_dry_run_outside_its_limits_fails(runner: LimitsRunner, kept: Any) -> None:
