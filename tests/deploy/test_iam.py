@@ -310,6 +310,7 @@ def _play_pinpoint(at: Deployment) -> None:
     at.run("cohort_to_segment", _MIDNIGHT, {"cohort": "ea_atrisk", "threshold": 90}, "check_limits")  # no members
     at.run("cohort_to_segment", _MIDNIGHT, {"extract_uri": uri}, "record_result")
     at.run("cohort_what_if", _MIDNIGHT, {"cohort": "ea_atrisk"}, "count_days")
+    at.run("cohort_figures", _MIDNIGHT, {}, "count_figures")
     two_days = {"keep_days": 2, "dry_run": False}
     at.run("cohort_cleanup", _MIDNIGHT + timedelta(days=1, hours=1), two_days, "clean_up")
     at.run("graph_load", _MIDNIGHT, {"dry_run": False}, "check_load", breaks=True)
@@ -320,6 +321,7 @@ def _play_ses(at: Deployment) -> None:
     some = {"cohort": "ea_atrisk", "threshold": 1}
     at.run("cohort_to_segment", _MIDNIGHT, some | {"campaign": "launch"}, "launch_campaign", breaks=True)
     at.run("engagement", _MIDNIGHT - timedelta(days=1), {}, "report")
+    at.run("cohort_figures", _MIDNIGHT, {}, "count_figures")
     at.run("engagement", _MIDNIGHT, {}, "report")  # reads what the day before has left
     _erase(at)
 
