@@ -102,6 +102,18 @@ def test_its_launch_continues_with_a_configuration_set_and_with_no_other_change(
         assert not prepared.model_copy(update={name: "another"}).is_launched_by(earlier)
 
 
+def test_its_plan_keeps_the_conditions_of_require() -> None:
+    plan = Plan.model_validate(EARLIER["ses"]["plan"] | {"require": {"status": ["Active"], "level": [2, True]}})
+    holds = {name: condition.test() for name, condition in plan.where.items()}
+    assert list(holds) == ["status", "level"]
+    assert holds["status"](["Active"])
+    assert not any(holds["status"](values) for values in ([], ["Banned"], ["Active", "Banned"]))
+    assert holds["level"]([2, "true"])
+    assert not holds["level"]([1])
+    assert Plan.model_validate(plan.model_dump(mode="json")) == plan
+    assert Plan.model_validate(EARLIER["ses"]["plan"]).where == {}
+
+
 @pytest.mark.parametrize("destination", ["customer_profiles", "ses"])
 def test_cleanup_knows_the_artifacts_of_its_reports(destination: str) -> None:
     run = EARLIER[destination]

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from cohort_flywheel.campaign.settings import NONE, NoCampaign, RunCampaign
 from cohort_flywheel.common.records import Record
@@ -92,6 +92,14 @@ class Plan(Record):
     connection: str | None = None
     may_be_empty: bool = False
     sender_limits: SenderLimits | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _where_of_an_earlier_version(cls, plan: object) -> object:
+        """Take the conditions of a plan that has `require`: without them, excluded players would be members."""
+        if not isinstance(plan, dict) or not (require := plan.get("require")) or "where" in plan:
+            return plan
+        return plan | {"where": {name: {"one_of": values} for name, values in require.items()}}
 
     def require_campaign(self) -> RunCampaign:
         """Return the campaign; raise FlywheelError for a run without one."""
