@@ -54,6 +54,11 @@ def is_ledger_of(key: str, template: str, name: str) -> bool:
     return re.fullmatch(rf"{re.escape(ledger_folder(template) + name)}(\.\d+)?\.jsonl", key) is not None
 
 
+def run_of_ledger(file_name: str) -> str:
+    """Return the run's name of `<run>.jsonl` or `<run>.2.jsonl`; the threshold in it may have decimals."""
+    return re.sub(r"(\.\d+)?\.jsonl$", "", file_name)
+
+
 def write_ledger(path: Path, header: Header, player_ids: Iterable[str]) -> None:
     """Write a ledger; raises FlywheelError if the number of players is not that of its header."""
     number = write_lines(path, header, player_ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Literal
 
@@ -170,6 +170,17 @@ def day_of(results: Mapping[Number, Result], in_force: Number | None) -> Day:
         started_by=result.started_by,
         run=result.run,
     )
+
+
+def earlier_days(days: Sequence[Day], zone: tzinfo) -> dict[int, Day]:
+    """Return the day of each of LOOKBACKS before the newest, by the dates of the schedule's zone.
+
+    In UTC, two as-ofs around a change of the zone's clock may have one date.
+    """
+    by_date = {day.as_of.astimezone(zone).date(): day for day in days}
+    newest = days[-1].as_of.astimezone(zone).date()
+    found = {number: by_date.get(newest - timedelta(days=number)) for number in LOOKBACKS}
+    return {number: day for number, day in found.items() if day}
 
 
 def unit(cohort: Cohort, floor: Score) -> Decimal:

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
 
+from cohort_flywheel.campaign.send_ledger import run_of_ledger
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort
@@ -29,7 +30,6 @@ from cohort_flywheel.runs.result import Result
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Members, read_extract, write_extract
 from cohort_flywheel.ui.figures import (
-    LOOKBACKS,
     MAX_DAYS,
     MAX_LAUNCHES,
     CohortFigures,
@@ -42,6 +42,7 @@ from cohort_flywheel.ui.figures import (
     ThresholdCounts,
     count_thresholds,
     day_of,
+    earlier_days,
     launch_of,
     threshold_counts,
 )
@@ -167,11 +168,9 @@ class FiguresStore:
         """What the figures have of the newest day only."""
         newest = days[-1]
         result = self._state.result(cohort.name, newest.threshold, newest.as_of)
-        by_date = {day.as_of.date(): day for day in days[:-1]}
         stayed = []
-        for number in LOOKBACKS:
-            then = by_date.get(newest.as_of.date() - timedelta(days=number))
-            if then and (found := self._compare(cohort, then, cohort, newest)):
+        for number, then in earlier_days(days, self._zone).items():
+            if found := self._compare(cohort, then, cohort, newest):
                 stayed.append(Stayed(days=number, members=newest.members - found[0]))
         overlaps, compared = [], 0
         for name, (other, its_day) in sorted(others.items(), key=lambda each: (each[1][1].members, each[0])):
@@ -263,7 +262,7 @@ class FiguresStore:
     def _launched(self) -> set[str]:
         """The names of the runs that have a send ledger: `sends/<template>/<name>.jsonl`."""
         found = (key.split("/") for key in keys(self._s3, self._bucket, "sends/"))
-        return {parts[2].partition(".")[0] for parts in found if len(parts) == 3}
+        return {run_of_ledger(parts[2]) for parts in found if len(parts) == 3}
 
     def _launches_of(self, name: str) -> Iterator[Launch]:
         for key in keys(self._s3, self._bucket, names.report_folder(name)):

@@ -15,6 +15,7 @@ from cohort_flywheel.campaign.send_ledger import (
     ledger_folder,
     ledger_key,
     read_ledger,
+    run_of_ledger,
     write_ledger,
 )
 from cohort_flywheel.errors import FlywheelError
@@ -104,3 +105,11 @@ def test_the_ledgers_of_a_launch_are_recognized_by_their_keys() -> None:
     assert all(is_ledger_of(key, "at_risk", "ea_2.5_x") for key in own)
     others = [ledger_key("at_risk", "ea_2.5_x2"), ledger_key("at_risk", "ea_2x5_x"), ledger_key("at", "ea_2.5_x")]
     assert not any(is_ledger_of(key, "at_risk", "ea_2.5_x") for key in others)
+
+
+@pytest.mark.parametrize("name", ["ea_atrisk_2_2026-11-22_00-00-00", "churn_0.75_2026-11-22_00-00-00"])
+@pytest.mark.parametrize("number", [1, 2, 10])
+def test_a_ledger_has_the_name_of_its_run(name: str, number: int) -> None:
+    key = ledger_key("at_risk", name, number)
+    assert run_of_ledger(key.removeprefix(ledger_folder("at_risk"))) == name
+    assert is_ledger_of(key, "at_risk", name)

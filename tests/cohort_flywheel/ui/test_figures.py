@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -15,6 +16,7 @@ from cohort_flywheel.ui.figures import (
     MAX_THRESHOLDS,
     count_thresholds,
     day_of,
+    earlier_days,
     launch_of,
     threshold_counts,
 )
@@ -51,6 +53,16 @@ def test_the_day_is_the_result_for_the_registrys_threshold(
 ) -> None:
     day = day_of(results, in_force)
     assert (day.threshold, day.members) == (chosen, results[chosen].members)
+
+
+@pytest.mark.parametrize("newest", [datetime(2026, 3, 30, 1, 30), datetime(2026, 10, 26, 1, 30)])
+def test_the_day_before_is_by_the_dates_of_the_zone(newest: datetime) -> None:
+    """In UTC these are 00:30 of a date in winter, and 23:30 of the date before in summer."""
+    zone = ZoneInfo("Europe/Berlin")
+    as_ofs = [(newest - timedelta(days=number)).replace(tzinfo=zone).astimezone(UTC) for number in range(8, -1, -1)]
+    days = [day_of({2: result(0).model_copy(update={"as_of": as_of})}, 2) for as_of in as_ofs]
+    found = earlier_days(days, zone)
+    assert {number: day.as_of for number, day in found.items()} == {1: as_ofs[-2], 7: as_ofs[-8]}
 
 
 def members_by_threshold(scores: list[float], one: Cohort, floor: float) -> dict[float, int]:
