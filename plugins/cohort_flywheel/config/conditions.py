@@ -15,11 +15,15 @@ def _read_value(value: object) -> object:
     if isinstance(value, bool) or (isinstance(value, str) and value):
         return value
     try:
-        return read_number(value)
+        number = read_number(value)
+        if isinstance(number, int) and abs(number) >= 2**63:  # Airflow's processes exchange 64 bits
+            raise ValueError
     except ValueError:
         raise ValueError(
-            "input should be true, false, a text that is not empty, or a number with at most six decimals"
+            "input should be true, false, a text that is not empty, or a number with at most six decimals, within 64"
+            " bits"
         ) from None
+    return number
 
 
 #: A value that a property may have: 2 and 2.0 are one, and so are true and "true".

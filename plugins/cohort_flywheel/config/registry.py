@@ -314,7 +314,9 @@ def _first_fault(error: ValidationError, node: yaml.Node | None, model: type[Bas
         if inner is not None:
             line = key_line(node, part)
             node = inner
-            fields = _INNER[part].model_fields if part in _INNER else fields
+            # below `where` are names of properties, which may be `limits` or `schema` too
+            inside = _INNER.get(part) if "where" not in path else None
+            fields = inside.model_fields if inside else fields
         if part not in _MARKS:
             path.append(_label(str(part)))
     keys = [f.alias or name for name, f in fields.items() if name != "name"]

@@ -265,6 +265,11 @@ ODD_LINES: dict[str, tuple[str, str, str | None]] = {
     "a limit as text": ("min_members: 0", 'min_members: "0"', "limits.min_members: .*valid integer"),
     "a limit as a float": ("min_members: 0", "min_members: 0.0", "limits.min_members: .*valid integer"),
     "a value of seven decimals": ("floor: 0", "floor: 0\n    where: {a: {equals: 0.1234567}}", "where.a.equals: input"),
+    "a value of 65 bits": ("floor: 0", f"floor: 0\n    where: {{a: {{equals: {2**63}}}}}", "a.equals: .* 64 bits"),
+    "a value of 64 bits": ("floor: 0", f"floor: 0\n    where: {{a: {{equals: {2**63 - 1}}}}}", None),
+    "a condition on limits": (
+        "floor: 0", "floor: 0\n    where: {limits: {abov: 1}}", "did you mean above.*: the keys are above, below"
+    ),
     "a value of 1.0": ("floor: 0", "floor: 0\n    where: {a: {equals: 1.0}}", None),
     "a word as a condition": ("floor: 0", "floor: 0\n    where: {a: Active}", "where.a: a condition is a mapping"),
     "an empty line of everything": ("  ea_atrisk:\n", "  ea_atrisk:\n    <<: *consent\n", r"\*consent has no &consent"),
