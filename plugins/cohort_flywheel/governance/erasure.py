@@ -37,7 +37,7 @@ MAX_PLAYERS = 1000
 GRAPH_LOAD_FILE = "graph load file"
 
 #: Of a graph load: where each file is, its findings and its report, without ids.
-_LOAD_RECORD = r"[^/]+/(?:\d{4}|findings|report)\.json"
+_LOAD_RECORD = r"[^/]+/(?:[0-9a-f]{16}|findings|report)\.json"
 
 _KINDS = {
     GRAPH_LOAD_FILE: re.compile(rf"{GRAPH_LOADS_FOLDER}(?!{_LOAD_RECORD}$).*[^/]"),

@@ -73,13 +73,13 @@ class LoadJobs:
         self._clock = clock
         self._log = hook.log
         self.side_effects = side_effects
-        #: the records of the files that were looked at, by their index, and the jobs that ended in this attempt
-        self.records: dict[int, LoadRecord] = {}
-        self.ended: dict[int, JobStatus] = {}
+        #: the records of the files that were looked at, by their address, and the jobs that ended in this attempt
+        self.records: dict[str, LoadRecord] = {}
+        self.ended: dict[str, JobStatus] = {}
 
-    def check(self, index: int, source: LoadSource) -> None:
+    def check(self, source: LoadSource) -> None:
         """Raise FlywheelError for a file that is not loaded yet and cannot be loaded."""
-        if not _is_done(self.store.read(index), source):
+        if not _is_done(self.store.read(source.uri), source):
             self.find(source)
 
     def find(self, source: LoadSource) -> str:
@@ -106,81 +106,82 @@ class LoadJobs:
             )
         return etag
 
-    def active_job(self, index: int, source: LoadSource, waited: set[str]) -> str | None:
+    def active_job(self, source: LoadSource, waited: set[str]) -> str | None:
         """Return the active job of a file, which is started if needed; None once it has ended.
 
         `waited` are the jobs whose end this attempt has seen. Any other job that was cancelled is started again.
         """
-        record = self.store.read(index)
+        record = self.store.read(source.uri)
         if record and _is_done(record, source):
-            self.records[index] = record
+            self.records[source.uri] = record
             return None
-        if record is None or record.source != source.uri:
-            record = self._start(index, source, self._request.mode)
+        if record is None or record.refused:
+            record = self._start(source, self._request.mode)
         elif record.has_ended:
-            record = self._start(index, source, "RESUME" if record.status in RESUMABLE else self._request.mode)
-        elif record.refused:
-            record = self._start(index, source, self._request.mode)
+            record = self._start(source, "RESUME" if record.status in RESUMABLE else self._request.mode)
         elif record.load_id is None:
-            record = self._recover(index, source, record)
-        return self._look(index, source, record, waited)
+            record = self._recover(source, record)
+        return self._look(source, record, waited)
 
-    def _look(self, index: int, source: LoadSource, record: LoadRecord, waited: set[str]) -> str | None:
+    def _look(self, source: LoadSource, record: LoadRecord, waited: set[str]) -> str | None:
         load_id = str(record.load_id)
         job = self._hook.job(load_id)
         if job is None:
-            self.store.write(index, record.model_copy(update={"status": "UNKNOWN"}))
+            self.store.write(record.model_copy(update={"status": "UNKNOWN"}))
             raise FlywheelError(
                 f"the loader no longer knows load job {load_id} of {source.uri}, so its end is unknown: compare the"
                 " graph with the file, then clear this task, which loads the file again",
                 Code.GRAPH_LOAD_FAILED,
             )
         if job.is_active:
-            self.records[index] = record
+            self.records[source.uri] = record
             return load_id
         if job.status == CANCELLED and load_id not in waited:
             self._log.info("Load job %s of %s was cancelled: starting it again", load_id, source.uri)
-            return self._look(index, source, self._start(index, source, self._request.mode), waited)
+            return self._look(source, self._start(source, self._request.mode), waited)
         if record.recovers and job.is_completed and (not job.records or load_id in record.known_ids):
-            return self._look(index, source, self._after_resuming(index, source, record), waited)
+            return self._look(source, self._after_resuming(source, record), waited)
         record = record.ended(job)
-        self.store.write(index, record)
-        self.records[index], self.ended[index] = record, job
+        self.store.write(record)
+        if job.status != CANCELLED and source.etag not in (None, record.etag):
+            self._log.info("Load job %s has loaded an earlier version of %s: starting it again", load_id, source.uri)
+            return self._look(source, self._start(source, self._request.mode), waited)
+        self.records[source.uri], self.ended[source.uri] = record, job
         return None
 
     # --- requests whose answer was lost
 
-    def _recover(self, index: int, source: LoadSource, record: LoadRecord) -> LoadRecord:
+    def _recover(self, source: LoadSource, record: LoadRecord) -> LoadRecord:
         """Adopt the job of a request whose answer was lost, or repeat the request so that nothing is loaded twice."""
-        if adopted := self._adopt(index, record):
+        if adopted := self._adopt(record):
             return adopted
         if record.mode != "NEW":  # in these modes the loader itself loads nothing twice
-            return self._start(index, source, record.mode)
+            return self._start(source, record.mode)
         # The job may not be listed yet. Resumed, the loader loads what it had not loaded before, and nothing else; the
         # job is queued behind the one that is looked for, which is listed once this one has ended.
         record = record.model_copy(update={"recovers": True})
-        self.store.write(index, record)
+        self.store.write(record)
         try:
-            return self._send(index, record, "RESUME")
+            return self._send(record, "RESUME")
         except FlywheelError as error:
             if error.code is not Code.GRAPH_LOAD_NOTHING:
                 raise
             self._log.info("The loader knows no load of %s: starting it", source.uri)
-            return self._start(index, source, record.mode)
+            return self._start(source, record.mode)
 
-    def _after_resuming(self, index: int, source: LoadSource, record: LoadRecord) -> LoadRecord:
+    def _after_resuming(self, source: LoadSource, record: LoadRecord) -> LoadRecord:
         """What to do once a resumed job has loaded nothing: an earlier job has loaded the file, this run's or not."""
-        if adopted := self._adopt(index, record):
+        if adopted := self._adopt(record):
             return adopted
         self._log.info("No job of this run has loaded %s: starting it", source.uri)
-        return self._start(index, source, self._request.mode)
+        return self._start(source, self._request.mode)
 
-    def _adopt(self, index: int, record: LoadRecord) -> LoadRecord | None:
+    def _adopt(self, record: LoadRecord) -> LoadRecord | None:
         jobs = list(self._new_jobs(record))
         if found := record.find_own(jobs):
             self._log.info("Adopted load job %s of %s, which is %s", found.load_id, record.source, found.status)
             record = record.with_job(found.load_id, adopted=True).model_copy(update={"recovers": False})
-            self.store.write(index, record)
+            self.store.write(record)
             return record
         if any(job.is_active and job.source is None for job in jobs):
             raise RetryableError(
@@ -198,37 +199,37 @@ class LoadJobs:
 
     # --- requests
 
-    def _start(self, index: int, source: LoadSource, mode: str) -> LoadRecord:
+    def _start(self, source: LoadSource, mode: str) -> LoadRecord:
         """Record that a job is about to be started, then start it."""
         record = LoadRecord(
             source=source.uri, etag=self.find(source), mode=mode, intended_at=self._clock(),
             known_ids=self._hook.job_ids(),
         )  # fmt: skip
-        self.store.write(index, record)
-        return self._send(index, record, mode)
+        self.store.write(record)
+        return self._send(record, mode)
 
-    def _send(self, index: int, record: LoadRecord, mode: str) -> LoadRecord:
+    def _send(self, record: LoadRecord, mode: str) -> LoadRecord:
         self.side_effects.append(f"a load job of {record.source} may have been started")
         try:
             load_id = self._hook.start(self._request.of(record.source, mode))
         except (FlywheelError, RetryableError):
-            self._note_refusal(index, record)
+            self._note_refusal(record)
             raise
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] < HTTPStatus.INTERNAL_SERVER_ERROR:
-                self._note_refusal(index, record)
+                self._note_refusal(record)
             raise
         self.side_effects[-1] = f"load job {load_id} of {record.source} was started"
         self._log.info("Started load job %s of %s in mode %s", load_id, record.source, mode)
         record = record.with_job(load_id, adopted=False)
-        self.store.write(index, record)
+        self.store.write(record)
         return record
 
-    def _note_refusal(self, index: int, record: LoadRecord) -> None:
+    def _note_refusal(self, record: LoadRecord) -> None:
         """Nothing was started: a later attempt need not look for a job."""
         self.side_effects.pop()
         if not record.recovers:
-            self.store.write(index, record.model_copy(update={"refused": True}))
+            self.store.write(record.model_copy(update={"refused": True}))
 
 
 def _is_done(record: LoadRecord | None, source: LoadSource) -> bool:

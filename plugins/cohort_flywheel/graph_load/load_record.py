@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -81,11 +82,14 @@ class LoadRecord(Record):
 
 
 def read_sources(sources: Iterable[str | Json]) -> list[LoadSource]:
-    """Return the sources as models; raises FlywheelError for one that is not the address of an object."""
+    """Return the sources as models; raises FlywheelError for one that is not the address of an object, or that is
+    there twice."""
     found = [LoadSource(uri=each) if isinstance(each, str) else LoadSource.model_validate(each) for each in sources]
     for source in found:
         if not source.uri.startswith("s3://") or not all(source.place) or source.uri.endswith("/"):
             raise FlywheelError(
                 f"{source.uri!r} is not the address of a file: write s3://bucket/key", Code.GRAPH_LOAD_FILES
             )
+    if twice := [uri for uri, number in Counter(source.uri for source in found).items() if number > 1]:
+        raise FlywheelError(f"{twice[0]} is a source twice: remove one of the two", Code.GRAPH_LOAD_FILES)
     return found

@@ -23,19 +23,19 @@ class LoadStore:
 
     def __init__(self, s3: S3Hook, bucket: str, folder: str) -> None:
         self._s3, self._bucket, self._folder = s3, bucket, folder
-        self._etags: dict[int, str] = {}
+        self._etags: dict[str, str] = {}
 
-    def read(self, index: int) -> LoadRecord | None:
-        """The record of the file at an index, or None."""
-        found = get_json(self._s3, self._bucket, names.load_record_key(self._folder, index))
+    def read(self, uri: str) -> LoadRecord | None:
+        """The record of a file, or None."""
+        found = get_json(self._s3, self._bucket, names.load_record_key(self._folder, uri))
         if found is None:
             return None
-        self._etags[index] = found[1]
+        self._etags[uri] = found[1]
         return LoadRecord.model_validate(found[0])
 
-    def write(self, index: int, record: LoadRecord) -> None:
+    def write(self, record: LoadRecord) -> None:
         """Write a record over the one that was read; raise RetryableError if another attempt was faster."""
-        key, etag = names.load_record_key(self._folder, index), self._etags.get(index)
+        key, etag = names.load_record_key(self._folder, record.source), self._etags.get(record.source)
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         value = record.model_dump(mode="json")
         put = put_json(self._s3, self._bucket, key, value, **condition)
@@ -45,13 +45,13 @@ class LoadStore:
                 f"another attempt of this task has changed s3://{self._bucket}/{key}: a later try goes on from it",
                 Code.BUSY,
             )
-        self._etags[index] = found[1]
+        self._etags[record.source] = found[1]
 
-    def put_errors(self, index: int, load_id: str, errors: Iterable[Mapping[str, object]], path: Path) -> str:
+    def put_errors(self, uri: str, load_id: str, errors: Iterable[Mapping[str, object]], path: Path) -> str:
         """Put the error log of a job, one JSON object per line; return its address."""
         with path.open("w", encoding="utf-8") as file:
             for error in errors:
                 file.write(json.dumps(error) + "\n")
-        key = names.load_errors_key(self._folder, index, load_id)
+        key = names.load_errors_key(self._folder, uri, load_id)
         put_if(self._s3, self._bucket, key, path)
         return f"s3://{self._bucket}/{key}"

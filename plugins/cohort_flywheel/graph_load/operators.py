@@ -140,7 +140,7 @@ class NeptuneBulkLoadOperator(TemporaryFolderMixin, AwsBaseOperator[NeptuneLoade
         return self._load_all(context, waited={load_id})
 
     def on_kill(self) -> None:
-        """Cancel the job that a worker waits for."""
+        """Cancel the job that a worker has started or waits for."""
         super().on_kill()
         if self.cancel_on_kill and self._load_id:
             try:
@@ -153,19 +153,19 @@ class NeptuneBulkLoadOperator(TemporaryFolderMixin, AwsBaseOperator[NeptuneLoade
             files = read_sources(self.sources)
             jobs = self._load_jobs(context, side_effects)
             if not waited:
-                for index, source in enumerate(files):  # before the first job begins
-                    jobs.check(index, source)
-            for index, source in enumerate(files):
-                load_id = jobs.active_job(index, source, waited)
+                for source in files:  # before the first job begins
+                    jobs.check(source)
+            for source in files:
+                self._load_id = load_id = jobs.active_job(source, waited)
                 while load_id and not self.deferrable:
                     self._wait(load_id)
                     waited.add(load_id)
-                    load_id = jobs.active_job(index, source, waited)
+                    self._load_id = load_id = jobs.active_job(source, waited)
                 if load_id:
                     break
-                self._judge(jobs, index, source, folder)
+                self._judge(jobs, source, folder)
             else:
-                return self._result(jobs, len(files))
+                return self._result(jobs, files)
         self._defer(load_id)
         raise RuntimeError  # to defer is to raise
 
@@ -188,7 +188,6 @@ class NeptuneBulkLoadOperator(TemporaryFolderMixin, AwsBaseOperator[NeptuneLoade
 
     def _wait(self, load_id: str) -> None:
         """Wait on the worker until a job has ended."""
-        self._load_id = load_id
         for _ in range(self.waiter_max_attempts):
             job = self.hook.job(load_id)
             if job is None or not job.is_active:
@@ -223,15 +222,15 @@ class NeptuneBulkLoadOperator(TemporaryFolderMixin, AwsBaseOperator[NeptuneLoade
 
     # --- what a job has done
 
-    def _judge(self, jobs: LoadJobs, index: int, source: LoadSource, folder: Path) -> None:
+    def _judge(self, jobs: LoadJobs, source: LoadSource, folder: Path) -> None:
         """Log what a job has loaded; raise FlywheelError if it has not loaded its file."""
-        record, job = jobs.records[index], jobs.ended.get(index)
+        record, job = jobs.records[source.uri], jobs.ended.get(source.uri)
         if job is None:  # an earlier attempt has judged it
             self.log.info("%s is loaded already, by job %s", source.uri, record.load_id)
             return
         jobs.side_effects.append(f"load job {job.load_id} of {source.uri} ended as {job.status}")
         if job.errors or not job.is_completed:
-            self._log_errors(jobs, index, job, folder)
+            self._log_errors(jobs, source, job, folder)
         if not job.is_completed:
             raise _failure(job, source)
         if not job.records and record.mode == "NEW":
@@ -249,7 +248,7 @@ class NeptuneBulkLoadOperator(TemporaryFolderMixin, AwsBaseOperator[NeptuneLoade
                 f"{source.records:,}",
             )  # fmt: skip
 
-    def _log_errors(self, jobs: LoadJobs, index: int, job: JobStatus, folder: Path) -> None:
+    def _log_errors(self, jobs: LoadJobs, source: LoadSource, job: JobStatus, folder: Path) -> None:
         """Log code, file and record number of each error; the messages, which hold IDs, go to the state bucket."""
         codes: Counter[str] = Counter()
 
@@ -261,12 +260,12 @@ class NeptuneBulkLoadOperator(TemporaryFolderMixin, AwsBaseOperator[NeptuneLoade
                 codes[code] += 1
                 yield error
 
-        address = jobs.store.put_errors(index, job.load_id, counted(), folder / "errors.jsonl")
+        address = jobs.store.put_errors(source.uri, job.load_id, counted(), folder / "errors.jsonl")
         listed = ", ".join(f"{number:,} {code}" for code, number in codes.most_common())
         self.log.warning("Errors of load job %s: %s. Their messages are in %s", job.load_id, listed or "none", address)
 
-    def _result(self, jobs: LoadJobs, number: int) -> Json:
-        records = [jobs.records[index] for index in range(number)]
+    def _result(self, jobs: LoadJobs, files: list[LoadSource]) -> Json:
+        records = [jobs.records[source.uri] for source in files]
         fields = {"source", "load_id", "records", "duplicates", "adopted"}
         return {
             "jobs": [record.model_dump(mode="json", include=fields) for record in records],
@@ -287,10 +286,11 @@ def _failure(job: JobStatus, source: LoadSource) -> Exception:
             " the file again",
             Code.GRAPH_LOAD_FAILED,
         )
+    causes = "".join(f" ({status})" for status in sorted({*job.failed} - {job.status}))
     return FlywheelError(
-        f"load job {job.load_id} of {source.uri} ended as {job.status}, with {job.errors:,} errors; what it had loaded"
-        " stays: look at the codes above and the messages in the state bucket, correct the file or the role, then clear"
-        " this task, which loads the file again",
+        f"load job {job.load_id} of {source.uri} ended as {job.status}{causes}, with {job.errors:,} errors; what it"
+        " had loaded stays: look at the codes above and the messages in the state bucket, correct the file or the role,"
+        " then clear this task, which loads the file again",
         Code.GRAPH_LOAD_FAILED,
     )
 

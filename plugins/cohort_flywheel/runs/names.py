@@ -155,12 +155,17 @@ def graph_load_folder(dag_id: str, run_id: str, task_id: str) -> str:
     return f"{GRAPH_LOADS_FOLDER}{dag_id}__{safe}/"
 
 
-def load_record_key(folder: str, index: int) -> str:
-    return f"{folder}{index:04d}.json"
+def load_record_key(folder: str, uri: str) -> str:
+    """The record of a file's load: by its address, as a cleared plan may find other files before it."""
+    return f"{folder}{_uri_digest(uri)}.json"
 
 
-def load_errors_key(folder: str, index: int, load_id: str) -> str:
-    return f"{folder}{index:04d}_errors_{load_id}.jsonl"
+def load_errors_key(folder: str, uri: str, load_id: str) -> str:
+    return f"{folder}{_uri_digest(uri)}_errors_{load_id}.jsonl"
+
+
+def _uri_digest(uri: str) -> str:
+    return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
 def findings_key(folder: str) -> str:

@@ -36,9 +36,9 @@ BATCH = "launches/n/000001_1.intents.json"
 GRAPH_LOAD_FILES = (
     "staged/graph_loads/cohort_modeler/0123/user_vertices.csv",
     "staged/graph_loads/cohort_modeler/4567/user_vertices.csv.gz",
-    "staged/graph_loads/graph_load__r_load_files/0000_errors_ab-1.jsonl",
+    "staged/graph_loads/graph_load__r_load_files/0123456789abcdef_errors_ab-1.jsonl",
 )
-GRAPH_LOAD_RECORD = "staged/graph_loads/graph_load__r_load_files/0000.json"
+GRAPH_LOAD_RECORD = "staged/graph_loads/graph_load__r_load_files/0123456789abcdef.json"
 YESTERDAY = NEWEST - timedelta(days=1)
 
 Erase = Callable[..., dict[str, Any]]

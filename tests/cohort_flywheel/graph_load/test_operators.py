@@ -12,7 +12,7 @@ from gremlin_python.process.graph_traversal import GraphTraversalSource
 
 from cohort_flywheel.graph_load.hook import NeptuneLoaderHook
 from tests.cohort_flywheel.graph_load.load_attempts import EDGES, PLAYERS, Attempts, Killed
-from tests.local.neptune_loader_service import Loader
+from tests.local.neptune_loader_service import READS, Loader
 
 
 def test_one_job_for_each_file_one_after_the_other(
@@ -30,6 +30,8 @@ def test_a_cleared_task_loads_nothing_again_and_another_run_does(
 ) -> None:
     first = run(files)
     assert run(files) == first
+    assert len(loader.loads()) == 2
+    assert run([*reversed(files)])["records"] == 7  # a cleared plan may find them in another order
     assert len(loader.loads()) == 2
     assert run(files, run_id="manual__2")["duplicates"] == 7
     assert len(loader.loads()) == 4
@@ -62,13 +64,14 @@ def test_a_source_that_begins_another_key_is_refused(run: Attempts, files: list[
         ("f/players.csv", "'f/players.csv' is not the address of a file"),
         ({"uri": "s3://graph-files/f/players.csv", "etag": '"0"'}, "is gone or has changed since it was validated"),
         ({"uri": "s3://graph-files/f/gone.csv", "etag": '"0"'}, "is gone or has changed since it was validated"),
+        ("s3://graph-files/f/edges.csv", "s3://graph-files/f/edges.csv is a source twice: remove one of the two"),
     ],
 )
 def test_a_source_that_cannot_be_loaded(
     source: Any, sentence: str, run: Attempts, files: list[str], loader: Loader
 ) -> None:
     with pytest.raises(AirflowFailException, match=sentence):
-        run([files[0], source])
+        run([files[1], source])
     assert loader.loads() == []
 
 
@@ -95,6 +98,18 @@ def test_a_failed_job_ends_the_load_and_its_messages_reach_no_log(
     loader.put("f/wrong.csv", "~id,~label,~from,~to\ne2,knows,p1,p2\n")
     assert run([files[0], wrong, files[1]])["records"] == 8  # cleared, the corrected file is loaded
     assert [source for source, _, _ in loader.loads()] == [files[0], wrong, wrong, files[1]]
+
+
+def test_a_job_that_fails_without_an_error_tells_the_status_of_its_file(
+    run: Attempts, files: list[str], loader: Loader
+) -> None:
+    lists = READS["Statement"][0] | {"Action": "s3:List*"}
+    arn = loader.role("ListsOnly", reads=READS | {"Statement": [lists]})
+    loader.attach(arn)
+    with pytest.raises(
+        AirflowFailException, match=r"ended as LOAD_FAILED \(LOAD_S3_ACCESS_DENIED_ERROR\), with 0 errors"
+    ):
+        run(files, iam_role_arn=arn)
 
 
 @pytest.mark.parametrize("failure", ["LOAD_DATA_DEADLOCK", "LOAD_COMMITTED_W_WRITE_CONFLICTS"])
@@ -140,6 +155,16 @@ def test_a_job_that_the_loader_has_forgotten(run: Attempts, files: list[str], lo
 
 
 # --- the end of a run
+
+
+def test_a_job_is_cancelled_if_the_task_is_killed_before_it_waits(
+    run: Attempts, files: list[str], loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader.control(held="yes")
+    with pytest.raises(TaskDeferred):
+        run(files, deferrable=True)
+    run.operator.on_kill()
+    assert [job["status"] for job in loader.jobs()] == ["LOAD_CANCELLED_BY_USER"]
 
 
 def test_the_job_is_cancelled_with_the_task_and_started_again_when_it_is_cleared(

@@ -10,7 +10,7 @@ from gremlin_python.process.graph_traversal import GraphTraversalSource
 
 from cohort_flywheel.graph_load.hook import NeptuneLoaderHook
 from tests.cohort_flywheel.graph_load.load_attempts import PLAYERS, Attempts, Killed
-from tests.local.neptune_loader_service import Loader
+from tests.local.neptune_loader_service import BUCKET, Loader, ended
 
 
 @pytest.mark.parametrize("settings", [{}, {"lists_behind": 2}, {"resumed_job": "same", "lists_behind": 2}], ids=str)
@@ -50,6 +50,25 @@ def test_a_job_that_was_started_is_adopted(run: Attempts, files: list[str], load
     result = run(files)
     assert [job["adopted"] for job in result["jobs"]] == [True, False]
     assert len(loader.loads()) == 2
+
+
+@pytest.mark.parametrize("held", ["no", "yes"], ids=["ended", "active"])
+def test_a_job_of_an_earlier_version_of_the_file_does_not_count(
+    held: str, run: Attempts, files: list[str], loader: Loader, g: GraphTraversalSource
+) -> None:
+    def source() -> dict[str, str]:
+        return {"uri": files[0], "etag": loader.s3.head_object(Bucket=BUCKET, Key="f/players.csv")["ETag"]}
+
+    loader.control(held=held, lose_next_answers=1)
+    with pytest.raises(AirflowException, match="may have been started"):
+        run([source()])
+    if held == "no":
+        ended(NeptuneLoaderHook(), loader.jobs()[0]["id"])
+    loader.put("f/players.csv", f"{PLAYERS}p3,player,cyd,2\n")
+    loader.control(held="no")
+    result = run([source()])
+    assert (result["records"], g.V().count().next()) == (9, 3)
+    assert len(loader.jobs()) == 2
 
 
 def test_a_queued_job_of_an_unknown_source_is_waited_for(
