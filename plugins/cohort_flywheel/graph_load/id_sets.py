@@ -20,15 +20,24 @@ BATCH = 1000
 #: How many bits of a place are the row.
 ROW_BITS = 40
 ROW_MASK = (1 << ROW_BITS) - 1
-_REPEATED = """
+#: DuckDB spills neither what it groups or sorts from several files nor the states of arg_min: first into a table, then
+#: groups, with min alone. The hashes of the ids take less memory than the ids; the few rows that may be equal are
+#: compared in full.
+REPEATED = (
+    "CREATE OR REPLACE TABLE keys AS SELECT hash(id) AS key FROM elements WHERE id <> ''",
+    "CREATE OR REPLACE TABLE repeated_keys AS SELECT key FROM keys GROUP BY key HAVING count(*) > 1",
+    "DROP TABLE keys",
+    """
+    CREATE OR REPLACE TABLE repeated_rows AS
+    SELECT id, place FROM elements WHERE hash(id) IN (SELECT key FROM repeated_keys) AND id <> ''
+    """,
+    """
     CREATE OR REPLACE TABLE repeated AS
     SELECT id, place, row_number() OVER (PARTITION BY id ORDER BY place) AS occurrence
-    FROM elements WHERE hash(id) IN (SELECT hash(id) FROM elements WHERE id <> '' GROUP BY 1 HAVING count(*) > 1)
-        AND id <> ''
-    QUALIFY count(*) OVER (PARTITION BY id) > 1
-"""
-#: The hashes of the ids take less memory than the ids; the few rows that may be equal are compared in full.
-REPEATED = {"vertices": _REPEATED.replace("elements", "vertices"), "edges": _REPEATED.replace("elements", "edges")}
+    FROM repeated_rows QUALIFY count(*) OVER (PARTITION BY id) > 1
+    """,
+    "DROP TABLE repeated_rows",
+)
 DIFFERENT_VALUES = """
     SELECT name, min(place) AS place FROM (
         SELECT id, place, name, value, first_value(value) OVER (PARTITION BY id, name ORDER BY place) AS first
@@ -38,17 +47,22 @@ DIFFERENT_VALUES = """
 """
 #: Joined by hashes of 64 bits, which fit in memory where the ids would be spilled: one of 10 ** 13 missing ends has the
 #: hash of one of a million vertices, and is left to the loader. The few ends that are left by the join are grouped.
-VERTEX_KEYS = """
-    CREATE OR REPLACE TABLE vertex_keys AS SELECT hash(id) AS key, min(place) AS place FROM vertices GROUP BY key
-"""
-UNRESOLVED_ENDS = """
-    SELECT id, min(place) AS place, arg_min(is_to, place), bool_or(later) FROM (
-        SELECT ends.id, ends.place, is_to, v.place IS NOT NULL AS later
-        FROM ends LEFT JOIN vertex_keys AS v ON hash(ends.id) = v.key
-        WHERE ends.id <> '' AND (v.key IS NULL OR (? AND v.place > ends.place))
-    )
-    GROUP BY id ORDER BY place, id
-"""
+UNRESOLVED_ENDS = (
+    "CREATE OR REPLACE TABLE vertex_rows AS SELECT hash(id) AS key, place FROM vertices",
+    "CREATE OR REPLACE TABLE vertex_keys AS SELECT key, min(place) AS place FROM vertex_rows GROUP BY key",
+    "DROP TABLE vertex_rows",
+    """
+    CREATE OR REPLACE TABLE unresolved_rows AS
+    SELECT ends.id, 2 * ends.place + is_to::BIGINT AS place_and_side, v.place IS NOT NULL AS later
+    FROM ends LEFT JOIN vertex_keys AS v ON hash(ends.id) = v.key
+    WHERE ends.id <> '' AND (v.key IS NULL OR ($in_order AND v.place > ends.place))
+    """,
+    """
+    CREATE OR REPLACE TABLE unresolved AS
+    SELECT id, min(place_and_side) AS place_and_side, bool_or(later) AS later FROM unresolved_rows GROUP BY id
+    """,
+    "DROP TABLE unresolved_rows",
+)
 
 
 class UnresolvedEnd(NamedTuple):
@@ -124,7 +138,8 @@ class IdSets:
 
         `repeated_places` and `repeated_rows` then answer from these rows.
         """
-        list(self._fetched(REPEATED[elements]))
+        for statement in REPEATED:
+            list(self._fetched(statement.replace("elements", elements)))
         ((number,),) = self._fetched("SELECT count(*) FROM repeated WHERE occurrence = 1")
         return int(number)
 
@@ -145,8 +160,11 @@ class IdSets:
 
     def unresolved_ends(self, in_order: bool) -> Iterator[list[UnresolvedEnd]]:
         """Yield the different ends that are no vertex of the files, or with in_order of an earlier file, in batches."""
-        list(self._fetched(VERTEX_KEYS))
-        ends = self._fetched(UNRESOLVED_ENDS, [in_order])
+        for statement in UNRESOLVED_ENDS:
+            list(self._fetched(statement.replace("$in_order", str(in_order))))
+        ends = self._fetched("""
+            SELECT id, place_and_side >> 1, place_and_side & 1 = 1, later FROM unresolved ORDER BY place_and_side, id
+        """)
         while batch := [UnresolvedEnd(*row) for row in islice(ends, BATCH)]:
             yield batch
 
