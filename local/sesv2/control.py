@@ -17,7 +17,7 @@ _CHOICES = {
     "lose_by": ("drop", "error"),
 }
 _FLAGS = ("production_access", "sending_enabled")
-_SECONDS = ("import_seconds", "template_seconds", "seconds_between_calls", "max_send_rate")
+_SECONDS = ("import_seconds", "template_seconds", "seconds_between_calls", "max_send_rate", "mailed_at")
 _REFUSAL_KEYS = {"code", "status", "message", "operations", "times", "after"}
 
 
@@ -42,6 +42,7 @@ class Settings:
     # request per second": names of API v1. Whether this includes v2 is not documented, so it is off by default.
     seconds_between_calls: float = 0.0
     reader_seed: int = 0  # decides what the readers of mails do
+    mailed_at: float | None = None  # the time of the mails and of their events; null: the clock's
     fail_next_jobs: int = 0
     lose_next_answers: int = 0
     lose_after: int = 0
@@ -126,7 +127,7 @@ def _wrong(name: str, value: Any) -> list[str]:
         return [] if isinstance(value, bool) else [f"{name} must be true or false."]
     if name == "lose_operations":
         return [] if _words(value) else [f"{name} must be a list of operations."]
-    if name == "import_seconds" and value is None:
+    if name in ("import_seconds", "mailed_at") and value is None:
         return []
     number = isinstance(value, int | float if name in _SECONDS else int) and not isinstance(value, bool)
     return [] if number and value >= 0 else [f"{name} must be a number from 0."]

@@ -298,7 +298,8 @@ class FlywheelSesBackend(SESV2Backend):
     def send(self, request: Item) -> Mail:
         """Accept a mail: a new one each time, as [shape SendEmailRequest] has no idempotency token."""
         now = time.time()
-        mail = envelope(request, self._new_id("mail"), now)
+        mailed_at = control.settings.mailed_at
+        mail = envelope(request, self._new_id("mail"), now if mailed_at is None else mailed_at)
         if not control.settings.sending_enabled:
             raise SesError("SendingPausedException", 400, "The account's ability to send email is paused.")
         self._check_verified(mail)
