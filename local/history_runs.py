@@ -29,12 +29,12 @@ from gremlin_python.process.anonymous_traversal import traversal
 from gremlin_python.process.traversal import Cardinality
 
 from local import sample
+from local.aws_sessions import shared
 from local.config import CONFIGURATION_SET, ROOT
 
-DAYS = 30
 COHORTS = ("ea_atrisk", "ea_malice", "ea_mischief")
-#: Days before the newest one on which the first cohort is mailed, at a threshold that gives more than a few players.
-LAUNCHED, LAUNCH_THRESHOLD = (26, 5), 0
+#: The threshold of the launches, which gives more than a few players.
+LAUNCH_THRESHOLD = 0
 APPROVER, HELD_OUT_PERCENT = "ann", 20
 #: How many players of a hundred have another score than the day before.
 CHANGES = 6
@@ -43,11 +43,17 @@ DAG_ID = "cohort_to_segment"
 type Scores = dict[str, dict[str, int]]
 
 
-def main(newest: datetime, graph_url: str, aws_url: str) -> None:
-    """Run the days before `newest`, the oldest first; afterwards the graph and the emulated SES are as they were."""
+def main(newest: datetime, graph_url: str, aws_url: str, days_ago: int, launched: tuple[int, ...]) -> None:
+    """Run the days before `newest`, the oldest first; afterwards the graph and the emulated SES are as they were.
+
+    :param days_ago: the number of days.
+    :param launched: how many days before `newest` the first cohort is mailed.
+    """
+    for place, name, value in shared():
+        setattr(place, name, value)
     players = sample.players()
     today: Scores = {cohort: {str(each["~id"]): int(each[cohort]) for each in players} for cohort in COHORTS}
-    days = list(zip(range(1, DAYS + 1), _walk(today), strict=False))
+    days = list(zip(range(1, days_ago + 1), _walk(today), strict=False))
     connection = DriverRemoteConnection(graph_url, "g", message_serializer=GraphBinarySerializersV1())
     with tempfile.TemporaryDirectory() as folder, closing(connection):
         g, ses, now = traversal().with_(connection), f"{aws_url}/cohort-flywheel/sesv2", today
@@ -58,14 +64,14 @@ def main(newest: datetime, graph_url: str, aws_url: str) -> None:
                 _set_scores(g, now, scores)
                 now, as_of = scores, newest - timedelta(days=back)
                 for cohort in runs.cohorts:
-                    runs.run(as_of, {"cohort": cohort}, as_of + timedelta(minutes=2), "scheduled")
-                if back in LAUNCHED and runs.cohorts:
+                    runs.day(as_of, cohort)
+                if back in launched and runs.cohorts:
                     _tell(ses, mailed_at=(as_of + timedelta(hours=10)).timestamp())
                     conf = {"cohort": runs.cohorts[0], "threshold": LAUNCH_THRESHOLD, "campaign": "launch"}
                     runs.run(as_of, conf, as_of + timedelta(hours=9), "manual")
                     arrived = (as_of + timedelta(hours=13)).isoformat()
                     _tell(ses, write_events={"bucket": runs.event_bucket, "arrived": arrived, "faults": False})
-                if back + 1 in LAUNCHED or back == 1:
+                if back + 1 in launched or back == 1:
                     runs.count_events(as_of)
         finally:
             _set_scores(g, now, today)
@@ -156,6 +162,17 @@ class Runs:
             "s3", endpoint_url=aws_url, region_name=aws["extra"]["region_name"], aws_access_key_id=aws["login"],
             aws_secret_access_key=aws["password"],
         ).create_bucket(Bucket=self.event_bucket)  # fmt: skip
+
+    def day(self, as_of: datetime, cohort: str) -> None:
+        """The scheduled run of a day; one that a limit stops is followed by a run of ana's that overrides it."""
+        from cohort_flywheel.segment.limits_operator import StoppedByLimitError
+
+        conf: dict[str, Any] = {"cohort": cohort}
+        try:
+            self.run(as_of, conf, as_of + timedelta(minutes=2), "scheduled")
+        except StoppedByLimitError:
+            conf |= {"override_limits": True, "override_reason": "The cohort is small: one record more is much."}
+            self.run(as_of, conf, as_of + timedelta(hours=8), "manual")
 
     def run(self, as_of: datetime, conf: dict[str, Any], now: datetime, run_type: str) -> None:
         """A run of `cohort_to_segment`, with its tasks in the order of its file."""
@@ -269,4 +286,5 @@ class Runs:
 
 
 if __name__ == "__main__":
-    main(datetime.fromisoformat(sys.argv[1]).astimezone(UTC), *sys.argv[2:])
+    _newest, _graph_url, _aws_url, _days, *_launched = sys.argv[1:]
+    main(datetime.fromisoformat(_newest).astimezone(UTC), _graph_url, _aws_url, int(_days), tuple(map(int, _launched)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from local import airflow, config, history, seed, servers
@@ -65,14 +66,17 @@ def up(
             say("loading the sample: 1,000 player vertices and their contacts ...")
             variables = servers.airflow_environment(addresses, settings, *seed.seed(addresses, settings))
             servers.write_environment(variables, run_dir / "servers.env")
-            if with_history:
-                say("writing a history of 30 days ...")
-                history.write(addresses, settings)
             database.result()
-        environ = airflow.environment(home, variables, port=settings.airflow_port, dags=dags, database_url=database_url)
-        _start_airflow(run_dir, environ, say)
-        if with_history:
-            _count_figures(url, run_dir / "airflow.log", say)
+            if with_history:
+                say("writing a history of 30 days (the first one of a day takes a minute) ...")
+                past = pool.submit(history.write, addresses, settings, variables)
+            environ = airflow.environment(
+                home, variables, port=settings.airflow_port, dags=dags, database_url=database_url
+            )
+            _start_airflow(run_dir, environ, say)
+            if with_history:
+                _await_history(past, say)
+                _count_figures(url, run_dir / "airflow.log", say)
     except BaseException:
         _stop_airflow(run_dir)
         if not had_servers:
@@ -102,6 +106,16 @@ def _start_airflow(run_dir: Path, environ: dict[str, str], say: Callable[[str], 
     airflow.wait_until_ready(url, process, log, say=say)
     say(f"waiting for the DAG {DAG_ID} ...")
     airflow.wait_until_listed(url, DAG_ID, log)
+
+
+def _await_history(past: Future[None], say: Callable[[str], None]) -> None:
+    """Wait for the history; without it there is only less to look at."""
+    if not past.done():
+        say("still writing the history ...")
+    try:
+        past.result()
+    except (LocalError, subprocess.TimeoutExpired) as error:
+        say(str(error))
 
 
 def _count_figures(url: str, log: Path, say: Callable[[str], None]) -> None:

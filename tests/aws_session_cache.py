@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import SimpleNamespace
 
 import botocore.endpoint
-import botocore.hooks
-import botocore.loaders
-import botocore.session
 import pytest
-from botocore.hooks import EventAliaser
+
+from local.aws_sessions import shared
 
 
 @contextmanager
 def read_once() -> Iterator[None]:
     """While the block runs, all sessions share the model loader and the caches of handlers and events."""
-    named = functools.cache(partial(EventAliaser._alias_event_name, EventAliaser(None)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader))
-        # called 128 times per session, inspecting the handler
-        patch.setattr(botocore.hooks, "accepts_kwargs", functools.cache(botocore.hooks.accepts_kwargs))
-        # 112 names per client, each compared with 65 old ones
-        patch.setattr(EventAliaser, "_alias_event_name", lambda _, name: named(name))
+        for each in shared():
+            patch.setattr(*each)
         yield
 
 
