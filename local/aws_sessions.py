@@ -1,4 +1,4 @@
-"""What boto3 and the amazon provider load and inspect for each session, which takes most of the time of a short task."""
+"""What boto3 and the amazon provider load and inspect for each session, most of the time of a short task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from botocore.hooks import EventAliaser
 
 
 def shared() -> list[tuple[Any, str, Any]]:
-    """Return replacements, as (object, name, value), by which all sessions share a loader and the caches of handlers."""
+    """Return replacements, as (object, name, value), by which all sessions share what they load."""
     named = functools.cache(partial(EventAliaser._alias_event_name, EventAliaser(None)))
     return [
         (botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader)),

@@ -158,10 +158,11 @@ class Runs:
         os.environ["AIRFLOW_VAR_COHORT_FLYWHEEL_EVENT_BUCKET"] = self.event_bucket
         os.environ["AIRFLOW_VAR_COHORT_FLYWHEEL_SES_CONFIGURATION_SET"] = CONFIGURATION_SET
         aws = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
-        boto3.client(
+        self._s3 = boto3.client(
             "s3", endpoint_url=aws_url, region_name=aws["extra"]["region_name"], aws_access_key_id=aws["login"],
             aws_secret_access_key=aws["password"],
-        ).create_bucket(Bucket=self.event_bucket)  # fmt: skip
+        )  # fmt: skip
+        self._s3.create_bucket(Bucket=self.event_bucket)
 
     def day(self, as_of: datetime, cohort: str) -> None:
         """The scheduled run of a day; one that a limit stops is followed by a run of ana's that overrides it."""
@@ -252,6 +253,8 @@ class Runs:
         plan = self._done(context, operators.EngagementPlanOperator(task_id="plan", schedule=schedule))
         counts = self._done(context, operators.ReadEventsOperator(task_id="read_events", plan=plan))
         self._done(context, operators.EngagementReportOperator(task_id="report", plan=plan, counts=counts))
+        for item in self._s3.list_objects_v2(Bucket=self.event_bucket).get("Contents", ()):
+            self._s3.delete_object(Bucket=self.event_bucket, Key=item["Key"])  # as the bucket's rule does in time
 
     def _context(self, dag_id: str, as_of: datetime, now: datetime, conf: dict[str, Any], run_type: str) -> Any:
         from airflow.sdk.execution_time.context import OutletEventAccessors
