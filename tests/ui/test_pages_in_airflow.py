@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from local.history import COHORTS, DAYS
+from local.history import DAYS
+from local.history_runs import COHORTS
 from tests.airflow_up import DAG_ID, Up
 from tests.e2e.test_runs import Leaks
 
