@@ -303,7 +303,9 @@ def running(
     with ends_with_us([sys.executable, "-m", "local", "down", *run_dir], environ):
         began = time.monotonic()
         history = () if with_history else ("--without-history",)
-        done = run_local(environ, "up", *history, *run_dir, "--dags", str(folder / "dags"), *database)
+        # the first history of a day takes a minute and a half on an idle machine
+        arguments = (*history, *run_dir, "--dags", str(folder / "dags"), *database)
+        done = run_local(environ, "up", *arguments, seconds=900 if with_history else 300)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
         made = Up(
             run_dir=folder / "run",
