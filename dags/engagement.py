@@ -22,6 +22,7 @@ from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.engagement.operators import EngagementPlanOperator, EngagementReportOperator, ReadEventsOperator
 from cohort_flywheel.runs.notifications import on_failure
+from cohort_flywheel.runs.result_operator import RESULTS
 
 REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
 
@@ -41,7 +42,12 @@ def engagement(registry: Registry) -> DAG:
     ) as dag:
         plan: Any = EngagementPlanOperator(task_id="plan", schedule=registry.schedule, timezone=registry.timezone)
         read_events: Any = ReadEventsOperator(task_id="read_events", plan=plan.output)
-        report = EngagementReportOperator(task_id="report", plan=plan.output, counts=read_events.output)
+        report = EngagementReportOperator(
+            task_id="report",
+            plan=plan.output,
+            counts=read_events.output,
+            outlets=[RESULTS],  # cohort_figures shows the new counts
+        )
         chain(plan, read_events, report)
     return dag
 

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.campaign.mail_tags import launch_tag, row_tag
 from cohort_flywheel.engagement import event_objects as objects
-from cohort_flywheel.engagement.engagement_outputs import EngagementPlan
+from cohort_flywheel.engagement.engagement_outputs import EngagementPlan, EngagementReport
 from cohort_flywheel.engagement.event_counts import EventCounts
 from cohort_flywheel.engagement.event_objects import Manifest
 from cohort_flywheel.errors import Code, FlywheelError
@@ -90,6 +90,13 @@ def keep(s3: S3Hook, plan: EngagementPlan, parquet: Path, counts: EventCounts) -
     """Write the events of an as-of, then their counts."""
     put_if(s3, plan.state_bucket, objects.parquet_key(plan.as_of), parquet)
     put_json(s3, plan.state_bucket, objects.counts_key(plan.as_of), counts.model_dump(mode="json"))
+
+
+def newest_report(s3: S3Hook, bucket: str) -> EngagementReport | None:
+    """Return the report of the newest as-of, which has the launches of 62 days; None without one."""
+    newest = max(keys(s3, bucket, objects.REPORTS_FOLDER), default=None)  # names sort in the order of time
+    found = get_json(s3, bucket, newest) if newest else None
+    return EngagementReport.model_validate(found[0]) if found else None
 
 
 def launches_by_tag(s3: S3Hook, bucket: str) -> dict[str, str]:

@@ -14,6 +14,9 @@ from cohort_flywheel.campaign.launch import ApprovalAnswer
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort, Direction
 from cohort_flywheel.config.decimals import Number, number_text, read_number
+from cohort_flywheel.engagement.engagement_outputs import EngagementReport
+from cohort_flywheel.engagement.event_counts import LaunchCounts
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.runs.as_of import Instant
 from cohort_flywheel.runs.report import Outcome, Report
 from cohort_flywheel.runs.result import Result, RunIds
@@ -127,8 +130,18 @@ class Overview(Record):
     unreadable: list[str] = Field(default_factory=list)
 
 
+class Engagement(Record):
+    """What became of the messages of a launch by the events up to an as-of."""
+
+    as_of: Instant
+    counts: LaunchCounts
+
+
 class Launch(Record):
-    """One launch of a campaign, by its report: counts, and the address of a list."""
+    """One launch of a campaign, by its report: counts, and the address of a list.
+
+    `engagement` is None where no report of the DAG engagement names the launch.
+    """
 
     name: str
     cohort: str
@@ -142,6 +155,7 @@ class Launch(Record):
     launched: dict[str, JsonValue]
     reported: Instant
     run: RunIds
+    engagement: Engagement | None = None
 
 
 class Launches(Record):
@@ -170,6 +184,14 @@ def day_of(results: Mapping[Number, Result], in_force: Number | None) -> Day:
         started_by=result.started_by,
         run=result.run,
     )
+
+
+def threshold_in_force(cohort: Cohort, as_of: datetime, zone: tzinfo) -> Number | None:
+    """Return the threshold of an as-of, or None before the first entry of the history."""
+    try:
+        return cohort.threshold_at(as_of, zone)
+    except FlywheelError:
+        return None
 
 
 def earlier_days(days: Sequence[Day], zone: tzinfo) -> dict[int, Day]:
@@ -259,3 +281,12 @@ def launch_of(report: Report, name: str) -> Launch | None:
         reported=datetime.fromisoformat(report.run.reported),
         run=RunIds(dag_id=report.run.dag_id, run_id=report.run.run_id),
     )
+
+
+def add_engagement(launches: Mapping[str, Launch], report: EngagementReport) -> dict[str, Launch]:
+    """Return the launches that a report of the DAG engagement names, by their names, with its counts."""
+    return {
+        name: launch.model_copy(update={"engagement": Engagement(as_of=report.as_of, counts=report.launches[name])})
+        for name, launch in launches.items()
+        if name in report.launches
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.decimals import Number, number_text, parse_number
 from cohort_flywheel.config.registry import Registry
+from cohort_flywheel.engagement.events_store import newest_report
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json
 from cohort_flywheel.runs import names
@@ -40,11 +41,13 @@ from cohort_flywheel.ui.figures import (
     Overlap,
     Stayed,
     ThresholdCounts,
+    add_engagement,
     count_thresholds,
     day_of,
     earlier_days,
     launch_of,
     threshold_counts,
+    threshold_in_force,
 )
 from cohort_flywheel.what_if.counts import joined_and_left
 
@@ -80,7 +83,7 @@ class FiguresStore:
 
     :param s3: the S3 hook.
     :param bucket: the name of the bucket.
-    :param schema: the studio's names in the graph, as the registry has them.
+    :param registry: has the studio's names in the graph and the zone of its dates.
     :param folder: a folder for temporary files, which hold players.
     :param progress: counts the vertices that are read.
     """
@@ -123,7 +126,7 @@ class FiguresStore:
             if kept and as_of in before and kept.read.get(as_of.isoformat()) == etags:
                 days.append(before[as_of])
             else:
-                days.append(day_of(self._read_results(listed), _in_force(cohort, as_of, self._zone)))
+                days.append(day_of(self._read_results(listed), threshold_in_force(cohort, as_of, self._zone)))
                 changed.add(as_of)
         for index, (earlier, later) in enumerate(pairwise(days), start=1):
             if {earlier.as_of, later.as_of} & changed:
@@ -253,7 +256,10 @@ class FiguresStore:
             if name in known and newest and known[name].reported < newest - LAUNCH_CHANGES:
                 continue
             if found := list(self._launches_of(name)):
-                known[name] = max(found, key=lambda each: each.reported)
+                launch, before = max(found, key=lambda each: each.reported), known.get(name)
+                known[name] = launch.model_copy(update={"engagement": before and before.engagement})
+        if report := newest_report(self._s3, self._bucket):
+            known |= add_engagement(known, report)
         latest = sorted(known.values(), key=lambda each: (each.reported, each.name), reverse=True)
         launches = Launches(launches=latest[:MAX_LAUNCHES])
         self._put(LAUNCHES_KEY, launches)
@@ -284,13 +290,6 @@ def _read[Model: Record](model: type[Model], value: object) -> Model | None:
     try:
         return None if value is None else model.model_validate(value)
     except ValidationError:
-        return None
-
-
-def _in_force(cohort: Cohort, as_of: datetime, zone: tzinfo) -> Number | None:
-    try:
-        return cohort.threshold_at(as_of, zone)
-    except FlywheelError:  # the history of the registry begins later
         return None
 
 

@@ -190,6 +190,11 @@ def launch(**changed: Any) -> dict[str, Any]:
         "launched": {"rows": 36, "sent": 33, "withdrawn": {"opted_out": 2}, "in_doubt": 1, "refused": {}, "batches": 1,
                      "in_doubt_list": "s3://state/launches/n/in_doubt.txt"},
         "run": {"dag_id": "cohort_to_segment", "run_id": "manual__1"},
+        "engagement": {"as_of": "2026-11-22T00:00:00+00:00", "counts": {
+            "messages": 33, "states": {"delivered": 30, "bounced": 3}, "bounces": {"Permanent:General": 3},
+            "complained": 0, "unsubscribed": 1, "opened": 15, "opened_unlikely_bot": 9, "opened_no_flag": 2,
+            "clicked": 6, "clicked_unlikely_bot": 4, "clicked_no_flag": 0, "in_doubt": 1, "in_doubt_sent": 1,
+        }},
     } | changed  # fmt: skip
 
 

@@ -225,5 +225,15 @@ def test_a_launch_is_found_by_its_ledger_and_its_report(bucket: str, count: Any,
     (launch,) = count("ea_atrisk")["launches"]["launches"]
     assert (launch["name"], launch["template"], launch["outcome"]) == (name, "at_risk", "launched")
     assert (launch["launched"]["sent"], launch["answer"]["by"], launch["run"]["run_id"]) == (2, "ann", "r1")
+    assert launch["engagement"] is None
     aws("s3").delete_object(Bucket=bucket, Key=f"reports/{name}/cohort_to_segment__r1.json")
     assert count("ea_atrisk")["launches"]["launches"] == [launch]
+    events = {"as_of": "2026-11-22T00:00:00+00:00", "events": {"objects": 1}}
+    for day, launches in ((22, {name: {"messages": 2, "states": {"delivered": 2}, "opened": 1}}), (23, {})):
+        put = {**events, "as_of": f"2026-11-{day}T00:00:00+00:00", "launches": launches}
+        key = f"engagement/reports/2026-11-{day}_00-00-00.json"
+        aws("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(put).encode())
+        # counts stay once the report of a later as-of does not have the launch
+        engagement = count("ea_atrisk")["launches"]["launches"][0]["engagement"]
+        assert engagement["as_of"].startswith("2026-11-22")
+        assert (engagement["counts"]["states"], engagement["counts"]["opened"]) == ({"delivered": 2}, 1)

@@ -1,6 +1,6 @@
 // The launches of campaigns, and one launch: campaigns.html#<name>.
 import { FIGURES, copied, date, el, figures, figuresRun, instant, number, runLabel, show, start, table, xcom } from "./page.js";
-import { campaignRows } from "./counts.js";
+import { campaignRows, engagementOf } from "./counts.js";
 
 let launches;
 
@@ -56,7 +56,7 @@ async function one(launch) {
     el("h2", {}, "Messages"),
     table("What happened to the messages", ["", "Number"], campaignRows(launch.launched)),
     launch.launched.in_doubt_list ? el("p", {}, "Players in doubt: ", copied(String(launch.launched.in_doubt_list))) : null,
-    el("p", { class: "muted" }, "Opens and clicks are not on this page: the DAG engagement counts them, if it is switched on. The effect of a launch is not measured."),
+    engagementOf(launch.engagement),
     el("h2", {}, "E-mail"),
     mail,
     earlier.length ? [el("h2", {}, "Earlier launches of the template"), listed(`Launches of ${launch.template} before this one`, earlier)] : null,

@@ -1,5 +1,5 @@
 // Tables of counts that several pages have.
-import { el, number, table, words } from "./page.js";
+import { el, instant, number, percent, table, words } from "./page.js";
 import { LIMITS } from "./reasons.js";
 
 /** Each limit, what was found, and whether it holds. */
@@ -24,4 +24,45 @@ function written(value) {
     return Object.entries(value).map(([why, count]) => `${words(why)}: ${number(count)}`).join(", ") || "0";
   }
   return typeof value === "number" ? number(value) : String(value ?? "");
+}
+
+const DELIVERY = {
+  delivered: "delivered",
+  sent: "sent, nothing heard since",
+  delayed: "delayed, SES tries again",
+  bounced: "bounced",
+  rejected: "rejected by SES",
+  rendering_failure: "not rendered",
+  tracked: "only opens, clicks or complaints were heard",
+};
+/** The rates above which AWS reviews an account [SES developer guide, reputation metrics]. */
+const REVIEWED = { bounced: 0.05, complained: 0.001 };
+
+/** What became of the messages of a launch, by the events of SES; each message counts once in each row. */
+export function engagementOf(engagement) {
+  if (!engagement) {
+    return el("p", { class: "muted" }, "No events were counted for this launch: the DAG engagement counts them, if it is switched on.");
+  }
+  const { as_of: asOf, counts } = engagement;
+  const delivered = counts.states.delivered ?? 0;
+  const share = (name, label) => [label, counts[name], percent(counts[name], delivered), counts[`${name}_unlikely_bot`] ?? "", counts[`${name}_no_flag`] ?? ""];
+  return [
+    el("h2", {}, "Engagement"),
+    el("p", { class: "muted" }, `By the events up to ${instant(asOf)}. The effect of a launch is not measured.`),
+    table(`The newest state of each of ${number(counts.messages)} messages`, ["State", "#Messages", "#Of all"],
+      Object.keys(DELIVERY).filter((state) => counts.states[state])
+        .map((state) => [DELIVERY[state], counts.states[state], percent(counts.states[state], counts.messages)])),
+    table("Messages that were opened, clicked or answered, as shares of the delivered", ["", "#Messages", "#Of delivered", "#Of these flagged Unlikely a bot", "#Without a flag"],
+      [share("opened", "opened"), share("clicked", "clicked"), share("unsubscribed", "unsubscribed"), share("complained", "complained")]),
+    table("Rates for which AWS reviews an account", ["", "#Rate", "#Reviewed from"], [
+      rate("bounced for good", (counts.bounces["Permanent:General"] ?? 0) + (counts.bounces["Permanent:NoEmail"] ?? 0), counts.messages, REVIEWED.bounced),
+      rate("complained", counts.complained, counts.messages, REVIEWED.complained),
+    ]),
+    counts.in_doubt ? el("p", {}, `Of ${number(counts.in_doubt)} players in doubt, ${number(counts.in_doubt_sent)} were sent the mail: an event shows it.`) : null,
+  ];
+}
+
+function rate(label, part, whole, limit) {
+  const shown = percent(part, whole) || "0.0 %";
+  return [label, el("span", { class: whole && part / whole >= limit ? "bad" : "good" }, shown), percent(limit, 1)];
 }
