@@ -198,8 +198,8 @@ class IdSets:
         except duckdb.Error as error:
             # its text may quote ids
             raise OSError(
-                f"the ids of the files cannot be compared ({type(error).__name__}): the worker needs local disk of"
-                " about the size of the files"
+                f"the ids of the files cannot be compared ({type(error).__name__}): divide the load into smaller ones,"
+                " or give the worker more local disk, of which it needs about the size of the files"
             ) from None
 
     @property
@@ -220,6 +220,7 @@ class IdSets:
                 sep=",",
                 quotechar='"',
                 escapechar='"',
+                lineterminator="\\n",  # else the first line break is it, inside a quoted value too
                 columns=columns,
                 parallel=False,
                 # an id or a value is a cell of the parser; DuckDB's own buffers are 32 MB for each file of a query

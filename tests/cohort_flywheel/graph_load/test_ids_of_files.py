@@ -126,6 +126,12 @@ def test_ids_that_could_break_a_csv_of_ids(check: Check) -> None:
     assert found.counts == {K.REPEATED_ID: len(odd)}
 
 
+@pytest.mark.parametrize("odd", ["a\rb", "a\r\nb", "\r", "a\r"], ids=repr)
+def test_a_carriage_return_in_the_first_id(check: Check, odd: str) -> None:
+    found = check({"v.csv": f'~id,~label\n"{odd}",x\nc,x\n"{odd}",x\n'})
+    assert found.counts == {K.REPEATED_ID: 1}
+
+
 def test_many_files(check: Check) -> None:
     files = {f"v{number}.csv": f"~id,~label\na{number},x\nb,x\n" for number in range(40)}
     files["e.csv"] = "~id,~from,~to\ne,a0,a39\n"
@@ -136,6 +142,6 @@ def test_many_files(check: Check) -> None:
 
 def test_an_error_of_duckdb_quotes_no_id(check: Check) -> None:
     rows = "".join(f"secret{number:0100},x\n" for number in range(20_000))
-    with pytest.raises(OSError, match="the ids of the files cannot be compared .* needs local disk") as raised:
+    with pytest.raises(OSError, match="the ids of the files cannot be compared .*: divide the load") as raised:
         check({"v.csv": f"~id,~label\n{rows}{rows}"}, memory_mb=1)
     assert "secret" not in str(raised.value)
