@@ -109,7 +109,7 @@ def _start_airflow(run_dir: Path, environ: dict[str, str], say: Callable[[str], 
 
 
 def _await_history(past: Future[None], say: Callable[[str], None]) -> None:
-    """Wait for the history; without it there is only less to look at."""
+    """Wait for the history; say what failed, as Airflow runs without it too."""
     if not past.done():
         say("still writing the history ...")
     try:

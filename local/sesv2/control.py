@@ -42,7 +42,7 @@ class Settings:
     # request per second": names of API v1. Whether this includes v2 is not documented, so it is off by default.
     seconds_between_calls: float = 0.0
     reader_seed: int = 0  # decides what the readers of mails do
-    mailed_at: float | None = None  # the time of the mails and of their events; null: the clock's
+    mailed_at: float | None = None  # seconds since 1970, the time of mails and of their events; None for now
     fail_next_jobs: int = 0
     lose_next_answers: int = 0
     lose_after: int = 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.ui.figures_store import FiguresStore
@@ -18,13 +20,6 @@ from local.seed import Seeded
 from local.servers import Servers, airflow_environment
 
 NOW = datetime(2026, 11, 22, 7, tzinfo=UTC)
-
-
-class Silent:
-    """Counts nothing."""
-
-    def add(self, number: int) -> None:
-        """Do nothing."""
 
 
 class History:
@@ -78,7 +73,8 @@ def test_it_has_thirty_days_of_three_cohorts_and_two_launches(past: History, tmp
 def check(past: History, folder: Path, days: int, launched: list[str]) -> None:
     registry = read_registry(ROOT / "include" / "cohorts.yaml")
     state = past.config.state_bucket
-    store = FiguresStore(S3Hook(), state, registry, folder, Silent())  # type: ignore[arg-type]  # it has what is called
+    progress = Progress(logging.getLogger(__name__), "vertices read")
+    store = FiguresStore(S3Hook(), state, registry, folder, progress)
     for name in history_runs.COHORTS:
         figures = store.count(registry.cohort(name), {})
         assert len(figures.days) == days
@@ -91,3 +87,8 @@ def check(past: History, folder: Path, days: int, launched: list[str]) -> None:
     launches = store.launches().launches
     assert [launch.as_of.date().isoformat() for launch in launches] == launched
     assert all(launch.answer and launch.answer.approved for launch in launches)
+    # the events of a launch are of its day too
+    assert all(launch.engagement and launch.engagement.as_of > launch.as_of for launch in launches)
+    assert [each.engagement and each.engagement.counts.messages for each in launches] == [
+        each.launched["sent"] for each in launches
+    ]

@@ -210,6 +210,8 @@ class IdSets:
         return self._opened
 
     def _connection(self) -> DuckDBPyConnection:
+        from duckdb import CSVLineTerminator
+
         connection = connect(self._folder, self._memory_mb)  # of one thread: row_number() is the order of the file
 
         def read(path: Path, columns: dict[str, str]) -> DuckDBPyRelation:
@@ -220,7 +222,7 @@ class IdSets:
                 sep=",",
                 quotechar='"',
                 escapechar='"',
-                lineterminator="\\n",  # else the first line break is it, inside a quoted value too
+                lineterminator=CSVLineTerminator.LINE_FEED,  # by default the first line break, in a quoted value too
                 columns=columns,
                 parallel=False,
                 # an id or a value is a cell of the parser; DuckDB's own buffers are 32 MB for each file of a query

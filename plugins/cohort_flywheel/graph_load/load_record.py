@@ -82,8 +82,10 @@ class LoadRecord(Record):
 
 
 def read_sources(sources: Iterable[str | Json]) -> list[LoadSource]:
-    """Return the sources as models; raises FlywheelError for one that is not the address of an object, or that is
-    there twice."""
+    """Return the sources as models.
+
+    Raises FlywheelError for a source that is not the address of an object, or that is named twice.
+    """
     found = [LoadSource(uri=each) if isinstance(each, str) else LoadSource.model_validate(each) for each in sources]
     for source in found:
         if not source.uri.startswith("s3://") or not all(source.place) or source.uri.endswith("/"):

@@ -140,7 +140,7 @@ class Engagement(Record):
 class Launch(Record):
     """One launch of a campaign, by its report: counts, and the address of a list.
 
-    `engagement` is None where no report of the DAG engagement names the launch.
+    `engagement` is None until a report of the DAG `engagement` has the launch.
     """
 
     name: str

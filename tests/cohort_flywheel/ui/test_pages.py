@@ -245,18 +245,18 @@ def test_a_launch_with_its_mail_and_earlier_launches(fake: FakeAirflow, reader: 
 def test_a_launch_with_its_engagement(fake: FakeAirflow, reader: Reader) -> None:
     fake.counted([cohort()], [launch(), launch(name="uncounted", engagement=None)])
     frame = reader.open("campaigns.html#ea_atrisk_2_2026-11-21_00-00-00")
-    assert rows(frame, "state of each of 33 messages") == [
+    assert rows(frame, "delivery state of each of 33 messages") == [
         ["delivered", "30", "90.9 %"],
         ["bounced", "3", "9.1 %"],
     ]
-    assert rows(frame, "as shares of the delivered") == [
+    assert rows(frame, "Opens, clicks") == [
         ["opened", "15", "50.0 %", "9", "2"],
         ["clicked", "6", "20.0 %", "4", "0"],
         ["unsubscribed", "1", "3.3 %", "", ""],
         ["complained", "0", "0.0 %", "", ""],
     ]
-    assert rows(frame, "AWS reviews") == [["bounced for good", "9.1 %", "5.0 %"], ["complained", "0.0 %", "0.1 %"]]
-    assert frame.get_by_text("Of 1 players in doubt, 1 were sent the mail").is_visible()
+    assert rows(frame, "Rates") == [["hard bounces", "9.1 %", "5.0 %"], ["complaints", "0.0 %", "0.1 %"]]
+    assert frame.get_by_text("By the events the e-mail was sent to 1 of them.").is_visible()
     assert "No events were counted for this launch" in reader.text("campaigns.html#uncounted")
 
 

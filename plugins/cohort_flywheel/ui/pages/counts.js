@@ -14,9 +14,9 @@ export function limitTable(results) {
     ]));
 }
 
-/** Counts of a campaign; a mapping of reasons is written out. */
+/** Counts of a campaign that it has; a mapping of reasons is written out. */
 export function campaignRows(launched) {
-  return Object.entries(launched).map(([name, value]) => [words(name), written(value)]);
+  return Object.entries(launched).filter(([, value]) => value !== null).map(([name, value]) => [words(name), written(value)]);
 }
 
 function written(value) {
@@ -28,14 +28,14 @@ function written(value) {
 
 const DELIVERY = {
   delivered: "delivered",
-  sent: "sent, nothing heard since",
+  sent: "sent, no later event",
   delayed: "delayed, SES tries again",
   bounced: "bounced",
   rejected: "rejected by SES",
   rendering_failure: "not rendered",
-  tracked: "only opens, clicks or complaints were heard",
+  tracked: "only an open, a click or a complaint",
 };
-/** The rates above which AWS reviews an account [SES developer guide, reputation metrics]. */
+/** The rates from which SES reviews an account [SES developer guide, reputation metrics]. */
 const REVIEWED = { bounced: 0.05, complained: 0.001 };
 
 /** What became of the messages of a launch, by the events of SES; each message counts once in each row. */
@@ -49,16 +49,16 @@ export function engagementOf(engagement) {
   return [
     el("h2", {}, "Engagement"),
     el("p", { class: "muted" }, `By the events up to ${instant(asOf)}. The effect of a launch is not measured.`),
-    table(`The newest state of each of ${number(counts.messages)} messages`, ["State", "#Messages", "#Of all"],
+    table(`The delivery state of each of ${number(counts.messages)} messages`, ["State", "#Messages", "#Of all"],
       Object.keys(DELIVERY).filter((state) => counts.states[state])
         .map((state) => [DELIVERY[state], counts.states[state], percent(counts.states[state], counts.messages)])),
-    table("Messages that were opened, clicked or answered, as shares of the delivered", ["", "#Messages", "#Of delivered", "#Of these flagged Unlikely a bot", "#Without a flag"],
+    table("Opens, clicks, unsubscribes and complaints: messages that have one", ["", "#Messages", "#Of delivered", "#Unlikely a bot", "#Without a bot flag"],
       [share("opened", "opened"), share("clicked", "clicked"), share("unsubscribed", "unsubscribed"), share("complained", "complained")]),
-    table("Rates for which AWS reviews an account", ["", "#Rate", "#Reviewed from"], [
-      rate("bounced for good", (counts.bounces["Permanent:General"] ?? 0) + (counts.bounces["Permanent:NoEmail"] ?? 0), counts.messages, REVIEWED.bounced),
-      rate("complained", counts.complained, counts.messages, REVIEWED.complained),
+    table("Rates of this launch, beside those from which SES reviews an account", ["", "#Rate", "#Review from"], [
+      rate("hard bounces", (counts.bounces["Permanent:General"] ?? 0) + (counts.bounces["Permanent:NoEmail"] ?? 0), counts.messages, REVIEWED.bounced),
+      rate("complaints", counts.complained, counts.messages, REVIEWED.complained),
     ]),
-    counts.in_doubt ? el("p", {}, `Of ${number(counts.in_doubt)} players in doubt, ${number(counts.in_doubt_sent)} were sent the mail: an event shows it.`) : null,
+    counts.in_doubt ? el("p", {}, `Players in doubt: ${number(counts.in_doubt)}. By the events the e-mail was sent to ${number(counts.in_doubt_sent)} of them.`) : null,
   ];
 }
 
