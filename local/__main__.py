@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 from local import config, java, sample, servers
 from local.config import LocalError
@@ -91,12 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     command(
         "explain",
-        lambda args: support().explain_command(args.run),
+        lambda args: explain(args.run),
         "say what happened to the player of standard input in a run, with your own AWS credentials",
     ).add_argument("run", help="the name of a run, as in ea_atrisk_2_2026-11-22_00-00-00")
     command(
         "export",
-        lambda args: support().export_command(),
+        lambda args: export(),
         "print all that is stored of the player of standard input, as JSON, with your own AWS credentials",
     )
 
@@ -199,11 +198,16 @@ def write_graph_files(folder: Path, players: int, seed: int, compress: bool) -> 
     print(f"{folder}: {players:,} players, {size / 1e6:,.1f} MB")
 
 
-def support() -> ModuleType:
-    """The commands of the support desk, which need boto3."""
-    from local import support
+def explain(run: str) -> None:
+    from local.support import explain_command
 
-    return support
+    explain_command(run)
+
+
+def export() -> None:
+    from local.player_export import export_command
+
+    export_command()
 
 
 def test_needs() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local.support import Desk, Place, rows_of, status_of
+from local.support import Desk, Place, read_player, read_settings, rows_of, status_of
 
 #: The folders of the buckets that hold players, as an erasure searches them.
 PLACES = (
@@ -49,6 +51,16 @@ def export(desk: Desk) -> Iterator[Place]:
                 {"object": f"s3://{desk.buckets[role]}/{key}", "version": version, "data": each} for each in entries
             ]
         yield Place(place, "not read (no right)" if denied else "read", found)
+
+
+def export_command() -> None:
+    """Print all that is stored of the player, as JSON."""
+    desk = Desk(read_player(sys.stdin), read_settings())
+    places = [place._asdict() for place in export(desk)]
+    json.dump(
+        {"at": datetime.now(UTC).isoformat(), "places": places}, sys.stdout, indent=2, ensure_ascii=False, default=str
+    )
+    print()
 
 
 def _entries(kind: str, content: bytes, player: str, addresses: set[str]) -> Iterator[Any]:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import boto3
@@ -237,16 +237,4 @@ def explain_command(run: str) -> None:
     cohort, as_of = read_run(run)
     for sentence in explain(desk, run, cohort, as_of):
         print(sentence)
-    print("suppression list and engagement events: not kept by this version")
-
-
-def export_command() -> None:
-    """Print all that is stored of the player, as JSON."""
-    from local.player_export import export
-
-    desk = Desk(read_player(sys.stdin), read_settings())
-    places = [place._asdict() for place in export(desk)]
-    json.dump(
-        {"at": datetime.now(UTC).isoformat(), "places": places}, sys.stdout, indent=2, ensure_ascii=False, default=str
-    )
-    print()
+    print("suppression list and engagement events: not read by this version")
