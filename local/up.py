@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from local import airflow, config, history, seed, servers
@@ -68,7 +68,7 @@ def up(
             servers.write_environment(variables, run_dir / "servers.env")
             database.result()
             if with_history:
-                say("writing a history of 30 days (the first one of a day takes a minute) ...")
+                say("writing a history of 30 days (the first one of a day takes two minutes) ...")
                 past = pool.submit(history.write, addresses, settings, variables)
             environ = airflow.environment(
                 home, variables, port=settings.airflow_port, dags=dags, database_url=database_url
@@ -110,8 +110,9 @@ def _start_airflow(run_dir: Path, environ: dict[str, str], say: Callable[[str], 
 
 def _await_history(past: Future[None], say: Callable[[str], None]) -> None:
     """Wait for the history; say what failed, as Airflow runs without it too."""
-    if not past.done():
+    while not past.done():
         say("still writing the history ...")
+        wait([past], timeout=15)
     try:
         past.result()
     except (LocalError, subprocess.TimeoutExpired) as error:
