@@ -4,7 +4,9 @@
 1. **plan**: fixes the as-of; checks the buckets
 2. **read_events**: reads the events of the 48 hours before the as-of that no other as-of has read; keeps each once, as
    Parquet without addresses, in `engagement/events/` of the state bucket
-3. **report**: counts what became of the messages of each launch of the last 62 days; writes `engagement/reports/`
+3. **update_suppressions**: adds bounced addresses, and players who complained or unsubscribed, to the suppression list,
+   which every run and launch asks; reads SES's account-level list
+4. **report**: counts what became of the messages of each launch of the last 62 days; writes `engagement/reports/`
 
 Only with `engagement.read_events: true` in the registry. You can clear each task: the same events give the same files.
 A backfill of this DAG reads a missed day, before the events expire after 7 days. It mails no player.
@@ -21,6 +23,7 @@ from cohort_flywheel.config.dag_defaults import DEFAULT_ARGS
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.engagement.operators import EngagementPlanOperator, EngagementReportOperator, ReadEventsOperator
+from cohort_flywheel.engagement.suppressions_operator import UpdateSuppressionsOperator
 from cohort_flywheel.runs.notifications import on_failure
 from cohort_flywheel.runs.result_operator import RESULTS
 
@@ -42,13 +45,17 @@ def engagement(registry: Registry) -> DAG:
     ) as dag:
         plan: Any = EngagementPlanOperator(task_id="plan", schedule=registry.schedule, timezone=registry.timezone)
         read_events: Any = ReadEventsOperator(task_id="read_events", plan=plan.output)
+        update_suppressions: Any = UpdateSuppressionsOperator(
+            task_id="update_suppressions", plan=plan.output, destination=registry.destination
+        )
         report = EngagementReportOperator(
             task_id="report",
             plan=plan.output,
             counts=read_events.output,
+            suppressions=update_suppressions.output,
             outlets=[RESULTS],  # cohort_figures shows the new counts
         )
-        chain(plan, read_events, report)
+        chain(plan, read_events, update_suppressions, report)
     return dag
 
 

@@ -131,6 +131,15 @@ class FlywheelContactList(ContactList):
             contact.topic_preferences = [*others, {"TopicName": topic, "SubscriptionStatus": "OPT_OUT"}]
         contact.updated = time.time()
 
+    def subscribe(self, address: str, topic: str | None) -> None:
+        """[SES docs: subscription management] The page of preferences: opts in to a topic, and to the list."""
+        contact = self.get_contact(address)
+        contact.unsubscribe_all = False
+        if topic is not None:
+            others = [p for p in contact.topic_preferences if p["TopicName"] != topic]
+            contact.topic_preferences = [*others, {"TopicName": topic, "SubscriptionStatus": "OPT_IN"}]
+        contact.updated = time.time()
+
     def passes(self, contact: FlywheelContact, chosen: Item) -> bool:
         """[SES docs: list management] Applies UseDefaultIfPreferenceUnavailable. [strict] A contact unsubscribed from
         all is opted out of every topic; without a topic, that alone is what counts."""

@@ -6,7 +6,8 @@ GET returns its state; POST changes settings by name, and
 * ``verify``, ``unverify``: lists of identities that exist;
 * ``write_events``: an object with ``bucket``, ``arrived`` (ISO 8601) and optional ``faults``: Data Firehose writes the
   events that were published since the last time;
-* ``unsubscribe``: a list of objects with EmailAddress and optional ContactListName and TopicName; takes effect at once.
+* ``unsubscribe``, ``subscribe``: a list of objects with EmailAddress and optional ContactListName and TopicName; takes
+  effect at once, and is an event of the last mail to the address.
 """
 
 import json
@@ -92,13 +93,14 @@ def _change(body: bytes) -> list[str]:
         for backend in every_backend():
             backend.forget_runs()
     written = changes.pop("write_events", None)
-    orders = {name: changes.pop(name, []) for name in ("verify", "unverify", "unsubscribe")}
+    orders = {name: changes.pop(name, []) for name in ("verify", "unverify", "unsubscribe", "subscribe")}
     if wrong := control.change(changes):
         return wrong
     wrong = [
         *_verify(orders["verify"], True),
         *_verify(orders["unverify"], False),
-        *_unsubscribe(orders["unsubscribe"]),
+        *_subscribe("unsubscribe", orders["unsubscribe"]),
+        *_subscribe("subscribe", orders["subscribe"]),
     ]
     return wrong + (_write_events(written) if written else [])
 
@@ -125,18 +127,19 @@ def _verify(identities: Any, verified: bool) -> list[str]:
     return wrong
 
 
-def _unsubscribe(people: Any) -> list[str]:
+def _subscribe(order: str, people: Any) -> list[str]:
     wrong = []
     for one in people:
         if not isinstance(one, dict) or "EmailAddress" not in one or set(one) - _UNSUBSCRIBE_KEYS:
-            wrong.append("unsubscribe needs objects with EmailAddress, and optional ContactListName and TopicName.")
+            wrong.append(f"{order} needs objects with EmailAddress, and optional ContactListName and TopicName.")
             continue
         holders = [backend for backend in every_backend() if _holds(backend, one["EmailAddress"])]
         if not holders:
-            wrong.append("The contact to unsubscribe does not exist.")
+            wrong.append(f"The contact to {order} does not exist.")
         for backend in holders:
+            list_name, topic = one.get("ContactListName"), one.get("TopicName")
             try:
-                backend.unsubscribe(one["EmailAddress"], one.get("ContactListName"), one.get("TopicName"))
+                backend.subscribe(one["EmailAddress"], list_name, topic, opts_in=order == "subscribe")
             except SesError as refused:
                 wrong.append(str(refused.message))
     return wrong

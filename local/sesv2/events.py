@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from moto.ses.models import Contact
+
 from .mail import Mail
 
 Item = dict[str, Any]
@@ -23,7 +25,7 @@ _ANCHOR = re.compile(r"<a\s[^>]*>", re.IGNORECASE)
 _HREF = re.compile(r"""href\s*=\s*["'](https?://[^"']+)["']""", re.IGNORECASE)
 _TYPES = {
     "Send": "SEND", "Delivery": "DELIVERY", "Bounce": "BOUNCE", "Complaint": "COMPLAINT", "Open": "OPEN",
-    "Click": "CLICK", "Rendering Failure": "RENDERING_FAILURE",
+    "Click": "CLICK", "Rendering Failure": "RENDERING_FAILURE", "Subscription": "SUBSCRIPTION",
 }  # fmt: skip
 
 
@@ -38,6 +40,11 @@ def of_mail(mail: Mail, seed: int) -> Iterator[Item]:
     for address in mail.bounced:
         # [facts, ?] the subtype of a mail to an unsubscribed contact is not documented
         yield _bounce(mail, address, "Permanent", "General")
+    for address, reason in mail.suppressed.items():
+        if reason == "BOUNCE":
+            yield _bounce(mail, address, "Permanent", "OnAccountSuppressionList")
+        else:  # [shape Complaint.ComplaintSubType]
+            yield _complaint(mail, address, {"complaintSubType": "OnAccountSuppressionList"})
     for address in mail.delivered:
         kind = _simulated(address)
         if kind in ("bounce", "suppressed"):
@@ -48,9 +55,7 @@ def of_mail(mail: Mail, seed: int) -> Iterator[Item]:
         about = times | {"recipients": [address], "smtpResponse": "250 2.6.0 Message received", "reportingMTA": "a8-1"}
         yield _record(mail, "Delivery", "delivery", about)
         if kind == "complaint":
-            person = {"complainedRecipients": [{"emailAddress": address}], "complaintFeedbackType": "abuse"}
-            times = {"timestamp": _text(mail.at + 600), "feedbackId": f"complaint-{mail.message_id}"}
-            yield _record(mail, "Complaint", "complaint", times | person)
+            yield _complaint(mail, address, {"complaintFeedbackType": "abuse"})
         else:
             yield from _reader(mail, address, seed)
 
@@ -73,6 +78,23 @@ def _reader(mail: Mail, address: str, seed: int) -> Iterator[Item]:
         yield _seen(mail, "Click", 5400, flag, "198.51.100.4", links[0])
 
 
+def preferences(contact: Contact) -> Item:
+    """[SES docs: Firehose contents, subscription object] in another spelling than the API's."""
+    statuses = {"OPT_IN": "OptIn", "OPT_OUT": "OptOut"}
+    topics = [
+        {"topicName": each["TopicName"], "subscriptionStatus": statuses[each["SubscriptionStatus"]]}
+        for each in contact.topic_preferences
+    ]
+    return {"unsubscribeAll": contact.unsubscribe_all, "topicSubscriptionStatus": topics}
+
+
+def subscription(mail: Mail, at: float, before: Item, after: Item) -> Item:
+    """The record of a change of preferences by a link of a mail."""
+    about = {"contactList": mail.contact_list, "timestamp": _text(at), "source": "UnsubscribeFooter"}
+    changed = {"newTopicPreferences": after, "oldTopicPreferences": before}
+    return _record(mail, "Subscription", "subscription", about | changed)
+
+
 def _seen(mail: Mail, kind: str, seconds: float, flag: str | None, address: str, link: str | None = None) -> Item:
     about: Item = {"timestamp": _text(mail.at + seconds), "ipAddress": address, "userAgent": "Mozilla/5.0 (emulated)"}
     about |= {"isBotEvent": flag} if flag else {}
@@ -85,6 +107,11 @@ def _bounce(mail: Mail, address: str, kind: str, detail: str) -> Item:
     about = {"bounceType": kind, "bounceSubType": detail, "bouncedRecipients": [person]}
     times = {"timestamp": _text(mail.at + 1), "feedbackId": f"bounce-{mail.message_id}", "reportingMTA": "dsn; a8-1"}
     return _record(mail, "Bounce", "bounce", times | about)
+
+
+def _complaint(mail: Mail, address: str, kind: Item) -> Item:
+    times = {"timestamp": _text(mail.at + 600), "feedbackId": f"complaint-{mail.message_id}"}
+    return _record(mail, "Complaint", "complaint", times | {"complainedRecipients": [{"emailAddress": address}]} | kind)
 
 
 def _record(mail: Mail, kind: str, name: str, about: Item) -> Item:

@@ -29,8 +29,8 @@ _UNRENDERED = (MissingRenderingAttributeException, AssertionError, AttributeErro
 class Mail:
     """An e-mail that SES accepted.
 
-    `sender_name` is the display name; `reply_to` has names and addresses; `delivered` and `bounced` are addresses;
-    `failure` is why it was not sent.
+    `sender_name` is the display name; `reply_to` has names and addresses; `delivered` and `bounced` are addresses,
+    `suppressed` those on the account's list with their reasons; `failure` is why it was not sent.
     """
 
     message_id: str
@@ -53,6 +53,7 @@ class Mail:
     raw: str | None = None
     delivered: list[str] = field(default_factory=list)
     bounced: list[str] = field(default_factory=list)
+    suppressed: dict[str, str] = field(default_factory=dict)
     failure: str | None = None
 
     @property

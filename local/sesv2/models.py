@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from email.utils import parseaddr
@@ -34,6 +35,7 @@ from .import_file import FileError, Row, rows
 from .jobs import PROCESSED_AT, FileResult, Job
 from .mail import Mail, data_of, envelope, put_unsubscribe_links, render, template_of
 from .source import Source
+from .suppressed import SuppressedDestinations
 
 DAY = 24 * 60 * 60
 MAX_TEMPLATE_BYTES = 500 * 1024  # [SES docs: quotas] a template's size
@@ -54,6 +56,7 @@ class FlywheelSesBackend(SESV2Backend):
         self.templates: dict[str, Item] = {}
         self.event_destinations: dict[str, dict[str, Item]] = {}  # by configuration set, and their names
         self.events: list[Item] = []
+        self.suppressed = SuppressedDestinations()
         self._written = 0  # how many of them Firehose has written
         self._sent: deque[tuple[float, int]] = deque()  # instant and recipients, of the last 24 hours
         self._today = 0
@@ -66,11 +69,12 @@ class FlywheelSesBackend(SESV2Backend):
             control.reset()
 
     def forget_runs(self) -> None:
-        """Remove contacts, jobs, mails and templates; keep lists, identities and the account."""
+        """Remove contacts, jobs, mails, templates and the suppression list; keep lists, identities and the account."""
         for contact_list in self.lists:
             contact_list.contacts = {}
         self.jobs, self.mails, self.templates = {}, [], {}
         self.events, self._written = [], 0
+        self.suppressed = SuppressedDestinations()
         self._sent.clear()
         self._today = 0
 
@@ -176,11 +180,20 @@ class FlywheelSesBackend(SESV2Backend):
     def contact_list(self, name: str) -> FlywheelContactList:
         return cast(FlywheelContactList, self.get_contact_list(name))
 
-    def unsubscribe(self, address: str, list_name: str | None, topic: str | None) -> None:
-        """As if the player had followed a mail's link."""
+    def subscribe(self, address: str, list_name: str | None, topic: str | None, *, opts_in: bool) -> None:
+        """As if the player had followed a mail's link, to unsubscribe or to its page of preferences."""
         if not self.lists:
             raise NotFoundError("The contact list does not exist.")
-        self.contact_list(list_name or self.lists[0].contact_list_name).unsubscribe(address, topic)
+        found = self.contact_list(list_name or self.lists[0].contact_list_name)
+        before = events.preferences(found.get_contact(address))
+        if opts_in:
+            found.subscribe(address, topic)
+        else:
+            found.unsubscribe(address, topic)
+        mails = [each for each in self.mails if address in each.delivered and each.contact_list]
+        if mails:
+            after = events.preferences(found.get_contact(address))
+            self._publish(mails[-1], [events.subscription(mails[-1], time.time(), before, after)])
 
     # --- import jobs
 
@@ -389,16 +402,19 @@ class FlywheelSesBackend(SESV2Backend):
                     # [SES docs: list management] "a contact will be created on your list automatically".
                     contact_list.put(address, {})
         if mail.failure is None:
-            mail.delivered = [address for address, may in mailed.items() if may]
+            may_be = [address for address, may in mailed.items() if may]
             mail.bounced = [address for address, may in mailed.items() if not may]
+            # [SES docs: account-level suppression list] accepted, and not attempted
+            mail.suppressed = {each: reason for each in may_be if (reason := self.suppressed.reason(_address(each)))}
+            mail.delivered = [address for address in may_be if address not in mail.suppressed]
         self.mails.append(mail)
         self.core_backend.sent_message_count += len(mail.recipients)  # moto's SES v1 reports it as its quota
-        self._publish(mail)
+        self._publish(mail, events.of_mail(mail, control.settings.reader_seed))
 
     # --- events
 
-    def _publish(self, mail: Mail) -> None:
-        """Publish the events of a mail that names a configuration set, for its destinations of Data Firehose."""
+    def _publish(self, mail: Mail, records: Iterable[Item]) -> None:
+        """Publish events of a mail that names a configuration set, for its destinations of Data Firehose."""
         destinations = self.event_destinations.get(mail.configuration_set or "", {}).values()
         types = {
             kind
@@ -406,7 +422,7 @@ class FlywheelSesBackend(SESV2Backend):
             if each["Enabled"] and "KinesisFirehoseDestination" in each
             for kind in each["MatchingEventTypes"]
         }
-        self.events += events.published(events.of_mail(mail, control.settings.reader_seed), types)
+        self.events += events.published(records, types)
 
     def write_events(self, bucket: str, arrived: datetime, faults: bool) -> None:
         """Write the events since the last time as Data Firehose does, to a bucket of this account."""

@@ -17,6 +17,7 @@ from .control import control
 from .control_plane import failed_records_path
 from .errors import AlreadyExistsError, BadRequestError, SesError, TooManyRequestsError
 from .models import FlywheelSesBackend, is_sending
+from .suppressed_responses import SuppressedResponses
 
 # The default page sizes of these are not documented. [strict] Small, so that a caller who does not follow NextToken
 # fails. [asked] 10 templates and 25 identities.
@@ -27,7 +28,7 @@ MAX_TEMPLATES_PAGE = 100  # [shape ListEmailTemplatesRequest.PageSize]; of impor
 _ONCE_A_SECOND = ("CreateEmailTemplate", "UpdateEmailTemplate", "ListEmailTemplates", "DeleteEmailTemplate")
 
 
-class FlywheelSesResponse(SESV2Response):
+class FlywheelSesResponse(SuppressedResponses, SESV2Response):
     """moto calls the method that is named like the operation."""
 
     @property
@@ -84,7 +85,7 @@ class FlywheelSesResponse(SESV2Response):
 
     def list_email_identities(self) -> str:
         found = [identity.list_response_object for identity in self.backend.core_backend.email_identities.values()]
-        return self._page("EmailIdentities", found, self._asked(IDENTITIES_PAGE, MAX_PAGE))
+        return self._page("EmailIdentities", found, IDENTITIES_PAGE, MAX_PAGE)
 
     # --- contact lists and contacts
 
@@ -101,7 +102,7 @@ class FlywheelSesResponse(SESV2Response):
 
     def list_contact_lists(self) -> str:
         found = [contact_list.summary() for contact_list in self.backend.lists]
-        return self._page("ContactLists", found, self._asked(DEFAULT_PAGE, MAX_PAGE))
+        return self._page("ContactLists", found, DEFAULT_PAGE, MAX_PAGE)
 
     def create_contact(self) -> str:
         self._request("CreateContact")
@@ -174,7 +175,7 @@ class FlywheelSesResponse(SESV2Response):
             {"TemplateName": name, "CreatedTimestamp": template["created"]}
             for name, template in self.backend.templates.items()
         ]
-        return self._page("TemplatesMetadata", found, self._asked(DEFAULT_PAGE, MAX_TEMPLATES_PAGE))
+        return self._page("TemplatesMetadata", found, DEFAULT_PAGE, MAX_TEMPLATES_PAGE)
 
     def delete_email_template(self) -> str:
         self.backend.delete_email_template(self._uri("TemplateName"))
@@ -247,8 +248,9 @@ class FlywheelSesResponse(SESV2Response):
             raise BadRequestError("PageSize must be a whole number.")
         return _checked_page(None if text is None else int(text), default, most)
 
-    def _page(self, key: str, found: list[Item], size: int) -> str:
-        """The page that the query's NextToken asks for; a token counts what came before it."""
+    def _page(self, key: str, found: list[Item], default: int, most: int) -> str:
+        """The page that the query's PageSize and NextToken ask for; a token counts what came before it."""
+        size = self._asked(default, most)
         token = self.normalized_request.args.get("NextToken")
         start = _decoded(token, key)
         more = {"NextToken": _encoded(key, start + size)} if start + size < len(found) else {}

@@ -357,6 +357,8 @@ _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("sesv2", "CreateEmailTemplate"): _ses,
     ("sesv2", "GetConfigurationSet"): _ses,
     ("sesv2", "GetConfigurationSetEventDestinations"): _ses,
+    ("sesv2", "ListSuppressedDestinations"): _ses,
+    ("sesv2", "DeleteSuppressedDestination"): _ses,
     ("sesv2", "SendEmail"): _mail,
     ("customer-profiles", "GetDomain"): _profiles,
     ("customer-profiles", "ListUploadJobs"): _profiles,

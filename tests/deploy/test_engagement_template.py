@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.config.variables import PREFIX, EngagementSettings, StateSettings
+from cohort_flywheel.config.variables import PREFIX, EngagementSettings, EventSettings, StateSettings
 from cohort_flywheel.destinations.ses.campaign.event_publishing import EVENT_TYPES
 from cohort_flywheel.destinations.ses.destination import SesCampaignSettings
 from tests.deploy import stack
@@ -32,7 +32,9 @@ class _Resolver(stack.Resolver):
 
 def test_the_policy_of_the_execution_role_is_that_of_include_iam(resources: dict[str, Any]) -> None:
     written = stack.template(stack.ENGAGEMENT)["Resources"]["EngagementPolicy"]["Properties"]["PolicyDocument"]
-    statements = [each | {"Resource": each["Resource"]["Fn::Sub"]} for each in written["Statement"]]
+    resources_of = [each["Resource"] for each in written["Statement"]]
+    texts = [each["Fn::Sub"] if isinstance(each, dict) else each for each in resources_of]
+    statements = [each | {"Resource": text} for each, text in zip(written["Statement"], texts, strict=True)]
     assert written | {"Statement": statements} == stack.policy("engagement")
     assert resources["EngagementPolicy"]["Properties"]["Roles"] == ["cohort-flywheel"]
 
@@ -87,6 +89,7 @@ def test_the_roles_may_write_to_the_stream_and_to_the_bucket_alone(resources: di
 
 def test_the_variables_are_set_where_the_backend_looks(resources: dict[str, Any]) -> None:
     settings = [each["Properties"] for each in resources.values() if each["Type"] == "AWS::SSM::Parameter"]
-    names = {*SesCampaignSettings.model_fields, *EngagementSettings.model_fields} - {*StateSettings.model_fields}
+    names = {*SesCampaignSettings.model_fields, *EventSettings.model_fields}
+    assert {*EngagementSettings.model_fields} - names == {*StateSettings.model_fields, "ses_topic"}, "the first stack's"
     assert {each["Name"] for each in settings} == {f"/prefix/variables/{PREFIX}{name}" for name in names}
     assert {each["Value"] for each in settings} == {"cohort-flywheel", "events"}

@@ -27,6 +27,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.destinations.customer_profiles.layout import upload_job_name
+from cohort_flywheel.engagement.event_objects import REMOVAL_KEY
 from cohort_flywheel.governance.erasure import PLAYERS_KEY
 from cohort_flywheel.runs.names import run_name
 from local import seed
@@ -63,7 +64,8 @@ PAGES = {
 #: Actions for which AWS knows no resource but *, by the service authorization reference.
 ONLY_ON_ALL = {
     "logs:DescribeLogGroups", "cloudwatch:PutMetricData", "s3:GetAccountPublicAccessBlock",
-    "ses:GetAccount", "ses:ListImportJobs", "ses:CreateImportJob",
+    "ses:GetAccount", "ses:ListImportJobs", "ses:CreateImportJob", "ses:ListSuppressedDestinations",
+    "ses:DeleteSuppressedDestination",
     "connect-campaigns:GetConnectInstanceConfig", "connect-campaigns:ListCampaigns",
 }  # fmt: skip
 
@@ -323,6 +325,8 @@ def _play_ses(at: Deployment) -> None:
     at.run("engagement", _MIDNIGHT - timedelta(days=1), {}, "report")
     at.run("cohort_figures", _MIDNIGHT, {}, "count_figures")
     at.run("engagement", _MIDNIGHT, {}, "report")  # reads what the day before has left
+    at.put("StateBucket", REMOVAL_KEY, b"wayne96\nwayne96@example.com\n")
+    at.run("suppression_removal", _MIDNIGHT, {"reason": "he wrote to us", "dry_run": False}, "remove")
     _erase(at)
 
 
@@ -497,6 +501,7 @@ def test_what_the_runs_do_not_do_is_refused(recorded: dict[str, Deployment]) -> 
             ("s3:DeleteObjectVersion", f"{bucket}/do_not_contact.txt"),
             ("s3:DeleteObjectVersion", f"{bucket}/reports/ea_atrisk_2_2026-11-22_00-00-00/d__1.json"),
             ("s3:DeleteObjectVersion", f"{bucket}/erasure/tombstones/0123"),
+            ("s3:DeleteObjectVersion", f"{bucket}/engagement/suppressions.csv"),
             ("s3:GetObject", "arn:aws:s3:::other-teams/key"),
             ("s3:PutBucketPolicy", bucket),
             ("dynamodb:PutItem", "arn:aws:dynamodb:us-east-1:123456789012:table/userdata"),
@@ -508,6 +513,7 @@ def test_what_the_runs_do_not_do_is_refused(recorded: dict[str, Deployment]) -> 
             ("ses:SendRawEmail", f"arn:aws:ses:us-east-1:123456789012:identity/{SENDER_DOMAIN}"),
             ("ses:SendBulkEmail", f"arn:aws:ses:us-east-1:123456789012:identity/{SENDER_DOMAIN}"),
             ("ses:UpdateEmailTemplate", "arn:aws:ses:us-east-1:123456789012:template/at_risk_0123"),
+            ("ses:PutSuppressedDestination", "*"),
             ("ses:UpdateContact", f"arn:aws:ses:us-east-1:123456789012:contact-list/{CONTACT_LIST}"),
             ("connect-campaigns:DeleteCampaign", "arn:aws:connect-campaigns:us-east-1:123456789012:campaign/1"),
             ("connect-campaigns:StopCampaign", "arn:aws:connect-campaigns:us-east-1:123456789012:campaign/1"),

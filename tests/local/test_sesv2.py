@@ -146,6 +146,34 @@ def test_filters_by_topic(service: Service) -> None:
     assert service.addresses(Filter={"FilteredStatus": "OPT_OUT"}) == ["gone@example.com"]
 
 
+# --- the account-level suppression list
+
+
+def test_addresses_are_suppressed_listed_by_pages_and_removed(service: Service) -> None:
+    names = [f"p{n:02d}@example.com" for n in range(12)]
+    for name in names:
+        service.ses.put_suppressed_destination(EmailAddress=name, Reason="BOUNCE")
+    service.ses.put_suppressed_destination(EmailAddress="Ann+1@example.com", Reason="COMPLAINT")
+    first = service.ses.list_suppressed_destinations()
+    assert [each["EmailAddress"] for each in first["SuppressedDestinationSummaries"]] == names[:10]
+    rest = service.ses.list_suppressed_destinations(NextToken=first["NextToken"])
+    assert [each["Reason"] for each in rest["SuppressedDestinationSummaries"]] == ["BOUNCE", "BOUNCE", "COMPLAINT"]
+    assert "NextToken" not in rest
+    only = service.ses.list_suppressed_destinations(Reasons=["COMPLAINT"], PageSize=100)
+    assert [each["EmailAddress"] for each in only["SuppressedDestinationSummaries"]] == ["Ann+1@example.com"]
+    last = only["SuppressedDestinationSummaries"][0]["LastUpdateTime"]
+    after = service.ses.list_suppressed_destinations(StartDate=last, PageSize=100)
+    assert after["SuppressedDestinationSummaries"] == [], "added after the date, by whole seconds or not"
+    one = {"EmailAddress": "ann+1@example.com"}
+    assert service.ses.get_suppressed_destination(**one)["SuppressedDestination"]["Reason"] == "COMPLAINT"
+    service.ses.delete_suppressed_destination(**one)
+    assert refused(service.ses.delete_suppressed_destination, **one) == NOT_FOUND
+    assert refused(service.ses.get_suppressed_destination, **one) == NOT_FOUND
+    for wrong in ({"EmailAddress": "ann", "Reason": "BOUNCE"}, {"EmailAddress": ANN, "Reason": "DISLIKE"}):
+        assert refused(service.ses.put_suppressed_destination, **wrong) == BAD_REQUEST
+    assert refused(service.ses.list_suppressed_destinations, NextToken="x") == BAD_REQUEST
+
+
 # --- the account and its identities
 
 
@@ -493,6 +521,28 @@ def test_a_mail_of_a_configuration_set_has_events(service: Service) -> None:
     assert flags == {"Likely", "Unlikely", None}
 
 
+def test_a_change_of_subscriptions_is_an_event_of_the_last_mail(service: Service) -> None:
+    publishing(service, "subscriptions", "SUBSCRIPTION")
+    service.template()
+    service.add("ann")
+    service.send("ann")
+    last = service.send("ann", ConfigurationSetName="subscriptions")
+    service.control(unsubscribe=[{"EmailAddress": ANN, "TopicName": "News"}])
+    service.control(unsubscribe=[{"EmailAddress": ANN}])
+    service.control(subscribe=[{"EmailAddress": ANN, "TopicName": "News"}])
+    events = service.state()["events"]
+    assert {(each["eventType"], each["mail"]["messageId"]) for each in events} == {("Subscription", last)}
+    found = [each["subscription"]["newTopicPreferences"] for each in events]
+    opted_out, opted_in = ([{"topicName": "News", "subscriptionStatus": each}] for each in ("OptOut", "OptIn"))
+    assert found == [
+        {"unsubscribeAll": False, "topicSubscriptionStatus": opted_out},
+        {"unsubscribeAll": True, "topicSubscriptionStatus": opted_out},
+        {"unsubscribeAll": False, "topicSubscriptionStatus": opted_in},
+    ]
+    assert [each["subscription"]["oldTopicPreferences"] for each in events[1:]] == found[:2]
+    assert service.ses.get_contact(ContactListName=LIST, EmailAddress=ANN)["UnsubscribeAll"] is False
+
+
 def test_events_are_written_as_firehose_does(service: Service) -> None:
     publishing(service, "some", "SEND", "DELIVERY")
     service.template()
@@ -522,6 +572,19 @@ def test_an_unsubscribed_contact_is_not_mailed_and_the_answer_is_the_same(servic
     assert refused(service.send, name="ann") == REJECTED
     service.send("ann", ListManagementOptions=None)
     assert service.mails[-1]["delivered"] == [ANN], "Without the list nothing holds the mail back."
+
+
+def test_a_mail_to_a_suppressed_address_is_accepted_and_not_attempted(service: Service) -> None:
+    service.template()
+    service.ses.put_suppressed_destination(EmailAddress=ANN, Reason="BOUNCE")
+    service.ses.put_suppressed_destination(EmailAddress="bob@example.com", Reason="COMPLAINT")
+    assert service.send("ann")
+    assert service.send("bob")
+    found = [(mail["delivered"], mail["suppressed"]) for mail in service.mails]
+    assert found == [([], {ANN: "BOUNCE"}), ([], {"bob@example.com": "COMPLAINT"})]
+    service.ses.delete_suppressed_destination(EmailAddress=ANN)
+    service.send("ann")
+    assert service.mails[-1]["delivered"] == [ANN]
 
 
 def test_a_topic_is_unsubscribed_by_itself(service: Service) -> None:

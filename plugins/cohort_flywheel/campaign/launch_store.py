@@ -28,7 +28,7 @@ from cohort_flywheel.runs.lock_store import acquire, enum_value, this_run
 from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.contacts import Reject, classify_member, normalize_entry
+from cohort_flywheel.segment.contacts import Reject, Suppressed, classify_member, normalize_entry
 from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, make_list
 from cohort_flywheel.segment.members import Member
 from cohort_flywheel.segment.outputs import Segment
@@ -223,12 +223,17 @@ def same_address(rows: Iterable[Row], listed: sqlite3.Connection) -> Iterator[st
 
 
 def revocation_reason(
-    row: Row, record: Json | None, consent: Consent | None, listed: sqlite3.Connection, schema: DataSchema
+    row: Row,
+    record: Json | None,
+    consent: Consent | None,
+    listed: sqlite3.Connection,
+    suppressed: Suppressed,
+    schema: DataSchema,
 ) -> str | None:
-    """Return why a player may no longer be mailed, by the current record and do-not-contact list, or None."""
+    """Return why a player may no longer be mailed, by the current record and both lists, or None."""
     now = classify_member(
         Member(row.player_id, 0), record, attributes={}, score_column=None, consent=consent,
-        do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed), schema=schema,
+        do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed), suppressed=suppressed, schema=schema,
     )  # fmt: skip
     if isinstance(now, Reject):
         return now.reason

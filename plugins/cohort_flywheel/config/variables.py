@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import Variable
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from cohort_flywheel.config.setting_types import BucketName, KmsKey, S3Encryption, TableName, missing, problems
+from cohort_flywheel.config.setting_types import BucketName, KmsKey, S3Encryption, SesName, TableName, missing, problems
 from cohort_flywheel.errors import Code, FlywheelError
 
 PREFIX = "cohort_flywheel_"
@@ -32,7 +32,9 @@ class EventSettings(BaseModel):
 
 
 class EngagementSettings(StateSettings, EventSettings):
-    """The settings of the DAG `engagement`."""
+    """The settings of the DAG `engagement`. `ses_topic` is that of the destination; empty: each topic is ours."""
+
+    ses_topic: SesName = ""
 
 
 class EncryptionSettings(BaseModel):

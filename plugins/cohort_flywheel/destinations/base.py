@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +16,7 @@ from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.common.records import Output
 from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.destinations.import_result import ImportedSegment
+from cohort_flywheel.engagement.suppressions import SuppressedAddress
 from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses
 from cohort_flywheel.runs.plan import Plan
@@ -201,3 +203,13 @@ class Destination(ABC):
         """
         why = f"{self.name} cannot erase players: delete them there"
         return [InventoryRow("recipient", self.name, len(players), why=why)]
+
+    # --- the destination's own suppression list
+
+    def suppressed_addresses(self, since: datetime | None, aws_conn_id: str | None) -> Iterator[SuppressedAddress]:
+        """Yield the addresses that the destination itself does not mail, added since a time; by default none."""
+        return iter(())
+
+    def remove_suppressed_address(self, address: str, aws_conn_id: str | None) -> bool:
+        """Remove an address from that list; return False if it is not there."""
+        return False

@@ -6,7 +6,7 @@ import csv
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from pydantic import Field
 from cohort_flywheel.common.duckdb import connect
 from cohort_flywheel.common.records import Json, Record
 from cohort_flywheel.engagement.event_objects import MEMORY
-from cohort_flywheel.engagement.event_records import UnknownType, read_event, records
+from cohort_flywheel.engagement.event_records import UNREACHABLE, Event, UnknownType, read_event, records
 
 #: The columns of the Parquet file, by their DuckDB types, NULL where there is no value; `key` finds copies of an event.
 COLUMNS = {
@@ -45,7 +45,7 @@ _MESSAGES = {
 #: The messages of an as-of by which SES judges a sender: the fields of EventCounts.
 _RATES = {
     "sent": "type = 'Send'",
-    "bounced": "type = 'Bounce' AND subtype IN ('Permanent:General', 'Permanent:NoEmail')",
+    "bounced": f"type = 'Bounce' AND subtype IN {UNREACHABLE}",
     "complained": _MESSAGES["complained"],
 }
 
@@ -96,10 +96,15 @@ class LaunchCounts(Record):
 
 
 class EventFile:
-    """Write the events of an as-of, in the order of their objects, and count what is left out."""
+    """Write the events of an as-of, in the order of their objects, and count what is left out.
 
-    def __init__(self, folder: Path, as_of: datetime) -> None:
-        self._folder, self._oldest = folder, as_of - MEMORY
+    :param note: called with each event and its record, also with those that are left out.
+    """
+
+    def __init__(
+        self, folder: Path, as_of: datetime, note: Callable[[Event, Json], None] = lambda event, record: None
+    ) -> None:
+        self._folder, self._oldest, self._note = folder, as_of - MEMORY, note
         self._file = (folder / "events.csv").open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._numbers, self._types, self._subtypes = Counter[str](), Counter[str](), Counter[str]()
@@ -125,13 +130,15 @@ class EventFile:
     def _add(self, lines: Iterable[bytes]) -> None:
         for record in records(lines):
             event = read_event(record) if record is not None else None
-            if event is None:
+            if record is None or event is None:
                 self._numbers["unreadable"] += 1
                 continue
             self._numbers["records"] += 1
             if isinstance(event, UnknownType):
                 self._types[event.name] += 1
-            elif not event.launch or not event.row:
+                continue
+            self._note(event, record)
+            if not event.launch or not event.row:
                 self._numbers["other_mails"] += 1
             elif event.mailed_at < self._oldest:
                 self._numbers["late"] += 1

@@ -22,6 +22,10 @@ MANIFESTS_FOLDER = "engagement/manifests/"
 PARQUET_FOLDER = "engagement/events/"
 COUNTS_FOLDER = "engagement/counts/"
 REPORTS_FOLDER = "engagement/reports/"
+FEEDBACK_FOLDER = "engagement/feedback/"
+#: What the suppression list has, and the addresses and players to remove from it.
+LIST_STATE_KEY = "engagement/suppressions.json"
+REMOVAL_KEY = "engagement/remove.txt"
 
 _HOUR = re.compile(rf"{EVENTS_FOLDER}(\d{{4}})/(\d\d)/(\d\d)/(\d\d)/.+")
 _PARQUET = re.compile(rf"{PARQUET_FOLDER}as_of=([^/]+)/events\.parquet")
@@ -54,6 +58,11 @@ def counts_as_of(key: str) -> datetime | None:
 
 def report_key(as_of: datetime) -> str:
     return f"{REPORTS_FOLDER}{instant(as_of)}.json"
+
+
+def feedback_key(as_of: datetime) -> str:
+    """The key of the bounces, complaints, unsubscribes and opt-ins of an as-of."""
+    return f"{FEEDBACK_FOLDER}{instant(as_of)}.csv"
 
 
 def manifest_as_of(key: str) -> datetime | None:

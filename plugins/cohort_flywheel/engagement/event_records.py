@@ -31,6 +31,9 @@ BOUNCES = {
         "General", "MailboxFull", "MessageTooLarge", "ContentRejected", "AttachmentRejected", "CustomTimeoutExceeded",
     },
 }  # fmt: skip
+#: The bounces that mean that the address cannot be reached. The other permanent ones mean that nothing was attempted,
+#: because of a list: SES's own, the account's, which is read itself, or that of unsubscribed contacts.
+UNREACHABLE = ("Permanent:General", "Permanent:NoEmail")
 COMPLAINTS = {"", "abuse", "auth-failure", "fraud", "not-spam", "other", "virus", "OnAccountSuppressionList"}
 
 #: How a record begins, where it follows one that cannot be read.

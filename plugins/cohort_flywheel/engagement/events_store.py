@@ -86,9 +86,10 @@ def kept_counts(s3: S3Hook, plan: EngagementPlan) -> EventCounts | None:
     return EventCounts.model_validate(found[0]) if found else None
 
 
-def keep(s3: S3Hook, plan: EngagementPlan, parquet: Path, counts: EventCounts) -> None:
-    """Write the events of an as-of, then their counts."""
+def keep(s3: S3Hook, plan: EngagementPlan, parquet: Path, feedback: Path, counts: EventCounts) -> None:
+    """Write the events of an as-of, what they say of addresses, then their counts."""
     put_if(s3, plan.state_bucket, objects.parquet_key(plan.as_of), parquet)
+    put_if(s3, plan.state_bucket, objects.feedback_key(plan.as_of), feedback)
     put_json(s3, plan.state_bucket, objects.counts_key(plan.as_of), counts.model_dump(mode="json"))
 
 
@@ -102,6 +103,12 @@ def newest_report(s3: S3Hook, bucket: str) -> EngagementReport | None:
 def launches_by_tag(s3: S3Hook, bucket: str) -> dict[str, str]:
     """Return the run names of all launches, by the tags of their mails."""
     return {launch_tag(name): name for name in folders(s3, bucket, _LAUNCHES)}
+
+
+def player_ids(s3: S3Hook, bucket: str, name: str, number: int, attempt: int) -> list[str]:
+    """Return the players of an attempt of a batch, by its intents; an erased player is an empty text."""
+    found = get_json(s3, bucket, f"{_LAUNCHES}{name}/{number:06d}_{attempt}.intents.json")
+    return list(found[0]["player_ids"]) if found else []
 
 
 def rows_in_doubt(s3: S3Hook, bucket: str, name: str) -> list[str]:

@@ -16,6 +16,8 @@ from cohort_flywheel.engagement import events_store as store
 from cohort_flywheel.engagement.engagement_outputs import EngagementPlan, EngagementReport
 from cohort_flywheel.engagement.event_counts import EventCounts, EventFile, LaunchCounts, count_launches, rows_of
 from cohort_flywheel.engagement.event_objects import Manifest, report_key
+from cohort_flywheel.engagement.suppressions import FeedbackFile, SuppressionCounts
+from cohort_flywheel.governance.tombstones_store import make_salt
 from cohort_flywheel.hooks.s3 import S3Hook, put_json
 from cohort_flywheel.runs.plan_operator import as_of_run, explain_refusal
 from cohort_flywheel.runs.schedule import Clock, Schedule, utc_now
@@ -68,8 +70,9 @@ class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):
     """Read the objects of events of the 48 hours before the as-of that no other as-of has read.
 
     First their keys are written to a manifest, which a later attempt reads again. Each event is kept once within 62
-    days, as Parquet, without an address, an IP address or a user agent. The same objects give the same file. Returns
-    (each also as a separate XCom) the counts of EventCounts.
+    days, as Parquet, without an address, an IP address or a user agent. What bounces, complaints and changes of
+    subscriptions say of an address is kept beside, with a keyed hash of it. The same objects give the same files.
+    Returns (each also as a separate XCom) the counts of EventCounts.
 
     :param plan: the output of EngagementPlanOperator. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -98,7 +101,11 @@ class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):
 
     def _read(self, s3: S3Hook, plan: EngagementPlan, chosen: Manifest, folder: Path) -> EventCounts:
         progress, path, parquet = Progress(self.log, "objects read"), folder / "object", folder / "events.parquet"
-        with EventFile(folder, plan.as_of) as file:
+        salt = make_salt(s3, plan.state_bucket)
+        with (
+            FeedbackFile(folder / "feedback.csv", plan.ses_topic, salt) as feedback,
+            EventFile(folder, plan.as_of, feedback.add) as file,
+        ):
             for key in chosen.keys:
                 if not store.download(s3, plan.event_bucket, key, path):
                     if counts := store.kept_counts(s3, plan):
@@ -109,7 +116,7 @@ class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):
                 progress.add(1)
             others = store.fetch_parquet(s3, plan, folder, up_to_as_of=False)
             counts = file.close(parquet, others, len(chosen.keys), chosen.before)
-        store.keep(s3, plan, parquet, counts)
+        store.keep(s3, plan, parquet, feedback.path, counts)
         return counts
 
 
@@ -121,16 +128,20 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
 
     :param plan: the output of EngagementPlanOperator. (templated)
     :param counts: the output of ReadEventsOperator. (templated)
+    :param suppressions: the output of UpdateSuppressionsOperator. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
-    template_fields = ("plan", "counts")
+    template_fields = ("plan", "counts", "suppressions")
     ui_color = "#d9d2e9"
 
-    def __init__(self, *, plan: Json, counts: Json, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+    def __init__(
+        self, *, plan: Json, counts: Json, suppressions: Json, aws_conn_id: str | None = "aws_default", **kwargs: Any
+    ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.plan = plan
         self.counts = counts
+        self.suppressions = suppressions
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -150,6 +161,7 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
                 found[by_tag[tag]] = counts.model_copy(update={"in_doubt": len(in_doubt), "in_doubt_sent": sent})
             report = EngagementReport(
                 as_of=plan.as_of, events=EventCounts.model_validate(self.counts),
+                suppressions=SuppressionCounts.model_validate(self.suppressions),
                 launches=dict(sorted(found.items())), unknown_launches=unknown,
             ).model_dump(mode="json")  # fmt: skip
             put_json(s3, plan.state_bucket, report_key(plan.as_of), report)

@@ -52,7 +52,7 @@ _KINDS = {
 }
 #: Objects without players, the lists that an erasure treats apart, and a console's mark of a folder.
 _NOT_SEARCHED = re.compile(
-    r"snapshots/[^/]+/[^/]+/final\.json|(?:dry_run/)?(?:claims|last_runs|reports)/.+|(?:results|what_if|erasure)/.+"
+    r"snapshots/[^/]+/[^/]+/final\.json|(?:dry_run/)?(?:claims|last_runs|reports)/.+|(?:results|what_if|erasure|engagement)/.+"
     rf"|do_not_contact\.txt|{GRAPH_LOADS_FOLDER}{_LOAD_RECORD}|.*/"
 )
 #: The text between two quotes, without and with escapes. Only parsing the whole file shows which quote opens a string,
@@ -67,8 +67,8 @@ _ADDRESS_COLUMNS = ("emailAddress", "Address")
 Addresses = Collection[tuple[str, str]]
 
 
-def read_players(lines: Iterable[bytes]) -> list[str]:
-    """Read a list of playerIds, one per line; raises FlywheelError with the line number, without the text.
+def read_players(lines: Iterable[bytes], key: str = PLAYERS_KEY) -> list[str]:
+    """Read a list of playerIds (or of addresses), one per line; raises FlywheelError with the line number only.
 
     Each line is read as it is, so that no other player is erased: a line that would need cleaning is refused. In
     double quotes, as a JSON string, a line can have any playerId.
@@ -76,23 +76,23 @@ def read_players(lines: Iterable[bytes]) -> list[str]:
     players = set()
     for number, line in enumerate(lines, start=1):
         try:
-            players.add(_read_player(line.decode("utf-8-sig").rstrip("\r\n"), number))
+            players.add(_read_player(line.decode("utf-8-sig").rstrip("\r\n"), number, key))
         except UnicodeDecodeError:
             raise FlywheelError(
-                f"line {number} of {PLAYERS_KEY} is not UTF-8: save it as UTF-8", code=Code.ERASURE_LIST
+                f"line {number} of {key} is not UTF-8: save it as UTF-8", code=Code.ERASURE_LIST
             ) from None
     players.discard("")
     if not players:
-        raise FlywheelError(f"{PLAYERS_KEY} has no players: write one playerId per line", code=Code.ERASURE_LIST)
+        raise FlywheelError(f"{key} has no players: write one playerId per line", code=Code.ERASURE_LIST)
     if len(players) > MAX_PLAYERS:
         raise FlywheelError(
-            f"{PLAYERS_KEY} has {len(players):,} players, and at most {MAX_PLAYERS:,} are erased together: split it",
+            f"{key} has {len(players):,} players, and at most {MAX_PLAYERS:,} are erased together: split it",
             code=Code.ERASURE_LIST,
         )
     return sorted(players)
 
 
-def _read_player(text: str, number: int) -> str:
+def _read_player(text: str, number: int, key: str) -> str:
     if not text.strip():
         return ""
     if text.startswith('"'):
@@ -101,19 +101,19 @@ def _read_player(text: str, number: int) -> str:
             if isinstance(player, str) and player.encode():
                 return player
         raise FlywheelError(
-            f"line {number} of {PLAYERS_KEY} begins with a quote and is not a JSON string: write the playerId without"
+            f"line {number} of {key} begins with a quote and is not a JSON string: write the playerId without"
             ' quotes, or, if the quote is part of it, as "\\"…"',
             code=Code.ERASURE_LIST,
         )
     if text != text.strip():
         raise FlywheelError(
-            f"line {number} of {PLAYERS_KEY} has a blank at an end: remove it, or, if it is part of the playerId, write"
+            f"line {number} of {key} has a blank at an end: remove it, or, if it is part of the playerId, write"
             ' the playerId in double quotes, as " …"',
             code=Code.ERASURE_LIST,
         )
     if not is_exact(text):
         raise FlywheelError(
-            f"line {number} of {PLAYERS_KEY} is more than a playerId: remove what is not part of it (quotes, brackets,"
+            f"line {number} of {key} is more than a playerId: remove what is not part of it (quotes, brackets,"
             " other columns, invisible characters), or, if all of it is the playerId, write it as JSON, in double"
             ' quotes, as "a, b"',
             code=Code.ERASURE_LIST,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from cohort_flywheel.config.decimals import Number, number_text
 
 DO_NOT_CONTACT_KEY = "do_not_contact.txt"
+SUPPRESSIONS_KEY = "engagement/suppressions.csv"
 SEGMENT_FOLDER = "segments/"
 STAGED_FOLDER = "staged/"
 CLAIMS_FOLDER = "claims/"

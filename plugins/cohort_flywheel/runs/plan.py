@@ -34,13 +34,15 @@ class Override(Record):
 class Withhold(Record):
     """The settings that exclude contacts from the segment, for `contacts.exclusion_reason`.
 
-    `placeholders` must have values, and a player who was mailed `template` after `since` is left out.
+    `placeholders` must have values, and a player who was mailed `template` after `since` is left out. `suppressions` is
+    the key of the suppression list, None without one.
     """
 
     holdout_percent: int = 0
     placeholders: dict[str, str | None] = Field(default_factory=dict)
     template: str | None = None
     since: Instant | None = None
+    suppressions: str | None = None
 
 
 class Plan(Record):
@@ -173,7 +175,7 @@ def make_plan(
         score_column=cohort.score_as,
         consent=None if cohort.consent == "none" else cohort.consent,
         campaign=campaign,
-        withhold=_withhold(cohort, campaign, as_of),
+        withhold=_withhold(cohort, campaign, as_of, engagement or Engagement()),
         layout=layout,
         contacts_table=str(settings["contacts_table"]),
         export_bucket=buckets["export"],
@@ -224,15 +226,17 @@ def check_extract(params: RunParams, run_type: str) -> None:
         )
 
 
-def _withhold(cohort: Cohort, campaign: RunCampaign | NoCampaign, as_of: datetime) -> Withhold:
+def _withhold(cohort: Cohort, campaign: RunCampaign | NoCampaign, as_of: datetime, engagement: Engagement) -> Withhold:
+    suppressions = names.SUPPRESSIONS_KEY if engagement.read_events else None
     if isinstance(campaign, NoCampaign):
-        return Withhold(holdout_percent=cohort.holdout_percent)
+        return Withhold(holdout_percent=cohort.holdout_percent, suppressions=suppressions)
     since = campaign.not_again_since(as_of)
     return Withhold(
         holdout_percent=cohort.holdout_percent,
         placeholders=campaign.placeholders,
         template=campaign.template if since else None,
         since=since,
+        suppressions=suppressions,
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import email_validator
 from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
@@ -26,6 +26,9 @@ _MODELERS = DataSchema()
 #: Why a member is not a row of the segment file. `Reject.column` names the attribute at fault, if there is one.
 REASONS = {
     "do_not_contact": "the playerId or the address is on the do-not-contact list",
+    "bounced": "an e-mail to the address bounced: it cannot be reached",
+    "complained": "the player, or a reader at the address, complained about an e-mail",
+    "unsubscribed": "the player, or a reader at the address, unsubscribed by an e-mail",
     "no_record": "the contacts table has no record of the player",
     "opted_out": "the record says opted out, or has no value and silence means opted out",
     "no_address": "the record has no address",
@@ -36,7 +39,8 @@ REASONS = {
     "holdout": "the player is in the share that no campaign mails",
 }
 
-#: The reasons that are data faults, which `max_reject_percent` counts; the others are choices of a player or studio.
+#: The reasons that are data faults, which `max_reject_percent` counts; the others are choices of a player or studio, or
+#: what became of earlier e-mails.
 DATA_FAULTS = ("no_record", "no_address", "bad_address", "bad_value", "missing_value")
 
 
@@ -49,6 +53,10 @@ _PLAIN = re.compile(
 #: Exceptions that match _PLAIN: local parts whose case the library changes, and domains that it refuses.
 _ROLES = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)
 _SPECIAL_USE = tuple(f".{name}" for name in email_validator.SPECIAL_USE_DOMAIN_NAMES)
+
+
+#: Returns why an address or a playerId is suppressed, or None.
+type Suppressed = Callable[[Literal["address", "player"], str], str | None]
 
 
 class Contact(NamedTuple):
@@ -97,16 +105,20 @@ def classify_member(
     score_column: str | None,
     consent: Consent | None,
     do_not_contact: Callable[[str], bool],
+    suppressed: Suppressed = lambda kind, text: None,
     schema: DataSchema = _MODELERS,
 ) -> Contact | Reject:
     """Return the contact or the reject of a member and its record (None: not found).
 
     `do_not_contact` returns whether a text is on the list; it is called with each of `player_id_forms` and
-    `address_forms`. `consent` None is the registry's `none`.
+    `address_forms`. `suppressed` returns the reason of a playerId or an address on the suppression list. `consent` None
+    is the registry's `none`.
     """
     player_id = member.player_id
     if any(map(do_not_contact, player_id_forms(player_id))):
         return Reject(player_id, "do_not_contact")
+    if reason := suppressed("player", player_id):
+        return Reject(player_id, reason)
     if record is None:
         return Reject(player_id, "no_record")
     if consent and not _has_consented(record, consent):
@@ -119,6 +131,8 @@ def classify_member(
         return Reject(player_id, "bad_address", path_text(schema.address))
     if any(map(do_not_contact, address_forms(str(raw), address))):
         return Reject(player_id, "do_not_contact", path_text(schema.address))
+    if reason := suppressed("address", address):
+        return Reject(player_id, reason, path_text(schema.address))
     values: dict[str, str] = {}
     for column, attribute in (*schema.name_columns.items(), *attributes.items()):
         value = record.get(attribute) if type(attribute) is str else value_at(record, attribute)

@@ -22,6 +22,7 @@ from cohort_flywheel.config.attribute_paths import COLUMNS, AttributePath
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.destinations import get_destination
+from cohort_flywheel.engagement.suppressions_store import SuppressionTable
 from cohort_flywheel.hooks.dynamodb import IN_FLIGHT, MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, lines, put_unless_equal
 from cohort_flywheel.runs.names import (
@@ -36,6 +37,7 @@ from cohort_flywheel.segment.contacts import (
     Contact,
     RecordCounts,
     Reject,
+    Suppressed,
     classify_member,
     exclusion_reason,
     lookup_paths,
@@ -83,8 +85,8 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     :param do_not_contact_key: the key of the do-not-contact list in the rejects' bucket, or None. (templated)
     :param layout: the destination of the file, which defines its format. (templated)
     :param withhold: the settings that exclude contacts, as CohortPlanOperator returns them: `holdout_percent`, the
-        `placeholders` that must have values, and the `template` with which players were mailed `since`; or None.
-        (templated)
+        `placeholders` that must have values, the `template` with which players were mailed `since`, and
+        `suppressions`, the key of the suppression list; or None. (templated)
     :param data_schema: a DataSchema as a dict, or None for the Cohort Modeler's names. (templated)
     :param shard: the part of the extract that this task does (`members.write_extract`), or None for all of it. The
         files of a shard lie in folders named as the whole ones would be. (templated)
@@ -165,11 +167,15 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         rows_path, rejects_path, matched_path = folder / "segment.csv", folder / "rejects.csv", folder / "matched.csv"
         consent = Consent.model_validate(self.consent) if self.consent else None
         found = RecordCounts(projection(attributes, consent, schema))
+        withhold = Withhold.model_validate(self.withhold or {})
         with closing(sqlite3.connect(folder / "do_not_contact.sqlite")) as listed:
             entries = load_do_not_contact(s3, self.rejects_bucket, self.do_not_contact_key, listed)
+            suppressions = SuppressionTable(s3, self.rejects_bucket, withhold.suppressions, listed)
+            suppressions.refresh()
             judged = self._classified(
-                self._members(s3, shard), shard, attributes, consent, schema, found, listed if entries else None
-            )
+                self._members(s3, shard), shard, attributes, consent, schema, found, listed if entries else None,
+                suppressions.reason,
+            )  # fmt: skip
             counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._exclusion(s3, listed))
             matched = write_matched(listed, matched_path)
         rejects_key = self.rejects_key
@@ -231,6 +237,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         schema: DataSchema,
         found: RecordCounts,
         listed: sqlite3.Connection | None,
+        suppressed: Suppressed,
     ) -> Iterator[Contact | Reject]:
         """Classify each member, and count the records; `listed` is None if the do-not-contact list has no entry."""
 
@@ -253,7 +260,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
                     found.add(record)
                 outcome = classify_member(
                     member, record, attributes=attributes, consent=consent, score_column=self.score_column,
-                    do_not_contact=do_not_contact, schema=schema,
+                    do_not_contact=do_not_contact, suppressed=suppressed, schema=schema,
                 )  # fmt: skip
                 if listed and isinstance(outcome, Reject):  # for any reason: an entry may match the player as well
                     match_entries(player_forms(member.player_id, record, schema), listed)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cohort_flywheel.engagement.operators import EngagementPlanOperator, EngagementReportOperator, ReadEventsOperator
+from cohort_flywheel.engagement.suppressions_operator import UpdateSuppressionsOperator
 from local import seed
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
@@ -18,6 +19,8 @@ NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 
 class Events:
     """A bucket of events and a state bucket, and runs of the DAG's tasks."""
+
+    destination = "ses"
 
     def __init__(self, servers: Any, config: Any, context: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
         self.s3 = seed.client("s3", servers, config)
@@ -47,11 +50,18 @@ class Events:
         plan = self.plan(as_of)
         return ReadEventsOperator(task_id="read_events", plan=plan).execute(self.context({}))
 
+    def suppress(self, plan: dict[str, Any]) -> dict[str, Any]:
+        return UpdateSuppressionsOperator(
+            task_id="update_suppressions", plan=plan, destination=self.destination
+        ).execute(self.context({}))
+
     def run(self, as_of: datetime = NEWEST) -> dict[str, Any]:
-        """All three tasks; returns the report."""
+        """All tasks; returns the report."""
         plan = self.plan(as_of)
         counts = ReadEventsOperator(task_id="read_events", plan=plan).execute(self.context({}))
-        found = EngagementReportOperator(task_id="report", plan=plan, counts=counts).execute(self.context({}))
+        found = EngagementReportOperator(
+            task_id="report", plan=plan, counts=counts, suppressions=self.suppress(plan)
+        ).execute(self.context({}))
         bucket, _, key = found["report_url"].removeprefix("s3://").partition("/")
         return dict(json.loads(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()))
 

@@ -71,11 +71,11 @@ def test_a_replay_of_all_days_leaves_the_same(events: Events) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("number", range(1, 4))
+@pytest.mark.parametrize("number", range(1, 5))
 def test_a_run_killed_at_any_write_leaves_what_an_undisturbed_one_leaves(
     events: Events, number: int, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The three writes are the manifest, the events and their counts."""
+    """The four writes are the manifest, the events, what they say of addresses, and their counts."""
     events.put(5, sent("m1", "0-1-1", "Delivery"))
     with monkeypatch.context() as broken:
         writes = []
@@ -95,7 +95,8 @@ def test_a_run_killed_at_any_write_leaves_what_an_undisturbed_one_leaves(
         with pytest.raises(Killed):
             events.read()
     assert events.read()["events"] == 2
-    assert sorted(key.partition("/")[2].partition("/")[0] for key in events.kept) == ["counts", "events", "manifests"]
+    folders = sorted(key.partition("/")[2].partition("/")[0] for key in events.kept)
+    assert folders == ["counts", "events", "feedback", "manifests"]
 
 
 def test_a_manifest_whose_answer_was_lost_is_the_one_that_counts(
@@ -191,5 +192,8 @@ def test_the_dag_is_there_only_if_the_registry_switches_it_on(tmp_path: Path, on
     assert list(bag.dags) == (["engagement"] if on else [])
     for dag in bag.dags.values():
         edges = {task.task_id: task.downstream_task_ids for task in dag.tasks}
-        assert edges == {"plan": {"read_events", "report"}, "read_events": {"report"}, "report": set()}
+        assert edges == {
+            "plan": {"read_events", "update_suppressions", "report"}, "read_events": {"update_suppressions", "report"},
+            "update_suppressions": {"report"}, "report": set(),
+        }  # fmt: skip
         assert (dag.max_active_runs, dag.catchup, dag.is_paused_upon_creation) == (1, False, True)

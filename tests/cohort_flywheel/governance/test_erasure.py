@@ -142,6 +142,8 @@ def test_without_erased_players_no_lookup_is_made() -> None:
         ("do_not_contact.txt", None),
         ("what_if/ea_atrisk_2_2026-11-01_2026-11-22.csv", None),
         ("erasure/tombstones/ab", None),
+        ("engagement/suppressions.csv", None),
+        ("engagement/events/as_of=2026-11-22_00-00-00/events.parquet", None),
         ("snapshots/", None),
         ("dry_run/staged/n/", None),
     ],

@@ -53,6 +53,7 @@ def ask(
     score_column: str | None = None,
     consent: Consent | None = CONSENT,
     do_not_contact: Callable[[str], bool] = listed(),  # noqa: B008  # a function that says no
+    suppressed: dict[tuple[str, str], str] | None = None,
 ) -> Contact | Reject:
     return classify_member(
         member,
@@ -61,10 +62,30 @@ def ask(
         score_column=score_column,
         consent=consent,
         do_not_contact=do_not_contact,
+        suppressed=lambda kind, text: (suppressed or {}).get((kind, text)),
     )
 
 
 # --- a contact -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["bounced", "complained", "unsubscribed"])
+def test_a_suppressed_player_and_a_suppressed_address_are_rejected(reason: str) -> None:
+    assert reason in REASONS
+    by_player, by_address = {("player", "wayne96"): reason}, {("address", "wayne@example.com"): reason}
+    assert ask(RECORD, suppressed=by_player) == ask(None, suppressed=by_player) == Reject("wayne96", reason)
+    assert ask(RECORD, suppressed=by_address, consent=None) == Reject("wayne96", reason, "email")
+    on_the_list = ask(RECORD, suppressed=by_player | by_address, do_not_contact=listed("wayne96"))
+    assert on_the_list == Reject("wayne96", "do_not_contact")
+
+
+def test_a_player_with_a_corrected_address_is_not_suppressed_by_the_former_ones_bounce() -> None:
+    """What a player has decided stays with the player; a former address that another player gets stays suppressed."""
+    former = {("address", "wayne@example.com"): "bounced"}
+    assert isinstance(ask(RECORD | {"email": "wayne@example.net"}, suppressed=former), Contact)
+    decided = former | {("player", "wayne96"): "complained"}
+    assert ask(RECORD | {"email": "wayne@example.net"}, suppressed=decided) == Reject("wayne96", "complained")
+    assert ask(RECORD, member=Member("ann", 3), suppressed=former) == Reject("ann", "bounced", "email")
 
 
 def test_a_record_becomes_a_contact() -> None:

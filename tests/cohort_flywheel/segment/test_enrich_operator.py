@@ -11,8 +11,10 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.hooks.dynamodb import IN_FLIGHT, DynamoDBBatchGetHook
+from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator
 from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator
+from tests.cohort_flywheel.suppressed import suppress
 
 HEADER = (
     "ChannelType,Address,User.UserId,User.UserAttributes.FirstName,User.UserAttributes.LastName,"
@@ -345,3 +347,25 @@ def test_the_holdout_is_excluded_in_every_layout(airflow_env: Any, aws: Any, con
         assert len(held[layout]) == output["rejects"]["holdout"]
     assert held["pinpoint"] == held["ses"] == held["customer_profiles"]
     assert 40 < len(held["ses"]) < 90, "a fifth of 318"
+
+
+def test_the_suppressed_are_in_no_file(planned: Any, extracted: Any, enriched: Any, aws: Any) -> None:
+    """By playerId, and by address in another case; a list that is not there yet suppresses none."""
+    plan = planned(threshold=2)
+    plan["withhold"]["suppressions"], bucket = SUPPRESSIONS_KEY, plan["state_bucket"]
+    extract = extracted(plan)
+    (plain,) = enriched(plan, extract)
+    assert (plain["rows"], plain["rejects"]) == (3, {})
+    rows = csv.DictReader(io.StringIO(text(aws, plain["s3_bucket"], plain["s3_key"])))
+    addresses = {row["User.UserId"]: row["Address"] for row in rows}
+    suppress(bucket, "player", "xortiz", "unsubscribed")
+    suppress(bucket, "address", addresses["msmith"].upper(), "bounced")
+    suppress(bucket, "address", "former@example.com", "bounced")
+    suppress(bucket, "player", "wayne96", "complained")
+    suppress(bucket, "player", "wayne96", "complained", state="removed", at="2026-11-22")
+    (output,) = enriched(plan, extract)
+    assert (output["rows"], output["rejects"]) == (1, {"bounced": 1, "unsubscribed": 1})
+    rejects = text(aws, bucket, output["rejects_key"]).splitlines()[1:]
+    assert rejects == ["msmith,bounced,email", "xortiz,unsubscribed,"]
+    plan["withhold"]["suppressions"] = None  # as with engagement off
+    assert enriched(plan, extract) == [plain]

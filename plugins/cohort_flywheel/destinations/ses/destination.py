@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
-from fnmatch import fnmatchcase
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from airflow.sdk import BaseOperator
@@ -16,7 +14,7 @@ from pydantic import BaseModel
 
 from cohort_flywheel.campaign.email_template import EmailTemplate
 from cohort_flywheel.campaign.settings import RunCampaign
-from cohort_flywheel.common.records import AwsStructure, Output
+from cohort_flywheel.common.records import Output
 from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.config.setting_types import BucketName, SesName
 from cohort_flywheel.destinations.base import Destination, PreExecute, Settings
@@ -25,13 +23,15 @@ from cohort_flywheel.destinations.ses.campaign.ses_launch_operator import SesLau
 from cohort_flywheel.destinations.ses.campaign.ses_prepare_operator import SesPrepareCampaignOperator, check_sender
 from cohort_flywheel.destinations.ses.campaign.stored_template import check_unsubscribe
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
-from cohort_flywheel.destinations.ses.layout import IMPORT_FOLDER, LAYOUT
+from cohort_flywheel.destinations.ses.import_bucket_store import check_bucket_policy
+from cohort_flywheel.destinations.ses.layout import LAYOUT
 from cohort_flywheel.destinations.ses.operators import (
     SesCreateImportJobsOperator,
     SesVerifyContactsOperator,
     is_unsubscribed,
 )
 from cohort_flywheel.destinations.ses.sensors import SesImportJobsSensor
+from cohort_flywheel.engagement.suppressions import SuppressedAddress
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses
@@ -61,8 +61,7 @@ class SesImportSettings(SesSettings):
     import_bucket: BucketName
 
 
-_REFUSED = ("AccessDenied", "AccessDeniedException", "403")
-_SERVICE = "ses.amazonaws.com"
+_REFUSED = ("AccessDenied", "AccessDeniedException")
 
 
 def _check_list(hook: SesV2Hook, name: str, topic: str) -> None:
@@ -83,45 +82,6 @@ def _check_list(hook: SesV2Hook, name: str, topic: str) -> None:
             " update-contact-list), or correct cohort_flywheel_ses_topic",
             code=Code.NOT_THERE,
         )
-
-
-def _check_policy(s3: S3Hook, bucket: str) -> None:
-    """Raise FlywheelError unless the bucket's policy allows SES to read: the import job would fail later.
-
-    Conditions and denials are not evaluated.
-    """
-    try:
-        policy = json.loads(s3.get_conn().get_bucket_policy(Bucket=bucket)["Policy"])
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code in _REFUSED:
-            log.warning("s3:GetBucketPolicy is refused: whether SES may read bucket %s is not checked", bucket)
-            return
-        if code != "NoSuchBucketPolicy":
-            raise
-        policy = {"Statement": []}
-    if not any(_allows_ses(statement, bucket) for statement in _listed(policy["Statement"])):
-        raise FlywheelError(
-            f"the policy of the import bucket {bucket} does not allow {_SERVICE} to read: add a statement that allows"
-            f" it s3:GetObject on arn:aws:s3:::{bucket}/{IMPORT_FOLDER}*, if aws:Referer is your account",
-            code=Code.REFUSED,
-        )
-
-
-def _allows_ses(statement: AwsStructure, bucket: str) -> bool:
-    principal = statement.get("Principal", {})
-    named = [principal] if principal == "*" else _listed(principal.get("Service", []))
-    places = [pattern.rpartition(":")[2] for pattern in _listed(statement.get("Resource", []))]  # in any partition
-    return (
-        statement["Effect"] == "Allow"
-        and not {_SERVICE, "*"}.isdisjoint(named)
-        and any(fnmatchcase("s3:getobject", action.lower()) for action in _listed(statement.get("Action", [])))
-        and any(fnmatchcase(f"{bucket}/{IMPORT_FOLDER}any.csv", place) for place in places)
-    )
-
-
-def _listed[Entry](value: Entry | list[Entry]) -> list[Entry]:
-    return value if isinstance(value, list) else [value]
 
 
 @contextmanager
@@ -216,7 +176,7 @@ class SesDestination(Destination):
             )
         ours = SesImportSettings.model_validate(settings)
         _check_list(hook, ours.ses_contact_list, ours.ses_topic)
-        _check_policy(S3Hook(aws_conn_id=aws_conn_id), ours.import_bucket)
+        check_bucket_policy(S3Hook(aws_conn_id=aws_conn_id), ours.import_bucket)
 
     def check_campaign(
         self,
@@ -290,6 +250,16 @@ class SesDestination(Destination):
             InventoryRow("contact, if any", place, unknown, why="no record and no file has the address: look in SES"),
         ]
         return [each for each in found if each.number]
+
+    def suppressed_addresses(self, since: datetime | None, aws_conn_id: str | None) -> Iterator[SuppressedAddress]:
+        """Yield the account-level suppression list."""
+        for each in SesV2Hook(aws_conn_id=aws_conn_id).suppressed_destinations(since):
+            reason = "complained" if each["Reason"] == "COMPLAINT" else "bounced"
+            yield SuppressedAddress(each["EmailAddress"], reason, each["LastUpdateTime"])
+
+    def remove_suppressed_address(self, address: str, aws_conn_id: str | None) -> bool:
+        """Remove an address from the account-level suppression list."""
+        return SesV2Hook(aws_conn_id=aws_conn_id).delete_suppressed_destination(address)
 
 
 DESTINATION = SesDestination()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from botocore.config import Config
 from cohort_flywheel.common.records import AwsStructure
 
 #: Page sizes; the model has no maximum for contacts, so that of its other listings.
-CONTACTS_PER_PAGE, JOBS_PER_PAGE = 1000, 100
+CONTACTS_PER_PAGE, JOBS_PER_PAGE, SUPPRESSED_PER_PAGE = 1000, 100, 1000
 #: The maximum number of concurrent calls of `send_email`.
 SENDS_IN_FLIGHT = 8
 
@@ -116,6 +117,27 @@ class SesV2Hook(AwsBaseHook):
         except ses.exceptions.NotFoundException:
             return None
         return dict(found), events.get("EventDestinations", [])
+
+    def suppressed_destinations(self, since: datetime | None) -> Iterator[AwsStructure]:
+        """Every entry of the account-level suppression list since a time, page by page (SuppressedDestinationSummary).
+
+        A page may be empty and be followed by others.
+        """
+        given: AwsStructure = {"PageSize": SUPPRESSED_PER_PAGE} | ({"StartDate": since} if since else {})
+        while True:
+            page = self._patient.list_suppressed_destinations(**given)
+            yield from page.get("SuppressedDestinationSummaries", ())
+            if not page.get("NextToken"):
+                return
+            given["NextToken"] = page["NextToken"]
+
+    def delete_suppressed_destination(self, address: str) -> bool:
+        """Take an address out of the account-level suppression list; return False if it is not there."""
+        try:
+            self._patient.delete_suppressed_destination(EmailAddress=address)
+        except self._patient.exceptions.NotFoundException:
+            return False
+        return True
 
     def email_template(self, name: str) -> dict[str, str] | None:
         """The content of a template (Subject, Html, Text), or None if it does not exist."""

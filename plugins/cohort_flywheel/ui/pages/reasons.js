@@ -1,6 +1,9 @@
 // What each reason of a reject means, and what to do. A test compares the names with segment/contacts.py.
 export const REASONS = {
   do_not_contact: ["on the do-not-contact list", "Nothing: the player asked not to be contacted."],
+  bounced: ["an e-mail to the address bounced", "Ask for another address in the game."],
+  complained: ["complained about an e-mail", "Nothing: the player does not want e-mails."],
+  unsubscribed: ["unsubscribed by an e-mail", "Nothing, until the player subscribes again."],
   no_record: ["no record in the contacts table", "If there are many, look at the job that fills the contacts table."],
   opted_out: ["no consent", "Nothing: the player has not agreed. If there are many, check consent in cohorts.yaml."],
   no_address: ["no address", "Ask for the address in the game."],

@@ -13,8 +13,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.destinations import get_destination
-from cohort_flywheel.destinations.ses import destination as ses_destination
 from cohort_flywheel.destinations.ses.destination import DESTINATION
+from cohort_flywheel.destinations.ses.import_bucket_store import check_bucket_policy
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
@@ -182,10 +182,10 @@ class _S3(S3Hook):
 
 
 def test_a_policy_that_may_not_be_read_is_only_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    ses_destination._check_policy(_S3("AccessDenied"), "imports")
+    check_bucket_policy(_S3("AccessDenied"), "imports")
     assert "GetBucketPolicy is refused: whether SES may read bucket imports is not checked" in caplog.text
     with pytest.raises(ClientError):
-        ses_destination._check_policy(_S3("InternalError"), "imports")
+        check_bucket_policy(_S3("InternalError"), "imports")
 
 
 def test_an_empty_segment_needs_no_handling(airflow_env: Any) -> None:

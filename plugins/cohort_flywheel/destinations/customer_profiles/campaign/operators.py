@@ -42,6 +42,7 @@ from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfiles
 from cohort_flywheel.destinations.customer_profiles.profiles_outputs import ConnectPreparedCampaign, RecordedLaunch
 from cohort_flywheel.destinations.customer_profiles.segment_membership_store import SegmentMembershipStore
 from cohort_flywheel.destinations.import_result import import_content
+from cohort_flywheel.engagement.suppressions_store import SuppressionTable
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
@@ -187,7 +188,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         """Raise FlywheelError, with counts, if a row may not be mailed any more."""
         with closing(sqlite3.connect(folder / "people.sqlite")) as listed:
             self._load_lists(s3, listed)
-            reasons = Counter(self._withdrawn(rows, listed))
+            reasons = Counter(self._withdrawn(s3, rows, listed))
         if not reasons:
             return
         why = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
@@ -205,10 +206,12 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         load_recently_mailed(s3, bucket, self._prepared.template, since, plan.name, listed)
         load_do_not_contact(s3, bucket, key, listed)
 
-    def _withdrawn(self, rows: Rows, listed: sqlite3.Connection) -> Iterator[str]:
+    def _withdrawn(self, s3: S3Hook, rows: Rows, listed: sqlite3.Connection) -> Iterator[str]:
         """Yield the reason of each row that may not be mailed any more."""
         plan = self._plan
         consent, schema = plan.consent, plan.data_schema
+        suppressions = SuppressionTable(s3, plan.state_bucket, plan.withhold.suppressions, listed)
+        suppressions.refresh()
         records = DynamoDBBatchGetHook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
         progress = Progress(self.log, "rows looked up again", self._segment.rows)
         for batch, found in records.get_many(
@@ -218,7 +221,9 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
             for row in batch:
                 if is_listed("mailed", row.player_id, listed):
                     yield "recently_mailed"
-                elif reason := revocation_reason(row, found.get(row.player_id), consent, listed, schema):
+                    continue
+                record = found.get(row.player_id)
+                if reason := revocation_reason(row, record, consent, listed, suppressions.reason, schema):
                     yield reason  # also for another address: the profile has the approved one
             progress.add(len(batch))
 

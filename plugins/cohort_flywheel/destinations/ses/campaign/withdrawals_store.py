@@ -10,6 +10,7 @@ from cohort_flywheel.campaign.email_template import first_missing_column
 from cohort_flywheel.campaign.launch_store import Row, revocation_reason, same_address
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.destinations.ses.campaign.send_outcomes import OLDER_AS_OF
+from cohort_flywheel.engagement.suppressions_store import SuppressionTable
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
@@ -38,6 +39,7 @@ class Withdrawals:
         self._is_newest = is_newest
         self._consent = plan.consent
         self._etag: str | None = None
+        self._suppressions = SuppressionTable(s3, plan.state_bucket, plan.withhold.suppressions, players)
         make_list(players, ENTRIES)
         make_list(players, "another")
         for some in batched(same_address(rows, players), 1000):  # the first row of an address is mailed
@@ -48,6 +50,7 @@ class Withdrawals:
         if not self._is_newest:
             return {row.player_id: OLDER_AS_OF for row in rows}
         self._load_do_not_contact()
+        self._suppressions.refresh()
         schema = self._plan.data_schema
         wanted, ids = lookup_paths({}, self._consent, schema), [row.player_id for row in rows]
         records = self._records.get_items(self._plan.contacts_table, schema.contacts_key, ids, wanted)
@@ -57,7 +60,8 @@ class Withdrawals:
     def _reason(self, row: Row, record: Json | None) -> str | None:
         if not is_listed("launched", row.player_id, self._players):
             return "recently_mailed"
-        if reason := revocation_reason(row, record, self._consent, self._players, self._plan.data_schema):
+        suppressed, schema = self._suppressions.reason, self._plan.data_schema
+        if reason := revocation_reason(row, record, self._consent, self._players, suppressed, schema):
             return reason
         if is_listed("another", row.player_id, self._players):
             return "same_address"

@@ -20,6 +20,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.connect_campaigns_s
 from cohort_flywheel.destinations.customer_profiles.campaign.connect_prepare_operator import check_sender
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from local import seed
 from local.config import PROFILES_DOMAIN
 from tests.cohort_flywheel.campaign.campaigns import approved
@@ -33,6 +34,7 @@ from tests.cohort_flywheel.destinations.customer_profiles.connect_account import
     later,
 )
 from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import HEADER, address
+from tests.cohort_flywheel.suppressed import suppress
 
 PLAYERS = ("ann", "bob", "cat")
 LINK = "{{amazonSESUnsubscribeUrl}}"
@@ -722,12 +724,15 @@ def test_a_backfill_is_not_launched(connect: Connect, ready: Any, context: Any) 
         (lambda c: c.contacts("bob", email=""), "no_address 1"),
         (lambda c: c.contacts("bob", email="bob"), "bad_address 1"),
         (lambda c: c.contacts("bob", email="other@example.com"), "other_address 1"),
+        (lambda c: suppress(c.config.state_bucket, "player", "bob"), "complained 1"),
+        (lambda c: suppress(c.config.state_bucket, "address", address("bob").upper(), "bounced"), "bounced 1"),
     ],
 )
 def test_a_player_who_has_withdrawn_stops_the_launch(
     connect: Connect, ready: Any, withdraw: Callable[[Connect], Any], reason: str
 ) -> None:
     plan, segment, prepared, run = ready
+    plan["withhold"]["suppressions"] = SUPPRESSIONS_KEY
     withdraw(connect)
     with pytest.raises(
         AirflowFailException, match=rf"1 of 3 rows may not be mailed any more \({reason}\): trigger a new run"

@@ -22,6 +22,7 @@ from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, put_json
 from cohort_flywheel.runs.lock_store import acquire
+from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
 from local import seed
@@ -35,6 +36,7 @@ from tests.cohort_flywheel.destinations.ses.campaign.launches import (
     Launch,
     total,
 )
+from tests.cohort_flywheel.suppressed import suppress
 
 # --- what is prepared
 
@@ -326,6 +328,31 @@ def test_consent_and_the_do_not_contact_list_are_checked_again(launch: Launch) -
     }  # fmt: skip
     assert (counts["sent"], total(counts)) == (17, counts["rows"])
     assert account.mailed == Counter(launch.names[:1] + launch.names[9:])
+
+
+def test_the_suppression_list_is_checked_again_before_each_batch(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, bucket = launch.account, launch.account.config.state_bucket
+    launch.plan["withhold"] |= {"suppressions": SUPPRESSIONS_KEY}
+    account.records("p004", email="p004@other.example")
+    suppress(bucket, "address", "P001@example.com", "bounced")
+    suppress(bucket, "player", "p002", "complained")
+    suppress(bucket, "address", "p004@example.com", "bounced")
+    put = ses_sends.Batches.put_outcome
+
+    def and_then(batches: Any, number: int, *rest: Any) -> None:
+        put(batches, number, *rest)
+        if number == 0:
+            suppress(bucket, "player", "p003", "unsubscribed")
+            suppress(bucket, "player", "p023", "unsubscribed")
+
+    monkeypatch.setattr(ses_sends.Batches, "put_outcome", and_then)
+    counts = launch.run()
+    assert counts["withdrawn"] == {"bounced": 1, "complained": 1, "other_address": 1, "unsubscribed": 1}
+    assert total(counts) == counts["rows"] == 25
+    assert {"p001", "p002", "p004", "p023"}.isdisjoint(account.mailed)
+    assert "p003" in account.mailed, "mailed before"
 
 
 def test_a_player_who_withdraws_during_the_launch_is_not_mailed(
