@@ -15,7 +15,7 @@ RUN_DIR = ROOT / ".local"
 #: Of SES: an account has one contact list.
 CONTACT_LIST, TOPIC = "players", "Cohorts"
 #: The configuration set of SES, which publishes the events of campaigns.
-CONFIGURATION_SET = "cohort-flywheel"
+CONFIGURATION_SET, UNTRACKED_SET = "cohort-flywheel", "cohort-flywheel-untracked"
 #: Of Customer Profiles.
 PROFILES_DOMAIN = "players"
 #: Campaigns: the verified sender domain of SES, and the unsubscribe page of Connect's e-mails.

@@ -20,7 +20,16 @@ import boto3
 from botocore.config import Config as BotoConfig
 
 from local import neptune_csv, sample
-from local.config import CONFIGURATION_SET, CONTACT_LIST, PROFILES_DOMAIN, SENDER_DOMAIN, TOPIC, Config, LocalError
+from local.config import (
+    CONFIGURATION_SET,
+    CONTACT_LIST,
+    PROFILES_DOMAIN,
+    SENDER_DOMAIN,
+    TOPIC,
+    UNTRACKED_SET,
+    Config,
+    LocalError,
+)
 from local.servers import Servers
 from local.sesv2 import shapes
 
@@ -144,21 +153,28 @@ def make_sender(servers: Servers, config: Config) -> None:
     urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - as above
 
 
-def make_configuration_set(servers: Servers, config: Config) -> None:
-    """The configuration set of campaigns, which publishes every event, created unless it exists."""
+def make_configuration_sets(servers: Servers, config: Config) -> None:
+    """The configuration sets of campaigns, which publish every event, the second without opens and clicks."""
+    every = shapes.service().shape_for("EventType").enum
+    _make_configuration_set(servers, config, CONFIGURATION_SET, every)
+    _make_configuration_set(servers, config, UNTRACKED_SET, [each for each in every if each not in ("OPEN", "CLICK")])
+
+
+def _make_configuration_set(servers: Servers, config: Config, name: str, types: list[str]) -> None:
+    """A configuration set with an event destination, created unless it exists."""
     ses, place = client("sesv2", servers, config), f"{config.region}:{ACCOUNT}"
     firehose = {
         "IamRoleArn": f"arn:aws:iam::{ACCOUNT}:role/ses-events",
         "DeliveryStreamArn": f"arn:aws:firehose:{place}:deliverystream/ses-events",
     }
     with suppress(ses.exceptions.AlreadyExistsException):
-        ses.create_configuration_set(ConfigurationSetName=CONFIGURATION_SET)
+        ses.create_configuration_set(ConfigurationSetName=name)
         ses.create_configuration_set_event_destination(
-            ConfigurationSetName=CONFIGURATION_SET,
+            ConfigurationSetName=name,
             EventDestinationName="engagement",
             EventDestination={
                 "Enabled": True,
-                "MatchingEventTypes": shapes.service().shape_for("EventType").enum,
+                "MatchingEventTypes": types,
                 "KinesisFirehoseDestination": firehose,
             },
         )

@@ -123,7 +123,11 @@ def _record(mail: Mail, kind: str, name: str, about: Item) -> Item:
         "messageId": mail.message_id,
         "destination": mail.recipients,
         "headersTruncated": False,
-        "headers": [{"name": "To", "value": ", ".join(mail.to)}, {"name": "Subject", "value": mail.subject}],
+        "headers": [
+            {"name": "To", "value": ", ".join(mail.to)},
+            {"name": "Subject", "value": mail.subject},
+            *({"name": each["Name"], "value": each["Value"]} for each in mail.headers),
+        ],
         "commonHeaders": {"from": [mail.sender], "to": mail.to, "messageId": mail.message_id, "subject": mail.subject},
         "tags": tags,
     }

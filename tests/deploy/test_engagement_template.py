@@ -32,22 +32,43 @@ class _Resolver(stack.Resolver):
 
 def test_the_policy_of_the_execution_role_is_that_of_include_iam(resources: dict[str, Any]) -> None:
     written = stack.template(stack.ENGAGEMENT)["Resources"]["EngagementPolicy"]["Properties"]["PolicyDocument"]
-    resources_of = [each["Resource"] for each in written["Statement"]]
-    texts = [each["Fn::Sub"] if isinstance(each, dict) else each for each in resources_of]
-    statements = [each | {"Resource": text} for each, text in zip(written["Statement"], texts, strict=True)]
+
+    def text(resource: Any) -> Any:
+        if isinstance(resource, list):
+            return [text(each) for each in resource]
+        return resource["Fn::Sub"] if isinstance(resource, dict) else resource
+
+    statements = [each | {"Resource": text(each["Resource"])} for each in written["Statement"]]
     assert written | {"Statement": statements} == stack.policy("engagement")
     assert resources["EngagementPolicy"]["Properties"]["Roles"] == ["cohort-flywheel"]
 
 
-def test_every_event_type_is_published_to_the_stream(resources: dict[str, Any]) -> None:
-    found = resources["EventDestination"]["Properties"]
-    destination = found["EventDestination"]
-    types = {"".join(f"_{c}" if c.isupper() else c for c in each).upper() for each in destination["MatchingEventTypes"]}
-    assert (types, destination["Enabled"]) == ({*EVENT_TYPES}, True)
+@pytest.mark.parametrize(
+    ("name", "without"), [("", set()), ("Untracked", {"OPEN", "CLICK"})], ids=["tracked", "untracked"]
+)
+def test_every_event_type_is_published_to_the_stream_but_what_ses_must_not_track(
+    resources: dict[str, Any], name: str, without: set[str]
+) -> None:
+    destination = resources[f"{name}EventDestination"]["Properties"]["EventDestination"]
+    assert (types(destination), destination["Enabled"]) == ({*EVENT_TYPES} - without, True)
     assert destination["KinesisFirehoseDestination"] == {
         "DeliveryStreamARN": STREAM, "IAMRoleARN": f"arn:aws:iam::{stack.ACCOUNT}:role/publishing",
     }  # fmt: skip
-    assert resources["ConfigurationSet"]["Properties"]["SendingOptions"] == {"SendingEnabled": True}
+    made = resources[f"{name}ConfigurationSet"]["Properties"]
+    assert made["SendingOptions"] == {"SendingEnabled": True}
+    assert made["Name"] == f"cohort-flywheel{'-untracked' if name else ''}"
+
+
+def test_without_opens_the_tracked_set_has_the_clicks() -> None:
+    parameters = PARAMETERS | {"TrackOpens": "false"}
+    addresses = {"EventStream.Arn": STREAM}
+    found = _Resolver(stack.template(stack.ENGAGEMENT), "engagement", parameters, IDS, addresses).resources()
+    assert types(found["EventDestination"]["Properties"]["EventDestination"]) == {*EVENT_TYPES} - {"OPEN"}
+
+
+def types(destination: Any) -> set[str]:
+    """The event types of a destination, as the API has them."""
+    return {"".join(f"_{c}" if c.isupper() else c for c in each).upper() for each in destination["MatchingEventTypes"]}
 
 
 def test_events_and_errors_are_kept_for_seven_days_without_versions(resources: dict[str, Any]) -> None:
@@ -71,6 +92,7 @@ def test_each_role_is_assumed_by_its_service_for_this_account_alone(resources: d
     arn = f"arn:aws:ses:{stack.REGION}:{stack.ACCOUNT}:configuration-set/cohort-flywheel"
     ours = {"aws:SourceAccount": stack.ACCOUNT, "aws:SourceArn": arn}
     assert trusts(trust["PublishingRole"], "ses.amazonaws.com", ours)
+    assert trusts(trust["PublishingRole"], "ses.amazonaws.com", ours | {"aws:SourceArn": f"{arn}-untracked"})
     for other in ({"aws:SourceAccount": "210987654321"}, {"aws:SourceArn": f"{arn}-other"}):
         assert not trusts(trust["PublishingRole"], "ses.amazonaws.com", ours | other)
 
@@ -92,4 +114,4 @@ def test_the_variables_are_set_where_the_backend_looks(resources: dict[str, Any]
     names = {*SesCampaignSettings.model_fields, *EventSettings.model_fields}
     assert {*EngagementSettings.model_fields} - names == {*StateSettings.model_fields, "ses_topic"}, "the first stack's"
     assert {each["Name"] for each in settings} == {f"/prefix/variables/{PREFIX}{name}" for name in names}
-    assert {each["Value"] for each in settings} == {"cohort-flywheel", "events"}
+    assert {each["Value"] for each in settings} == {"cohort-flywheel", "cohort-flywheel-untracked", "events"}

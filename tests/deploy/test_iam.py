@@ -105,6 +105,11 @@ _OF_OTHERS = (
     ("StateBucket", "sends/template/one.jsonl"),
     ("StateBucket", "launches/one/in_doubt.txt"),
 )
+#: All of it, and so every right that it needs.
+_ENGAGEMENT = """engagement:
+  read_events: true
+  tracking_consent: {attribute: trackingConsent, opted_in: ["yes"], opted_out: ["no"], silence: opted_out}
+"""
 _DROPPED = "dropped/ea_atrisk/theirs.json"
 #: The modeler's seven files; a copy of the first has several parts.
 _GRAPH_FILES = {
@@ -185,7 +190,7 @@ class Deployment:
             ("destination: pinpoint\n", f"destination: {self.destination}\nopt_outs: none\n"),
             ("approvers: []", "approvers: [ann]"),
             ("from: Studio <play@studio.example>", f"from: Studio <{SENDER}>"),
-            ("\ncohorts:\n", f"\nengagement: {{read_events: {str(self.destination == 'ses').lower()}}}\ncohorts:\n"),
+            ("\ncohorts:\n", f"\n{_ENGAGEMENT if self.destination == 'ses' else ''}cohorts:\n"),
         ):
             assert before in text
             text = text.replace(before, after)
@@ -263,7 +268,7 @@ def _parameters(servers: Servers, config: Config) -> dict[str, dict[str, str]]:
     seed.make_contact_list(servers, config)
     seed.make_profiles_domain(servers, config)
     seed.make_sender(servers, config)
-    seed.make_configuration_set(servers, config)
+    seed.make_configuration_sets(servers, config)
     return {
         "pinpoint": {
             "PinpointApplicationId": seed.make_application(servers, config),

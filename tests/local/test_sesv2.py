@@ -521,6 +521,22 @@ def test_a_mail_of_a_configuration_set_has_events(service: Service) -> None:
     assert flags == {"Likely", "Unlikely", None}
 
 
+def test_the_link_to_unsubscribe_is_tracked_unless_it_is_marked(service: Service) -> None:
+    publishing(service, "clicks", "CLICK")
+    link = "<a {}href='{{{{amazonSESUnsubscribeUrl}}}}'>stop</a>"
+    for name, mark in (("hello", ""), ("marked", "ses:no-track ")):
+        service.template(name, Html=link.format(mark), Text="{{amazonSESUnsubscribeUrl}}")
+        before = len(service.state()["events"])
+        for player in range(40):
+            content = {"Template": {"TemplateName": name, "TemplateData": '{"FirstName": "Ann"}'}}
+            service.send(f"p{player}", ConfigurationSetName="clicks", Content=content)
+        clicks = service.state()["events"][before:]
+        assert bool(clicks) == (not mark)
+        for each in clicks:
+            headers = {header["name"]: header["value"] for header in each["mail"]["headers"]}
+            assert headers["List-Unsubscribe"] == f"<{each['click']['link']}>"
+
+
 def test_a_change_of_subscriptions_is_an_event_of_the_last_mail(service: Service) -> None:
     publishing(service, "subscriptions", "SUBSCRIPTION")
     service.template()

@@ -65,7 +65,8 @@ class SentMails(Record):
     """The counts of a launch that sends one e-mail per row.
 
     `rows = sent + withdrawn + in_doubt + refused`, and `left` in a launch that stopped. `in_doubt_list` is the S3
-    address of the players in doubt.
+    address of the players in doubt. `untracked` of the sent e-mails are those of players who have not agreed to
+    tracking.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -78,6 +79,7 @@ class SentMails(Record):
     batches: int
     in_doubt_list: str | None
     left: int = 0
+    untracked: int = 0
 
     @property
     def accounted(self) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+#: In the folder of a launch: how many of its e-mails are not tracked.
+TRACKING_FILE = "tracking.json"
+
 
 def launch_tag(name: str) -> str:
     """Return the tag of a launch, by its run name: a digest that only names a launch to a reader of its folder."""

@@ -11,9 +11,9 @@ from pydantic import Field
 from cohort_flywheel.campaign.approval import may_approve
 from cohort_flywheel.campaign.email_template import EmailTemplate, check_template, placeholders, template_digest
 from cohort_flywheel.common.records import Record
-from cohort_flywheel.config.cohorts import Cohort
+from cohort_flywheel.config.cohorts import Cohort, Consent
 from cohort_flywheel.config.params import RunParams
-from cohort_flywheel.config.registry_head import Approval
+from cohort_flywheel.config.registry_head import Approval, Engagement, Tracking
 from cohort_flywheel.errors import Code, FlywheelError
 
 
@@ -27,7 +27,8 @@ class RunCampaign(Record):
     """The campaign of a run, as its plan fixes it.
 
     `approvers` may approve this run; a launch checks the answer against the registry. `placeholders` and
-    `template_digest` are those of the template when the run was planned.
+    `template_digest` are those of the template when the run was planned. `tracking` and `tracking_consent` are the
+    registry's.
     """
 
     mode: Literal["draft", "test", "launch"]
@@ -39,6 +40,13 @@ class RunCampaign(Record):
     approvers: list[str]
     placeholders: dict[str, str | None] = Field(default_factory=dict)
     template_digest: str = ""
+    tracking: Tracking = "all"
+    tracking_consent: Consent | None = None
+
+    @property
+    def tracks_some(self) -> bool:
+        """Whether some e-mails are tracked less than others, or all of them less than SES can."""
+        return self.tracking != "all" or self.tracking_consent is not None
 
     def not_again_since(self, as_of: datetime) -> datetime | None:
         """Return the time since when a player must not have been mailed this template; None without such a rule."""
@@ -125,11 +133,17 @@ def choose_campaign(
     )
 
 
-def with_mail(campaign: RunCampaign, template: EmailTemplate, columns: Iterable[str]) -> RunCampaign:
-    """Add the placeholders and the digest of a template; raises FlywheelError for a placeholder without a column."""
+def with_mail(
+    campaign: RunCampaign, template: EmailTemplate, columns: Iterable[str], engagement: Engagement
+) -> RunCampaign:
+    """Add the placeholders and the digest of a template, and what is tracked.
+
+    Raises FlywheelError for a placeholder without a column.
+    """
     check_template(template, columns)
     mail = {"placeholders": placeholders(template), "template_digest": template_digest(template)}
-    return campaign.model_copy(update=mail)
+    tracked = {"tracking": engagement.tracking, "tracking_consent": engagement.tracking_consent}
+    return campaign.model_copy(update=mail | tracked)
 
 
 def check_same_mail(campaign: RunCampaign, template: EmailTemplate) -> None:

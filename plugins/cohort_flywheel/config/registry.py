@@ -293,6 +293,7 @@ _INNER: dict[object, type[BaseModel]] = {
     "threshold_range": ThresholdRange,
     "tuning": Tuning,
     "engagement": Engagement,
+    "tracking_consent": Consent,
     "where": Condition,
 }
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 
-from cohort_flywheel.config.cohorts import Name, Strict
+from cohort_flywheel.config.cohorts import Consent, Name, Strict
 from cohort_flywheel.config.cron import read_schedule, read_timezone
 from cohort_flywheel.config.data_schema import DataSchema
 
@@ -48,6 +48,8 @@ class Tuning(Strict):
     campaign_poll_seconds: Annotated[StrictInt, Field(ge=1, le=600)] | None = None
 
 
+#: What SES tracks of an e-mail: nothing, clicks, or opens and clicks.
+Tracking = Literal["none", "clicks", "all"]
 #: A share of e-mails; 0 is allowed to refuse any.
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 
@@ -56,18 +58,26 @@ class Engagement(Strict):
     """What is done with the events of the e-mails that SES sends; nothing by default.
 
     No launch begins above `max_bounce_rate` or `max_complaint_rate` of the last 7 days, if at least `min_sends` e-mails
-    were sent then.
+    were sent then. `tracking` is what SES tracks of an e-mail, with `tracking_consent` only of players who have agreed.
     """
 
     read_events: StrictBool = False
     max_bounce_rate: Share | None = None
     max_complaint_rate: Share | None = None
     min_sends: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1_000
+    tracking: Tracking = "all"
+    tracking_consent: Consent | None = None
 
     @model_validator(mode="after")
     def _rates_are_read(self) -> Engagement:
         if not self.read_events and (self.max_bounce_rate is not None or self.max_complaint_rate is not None):
             raise ValueError("max_bounce_rate and max_complaint_rate need read_events: true, which counts the events")
+        return self
+
+    @model_validator(mode="after")
+    def _consent_is_asked_for_something(self) -> Engagement:
+        if self.tracking == "none" and self.tracking_consent:
+            raise ValueError("tracking: none tracks no player: remove tracking_consent, or write clicks or all")
         return self
 
 

@@ -17,7 +17,14 @@ from pydantic import Field
 from cohort_flywheel.common.duckdb import connect
 from cohort_flywheel.common.records import Json, Record
 from cohort_flywheel.engagement.event_objects import MEMORY
-from cohort_flywheel.engagement.event_records import UNREACHABLE, Event, UnknownType, read_event, records
+from cohort_flywheel.engagement.event_records import (
+    UNREACHABLE,
+    UNSUBSCRIBE_CLICK,
+    Event,
+    UnknownType,
+    read_event,
+    records,
+)
 
 #: The columns of the Parquet file, by their DuckDB types, NULL where there is no value; `key` finds copies of an event.
 COLUMNS = {
@@ -36,8 +43,9 @@ _STATE_OF_TYPE = {
 _MESSAGES = {
     "complained": "type = 'Complaint' AND subtype IS DISTINCT FROM 'not-spam'",
     "unsubscribed": "type = 'Subscription' AND subtype = 'unsubscribed'",
+    "unsubscribe_clicked": f"type = 'Click' AND subtype = '{UNSUBSCRIBE_CLICK}'",
 } | {
-    name + suffix: f"type = '{kind}'{flag}"
+    name + suffix: f"type = '{kind}' AND subtype IS DISTINCT FROM '{UNSUBSCRIBE_CLICK}'{flag}"
     for name, kind in (("opened", "Open"), ("clicked", "Click"))
     for suffix, flag in (("", ""), ("_unlikely_bot", " AND bot = 'Unlikely'"), ("_no_flag", " AND bot IS NULL"))
 }
@@ -77,7 +85,9 @@ class LaunchCounts(Record):
     """The messages of a launch by what became of them, from the events of 62 days.
 
     `messages` is the sum of `states`. Of the others each message counts once; without a suffix all are counted, also
-    by bots; `_unlikely_bot` are those that SES flagged Unlikely, `_no_flag` those without a flag.
+    by bots; `_unlikely_bot` are those that SES flagged Unlikely, `_no_flag` those without a flag. A click on the link
+    to unsubscribe, which SES tracks where it is not marked, is an `unsubscribe_clicked` and not a `clicked`.
+    `untracked` are the e-mails of players who have not agreed to tracking, by the records of the launch.
     """
 
     messages: int = 0
@@ -85,6 +95,7 @@ class LaunchCounts(Record):
     bounces: dict[str, int] = Field(default_factory=dict)
     complained: int = 0
     unsubscribed: int = 0
+    unsubscribe_clicked: int = 0
     opened: int = 0
     opened_unlikely_bot: int = 0
     opened_no_flag: int = 0
@@ -93,6 +104,7 @@ class LaunchCounts(Record):
     clicked_no_flag: int = 0
     in_doubt: int = 0
     in_doubt_sent: int = 0
+    untracked: int = 0
 
 
 class EventFile:

@@ -36,6 +36,9 @@ BOUNCES = {
 UNREACHABLE = ("Permanent:General", "Permanent:NoEmail")
 COMPLAINTS = {"", "abuse", "auth-failure", "fraud", "not-spam", "other", "virus", "OnAccountSuppressionList"}
 
+#: The subtype of a click on the link to unsubscribe.
+UNSUBSCRIBE_CLICK = "unsubscribe"
+
 #: How a record begins, where it follows one that cannot be read.
 _BEGIN = '{"eventType"'
 _NAME = re.compile(r"[A-Za-z0-9 _:-]{1,60}")
@@ -116,6 +119,8 @@ def read_event(record: Json) -> Event | UnknownType | None:
         message_id, mailed_at = str(mail["messageId"]), _instant(mail["timestamp"])
         at = _instant(about["timestamp"]) if "timestamp" in about else mailed_at
         tags, subtype, link = mail.get("tags") or {}, _subtype(name, about), str(about.get("link") or "")
+        if name == "Click" and _unsubscribes(mail, link):
+            subtype = UNSUBSCRIBE_CLICK
         recipients = _places(mail.get("destination") or [], _recipients(name, about))
         feedback = str(about.get("feedbackId") or "")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
@@ -162,6 +167,19 @@ def _has_opted_out(preferences: Json) -> bool:
     # any change of preferences is an event, also an opt-in
     topics = preferences.get("topicSubscriptionStatus") or []
     return bool(preferences.get("unsubscribeAll")) or any(each["subscriptionStatus"] == "OptOut" for each in topics)
+
+
+def _unsubscribes(mail: Json, link: str) -> bool:
+    """Return whether a link leads to where the mail's List-Unsubscribe leads: SES tracks it where it is not marked."""
+    host = _host(link)
+    headers = mail.get("headers") or []
+    places = [each["value"] for each in headers if each["name"].lower() == "list-unsubscribe"]
+    return bool(host) and any(host == _host(place) for value in places for place in re.findall(r"<([^>]*)>", value))
+
+
+def _host(link: str) -> str:
+    match = _LINK.match(link)
+    return match[2].lower() if match else ""
 
 
 def _unknown(name: str, subtype: str) -> str:

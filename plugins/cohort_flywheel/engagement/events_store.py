@@ -8,7 +8,7 @@ from pathlib import Path
 
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.campaign.mail_tags import launch_tag, row_tag
+from cohort_flywheel.campaign.mail_tags import TRACKING_FILE, launch_tag, row_tag
 from cohort_flywheel.engagement import event_objects as objects
 from cohort_flywheel.engagement.engagement_outputs import EngagementPlan, EngagementReport
 from cohort_flywheel.engagement.event_counts import EventCounts
@@ -129,6 +129,12 @@ def rows_in_doubt(s3: S3Hook, bucket: str, name: str) -> list[str]:
         ids = intents[0]["player_ids"]
         found += [row_tag(number, attempt, index) for index, player_id in enumerate(ids) if player_id in in_doubt]
     return found
+
+
+def untracked(s3: S3Hook, bucket: str, name: str) -> int:
+    """Return how many e-mails of a launch are not tracked, as their players have not agreed."""
+    found = get_json(s3, bucket, f"{_LAUNCHES}{name}/{TRACKING_FILE}")
+    return int(found[0]["untracked"]) if found else 0
 
 
 def as_text(value: object) -> str:

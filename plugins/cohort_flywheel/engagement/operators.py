@@ -158,7 +158,9 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
                 in_doubt = store.rows_in_doubt(s3, plan.state_bucket, by_tag[tag])
                 came = rows_of(folder, files, tag) if in_doubt else frozenset[str]()
                 sent = sum(row in came for row in in_doubt)
-                found[by_tag[tag]] = counts.model_copy(update={"in_doubt": len(in_doubt), "in_doubt_sent": sent})
+                about = {"in_doubt": len(in_doubt), "in_doubt_sent": sent}
+                about["untracked"] = store.untracked(s3, plan.state_bucket, by_tag[tag])
+                found[by_tag[tag]] = counts.model_copy(update=about)
             report = EngagementReport(
                 as_of=plan.as_of, events=EventCounts.model_validate(self.counts),
                 suppressions=SuppressionCounts.model_validate(self.suppressions),

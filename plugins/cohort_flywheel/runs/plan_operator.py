@@ -173,7 +173,8 @@ class CohortPlanOperator(BaseOperator):
                 f" cohort {cohort.name} to `mode: none` in the registry, or choose another destination",
                 code=Code.CAMPAIGN_SETTINGS,
             )
-        return with_mail(campaign, read_template(self.templates, campaign.template), cohort.columns())
+        template = read_template(self.templates, campaign.template)
+        return with_mail(campaign, template, cohort.columns(), registry.engagement)
 
     def _check_opt_outs(self, plan: Plan) -> None:
         """Refuse an empty do-not-contact list: players who opted out at another service would be mailed again."""

@@ -121,7 +121,7 @@ def classify_member(
         return Reject(player_id, reason)
     if record is None:
         return Reject(player_id, "no_record")
-    if consent and not _has_consented(record, consent):
+    if consent and not has_consented(record, consent):
         return Reject(player_id, "opted_out", path_text(consent.attribute))
     raw = value_at(record, schema.address)
     if raw is None or raw == "":
@@ -283,7 +283,8 @@ class RecordCounts:
                 self.without[name] += 1
 
 
-def _has_consented(record: Mapping[str, object], consent: Consent) -> bool:
+def has_consented(record: Mapping[str, object], consent: Consent) -> bool:
+    """Return whether a record says yes; silence may mean yes."""
     value = value_at(record, consent.attribute)
     if value and type(value) is str and value in consent.opted_in:  # fast path: most answers are text
         return True

@@ -21,7 +21,7 @@ from cohort_flywheel.campaign.settings import (
 from cohort_flywheel.config.cohorts import Campaign, Cohort
 from cohort_flywheel.config.params import RunParams
 from cohort_flywheel.config.registry import read_registry
-from cohort_flywheel.config.registry_head import Approval
+from cohort_flywheel.config.registry_head import Approval, Engagement
 from cohort_flywheel.errors import FlywheelError
 from local.config import ROOT
 
@@ -70,7 +70,7 @@ def test_a_campaign_has_all_that_a_launch_needs() -> None:
     assert chosen("launch").model_dump(mode="json") == {
         "mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
         "test_addresses": [], "approvers": ["ann", "bo"], "placeholders": {}, "template_digest": "",
-        "reply_to": None,
+        "reply_to": None, "tracking": "all", "tracking_consent": None,
     }  # fmt: skip
 
 
@@ -142,10 +142,11 @@ def test_the_user_who_triggered_a_run_may_not_approve_it() -> None:
 
 def test_a_campaign_has_the_placeholders_of_its_mail() -> None:
     draft = launched("draft")
-    made = with_mail(draft, MAIL, SHIPPED.columns())
+    made = with_mail(draft, MAIL, SHIPPED.columns(), Engagement(tracking="clicks"))
+    assert (made.tracking, made.tracking_consent, made.tracks_some, draft.tracks_some) == ("clicks", None, True, False)
     assert (made.mode, made.placeholders) == ("draft", {"FirstName": "you", "LastName": None})
     check_same_mail(made, MAIL)
     with pytest.raises(FlywheelError, match="template at_risk has changed since the run was planned"):
         check_same_mail(made, MAIL._replace(subject="Hello!"))
     with pytest.raises(FlywheelError, match="names LastName, which is not a column of the segment"):
-        with_mail(draft, MAIL, ["FirstName"])
+        with_mail(draft, MAIL, ["FirstName"], Engagement())

@@ -840,5 +840,25 @@ def test_the_events_are_read_only_if_switched_on_and_limits_need_them() -> None:
         parse(line_3=f"{head}{{max_bounce_rate: 0.05}}")
     with pytest.raises(FlywheelError, match=r"line 4: engagement.max_complaint_rate: input should be less than or eq"):
         parse(line_3=f"{head}{{read_events: true, max_complaint_rate: 5}}")
-    with pytest.raises(FlywheelError, match=r"line 4: engagement.tracking is not a known key.*: the keys are read_eve"):
-        parse(line_3=f"{head}{{tracking: all}}")
+    with pytest.raises(FlywheelError, match=r"line 4: engagement.tracing is not a known key \(did you mean tracking"):
+        parse(line_3=f"{head}{{tracing: all}}")
+
+
+def test_what_is_tracked_may_need_a_consent_of_its_own() -> None:
+    head = "destination: pinpoint\nengagement: "
+    consent = (
+        "tracking_consent: {attribute: [profile, tracking], opted_in: ['yes'], opted_out: ['no'], silence: opted_out}"
+    )
+    found = parse(line_3=f"{head}{{tracking: clicks, {consent}}}").engagement
+    assert (found.tracking, found.tracking_consent and found.tracking_consent.attribute) == (
+        "clicks",
+        ("profile", "tracking"),
+    )
+    assert (Engagement().tracking, Engagement().tracking_consent) == ("all", None)
+    for line, sentence in (
+        (f"tracking: none, {consent}", "engagement: tracking: none tracks no player: remove tracking_consent"),
+        ("tracking: opens", "engagement.tracking: input should be 'none', 'clicks' or 'all'"),
+        ("tracking_consent: {atribute: a}", r"tracking_consent.atribute is not a known key \(did you mean attribute"),
+    ):
+        with pytest.raises(FlywheelError, match=f"line 4: .*{sentence}"):
+            parse(line_3=f"{head}{{{line}}}")

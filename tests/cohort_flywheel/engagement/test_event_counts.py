@@ -146,6 +146,19 @@ def test_a_message_has_one_state_and_the_states_add_up(read: Any) -> None:
     assert rows_of(path.parent, [path], "launch") == {f"0-1-{number}" for number in (0, 1, 2, 4, 5, 6, 7)}
 
 
+def test_a_click_on_the_link_to_unsubscribe_is_counted_apart(read: Any) -> None:
+    headers = [{"name": "List-Unsubscribe", "value": "<https://stop.example/x>"}]
+    clicks = [
+        event("Click", mail("a", headers=headers), link="https://stop.example/y", isBotEvent="Unlikely"),
+        event("Click", mail("b")),
+        event("Click", mail("c", headers=headers), link="https://stop.example/z"),
+        event("Click", mail("c", headers=headers)),
+    ]
+    _, path = read(line(*clicks))
+    launch = count_launches(path.parent, [path])["launch"]
+    assert (launch.messages, launch.clicked, launch.clicked_unlikely_bot, launch.unsubscribe_clicked) == (3, 2, 0, 2)
+
+
 def test_without_files_there_is_nothing_to_count(tmp_path: Path) -> None:
     assert (count_launches(tmp_path, []), rows_of(tmp_path, [], "launch")) == ({}, frozenset())
 

@@ -117,6 +117,22 @@ def test_a_complaint_keeps_its_feedback_type(about: dict[str, Any], subtype: str
 
 
 @pytest.mark.parametrize(
+    ("link", "value", "subtype"),
+    [
+        ("https://stop.example/a?b=c", "<https://STOP.example/x>, <mailto:a@b.example>", "unsubscribe"),
+        ("https://studio.example/play", "<https://stop.example/x>", ""),
+        ("https://studio.example/play", "<mailto:stop@studio.example>", ""),
+        ("", "<>", ""),
+    ],
+)
+def test_a_click_on_the_link_to_unsubscribe_is_known_by_the_mails_header(link: str, value: str, subtype: str) -> None:
+    headers = [{"name": "To", "value": ADDRESS}, {"name": "List-Unsubscribe", "value": value}]
+    assert read(event("Click", mail(headers=headers), link=link)).subtype == subtype
+    assert read(event("Click", mail(headers=None), link=link)).subtype == ""
+    assert read(event("Open", mail(headers=headers))).subtype == ""
+
+
+@pytest.mark.parametrize(
     ("preferences", "subtype"),
     [
         ({"unsubscribeAll": True}, "unsubscribed"),

@@ -154,6 +154,12 @@ def test_a_player_in_doubt_of_whose_mail_an_event_came_was_sent_it(events: Event
     assert (found["in_doubt"], found["in_doubt_sent"]) == (3, 1)
 
 
+def test_the_mails_of_players_who_are_not_tracked_are_counted(events: Events) -> None:
+    events.launched("ea_atrisk_2_2026-11-21_00-00-00", tracking__json={"sent": 3, "untracked": 2})
+    events.put(5, sent("m1", "0-1-0"))
+    assert events.run()["launches"]["ea_atrisk_2_2026-11-21_00-00-00"]["untracked"] == 2
+
+
 def test_messages_of_a_launch_without_records_are_counted_apart(events: Events) -> None:
     events.put(5, sent("m1", "0-1-1"), sent("m2", "0-1-2"))
     report = events.run()

@@ -410,7 +410,7 @@ def test_a_plan_freezes_its_campaign_and_mail(mailing: Any, context: Any, name: 
     assert made == {
         "mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
         "test_addresses": ["qa@studio.example"], "approvers": ["ann"], "template_digest": template_digest(template),
-        "placeholders": {"FirstName": "player"}, "reply_to": None,
+        "placeholders": {"FirstName": "player"}, "reply_to": None, "tracking": "all", "tracking_consent": None,
     }  # fmt: skip
     assert mailing(name).execute(context())["campaign"] == {"mode": "none"}
     assert mailing(name, mode="draft").execute(context())["campaign"]["mode"] == "draft"

@@ -191,6 +191,12 @@ class CustomerProfilesDestination(Destination):
         aws_conn_id: str | None,
     ) -> None:
         """Raise FlywheelError unless Connect can send the mail, and the sender, instance and templates exist."""
+        if campaign.tracks_some:
+            raise FlywheelError(
+                "engagement.tracking of the registry is for e-mails sent by SES, and what Amazon Connect tracks of an"
+                " e-mail is not decided here: remove tracking and tracking_consent, if your players have agreed to it",
+                code=Code.CAMPAIGN_SETTINGS,
+            )
         ours = ConnectCampaignSettings.model_validate(settings)
         message_template(template, columns, ours.unsubscribe_url)
         connect_prepare_operator.check_sender(campaign, aws_conn_id)

@@ -18,7 +18,13 @@ from cohort_flywheel.common.records import Output
 from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.config.setting_types import BucketName, SesName
 from cohort_flywheel.destinations.base import Destination, PreExecute, Settings
-from cohort_flywheel.destinations.ses.campaign.event_publishing import check_configuration_set
+from cohort_flywheel.destinations.ses.campaign.event_publishing import (
+    TRACKED_SETTING,
+    UNTRACKED_SETTING,
+    check_configuration_set,
+    choose_sets,
+    types_without,
+)
 from cohort_flywheel.destinations.ses.campaign.ses_launch_operator import SesLaunchCampaignOperator
 from cohort_flywheel.destinations.ses.campaign.ses_prepare_operator import SesPrepareCampaignOperator, check_sender
 from cohort_flywheel.destinations.ses.campaign.stored_template import check_unsubscribe
@@ -50,9 +56,13 @@ class SesSettings(BaseModel):
 
 
 class SesCampaignSettings(BaseModel):
-    """The configuration set that the e-mails name; empty: their events are not published."""
+    """The configuration set that the e-mails name, and that of players who are not tracked.
+
+    Empty: their events are not published.
+    """
 
     ses_configuration_set: SesName = ""
+    ses_untracked_configuration_set: SesName = ""
 
 
 class SesImportSettings(SesSettings):
@@ -190,15 +200,18 @@ class SesDestination(Destination):
 
         `check` checks whether the account may send at all.
         """
-        name = str(settings.get("ses_configuration_set") or "")
-        check_unsubscribe(template, name)
         with _granted("ses:GetEmailIdentity"):
-            identity = check_sender(campaign.sender, aws_conn_id)
-        if name:
-            with _granted("ses:GetConfigurationSet and ses:GetConfigurationSetEventDestinations"):
-                check_configuration_set(name, SesV2Hook(aws_conn_id=aws_conn_id).configuration_set(name))
+            default = check_sender(campaign.sender, aws_conn_id).get("ConfigurationSetName")
+        sets = choose_sets(campaign, settings, default)
+        check_unsubscribe(template, sets.tracked or sets.untracked)
+        hook = SesV2Hook(aws_conn_id=aws_conn_id)
+        for name, setting in ((sets.tracked, TRACKED_SETTING), (sets.untracked, UNTRACKED_SETTING)):
+            if name:
+                without = types_without(campaign, tracked=setting == TRACKED_SETTING)
+                with _granted("ses:GetConfigurationSet and ses:GetConfigurationSetEventDestinations"):
+                    check_configuration_set(name, hook.configuration_set(name), setting, without)
+        if any(sets):
             return
-        default = identity.get("ConfigurationSetName")
         log.warning(
             "cohort_flywheel_ses_configuration_set is not set: bounces, complaints, opens and clicks of this campaign"
             " are not recorded%s",

@@ -27,22 +27,36 @@ class SesImport(ImportResult):
     unsubscribed: int
 
 
+_SETS = ("configuration_set", "untracked_configuration_set")
+
+
 class SesPreparedCampaign(PreparedCampaign):
-    """The e-mail template in SES, its placeholders with their defaults, and the configuration set of the mails."""
+    """The e-mail template in SES, its placeholders with their defaults, and the configuration sets of the mails.
+
+    Players who have not agreed to tracking get theirs by `untracked_configuration_set`; all of them, if it is the only
+    set.
+    """
 
     ses_template: str
     placeholders: dict[str, str | None]
     configuration_set: str | None = None
+    untracked_configuration_set: str | None = None
+
+    def set_of(self, *, agreed: bool) -> str | None:
+        """Return the configuration set of a mail to a player who has, or has not, agreed to tracking."""
+        if self.untracked_configuration_set and not (agreed and self.configuration_set):
+            return self.untracked_configuration_set
+        return self.configuration_set
 
     def launch_record(self) -> Json:
         """Return the record of a launch: a result is launched with the same fields only.
 
         Without a None, as earlier versions recorded no reply_to and no configuration set.
         """
-        fields = {"ses_template", "template_digest", "sender", "reply_to", "segment_sha256", "configuration_set"}
+        fields = {"ses_template", "template_digest", "sender", "reply_to", "segment_sha256", *_SETS}
         return self.model_dump(mode="json", include=fields, exclude_none=True)
 
     def is_launched_by(self, record: Json) -> bool:
         """Whether a record has the same fields; another configuration set changes no mail, but where its events go."""
-        events = {"configuration_set": None}
+        events = dict.fromkeys(_SETS)
         return record | events == self.launch_record() | events

@@ -11,6 +11,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 
+from cohort_flywheel.campaign.email_template import EmailTemplate
+from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.config.variables import read_settings
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.customer_profiles import layout
@@ -177,3 +179,17 @@ def test_the_real_dag_sets_the_cohort_in_and_an_empty_one_out(daily: DagSimulato
         assert secret not in daily.log
     claims = domain.s3.list_objects_v2(Bucket=domain.config.state_bucket, Prefix="claims/")
     assert claims["KeyCount"] == 0
+
+
+CONSENT = {"attribute": "tracking", "opted_in": ["yes"], "opted_out": ["no"], "silence": "opted_out"}
+
+
+@pytest.mark.parametrize("changes", [{"tracking": "none"}, {"tracking": "clicks"}, {"tracking_consent": CONSENT}])
+def test_what_connect_tracks_is_not_chosen_here(changes: dict[str, Any]) -> None:
+    made = {
+        "mode": "draft", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": None,
+        "test_addresses": [], "approvers": [],
+    }  # fmt: skip
+    campaign = RunCampaign.model_validate(made | changes)
+    with pytest.raises(FlywheelError, match="CF-CAMPAIGN-01: engagement.tracking of the registry is for e-mails sent"):
+        DESTINATION.check_campaign(campaign, EmailTemplate("at_risk", "s", "h", "t"), [], {}, None)

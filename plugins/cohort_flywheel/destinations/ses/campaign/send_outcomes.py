@@ -25,6 +25,7 @@ class Outcome(NamedTuple):
     left: Sequence[str] = ()  #: pending, for another attempt
     refusals: Mapping[str, Sequence[str]] = {}  #: the pending ones that SES refused, by code, maybe due to the sender
     message_ids: Mapping[str, str] = {}  #: of the sent mails, by the index of the player in the intents
+    untracked: int = 0  #: of the sent mails, those of players who have not agreed to tracking
 
 
 def outcome_of(record: Json) -> Outcome:
@@ -46,7 +47,7 @@ class Totals:
     """The totals of a launch, and on disk the players in doubt."""
 
     def __init__(self, folder: Path) -> None:
-        self.sent = self.in_doubt = self.batches = 0
+        self.sent = self.in_doubt = self.batches = self.untracked = 0
         self.withdrawn = Counter[str]()
         self.refused = Counter[str]()
         self.in_doubt_path = folder / "in_doubt.txt"
@@ -55,6 +56,7 @@ class Totals:
     def add(self, outcome: Outcome) -> None:
         self.batches += 1
         self.sent += outcome.sent
+        self.untracked += outcome.untracked
         self.in_doubt += len(outcome.in_doubt)
         for counter, players in ((self.withdrawn, outcome.withdrawn), (self.refused, outcome.refused)):
             counter.update({reason: len(ids) for reason, ids in players.items()})
@@ -69,7 +71,7 @@ class Totals:
             yield from (line.removesuffix("\n") for line in file)
 
     def sent_mails(self, in_doubt_list: str | None) -> SentMails:
-        return SentMails(
+        found = SentMails(
             rows=self.sent + self.withdrawn.total() + self.in_doubt + self.refused.total(),
             sent=self.sent,
             withdrawn=dict(sorted(self.withdrawn.items())),
@@ -78,6 +80,7 @@ class Totals:
             batches=self.batches,
             in_doubt_list=in_doubt_list,
         )
+        return found.model_copy(update={"untracked": self.untracked}) if self.untracked else found
 
 
 def by_reason(reasons: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -27,7 +27,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from cohort_flywheel.campaign.launch_store import Row, launch_folder
-from cohort_flywheel.campaign.mail_tags import row_tag
+from cohort_flywheel.campaign.mail_tags import TRACKING_FILE, row_tag
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure, Json
 from cohort_flywheel.destinations.ses.campaign.send_outcomes import Outcome, Totals, by_reason, outcome_of
@@ -123,6 +123,12 @@ class Batches:
         key = f"{self._folder}in_doubt.txt"
         put_unless_equal(self._s3, totals.in_doubt_path, self._bucket, key, digest(totals.in_doubt_path))
         return f"s3://{self._bucket}/{key}"
+
+    def put_tracking(self, totals: Totals) -> None:
+        """Write how many of the sent e-mails are not tracked, if any: their events do not say so."""
+        if totals.untracked:
+            counts = {"sent": totals.sent, "untracked": totals.untracked}
+            put_json(self._s3, self._bucket, f"{self._folder}{TRACKING_FILE}", counts)
 
     def _get(self, file_name: str) -> Json | None:
         key = self._folder + file_name

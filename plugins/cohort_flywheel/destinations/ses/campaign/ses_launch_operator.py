@@ -155,6 +155,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         def reached() -> SentMails:
             """Return the counts; they are also an XCom, for a launch that stops and has no other output."""
             url = batches.put_in_doubt(totals)
+            batches.put_tracking(totals)
             if url:
                 side_effects.append(f"{totals.in_doubt:,} players are in doubt, and are not mailed again ({url})")
                 self.log.warning(side_effects[-1])
@@ -171,7 +172,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
                 side_effects.append(f"{totals.sent:,} mails were sent ({batches.place})")
                 until = self._continue(s3, context, left, number, folder, players, side_effects)
             withdrawals = self._withdrawals(s3, players, rows)
-            with closing(self._sends(until)) as sends:
+            with closing(self._sends(until, withdrawals)) as sends:
                 self._mail(left, batches, totals, withdrawals, sends, side_effects)
                 if until:
                     close_ledger(s3, bucket, ledger_key(template, name, number), self.clock(), folder)
@@ -298,7 +299,16 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         mailed = [row for row in rows if row.player_id not in why_not]
         if mailed:
             batches.put_intents(number, attempt, [row.player_id for row in mailed], withdrawn)
-        return sends.outcome(number, attempt, mailed)._replace(withdrawn=withdrawn)
+        outcome = sends.outcome(number, attempt, mailed)
+        untracked = 0
+        if self._prepared.untracked_configuration_set:
+            not_sent = {*outcome.in_doubt, *outcome.left}
+            sent = (row for row in mailed if row.player_id not in not_sent)
+            untracked = sum(self._set_of(row, withdrawals) != self._prepared.configuration_set for row in sent)
+        return outcome._replace(withdrawn=withdrawn, untracked=untracked)
+
+    def _set_of(self, row: Row, withdrawals: Withdrawals) -> str | None:
+        return self._prepared.set_of(agreed=row.player_id not in withdrawals.untracked)
 
     def _settle(self, refusals: Refusals, players: AbstractSet[str], sends: Sends) -> None:
         """Record the refusals of these players as final, unless the account or the sender is at fault."""
@@ -317,14 +327,14 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             self.log.warning("%s is no longer the newest run; skipping the remaining recipients", self._plan.name)
         return Withdrawals(s3, records, self._plan, self._prepared.placeholders, players, self._is_newest, rows)
 
-    def _sends(self, until: datetime | None) -> Sends:
+    def _sends(self, until: datetime | None, withdrawals: Withdrawals) -> Sends:
         base = {
             **sender_arguments(self._plan.require_campaign()),
             "ListManagementOptions": {"ContactListName": self.contact_list, "TopicName": self.topic},
         }
 
         def request(row: Row, tag: str) -> AwsStructure:
-            followed = followed_by(self._prepared.configuration_set, self._plan.name, tag)
+            followed = followed_by(self._set_of(row, withdrawals), self._plan.name, tag)
             data = template_data(self._prepared.placeholders, row.attributes)
             template = {"TemplateName": self._prepared.ses_template, "TemplateData": json.dumps(data)}
             to = {"Destination": {"ToAddresses": [row.address]}, "Content": {"Template": template}}

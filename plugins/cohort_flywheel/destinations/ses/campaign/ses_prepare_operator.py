@@ -28,6 +28,7 @@ from cohort_flywheel.campaign.sender import sender_header, sender_of
 from cohort_flywheel.campaign.settings import RunCampaign, check_same_mail
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import AwsStructure, Json
+from cohort_flywheel.destinations.ses.campaign.event_publishing import choose_sets
 from cohort_flywheel.destinations.ses.campaign.stored_template import (
     check_unsubscribe,
     ses_template,
@@ -100,8 +101,8 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             check_not_launched(s3, plan, segment, DESTINATION_NAME)
             check_template(template, next(segment_rows(s3, segment))[2:])
-            configuration_set = self.plan.get("ses_configuration_set") or None
-            check_unsubscribe(template, configuration_set)
+            sets = choose_sets(campaign, self.plan)
+            check_unsubscribe(template, sets.tracked or sets.untracked)
             check_account(self.hook.account(), segment.rows)
             check_verified(self.hook, campaign.sender)
             stored, defaults = self._stored(template, side_effects), placeholders(template)
@@ -115,7 +116,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             ses_template=stored, placeholders=defaults, sender=campaign.sender,
             reply_to=campaign.reply_to, rows=segment.rows, segment_id=self.segment_id, segment_sha256=segment.sha256,
             message=SampleMail(subject=sample.subject, text=sample.text, html_url=html_url),
-            configuration_set=configuration_set,
+            configuration_set=sets.tracked or None, untracked_configuration_set=sets.untracked or None,
         ).model_dump(mode="json")  # fmt: skip
 
     def _stored(self, template: EmailTemplate, side_effects: list[str]) -> str:

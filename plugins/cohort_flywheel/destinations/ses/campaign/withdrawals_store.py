@@ -14,12 +14,15 @@ from cohort_flywheel.engagement.suppressions_store import SuppressionTable
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.segment.contacts import lookup_paths
+from cohort_flywheel.segment.contacts import has_consented, lookup_paths
 from cohort_flywheel.segment.do_not_contact_store import ENTRIES, add_to_list, is_listed, load_do_not_contact, make_list
 
 
 class Withdrawals:
-    """Look up the rows of a batch that may not be mailed any more, just before it is sent."""
+    """Look up the rows of a batch that may not be mailed any more, just before it is sent.
+
+    `untracked` are the players of the last batch who have not agreed to tracking.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,8 @@ class Withdrawals:
         self._players = players
         self._is_newest = is_newest
         self._consent = plan.consent
+        self._tracking = plan.require_campaign().tracking_consent
+        self.untracked = frozenset[str]()
         self._etag: str | None = None
         self._suppressions = SuppressionTable(s3, plan.state_bucket, plan.withhold.suppressions, players)
         make_list(players, ENTRIES)
@@ -53,7 +58,11 @@ class Withdrawals:
         self._suppressions.refresh()
         schema = self._plan.data_schema
         wanted, ids = lookup_paths({}, self._consent, schema), [row.player_id for row in rows]
+        if self._tracking:
+            wanted = list(dict.fromkeys([*wanted, *lookup_paths({}, self._tracking, schema)]))
         records = self._records.get_items(self._plan.contacts_table, schema.contacts_key, ids, wanted)
+        if consent := self._tracking:
+            self.untracked = frozenset(each for each in ids if not has_consented(records.get(each, {}), consent))
         reasons = ((row.player_id, self._reason(row, records.get(row.player_id))) for row in rows)
         return {player_id: reason for player_id, reason in reasons if reason}
 

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 
 from cohort_flywheel.campaign.mail_tags import launch_tag, row_tag
+from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.destinations.ses.campaign.event_publishing import (
     EVENT_TYPES,
+    TRACKED_SETTING,
+    UNTRACKED_SETTING,
     check_configuration_set,
+    choose_sets,
     followed_by,
+    types_without,
 )
 from cohort_flywheel.errors import Code, FlywheelError
 from local.sesv2 import shapes
@@ -48,6 +53,67 @@ def test_a_complete_configuration_set_passes() -> None:
     sets: list[dict[str, Any]] = [{}, {"SendingOptions": {}}, {"SendingOptions": {"SendingEnabled": True}}]
     for sending in sets:
         check_configuration_set("events", (sending, [others, COMPLETE]))
+
+
+def campaign(**changes: Any) -> RunCampaign:
+    made = {
+        "mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
+        "test_addresses": [], "approvers": ["ann"],
+    }  # fmt: skip
+    return RunCampaign.model_validate(made | changes)
+
+
+CONSENT = {"attribute": "tracking", "opted_in": ["yes"], "opted_out": ["no"], "silence": "opted_out"}
+BOTH = {"ses_configuration_set": "all", "ses_untracked_configuration_set": "few"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sets", "without"),
+    [
+        ({}, ("all", ""), frozenset()),
+        ({"tracking": "clicks"}, ("all", ""), {"OPEN"}),
+        ({"tracking": "none"}, ("", "few"), frozenset()),
+        ({"tracking_consent": CONSENT}, ("all", "few"), frozenset()),
+        ({"tracking": "clicks", "tracking_consent": CONSENT}, ("all", "few"), {"OPEN"}),
+    ],
+)
+def test_the_sets_are_those_of_what_is_tracked(changes: Any, sets: tuple[str, str], without: Any) -> None:
+    its = campaign(**changes)
+    assert choose_sets(its, BOTH) == sets
+    assert choose_sets(its, {}) == ("", ""), "without any set, no e-mail is tracked"
+    assert types_without(its, tracked=True) == without
+    assert types_without(its, tracked=False) == {"OPEN", "CLICK"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "default", "missing"),
+    [
+        ({"tracking": "none"}, {"ses_configuration_set": "all"}, None, UNTRACKED_SETTING),
+        ({"tracking": "none"}, {}, "theirs", UNTRACKED_SETTING),
+        ({"tracking": "clicks"}, {}, "theirs", TRACKED_SETTING),
+        ({"tracking_consent": CONSENT}, {"ses_configuration_set": "all"}, None, UNTRACKED_SETTING),
+        ({"tracking_consent": CONSENT}, {"ses_untracked_configuration_set": "few"}, None, TRACKED_SETTING),
+        ({"tracking_consent": CONSENT}, {}, "theirs", f"{TRACKED_SETTING}, {UNTRACKED_SETTING}"),
+    ],
+)
+def test_a_set_that_is_not_set_is_named(changes: Any, settings: Any, default: str | None, missing: str) -> None:
+    with pytest.raises(FlywheelError, match=rf"^CF-SET-01: not set: {missing}\. engagement\.tracking") as error:
+        choose_sets(campaign(**changes), settings, default)
+    assert ("SES would use theirs" in str(error.value)) == (default is not None)
+
+
+def test_a_set_that_tracks_more_than_was_agreed_is_refused() -> None:
+    less = COMPLETE | {"MatchingEventTypes": [each for each in EVENT_TYPES if each not in ("OPEN", "CLICK")]}
+    check_configuration_set("few", ({}, [less]), UNTRACKED_SETTING, {"OPEN", "CLICK"})
+    others = {"Name": "opens", "Enabled": True, "MatchingEventTypes": ["OPEN"], "CloudWatchDestination": {}}
+    for found in ([COMPLETE], [less, others]):
+        with pytest.raises(
+            FlywheelError, match=f"publishes .*OPEN, so that SES tracks .* or correct {UNTRACKED_SETTING}"
+        ):
+            check_configuration_set("few", ({}, found), UNTRACKED_SETTING, {"OPEN", "CLICK"})
+    check_configuration_set("few", ({}, [less, others | {"Enabled": False}]), UNTRACKED_SETTING, {"OPEN", "CLICK"})
+    with pytest.raises(FlywheelError, match="does not publish CLICK"):
+        check_configuration_set("clicks", ({}, [less]), without={"OPEN"})
 
 
 @pytest.mark.parametrize(

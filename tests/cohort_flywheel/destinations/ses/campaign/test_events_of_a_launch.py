@@ -22,7 +22,7 @@ BODY = f"<a href='https://studio.example/play?x=1'>Play</a><a ses:no-track href=
 
 @pytest.fixture
 def account(account: Campaign) -> Campaign:
-    seed.make_configuration_set(account.servers, account.config)
+    seed.make_configuration_sets(account.servers, account.config)
     account.client.put_configuration_set_sending_options(ConfigurationSetName=CONFIGURATION_SET, SendingEnabled=True)
     account.write_template(body_html=BODY)
     account.add("p003@example.com", unsubscribed=True)

@@ -13,11 +13,13 @@ from botocore.exceptions import ReadTimeoutError
 from cohort_flywheel.campaign.email_template import read_template
 from cohort_flywheel.campaign.mail_tags import launch_tag
 from cohort_flywheel.campaign.settings import RunCampaign
+from cohort_flywheel.destinations.ses.campaign import sends_store
 from cohort_flywheel.destinations.ses.campaign.event_publishing import EVENT_TYPES
 from cohort_flywheel.destinations.ses.destination import DESTINATION
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.errors import FlywheelError
 from local import seed
+from local.config import UNTRACKED_SET
 from tests.cohort_flywheel.destinations.ses.campaign.launches import UNSUBSCRIBE, Campaign, Launch
 
 SET = "cohort-flywheel"
@@ -25,7 +27,7 @@ SET = "cohort-flywheel"
 
 @pytest.fixture(autouse=True)
 def _set(account: Campaign) -> None:
-    seed.make_configuration_set(account.servers, account.config)
+    seed.make_configuration_sets(account.servers, account.config)
     account.client.put_configuration_set_sending_options(ConfigurationSetName=SET, SendingEnabled=True)
 
 
@@ -112,15 +114,95 @@ def test_the_link_to_unsubscribe_must_not_be_tracked(launch: Launch, check: Any)
     check()
 
 
+# --- consent to tracking
+
+TRACKING = {"attribute": "tracking", "opted_in": ["yes"], "opted_out": ["no"], "silence": "opted_out"}
+SETS = {"ses_configuration_set": SET, "ses_untracked_configuration_set": UNTRACKED_SET}
+
+
+def asked(launch: Launch, **campaign: Any) -> None:
+    """Prepare the launch with both sets, and what the registry says on tracking."""
+    launch.plan["campaign"] |= campaign
+    launch.prepared = launch.account.prepare(launch.plan | SETS, launch.segment, launch.context())
+
+
+def set_of(launch: Launch) -> dict[str, str]:
+    return {mail["to"][0].partition("@")[0]: mail["configuration_set"] for mail in launch.account.mails}
+
+
+def test_a_player_who_has_not_agreed_is_mailed_through_the_second_set(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the records at the time of the batch; a player without an answer has not agreed."""
+    account = launch.account
+    account.records(*launch.names[:15], tracking="yes")
+    account.records("p003", tracking="no")
+    asked(launch, tracking_consent=TRACKING)
+    put = sends_store.Batches.put_outcome
+
+    def and_then(batches: Any, number: int, *rest: Any) -> None:
+        put(batches, number, *rest)
+        if number == 0:
+            account.records("p012", tracking="no")
+
+    monkeypatch.setattr(sends_store.Batches, "put_outcome", and_then)
+    counts = launch.run()
+    agreed = {name: name not in ("p003", "p012", *launch.names[15:]) for name in launch.names}
+    assert set_of(launch) == {name: SET if yes else UNTRACKED_SET for name, yes in agreed.items()}
+    assert (counts["sent"], counts["untracked"]) == (25, 12)
+    assert json.loads(account.read("launches/cohort/tracking.json")) == {"sent": 25, "untracked": 12}
+    assert {tag["Name"] for mail in account.mails for tag in mail["tags"]} == {"launch", "row"}
+    assert launch.run() == counts
+
+
+@pytest.mark.parametrize(("tracking", "name"), [("none", UNTRACKED_SET), ("clicks", SET), ("all", SET)])
+def test_without_a_consent_the_registry_decides_for_all_players(launch: Launch, tracking: str, name: str) -> None:
+    asked(launch, tracking=tracking)
+    counts = launch.run()
+    assert set(set_of(launch).values()) == {name}
+    assert counts.get("untracked", 0) == (25 if tracking == "none" else 0)
+    assert ("tracking.json" in launch.account.state_keys()) == (tracking == "none")
+
+
+def test_the_second_set_is_checked_too(check: Any, launch: Launch) -> None:
+    launch.plan["campaign"]["tracking_consent"] = TRACKING
+    check(untracked=UNTRACKED_SET)
+    with pytest.raises(FlywheelError, match="CF-SET-01: not set: cohort_flywheel_ses_untracked_configuration_set"):
+        check()
+    with pytest.raises(FlywheelError, match=f"configuration set {SET} publishes CLICK, OPEN, so that SES tracks them"):
+        check(untracked=SET)
+    with pytest.raises(FlywheelError, match="others does not exist .* or correct cohort_flywheel_ses_untracked"):
+        check(untracked="others")
+    launch.plan["campaign"] |= {"tracking": "clicks", "tracking_consent": None}
+    with pytest.raises(FlywheelError, match=f"configuration set {SET} publishes OPEN, so that SES tracks them"):
+        check()
+
+
+def test_without_any_set_no_mail_is_tracked_but_by_a_default_set(
+    check: Any, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch.plan["campaign"]["tracking"] = "none"
+    check("")
+    found = SesV2Hook.verified_identity
+    monkeypatch.setattr(
+        SesV2Hook, "verified_identity", lambda *its: (found(*its) or {}) | {"ConfigurationSetName": "theirs"}
+    )
+    with pytest.raises(
+        FlywheelError, match="not set: .*untracked_configuration_set.*SES would use theirs, the default"
+    ):
+        check("")
+
+
 # --- the check of the plan
 
 
 @pytest.fixture
 def check(launch: Launch) -> Any:
-    def run(name: str = SET) -> None:
+    def run(name: str = SET, untracked: str = "") -> None:
         campaign = RunCampaign.model_validate(launch.plan["campaign"])
         template = read_template(launch.account.templates, "at_risk")
-        DESTINATION.check_campaign(campaign, template, [], {"ses_configuration_set": name}, "aws_default")
+        settings = {"ses_configuration_set": name, "ses_untracked_configuration_set": untracked}
+        DESTINATION.check_campaign(campaign, template, [], settings, "aws_default")
 
     return run
 

@@ -57,6 +57,7 @@ def test_the_mail_is_stored_by_its_content_and_shown_for_a_made_up_player(accoun
         "segment_id": segment["s3_url"],
         "segment_sha256": segment["sha256"],
         "configuration_set": None,
+        "untracked_configuration_set": None,
         "message": {
             "subject": "We miss you, Sam",
             "text": f"Dear Sam Sample. Stop: {UNSUBSCRIBE}",
@@ -548,7 +549,7 @@ def test_a_launch_that_stopped_continues_with_a_configuration_set_that_was_added
     with pytest.raises(AirflowFailException, match="SES answers SendEmail with SendingPausedException"):
         launch.run()
     account.control(refuse=None)
-    seed.make_configuration_set(account.servers, account.config)
+    seed.make_configuration_sets(account.servers, account.config)
     launch.prepared |= {"configuration_set": CONFIGURATION_SET}
     assert launch.run()["sent"] == 25
     assert account.mailed == Counter(launch.names)
