@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 import logging
 import os
 import re
@@ -28,6 +29,9 @@ import boto3
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
+from cohort_flywheel.engagement.suppressions import suppression_key
+from cohort_flywheel.governance.erasure import SALT_KEY
+from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from local import seed
 from local.config import ROOT, Config
 from local.seed import Seeded
@@ -55,6 +59,9 @@ DAG_ID = "cohort_to_segment"
 #: 348 members from 349 vertices: several frames, several batches, files in several parts.
 CONF = {"cohort": "ea_atrisk", "threshold": 0}
 DO_NOT_CONTACT = b"xortiz\n"
+SALT = bytes(32)
+#: Why wayne96 is a reject.
+SUPPRESSIONS = f"player,{suppression_key(SALT, 'player', 'wayne96')},complained,2026-11-21,suppressed,\n".encode()
 #: For the clock of every operator, so that all runs leave the same bytes; a campaign that starts then starts at once,
 #: as the emulated services begin a minute later.
 NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
@@ -67,7 +74,7 @@ DESTINATIONS = ("pinpoint", "ses", "customer_profiles", "webhook")
 #: What a registry says there, line by line: the user who triggers a run, ana, may not approve it.
 REGISTRY = {
     r"destination: \w+": "destination: {destination}\nopt_outs: none",
-    r"approval: .+": "approval: {{approvers: [ann], hours: 12}}",
+    r"approval: .+": "approval: {{approvers: [ann], hours: 12}}\nengagement: {{read_events: true}}",
     r"    holdout_percent: 0": "    holdout_percent: {holdout_percent}",
 }
 
@@ -214,7 +221,9 @@ class World:
         """What a run finds on AWS; the state bucket is all destinations', so that the same tasks find the same."""
         seed.make_buckets(servers, self.config)
         s3 = seed.client("s3", servers, self.config)
-        for key, body in ({seed.DO_NOT_CONTACT: DO_NOT_CONTACT} | customer_profiles.STATE).items():
+        lists = {seed.DO_NOT_CONTACT: DO_NOT_CONTACT, SUPPRESSIONS_KEY: SUPPRESSIONS}
+        lists[SALT_KEY] = json.dumps({"salt": SALT.hex()}).encode()
+        for key, body in (lists | customer_profiles.STATE).items():
             s3.put_object(Bucket=self.config.state_bucket, Key=key, Body=body)
         seeded: Seeded = self.at.make(servers, self.config)
         self.at.settle(servers, None)
