@@ -80,7 +80,8 @@ class UpdateSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
             addresses, players = store.add_entries(s3, bucket, folder, entries)
             side_effects.append("the suppression list is up to date")
             store.put_state(s3, bucket, state.with_more(plan.as_of, self._until))
-        counts = SuppressionCounts(addresses=addresses, players=players, **self._numbers).model_dump(mode="json")
+        found = {"addresses": addresses, "players": players}
+        counts = SuppressionCounts.model_validate(found | self._numbers).model_dump(mode="json")
         self.log.info("%s", as_text(counts))
         return counts
 

@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -17,16 +19,18 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
 from cohort_flywheel.destinations.pinpoint.operators import PinpointCreateImportJobOperator
 from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSensor
+from cohort_flywheel.engagement.suppressions_store import SuppressionTable
 from cohort_flywheel.governance.erasure import PLAYERS_KEY, SALT_KEY, TOMBSTONES_FOLDER
 from cohort_flywheel.governance.erasure_operator import CohortErasureOperator
-from cohort_flywheel.hooks.s3 import delete_version, put_instead
+from cohort_flywheel.hooks.s3 import S3Hook, delete_version, put_instead
 from cohort_flywheel.runs.lock_store import acquire
-from cohort_flywheel.runs.names import endpoint_id
+from cohort_flywheel.runs.names import SUPPRESSIONS_KEY, endpoint_id
 from local.sample import KNOWN
 from tests.cohort_flywheel.conftest import NEWEST
 from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import Domain
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
 from tests.cohort_flywheel.pipeline_runs import Runs
+from tests.cohort_flywheel.suppressed import suppress
 
 #: In no other name, digest or header: their bytes can be looked for.
 ANN, BOB, CYD = "Ann-4711", "Bob-4712", "Cyd-4713"
@@ -217,6 +221,21 @@ def test_the_do_not_contact_list_is_not_changed(runs: Runs, erase: Erase, capfd:
     assert found["stays"] == 2, "lines, however they are written"
     assert "remove it yourself: the tombstone is enough" in capfd.readouterr().out
     assert ANN in read(runs, runs.config.state_bucket, "do_not_contact.txt")
+
+
+def test_a_suppressed_address_stays_suppressed_by_its_keyed_hash(runs: Runs, erase: Erase) -> None:
+    """For another player who has it; the list names no player before and after."""
+    bucket, address = runs.config.state_bucket, f"{ANN}@example.com"
+    suppress(bucket, "address", address)
+    suppress(bucket, "player", ANN)
+    before = read(runs, bucket, SUPPRESSIONS_KEY)
+    assert erase(ANN, dry_run=False)["players"] == 1
+    assert read(runs, bucket, SUPPRESSIONS_KEY) == before
+    assert not names(runs, ANN)
+    with closing(sqlite3.connect(":memory:")) as listed:
+        table = SuppressionTable(S3Hook(), bucket, SUPPRESSIONS_KEY, listed)
+        table.refresh()
+        assert (table.reason("address", address.upper()), table.reason("player", ANN)) == ("complained", "complained")
 
 
 @pytest.mark.parametrize("line", [f"'{ANN}'", f"{ANN},1", f"<{ANN}>", f"{ANN}\u200b", f"{ANN}."])
