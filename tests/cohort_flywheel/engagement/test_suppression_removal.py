@@ -105,7 +105,7 @@ def test_where_ses_refuses_the_removal_it_is_said(events: Events, account: Accou
         (["p1"], " ", "CF-PLAN-03: the removal needs a reason"),
         ([], "r", "CF-ERASURE-01: engagement/remove.txt has no players"),
         (["p1, p2"], "r", "CF-ERASURE-01: line 1 of engagement/remove.txt is more than a playerId"),
-        (None, "r", "CF-STATE-02: there is no s3://.*/engagement/remove.txt"),
+        (None, "r", "CF-STATE-02: there .* s3://.*/engagement/remove.txt: put the file there"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_changed(
