@@ -6,7 +6,9 @@
    Parquet without addresses, in `engagement/events/` of the state bucket
 3. **update_suppressions**: adds bounced addresses, and players who complained or unsubscribed, to the suppression list,
    which every run and launch asks; reads SES's account-level list
-4. **report**: counts what became of the messages of each launch of the last 62 days; writes `engagement/reports/`
+4. **write_graph**, only with `engagement.write_graph: true`: sets the clicks and opens of the players' vertices, and
+   writes the launches as campaigns. A run whose as-of is not the newest writes nothing
+5. **report**: counts what became of the messages of each launch of the last 62 days; writes `engagement/reports/`
 
 Only with `engagement.read_events: true` in the registry. You can clear each task: the same events give the same files.
 A backfill of this DAG reads a missed day, before the events expire after 7 days. It mails no player.
@@ -22,6 +24,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, chain
 from cohort_flywheel.config.dag_defaults import DEFAULT_ARGS
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
+from cohort_flywheel.engagement.graph_operator import EngagementGraphOperator
 from cohort_flywheel.engagement.operators import EngagementPlanOperator, EngagementReportOperator, ReadEventsOperator
 from cohort_flywheel.engagement.suppressions_operator import UpdateSuppressionsOperator
 from cohort_flywheel.runs.notifications import on_failure
@@ -43,7 +46,9 @@ def engagement(registry: Registry) -> DAG:
         tags=["cohort-flywheel", "engagement"],
         default_args=DEFAULT_ARGS | {"on_failure_callback": on_failure(registry.notify)},
     ) as dag:
-        plan: Any = EngagementPlanOperator(task_id="plan", schedule=registry.schedule, timezone=registry.timezone)
+        plan: Any = EngagementPlanOperator(
+            task_id="plan", schedule=registry.schedule, timezone=registry.timezone, graph=graph_plan(registry)
+        )
         read_events: Any = ReadEventsOperator(task_id="read_events", plan=plan.output)
         update_suppressions: Any = UpdateSuppressionsOperator(
             task_id="update_suppressions", plan=plan.output, destination=registry.destination
@@ -55,8 +60,29 @@ def engagement(registry: Registry) -> DAG:
             suppressions=update_suppressions.output,
             outlets=[RESULTS],  # cohort_figures shows the new counts
         )
-        chain(plan, read_events, update_suppressions, report)
+        tasks: list[Any] = [plan, read_events, update_suppressions]
+        if registry.engagement.write_graph:
+            tasks.append(
+                EngagementGraphOperator(
+                    task_id="write_graph", plan=plan.output, pool=registry.graph_pool or "default_pool"
+                )
+            )
+        chain(*tasks, report)
     return dag
+
+
+def graph_plan(registry: Registry) -> dict[str, Any] | None:
+    """Return what is written to the graph; None without `write_graph`."""
+    engagement, schema = registry.engagement, registry.data_schema
+    if not engagement.write_graph:
+        return None
+    return {
+        "names": engagement.graph_names.model_dump(),
+        "edges": engagement.graph_edges,
+        "keep_days": engagement.graph_keep_days,
+        "vertex_label": schema.vertex_label,
+        "player_id": schema.player_id,
+    }
 
 
 _registry = read_registry(REGISTRY_PATH)

@@ -108,6 +108,7 @@ class Code(StrEnum):
 
     # Engagement events
     EVENT_OBJECT = "CF-ENGAGE-01"  #: an object of events is older than an as-of reads, or is gone
+    ENGAGEMENT_NAMES = "CF-ENGAGE-02"  #: a vertex has a property of the name that the engagement would write
 
     # The webhook's receiver
     WEBHOOK_CREDENTIALS = "CF-WEBHOOK-01"  #: the receiver refuses the credentials

@@ -9,7 +9,7 @@ from pydantic import Field, StrictBool, StrictInt, field_validator, model_valida
 
 from cohort_flywheel.config.cohorts import Consent, Name, Strict
 from cohort_flywheel.config.cron import read_schedule, read_timezone
-from cohort_flywheel.config.data_schema import DataSchema
+from cohort_flywheel.config.data_schema import DataSchema, GraphName
 
 
 class Approval(Strict):
@@ -54,11 +54,34 @@ Tracking = Literal["none", "clicks", "all"]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
+#: Prefixes of the modeler's own properties, which this package never writes.
+_MODELERS = ("stat_", "ea_")
+
+
+class EngagementNames(Strict):
+    """The names of the properties that the engagement has in the graph; a vertex must not have them before."""
+
+    clicks: GraphName = "eng_clicks_30d"
+    opens: GraphName = "eng_opens_30d"
+    last_click_day: GraphName = "eng_last_click_day"
+
+    @model_validator(mode="after")
+    def _are_ours_alone(self) -> EngagementNames:
+        names = [self.clicks, self.opens, self.last_click_day]
+        if any(name.startswith(_MODELERS) for name in names):
+            raise ValueError("names that begin with stat_ or ea_ are the Cohort Modeler's: choose others, as eng_…")
+        if len(set(names)) < len(names):
+            raise ValueError("each number needs a name of its own")
+        return self
+
+
 class Engagement(Strict):
     """What is done with the events of the e-mails that SES sends; nothing by default.
 
     No launch begins above `max_bounce_rate` or `max_complaint_rate` of the last 7 days, if at least `min_sends` e-mails
     were sent then. `tracking` is what SES tracks of an e-mail, with `tracking_consent` only of players who have agreed.
+    With `write_graph` the players' vertices get three numbers, and each launch a vertex, for `graph_keep_days`, at most
+    the days that SES tracks a mail.
     """
 
     read_events: StrictBool = False
@@ -67,11 +90,17 @@ class Engagement(Strict):
     min_sends: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1_000
     tracking: Tracking = "all"
     tracking_consent: Consent | None = None
+    write_graph: StrictBool = False
+    graph_names: EngagementNames = Field(default_factory=EngagementNames)
+    graph_edges: Literal["none", "clicked", "all"] = "clicked"
+    graph_keep_days: Annotated[StrictInt, Field(ge=1, le=60)] = 60
 
     @model_validator(mode="after")
     def _rates_are_read(self) -> Engagement:
         if not self.read_events and (self.max_bounce_rate is not None or self.max_complaint_rate is not None):
             raise ValueError("max_bounce_rate and max_complaint_rate need read_events: true, which counts the events")
+        if not self.read_events and self.write_graph:
+            raise ValueError("write_graph needs read_events: true, which reads the events that are written")
         return self
 
     @model_validator(mode="after")

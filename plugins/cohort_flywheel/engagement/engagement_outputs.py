@@ -6,17 +6,41 @@ from pydantic import Field
 
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.engagement.event_counts import EventCounts, LaunchCounts
+from cohort_flywheel.engagement.graph_values import GraphPlan
 from cohort_flywheel.engagement.suppressions import SuppressionCounts
 from cohort_flywheel.runs.as_of import Instant
 
 
 class EngagementPlan(Record):
-    """The as-of and the buckets of a run, and the topic of our mails, empty if it is not known."""
+    """The as-of and the buckets of a run.
+
+    `ses_topic` is the topic of our mails, empty if it is not known; `graph` is None if nothing is written to the graph.
+    """
 
     as_of: Instant
     event_bucket: str
     state_bucket: str
     ses_topic: str = ""
+    graph: GraphPlan | None = None
+
+
+class GraphWritten(Record):
+    """What a run changed in the graph.
+
+    `skipped` is a run whose as-of is not the newest, which writes nothing. `properties` are those that differed,
+    `gone` those of vertices that were deleted meanwhile; `without_vertex` are players with numbers whom the graph does
+    not have, `erased` the vertices of erased players that lost our properties.
+    """
+
+    skipped: bool = False
+    properties: int = 0
+    gone: int = 0
+    without_vertex: int = 0
+    erased: int = 0
+    campaigns: int = 0
+    campaigns_removed: int = 0
+    edges: int = 0
+    edges_removed: int = 0
 
 
 class EngagementReport(Record):

@@ -26,6 +26,8 @@ FEEDBACK_FOLDER = "engagement/feedback/"
 #: What the suppression list has, and the addresses and players to remove from it.
 LIST_STATE_KEY = "engagement/suppressions.json"
 REMOVAL_KEY = "engagement/remove.txt"
+#: The names of the properties that this package has written to the graph.
+GRAPH_NAMES_KEY = "engagement/graph/names.json"
 
 _HOUR = re.compile(rf"{EVENTS_FOLDER}(\d{{4}})/(\d\d)/(\d\d)/(\d\d)/.+")
 _PARQUET = re.compile(rf"{PARQUET_FOLDER}as_of=([^/]+)/events\.parquet")

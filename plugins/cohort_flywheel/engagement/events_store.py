@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -109,6 +110,33 @@ def player_ids(s3: S3Hook, bucket: str, name: str, number: int, attempt: int) ->
     """Return the players of an attempt of a batch, by its intents; an erased player is an empty text."""
     found = get_json(s3, bucket, f"{_LAUNCHES}{name}/{number:06d}_{attempt}.intents.json")
     return list(found[0]["player_ids"]) if found else []
+
+
+def rows_of_launch(s3: S3Hook, bucket: str, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the row tag and playerId of each mail of a launch that may have been sent; an erased player is left out."""
+    for key in keys(s3, bucket, f"{_LAUNCHES}{name}/"):
+        if not key.endswith(".intents.json") or not (intents := get_json(s3, bucket, key)):
+            continue
+        number, attempt = map(int, key.rpartition("/")[2].partition(".")[0].split("_"))
+        for index, player_id in enumerate(intents[0]["player_ids"]):
+            if player_id:
+                yield row_tag(number, attempt, index), player_id
+
+
+def is_newest(s3: S3Hook, plan: EngagementPlan) -> bool:
+    """Return whether no later as-of was read."""
+    found = (objects.counts_as_of(key) for key in keys(s3, plan.state_bucket, objects.COUNTS_FOLDER))
+    return all(as_of is None or as_of <= plan.as_of for as_of in found)
+
+
+def written_names(s3: S3Hook, bucket: str) -> list[str]:
+    """Return the names of the properties that this package has written to the graph, and not removed."""
+    found = get_json(s3, bucket, objects.GRAPH_NAMES_KEY)
+    return list(found[0]["names"]) if found else []
+
+
+def put_written_names(s3: S3Hook, bucket: str, names: Iterable[str]) -> None:
+    put_json(s3, bucket, objects.GRAPH_NAMES_KEY, {"names": sorted(set(names))})
 
 
 def rows_in_doubt(s3: S3Hook, bucket: str, name: str) -> list[str]:

@@ -150,6 +150,12 @@ class EngagementGraph:
             self._run(_g().V(*some).out_e(*EDGE_LABELS.values()).drop())
             self._run(_g().V(*some).has_label(self._label).properties(*self._names.all()).drop())
 
+    def remove_name(self, name: str) -> None:
+        """Remove a property that has another name now from all players."""
+        some = _g().V().has_label(self._label).has(name).limit(BATCH)
+        while self._run(_g().V().has_label(self._label).has(name).limit(1).count()) != [0]:
+            self._run(some.clone().properties(name).drop())
+
     # --- requests
 
     def _count(self, traversal: Traversal) -> int:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from cohort_flywheel.common.duckdb import connect
 from cohort_flywheel.common.records import Record
@@ -73,6 +73,16 @@ class Edge(NamedTuple):
     campaign_id: str
 
 
+class GraphPlan(Record):
+    """What is written to the graph, by the registry."""
+
+    names: GraphNames = GraphNames()
+    edges: Edges = "clicked"
+    keep_days: int = 60
+    vertex_label: str
+    player_id: str
+
+
 def campaign_id(launch_tag: str) -> str:
     """Return the id of the vertex of a launch."""
     return f"eng-campaign-{launch_tag}"
@@ -125,7 +135,7 @@ class GraphValues:
             )
         moment = as_of.astimezone(UTC).replace(tzinfo=None)
         self._sql.execute(
-            "CREATE TABLE seen AS SELECT player_id, launch, type, time FROM event JOIN launch_row"
+            "CREATE TABLE seen AS SELECT player_id, launch, row_tag, type, time FROM event JOIN launch_row"
             " USING (launch, row_tag) WHERE type IN ('Open', 'Click') AND bot IS DISTINCT FROM 'Likely' AND time < ?",
             [moment],
         )
@@ -171,10 +181,18 @@ class GraphValues:
                 if ids and (found != value or len(ids) == BATCH):
                     yield Write(name, value, ids)
                     ids = []
-                value = int(found)
+                value = found
                 ids.append(str(vertex_id))
             if ids:
                 yield Write(name, value, ids)
+
+    def engaged(self) -> dict[str, dict[str, int]]:
+        """Return the mails of each launch that were opened and clicked, `{tag: {"Open": 4, "Click": 2}}`."""
+        found: dict[str, dict[str, int]] = {}
+        query = "SELECT launch, type, count(DISTINCT row_tag) FROM seen GROUP BY ALL ORDER BY ALL"
+        for launch, kind, number in self._sql.execute(query).fetchall():
+            found.setdefault(launch, {})[kind] = number
+        return found
 
     def edges(self, launch: str, edges: Edges) -> Iterator[Edge]:
         """Yield the edges that the campaign of a launch has, sorted by vertex."""
@@ -213,7 +231,7 @@ class _Table:
         ).create(name)  # fmt: skip
 
 
-def _rows(sql: DuckDBPyConnection, query: str, values: Sequence[object] = ()) -> Iterator[tuple[object, ...]]:
+def _rows(sql: DuckDBPyConnection, query: str, values: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a query of its own cursor, so that another query may run meanwhile."""
     cursor = sql.cursor().execute(query, list(values))
     while rows := cursor.fetchmany(10_000):

@@ -16,6 +16,13 @@ from cohort_flywheel.engagement import events_store as store
 from cohort_flywheel.engagement.engagement_outputs import EngagementPlan, EngagementReport
 from cohort_flywheel.engagement.event_counts import EventCounts, EventFile, LaunchCounts, count_launches, rows_of
 from cohort_flywheel.engagement.event_objects import Manifest, report_key
+from cohort_flywheel.engagement.graph_operator import (
+    WRITER_AWS_CONN_ID,
+    WRITER_CONN_ID,
+    check_foreign_names,
+    open_graph,
+)
+from cohort_flywheel.engagement.graph_values import GraphPlan
 from cohort_flywheel.engagement.suppressions import FeedbackFile, SuppressionCounts
 from cohort_flywheel.governance.tombstones_store import make_salt
 from cohort_flywheel.hooks.s3 import S3Hook, put_json
@@ -29,9 +36,12 @@ if TYPE_CHECKING:
 
 
 class EngagementPlanOperator(BaseOperator):
-    """Fix the as-of of a run, and check that both buckets can be read. Changes nothing outside.
+    """Fix the as-of of a run, and check that both buckets can be read, and the names in the graph. Only reads.
 
     :param schedule: the DAG's cron.
+    :param graph: what is written to the graph, a GraphPlan; None for nothing.
+    :param neptune_conn_id: the Airflow connection of the graph, under the role that may write.
+    :param neptune_aws_conn_id: the Airflow connection of that role.
     :param timezone: the schedule's time zone.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     :param clock: gives the time, with its zone.
@@ -44,6 +54,9 @@ class EngagementPlanOperator(BaseOperator):
         *,
         schedule: str,
         timezone: str = "UTC",
+        graph: Json | None = None,
+        neptune_conn_id: str = WRITER_CONN_ID,
+        neptune_aws_conn_id: str | None = WRITER_AWS_CONN_ID,
         aws_conn_id: str | None = "aws_default",
         clock: Clock = utc_now,
         **kwargs: Any,
@@ -51,6 +64,9 @@ class EngagementPlanOperator(BaseOperator):
         super().__init__(multiple_outputs=True, **kwargs)
         self.schedule = schedule
         self.timezone = timezone
+        self.graph = graph
+        self.neptune_conn_id = neptune_conn_id
+        self.neptune_aws_conn_id = neptune_aws_conn_id
         self.aws_conn_id = aws_conn_id
         self.clock = clock
 
@@ -58,12 +74,17 @@ class EngagementPlanOperator(BaseOperator):
         with describe_failure("Correct it and clear this task: it only reads."):
             refuse_unknown_params(context)
             settings = EngagementSettings.model_validate(read_settings(EngagementSettings))
-            s3 = S3Hook(aws_conn_id=self.aws_conn_id).get_conn()
+            hook = S3Hook(aws_conn_id=self.aws_conn_id)
+            s3 = hook.get_conn()
             for role, bucket in (("event", settings.event_bucket), ("state", settings.state_bucket)):
                 with explain_refusal(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
                     s3.head_bucket(Bucket=bucket)
             as_of = as_of_run(context, Schedule(self.schedule, self.timezone), self.clock())
-        return EngagementPlan(as_of=as_of, **settings.model_dump()).model_dump(mode="json")
+            graph = GraphPlan.model_validate(self.graph) if self.graph else None
+            if graph:
+                there = open_graph(graph, self.neptune_conn_id, self.neptune_aws_conn_id)
+                check_foreign_names(there, hook, settings.state_bucket)
+        return EngagementPlan(as_of=as_of, graph=graph, **settings.model_dump()).model_dump(mode="json")
 
 
 class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):

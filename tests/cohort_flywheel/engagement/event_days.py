@@ -34,6 +34,11 @@ class Events:
         key = f"{NEWEST - timedelta(hours=hours):events/%Y/%m/%d/%H}/stream-1-{name}.gz"
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=gzip.compress(b"".join(contents)))
 
+    def expire(self) -> None:
+        """Remove all objects of events, as the lifecycle rule of their bucket does."""
+        for each in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", ()):
+            self.s3.delete_object(Bucket=self.bucket, Key=each["Key"])
+
     def launched(self, name: str, **records: Any) -> None:
         """Put records of a launch."""
         for file, record in records.items():
