@@ -13,7 +13,9 @@ from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.destinations.import_result import ImportResult
+from cohort_flywheel.engagement.effect import Effects, EngagementShares
 from cohort_flywheel.errors import Code
+from cohort_flywheel.runs.as_of import Instant
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.segment.limits import describe_violations
 from cohort_flywheel.segment.outputs import (
@@ -101,6 +103,16 @@ class ReportedCampaign(Record):
     launched: dict[str, JsonValue] | None
 
 
+class ReportedEffect(Effects):
+    """What the cohort's earlier launches changed, and what became of their messages, by run name.
+
+    `as_of` is that of the report of the DAG `engagement` which has them.
+    """
+
+    as_of: Instant
+    engagement: dict[str, EngagementShares]
+
+
 class Report(Record):
     """The report of a run: counts and locations, no players. A part that the run did not reach is None."""
 
@@ -114,6 +126,7 @@ class Report(Record):
     limits: LimitResults | None
     imported: dict[str, JsonValue] | None
     campaign: ReportedCampaign | None
+    effect: ReportedEffect | None = None
     faults: list[str]
 
 
@@ -133,6 +146,7 @@ def make_report(
     judged: JudgedSegment | None = None,
     imported: ImportResult | None = None,
     campaign: CampaignOutputs | None = None,
+    effect: ReportedEffect | None = None,
 ) -> Report:
     """Return the report of a run; a part that the run did not reach is None."""
     segment = judged.segment if judged else None
@@ -150,6 +164,7 @@ def make_report(
         limits=LimitResults(**judged.model_dump(include=set(LimitResults.model_fields))) if judged else None,
         imported=imported.model_dump(mode="json", exclude_unset=True) if imported else None,
         campaign=_campaign(campaign) if campaign else None,
+        effect=effect,
         faults=faults(extract, segment, imported, campaign),
     )
 
