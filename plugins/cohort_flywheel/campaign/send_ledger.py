@@ -1,7 +1,8 @@
 """The send ledger: the players that a launch of a template may mail, so that they are not mailed again too soon.
 
-One file per launch, and one more each time it is continued: a line of JSON (Header), then one playerId per line. A
-segment file has no playerId with a line break. It has personal data, and is in the state bucket only.
+One file per launch, one more each time it is continued, and one for each holdout, whose players count as mailed. Each
+is a line of JSON (Header), then one playerId per line. A segment file has no playerId with a line break. It has
+personal data, and is in the state bucket only.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from cohort_flywheel.errors import Code, FlywheelError
 
 #: The maximum time that a ledger is valid: a later mail of its launch needs another ledger.
 LASTS = timedelta(hours=24)
+
+_HOLDOUT = re.compile(r"\.(?:launch|global)_holdout\.jsonl$")
 
 
 class Header(NamedTuple):
@@ -54,9 +57,14 @@ def is_ledger_of(key: str, template: str, name: str) -> bool:
     return re.fullmatch(rf"{re.escape(ledger_folder(template) + name)}(\.\d+)?\.jsonl", key) is not None
 
 
+def is_holdout(key: str) -> bool:
+    """Whether the players of a ledger are those that its launch held out (`holdout.holdout_key`)."""
+    return _HOLDOUT.search(key) is not None
+
+
 def run_of_ledger(file_name: str) -> str:
-    """Return the run's name of `<run>.jsonl` or `<run>.2.jsonl`; the threshold in it may have decimals."""
-    return re.sub(r"(\.\d+)?\.jsonl$", "", file_name)
+    """Return the run's name of `<run>.jsonl`, `<run>.2.jsonl` or a holdout; the threshold in it may have decimals."""
+    return re.sub(r"(\.\d+)?\.jsonl$", "", _HOLDOUT.sub(".jsonl", file_name))
 
 
 def write_ledger(path: Path, header: Header, player_ids: Iterable[str]) -> None:

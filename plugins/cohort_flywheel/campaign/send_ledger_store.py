@@ -11,11 +11,13 @@ from pathlib import Path
 from cohort_flywheel.campaign.send_ledger import (
     LASTS,
     Header,
+    is_holdout,
     is_ledger_of,
     ledger_folder,
     ledger_key,
     read_header,
     read_ledger,
+    run_of_ledger,
     write_ledger,
     write_lines,
 )
@@ -124,19 +126,24 @@ def load_recently_mailed(
 ) -> int:
     """Fill the list `mailed` with the players that launches of a template may have mailed at or after an instant.
 
-    Returns their number. Covers every cohort, threshold, as-of and destination, except the launch `own_name`. A player
-    counts as mailed at the latest time that the ledger allows (Header.last_mail); each ledger of a continued launch
-    has the players that remained. The lists are on disk. Ledgers written long before are not opened.
+    Returns their number. Covers every cohort, threshold, as-of and destination, except the launch `own_name`, and the
+    players that a launch held out. A player counts as mailed at the latest time that the ledger allows
+    (Header.last_mail); each ledger of a continued launch has the players that remained. The lists are on disk. Ledgers
+    written long before are not opened.
     """
     make_list(listed, "mailed")
     # `since` may be in the future, and S3 dates objects in the past
-    oldest = min(since, utc_now()) - LASTS - _CLOCKS
-    pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=ledger_folder(template))
+    oldest, folder = min(since, utc_now()) - LASTS - _CLOCKS, ledger_folder(template)
+    pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder)
+    written = {item["Key"]: item["LastModified"] for page in pages for item in page.get("Contents", ())}
     number = 0
-    for item in (item for page in pages for item in page.get("Contents", ())):
-        key = item["Key"]
+    for key, at in written.items():
+        run = run_of_ledger(key.removeprefix(folder))
+        # a holdout counts with its launch's first ledger, which is written after it
+        if run == own_name or (is_holdout(key) and ledger_key(template, run) not in written):
+            continue
         # written at most LASTS before its last mail, or rewritten later by an erasure
-        if is_ledger_of(key, template, own_name) or item["LastModified"] < oldest:
+        if at < oldest:
             continue
         header, players = read_ledger(lines(s3, bucket, key), f"s3://{bucket}/{key}")
         if header.last_mail >= since:

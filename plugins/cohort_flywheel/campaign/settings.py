@@ -42,6 +42,8 @@ class RunCampaign(Record):
     template_digest: str = ""
     tracking: Tracking = "all"
     tracking_consent: Consent | None = None
+    holdout_percent: int = 0
+    effect_days: int | None = None
 
     @property
     def tracks_some(self) -> bool:
@@ -130,6 +132,8 @@ def choose_campaign(
         not_again_days=ours.not_again_days,
         test_addresses=ours.test_addresses,
         approvers=approvers,
+        holdout_percent=ours.holdout_percent,
+        effect_days=ours.effect_days,
     )
 
 

@@ -146,7 +146,8 @@ class Campaign(Strict):
     """How a cohort's segment is mailed.
 
     Players who were mailed this template within `not_again_days` are excluded from the segment, in every cohort,
-    threshold and destination; a launch needs it.
+    threshold and destination; a launch needs it. A launch holds out `holdout_percent` of the players that it would
+    mail, and `effect_days` later they are compared with those that it mailed.
     """
 
     mode: Literal["none", "draft", "test", "launch"] = "none"
@@ -154,6 +155,8 @@ class Campaign(Strict):
     sender: Annotated[str, Field(alias="from")]
     reply_to: str | None = None
     not_again_days: Annotated[StrictInt, Field(ge=1, le=36_500)] | None = None
+    holdout_percent: Annotated[StrictInt, Field(ge=0, le=99)] = 0
+    effect_days: Annotated[StrictInt, Field(ge=1, le=90)] | None = None
     test_addresses: list[str] = Field(default_factory=list)
 
     @field_validator("sender")
@@ -174,6 +177,20 @@ class Campaign(Strict):
             wrong = addresses[found.index(None)]
             raise ValueError(f"{wrong!r} is not an address: write it without a name, as in qa@studio.example")
         return [each for each in found if each]
+
+    @model_validator(mode="after")
+    def _effect_is_measured(self) -> Campaign:
+        if self.holdout_percent and self.effect_days is None:
+            raise ValueError(
+                "holdout_percent needs effect_days, the days after which the held-out players are compared with the"
+                " mailed ones"
+            )
+        if self.effect_days and (self.not_again_days is None or self.not_again_days < self.effect_days):
+            raise ValueError(
+                f"effect_days {self.effect_days} needs not_again_days of {self.effect_days} or more: earlier another"
+                " launch could mail the players that are held out"
+            )
+        return self
 
 
 def _without_control_characters(text: str) -> str:

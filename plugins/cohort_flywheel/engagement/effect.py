@@ -116,9 +116,9 @@ class Effects(Record):
 class EngagementShares(Record):
     """What became of the messages of a launch, beside its effect; it is not an effect.
 
-    `messages` is the sum of `states`, one for each message. The others are shares of `delivered`: the messages that were
-    delivered, and those of which only opens, clicks or complaints came; None if there are none. `_unlikely_bot` are
-    those that SES flagged Unlikely, `_no_flag` those without a flag; without a suffix all are counted, also by bots.
+    `messages` is the sum of `states`, one for each message. The others are shares of `delivered`: the messages that
+    were delivered, and those of which only opens, clicks or complaints came; None if there are none. `_unlikely_bot`
+    are those that SES flagged Unlikely, `_no_flag` those without a flag; without a suffix all count, also by bots.
     """
 
     messages: int

@@ -35,10 +35,12 @@ class Withhold(Record):
     """The settings that exclude contacts from the segment, for `contacts.exclusion_reason`.
 
     `placeholders` must have values, and a player who was mailed `template` after `since` is left out. `suppressions` is
-    the key of the suppression list, None without one.
+    the key of the suppression list, None without one. `launch_holdout_percent` is drawn for this run's launch,
+    `holdout_percent` for every campaign.
     """
 
     holdout_percent: int = 0
+    launch_holdout_percent: int = 0
     placeholders: dict[str, str | None] = Field(default_factory=dict)
     template: str | None = None
     since: Instant | None = None
@@ -233,6 +235,7 @@ def _withhold(cohort: Cohort, campaign: RunCampaign | NoCampaign, as_of: datetim
     since = campaign.not_again_since(as_of)
     return Withhold(
         holdout_percent=cohort.holdout_percent,
+        launch_holdout_percent=campaign.holdout_percent,
         placeholders=campaign.placeholders,
         template=campaign.template if since else None,
         since=since,

@@ -37,6 +37,7 @@ REASONS = {
     "missing_value": "the campaign's mail needs a value that the record does not have",
     "recently_mailed": "the campaign's mail was sent to the player within not_again_days",
     "holdout": "the player is in the share that no campaign mails",
+    "launch_holdout": "the player is in the share that this launch does not mail",
 }
 
 #: The reasons that are data faults, which `max_reject_percent` counts; the others are choices of a player or studio, or
@@ -151,11 +152,14 @@ def exclusion_reason(
     defaults: Mapping[str, str | None],
     recently_mailed: Callable[[str], bool],
     holdout_percent: int,
+    launch_holdout_percent: int = 0,
+    launch: str = "",
 ) -> Reject | None:
     """Return a reject for a contact that the campaign or the holdout excludes, else None.
 
     `defaults` are the placeholders of the campaign's template with their defaults, empty without a campaign. The
-    holdout is checked last: it is a share of the contacts that would otherwise be mailed.
+    holdouts are checked last: they are shares of the contacts that would otherwise be mailed. `launch` is the run's
+    name.
     """
     if column := first_missing_column(defaults, contact.attributes):
         return Reject(contact.player_id, "missing_value", column)
@@ -163,15 +167,19 @@ def exclusion_reason(
         return Reject(contact.player_id, "recently_mailed")
     if is_held_out(contact.player_id, holdout_percent):
         return Reject(contact.player_id, "holdout")
+    if is_held_out(contact.player_id, launch_holdout_percent, launch):
+        return Reject(contact.player_id, "launch_holdout")
     return None
 
 
-def is_held_out(player_id: str, percent: int) -> bool:
+def is_held_out(player_id: str, percent: int, launch: str | None = None) -> bool:
     """Whether a player is in the holdout: by the playerId alone, so the same for each cohort, day and destination.
 
-    A player who is held out at one percentage is held out at every higher one.
+    With the run's name of a launch, whether the player is in the holdout of that launch, which no other decides. A
+    player who is held out at one percentage is held out at every higher one.
     """
-    number = int.from_bytes(hashlib.sha256(f"cohort-flywheel holdout\0{player_id}".encode()).digest()[:8], "big")
+    drawn = "cohort-flywheel holdout" if launch is None else f"cohort-flywheel launch holdout\0{launch}"
+    number = int.from_bytes(hashlib.sha256(f"{drawn}\0{player_id}".encode()).digest()[:8], "big")
     return number % 10_000 < percent * 100
 
 

@@ -84,9 +84,9 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     :param consent: a Consent as a dict, or None if consent is not required. (templated)
     :param do_not_contact_key: the key of the do-not-contact list in the rejects' bucket, or None. (templated)
     :param layout: the destination of the file, which defines its format. (templated)
-    :param withhold: the settings that exclude contacts, as CohortPlanOperator returns them: `holdout_percent`, the
-        `placeholders` that must have values, the `template` with which players were mailed `since`, and
-        `suppressions`, the key of the suppression list; or None. (templated)
+    :param withhold: the settings that exclude contacts, as CohortPlanOperator returns them: `holdout_percent`,
+        `launch_holdout_percent` (drawn by `name`), the `placeholders` that must have values, the `template` with which
+        players were mailed `since`, and `suppressions`, the key of the suppression list; or None. (templated)
     :param data_schema: a DataSchema as a dict, or None for the Cohort Modeler's names. (templated)
     :param shard: the part of the extract that this task does (`members.write_extract`), or None for all of it. The
         files of a shard lie in folders named as the whole ones would be. (templated)
@@ -217,7 +217,8 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         """Return the function that excludes contacts from the segment; None if nothing does."""
         withhold = Withhold.model_validate(self.withhold or {})
         template = withhold.template
-        if not (template or withhold.placeholders or withhold.holdout_percent):
+        percents = withhold.holdout_percent, withhold.launch_holdout_percent
+        if not (template or withhold.placeholders or any(percents)):
             return None
         if template and withhold.since:
             load_recently_mailed(s3, self.rejects_bucket, template, withhold.since, self.name, listed)
@@ -226,6 +227,8 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             defaults=withhold.placeholders,
             recently_mailed=partial(is_listed, "mailed", listed=listed) if template else lambda _: False,
             holdout_percent=withhold.holdout_percent,
+            launch_holdout_percent=withhold.launch_holdout_percent,
+            launch=self.name,
         )
 
     def _classified(

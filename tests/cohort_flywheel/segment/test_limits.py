@@ -93,8 +93,9 @@ def test_opt_outs_do_not_count_as_data_faults(wish: str) -> None:
 
 def test_every_reject_reason_is_a_data_fault_or_a_choice() -> None:
     of_earlier_mails = {"bounced", "complained", "unsubscribed"}
+    holdouts = {"holdout", "launch_holdout"}
     assert set(REASONS) == {
-        *DATA_FAULTS, *of_earlier_mails, "opted_out", "do_not_contact", "recently_mailed", "holdout",
+        *DATA_FAULTS, *of_earlier_mails, *holdouts, "opted_out", "do_not_contact", "recently_mailed",
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ export const REASONS = {
   missing_value: ["a value that the e-mail needs is missing", "Fill the attribute, or give the placeholder a default in the template."],
   recently_mailed: ["recently mailed", "Nothing: the player gets the template again after not_again_days."],
   holdout: ["held out", "Nothing: these players measure the effect of campaigns."],
+  launch_holdout: ["held out of this launch", "Nothing: these players measure the effect of this e-mail."],
 };
 
 export const LIMITS = {

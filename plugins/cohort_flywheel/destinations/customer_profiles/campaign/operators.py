@@ -15,6 +15,8 @@ from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from botocore.exceptions import ClientError
 
+from cohort_flywheel.campaign.holdout import holdouts
+from cohort_flywheel.campaign.holdout_store import put_holdouts
 from cohort_flywheel.campaign.launch import StartedCampaign
 from cohort_flywheel.campaign.launch_store import (
     Rows,
@@ -234,9 +236,20 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         sha256, players, now = self._segment.sha256, self._segment.rows, self.clock()
         until = now + LASTS  # by then the schedule of the campaign has ended
         header = Header(name, template, sha256, _DESTINATION, now, players, until)
+        if not find_ledger(s3, bucket, template, name):
+            self._put_holdouts(s3, header, rows, folder)
         if put_ledger(s3, bucket, header, (row.player_id for row in rows), folder).last_mail < until:
             extend_ledger(s3, bucket, ledger_key(template, name), until, folder)  # of an earlier attempt
         side_effects.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name)}")
+
+    def _put_holdouts(self, s3: S3Hook, header: Header, rows: Rows, folder: Path) -> None:
+        """Write the lists of the holdouts, if the launch has any, before its send ledger."""
+        plan = self._plan
+        with closing(sqlite3.connect(folder / "held_out.sqlite")) as listed:
+            if holdouts(plan):
+                since = plan.require_campaign().launch_not_again_since(plan.as_of)
+                load_recently_mailed(s3, plan.state_bucket, header.template, since, plan.name, listed)
+            put_holdouts(s3, plan, self._segment, header, (row.player_id for row in rows), listed, folder)
 
     def _end_claims(self, s3: S3Hook, context: Context) -> None:
         """Release the locks of a killed attempt: other runs would wait for them until the end of the campaign."""

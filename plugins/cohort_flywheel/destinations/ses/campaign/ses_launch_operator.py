@@ -15,6 +15,7 @@ from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cohort_flywheel.campaign.holdout_store import close_holdouts, put_holdouts
 from cohort_flywheel.campaign.launch import SentMails
 from cohort_flywheel.campaign.launch_store import (
     PARTIAL_OUTPUT,
@@ -175,7 +176,10 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             with closing(self._sends(until, withdrawals)) as sends:
                 self._mail(left, batches, totals, withdrawals, sends, side_effects)
                 if until:
-                    close_ledger(s3, bucket, ledger_key(template, name, number), self.clock(), folder)
+                    now = self.clock()
+                    close_ledger(s3, bucket, ledger_key(template, name, number), now, folder)
+                    if number == 1:
+                        close_holdouts(s3, self._plan, self._header(0), now, folder)
         except Exception:
             reached()
             raise
@@ -232,6 +236,9 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
             load_recently_mailed(s3, bucket, template, since, name, players)
             header = self._header(sum(1 for _ in left.player_ids("mailed", players)))
             self._put_record(s3)
+            if number == 1:
+                mailed = left.player_ids("mailed", players)
+                put_holdouts(s3, plan, self._segment, header, mailed, players, folder)
             header = put_ledger(s3, bucket, header, left.player_ids("mailed", players), folder, number)
         side_effects.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name, number)}")
         load_ledger(s3, bucket, template, name, players, number)
