@@ -8,7 +8,9 @@
    which every run and launch asks; reads SES's account-level list
 4. **write_graph**, only with `engagement.write_graph: true`: sets the clicks and opens of the players' vertices, and
    writes the launches as campaigns. A run whose as-of is not the newest writes nothing
-5. **report**: counts what became of the messages of each launch of the last 62 days; writes `engagement/reports/`
+5. **measure_effect**, beside these: compares the players that a launch mailed with those that it held out, after its
+   `effect_days`; writes `engagement/effects/` as Parquet without players
+6. **report**: counts what became of the messages of each launch of the last 62 days; writes `engagement/reports/`
 
 Only with `engagement.read_events: true` in the registry. You can clear each task: the same events give the same files.
 A backfill of this DAG reads a missed day, before the events expire after 7 days. It mails no player.
@@ -24,6 +26,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, chain
 from cohort_flywheel.config.dag_defaults import DEFAULT_ARGS
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
+from cohort_flywheel.engagement.effect_operator import MeasureEffectOperator
 from cohort_flywheel.engagement.graph_operator import EngagementGraphOperator
 from cohort_flywheel.engagement.operators import EngagementPlanOperator, EngagementReportOperator, ReadEventsOperator
 from cohort_flywheel.engagement.suppressions_operator import UpdateSuppressionsOperator
@@ -53,6 +56,7 @@ def engagement(registry: Registry) -> DAG:
         update_suppressions: Any = UpdateSuppressionsOperator(
             task_id="update_suppressions", plan=plan.output, destination=registry.destination
         )
+        measure_effect: Any = MeasureEffectOperator(task_id="measure_effect", plan=plan.output)
         report = EngagementReportOperator(
             task_id="report",
             plan=plan.output,
@@ -60,14 +64,15 @@ def engagement(registry: Registry) -> DAG:
             suppressions=update_suppressions.output,
             outlets=[RESULTS],  # cohort_figures shows the new counts
         )
-        tasks: list[Any] = [plan, read_events, update_suppressions]
+        events: list[Any] = [plan, read_events, update_suppressions]
         if registry.engagement.write_graph:
-            tasks.append(
+            events.append(
                 EngagementGraphOperator(
                     task_id="write_graph", plan=plan.output, pool=registry.graph_pool or "default_pool"
                 )
             )
-        chain(*tasks, report)
+        chain(*events, report)
+        chain(plan, measure_effect, report)
     return dag
 
 

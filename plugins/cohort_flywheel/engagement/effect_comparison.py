@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TypedDict
 from zoneinfo import ZoneInfo
@@ -187,7 +187,7 @@ def _share(what: str, mailed: int, of_mailed: int, held_out: int, of_held_out: i
         )
     else:
         text = f"{of_mailed:,} mailed and {of_held_out:,} held out can be compared"
-    sentence = f"{text}{_conclusion(found, detectable, 100, ' points')}"
+    sentence = f"{text}{_conclusion(found, detectable, _points)}"
     return ShareEffect(mailed=mailed, held_out=held_out, **_numbers(found, detectable), sentence=sentence)
 
 
@@ -209,7 +209,7 @@ def _mean(mailed: Outcomes, held_out: Outcomes, floor: float | None) -> MeanEffe
         mailed=means[0],
         held_out=means[1],
         **_numbers(found, detectable),
-        sentence=f"{text}{_conclusion(found, detectable, 1, '')}",
+        sentence=f"{text}{_conclusion(found, detectable, '{:+.3g}'.format)}",
     )
 
 
@@ -234,14 +234,18 @@ def _numbers(found: Interval | None, detectable: float | None) -> _Numbers:
     return _Numbers(difference=round(found.difference, 6), low=low, high=high, detectable=could, verdict=verdict)
 
 
-def _conclusion(found: Interval | None, detectable: float | None, times: int, unit: str) -> str:
+def _conclusion(found: Interval | None, detectable: float | None, number: Callable[[float], str]) -> str:
     if detectable is None:
         return ": too few to tell"
-    could = f"a difference of {times * detectable:.2g}{unit} could have been seen"
+    could = f"a difference of {number(detectable).removeprefix('+')} could have been seen"
     if found is None:
         return f": too few to tell; {could}"
-    text = f": {times * found.difference:+.2g}{unit} ({times * found.low:+.2g} to {times * found.high:+.2g})"
+    text = f": {number(found.difference)} ({number(found.low)} to {number(found.high)})"
     return text if found.low > 0 or found.high < 0 else f"{text}, no difference seen; {could}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f} points"
 
 
 def _percent_text(share: float) -> str:

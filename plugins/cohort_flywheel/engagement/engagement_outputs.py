@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from cohort_flywheel.common.records import Record
+from cohort_flywheel.engagement.effect import Effects
 from cohort_flywheel.engagement.event_counts import EventCounts, LaunchCounts
 from cohort_flywheel.engagement.graph_values import GraphPlan
 from cohort_flywheel.engagement.suppressions import SuppressionCounts
@@ -43,10 +44,19 @@ class GraphWritten(Record):
     edges_removed: int = 0
 
 
+class MeasuredEffects(Record):
+    """The output of MeasureEffectOperator."""
+
+    effects_url: str
+    launches: int
+    measured: int
+
+
 class EngagementReport(Record):
     """The report of an as-of: its events, and the launches of the last 62 days by their run names.
 
-    `unknown_launches` are messages with a tag that no folder of `launches/` has.
+    `unknown_launches` are messages with a tag that no folder of `launches/` has. `effects` are those of the launches
+    with a holdout.
     """
 
     as_of: Instant
@@ -54,3 +64,4 @@ class EngagementReport(Record):
     suppressions: SuppressionCounts = Field(default_factory=SuppressionCounts)
     launches: dict[str, LaunchCounts]
     unknown_launches: int = 0
+    effects: Effects = Field(default_factory=Effects)

@@ -28,6 +28,9 @@ LIST_STATE_KEY = "engagement/suppressions.json"
 REMOVAL_KEY = "engagement/remove.txt"
 #: The names of the properties that this package has written to the graph.
 GRAPH_NAMES_KEY = "engagement/graph/names.json"
+EFFECTS_FOLDER = "engagement/effects/"
+LAUNCH_EFFECTS_FOLDER = "engagement/launch_effects/"
+EFFECT_REPORTS_FOLDER = "engagement/effect_reports/"
 
 _HOUR = re.compile(rf"{EVENTS_FOLDER}(\d{{4}})/(\d\d)/(\d\d)/(\d\d)/.+")
 _PARQUET = re.compile(rf"{PARQUET_FOLDER}as_of=([^/]+)/events\.parquet")
@@ -65,6 +68,27 @@ def report_key(as_of: datetime) -> str:
 def feedback_key(as_of: datetime) -> str:
     """The key of the bounces, complaints, unsubscribes and opt-ins of an as-of."""
     return f"{FEEDBACK_FOLDER}{instant(as_of)}.csv"
+
+
+def report_as_of(key: str) -> datetime | None:
+    """Return the as-of of a report; None for another object."""
+    name = key.removeprefix(REPORTS_FOLDER).removesuffix(".json")
+    return from_instant(name) if is_instant(name) else None
+
+
+def effects_key(as_of: datetime) -> str:
+    """The key of the effects of an as-of, as Parquet."""
+    return f"{EFFECTS_FOLDER}as_of={instant(as_of)}/effects.parquet"
+
+
+def effect_report_key(as_of: datetime) -> str:
+    """The key of the same as JSON, which the report of the as-of takes over."""
+    return f"{EFFECT_REPORTS_FOLDER}{instant(as_of)}.json"
+
+
+def launch_effect_key(name: str) -> str:
+    """The key of the outcomes of a launch, which is measured once."""
+    return f"{LAUNCH_EFFECTS_FOLDER}{name}.json"
 
 
 def manifest_as_of(key: str) -> datetime | None:

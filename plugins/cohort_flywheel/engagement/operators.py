@@ -13,6 +13,7 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import EngagementSettings, read_settings
 from cohort_flywheel.engagement import events_store as store
+from cohort_flywheel.engagement.effect_store import read_effects
 from cohort_flywheel.engagement.engagement_outputs import EngagementPlan, EngagementReport
 from cohort_flywheel.engagement.event_counts import EventCounts, EventFile, LaunchCounts, count_launches, rows_of
 from cohort_flywheel.engagement.event_objects import Manifest, report_key
@@ -144,6 +145,8 @@ class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):
 class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
     """Count what became of the messages of each launch of the last 62 days, up to this as-of, and write a report.
 
+    The report also has the effects that MeasureEffectOperator has kept.
+
     A player in doubt of whose message any event came was sent the mail: `in_doubt_sent` counts them, and no launch
     mails them again. Returns (each also as a separate XCom) `report_url`, `launches`, `messages`.
 
@@ -185,7 +188,7 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
             report = EngagementReport(
                 as_of=plan.as_of, events=EventCounts.model_validate(self.counts),
                 suppressions=SuppressionCounts.model_validate(self.suppressions),
-                launches=dict(sorted(found.items())), unknown_launches=unknown,
+                launches=dict(sorted(found.items())), unknown_launches=unknown, effects=read_effects(s3, plan),
             ).model_dump(mode="json")  # fmt: skip
             put_json(s3, plan.state_bucket, report_key(plan.as_of), report)
         url = f"s3://{plan.state_bucket}/{report_key(plan.as_of)}"

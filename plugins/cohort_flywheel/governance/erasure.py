@@ -50,9 +50,11 @@ _KINDS = {
     "list of a launch": re.compile(r"launches/.+\.txt"),
     "batch of a launch": re.compile(r"launches/.+\.json"),
 }
-#: Objects without players, the lists that an erasure treats apart, and a console's mark of a folder.
+#: Objects without players, the lists that an erasure treats apart, and a console's mark of a folder. Of an effect the
+#: lists are send ledgers and lists of a launch; what was measured has counts only.
 _NOT_SEARCHED = re.compile(
-    r"snapshots/[^/]+/[^/]+/final\.json|(?:dry_run/)?(?:claims|last_runs|reports)/.+|(?:results|what_if|erasure|engagement)/.+"
+    r"snapshots/[^/]+/[^/]+/final\.json|(?:dry_run/)?(?:claims|last_runs|reports)/.+|(?:results|what_if|erasure)/.+"
+    r"|engagement/(?:manifests|events|counts|reports|effects|launch_effects|effect_reports|feedback|graph)/.+|engagement/suppressions\.(?:csv|json)"
     rf"|do_not_contact\.txt|{GRAPH_LOADS_FOLDER}{_LOAD_RECORD}|.*/"
 )
 #: The text between two quotes, without and with escapes. Only parsing the whole file shows which quote opens a string,

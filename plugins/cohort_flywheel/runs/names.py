@@ -32,6 +32,12 @@ def run_name(
     return f"{cohort}_{number_text(threshold)}_{instant(as_of)}{suffix}"
 
 
+def cohort_of(name: str) -> str | None:
+    """Return the cohort of the name of a canonical run; None for another text."""
+    found = re.fullmatch(r"([A-Za-z]\w*)_[^_]+_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)", name)
+    return found[1] if found and is_instant(found[2]) else None
+
+
 def segment_name(cohort: str, threshold: Number) -> str:
     """The name of the segment of a cohort and threshold at a service whose names have no dot: `churn_0p75`."""
     return f"{cohort}_{number_text(threshold).replace('.', 'p')}"

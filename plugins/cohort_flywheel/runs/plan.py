@@ -96,6 +96,7 @@ class Plan(Record):
     connection: str | None = None
     may_be_empty: bool = False
     sender_limits: SenderLimits | None = None
+    reads_engagement: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -199,6 +200,7 @@ def make_plan(
         connection=cohort.connection,
         may_be_empty=cohort.may_be_empty,
         sender_limits=sender_limits(engagement) if engagement else None,
+        reads_engagement=bool(engagement and engagement.read_events),
     )
 
 
