@@ -38,6 +38,8 @@ def approval_text(
     segment, message = checked.segment, prepared.message
     rejects = ", ".join(f"{number:,} {reason}" for reason, number in segment.rejects.items()) or "none"
     change = next((result for result in checked.limits if result.limit == "max_change_percent"), None)
+    of_launch = plan.withhold.launch_holdout_percent
+    held_out = f"{plan.withhold.holdout_percent} %{f', and {of_launch} % of this launch' if of_launch else ''}"
     mail = [f"Subject: {message.subject}", "", *message.text.splitlines()]
     return (
         f"**{prepared.rows:,} players** of {plan.cohort} ({plan.property} {plan.direction}"
@@ -48,7 +50,7 @@ def approval_text(
         f"- members {segment.members:,}; no row: {rejects}\n"
         f"- change since last time: {change.sentence if change else 'not known'}\n"
         f"- each player gets this template at most once in {campaign.not_again_days} days;"
-        f" held out: {plan.withhold.holdout_percent} %\n"
+        f" held out: {held_out}\n"
         f"- segment {prepared.segment_id}, content {prepared.segment_sha256[:16]}; template {prepared.template},"
         f" content {prepared.template_digest[:16]}\n"
         f"- the report of the run so far: {report_url} ([S3 console]({_console(report_url)}))\n\n"

@@ -124,7 +124,7 @@ def test_the_question_shows_content_count_sender_and_new_players(question: Quest
     assert r"- from Studio \<play@studio.example\>" in body
     assert "members 1,234; no row: 30 opted_out, 4 holdout" in body
     assert "change since last time: 1,000 rows then, 1,200 now" in body
-    assert "at most once in 30 days; held out: 5 %" in body
+    assert "at most once in 30 days; held out: 5 %\n" in body
     assert f"segment s3://import/segments/it, content {'d' * 16}; template at_risk, content {'f' * 16}" in body
     assert f"{REPORT} ([S3 console](https://console.aws.amazon.com/s3/object/state?prefix=reports/ea_" in body
     assert body.endswith("ann or bo may approve it until 2026-11-22 21:00 UTC. A no, and no answer in time, end the run"

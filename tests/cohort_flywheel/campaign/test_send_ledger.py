@@ -11,6 +11,7 @@ import pytest
 from cohort_flywheel.campaign.send_ledger import (
     LASTS,
     Header,
+    is_holdout,
     is_ledger_of,
     ledger_folder,
     ledger_key,
@@ -32,6 +33,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert '"launched_at": "2026-11-22T09:00:00+00:00"' in first
     header, players = read_ledger(path.read_bytes().splitlines(), "s3://state/x")
     assert (header, list(players)) == (HEADER, PLAYERS)
+
+
+@pytest.mark.parametrize("suffix", ["", ".2", ".launch_holdout", ".global_holdout"])
+def test_the_run_of_each_ledger_is_found(suffix: str) -> None:
+    name = "churn_0.75_2026-11-22_00-00-00"
+    assert run_of_ledger(f"{name}{suffix}.jsonl") == name
+    key = f"sends/at_risk/{name}{suffix}.jsonl"
+    assert is_ledger_of(key, "at_risk", name) is not is_holdout(key)
 
 
 def test_an_empty_ledger(tmp_path: Path) -> None:

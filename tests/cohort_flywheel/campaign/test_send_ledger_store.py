@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key
+from cohort_flywheel.campaign.send_ledger import LASTS, Header, ledger_key, write_ledger
 from cohort_flywheel.campaign.send_ledger_store import (
     close_ledger,
     extend_ledger,
@@ -61,6 +61,21 @@ def test_a_launch_puts_its_ledger_once(ledgers: Ledgers) -> None:
     assert put == Header("one", "at_risk", "ab", "ses", NOON, 2)
     assert find_ledger(ledgers.s3, ledgers.bucket, "at_risk", "one") == put
     assert ledgers.players("one") == ["wayne96", "xortiz"]
+
+
+def test_held_out_players_count_as_mailed_with_their_launch(ledgers: Ledgers) -> None:
+    """Not before its send ledger is there, and not for their own launch."""
+    header = Header("one", "at_risk", "ab", "ses", NOON, 1)
+    for holdout, player in (("launch_holdout", "held"), ("global_holdout", "never")):
+        write_ledger(ledgers.folder / "list", header, [player])
+        body = (ledgers.folder / "list").read_bytes()
+        ledgers.s3.get_conn().put_object(Bucket=ledgers.bucket, Key=f"sends/at_risk/one.{holdout}.jsonl", Body=body)
+    assert ledgers.mailed(NOON) == []
+    ledgers.put("one", "wayne96")
+    assert ledgers.mailed(NOON) == ["held", "never", "wayne96"]
+    assert ledgers.mailed(NOON, own_name="one") == []
+    assert ledgers.mailed(NOON + LASTS + timedelta(seconds=1)) == []
+    assert list(ledgers_of(ledgers.s3, ledgers.bucket, "at_risk", "one")) == ["sends/at_risk/one.jsonl"]
 
 
 def test_a_second_try_continues_with_what_the_first_put(ledgers: Ledgers) -> None:

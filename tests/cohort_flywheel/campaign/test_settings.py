@@ -70,7 +70,7 @@ def test_a_campaign_has_all_that_a_launch_needs() -> None:
     assert chosen("launch").model_dump(mode="json") == {
         "mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
         "test_addresses": [], "approvers": ["ann", "bo"], "placeholders": {}, "template_digest": "",
-        "reply_to": None, "tracking": "all", "tracking_consent": None,
+        "reply_to": None, "tracking": "all", "tracking_consent": None, "holdout_percent": 0, "effect_days": None,
     }  # fmt: skip
 
 

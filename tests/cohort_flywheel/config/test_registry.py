@@ -221,6 +221,12 @@ FAULTS = {
     "never again": (
         {"line_12": "    attributes: {}\n    campaign: {template: b, from: a@x.example, not_again_days: 0}"}, 13,
         "campaign.not_again_days"),
+    "a holdout that is never measured": (
+        {"line_12": "    attributes: {}\n    campaign: {template: b, from: a@x.example, holdout_percent: 10}"}, 13,
+        "campaign: .*holdout_percent needs effect_days"),
+    "a holdout that may be mailed before it is measured": (
+        {"line_12": "    attributes: {}\n    campaign: {template: b, from: a@x.io, not_again_days: 6, effect_days: 7}"},
+        13, "campaign: .*effect_days 7 needs not_again_days of 7 or more"),
     "everybody held out": ({"line_12": "    attributes: {}\n    holdout_percent: 100"}, 13, "holdout_percent"),
     # a value of the wrong kind
     "threshold as text": ({"line_9": '    threshold: "2"'}, 9, "threshold: .*a whole number"),

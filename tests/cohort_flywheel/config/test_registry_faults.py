@@ -33,6 +33,7 @@ FULL: dict[str, Any] = copy.deepcopy(DATA["cohorts"]["ea_atrisk"]) | {
     "connection": "neptune_reader",
     "may_be_empty": False,
     "score_as": "Risk",
+    "campaign": DATA["cohorts"]["ea_atrisk"]["campaign"] | {"holdout_percent": 10, "effect_days": 7},
 }
 #: For any key; which of them a key may have, `ACCEPTED` says.
 WRONG: list[Any] = [
@@ -130,6 +131,7 @@ OPTIONAL = {
     "campaign",
     "mode",
     "not_again_days",
+    "effect_days",
     "test_addresses",
 }
 
@@ -155,7 +157,8 @@ def is_sound(path: Path_, new: Any) -> bool:
         return kind is bool
     if key in ("threshold", "floor", "min", "max") and new == 2.5:
         return True
-    if key in ("threshold", "floor", "min", "max", "holdout_percent", "not_again_days") or path[0] == "limits":
+    numbers = ("threshold", "floor", "min", "max", "holdout_percent", "not_again_days", "effect_days")
+    if key in numbers or path[0] == "limits":
         return kind is int and abs(new) < 2**53
     if path[0] == "where":
         return is_sound_condition(path, new)

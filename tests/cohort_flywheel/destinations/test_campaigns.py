@@ -34,6 +34,10 @@ class Studio(DagSimulator):
         self.edit("holdout_percent: 0", "holdout_percent: 20")
         self.contacts(PLAYERS)
 
+    def text(self, key: str) -> str:
+        """An object of the state bucket."""
+        return self.read(self.config.state_bucket, key)
+
     def mailed(self) -> Counter[str]:
         """How often each player was mailed, by what reached them."""
         if self.name == "ses":
@@ -101,6 +105,39 @@ def test_no_player_is_mailed_again_by_another_threshold_cohort_or_destination(
     elsewhere = house(next(each for each in NAMES if each != name))
     report = elsewhere.simulate(TODAY, threshold=1, campaign="draft")
     assert elsewhere.rejected(report)["recently_mailed"] >= mailed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_launch_records_the_players_that_it_holds_out_and_no_other_mails_them(
+    house: Callable[[str], Studio], name: str
+) -> None:
+    one = house(name)
+    run = f"ea_atrisk_1_{TODAY:%Y-%m-%d_%H-%M-%S}"
+    drawn = {percent: {p for p in PLAYERS if is_held_out(p, percent, run)} - HELD for percent in range(1, 100)}
+    percent, held = next((percent, players) for percent, players in drawn.items() if len(players) > 1)
+    one.edit("not_again_days: 30", f"not_again_days: 30\n      holdout_percent: {percent}\n      effect_days: 7")
+    first = one.launch(threshold=1)
+    assert one.rejected(first)["launch_holdout"] == held
+    assert one.rejected(first)["holdout"] == HELD
+    assert one.mailed() == Counter(set(PLAYERS) - HELD - held)
+
+    lists = {
+        f"sends/at_risk/{run}.launch_holdout.jsonl": held,
+        f"sends/at_risk/{run}.global_holdout.jsonl": HELD,
+        f"sends/at_risk/{run}.jsonl": set(PLAYERS) - HELD - held,
+    }
+    for key, players in lists.items():
+        assert set(one.text(key).splitlines()[1:]) == players, key
+    assert set(one.text(f"launches/{run}/mailed.txt").splitlines()) == set(PLAYERS) - HELD - held
+    facts = json.loads(one.text(f"launches/{run}/holdout.json"))
+    numbers = (facts["mailed"], facts["launch_holdout"], facts["global_holdout"])
+    assert numbers == (len(PLAYERS) - len(HELD | held), len(held), len(HELD))
+    assert (facts["launch"], facts["effect_days"], facts["holdout_percent"]) == (run, 7, percent)
+    assert (facts["global_holdout_percent"], facts["threshold"], facts["template"]) == (20, 1, "at_risk")
+
+    other = one.simulate(TODAY, campaign="launch")
+    assert one.rejected(other)["recently_mailed"] == set(STRICT), "held out or mailed, all count as mailed"
+    assert one.mailed() == Counter(set(PLAYERS) - HELD - held)
 
 
 @pytest.mark.parametrize("name", NAMES)

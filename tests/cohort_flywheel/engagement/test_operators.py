@@ -199,7 +199,8 @@ def test_the_dag_is_there_only_if_the_registry_switches_it_on(tmp_path: Path, on
     for dag in bag.dags.values():
         edges = {task.task_id: task.downstream_task_ids for task in dag.tasks}
         assert edges == {
-            "plan": {"read_events", "update_suppressions", "report"}, "read_events": {"update_suppressions", "report"},
-            "update_suppressions": {"report"}, "report": set(),
+            "plan": {"read_events", "update_suppressions", "measure_effect", "report"},
+            "read_events": {"update_suppressions", "report"}, "update_suppressions": {"report"},
+            "measure_effect": {"report"}, "report": set(),
         }  # fmt: skip
         assert (dag.max_active_runs, dag.catchup, dag.is_paused_upon_creation) == (1, False, True)

@@ -93,7 +93,9 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "score_column": None,
         "consent": {"attribute": "ok", "opted_in": ["yes", True], "opted_out": ["no"], "silence": "opted_out"},
         "campaign": {"mode": "none"},
-        "withhold": {"holdout_percent": 0, "placeholders": {}, "template": None, "since": None},
+        "withhold": {
+            "holdout_percent": 0, "launch_holdout_percent": 0, "placeholders": {}, "template": None, "since": None,
+        },
         "layout": "pinpoint",
         "contacts_table": "players",
         "export_bucket": "exports",
@@ -113,7 +115,8 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "connection": None,
         "may_be_empty": False,
         "sender_limits": None,
-    }
+        "reads_engagement": False,
+    }  # fmt: skip
 
 
 def test_the_plan_has_the_studios_names_with_the_cohorts_label_and_its_paths_pass_through_xcom() -> None:

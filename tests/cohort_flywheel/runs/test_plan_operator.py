@@ -411,6 +411,7 @@ def test_a_plan_freezes_its_campaign_and_mail(mailing: Any, context: Any, name: 
         "mode": "launch", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
         "test_addresses": ["qa@studio.example"], "approvers": ["ann"], "template_digest": template_digest(template),
         "placeholders": {"FirstName": "player"}, "reply_to": None, "tracking": "all", "tracking_consent": None,
+        "holdout_percent": 0, "effect_days": None,
     }  # fmt: skip
     assert mailing(name).execute(context())["campaign"] == {"mode": "none"}
     assert mailing(name, mode="draft").execute(context())["campaign"]["mode"] == "draft"

@@ -487,6 +487,23 @@ def test_the_holdout_is_its_share_and_the_same_players_always() -> None:
     ]
 
 
+def test_the_holdout_of_a_launch_is_drawn_by_its_name_alone() -> None:
+    """Otherwise the same players would be held out of each launch, or a launch would depend on the global holdout."""
+    launches = [f"ea_atrisk_2_2026-11-{day:02d}_00-00-00" for day in (1, 2)]
+    one, other = ({player for player in PLAYERS if is_held_out(player, 20, launch)} for launch in launches)
+    never = {player for player in PLAYERS if is_held_out(player, 20)}
+    assert one == {player for player in reversed(PLAYERS) if is_held_out(player, 20, launches[0])}
+    for group in (one, other, never):
+        assert 300 < len(group) < 500
+    for first, second in ((one, other), (one, never), (other, never)):
+        assert 40 < len(first & second) < 120, "a fifth of a fifth, if neither decides the other"
+    held = min(one - never)
+    about = {"holdout_percent": 20, "launch_holdout_percent": 20, "launch": launches[0]}
+    assert why(Contact(held, "a@example.com", {}), **about) == Reject(held, "launch_holdout")
+    both = min(one & never)
+    assert why(Contact(both, "a@example.com", {}), **about) == Reject(both, "holdout"), "the global one comes first"
+
+
 def test_the_holdout_is_a_share_of_the_recipients() -> None:
     held = next(player for player in PLAYERS if is_held_out(player, 20))
     contact = Contact(held, "a@example.com", {"LastName": ""})

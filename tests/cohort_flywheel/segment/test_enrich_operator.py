@@ -325,6 +325,19 @@ def test_a_player_mailed_by_another_launch_is_excluded(airflow_env: Any, aws: An
             aws("s3").delete_object(Bucket=config.state_bucket, Key=each)
 
 
+def test_the_holdout_of_a_launch_is_drawn_by_the_name_of_its_run(airflow_env: Any, aws: Any, config: Any) -> None:
+    key, held = extract(config, 0, "enrich_of_launch"), {}
+    for name in ("enrich_one", "enrich_two"):
+        about = {"name": name, "rejects_key": f"rejects/{name}.csv", "withhold": {"launch_holdout_percent": 20}}
+        output = enrich(config, key, **about).execute({})
+        assert output["members"] == 348 == output["rows"] + sum(output["rejects"].values())
+        lines = text(aws, config.state_bucket, f"rejects/{name}.csv").splitlines()
+        held[name] = {line.partition(",")[0] for line in lines if ",launch_holdout," in line}
+        assert 40 < len(held[name]) == output["rejects"]["launch_holdout"] < 90, "a fifth of 318"
+        assert enrich(config, key, **about).execute({})["sha256"] == output["sha256"]
+    assert held["enrich_one"] != held["enrich_two"]
+
+
 def test_players_without_a_required_value_are_rejected(airflow_env: Any, aws: Any, config: Any) -> None:
     key = extract(config, 0, "enrich_lacking")
     carried = {"attributes": {"Guild": "guild"}}  # which no record of the sample has
