@@ -127,6 +127,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
                         rows = Rows(s3, self._segment, folder)
                         self._check_people(s3, rows, folder)
                         made = self._unstarted(s3, campaign_id, rows, folder, side_effects)
+                        self._put_holdouts(s3, rows, folder)
                         self._put_ledger(s3, rows, folder, side_effects)
                         campaign_id = self._recorded(s3, made, context, side_effects)
                         state = self._started(campaign_id, side_effects)
@@ -233,23 +234,27 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
 
     def _put_ledger(self, s3: S3Hook, rows: Rows, folder: Path, side_effects: list[str]) -> None:
         template, name, bucket = self._prepared.template, self._plan.name, self._plan.state_bucket
-        sha256, players, now = self._segment.sha256, self._segment.rows, self.clock()
-        until = now + LASTS  # by then the schedule of the campaign has ended
-        header = Header(name, template, sha256, _DESTINATION, now, players, until)
-        if not find_ledger(s3, bucket, template, name):
-            self._put_holdouts(s3, header, rows, folder)
+        header = self._header()
+        until = header.last_mail
         if put_ledger(s3, bucket, header, (row.player_id for row in rows), folder).last_mail < until:
             extend_ledger(s3, bucket, ledger_key(template, name), until, folder)  # of an earlier attempt
         side_effects.append(f"the send ledger was put at s3://{bucket}/{ledger_key(template, name)}")
 
-    def _put_holdouts(self, s3: S3Hook, header: Header, rows: Rows, folder: Path) -> None:
-        """Write the lists of the holdouts, if the launch has any, before its send ledger."""
-        plan = self._plan
+    def _header(self) -> Header:
+        now = self.clock()
+        until = now + LASTS  # by then the schedule of the campaign has ended
+        sha256, players = self._segment.sha256, self._segment.rows
+        return Header(self._plan.name, self._prepared.template, sha256, _DESTINATION, now, players, until)
+
+    def _put_holdouts(self, s3: S3Hook, rows: Rows, folder: Path) -> None:
+        """Write the lists of the holdouts, if the launch has any and no send ledger yet."""
+        plan, template = self._plan, self._prepared.template
+        if not holdouts(plan) or find_ledger(s3, plan.state_bucket, template, plan.name):
+            return
         with closing(sqlite3.connect(folder / "held_out.sqlite")) as listed:
-            if holdouts(plan):
-                since = plan.require_campaign().launch_not_again_since(plan.as_of)
-                load_recently_mailed(s3, plan.state_bucket, header.template, since, plan.name, listed)
-            put_holdouts(s3, plan, self._segment, header, (row.player_id for row in rows), listed, folder)
+            since = plan.require_campaign().launch_not_again_since(plan.as_of)
+            load_recently_mailed(s3, plan.state_bucket, template, since, plan.name, listed)
+            put_holdouts(s3, plan, self._segment, self._header(), (row.player_id for row in rows), listed, folder)
 
     def _end_claims(self, s3: S3Hook, context: Context) -> None:
         """Release the locks of a killed attempt: other runs would wait for them until the end of the campaign."""
