@@ -189,6 +189,7 @@ class Deployment:
         for before, after in (
             ("destination: pinpoint\n", f"destination: {self.destination}\nopt_outs: none\n"),
             ("approvers: []", "approvers: [ann]"),
+            ("not_again_days: 30", "not_again_days: 30\n      holdout_percent: 20\n      effect_days: 1"),
             ("from: Studio <play@studio.example>", f"from: Studio <{SENDER}>"),
             ("\ncohorts:\n", f"\n{_ENGAGEMENT if self.destination == 'ses' else ''}cohorts:\n"),
         ):
@@ -325,9 +326,10 @@ def _play_pinpoint(at: Deployment) -> None:
 
 
 def _play_ses(at: Deployment) -> None:
-    some = {"cohort": "ea_atrisk", "threshold": 1}
-    at.run("cohort_to_segment", _MIDNIGHT, some | {"campaign": "launch"}, "launch_campaign", breaks=True)
-    at.run("engagement", _MIDNIGHT - timedelta(days=1), {}, "report")
+    some, yesterday = {"cohort": "ea_atrisk", "threshold": 1}, _MIDNIGHT - timedelta(days=1)
+    at.run("cohort_to_segment", yesterday, some | {"campaign": "launch"}, "launch_campaign", breaks=True)
+    at.run("engagement", yesterday, {}, "report")
+    at.run("cohort_to_segment", _MIDNIGHT, some, "record_result")  # whose snapshot shows the effect, a day later
     at.run("cohort_figures", _MIDNIGHT, {}, "count_figures")
     at.run("engagement", _MIDNIGHT, {}, "report")  # reads what the day before has left
     at.put("StateBucket", REMOVAL_KEY, b"wayne96\nwayne96@example.com\n")

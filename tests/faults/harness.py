@@ -76,6 +76,8 @@ REGISTRY = {
     r"destination: \w+": "destination: {destination}\nopt_outs: none",
     r"approval: .+": "approval: {{approvers: [ann], hours: 12}}\nengagement: {{read_events: true}}",
     r"    holdout_percent: 0": "    holdout_percent: {holdout_percent}",
+    # a launch records who is held out
+    r"      not_again_days: 30": "      not_again_days: 30\n      effect_days: 7",
 }
 
 

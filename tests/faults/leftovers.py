@@ -75,8 +75,17 @@ class Leftovers:
     @property
     def ledger(self) -> set[str]:
         """The players in the send ledger."""
-        bodies = (body for (_, key), body in self.objects.items() if key.startswith("sends/"))
-        return {line for body in bodies for line in body.decode().splitlines()[1:]}
+        return self._listed(held_out=False)
+
+    @property
+    def held_out(self) -> set[str]:
+        """The players that the launch has held out."""
+        return self._listed(held_out=True)
+
+    def _listed(self, *, held_out: bool) -> set[str]:
+        ledgers = {key: body for (_, key), body in self.objects.items() if key.startswith("sends/")}
+        wanted = (body for key, body in ledgers.items() if key.endswith("_holdout.jsonl") is held_out)
+        return {line for body in wanted for line in body.decode().splitlines()[1:]}
 
 
 #: An instant as the emulated services write it: since 2001 in seconds, or a text.

@@ -11,8 +11,8 @@ from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.engagement.event_counts import LaunchCounts
 from cohort_flywheel.runs.as_of import Instant
 
-#: `higher` and `lower`: of the mailed, and the interval of 95 % does not have 0. `not seen`: it has 0, which is no
-#: proof of equality.
+#: `higher` and `lower`: of the mailed, and the interval of 95 % does not have 0. `not seen`: it has 0, which does
+#: not prove equality.
 Verdict = Literal["higher", "lower", "not seen", "too few to tell"]
 
 
@@ -20,7 +20,8 @@ class ShareEffect(Record):
     """One outcome: how many of the mailed and of the held out have it, and the difference of their shares.
 
     `low` to `high` is the interval of 95 % of `difference`, the share of the mailed minus that of the held out (0.02 is
-    2 points). `detectable` is the difference that groups of this size could show. None where a group is empty.
+    2 points), None if there are too few to tell. `detectable` is the difference that groups of this size could show,
+    None where a group is empty.
     """
 
     mailed: int
@@ -132,6 +133,16 @@ class EngagementShares(Record):
     clicked_no_flag: float | None
     unsubscribed: float | None
     complained: float | None
+
+
+class ReportedEffect(Effects):
+    """What the cohort's earlier launches changed, and what became of their messages, by run name.
+
+    `as_of` is that of the report of the DAG `engagement` which has them.
+    """
+
+    as_of: Instant
+    engagement: dict[str, EngagementShares]
 
 
 #: The counts of a launch that are shares of delivered.

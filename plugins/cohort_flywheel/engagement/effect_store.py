@@ -15,7 +15,7 @@ from cohort_flywheel.campaign.send_ledger import is_holdout, ledger_key, read_le
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.engagement import event_objects as objects
-from cohort_flywheel.engagement.effect import Effects, LaunchEffect, engagement_shares
+from cohort_flywheel.engagement.effect import Effects, LaunchEffect, ReportedEffect, engagement_shares
 from cohort_flywheel.engagement.effect_comparison import HOLDOUTS, LaunchRecord, effects, month_of, unmeasured
 from cohort_flywheel.engagement.effect_outcomes import OutcomeTables, Scores
 from cohort_flywheel.engagement.effect_table import write_effects
@@ -23,7 +23,6 @@ from cohort_flywheel.engagement.engagement_outputs import EngagementPlan, Engage
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, lines, put_if, put_json
 from cohort_flywheel.runs.names import cohort_of
 from cohort_flywheel.runs.plan import Plan
-from cohort_flywheel.runs.report import ReportedEffect
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.snapshot import Snapshot
 

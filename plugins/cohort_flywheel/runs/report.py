@@ -13,9 +13,8 @@ from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.destinations.import_result import ImportResult
-from cohort_flywheel.engagement.effect import Effects, EngagementShares
+from cohort_flywheel.engagement.effect import ReportedEffect
 from cohort_flywheel.errors import Code
-from cohort_flywheel.runs.as_of import Instant
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.segment.limits import describe_violations
 from cohort_flywheel.segment.outputs import (
@@ -101,16 +100,6 @@ class ReportedCampaign(Record):
     segment_sha256: str
     answer: ApprovalAnswer | None
     launched: dict[str, JsonValue] | None
-
-
-class ReportedEffect(Effects):
-    """What the cohort's earlier launches changed, and what became of their messages, by run name.
-
-    `as_of` is that of the report of the DAG `engagement` which has them.
-    """
-
-    as_of: Instant
-    engagement: dict[str, EngagementShares]
 
 
 class Report(Record):
@@ -298,6 +287,9 @@ def table(report: Report) -> str:
             if isinstance(value, dict):
                 value = ", ".join(f"{number:,} {why}" for why, number in value.items()) or "0"
             lines.append((key.replace("_", " "), str(value)))
+    for launch in report.effect.launches if report.effect else ():
+        for found in filter(None, (launch.launch_holdout, launch.global_holdout)):
+            lines.append((f"effect of {launch.launch}", found.further.sentence))
     lines += [("FAULT", f"{Code.DO_NOT_ADD_UP}: {fault}") for fault in report.faults]
     lines += [("task " + state, task) for task, state in report.tasks.items() if state.endswith("failed")]
     return format_table(lines)

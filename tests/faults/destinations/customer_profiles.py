@@ -36,7 +36,7 @@ DANGEROUS = (
     "create_import_job: customer-profiles StartUploadJob #1 × job FAILED",
     "create_import_job: s3 presigned PUT #2 × upload cut in the middle",  # of who is in
     "create_import_job: customer-profiles StartUploadJob #2 × answer lost, time-out",
-    "launch_campaign: s3 PutObject #4 × killed after",  # the send ledger
+    "launch_campaign: s3 PutObject #7 × killed after",  # the send ledger
     "launch_campaign: connectcampaignsv2 CreateCampaign #1 × answer lost, time-out",
     "launch_campaign: connectcampaignsv2 StartCampaign #1 × killed after",
     "launch_campaign: connectcampaignsv2 StartCampaign #1 × answer lost, time-out",

@@ -25,11 +25,12 @@ UNSUBSCRIBED = "success+reyesyuki@simulator.amazonses.com"
 HOLDOUT_PERCENT = 60
 DANGEROUS = (
     "create_import_job: sesv2 CreateImportJob #1 × killed after",
-    "launch_campaign: s3 PutObject #4 × killed after",  # the send ledger
-    "launch_campaign: s3 PutObject #5 × killed after",  # the first batch's intents
+    "launch_campaign: s3 PutObject #4 × killed after",  # the players held out
+    "launch_campaign: s3 PutObject #7 × killed after",  # the send ledger
+    "launch_campaign: s3 PutObject #8 × killed after",  # the first batch's intents
     "launch_campaign: sesv2 SendEmail #1 × killed after",
     "launch_campaign: sesv2 SendEmail #100 × answer lost, time-out",
-    "launch_campaign: s3 PutObject #6 × answer lost, time-out",  # its outcome
+    "launch_campaign: s3 PutObject #9 × answer lost, time-out",  # its outcome
 )
 
 #: How long an import job takes: it ends before the first look, or only after it, for a trigger to wait for.
@@ -105,7 +106,7 @@ def differences(undisturbed: Leftovers, left: Leftovers, case: Case | None) -> I
     if left.there["templates"].keys() != undisturbed.there["templates"].keys():
         yield f"templates {sorted(left.there['templates'])}"
     yield from _mails(undisturbed, left)
-    yield from _accounts(left, case)
+    yield from _accounts(undisturbed, left, case)
 
 
 def _contacts(left: Leftovers) -> dict[str, dict[str, Any]]:
@@ -130,7 +131,7 @@ def _mails(undisturbed: Leftovers, left: Leftovers) -> Iterator[str]:
         yield f"{other} players got another mail"
 
 
-def _accounts(left: Leftovers, case: Case | None) -> Iterator[str]:
+def _accounts(undisturbed: Leftovers, left: Leftovers, case: Case | None) -> Iterator[str]:
     """Every row has a recorded outcome, and the outcome is true."""
     rows, mailed = left.rows, {mail["to"][0] for mail in left.there["mails"]}
     sent, in_doubt, apart = _became(left)
@@ -144,6 +145,8 @@ def _accounts(left: Leftovers, case: Case | None) -> Iterator[str]:
         yield f"{len(apart)} players were refused or withdrawn"
     if not mailed <= {rows.get(player) for player in left.ledger}:
         yield "the send ledger lacks a player who was mailed"
+    if left.held_out != undisturbed.held_out or not left.held_out:
+        yield f"{len(left.held_out)} players are held out, and not {len(undisturbed.held_out)}"
     if extra := len(left.ledger - set(rows)):
         yield f"the send ledger has {extra} players who are no rows"
     if len(in_doubt) > _may_be_in_doubt(case):
