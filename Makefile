@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # importing Airflow takes three times as long without compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo new-cohort test approvals backfills pages faults bench bench-full bench-width bench-small bench-graph-load stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
+.PHONY: help setup demo new-cohort test approvals backfills pages faults bench bench-full bench-width bench-small bench-graph-load bench-events stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-small: setup ## where the time of a run with three players goes; four minu
 
 bench-graph-load: setup ## validation of the files of a graph load, beside DuckDB's own reading; PLAYERS="100000 1000000"
 	@$(PY) -m tests.benchmarks.graph_load --into tests/benchmarks $(if $(PLAYERS),--players $(PLAYERS))
+
+bench-events: setup ## events of e-mails, read and counted, beside DuckDB's own reading; EVENTS="100000 1000000"
+	@$(PY) -m tests.benchmarks.events --into tests/benchmarks $(if $(EVENTS),--events $(EVENTS))
 
 stack: setup ## the CloudFormation stack: MODELER=the modeler's stack, NAME=ours, GO=1 to create it, PARAMETERS="Routing=private …"
 	@$(PY) -m local stack --modeler "$(MODELER)" --name "$(NAME)" $(if $(GO),--go) $(PARAMETERS)

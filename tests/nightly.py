@@ -17,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOGS = ROOT / ".local" / "nightly"
-PYTEST = (".venv/bin/python", "-m", "pytest")
+PYTHON = (".venv/bin/python", "-m")
+PYTEST = (*PYTHON, "pytest")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,13 @@ PARTS = (
     Part("bench-small", "where the time of a run of three players goes", ["make", "bench-small"]),
     Part("bench-width", "shards over one Celery worker and over two", ["make", "bench-width"]),
     Part("bench-graph-load", "validation of the files of a graph load", ["make", "bench-graph-load"]),
+    Part("bench-events", "a million events of e-mails, beside DuckDB's own reading", ["make", "bench-events"]),
+    Part(
+        "bench-events-10m",
+        "ten million events of e-mails",
+        [*PYTHON, "tests.benchmarks.events", "--events", "10000000"],
+        unless_named=True,
+    ),
     Part("bench-full", "measured with 100,000 and 1,000,000 players", ["make", "bench-full"], unless_named=True),
 )
 

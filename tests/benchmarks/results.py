@@ -27,7 +27,10 @@ NAMES = {
 _STAGES = ("graph", "enrich", "all")
 PEERS = ("seeds", "wrangler")
 #: Sections measured elsewhere and added with `add_section`.
-SECTIONS = {"width": "Width", "small_case": "The small case", "graph_load": "Validating the files of a graph load"}
+SECTIONS = {
+    "width": "Width", "small_case": "The small case", "graph_load": "Validating the files of a graph load",
+    "events": "Reading the events of e-mails",
+}  # fmt: skip
 
 
 def begin(folder: Path, command: str) -> dict[str, Any]:
