@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def write(folder: Path, events: int) -> tuple[list[Path], int]:
     """Write objects of so many records; return them and their size before they were compressed."""
     folder.mkdir()
     files, size, records = list[Path](), 0, generated(events)
-    while lines := b"".join(record for record, _ in zip(records, range(OBJECT), strict=False)):
+    while lines := b"".join(islice(records, OBJECT)):
         files.append(folder / f"{len(files):06d}.gz")
         files[-1].write_bytes(gzip.compress(lines, compresslevel=1))
         size += len(lines)
