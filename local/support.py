@@ -147,16 +147,16 @@ def _on_list(desk: Desk) -> Iterator[str]:
 
 def _mailed(desk: Desk, run: str) -> Iterator[str]:
     """The launches whose ledger has the player, this run's first."""
-    from cohort_flywheel.campaign.send_ledger import read_ledger
+    from cohort_flywheel.campaign.send_ledger import is_holdout, read_ledger
 
     found = []
     try:
         for key in desk.keys("state", "sends/"):
             header, players = read_ledger(desk.body("state", key).splitlines(), key)
             if desk.player in players:
-                found.append(
-                    f"{header.name} with template {header.template}, launched {header.launched_at.isoformat()}"
-                )
+                held_out = ", held out and not mailed" if is_holdout(key) else ""
+                at = header.launched_at.isoformat()
+                found.append(f"{header.name} with template {header.template}, launched {at}{held_out}")
     except ClientError as error:
         yield f"send ledgers: {status_of(error)}"
         return

@@ -49,6 +49,7 @@ def desk(
         (fresh_config.state_bucket, f"{SNAPSHOT}/a.jsonl", "".join(json.dumps(each) + "\n" for each in lines)),
         (fresh_config.state_bucket, f"rejects/{RUN}/0000.csv", "playerId,reason,column\nnoa,opted_out,emailConsent\n"),
         (fresh_config.state_bucket, f"sends/at_risk/{RUN}.jsonl", f"{json.dumps(LEDGER)}\nwayne\n"),
+        (fresh_config.state_bucket, f"sends/at_risk/{RUN}.launch_holdout.jsonl", f"{json.dumps(LEDGER)}\nheld\n"),
         (fresh_config.state_bucket, "do_not_contact.txt", "zoe\nnoa\n"),
         (fresh_config.import_bucket, f"segments/{RUN}_0a/0000.csv",
          "emailAddress,playerId,FirstName\nwayne@example.com,wayne,Wayne\n"),
@@ -77,6 +78,11 @@ def test_a_player_of_the_segment(desk: Callable[..., str]) -> None:
     assert f"send ledgers: {RUN} with template at_risk, launched 2026-11-22T09:00:00+00:00\n" in said
     assert "erasure: not erased\n" in said
     assert ": has a record now\n" in said
+
+
+def test_a_player_that_a_launch_has_held_out(desk: Callable[..., str]) -> None:
+    said = desk("held", "explain", RUN)
+    assert "launched 2026-11-22T09:00:00+00:00, held out and not mailed\n" in said
 
 
 def test_a_player_who_was_rejected_and_one_who_was_never_a_member(desk: Callable[..., str]) -> None:
