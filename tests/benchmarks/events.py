@@ -32,7 +32,7 @@ STAGES = {
     "duckdb": "DuckDB counts the records by type and message, one thread",
 }
 AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
-#: The records of an object: some 5 MB before they are compressed, as Firehose buffers them.
+#: The records of an object: some 2 MB before they are compressed.
 OBJECT = 4_000
 LAUNCHES = 20
 
