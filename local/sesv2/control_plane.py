@@ -4,8 +4,9 @@ GET returns its state; POST changes settings by name, and
 
 * ``reset``: true forgets contacts, jobs, mails, templates, settings and counts; lists and identities stay;
 * ``verify``, ``unverify``: lists of identities that exist;
-* ``write_events``: an object with ``bucket``, ``arrived`` (ISO 8601) and optional ``faults``: Data Firehose writes the
-  events that were published since the last time;
+* ``write_events``: an object with ``bucket``, ``arrived`` (ISO 8601) and optional ``faults`` (by default true) and
+  ``late`` (by default false): Data Firehose writes the events that were published since the last time; with ``late``
+  some of them the next time;
 * ``unsubscribe``, ``subscribe``: a list of objects with EmailAddress and optional ContactListName and TopicName; takes
   effect at once, and is an event of the last mail to the address.
 """
@@ -107,11 +108,12 @@ def _change(body: bytes) -> list[str]:
 
 def _write_events(order: Any) -> list[str]:
     try:
-        bucket, arrived, faults = order["bucket"], datetime.fromisoformat(order["arrived"]), order.get("faults", True)
-    except (KeyError, TypeError, ValueError):
+        bucket, arrived = order["bucket"], datetime.fromisoformat(order["arrived"])
+        faults, late = bool(order.get("faults", True)), bool(order.get("late", False))
+    except (AttributeError, KeyError, TypeError, ValueError):
         return ["write_events needs bucket and arrived, a time in ISO 8601."]
     for backend in every_backend():
-        backend.write_events(bucket, arrived, faults)
+        backend.write_events(bucket, arrived, faults=faults, late=late)
     return []
 
 

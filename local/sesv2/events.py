@@ -1,15 +1,13 @@
-"""The events that SES publishes of a mail, and the objects in which Data Firehose writes them to S3.
+"""The events that SES publishes of a mail.
 
 [SES docs: event publishing, Firehose contents] is the form of each record. What a reader does with a mail is decided by
 a digest of the seed and the address, so that a test knows the truth.
 """
 
-import gzip
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from moto.ses.models import Contact
@@ -18,15 +16,15 @@ from .mail import Mail
 
 Item = dict[str, Any]
 
-# [SES docs: mailbox simulator] what happens to a mail to each local part; a label after + changes nothing.
+# [SES docs: mailbox simulator] what happens to a mail to each local part; a label after + changes nothing, and no
+# address of it is put on a suppression list. `suppressionlist` is "a hard bounce as if the recipient's address is on
+# the global suppression list"; [?] another emulator says that it is a General one.
 SIMULATOR = "simulator.amazonses.com"
-_SIMULATED = {"bounce": "bounce", "suppressionlist": "suppressed", "complaint": "complaint", "ooto": "delivery"}
+_SIMULATED = {
+    "bounce": "bounce", "suppressionlist": "suppressed", "complaint": "complaint", "ooto": "automatic response",
+}  # fmt: skip
 _ANCHOR = re.compile(r"<a\s[^>]*>", re.IGNORECASE)
 _HREF = re.compile(r"""href\s*=\s*["'](https?://[^"']+)["']""", re.IGNORECASE)
-_TYPES = {
-    "Send": "SEND", "Delivery": "DELIVERY", "Bounce": "BOUNCE", "Complaint": "COMPLAINT", "Open": "OPEN",
-    "Click": "CLICK", "Rendering Failure": "RENDERING_FAILURE", "Subscription": "SUBSCRIPTION",
-}  # fmt: skip
 
 
 def of_mail(mail: Mail, seed: int) -> Iterator[Item]:
@@ -49,13 +47,16 @@ def of_mail(mail: Mail, seed: int) -> Iterator[Item]:
         kind = _simulated(address)
         if kind in ("bounce", "suppressed"):
             # [SES docs: suppression list] Permanent though nothing was attempted
-            yield _bounce(mail, address, "Permanent", "OnAccountSuppressionList" if kind == "suppressed" else "General")
+            yield _bounce(mail, address, "Permanent", "Suppressed" if kind == "suppressed" else "General")
             continue
         times = {"timestamp": _text(mail.at + 2), "processingTimeMillis": 2000}
         about = times | {"recipients": [address], "smtpResponse": "250 2.6.0 Message received", "reportingMTA": "a8-1"}
         yield _record(mail, "Delivery", "delivery", about)
         if kind == "complaint":
             yield _complaint(mail, address, {"complaintFeedbackType": "abuse"})
+        elif kind:
+            # [SES docs: bounce types] an out-of-office message is a Transient General bounce, after the delivery
+            yield _bounce(mail, address, "Transient", "General", seconds=5)
         else:
             yield from _reader(mail, address, seed)
 
@@ -102,10 +103,12 @@ def _seen(mail: Mail, kind: str, seconds: float, flag: str | None, address: str,
     return _record(mail, kind, kind.lower(), about)
 
 
-def _bounce(mail: Mail, address: str, kind: str, detail: str) -> Item:
-    person = {"emailAddress": address, "action": "failed", "status": "5.1.1", "diagnosticCode": f"550 <{address}>"}
-    about = {"bounceType": kind, "bounceSubType": detail, "bouncedRecipients": [person]}
-    times = {"timestamp": _text(mail.at + 1), "feedbackId": f"bounce-{mail.message_id}", "reportingMTA": "dsn; a8-1"}
+def _bounce(mail: Mail, address: str, kind: str, detail: str, seconds: float = 1) -> Item:
+    person = {"emailAddress": address}
+    if kind == "Permanent":  # [SES docs: bounce object] of a delivery status notification only
+        person |= {"action": "failed", "status": "5.1.1", "diagnosticCode": f"550 <{address}>"}
+    about = {"bounceType": kind, "bounceSubType": detail, "bouncedRecipients": [person], "reportingMTA": "dsn; a8-1"}
+    times = {"timestamp": _text(mail.at + seconds), "feedbackId": f"bounce-{mail.message_id}"}
     return _record(mail, "Bounce", "bounce", times | about)
 
 
@@ -132,41 +135,6 @@ def _record(mail: Mail, kind: str, name: str, about: Item) -> Item:
         "tags": tags,
     }
     return {"eventType": kind, "mail": described, name: about}
-
-
-def published(records: Iterable[Item], types: Iterable[str]) -> list[Item]:
-    """Return the records of the event types that a destination has."""
-    wanted = set(types)
-    return [each for each in records if _TYPES[each["eventType"]] in wanted]
-
-
-def objects(records: list[Item], arrived: datetime, *, number: int, faults: bool) -> list[tuple[str, bytes]]:
-    """Return the keys and the bodies of the objects that Firehose writes of some records.
-
-    [Firehose docs] delivery is at least once, and the hour is that of the oldest record's arrival. With faults there
-    are two objects: the second has the first record again, two records without a newline between them, a line that
-    cannot be read, and the hour before.
-    """
-    if not faults:
-        return [(_key(arrived, f"{number}-0"), _body(records))]
-    half = len(records) // 2
-    together = "".join(json.dumps(each) for each in records[half : half + 2]).encode()
-    second = together + b"\n" + b'{"eventType":"Open","mail":{"times\n' + _lines(records[half + 2 :] + records[:1])
-    earlier = arrived - timedelta(hours=1)
-    first = (_key(arrived, f"{number}-0"), _body(records[:half]))
-    return [first, (_key(earlier, f"{number}-1"), gzip.compress(second))]
-
-
-def _key(arrived: datetime, name: str) -> str:
-    return f"events/{arrived:%Y/%m/%d/%H}/ses-events-1-{arrived:%Y-%m-%d-%H-%M-%S}-{name}.gz"
-
-
-def _body(records: list[Item]) -> bytes:
-    return gzip.compress(_lines(records))
-
-
-def _lines(records: list[Item]) -> bytes:
-    return "".join(json.dumps(each) + "\n" for each in records).encode()
 
 
 def _simulated(address: str) -> str:

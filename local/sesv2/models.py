@@ -31,6 +31,7 @@ from .errors import (
     SesError,
     TooManyRequestsError,
 )
+from .firehose import EventStream
 from .import_file import FileError, Row, rows
 from .jobs import PROCESSED_AT, FileResult, Job
 from .mail import Mail, data_of, envelope, put_unsubscribe_links, render, template_of
@@ -55,9 +56,8 @@ class FlywheelSesBackend(SESV2Backend):
         self.mails: list[Mail] = []
         self.templates: dict[str, Item] = {}
         self.event_destinations: dict[str, dict[str, Item]] = {}  # by configuration set, and their names
-        self.events: list[Item] = []
+        self.stream = EventStream()
         self.suppressed = SuppressedDestinations()
-        self._written = 0  # how many of them Firehose has written
         self._sent: deque[tuple[float, int]] = deque()  # instant and recipients, of the last 24 hours
         self._today = 0
         self._numbered = 0
@@ -73,7 +73,7 @@ class FlywheelSesBackend(SESV2Backend):
         for contact_list in self.lists:
             contact_list.contacts = {}
         self.jobs, self.mails, self.templates = {}, [], {}
-        self.events, self._written = [], 0
+        self.stream = EventStream()
         self.suppressed = SuppressedDestinations()
         self._sent.clear()
         self._today = 0
@@ -193,7 +193,7 @@ class FlywheelSesBackend(SESV2Backend):
         mails = [each for each in self.mails if address in each.delivered and each.contact_list]
         if mails:
             after = events.preferences(found.get_contact(address))
-            self._publish(mails[-1], [events.subscription(mails[-1], time.time(), before, after)])
+            self._publish(mails[-1], [events.subscription(mails[-1], _now(), before, after)])
 
     # --- import jobs
 
@@ -311,8 +311,7 @@ class FlywheelSesBackend(SESV2Backend):
     def send(self, request: Item) -> Mail:
         """Accept a mail: a new one each time, as [shape SendEmailRequest] has no idempotency token."""
         now = time.time()
-        mailed_at = control.settings.mailed_at
-        mail = envelope(request, self._new_id("mail"), now if mailed_at is None else mailed_at)
+        mail = envelope(request, self._new_id("mail"), _now())
         if not control.settings.sending_enabled:
             raise SesError("SendingPausedException", 400, "The account's ability to send email is paused.")
         self._check_verified(mail)
@@ -422,19 +421,23 @@ class FlywheelSesBackend(SESV2Backend):
             if each["Enabled"] and "KinesisFirehoseDestination" in each
             for kind in each["MatchingEventTypes"]
         }
-        self.events += events.published(records, types)
+        self.stream.publish(records, types)
 
-    def write_events(self, bucket: str, arrived: datetime, faults: bool) -> None:
-        """Write the events since the last time as Data Firehose does, to a bucket of this account."""
-        s3, new = s3_backends[self.account_id][self.partition], self.events[self._written :]
-        for key, body in events.objects(new, arrived, number=self._written, faults=faults) if new else ():
-            s3.put_object(bucket, key, body)
-        self._written = len(self.events)
+    def write_events(self, bucket: str, arrived: datetime, *, faults: bool, late: bool) -> None:
+        """Have Data Firehose write the events since the last time to a bucket of this account."""
+        for key, body in self.stream.write(arrived, faults=faults, late=late):
+            s3_backends[self.account_id][self.partition].put_object(bucket, key, body)
 
 
 def is_sending(configuration_set: ConfigurationSet) -> bool:
     """[shape SendingOptions.SendingEnabled] moto keeps the request's object; a set without it sends."""
     return bool(configuration_set.enabled.get("SendingEnabled", True))
+
+
+def _now() -> float:
+    """The time of a mail and of what becomes of it: the control plane's, or now."""
+    mailed_at = control.settings.mailed_at
+    return time.time() if mailed_at is None else mailed_at
 
 
 def _address(written: str) -> str:
@@ -498,7 +501,8 @@ def _state(backend: FlywheelSesBackend) -> Item:
         "identities": {name: found.verified_for_sending_status for name, found in identities.items()},
         "templates": backend.templates,
         "mails": [asdict(mail) for mail in backend.mails],
-        "events": backend.events,
+        "events": backend.stream.events,
+        "late_events": backend.stream.late,
     }
 
 

@@ -500,7 +500,7 @@ def test_a_mail_of_a_configuration_set_has_events(service: Service) -> None:
     service.template(Html=f'<a ses:no-track href="https://studio.example/untracked">x</a>{link}', Text="x")
     service.send("no-set")
     tags = [{"Name": "launch", "Value": "x"}]
-    for name in ("bounce", "suppressionlist", "complaint", "success+1"):
+    for name in ("bounce", "suppressionlist", "complaint", "ooto", "success+1"):
         to = {"ToAddresses": [f"{name}@simulator.amazonses.com"]}
         service.send(name, ConfigurationSetName="all", Destination=to, EmailTags=tags)
     for number in range(40):
@@ -512,9 +512,11 @@ def test_a_mail_of_a_configuration_set_has_events(service: Service) -> None:
         kinds.setdefault(each["mail"]["destination"][0].partition("@")[0], []).append(each["eventType"])
     assert (kinds["bounce"], kinds["suppressionlist"]) == (["Send", "Bounce"], ["Send", "Bounce"])
     assert (kinds["complaint"], kinds["success+1"][:2]) == (["Send", "Delivery", "Complaint"], ["Send", "Delivery"])
+    assert kinds["ooto"] == ["Send", "Delivery", "Bounce"]
     assert "no-set" not in kinds
-    details = [each["bounce"]["bounceSubType"] for each in events if each["eventType"] == "Bounce"]
-    assert details == ["General", "OnAccountSuppressionList"]
+    bounces = [each["bounce"] for each in events if each["eventType"] == "Bounce"]
+    details = [f"{each['bounceType']}:{each['bounceSubType']}" for each in bounces]
+    assert details == ["Permanent:General", "Permanent:Suppressed", "Transient:General"]
     links = {each["click"]["link"] for each in events if each["eventType"] == "Click"}
     assert links == {"https://studio.example/a?b=c"}
     flags = {each["open"].get("isBotEvent") for each in events if each["eventType"] == "Open"}
@@ -577,6 +579,37 @@ def test_events_are_written_as_firehose_does(service: Service) -> None:
     assert rest[-1] == first.splitlines()[0], "delivery is at least once"
     service.control(write_events={"bucket": BUCKET, "arrived": "2026-11-22T00:20:00+00:00"})
     assert len(service.s3.list_objects_v2(Bucket=BUCKET, Prefix="events/2026/")["Contents"]) == 2, "nothing is new"
+
+
+def test_some_events_are_written_late_under_the_hour_in_which_they_arrived(service: Service) -> None:
+    publishing(service, "late", "SEND", "DELIVERY")
+    service.template()
+    for name in ("ann", "bob", "cyd"):
+        service.send(name, ConfigurationSetName="late")
+    service.control(
+        write_events={"bucket": BUCKET, "arrived": "2025-11-20T20:00:00+00:00", "faults": False, "late": True}
+    )
+    late = service.state()["late_events"]
+    service.control(write_events={"bucket": BUCKET, "arrived": "2025-11-21T05:00:00+00:00"})
+    listed = service.s3.list_objects_v2(Bucket=BUCKET, Prefix="events/2025/11/2")["Contents"]
+    keys = [each["Key"] for each in listed if each["Key"].startswith("events/2025/11/20/20/")]
+    bodies = [gzip.decompress(service.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) for key in keys]
+    on_time, after = [[json.loads(line)["eventType"] for line in body.splitlines()] for body in bodies]
+    assert on_time == ["Delivery", "Send", "Delivery", "Delivery"]
+    assert after == [each["eventType"] for each in late] == ["Send", "Send"], "a Send may come after its Delivery"
+    assert service.state()["late_events"] == []
+
+
+def test_the_events_of_a_mail_have_the_time_that_the_control_plane_sets(service: Service) -> None:
+    publishing(service, "timed", "SEND", "DELIVERY", "SUBSCRIPTION")
+    service.template()
+    service.control(mailed_at=1_700_000_000)
+    service.send("ann", ConfigurationSetName="timed")
+    service.control(mailed_at=1_700_003_600, unsubscribe=[{"EmailAddress": ANN}])
+    (sent, delivered, changed) = service.state()["events"]
+    assert sent["mail"]["timestamp"] == "2023-11-14T22:13:20.000Z"
+    assert delivered["delivery"]["timestamp"] == "2023-11-14T22:13:22.000Z"
+    assert changed["subscription"]["timestamp"] == "2023-11-14T23:13:20.000Z"
 
 
 def test_an_unsubscribed_contact_is_not_mailed_and_the_answer_is_the_same(service: Service) -> None:
