@@ -59,7 +59,7 @@ def write(
     if file.exists():
         _restore(s3, file)
         return
-    seed.make_configuration_set(servers, config)
+    seed.make_configuration_sets(servers, config)
     with tempfile.TemporaryDirectory() as home:
         environ = airflow.environment(Path(home), environment) | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
         addresses = (newest.isoformat(), servers.gremlin_url, servers.aws_url)

@@ -247,12 +247,20 @@ class Runs:
     def count_events(self, as_of: datetime) -> None:
         """A run of `engagement`."""
         from cohort_flywheel.engagement import operators
+        from cohort_flywheel.engagement.suppressions_operator import UpdateSuppressionsOperator
 
         now = as_of + timedelta(minutes=2)
         context, schedule = self._context("engagement", as_of, now, {}, "scheduled"), self._registry.schedule
         plan = self._done(context, operators.EngagementPlanOperator(task_id="plan", schedule=schedule))
         counts = self._done(context, operators.ReadEventsOperator(task_id="read_events", plan=plan))
-        self._done(context, operators.EngagementReportOperator(task_id="report", plan=plan, counts=counts))
+        update = UpdateSuppressionsOperator(
+            task_id="update_suppressions", plan=plan, destination=self._registry.destination
+        )
+        suppressions = self._done(context, update)
+        self._done(
+            context,
+            operators.EngagementReportOperator(task_id="report", plan=plan, counts=counts, suppressions=suppressions),
+        )
         for item in self._s3.list_objects_v2(Bucket=self.event_bucket).get("Contents", ()):
             self._s3.delete_object(Bucket=self.event_bucket, Key=item["Key"])  # as the bucket's rule does in time
 

@@ -207,4 +207,4 @@ def merge(folder: Path, files: Iterable[Path], target: Path) -> tuple[dict[str, 
 
 def _fetched(rows: DuckDBPyConnection) -> Iterator[Entry]:
     while some := rows.fetchmany(10_000):
-        yield from (Entry(*row[:5], why=row[5] or "") for row in some)
+        yield from (Entry._make(text or "" for text in row) for row in some)

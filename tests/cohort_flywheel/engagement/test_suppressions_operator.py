@@ -14,7 +14,7 @@ from cohort_flywheel.campaign.mail_tags import launch_tag
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.engagement import suppressions_store as store
 from cohort_flywheel.engagement.suppressions import date_text
-from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.hooks.s3 import S3Hook, put_if
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from local.config import TOPIC
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
@@ -118,7 +118,8 @@ def test_a_later_opt_in_lifts_an_unsubscribe_and_nothing_else(events: Events) ->
     for as_of in (NEWEST, YESTERDAY, NEWEST):
         events.run(as_of)
     assert Listed(events.state)(1) == (None, None), "a replay brings nothing back"
-    assert events.kept == before
+    of_yesterday = "engagement/reports/2026-11-21_00-00-00.json"  # counts the whole list, as it is at the replay
+    assert {key for key, body in events.kept.items() if body != before[key]} <= {of_yesterday}
 
 
 def test_the_topic_of_the_deployment_decides_which_opt_out_is_ours(
@@ -195,7 +196,7 @@ def test_a_task_killed_at_any_write_leaves_what_an_undisturbed_one_leaves(
 def test_a_list_that_another_writer_changes_meanwhile_has_both(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     events.put(5, of("Complaint", 1))
     events.read()
-    plan, put, others = events.plan(NEWEST), store.put_if, iter(range(2))
+    plan, put, others = events.plan(NEWEST), put_if, iter(range(2))
 
     def late(*arguments: Any, **conditions: Any) -> bool:
         for number in others:  # the first attempt creates the list, the second changes it

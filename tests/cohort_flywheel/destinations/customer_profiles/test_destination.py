@@ -186,7 +186,7 @@ CONSENT = {"attribute": "tracking", "opted_in": ["yes"], "opted_out": ["no"], "s
 
 @pytest.mark.parametrize("changes", [{"tracking": "none"}, {"tracking": "clicks"}, {"tracking_consent": CONSENT}])
 def test_what_connect_tracks_is_not_chosen_here(changes: dict[str, Any]) -> None:
-    made = {
+    made: dict[str, Any] = {
         "mode": "draft", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": None,
         "test_addresses": [], "approvers": [],
     }  # fmt: skip
