@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from cohort_flywheel.common.duckdb import connect
 from cohort_flywheel.common.records import Record
+from cohort_flywheel.engagement.event_records import UNSUBSCRIBE_CLICK
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -122,7 +123,9 @@ class GraphValues:
         self._rows.add(rows)
 
     def compute(self, files: Sequence[Path], as_of: datetime) -> None:
-        """Count the opens and clicks before an as-of, without those that SES flags as a likely bot.
+        """Count the opens and clicks before an as-of.
+
+        Those that SES flags as a likely bot, and clicks on the link to unsubscribe, are left out.
 
         :param files: the Parquet files of the events of this and earlier as-ofs.
         """
@@ -131,13 +134,15 @@ class GraphValues:
             self._sql.read_parquet([str(path) for path in files]).create_view("event")
         else:
             self._sql.execute(
-                "CREATE TABLE event (launch VARCHAR, row_tag VARCHAR, type VARCHAR, bot VARCHAR, time TIMESTAMP)"
+                "CREATE TABLE event"
+                " (launch VARCHAR, row_tag VARCHAR, type VARCHAR, subtype VARCHAR, bot VARCHAR, time TIMESTAMP)"
             )
         moment = as_of.astimezone(UTC).replace(tzinfo=None)
         self._sql.execute(
             "CREATE TABLE seen AS SELECT player_id, launch, row_tag, type, time FROM event JOIN launch_row"
-            " USING (launch, row_tag) WHERE type IN ('Open', 'Click') AND bot IS DISTINCT FROM 'Likely' AND time < ?",
-            [moment],
+            " USING (launch, row_tag) WHERE type IN ('Open', 'Click') AND bot IS DISTINCT FROM 'Likely'"
+            " AND subtype IS DISTINCT FROM ? AND time < ?",
+            [UNSUBSCRIBE_CLICK, moment],
         )
         self._sql.execute(
             "CREATE TABLE wanted AS SELECT player_id,"

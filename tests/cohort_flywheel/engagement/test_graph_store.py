@@ -86,7 +86,8 @@ def parquet(folder: Path, events: Events) -> Path:
         columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
         sql.execute(f"CREATE TABLE e ({columns})")
         for row, kind, bot, at in events:
-            values = [None, row, "tag", row, kind, None, at.replace(tzinfo=None), bot, None]
+            type_, _, subtype = kind.partition(":")
+            values = [None, row, "tag", row, type_, subtype or None, at.replace(tzinfo=None), bot, None]
             sql.execute("INSERT INTO e VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
         sql.sql("FROM e").write_parquet(str(path))
     return path
@@ -109,6 +110,7 @@ ROWS = {"0-1-0": "one", "0-1-1": "two", "0-1-2": "three", "0-1-3": "gone"}
 EVENTS = [
     ("0-1-0", "Open", None, before(1)), ("0-1-0", "Click", "Unlikely", before(1)), ("0-1-0", "Click", None, before(3)),
     ("0-1-1", "Click", None, before(40)), ("0-1-2", "Click", "Likely", before(2)), ("0-1-3", "Click", None, before(1)),
+    ("0-1-2", "Click:unsubscribe", None, before(1)),
 ]  # fmt: skip
 
 
@@ -117,7 +119,7 @@ def numbers(clicks: int, opens: int, day: int) -> dict[str, list[int]]:
 
 
 def test_numbers_reach_each_vertex_of_a_player_and_create_none(graph: Graph, graph_size: Callable[[], int]) -> None:
-    """`two` is two vertices, `gone` is none, and a likely bot clicked for `three`."""
+    """`two` is two vertices, `gone` is none; for `three` a likely bot clicked, and then the player to unsubscribe."""
     size = graph_size()
     graph.write(EVENTS, ROWS)
     found = graph.content()
