@@ -60,7 +60,8 @@ def load_file(g: GraphTraversalSource, path: Path) -> int:
         merged = rows.merge_e(__.select("key")) if is_edge else rows.merge_v(__.select("key"))
         properties = __.select("row").select("properties")
         try:
-            merged.option(Merge.on_create, properties).option(Merge.on_match, properties).iterate()
+            # `iterate()` sends `discard()`, which Gremlin Server 3.7 does not have
+            merged.option(Merge.on_create, properties).option(Merge.on_match, properties).count().next()
         except GremlinServerError as error:
             raise LocalError(
                 f"{path.name}: the graph rejected one of the elements {loaded + 1} to {loaded + len(batch)}: {error}"

@@ -92,9 +92,9 @@ def scratch_graph(servers: Servers) -> Iterator[GraphTraversalSource]:
     """The second graph, empty before and after."""
     connection = DriverRemoteConnection(servers.gremlin_url, "scratch")
     g = traversal().with_(connection)
-    g.V().drop().iterate()
+    g.V().drop().to_list()
     yield g
-    g.V().drop().iterate()
+    g.V().drop().to_list()
     connection.close()
 
 

@@ -25,9 +25,9 @@ def g(servers: Servers) -> Iterator[GraphTraversalSource]:
     """An empty graph beside the seeded one."""
     connection = DriverRemoteConnection(servers.gremlin_url, "scratch")
     source = traversal().with_(connection)
-    source.V().drop().iterate()
+    source.V().drop().to_list()
     yield source
-    source.V().drop().iterate()
+    source.V().drop().to_list()
     connection.close()
 
 
