@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 
@@ -134,6 +134,15 @@ class RegistryKeys(Strict):
     @classmethod
     def _is_a_timezone(cls, timezone: str) -> str:
         return read_timezone(timezone)
+
+    @model_validator(mode="after")
+    def _events_are_read_every_day(self) -> Self:
+        if self.engagement.read_events and set(self.schedule.split()[2:]) != {"*"}:
+            raise ValueError(
+                f"engagement.read_events needs a schedule that fires every day, as 0 0 * * *, and not {self.schedule}:"
+                " an as-of reads the events of 48 hours"
+            )
+        return self
 
 
 class RegistryHead(RegistryKeys):

@@ -63,7 +63,7 @@ class EventCounts(Record):
 
     `sent`, `bounced` (for good, and not because of a suppression list) and `complained` are the messages with such an
     event. `late` are events of mails from before the 62 days of memory; `other_mails` those without a launch's tags;
-    `unknown_…` are types and subtypes that SES does not document, the subtypes among the events too.
+    `unknown_…` are types, and subtypes and bot flags, that SES does not document; events of the latter count too.
     """
 
     objects: int
@@ -157,7 +157,7 @@ class EventFile:
             else:
                 if event.unknown:
                     self._subtypes[event.unknown] += 1
-                time = event.at.replace(tzinfo=None).isoformat(sep=" ")
+                time = str(event.at).removesuffix("+00:00")
                 about = (event.launch, event.row, event.type, event.subtype, time, event.bot, event.link)
                 self._writer.writerow((self._numbers["written"], event.key, event.message_id, *about))
                 self._numbers["written"] += 1

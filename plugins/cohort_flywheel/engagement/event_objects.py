@@ -14,6 +14,7 @@ from cohort_flywheel.runs.names import from_instant, instant, is_instant
 EVENTS_FOLDER = "events/"
 #: Data Firehose writes an object into the hour of its oldest record, and tries S3 for up to 24 hours.
 WINDOW = timedelta(hours=48)
+_HOUR_LENGTH = timedelta(hours=1)
 #: How long events are counted once: SES tracks opens and clicks for 60 days.
 MEMORY = timedelta(days=62)
 
@@ -120,15 +121,16 @@ def choose(keys: Iterable[str], as_of: datetime, read: Iterable[str], first: dat
     Raises FlywheelError for an object that is older, is in no manifest, and came after the first as-of: it would be
     lost.
     """
-    known, begin = frozenset(read), min(first or as_of, as_of) - WINDOW
+    # an object is named by the hour in which its oldest record arrived: it may be of the end of that hour
+    known, begin = frozenset(read), min(first or as_of, as_of) - WINDOW - _HOUR_LENGTH
     chosen, before = list[str](), 0
     for key in keys:
         hour = _hour(key)
         if hour is None or hour >= as_of or key in known:
             continue
-        if hour >= as_of - WINDOW:
+        if hour > as_of - WINDOW - _HOUR_LENGTH:
             chosen.append(key)
-        elif hour < begin:
+        elif hour <= begin:
             before += 1
         else:
             raise FlywheelError(

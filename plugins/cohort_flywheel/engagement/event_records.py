@@ -35,6 +35,13 @@ BOUNCES = {
 #: because of a list: SES's own, the account's, which is read itself, or that of unsubscribed contacts.
 UNREACHABLE = ("Permanent:General", "Permanent:NoEmail")
 COMPLAINTS = {"", "abuse", "auth-failure", "fraud", "not-spam", "other", "virus", "OnAccountSuppressionList"}
+DELAYS = {
+    "", "BYOIPHostNameLookupUnavailable", "General", "InternalFailure", "IPFailure", "MailboxFull",
+    "RecipientServerError", "SamplingEvent", "SendingDeferral", "SpamDetected", "TransientCommunicationFailure",
+    "Undetermined",
+}  # fmt: skip
+#: The flags of an open or a click, of which only copies of SES's announcement were at hand: others are counted by name.
+BOT_FLAGS = {"", "Likely", "Unlikely"}
 
 #: The subtype of a click on the link to unsubscribe.
 UNSUBSCRIBE_CLICK = "unsubscribe"
@@ -43,8 +50,10 @@ UNSUBSCRIBE_CLICK = "unsubscribe"
 _BEGIN = '{"eventType"'
 _NAME = re.compile(r"[A-Za-z0-9 _:-]{1,60}")
 _LINK = re.compile(r"(https?://)(?:[^/?#@]*@)?([^/?#@]*)([^?#]*)")
+_ADDRESS = re.compile(r"[^/]*(?:@|%40)[^/]*")
 _TAG = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _DECODER = json.JSONDecoder()
+_quoted = json.encoder.encode_basestring_ascii
 
 
 class Event(NamedTuple):
@@ -119,32 +128,36 @@ def read_event(record: Json) -> Event | UnknownType | None:
         message_id, mailed_at = str(mail["messageId"]), _instant(mail["timestamp"])
         at = _instant(about["timestamp"]) if "timestamp" in about else mailed_at
         tags, subtype, link = mail.get("tags") or {}, _subtype(name, about), str(about.get("link") or "")
-        if name == "Click" and _unsubscribes(mail, link):
-            subtype = UNSUBSCRIBE_CLICK
+        launch, row = _tag(tags, "launch"), _tag(tags, "row")
+        flag, feedback = str(about.get("isBotEvent") or ""), str(about.get("feedbackId") or "")
+        unsubscribes = name == "Click" and _unsubscribes(mail, link)
         recipients = _places(mail.get("destination") or [], _recipients(name, about))
-        feedback = str(about.get("feedbackId") or "")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
         return None
     if not message_id:
         return None
-    unique = [message_id, name, at.isoformat(), recipients, link, feedback]
+    if unsubscribes:
+        subtype = UNSUBSCRIBE_CLICK
+    key = f'[{_quoted(message_id)}, "{name}", "{at.isoformat()}", {recipients}, {_quoted(link)}, {_quoted(feedback)}]'
     return Event(
-        key=hashlib.blake2b(json.dumps(unique).encode(), digest_size=16).hexdigest(),
-        message_id=_plain(message_id, 200),
-        launch=_tag(tags, "launch"),
-        row=_tag(tags, "row"),
-        type=name,
-        subtype=subtype if _NAME.fullmatch(subtype) else "",
-        at=at,
-        mailed_at=mailed_at,
-        bot=bot if (bot := about.get("isBotEvent")) in ("Likely", "Unlikely") else "",
-        link=_without_query(link),
-        unknown=_unknown(name, subtype),
+        hashlib.blake2b(key.encode(), digest_size=16).hexdigest(),
+        _plain(message_id, 200),
+        launch,
+        row,
+        name,
+        subtype if not subtype or _NAME.fullmatch(subtype) else "",
+        at,
+        mailed_at,
+        flag if flag in BOT_FLAGS else "",
+        _kept_link(link, whole=not unsubscribes),
+        _unknown(name, subtype, flag),
     )
 
 
 def _instant(text: str) -> datetime:
     found = datetime.fromisoformat(text)
+    if found.tzinfo is UTC:
+        return found
     if found.tzinfo is None:
         raise ValueError
     return found.astimezone(UTC)
@@ -159,14 +172,15 @@ def _subtype(name: str, about: Json) -> str:
         case "DeliveryDelay":
             return str(about.get("delayType") or "")
         case "Subscription":
-            return "unsubscribed" if _has_opted_out(about.get("newTopicPreferences") or {}) else "subscribed"
+            new, old = about["newTopicPreferences"] or {}, about.get("oldTopicPreferences") or {}
+            statuses, _ = [*_topics(new).values()], _topics(old)  # both are read for the suppression list
+            return "unsubscribed" if new.get("unsubscribeAll") or "OptOut" in statuses else "subscribed"
     return ""
 
 
-def _has_opted_out(preferences: Json) -> bool:
+def _topics(preferences: Json) -> dict[str, str]:
     # any change of preferences is an event, also an opt-in
-    topics = preferences.get("topicSubscriptionStatus") or []
-    return bool(preferences.get("unsubscribeAll")) or any(each["subscriptionStatus"] == "OptOut" for each in topics)
+    return {each["topicName"]: each["subscriptionStatus"] for each in preferences.get("topicSubscriptionStatus") or []}
 
 
 def _unsubscribes(mail: Json, link: str) -> bool:
@@ -182,12 +196,17 @@ def _host(link: str) -> str:
     return match[2].lower() if match else ""
 
 
-def _unknown(name: str, subtype: str) -> str:
-    if name == "Bounce":
-        kind, _, detail = subtype.partition(":")
-        known = detail in BOUNCES.get(kind, ())
-    else:
-        known = name != "Complaint" or subtype in COMPLAINTS
+def _unknown(name: str, subtype: str, flag: str) -> str:
+    match name:
+        case "Bounce":
+            kind, _, detail = subtype.partition(":")
+            known = detail in BOUNCES.get(kind, ())
+        case "Complaint":
+            known = subtype in COMPLAINTS
+        case "DeliveryDelay":
+            known = subtype in DELAYS
+        case _:
+            subtype, known = f"isBotEvent {flag}", flag in BOT_FLAGS
     return "" if known else f"{name} {subtype}" if _NAME.fullmatch(subtype) else f"{name} (other)"
 
 
@@ -206,6 +225,8 @@ def _recipients(name: str, about: Json) -> list[str]:
 
 def _places(destination: list[str], recipients: list[str]) -> list[int]:
     """The places of the recipients in the mail: an address, or its hash, would be personal data."""
+    if not recipients:
+        return []
     folded = [each.casefold() for each in destination]
     return sorted(folded.index(each.casefold()) if each.casefold() in folded else -1 for each in recipients)
 
@@ -216,11 +237,21 @@ def _tag(tags: Json, name: str) -> str:
     return text if isinstance(text, str) and _TAG.fullmatch(text) else ""
 
 
-def _without_query(link: str) -> str:
-    # a login, or an address of e-mail, is left out too
+def _kept_link(link: str, *, whole: bool) -> str:
+    """Return a link without its query, login and addresses; without `whole` also without its path.
+
+    The path of a link to unsubscribe names the recipient.
+    """
+    if not link:
+        return ""
     match = _LINK.match(link)
-    return _plain("".join(match.groups()), 2000) if match else "(other)" if link else ""
+    if not match:
+        return "(other)"
+    path = _ADDRESS.sub("(address)", match[3]) if whole else ""
+    return _plain(match[1] + match[2] + path, 2000)
 
 
 def _plain(text: str, length: int) -> str:
-    return re.sub(r"[^ -~]", "?", text)[:length]
+    if not (text.isascii() and text.isprintable()):
+        text = re.sub(r"[^ -~]", "?", text)
+    return text[:length]

@@ -850,6 +850,15 @@ def test_the_events_are_read_only_if_switched_on_and_limits_need_them() -> None:
         parse(line_3=f"{head}{{tracing: all}}")
 
 
+@pytest.mark.parametrize("schedule", ["0 0 * * 1-5", "@weekly", "30 5 1 * *", "0 0 * 1 *"])
+def test_events_are_read_only_by_a_schedule_that_fires_every_day(schedule: str) -> None:
+    """An as-of reads the objects of 48 hours: those between two as-ofs further apart would be lost."""
+    switch = "destination: pinpoint\nengagement: {read_events: true}"
+    with pytest.raises(FlywheelError, match=r"engagement.read_events needs a schedule that fires every day"):
+        parse(line_2=f'schedule: "{schedule}"', line_3=switch)
+    assert parse(line_2='schedule: "15 */6 * * *"', line_3=switch).engagement.read_events
+
+
 def test_what_is_tracked_may_need_a_consent_of_its_own() -> None:
     head = "destination: pinpoint\nengagement: "
     consent = (

@@ -146,6 +146,16 @@ def test_a_message_has_one_state_and_the_states_add_up(read: Any) -> None:
     assert rows_of(path.parent, [path], "launch") == {f"0-1-{number}" for number in (0, 1, 2, 4, 5, 6, 7)}
 
 
+def test_an_event_may_come_an_as_of_before_the_send_of_its_message(read: Any) -> None:
+    _, first = read(line(event("Open")))
+    assert count_launches(first.parent, [first])["launch"].states == {"tracked": 1}
+    counts, second = read(line(event("Send"), event("Open")), others=(first,), name="b")
+    assert (counts.events, counts.repeated) == (1, 1)
+    (second.parent / "first.parquet").write_bytes(first.read_bytes())
+    found = count_launches(second.parent, [second, second.parent / "first.parquet"])["launch"]
+    assert (found.messages, found.states, found.opened) == (1, {"sent": 1}, 1)
+
+
 def test_a_click_on_the_link_to_unsubscribe_is_counted_apart(read: Any) -> None:
     headers = [{"name": "List-Unsubscribe", "value": "<https://stop.example/x>"}]
     clicks = [

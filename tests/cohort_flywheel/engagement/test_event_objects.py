@@ -23,6 +23,14 @@ def test_an_as_of_reads_the_48_hours_before_it() -> None:
     assert choose(keys, NEWEST, [], None, "bucket") == Manifest(keys=sorted([at(1), at(24), at(48)]))
 
 
+def test_an_hour_that_the_48_hours_begin_in_is_read() -> None:
+    """Of an as-of at half past: the name of an object has the hour in which its oldest record arrived, and no more."""
+    half_past = NEWEST + timedelta(minutes=30)
+    assert choose([at(0), at(48)], half_past, [], NEWEST - timedelta(days=3), "bucket").keys == sorted([at(0), at(48)])
+    with pytest.raises(FlywheelError):
+        choose([at(49)], half_past, [], NEWEST - timedelta(days=3), "bucket")
+
+
 def test_what_another_as_of_has_read_is_left_out() -> None:
     assert choose([at(1), at(30)], NEWEST, [at(30)], NEWEST - timedelta(days=1), "bucket").keys == [at(1)]
 

@@ -52,6 +52,7 @@ def test_a_copy_has_the_same_key_and_every_other_event_another() -> None:
         event("Bounce", bouncedRecipients=[{"emailAddress": "other@example.com"}]),
     ]
     keys = [read(each).key for each in (first, *others)]
+    assert keys[0] == "a9d5e65158e94a2d74fbb64069ae84be", "another key would count each event of the last 62 days again"
     assert len(set(keys)) == len(keys)
     assert read(json.loads(json.dumps(first))).key == keys[0]
     folded = event("Bounce", bouncedRecipients=[{"emailAddress": ADDRESS.upper()}])
@@ -66,16 +67,39 @@ def test_a_copy_has_the_same_key_and_every_other_event_another() -> None:
         ("mailto:ann@example.com", "(other)"),
         ("https://studio.example", "https://studio.example"),
         ("https://studio.example/\n\u2028é", "https://studio.example/???"),
+        (f"https://studio.example/stop/{ADDRESS}/now", "https://studio.example/stop/(address)/now"),
+        ("https://studio.example/stop/p001%40example.com", "https://studio.example/stop/(address)"),
     ],
 )
 def test_a_link_is_kept_without_its_query(link: str, kept: str) -> None:
     assert read(event("Click", link=link)).link == kept
 
 
-@pytest.mark.parametrize(("flag", "kept"), [("Likely", "Likely"), ("Unlikely", "Unlikely"), (None, ""), ("Maybe", "")])
-def test_the_flag_of_a_bot_is_kept_and_a_missing_one_is_not_unlikely(flag: str | None, kept: str) -> None:
-    about: dict[str, Any] = {"isBotEvent": flag} if flag else {}
-    assert read(event("Open", **about)).bot == kept
+@pytest.mark.parametrize(
+    ("flag", "kept", "unknown"),
+    [
+        ("Likely", "Likely", ""),
+        ("Unlikely", "Unlikely", ""),
+        (None, "", ""),
+        ("Maybe", "", "Open isBotEvent Maybe"),
+        (True, "", "Open isBotEvent True"),
+        ({"score": ADDRESS}, "", "Open (other)"),
+    ],
+)
+def test_the_flag_of_a_bot_is_kept_a_missing_one_is_not_unlikely_and_another_is_named(
+    flag: Any, kept: str, unknown: str
+) -> None:
+    found = read(event("Open", **({"isBotEvent": flag} if flag else {})))
+    assert (found.bot, found.unknown) == (kept, unknown)
+
+
+@pytest.mark.parametrize(
+    ("delay", "subtype", "unknown"),
+    [("SpamDetected", "SpamDetected", ""), (None, "", ""), ("Moon", "Moon", "DeliveryDelay Moon")],
+)
+def test_a_delay_keeps_its_kind(delay: str | None, subtype: str, unknown: str) -> None:
+    found = read(event("DeliveryDelay", delayType=delay))
+    assert (found.subtype, found.unknown) == (subtype, unknown)
 
 
 @pytest.mark.parametrize(("kind", "detail"), [(kind, detail) for kind in BOUNCES for detail in sorted(BOUNCES[kind])])
@@ -127,7 +151,10 @@ def test_a_complaint_keeps_its_feedback_type(about: dict[str, Any], subtype: str
 )
 def test_a_click_on_the_link_to_unsubscribe_is_known_by_the_mails_header(link: str, value: str, subtype: str) -> None:
     headers = [{"name": "To", "value": ADDRESS}, {"name": "List-Unsubscribe", "value": value}]
-    assert read(event("Click", mail(headers=headers), link=link)).subtype == subtype
+    found = read(event("Click", mail(headers=headers), link=link))
+    assert found.subtype == subtype
+    if subtype:
+        assert found.link == "https://stop.example", "its path names the recipient"
     assert read(event("Click", mail(headers=None), link=link)).subtype == ""
     assert read(event("Open", mail(headers=headers))).subtype == ""
 
@@ -164,6 +191,11 @@ def test_a_mail_without_our_tags_has_neither_launch_nor_row() -> None:
         ({"eventType": "Send", "mail": mail("")}, None),
         ({"eventType": "Bounce", "mail": mail(), "bounce": {"timestamp": "2026-11-21T10:00:00Z"}}, None),
         ({"eventType": "Open", "mail": [], "open": []}, None),
+        (event("Send", mail(tags=["launch"])), None),
+        (event("Open", timestamp="0001-01-01T00:00:00+10:00"), None),
+        (event("Subscription", oldTopicPreferences=[1]), None),
+        (event("Subscription", newTopicPreferences={"topicSubscriptionStatus": [{"topicName": "Cohorts"}]}), None),
+        ({"eventType": "Subscription", "mail": mail()}, None),
     ],
 )
 def test_what_is_no_event_is_not_fatal(record: dict[str, Any], found: Any) -> None:
