@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # importing Airflow takes three times as long without compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo new-cohort test approvals backfills pages faults bench bench-full bench-width bench-small bench-graph-load bench-events stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
+.PHONY: help setup demo flywheel new-cohort test approvals backfills pages faults bench bench-full bench-width bench-small bench-graph-load bench-events stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ setup:
 
 demo: setup ## run the daily DAG once on local servers and sample players; DESTINATION=customer_profiles, ses or pinpoint
 	@$(PY) -m local demo
+
+flywheel: setup ## three days on local servers: a cohort is mailed, events come back, those who clicked become a segment
+	@$(PY) -m local flywheel
 
 new-cohort: setup ## propose an entry of cohorts.yaml: NAME=…, DESCRIPTION=…, SNAPSHOT=a snapshot's file; asks for what is not given
 	@$(PY) -m local new-cohort --name "$${NAME:-}" --description "$${DESCRIPTION:-}" $${SNAPSHOT:+--snapshot "$$SNAPSHOT"}

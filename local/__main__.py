@@ -35,6 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     new_command.add_argument("--snapshot", type=Path, help="a snapshot, downloaded from the state bucket")
     new_command.add_argument("--percent", type=float, default=5, help="of the players, at most; default 5")
     command("demo", lambda args: demo(), "run the daily DAG once on local servers and print the results")
+    command(
+        "flywheel",
+        lambda args: flywheel(),
+        "mail a cohort on local servers, and make one of those who clicked; print and check the figures",
+    )
     up_command = command(
         "up",
         lambda args: up(args.run_dir, args.dags, args.database_url, with_history=not args.without_history),
@@ -143,6 +148,13 @@ def demo() -> int:
     from local import demo
 
     return demo.main()
+
+
+def flywheel() -> int:
+    """Run the three days of the flywheel."""
+    from local import flywheel
+
+    return flywheel.main()
 
 
 def up(run_dir: Path, dags: Path, database_url: str | None, *, with_history: bool) -> None:
