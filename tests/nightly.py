@@ -45,7 +45,7 @@ PARTS = (
     ),
     Part(
         "slow-tests",
-        "what `make test` leaves out: more faults, demos and clients in a real Airflow, the benchmark's peers",
+        "what `make test` leaves out: more faults, demos, the flywheel, clients in a real Airflow, the benchmark's peers",
         [*PYTEST, "--numprocesses=2", "-m", "nightly", "--ignore=tests/backfill", "--ignore=tests/approval"],
     ),
     Part("faults", "every call of a run with every fault that applies to it", ["make", "faults"]),
@@ -56,7 +56,14 @@ PARTS = (
     Part(
         "gremlin-3.7",
         "the graph and whole runs on Gremlin Server 3.7",
-        [*PYTEST, "tests/e2e", "tests/cohort_flywheel/hooks", "tests/local/test_sample.py", "tests/local/test_demo.py"],
+        [
+            *PYTEST,
+            "tests/e2e",
+            "tests/cohort_flywheel/hooks",
+            "tests/local/test_sample.py",
+            "tests/local/test_demo.py",
+            "tests/local/test_flywheel.py",
+        ],
         {"GREMLIN_JARS": "gremlin-server-3.7"},
     ),
     Part(
