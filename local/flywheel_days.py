@@ -129,7 +129,7 @@ class World:
         self.tell(unsubscribe=[{"EmailAddress": reached[player], "TopicName": TOPIC} for player in players])
 
     def change_scores(self) -> None:
-        """Change the score of some players by one; of those whom the e-mail reached more become less."""
+        """Change the score of some players by one; more become less where the e-mail came."""
         reached, by_score = self._reached(), dict[int, list[str]]()
         before, after = dict[str, int](), dict[str, int]()
         for each in sample.players():
@@ -151,7 +151,7 @@ class World:
         return [e for each in accounts for e in each["events"]], [e for each in accounts for e in each["late_events"]]
 
     def _reached(self) -> dict[str, str]:
-        """The addresses of the players to whom SES delivered an e-mail."""
+        """The addresses of the players with a delivered e-mail."""
         events, _ = self._events()
         return {player_of(each): address_of(each) for each in events if each["eventType"] == "Delivery"}
 
