@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cohort_flywheel.segment import members as membership
+from cohort_flywheel.segment import extract_file
 from tests.benchmarks import model, results
 
 #: What the model may miss the run of a million by, on the wall and in CPU: runs of one machine differ by a tenth.
@@ -48,10 +48,10 @@ def test_more_at_once_take_less_and_never_less_than_the_stream() -> None:
 
 
 def test_the_shards_are_those_of_the_house() -> None:
-    assert (model.SHARD_MEMBERS, model.MAX_SHARDS) == (membership.SHARD_MEMBERS, membership.MAX_SHARDS)
+    assert (model.SHARD_MEMBERS, model.MAX_SHARDS) == (extract_file.SHARD_MEMBERS, extract_file.MAX_SHARDS)
     fitted = model.fit(made_up({10_000: 2.0, 100_000: 11.0}))
     for players in (1, 50_000, 50_001, 100_000_000):
-        assert fitted.shards(players) == -(-players // membership.shard_size(players))
+        assert fitted.shards(players) == -(-players // extract_file.shard_size(players))
 
 
 @pytest.mark.parametrize("figure", ["wall_s", "cpu_s"])

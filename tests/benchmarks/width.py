@@ -91,7 +91,8 @@ def main() -> int:
 
 def cut(bench: rounds.Bench) -> dict[int, list[dict[str, Any]]]:
     """Put one extract of all players; by number, the shards that it is cut into."""
-    from cohort_flywheel.segment.members import Member, write_extract
+    from cohort_flywheel.segment.extract_file import write_extract
+    from cohort_flywheel.segment.members import Member
     from cohort_flywheel.segment.segment_file import digest
 
     made, path = {}, bench.folder / "extract.json"

@@ -39,7 +39,7 @@ from asgiref.sync import ThreadSensitiveContext
 
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
 from cohort_flywheel.destinations.webhook import layout as webhook_layout
-from cohort_flywheel.segment import members as membership
+from cohort_flywheel.segment import extract_file
 from tests.faults import code, graph, transport
 from tests.faults.sites import CLEARED, Case, Site, Watch
 
@@ -423,7 +423,7 @@ def _child(
             try:
                 _hasten()
                 ses_sends._WAITS = tuple(seconds * SECOND for seconds in ses_sends._WAITS)  # type: ignore[assignment]  # of an event, no sleeps; its length aside, it is the same
-                membership.SHARD_MEMBERS = SHARD_MEMBERS
+                extract_file.SHARD_MEMBERS = SHARD_MEMBERS
                 webhook_layout.BATCH_BYTES = 20_000  # so that the sample has several batches
                 watch = Watch(name, case, tell)
                 transport.install(watch)

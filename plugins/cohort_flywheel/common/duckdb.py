@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 #: Beside the interpreter's own memory.
 MEMORY_MB = 64
+#: How many rows are fetched, or are written to a file, at a time.
+BATCH = 10_000
 
 
 def connect(folder: Path, memory_mb: int = MEMORY_MB) -> DuckDBPyConnection:
     """Open a database in memory that reads, writes and spills in a folder only, and loads no extension.
 
-    An error's text may quote values: raise another error instead. It has one thread, so that a time-out stops a query,
-    and rows keep the order of their file.
+    An error's text may quote values: raise another error instead (`hide_values`). It has one thread, so that a time-out
+    stops a query, and rows keep the order of their file. A second one in the same folder needs a folder of its own.
     """
     import duckdb  # here, so that the parse of a DAG does not load it
 
@@ -32,3 +37,68 @@ def connect(folder: Path, memory_mb: int = MEMORY_MB) -> DuckDBPyConnection:
     connection.execute("SET allowed_directories = ?", [[str(folder)]])
     connection.execute("SET enable_external_access = false")
     return connection
+
+
+@contextmanager
+def hide_values(what: str) -> Iterator[None]:
+    """Raise OSError without the text of an error of DuckDB, which may quote values: `what` names the work in it."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise OSError(
+            f"DuckDB could not {what} ({type(error).__name__}): look at the free disk and memory of the worker"
+        ) from None
+
+
+class Rows(csv.Dialect):
+    """The form of the files that `read_rows` reads; without pyarrow, the fastest way of many rows into DuckDB."""
+
+    delimiter = ","
+    quotechar = '"'
+    doublequote = True
+    lineterminator = "\n"
+    quoting = csv.QUOTE_STRINGS
+
+
+def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows for `read_rows`."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, Rows).writerows(rows)
+
+
+def read_rows(connection: DuckDBPyConnection, path: Path, columns: Mapping[str, str]) -> DuckDBPyRelation:
+    """Return the rows of a file in the form of Rows; `columns` has their names and types, in their order.
+
+    None and an empty text are NULL.
+    """
+    from duckdb import CSVLineTerminator
+
+    return connection.read_csv(
+        str(path),
+        auto_detect=False,
+        header=False,
+        sep=",",
+        quotechar='"',
+        escapechar='"',
+        columns=dict(columns),
+        lineterminator=CSVLineTerminator.LINE_FEED,  # by default the first line break, in a quoted value too
+        parallel=False,
+        # a value may be long; DuckDB's own buffers are 32 MB for each file of a query
+        max_line_size=2_000_000,
+        buffer_size=4_000_000,
+    )
+
+
+def fetch(connection: DuckDBPyConnection, query: str) -> Iterator[Any]:
+    """Yield the rows of a query, a batch at a time; the connection runs no other query meanwhile."""
+    connection.execute(query)
+    while rows := connection.fetchmany(BATCH):
+        yield from rows
+
+
+def count(relation: DuckDBPyRelation) -> int:
+    """The number of rows of a relation."""
+    ((number,),) = relation.count("*").fetchall()
+    return int(number)

@@ -44,6 +44,7 @@ class Tuning(Strict):
 
     lookups_in_flight: Annotated[StrictInt, Field(ge=1, le=50)] | None = None
     shard_members: Annotated[StrictInt, Field(ge=1_000, le=250_000)] | None = None
+    memory_mb: Annotated[StrictInt, Field(ge=32, le=4096)] | None = None
     import_poll_seconds: Annotated[StrictInt, Field(ge=1, le=600)] | None = None
     campaign_poll_seconds: Annotated[StrictInt, Field(ge=1, le=600)] | None = None
 

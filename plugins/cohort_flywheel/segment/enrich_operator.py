@@ -51,7 +51,8 @@ from cohort_flywheel.segment.do_not_contact_store import (
     match_entries,
     write_matched,
 )
-from cohort_flywheel.segment.members import Member, read_extract, read_shard
+from cohort_flywheel.segment.extract_file import read_extract, read_shard
+from cohort_flywheel.segment.members import Member
 from cohort_flywheel.segment.outputs import EnrichedFile, SegmentPart, Shard
 from cohort_flywheel.segment.segment_file import digest, write_segment
 
@@ -88,7 +89,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         `launch_holdout_percent` (drawn by `name`), the `placeholders` that must have values, the `template` with which
         players were mailed `since`, and `suppressions`, the key of the suppression list; or None. (templated)
     :param data_schema: a DataSchema as a dict, or None for the Cohort Modeler's names. (templated)
-    :param shard: the part of the extract that this task does (`members.write_extract`), or None for all of it. The
+    :param shard: the part of the extract that this task does (`extract_file.write_extract`), or None for all of it. The
         files of a shard lie in folders named as the whole ones would be. (templated)
     :param in_flight: the number of concurrent lookups, or None for the default of DynamoDBBatchGetHook.
     :param aws_conn_id: the Airflow connection used for AWS credentials.

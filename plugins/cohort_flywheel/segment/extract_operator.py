@@ -99,7 +99,13 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         state = State(s3, plan.state_bucket)
         now = self.clock()
         snapshot = find_source(state, plan, now, schedule)
-        with Members(folder, direction=plan.direction, threshold=plan.threshold, where=plan.where) as members:
+        with Members(
+            folder,
+            direction=plan.direction,
+            threshold=plan.threshold,
+            where=plan.where,
+            memory_mb=plan.memory_mb,
+        ) as members:
             sink = ErasedPlayerFilter(members, read_tombstones(s3, plan.state_bucket))
             if uri := plan.extract_uri:
                 source = self._read_uploaded_extract(plan, uri, s3, sink)

@@ -21,15 +21,8 @@ from cohort_flywheel.config.decimals import Number, parse_number, read_number
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook, put_unless_equal
-from cohort_flywheel.segment.members import (
-    Members,
-    UnusableScoreError,
-    Vertex,
-    VertexSink,
-    shard_size,
-    to_vertex,
-    write_extract,
-)
+from cohort_flywheel.segment.extract_file import shard_size, write_extract
+from cohort_flywheel.segment.members import Members, UnusableScoreError, Vertex, VertexSink, to_vertex
 from cohort_flywheel.segment.outputs import ExtractFile, GremlinExtract, Shard
 from cohort_flywheel.segment.segment_file import digest
 from cohort_flywheel.segment.unusable_scores_store import count_without_number

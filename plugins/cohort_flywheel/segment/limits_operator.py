@@ -176,7 +176,13 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
                 required=plan.where,
                 schema=plan.data_schema,
             ):
-                with Members(folder, direction=plan.direction, threshold=plan.threshold, where=plan.where) as members:
+                with Members(
+                    folder,
+                    direction=plan.direction,
+                    threshold=plan.threshold,
+                    where=plan.where,
+                    memory_mb=plan.memory_mb,
+                ) as members:
                     members.add(state.vertices(snapshot.key))
                     return Previous(members=members.counts().members, what=f"the snapshot of {day.isoformat()}")
         return None

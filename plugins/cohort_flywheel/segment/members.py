@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import math
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Protocol, Self, TypeGuard
+from typing import NamedTuple, Protocol, Self, TypeGuard
 
-import orjson
-
+from cohort_flywheel.common.duckdb import (
+    MEMORY_MB,
+    Rows,
+    connect,
+    count,
+    fetch,
+    hide_values,
+    read_rows,
+    write_rows,
+)
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import PLAYER_ID
-from cohort_flywheel.config.decimals import number_text
+from cohort_flywheel.config.decimals import MAX_INT, number_text
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.segment.outputs import Shard, VertexCounts
+from cohort_flywheel.segment.outputs import VertexCounts
 
 Score = int | float
 
@@ -93,19 +101,20 @@ def to_vertex(
     return Vertex(usable_player_id(row.get(player_id, [])), score, {name: row.get(name, []) for name in required})
 
 
-_MERGE: dict[Direction, str] = {
-    "above": "INSERT INTO member VALUES (?, ?)"
-    " ON CONFLICT (player_id) DO UPDATE SET score = max(score, excluded.score)",
-    "below": "INSERT INTO member VALUES (?, ?)"
-    " ON CONFLICT (player_id) DO UPDATE SET score = min(score, excluded.score)",
-}
+#: The columns of the table of vertices: `properties` is JSON, the values of each property of `where` by its name, or
+#: NULL without `where`.
+_COLUMNS = {"score": "DOUBLE", "player_id": "VARCHAR", "properties": "VARCHAR"}
 
 
 class Members:
-    """Collect vertices and iterate over members; a temporary SQLite file sorts and merges them.
+    """Collects vertices, and then iterates over members: DuckDB merges and sorts them.
 
     These sums hold: `vertices_read = vertices + vertices_not_beyond + vertices_not_as_required`, and
     `vertices = members + merged + vertices_without_playerId`.
+
+    :param folder: a folder on local disk, where no other Members are open.
+    :param where: the conditions on other properties, by their names.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     """
 
     def __init__(
@@ -115,75 +124,114 @@ class Members:
         direction: Direction,
         threshold: Score,
         where: Mapping[str, Condition] | None = None,
+        memory_mb: int | None = None,
     ) -> None:
+        self._folder = folder
         self._direction = direction
         self._threshold = threshold
-        self._where = [(name, condition.test()) for name, condition in (where or {}).items()]
-        self._database = sqlite3.connect(folder / "members.sqlite", isolation_level=None)
-        # a crash loses the temporary file anyway: no journal, no sync
-        self._database.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-            "DROP TABLE IF EXISTS member;"
-            "CREATE TABLE member (player_id TEXT PRIMARY KEY, score NUMERIC) WITHOUT ROWID"
-        )
-        self._merge = _MERGE[direction]
-        self.clear()
+        self._where = {name: condition.test() for name, condition in (where or {}).items()}
+        self._file = (folder / "vertices.csv").open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, Rows)
+        self._counts: VertexCounts | None = None
+        self._sql = connect(folder, memory_mb or MEMORY_MB)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self._database.close()
+        self._file.close()
+        self._sql.close()
 
     def clear(self) -> None:
         """Remove all vertices, before an interrupted read of the graph begins again."""
-        self._database.execute("DELETE FROM member")
-        self.vertices_read = self.vertices_not_beyond = self.vertices_not_as_required = 0
-        self.vertices_without_player_id = 0
+        self._file.truncate(0)
+        self._file.seek(0)
 
     def add(self, vertices: Iterable[Vertex]) -> None:
-        """Add vertices; those that are not beyond the threshold, or not as `where` says, are only counted."""
-        self._database.execute("BEGIN")
-        self._database.executemany(self._merge, self._rows(vertices))
-        self._database.execute("COMMIT")
-
-    def _rows(self, vertices: Iterable[Vertex]) -> Iterator[tuple[str, Score]]:
-        for vertex in vertices:
-            self.vertices_read += 1
-            if not is_beyond(vertex.score, self._direction, self._threshold):
-                self.vertices_not_beyond += 1
-            elif not all(holds(vertex.properties.get(name, ())) for name, holds in self._where):
-                self.vertices_not_as_required += 1
-            elif vertex.player_id is None:
-                self.vertices_without_player_id += 1
-            else:
-                yield vertex.player_id, vertex.score
+        """Add vertices; not after the members were asked for."""
+        self._writer.writerows((each.score, each.player_id, _properties_text(each.properties)) for each in vertices)
 
     def counts(self) -> VertexCounts:
         """The counts of vertices and members for the report."""
-        members = self._database.execute("SELECT count(*) FROM member").fetchone()[0]
-        vertices = self.vertices_read - self.vertices_not_beyond - self.vertices_not_as_required
-        return VertexCounts(
-            vertices_read=self.vertices_read,
-            vertices_not_beyond=self.vertices_not_beyond,
-            vertices_not_as_required=self.vertices_not_as_required,
-            vertices=vertices,
-            members=members,
-            merged=vertices - self.vertices_without_player_id - members,
-            vertices_without_player_id=self.vertices_without_player_id,
-        )
+        if self._counts is None:
+            with hide_values("merge the vertices"):
+                self._counts = self._find()
+        return self._counts
 
     def __iter__(self) -> Iterator[Member]:
         """Every member, sorted by playerId (by code point)."""
-        for player_id, score in self._database.execute("SELECT player_id, score FROM member ORDER BY player_id"):
-            yield Member(player_id, score)
+        self.counts()
+        with hide_values("sort the members"):
+            for player_id, score in fetch(self._sql, "FROM member SELECT player_id, score ORDER BY player_id"):
+                yield Member(player_id, _plain_score(score))
+
+    def _find(self) -> VertexCounts:
+        """Create the table `member`."""
+        self._file.close()
+        path = Path(self._file.name)
+        read_rows(self._sql, path, _COLUMNS).create("vertex")
+        path.unlink()
+        vertices = self._sql.table("vertex")
+        # is_beyond() in SQL
+        beyond = vertices.filter(f"score {'>' if self._direction == 'above' else '<'} {self._threshold!r}")
+        required = beyond
+        if self._where:
+            self._select("as_required", "properties", self._is_as_required)
+            required = beyond.filter("properties IN (FROM as_required)")
+        with_id = required.filter("player_id IS NOT NULL")
+        extreme = "max" if self._direction == "above" else "min"
+        with_id.aggregate(f"player_id, {extreme}(score) AS score").create("member")
+        numbers = [count(each) for each in (vertices, beyond, required, with_id, self._sql.table("member"))]
+        number_read, number_beyond, number, number_with_id, members = numbers
+        return VertexCounts(
+            vertices_read=number_read,
+            vertices_not_beyond=number_read - number_beyond,
+            vertices_not_as_required=number_beyond - number,
+            vertices=number,
+            members=members,
+            merged=number_with_id - members,
+            vertices_without_player_id=number - number_with_id,
+        )
+
+    def _select(self, table: str, column: str, holds: Callable[[str], bool]) -> None:
+        """Create a table of the different texts of a column of `vertex` for which a function is true."""
+        path = self._folder / f"{table}.csv"
+        texts = fetch(self._sql, f"FROM vertex SELECT DISTINCT {column} WHERE {column} IS NOT NULL")
+        write_rows(path, ((text,) for (text,) in texts if holds(text)))
+        read_rows(self._sql, path, {"text": "VARCHAR"}).create(table)
+        path.unlink()
+
+    def _is_as_required(self, properties: str) -> bool:
+        values = json.loads(properties)
+        return all(holds(values.get(name, ())) for name, holds in self._where.items())
+
+
+def _properties_text(properties: Mapping[str, Sequence[object]]) -> str | None:
+    """Return the values of properties as JSON; None without a property.
+
+    Such a property can have any value. A number that is not finite becomes a text: no condition tells them apart.
+    """
+    if not properties:
+        return None
+    values = {name: [_finite(value) for value in found] for name, found in properties.items()}
+    # json keeps half of a surrogate pair, which orjson refuses, and whole numbers beyond 64 bits, which it rounds
+    return json.dumps(values, default=str)
+
+
+def _finite(value: object) -> object:
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
+
+
+def _plain_score(score: float) -> Score:
+    """A score of DuckDB: a whole one is an int, where a double holds each of them."""
+    return int(score) if score.is_integer() and abs(score) <= MAX_INT else score
 
 
 def is_score(value: object) -> TypeGuard[Score]:
-    """Whether a value is a valid score: a finite number, within 64 bits if it is whole."""
+    """Whether a value is a valid score: a finite number that a double holds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**63  # SQLite's and Gremlin's long
+    return isfinite(value) if isinstance(value, float) else abs(value) <= MAX_INT
 
 
 def usable_player_id(values: Sequence[object]) -> str | None:
@@ -201,84 +249,3 @@ def usable_player_id(values: Sequence[object]) -> str | None:
     except UnicodeEncodeError:  # half of a surrogate pair: neither S3 nor DynamoDB can hold it
         return None
     return player_id or None
-
-
-#: The members of a shard, about a minute of work; more if there would be more shards than Airflow maps.
-SHARD_MEMBERS = 50_000
-#: Airflow's `max_map_length`, which MWAA does not raise.
-MAX_SHARDS = 1024
-
-
-def shard_size(members: int, shard_members: int | None = None) -> int:
-    return max(shard_members or SHARD_MEMBERS, -(-members // MAX_SHARDS))
-
-
-def write_extract(members: Iterable[Member], property: str, file: BinaryIO, size: int = SHARD_MEMBERS) -> list[Shard]:
-    """Write the seed's format, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`: valid JSON, one record per line.
-
-    Returns the shards, each of `size` members, the last one of fewer. Every member is in exactly one shard; an empty
-    cohort has one empty shard. Their `of`, the digest of the file, is empty until the file is closed.
-    """
-    starts: list[int] = []
-    number, separator, end = -1, b"[\n", 0
-    for number, member in enumerate(members):
-        record = orjson.dumps({"playerId": [member.player_id], property: [member.score]})
-        file.write(separator + record)
-        if number % size == 0:
-            starts.append(end + len(separator))
-        end += len(separator) + len(record)
-        separator = b",\n"
-    file.write(b"\n]\n" if starts else b"[]\n")
-    ends = [*(start - len(separator) for start in starts[1:]), end]
-    return [
-        Shard(
-            index=index, first=first, bytes=last - first, members=min(size, number + 1 - index * size), size=size, of=""
-        )
-        for index, (first, last) in enumerate(zip(starts or [0], ends, strict=True))
-    ]
-
-
-def read_shard(lines: Iterable[bytes], property: str, members: int) -> Iterator[Member]:
-    """Read the lines of one shard; raises FlywheelError like read_extract, and for another number of members."""
-    number = 0
-    for member in read_extract(chain([b"["], lines, [b"]"]), property):
-        number += 1
-        yield member
-    if number != members:
-        raise FlywheelError(
-            f"the shard has {number} members and not {members}: write the extract again", code=Code.FILE_CHANGED
-        )
-
-
-def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
-    """Read an extract line by line.
-
-    Raises FlywheelError, with the line number and not the text, for any other format than ours: one record per line,
-    sorted by playerId, each playerId once, and the closing bracket, without which the file is truncated.
-    """
-    last, number, text = "", 0, b""
-    for number, line in enumerate(lines, start=1):
-        text = line.strip().rstrip(b",") or text
-        if not line.strip() or text in (b"[", b"]", b"[]"):
-            continue
-        try:
-            record = orjson.loads(text)
-            (player_id,), (score,) = record["playerId"], record[property]
-            ours = isinstance(record["playerId"], list) and isinstance(record[property], list) and is_score(score)
-            if not ours or not player_id.encode():
-                raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise FlywheelError(
-                f"line {number} of the extract is not a record with one playerId and one {property}:"
-                " write one record per line, as this package does",
-                code=Code.FILE_CHANGED,
-            ) from None
-        if player_id <= last:
-            raise FlywheelError(
-                f"line {number} of the extract does not come after the one before: sort it by playerId, each once",
-                code=Code.FILE_CHANGED,
-            )
-        last = player_id
-        yield Member(player_id, score)
-    if text not in (b"]", b"[]"):
-        raise FlywheelError(f"the extract is truncated after line {number}: write it again", code=Code.FILE_CHANGED)

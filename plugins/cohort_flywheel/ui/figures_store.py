@@ -29,7 +29,8 @@ from cohort_flywheel.runs import names
 from cohort_flywheel.runs.report import Report
 from cohort_flywheel.runs.result import Result
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.members import Members, read_extract, write_extract
+from cohort_flywheel.segment.extract_file import read_extract, write_extract
+from cohort_flywheel.segment.members import Members
 from cohort_flywheel.ui.figures import (
     MAX_DAYS,
     MAX_LAUNCHES,

@@ -25,7 +25,8 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.schedule import Schedule
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.members import Members, read_extract, write_extract
+from cohort_flywheel.segment.extract_file import read_extract, write_extract
+from cohort_flywheel.segment.members import Members
 from cohort_flywheel.segment.snapshot import select_snapshot
 from cohort_flywheel.what_if import counts as what_if
 from cohort_flywheel.what_if.counts import Day, WhatIfOutput

@@ -826,8 +826,9 @@ def test_a_cohort_cannot_use_the_id_as_its_score(line: str, words: str) -> None:
 
 def test_the_tuning_is_optional_and_within_its_limits() -> None:
     assert parse().tuning == Tuning()
-    tuned = parse(line_3="destination: pinpoint\ntuning: {shard_members: 2000, lookups_in_flight: 9}").tuning
-    assert (tuned.shard_members, tuned.lookups_in_flight, tuned.import_poll_seconds) == (2000, 9, None)
+    keys = "shard_members: 2000, lookups_in_flight: 9, memory_mb: 128"
+    tuned = parse(line_3=f"destination: pinpoint\ntuning: {{{keys}}}").tuning
+    assert tuned == Tuning(shard_members=2000, lookups_in_flight=9, memory_mb=128)
     with pytest.raises(FlywheelError, match=r"line 4: tuning.shard_members: input should be greater than or equal"):
         parse(line_3="destination: pinpoint\ntuning: {shard_members: 10}")
     with pytest.raises(FlywheelError, match=r"line 4: tuning.shards is not a known key.*: the keys are lookups_in"):

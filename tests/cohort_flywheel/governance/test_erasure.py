@@ -22,7 +22,8 @@ from cohort_flywheel.governance.erasure import (
     tombstone,
 )
 from cohort_flywheel.segment.contacts import Contact, Reject
-from cohort_flywheel.segment.members import Member, Members, Vertex, write_extract
+from cohort_flywheel.segment.extract_file import write_extract
+from cohort_flywheel.segment.members import Member, Members, Vertex
 from cohort_flywheel.segment.segment_file import write_segment
 from cohort_flywheel.segment.snapshot import Header, SnapshotFile, read_vertices
 from tests.cohort_flywheel.conftest import NEWEST

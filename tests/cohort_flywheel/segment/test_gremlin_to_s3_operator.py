@@ -107,6 +107,6 @@ def test_a_task_that_airflow_stops_leaves_no_file(config: Any) -> None:
     """Airflow calls on_kill and then kills: no `with` block ends."""
     operator = query(config, "export/killed.json")
     with operator.temporary_folder() as folder:
-        (folder / "members.sqlite").write_text("wayne96")
+        (folder / "vertices.csv").write_text("wayne96")
         operator.on_kill()
         assert not folder.exists()

@@ -1,38 +1,32 @@
-"""Vertices in, members out: who is one, who is merged, and in which shape and order they leave."""
+"""Vertices in, members out: who is one, who is merged, and in which order they leave."""
 
-import io
-import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.members import (
-    MAX_SHARDS,
-    SHARD_MEMBERS,
     Member,
     Members,
     UnusableScoreError,
     Vertex,
     is_beyond,
-    read_extract,
-    read_shard,
-    shard_size,
     to_vertex,
     usable_player_id,
-    write_extract,
 )
-from cohort_flywheel.segment.outputs import Shard
 
 Row = tuple[list[Any], list[Any]]
+
+#: Of properties that open a database, which takes some 20 ms.
+FEW = settings(max_examples=settings().max_examples // 4)
 
 
 @pytest.fixture
@@ -43,7 +37,9 @@ def above(tmp_path: Path) -> Iterator[Members]:
 
 @pytest.fixture
 def below(tmp_path: Path) -> Iterator[Members]:
-    with Members(tmp_path, direction="below", threshold=-75) as members:
+    folder = tmp_path / "below"
+    folder.mkdir()
+    with Members(folder, direction="below", threshold=-75) as members:
         yield members
 
 
@@ -56,16 +52,6 @@ def counts(members: Members) -> tuple[int, ...]:
     """Of the second sum: vertices, members, merged, without a playerId."""
     found = members.counts()
     return found.vertices, found.members, found.merged, found.vertices_without_player_id
-
-
-def extract(*members: Member, property: str = "ea_atrisk") -> bytes:
-    file = io.BytesIO()
-    write_extract(members, property, file)
-    return file.getvalue()
-
-
-def read(data: bytes) -> list[Member]:
-    return list(read_extract(data.splitlines(keepends=True), "ea_atrisk"))
 
 
 # --- who is a member -------------------------------------------------------------------------------------
@@ -170,6 +156,7 @@ def test_the_one_id_of_a_vertex(values: list[Any], player_id: str | None) -> Non
 
 def test_members_are_sorted_by_code_point(above: Members) -> None:
     names = ["b", "a", "Z", "ä", "\U0001f3ae", "\uffff", "a\0b", "a b", "10", "9"]
+    names += ["a,b", '"', '""', "\n", "\r", "a\r\nb", "\\", "#"]
     above.add(Vertex(name, 3) for name in names)
     assert [member.player_id for member in above] == sorted(names)
 
@@ -193,10 +180,11 @@ def test_a_score_that_is_not_a_finite_number_is_refused(scores: list[Any]) -> No
     assert "wayne96" not in str(error.value)
 
 
-def test_a_score_larger_than_any_database_holds_is_refused() -> None:
-    """Gremlin Server has integers without end; nothing may be half written when one comes."""
+def test_a_whole_score_that_a_double_does_not_hold_is_refused() -> None:
+    """Gremlin Server has integers without end, and DuckDB's DOUBLE holds each up to 2^53 only."""
+    assert vertex(["wayne96"], [2**53]).score == 2**53
     with pytest.raises(FlywheelError, match="ea_atrisk"):
-        vertex(["wayne96"], [2**63])
+        vertex(["wayne96"], [2**53 + 1])
 
 
 @pytest.mark.parametrize("score", [2, 1, -5, 2.0])
@@ -219,6 +207,7 @@ vertices = st.lists(
 )
 
 
+@FEW
 @given(vertices, st.sampled_from(["above", "below"]), st.booleans(), st.randoms(use_true_random=False))
 def test_any_vertices_in_any_order_give_the_same_members_and_both_sums(
     given_vertices: list[tuple[list[Any], list[float], list[str]]], direction: Direction, asked: bool, random: Any
@@ -243,7 +232,6 @@ def test_any_vertices_in_any_order_give_the_same_members_and_both_sums(
         else:
             meant[one] = max([*values, meant.get(one, 0)])
     where = {"status": Condition(equals="Active")} if asked else {}
-    extracts = set()
     for _ in range(2):
         with (
             TemporaryDirectory() as folder,
@@ -257,157 +245,58 @@ def test_any_vertices_in_any_order_give_the_same_members_and_both_sums(
             members.add(read[:half])
             members.add(iter(read[half:]))
             found, sums = list(members), members.counts()
-            extracts.add(extract(*members))
+            again = tuple(members)
         assert found == [Member(name, sign * meant[name]) for name in sorted(meant)]
         assert sums.vertices_read == len(rows)
         assert (sums.vertices_not_beyond, sums.vertices_not_as_required) == (not_beyond, not_as_required)
         assert sums.vertices_read == sums.vertices + not_beyond + not_as_required
         assert sums.vertices == sums.members + sums.merged + sums.vertices_without_player_id
         assert (sums.members, sums.vertices_without_player_id) == (len(found), without)
+        assert list(again) == found, "a graph has no order, and members are the same in any"
         random.shuffle(rows)
-    assert len(extracts) == 1, "a graph has no order, so the bytes must not depend on one"
 
 
-# --- the extract -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("direction", ["above", "below"])
+def test_a_score_keeps_its_value_and_a_whole_one_is_an_integer(tmp_path: Path, direction: Direction) -> None:
+    numbers = [0, 3, 2.0, 2.5, 0.1, 1e-320, 1.7976931348623157e308, 2**53]
+    sign = 1 if direction == "above" else -1
+    with Members(tmp_path, direction=direction, threshold=-sign) as members:
+        members.add(Vertex(f"{index}", sign * number) for index, number in enumerate(numbers))
+        found = [member.score for member in members]
+    assert found == [sign * number for number in numbers]
+    assert [type(score) for score in found] == [int, int, int, float, float, float, float, int]
 
 
-def test_the_extract_has_one_record_per_line() -> None:
-    assert extract(Member("msmith", 3), Member("wayne96", 3)) == (
-        b'[\n{"playerId":["msmith"],"ea_atrisk":[3]},\n{"playerId":["wayne96"],"ea_atrisk":[3]}\n]\n'
-    )
+values = st.lists(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), max_size=3)
+conditions = st.sampled_from([Condition(above=2), Condition(below=0), Condition(one_of=["a", 2, True])])
 
 
-def test_an_empty_extract_is_an_empty_list() -> None:
-    assert json.loads(extract()) == []
-    assert extract().strip() == b"[]"
-    assert read(extract()) == []
+@FEW
+@given(st.lists(values, max_size=30), conditions)
+def test_any_values_of_a_property_are_compared_as_the_graph_has_them(
+    given_values: list[list[object]], condition: Condition
+) -> None:
+    given_vertices = [Vertex(f"{index:02}", 3, {"status": each}) for index, each in enumerate(given_values)]
+    meets = condition.test()
+    with (
+        TemporaryDirectory() as folder,
+        Members(Path(folder), direction="above", threshold=2, where={"status": condition}) as members,
+    ):
+        members.add(given_vertices)
+        assert list(members) == [Member(v.player_id or "", 3) for v in given_vertices if meets(v.properties["status"])]
 
 
-@given(
-    st.dictionaries(
-        st.text(min_size=1), st.integers(1 - 2**63, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-    )
-)
-def test_an_extract_is_json_with_one_record_per_line_and_reads_back(scored: dict[str, float]) -> None:
-    members = [Member(name, scored[name]) for name in sorted(scored)]
-    data = extract(*members)
-    assert json.loads(data) == [{"playerId": [m.player_id], "ea_atrisk": [m.score]} for m in members]
-    assert data.count(b"\n") == (len(members) + 2 if members else 1)
-    assert read(data) == members
+def test_an_error_of_the_database_has_no_text_of_a_player(above: Members) -> None:
+    above.add([Vertex("wayne96", 3)])
+    above.counts()
+    above._sql.execute("DROP TABLE member")
+    with pytest.raises(OSError, match=r"DuckDB could not sort the members \(CatalogException\): look at") as error:
+        list(above)
+    assert error.value.__suppress_context__
 
 
-# --- its shards ------------------------------------------------------------------------------------------
-
-
-def cut(*members: Member, size: int) -> tuple[bytes, list[Shard]]:
-    file = io.BytesIO()
-    shards = write_extract(members, "ea_atrisk", file, size)
-    return file.getvalue(), shards
-
-
-def read_cut(data: bytes, shard: Shard) -> list[Member]:
-    lines = data[shard.first : shard.first + shard.bytes].split(b"\n")
-    return list(read_shard(lines, "ea_atrisk", shard.members))
-
-
-@given(st.lists(st.text(min_size=1), unique=True), st.integers(1, 6))
-def test_every_member_is_in_exactly_one_shard_of_any_size(names: list[str], size: int) -> None:
-    members = [Member(name, 3) for name in sorted(names)]
-    data, shards = cut(*members, size=size)
-    assert data == extract(*members), "the extract is the same file however it is cut"
-    assert [member for shard in shards for member in read_cut(data, shard)] == members
-    assert [shard.index for shard in shards] == list(range(len(shards)))
-    assert all(shard.members == size for shard in shards[:-1])
-    assert 0 < shards[-1].members <= size or not members
-
-
-def test_an_empty_cohort_is_one_empty_shard() -> None:
-    data, shards = cut(size=2)
-    assert shards == [Shard(index=0, first=0, bytes=0, members=0, size=2, of="")]
-    assert read_cut(data, shards[0]) == []
-
-
-@pytest.mark.parametrize("members", [1, 3])
-def test_a_shard_with_another_number_of_members_is_refused(members: int) -> None:
-    data, (shard,) = cut(Member("a", 3), Member("b", 3), size=9)
-    with pytest.raises(FlywheelError, match=f"the shard has 2 members and not {members}: write the extract again"):
-        read_cut(data, shard.model_copy(update={"members": members}))
-
-
-def test_a_cohort_is_never_cut_into_more_shards_than_airflow_maps() -> None:
-    assert shard_size(0) == shard_size(SHARD_MEMBERS * MAX_SHARDS) == SHARD_MEMBERS
-    for members in (SHARD_MEMBERS * MAX_SHARDS + 1, 10**9 + 7):
-        assert -(-members // shard_size(members)) <= MAX_SHARDS == 1024
-    assert shard_size(2_000 * MAX_SHARDS, 2_000) == 2_000
-    assert shard_size(2_000 * MAX_SHARDS + 1, 2_000) == 2_001
-
-
-A, B = b'{"playerId": ["a"], "ea_atrisk": [3]}', b'{"playerId": ["b"], "ea_atrisk": [3]}'
-
-
-@pytest.mark.parametrize(("first", "second"), [(B, A), (A, A)], ids=["order", "twice"])
-def test_an_extract_that_is_not_sorted_is_refused_with_its_line(first: bytes, second: bytes) -> None:
-    with pytest.raises(FlywheelError, match="line 3 of the extract does not come after .* sort it by playerId"):
-        read(b"[\n" + first + b",\n" + second + b"\n]\n")
-
-
-SHAPES = {
-    "all on one line": b"[" + A + b"]",
-    "two on one line": A + b"," + B,
-    "no JSON": b"wayne96",
-    "half a record": b'{"playerId": ["wayne96"], "ea_at',
-    "no UTF-8": b'{"playerId": ["wayne96\xff"], "ea_atrisk": [3]}',
-    "a list": b'["wayne96", 3]',
-    "a number": b"96",
-    "no playerId": b'{"ea_atrisk": [3], "name": ["wayne96"]}',
-    "no score": b'{"playerId": ["wayne96"]}',
-    "another property": b'{"playerId": ["wayne96"], "ea_duty": [3]}',
-    "no list of ids": b'{"playerId": "wayne96", "ea_atrisk": [3]}',
-    "no list of ids, and a short one": b'{"playerId": "w", "ea_atrisk": [3]}',
-    "no list of scores": b'{"playerId": ["wayne96"], "ea_atrisk": 3}',
-    "two ids": b'{"playerId": ["wayne96", "xortiz"], "ea_atrisk": [3]}',
-    "no id": b'{"playerId": [], "ea_atrisk": [3]}',
-    "two scores": b'{"playerId": ["wayne96"], "ea_atrisk": [3, 4]}',
-    "a score that is text": b'{"playerId": ["wayne96"], "ea_atrisk": ["3"]}',
-    "a null score": b'{"playerId": ["wayne96"], "ea_atrisk": [null]}',
-    "a score that is a truth": b'{"playerId": ["wayne96"], "ea_atrisk": [true]}',
-    "a score that is not a number": b'{"playerId": ["wayne96"], "ea_atrisk": [NaN]}',
-    "an id that is a number": b'{"playerId": [96], "ea_atrisk": [3]}',
-    "an empty id": b'{"playerId": [""], "ea_atrisk": [3]}',
-    "half of a surrogate pair": b'{"playerId": ["wayne96\\ud800"], "ea_atrisk": [3]}',
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_another_shape_is_refused_with_its_line_and_without_its_text(shape: str) -> None:
-    with pytest.raises(FlywheelError, match="line 2 of the extract ") as error:
-        read(b"[\n" + SHAPES[shape] + b"\n]\n")
-    assert "wayne96" not in str(error.value)
-    assert error.value.__suppress_context__, "or the JSON error's text, which quotes the line, would be logged"
-
-
-@pytest.mark.parametrize("data", [b"[\n" + A + b",\n", b"[\n" + A + b"\n", b"[\n", b""])
-def test_a_truncated_extract_is_refused(data: bytes) -> None:
-    """Its missing members would be lost without an error."""
-    with pytest.raises(FlywheelError, match="extract"):
-        read(data)
-
-
-@pytest.mark.parametrize("data", [b"[]", b"[\r\n" + A + b"\r\n]\r\n\r\n", b"[\n\n" + A + b"\n]"])
-def test_line_endings_do_not_matter(data: bytes) -> None:
-    assert len(read(data)) == data.count(A)
-
-
-def test_reading_holds_one_line_at_a_time() -> None:
-    def endless() -> Iterator[bytes]:
-        yield b"[\n"
-        for number in range(10**9):
-            yield f'{{"playerId": ["{number:010}"], "ea_atrisk": [3]}},\n'.encode()
-
-    members = read_extract(endless(), "ea_atrisk")
-    assert [next(members).player_id for _ in range(3)] == ["0000000000", "0000000001", "0000000002"]
-
-
-def test_a_score_that_is_a_float_reads_back() -> None:
-    (member,) = read(extract(Member("a", 2.5)))
-    assert math.isclose(member.score, 2.5)
+def test_files_of_other_folders_are_not_read(above: Members, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other") / "vertices.csv"
+    other.write_text("wayne96\n")
+    with pytest.raises(duckdb.PermissionException):
+        above._sql.read_csv(str(other))

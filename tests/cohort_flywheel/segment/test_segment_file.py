@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from cohort_flywheel.campaign.email_template import is_blank
@@ -21,7 +21,8 @@ from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import Contact, Reject, classify_member
-from cohort_flywheel.segment.members import Members, read_extract, to_vertex, write_extract
+from cohort_flywheel.segment.extract_file import read_extract, write_extract
+from cohort_flywheel.segment.members import Members, to_vertex
 from cohort_flywheel.segment.outputs import SegmentCounts, SegmentPart, Shard
 from cohort_flywheel.segment.segment_file import Layout, combine, digest, write_segment
 
@@ -256,6 +257,7 @@ vertices = st.tuples(ids, st.lists(st.integers(3, 9), min_size=1, max_size=2))
 records = fine_record | any_record | st.none()
 
 
+@settings(max_examples=settings().max_examples // 2)  # a database takes some 20 ms to open
 @given(st.lists(st.tuples(vertices, records), max_size=12))
 def test_any_players_give_a_valid_pinpoint_file_and_all_are_accounted_for(
     players: list[tuple[tuple[list[str], list[int]], dict[str, Any] | None]],

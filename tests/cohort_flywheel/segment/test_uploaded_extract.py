@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment import uploaded_extract as dropped_extract
-from cohort_flywheel.segment.members import Member, Vertex, write_extract
+from cohort_flywheel.segment.extract_file import write_extract
+from cohort_flywheel.segment.members import Member, Vertex
 from cohort_flywheel.segment.uploaded_extract import read_uploaded_extract, uploaded_extract_key
 
 URI = "s3://exports/dropped/theirs.json"

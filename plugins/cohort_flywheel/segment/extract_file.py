@@ -1,0 +1,91 @@
+"""The extract: one record per line, sorted by playerId, cut into shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import BinaryIO
+
+import orjson
+
+from cohort_flywheel.common.duckdb import BATCH
+from cohort_flywheel.errors import Code, FlywheelError
+from cohort_flywheel.segment.members import Member, is_score
+from cohort_flywheel.segment.outputs import Shard
+
+#: The members of a shard, about a minute of work; more if there would be more shards than Airflow maps.
+SHARD_MEMBERS = 50_000
+#: Airflow's `max_map_length`, which MWAA does not raise.
+MAX_SHARDS = 1024
+
+
+def shard_size(members: int, shard_members: int | None = None) -> int:
+    return max(shard_members or SHARD_MEMBERS, -(-members // MAX_SHARDS))
+
+
+def write_extract(members: Iterable[Member], property: str, file: BinaryIO, size: int = SHARD_MEMBERS) -> list[Shard]:
+    """Write the seed's format, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`: valid JSON, one record per line.
+
+    Returns the shards, each of `size` members, the last one of fewer. Every member is in exactly one shard; an empty
+    cohort has one empty shard. Their `of`, the digest of the file, is empty until the file is closed.
+    """
+    starts: list[int] = []
+    number, end, separator, remaining = 0, file.write(b"["), b"\n", iter(members)
+    while batch := list(islice(remaining, min(BATCH, size - number % size))):
+        if number % size == 0:
+            starts.append(end + len(separator))
+        records = [orjson.dumps({"playerId": [player_id], property: [score]}) for player_id, score in batch]
+        end += file.write(separator + b",\n".join(records))
+        number, separator = number + len(batch), b",\n"
+    file.write(b"\n]\n" if starts else b"]\n")
+    ends = [*(start - len(separator) for start in starts[1:]), end if starts else 0]
+    return [
+        Shard(index=index, first=first, bytes=last - first, members=min(size, number - index * size), size=size, of="")
+        for index, (first, last) in enumerate(zip(starts or [0], ends, strict=True))
+    ]
+
+
+def read_shard(lines: Iterable[bytes], property: str, members: int) -> Iterator[Member]:
+    """Read the lines of one shard; raises FlywheelError like read_extract, and for another number of members."""
+    number = 0
+    for member in read_extract(chain([b"["], lines, [b"]"]), property):
+        number += 1
+        yield member
+    if number != members:
+        raise FlywheelError(
+            f"the shard has {number} members and not {members}: write the extract again", code=Code.FILE_CHANGED
+        )
+
+
+def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
+    """Read an extract line by line.
+
+    Raises FlywheelError, with the line number and not the text, for any other format than ours: one record per line,
+    sorted by playerId, each playerId once, and the closing bracket, without which the file is truncated.
+    """
+    last, number, text = "", 0, b""
+    for number, line in enumerate(lines, start=1):
+        text = line.strip().rstrip(b",") or text
+        if not line.strip() or text in (b"[", b"]", b"[]"):
+            continue
+        try:
+            record = orjson.loads(text)
+            (player_id,), (score,) = record["playerId"], record[property]
+            ours = isinstance(record["playerId"], list) and isinstance(record[property], list) and is_score(score)
+            if not ours or not player_id.encode():
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise FlywheelError(
+                f"line {number} of the extract is not a record with one playerId and one {property}:"
+                " write one record per line, as this package does",
+                code=Code.FILE_CHANGED,
+            ) from None
+        if player_id <= last:
+            raise FlywheelError(
+                f"line {number} of the extract does not come after the one before: sort it by playerId, each once",
+                code=Code.FILE_CHANGED,
+            )
+        last = player_id
+        yield Member(player_id, score)
+    if text not in (b"]", b"[]"):
+        raise FlywheelError(f"the extract is truncated after line {number}: write it again", code=Code.FILE_CHANGED)
