@@ -30,6 +30,10 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Mn", "Me", "Zl", "Zp", "Zs")
 #: Invisible letters and an invisible symbol: the Hangul fillers and Braille's empty cell.
 _FILLERS = "\u115f\u1160\u3164\uffa0\u2800"
 
+_HREF = re.compile(r"""<a\s[^>]*?href\s*=\s*["'](https?://[^"'\s]+)["']""", re.IGNORECASE)
+#: The maximum number of links whose clicks are counted apart.
+MAX_LINKS = 50
+
 _MADE_UP = {"FirstName": "Sam", "LastName": "Sample", "FavoriteRole": "Healer"}
 
 
@@ -175,6 +179,15 @@ def render(template: EmailTemplate, values: Mapping[str, str]) -> Mail:
 
 def _with(part: str, values: Mapping[str, str], escape: Callable[[str], str]) -> str:
     return _PLACEHOLDER.sub(lambda match: escape(values[match[1]]) if match[1] in values else match[0], part)
+
+
+def fixed_links(template: EmailTemplate) -> list[str]:
+    """Return the links of the HTML part that are the same for all players, without their queries, at most MAX_LINKS.
+
+    A placeholder in the query does not matter; a link with one before it is left out, as it may have a player's name.
+    """
+    found = dict.fromkeys(re.split(r"[?#]", html.unescape(link))[0] for link in _HREF.findall(template.html))
+    return [link for link in found if "{{" not in link][:MAX_LINKS]
 
 
 def samples(defaults: Mapping[str, str | None]) -> list[dict[str, str]]:

@@ -6,7 +6,9 @@ personal data, and are in the state bucket only.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
+from zoneinfo import ZoneInfo
 
 from cohort_flywheel.campaign.send_ledger import ledger_folder
 from cohort_flywheel.common.records import Record
@@ -45,6 +47,12 @@ class LaunchFacts(Record):
     mailed: int
     launch_holdout: int
     global_holdout: int
+
+
+def due(facts: LaunchFacts) -> datetime:
+    """Return the as-of from which an effect is measured: `effect_days` later, by the dates of the schedule's zone."""
+    local = facts.as_of.astimezone(ZoneInfo(facts.timezone)) + timedelta(days=facts.effect_days)
+    return local.astimezone(UTC)
 
 
 def holdout_key(template: str, name: str, holdout: Holdout) -> str:

@@ -64,7 +64,7 @@ class Comparison(Record):
 
 
 class LaunchEffect(Record):
-    """The effect of a launch `effect_days` after its as-of.
+    """The effect of a launch `effect_days` after its as-of: from the as-of `due` on.
 
     `launch_holdout` compares with the share that this launch held out: the effect of this e-mail. `global_holdout`
     compares with the players that no campaign mails: the effect of being mailed at all. Each is None without such a
@@ -79,6 +79,7 @@ class LaunchEffect(Record):
     direction: Direction
     threshold: int | float
     effect_days: int
+    due: Instant
     holdout_percent: int
     global_holdout_percent: int
     status: Literal["measured", "waiting", "no snapshot"]
@@ -120,6 +121,8 @@ class EngagementShares(Record):
     `messages` is the sum of `states`, one for each message. The others are shares of `delivered`: the messages that
     were delivered, and those of which only opens, clicks or complaints came; None if there are none. `_unlikely_bot`
     are those that SES flagged Unlikely, `_no_flag` those without a flag; without a suffix all count, also by bots.
+    `untracked` are the e-mails of players who have not agreed to tracking, which have neither opens nor clicks, also
+    those of them that were not delivered.
     """
 
     messages: int
@@ -133,6 +136,7 @@ class EngagementShares(Record):
     clicked_no_flag: float | None
     unsubscribed: float | None
     complained: float | None
+    untracked: float | None
 
 
 class ReportedEffect(Effects):
@@ -148,7 +152,7 @@ class ReportedEffect(Effects):
 #: The counts of a launch that are shares of delivered.
 _SHARES = (
     "opened", "opened_unlikely_bot", "opened_no_flag", "clicked", "clicked_unlikely_bot", "clicked_no_flag",
-    "unsubscribed", "complained",
+    "unsubscribed", "complained", "untracked",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TypedDict
 from zoneinfo import ZoneInfo
 
-from cohort_flywheel.campaign.holdout import Holdout, LaunchFacts
+from cohort_flywheel.campaign.holdout import Holdout, LaunchFacts, due
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.engagement.effect import (
@@ -129,7 +129,7 @@ def month_of(facts: LaunchFacts) -> str:
 
 def _about(facts: LaunchFacts) -> dict[str, object]:
     # the numbers of players of the lists have the names of the comparisons
-    return facts.model_dump(include=set(LaunchEffect.model_fields) - set(HOLDOUTS))
+    return facts.model_dump(include=set(LaunchEffect.model_fields) - set(HOLDOUTS)) | {"due": due(facts)}
 
 
 def _percent(facts: LaunchFacts, holdout: Holdout) -> int:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from botocore.exceptions import ClientError
 
-from cohort_flywheel.campaign.holdout import Holdout, LaunchFacts, facts_key, holdout_key, mailed_key
+from cohort_flywheel.campaign.holdout import Holdout, LaunchFacts, due, facts_key, holdout_key, mailed_key
 from cohort_flywheel.campaign.send_ledger import is_holdout, ledger_key, read_ledger, run_of_ledger
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.config.data_schema import DataSchema
@@ -19,7 +19,8 @@ from cohort_flywheel.engagement.effect import Effects, LaunchEffect, ReportedEff
 from cohort_flywheel.engagement.effect_comparison import HOLDOUTS, LaunchRecord, effects, month_of, unmeasured
 from cohort_flywheel.engagement.effect_outcomes import OutcomeTables, Scores
 from cohort_flywheel.engagement.effect_table import write_effects
-from cohort_flywheel.engagement.engagement_outputs import EngagementPlan, EngagementReport
+from cohort_flywheel.engagement.engagement_outputs import EngagementPlan
+from cohort_flywheel.engagement.events_store import newest_report
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, lines, put_if, put_json
 from cohort_flywheel.runs.names import cohort_of
 from cohort_flywheel.runs.plan import Plan
@@ -64,7 +65,7 @@ class EffectStore:
             key = objects.launch_effect_key(facts.launch)
             kept = get_json(self._s3, self._bucket, key)
             record = LaunchRecord.model_validate(kept[0]) if kept else None
-            is_due = self._as_of >= facts.as_of + timedelta(days=facts.effect_days)
+            is_due = self._as_of >= due(facts)
             if record is None and is_due and (found := self._snapshots(facts)):
                 record = self._measure(facts, found, launches)
                 put_json(self._s3, self._bucket, key, record.model_dump(mode="json"))
@@ -103,9 +104,8 @@ class EffectStore:
         Also None if they cannot be compared, because the registry has another property, direction or floor since.
         """
         then = self._state.final_snapshot(facts.cohort, facts.as_of)
-        due = facts.as_of + timedelta(days=facts.effect_days)
         for day in self._state.snapshot_days(facts.cohort):
-            if due <= day <= self._as_of and (now := self._state.final_snapshot(facts.cohort, day)):
+            if due(facts) <= day <= self._as_of and (now := self._state.final_snapshot(facts.cohort, day)):
                 fits = then and not any(self._incompatibility(facts, each) for each in (then, now))
                 return _Snapshots(then, now, day) if then and fits else None
         return None
@@ -165,21 +165,19 @@ def read_effects(s3: S3Hook, plan: EngagementPlan) -> Effects:
 def effect_of_cohort(s3: S3Hook, plan: Plan) -> ReportedEffect | None:
     """Return what the newest report of `engagement` has of the launches of a plan's cohort.
 
-    None without `engagement.read_events`, before the first report, and if the role may not read it.
+    None without `engagement.read_events`, before the first report, if the role may not read it, and if it is of
+    another version of this package.
     """
     if not plan.reads_engagement:
         return None
     try:
-        as_ofs = [objects.report_as_of(key) for key in keys(s3, plan.state_bucket, objects.REPORTS_FOLDER)]
-        newest = max((as_of for as_of in as_ofs if as_of and as_of <= plan.as_of), default=None)
-        found = get_json(s3, plan.state_bucket, objects.report_key(newest)) if newest else None
+        report = newest_report(s3, plan.state_bucket, plan.as_of)
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("AccessDenied", "403"):
             raise
         return None  # the report of a run is written in any case
-    if not found:
+    if not report:
         return None
-    report = EngagementReport.model_validate(found[0])
     launches = [each for each in report.effects.launches if each.cohort == plan.cohort][:MAX_LAUNCHES]
     templates = {each.template for each in launches}
     counted = sorted((name for name in report.launches if cohort_of(name) == plan.cohort), reverse=True)[:MAX_LAUNCHES]

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from cohort_flywheel.common.duckdb import connect
 from cohort_flywheel.common.records import Json, Record
+from cohort_flywheel.engagement.click_counts import Clicks
 from cohort_flywheel.engagement.event_objects import MEMORY
 from cohort_flywheel.engagement.event_records import (
     UNREACHABLE,
@@ -87,7 +88,8 @@ class LaunchCounts(Record):
     `messages` is the sum of `states`. Of the others each message counts once; without a suffix all are counted, also
     by bots; `_unlikely_bot` are those that SES flagged Unlikely, `_no_flag` those without a flag. A click on the link
     to unsubscribe, which SES tracks where it is not marked, is an `unsubscribe_clicked` and not a `clicked`.
-    `untracked` are the e-mails of players who have not agreed to tracking, by the records of the launch.
+    `untracked` are the e-mails of players who have not agreed to tracking, by the records of the launch. `clicks` are
+    the clicked messages by link and by time.
     """
 
     messages: int = 0
@@ -105,6 +107,7 @@ class LaunchCounts(Record):
     in_doubt: int = 0
     in_doubt_sent: int = 0
     untracked: int = 0
+    clicks: Clicks = Clicks()
 
 
 class EventFile:

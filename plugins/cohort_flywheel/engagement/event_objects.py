@@ -32,6 +32,7 @@ GRAPH_NAMES_KEY = "engagement/graph/names.json"
 EFFECTS_FOLDER = "engagement/effects/"
 LAUNCH_EFFECTS_FOLDER = "engagement/launch_effects/"
 EFFECT_REPORTS_FOLDER = "engagement/effect_reports/"
+LAUNCHES_FOLDER = "engagement/launches/"
 
 _HOUR = re.compile(rf"{EVENTS_FOLDER}(\d{{4}})/(\d\d)/(\d\d)/(\d\d)/.+")
 _PARQUET = re.compile(rf"{PARQUET_FOLDER}as_of=([^/]+)/events\.parquet")
@@ -85,6 +86,11 @@ def effects_key(as_of: datetime) -> str:
 def effect_report_key(as_of: datetime) -> str:
     """The key of the same as JSON, which the report of the as-of takes over."""
     return f"{EFFECT_REPORTS_FOLDER}{instant(as_of)}.json"
+
+
+def launches_key(as_of: datetime) -> str:
+    """The key of what became of the messages of each launch, as Parquet."""
+    return f"{LAUNCHES_FOLDER}as_of={instant(as_of)}/launches.parquet"
 
 
 def launch_effect_key(name: str) -> str:

@@ -149,7 +149,7 @@ def read_event(record: Json) -> Event | UnknownType | None:
         at,
         mailed_at,
         flag if flag in BOT_FLAGS else "",
-        _kept_link(link, whole=not unsubscribes),
+        kept_link(link, whole=not unsubscribes),
         _unknown(name, subtype, flag),
     )
 
@@ -237,7 +237,7 @@ def _tag(tags: Json, name: str) -> str:
     return text if isinstance(text, str) and _TAG.fullmatch(text) else ""
 
 
-def _kept_link(link: str, *, whole: bool) -> str:
+def kept_link(link: str, *, whole: bool = True) -> str:
     """Return a link without its query, login and addresses; without `whole` also without its path.
 
     The path of a link to unsubscribe names the recipient.

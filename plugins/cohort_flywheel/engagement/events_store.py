@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from botocore.exceptions import ClientError
+from pydantic import ValidationError
 
 from cohort_flywheel.campaign.mail_tags import TRACKING_FILE, launch_tag, row_tag
 from cohort_flywheel.engagement import event_objects as objects
@@ -94,11 +95,19 @@ def keep(s3: S3Hook, plan: EngagementPlan, parquet: Path, feedback: Path, counts
     put_json(s3, plan.state_bucket, objects.counts_key(plan.as_of), counts.model_dump(mode="json"))
 
 
-def newest_report(s3: S3Hook, bucket: str) -> EngagementReport | None:
-    """Return the report of the newest as-of, which has the launches of 62 days; None without one."""
-    newest = max(keys(s3, bucket, objects.REPORTS_FOLDER), default=None)  # names sort in the order of time
-    found = get_json(s3, bucket, newest) if newest else None
-    return EngagementReport.model_validate(found[0]) if found else None
+def newest_report(s3: S3Hook, bucket: str, until: datetime | None = None) -> EngagementReport | None:
+    """Return the report of the newest as-of, or of the newest up to `until`; it has the launches of 62 days.
+
+    None without one, and for one that another version of this package wrote in another form: what is shown of it stays
+    as it was, until the next run of `engagement` writes a report.
+    """
+    as_ofs = (objects.report_as_of(key) for key in keys(s3, bucket, objects.REPORTS_FOLDER))
+    newest = max((as_of for as_of in as_ofs if as_of and (until is None or as_of <= until)), default=None)
+    found = get_json(s3, bucket, objects.report_key(newest)) if newest else None
+    try:
+        return EngagementReport.model_validate(found[0]) if found else None
+    except ValidationError:
+        return None
 
 
 def launches_by_tag(s3: S3Hook, bucket: str) -> dict[str, str]:
@@ -157,6 +166,13 @@ def rows_in_doubt(s3: S3Hook, bucket: str, name: str) -> list[str]:
         ids = intents[0]["player_ids"]
         found += [row_tag(number, attempt, index) for index, player_id in enumerate(ids) if player_id in in_doubt]
     return found
+
+
+def fixed_links(s3: S3Hook, bucket: str, name: str) -> list[str]:
+    """Return the links of a launch's template that are the same for all players, by its record."""
+    found = get_json(s3, bucket, f"{_LAUNCHES}{name}/launch.json")
+    links = found[0].get("links") if found else None
+    return [str(link) for link in links] if isinstance(links, list) else []
 
 
 def untracked(s3: S3Hook, bucket: str, name: str) -> int:

@@ -13,10 +13,14 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import EngagementSettings, read_settings
 from cohort_flywheel.engagement import events_store as store
+from cohort_flywheel.engagement.click_counts import Clicks, count_clicks
+from cohort_flywheel.engagement.effect import engagement_shares
 from cohort_flywheel.engagement.effect_store import read_effects
+from cohort_flywheel.engagement.effect_table import write_engagement
 from cohort_flywheel.engagement.engagement_outputs import EngagementPlan, EngagementReport
 from cohort_flywheel.engagement.event_counts import EventCounts, EventFile, LaunchCounts, count_launches, rows_of
-from cohort_flywheel.engagement.event_objects import Manifest, report_key
+from cohort_flywheel.engagement.event_objects import Manifest, launches_key, report_key
+from cohort_flywheel.engagement.event_records import kept_link
 from cohort_flywheel.engagement.graph_operator import (
     WRITER_AWS_CONN_ID,
     WRITER_CONN_ID,
@@ -26,7 +30,7 @@ from cohort_flywheel.engagement.graph_operator import (
 from cohort_flywheel.engagement.graph_values import GraphPlan
 from cohort_flywheel.engagement.suppressions import FeedbackFile, SuppressionCounts
 from cohort_flywheel.governance.tombstones_store import make_salt
-from cohort_flywheel.hooks.s3 import S3Hook, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, put_if, put_json
 from cohort_flywheel.runs.plan_operator import as_of_run, explain_refusal
 from cohort_flywheel.runs.schedule import Clock, Schedule, utc_now
 
@@ -145,7 +149,7 @@ class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):
 class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
     """Count what became of the messages of each launch of the last 62 days, up to this as-of, and write a report.
 
-    The report also has the effects that MeasureEffectOperator has kept.
+    The report also has the effects that MeasureEffectOperator has kept. The launches are written as Parquet too.
 
     A player in doubt of whose message any event came was sent the mail: `in_doubt_sent` counts them, and no launch
     mails them again. Returns (each also as a separate XCom) `report_url`, `launches`, `messages`.
@@ -173,18 +177,10 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
         with describe_failure(retry_note), self.temporary_folder() as folder:
             plan, s3 = EngagementPlan.model_validate(self.plan), S3Hook(aws_conn_id=self.aws_conn_id)
             files = store.fetch_parquet(s3, plan, folder, up_to_as_of=True)
-            by_tag, found = store.launches_by_tag(s3, plan.state_bucket), dict[str, LaunchCounts]()
-            unknown = 0
-            for tag, counts in count_launches(folder, files).items():
-                if tag not in by_tag:
-                    unknown += counts.messages
-                    continue
-                in_doubt = store.rows_in_doubt(s3, plan.state_bucket, by_tag[tag])
-                came = rows_of(folder, files, tag) if in_doubt else frozenset[str]()
-                sent = sum(row in came for row in in_doubt)
-                about = {"in_doubt": len(in_doubt), "in_doubt_sent": sent}
-                about["untracked"] = store.untracked(s3, plan.state_bucket, by_tag[tag])
-                found[by_tag[tag]] = counts.model_copy(update=about)
+            found, unknown = self._launches(s3, plan.state_bucket, folder, files)
+            parquet = folder / "launches.parquet"
+            write_engagement(parquet, {name: engagement_shares(counts) for name, counts in found.items()})
+            put_if(s3, plan.state_bucket, launches_key(plan.as_of), parquet)
             report = EngagementReport(
                 as_of=plan.as_of, events=EventCounts.model_validate(self.counts),
                 suppressions=SuppressionCounts.model_validate(self.suppressions),
@@ -195,3 +191,24 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
         self.log.info("%s\n%s", url, store.as_text(report))
         messages = sum(counts.messages for counts in found.values())
         return {"report_url": url, "launches": len(found), "messages": messages}
+
+    def _launches(
+        self, s3: S3Hook, bucket: str, folder: Path, files: list[Path]
+    ) -> tuple[dict[str, LaunchCounts], int]:
+        """Return the counts of each launch by its run name, and the messages of launches without a folder."""
+        by_tag, found, unknown = store.launches_by_tag(s3, bucket), dict[str, LaunchCounts](), 0
+        counted = count_launches(folder, files)
+        links = {tag: store.fixed_links(s3, bucket, by_tag[tag]) for tag in counted if tag in by_tag}
+        clicks = count_clicks(folder, files, {tag: list(map(kept_link, each)) for tag, each in links.items()})
+        for tag, counts in counted.items():
+            if tag not in by_tag:
+                unknown += counts.messages
+                continue
+            in_doubt = store.rows_in_doubt(s3, bucket, by_tag[tag])
+            came = rows_of(folder, files, tag) if in_doubt else frozenset[str]()
+            about: dict[str, object] = {
+                "in_doubt": len(in_doubt), "in_doubt_sent": sum(row in came for row in in_doubt),
+                "untracked": store.untracked(s3, bucket, by_tag[tag]), "clicks": clicks.get(tag, Clicks()),
+            }  # fmt: skip
+            found[by_tag[tag]] = counts.model_copy(update=about)
+        return found, unknown

@@ -31,8 +31,8 @@ class Launches:
         self.state = State(S3Hook(), events.state)
 
     def launch(
-        self, mailed: Sequence[str], held_out: Sequence[str], never: Sequence[str] = (), as_of: datetime = LAUNCHED,
-        begun: bool = True, **facts: Any,
+        self, mailed: Sequence[str], held_out: Sequence[str], never: Sequence[str] = (), /,
+        as_of: datetime = LAUNCHED, begun: bool = True, **facts: Any,
     ) -> str:  # fmt: skip
         """Put the lists and facts of a launch, and its send ledger if it has begun; return its name."""
         name = run_name("ea_atrisk", 2, as_of)

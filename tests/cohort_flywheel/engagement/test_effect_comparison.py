@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from cohort_flywheel.campaign.holdout import LaunchFacts
+from cohort_flywheel.campaign.holdout import LaunchFacts, due
 from cohort_flywheel.common.duckdb import connect
 from cohort_flywheel.engagement.effect import LaunchEffect, engagement_shares
 from cohort_flywheel.engagement.effect_comparison import (
@@ -20,8 +22,8 @@ from cohort_flywheel.engagement.effect_comparison import (
     pool,
     unmeasured,
 )
-from cohort_flywheel.engagement.effect_outcomes import GroupOutcomes, Outcomes
-from cohort_flywheel.engagement.effect_table import COLUMNS, write_effects
+from cohort_flywheel.engagement.effect_outcomes import GroupOutcomes, Outcomes, OutcomeTables, Scores
+from cohort_flywheel.engagement.effect_table import COLUMNS, ENGAGEMENT_COLUMNS, write_effects, write_engagement
 from cohort_flywheel.engagement.event_counts import LaunchCounts
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
@@ -71,7 +73,8 @@ def test_a_difference_beyond_chance_is_lower_or_higher() -> None:
 
 def test_no_difference_seen_says_which_could_have_been_seen() -> None:
     found = compare(outcomes(1_800, 540), outcomes(200, 62), 0, 0).further
-    assert (found.verdict, found.detectable) == ("not seen", pytest.approx(0.067, abs=0.0005))
+    assert found.verdict == "not seen"
+    assert found.detectable == pytest.approx(0.067, abs=0.0005)
     assert found.low is not None
     assert found.sentence.endswith("no difference seen; a difference of 6.7 points could have been seen")
 
@@ -147,6 +150,14 @@ def test_the_month_is_that_of_the_schedules_zone() -> None:
     assert (month_of(late), month_of(facts(as_of=late.as_of))) == ("2026-11", "2026-10")
 
 
+def test_an_effect_is_due_by_the_dates_of_the_schedules_zone() -> None:
+    """The clock of Berlin is set back on 2026-10-25: in UTC the as-of of that week is an hour later."""
+    late = facts(as_of=datetime(2026, 10, 20, 22, tzinfo=UTC), timezone="Europe/Berlin")
+    assert due(late) == datetime(2026, 10, 27, 23, tzinfo=UTC)
+    assert unmeasured(late, is_due=False).due == due(late)
+    assert due(facts()) == datetime(2026, 11, 8, tzinfo=UTC)
+
+
 def test_launches_that_wait_are_named() -> None:
     found = effects([], [unmeasured(facts(), is_due=False), unmeasured(facts(launch="b"), is_due=True)])
     assert [(each.launch[:1], each.status) for each in found.launches] == [("e", "waiting"), ("b", "no snapshot")]
@@ -174,13 +185,67 @@ def test_an_empty_table_can_be_read(tmp_path: Path) -> None:
 def test_engagement_is_shares_of_delivered_messages() -> None:
     counts = LaunchCounts(
         messages=25, states={"delivered": 18, "tracked": 2, "bounced": 5}, opened=10, opened_unlikely_bot=4,
-        opened_no_flag=1, clicked=5, unsubscribed=2,
+        opened_no_flag=1, clicked=5, unsubscribed=2, untracked=3,
     )  # fmt: skip
     found = engagement_shares(counts)
     assert (found.messages, found.delivered, sum(found.states.values())) == (25, 20, 25)
     assert (found.opened, found.opened_unlikely_bot, found.opened_no_flag) == (0.5, 0.2, 0.05)
-    assert (found.clicked, found.unsubscribed, found.complained) == (0.25, 0.1, 0)
+    assert (found.clicked, found.unsubscribed, found.complained, found.untracked) == (0.25, 0.1, 0, 0.15)
     assert engagement_shares(LaunchCounts(messages=3, states={"bounced": 3})).opened is None
+
+
+def test_the_messages_of_a_launch_are_a_row(tmp_path: Path) -> None:
+    counts = LaunchCounts(messages=23, states={"delivered": 18, "bounced": 5}, opened=9)
+    launches = {"b": engagement_shares(counts), "a": engagement_shares(LaunchCounts())}
+    write_engagement(tmp_path / "launches.parquet", launches)
+    with connect(tmp_path) as sql:
+        table = sql.read_parquet(str(tmp_path / "launches.parquet"))
+        assert table.columns == list(ENGAGEMENT_COLUMNS)
+        names = "launch, messages, delivered_messages, bounced_messages, sent_messages, delivered, opened, clicked"
+        rows = table.project(names).fetchall()
+    assert rows == [("a", 0, 0, 0, 0, 0, None, None), ("b", 23, 18, 5, 0, 18, 0.5, 0)]
+
+
+def test_the_intervals_of_simulated_launches_have_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the scores of two snapshots on: 40 launches, of which 38 are expected to have it, and at least 35 do.
+
+    A player who is absent is beyond the floor 0. Each group has its shares of players that go two further, are absent,
+    come back to 1, or stay.
+    """
+    monkeypatch.setattr("cohort_flywheel.engagement.effect_intervals.SAMPLES", 200)
+    draw, then_scores = Random(5), (3, 5, 8)  # noqa: S311 - for a sample, not for a secret
+    shares = {"mailed": (0.15, 0.2, 0.1, 0.55), "launch_holdout": (0.3, 0.1, 0.05, 0.55)}
+    sizes, mean = {"mailed": 300, "launch_holdout": 100}, sum(then_scores) / 3
+
+    def expected(group: str) -> tuple[float, float, float]:
+        further, absent, back, _ = shares[group]
+        return further, absent + back, 2 * further - mean * absent + (1 - mean) * back
+
+    one, other = expected("mailed"), expected("launch_holdout")
+    truth = [mine - its for mine, its in zip(one, other, strict=True)]
+    covered = Counter[str]()
+    for number in range(40):
+        then, now = dict[str, float](), dict[str, float]()
+        for group, players in sizes.items():
+            moves = draw.choices(("further", "absent", "back", "stays"), shares[group], k=players)
+            for place, move in enumerate(moves):
+                player, score = f"{group}-{place}", draw.choice(then_scores)
+                then[player] = score
+                if move != "absent":
+                    now[player] = {"further": score + 2, "back": 1, "stays": score}[move]
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with OutcomeTables(folder) as tables:
+            tables.add_group("mailed", [player for player in then if player.startswith("mailed")])
+            tables.add_group("launch_holdout", [player for player in then if player.startswith("launch_holdout")])
+            tables.add_scores("then", then.items(), "above")
+            tables.add_scores("now", now.items(), "above")
+            groups = tables.outcomes(Scores("above", 2, 0))
+        found = compare(groups["mailed"].all, groups["launch_holdout"].all, 0, 0)
+        for name, value in zip(("further", "left", "change"), truth, strict=True):
+            each = getattr(found, name)
+            covered[name] += each.low <= value <= each.high
+    assert min(covered[name] for name in ("further", "left", "change")) >= 35, covered
 
 
 def test_an_effect_says_nothing_of_those_who_clicked() -> None:

@@ -86,6 +86,11 @@ def test_the_report_has_the_effects_and_the_report_of_a_run_those_of_its_cohort(
     assert (found.as_of, [each.launch for each in found.launches]) == (NEWEST, [NAME])
     for other in ({"as_of": NEWEST - DAY}, {"reads_engagement": False}):
         assert effect_of_cohort(S3Hook(), Plan.model_validate(plan_output(**about | other))) is None
+    key = f"engagement/reports/{NEWEST:%Y-%m-%d_%H-%M-%S}.json"
+    kept = measured.get(key)
+    measured.put(key, b'{"as_of": "of another version"}')
+    assert effect_of_cohort(S3Hook(), Plan.model_validate(plan_output(as_of=NEWEST, **about))) is None
+    measured.put(key, kept)
     of_another = effect_of_cohort(S3Hook(), Plan.model_validate(plan_output(cohort="ea_duty", **about)))
     assert of_another is not None
     assert (of_another.launches, of_another.engagement) == ([], {})

@@ -47,8 +47,8 @@ def test_each_player_counts_once_whatever_they_got(tmp_path: Path) -> None:
 def test_below_a_threshold_is_the_same_mirrored(tmp_path: Path) -> None:
     groups: dict[Group, list[str]] = {"mailed": ["ann", "bob", "cyd"], "global_holdout": ["dot", "eve"]}
     above = outcomes(tmp_path, THEN, NOW, groups)
-    mirrored = [{player: -score for player, score in scores.items()} for scores in (THEN, NOW)]
-    below = outcomes(tmp_path, *mirrored, groups, "below", -2, -1)
+    then, now = ({player: -score for player, score in scores.items()} for scores in (THEN, NOW))
+    below = outcomes(tmp_path, then, now, groups, "below", -2, -1)
     for group in groups:
         one, other = above[group].all, below[group].all
         assert other.model_copy(update={"changes": one.changes}) == one

@@ -160,6 +160,18 @@ def test_the_mails_of_players_who_are_not_tracked_are_counted(events: Events) ->
     assert events.run()["launches"]["ea_atrisk_2_2026-11-21_00-00-00"]["untracked"] == 2
 
 
+def test_clicks_are_counted_by_the_links_of_the_launch_and_by_time(events: Events) -> None:
+    link = "https://studio.example/play"
+    events.launched("ea_atrisk_2_2026-11-21_00-00-00", launch__json={"links": [link]})
+    clicks = [event("Click", mail(name, launch=LAUNCH, row="0-1-0"), link=f"{link}?p={name}") for name in ("m1", "m2")]
+    clicks.append(event("Click", mail("m3", launch=LAUNCH, row="0-1-2"), link="https://studio.example/of/ann"))
+    events.put(5, sent("m1", "0-1-0"), sent("m3", "0-1-2"), line(*clicks))
+    found = events.run()["launches"]["ea_atrisk_2_2026-11-21_00-00-00"]["clicks"]
+    assert (found["links"], found["other_links"]) == ({link: 2}, 1)
+    assert sum(found["times"].values()) == 2, "no event says when m2 was sent"
+    assert "engagement/launches/as_of=2026-11-22_00-00-00/launches.parquet" in events.kept
+
+
 def test_messages_of_a_launch_without_records_are_counted_apart(events: Events) -> None:
     events.put(5, sent("m1", "0-1-1"), sent("m2", "0-1-2"))
     report = events.run()

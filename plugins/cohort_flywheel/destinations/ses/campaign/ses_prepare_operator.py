@@ -16,6 +16,7 @@ from cohort_flywheel.campaign.email_template import (
     UNSUBSCRIBE,
     EmailTemplate,
     check_template,
+    fixed_links,
     placeholders,
     read_template,
     render,
@@ -117,6 +118,7 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             reply_to=campaign.reply_to, rows=segment.rows, segment_id=self.segment_id, segment_sha256=segment.sha256,
             message=SampleMail(subject=sample.subject, text=sample.text, html_url=html_url),
             configuration_set=sets.tracked or None, untracked_configuration_set=sets.untracked or None,
+            links=fixed_links(template),
         ).model_dump(mode="json")  # fmt: skip
 
     def _stored(self, template: EmailTemplate, side_effects: list[str]) -> str:

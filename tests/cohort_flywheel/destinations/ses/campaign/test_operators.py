@@ -58,6 +58,7 @@ def test_the_mail_is_stored_by_its_content_and_shown_for_a_made_up_player(accoun
         "segment_sha256": segment["sha256"],
         "configuration_set": None,
         "untracked_configuration_set": None,
+        "links": [],
         "message": {
             "subject": "We miss you, Sam",
             "text": f"Dear Sam Sample. Stop: {UNSUBSCRIBE}",
