@@ -119,6 +119,28 @@ def test_the_page_of_campaigns_has_the_launches(up: Up, runs: Runs, page: Any, t
     picture(page, tmp_path, "campaign")
 
 
+def test_the_effect_of_a_launch_is_in_the_report_of_a_run_and_on_the_pages(
+    up: Up, runs: Runs, page: Any, tmp_path: Path
+) -> None:
+    """Of the launches of the history one is due; the scheduled run of engagement has measured it."""
+    waiting, measured = up.report(runs.dry)["effect"]["launches"]
+    assert (waiting["status"], measured["status"]) == ("waiting", "measured")
+    against = measured["launch_holdout"]
+    assert against["mailed"] > against["held_out"] > 0
+    opened(page, up, "pia", f"/dags/{DAG_ID}/runs/{runs.dry}/plugin/cohort_report")
+    frame = framed(page)
+    assert frame.get_by_text(against["further"]["sentence"]).is_visible()
+    page.goto(f"{up.url}/plugin/campaigns")
+    frame = framed(page)
+    frame.locator("tbody a").first.wait_for()
+    assert frame.get_by_text(f"due on {waiting['due'][:10]}").count() == 1
+    frame.locator("tbody a").nth(1).click()
+    sizes = f"{against['mailed']:,} players mailed, against {against['held_out']:,} held out of this launch"
+    frame.get_by_text(sizes).wait_for()
+    assert frame.get_by_text("further beyond the threshold").count() == 2, "also against the global holdout"
+    picture(page, tmp_path, "effect")
+
+
 def test_a_viewer_has_no_entry_and_reads_the_page_at_its_address(up: Up, runs: Runs, page: Any, tmp_path: Path) -> None:
     vic = up.login("vic", "vic")
     assert vic.rest("GET", "/plugins").status_code == 403
@@ -156,5 +178,6 @@ def test_no_xcom_and_no_page_holds_a_player(up: Up, runs: Runs, players: list[di
     for key in up.keys(up.config.state_bucket, "results/"):
         assert leaks(json.dumps(json.loads(up.read(up.config.state_bucket, key)))) == set()
     with httpx.Client(base_url=up.url, trust_env=False, timeout=60) as client:
-        for path in ("", "campaigns.html", "report.html", "cohorts.js", "cohort.js", "report.js", "campaigns.js"):
+        files = ("cohorts.js", "cohort.js", "report.js", "campaigns.js", "effect.js")
+        for path in ("", "campaigns.html", "report.html", *files):
             assert leaks(client.get(f"/cohorts/{path}").text) == set()

@@ -14,6 +14,7 @@ from cohort_flywheel.campaign.launch import ApprovalAnswer
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort, Direction
 from cohort_flywheel.config.decimals import Number, number_text, read_number
+from cohort_flywheel.engagement.effect import LaunchEffect, PooledEffect
 from cohort_flywheel.engagement.engagement_outputs import EngagementReport
 from cohort_flywheel.engagement.event_counts import LaunchCounts
 from cohort_flywheel.errors import FlywheelError
@@ -42,7 +43,7 @@ class Day(Record):
     """The result of one as-of.
 
     `joined` and `left` compare with the day before in the list; they are None for the first day, and where a snapshot
-    is gone or cannot be compared.
+    is gone or cannot be compared. `recorded` is the time at which the result was written, None if it is not known.
     """
 
     as_of: Instant
@@ -54,6 +55,7 @@ class Day(Record):
     joined: int | None = None
     left: int | None = None
     started_by: str | None = None
+    recorded: Instant | None = None
     run: RunIds
 
 
@@ -140,7 +142,7 @@ class Engagement(Record):
 class Launch(Record):
     """One launch of a campaign, by its report: counts, and the address of a list.
 
-    `engagement` is None until a report of the DAG `engagement` has the launch.
+    `engagement` is None until a report of the DAG `engagement` has the launch, `effect` also for one without a holdout.
     """
 
     name: str
@@ -156,13 +158,15 @@ class Launch(Record):
     reported: Instant
     run: RunIds
     engagement: Engagement | None = None
+    effect: LaunchEffect | None = None
 
 
 class Launches(Record):
-    """The launches, the latest first."""
+    """The launches, the latest first, and the effects of months, the newest first."""
 
     version: Literal[1] = 1
     launches: list[Launch] = Field(default_factory=list)
+    pooled: list[PooledEffect] = Field(default_factory=list)
 
 
 def day_of(results: Mapping[Number, Result], in_force: Number | None) -> Day:
@@ -284,9 +288,12 @@ def launch_of(report: Report, name: str) -> Launch | None:
 
 
 def add_engagement(launches: Mapping[str, Launch], report: EngagementReport) -> dict[str, Launch]:
-    """Return the launches that a report of the DAG engagement names, by their names, with its counts."""
-    return {
-        name: launch.model_copy(update={"engagement": Engagement(as_of=report.as_of, counts=report.launches[name])})
-        for name, launch in launches.items()
-        if name in report.launches
-    }
+    """Return the launches that a report of the DAG engagement names, by their names, with its counts and effects."""
+    effects, found = {each.launch: each for each in report.effects.launches}, dict[str, Launch]()
+    for name, launch in launches.items():
+        if counts := report.launches.get(name):
+            engagement = Engagement(as_of=report.as_of, counts=counts)
+            found[name] = launch.model_copy(update={"engagement": engagement})
+        if effect := effects.get(name):
+            found[name] = found.get(name, launch).model_copy(update={"effect": effect})
+    return found

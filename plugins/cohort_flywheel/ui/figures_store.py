@@ -8,55 +8,47 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from cohort_flywheel.campaign.send_ledger import run_of_ledger
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.decimals import Number, number_text, parse_number
 from cohort_flywheel.config.registry import Registry
-from cohort_flywheel.engagement.events_store import newest_report
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs import names
-from cohort_flywheel.runs.report import Report
 from cohort_flywheel.runs.result import Result
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.extract_file import read_extract, write_extract
 from cohort_flywheel.segment.members import Members
 from cohort_flywheel.ui.figures import (
     MAX_DAYS,
-    MAX_LAUNCHES,
     CohortFigures,
     CohortSummary,
     Day,
-    Launch,
     Launches,
     Overlap,
     Stayed,
     ThresholdCounts,
-    add_engagement,
     count_thresholds,
     day_of,
     earlier_days,
-    launch_of,
     threshold_counts,
     threshold_in_force,
 )
+from cohort_flywheel.ui.launches_store import read_kept, read_launches
 from cohort_flywheel.what_if.counts import joined_and_left
 
-OVERVIEW_KEY, LAUNCHES_KEY = "results/overview.json", "results/launches.json"
+OVERVIEW_KEY = "results/overview.json"
 #: The members of other cohorts that one run compares with; cohorts beyond it have no overlap.
 MAX_COMPARED = 2_000_000
-#: A launch may still change for so long: its report is read again.
-LAUNCH_CHANGES = timedelta(days=7)
 
 
 class KeptFigures(Record):
@@ -77,6 +69,7 @@ class _Listed(NamedTuple):
     threshold: Number
     key: str
     etag: str
+    written: datetime
 
 
 class FiguresStore:
@@ -100,7 +93,7 @@ class FiguresStore:
 
     def overview(self) -> KeptOverview:
         """The overview as it was written last."""
-        return _read(KeptOverview, self._get(OVERVIEW_KEY)) or KeptOverview()
+        return read_kept(KeptOverview, self._get(OVERVIEW_KEY)) or KeptOverview()
 
     def put_overview(self, overview: KeptOverview) -> None:
         self._put(OVERVIEW_KEY, overview)
@@ -118,7 +111,7 @@ class FiguresStore:
         :param others: the other cohorts, each with the day of its newest result.
         """
         key = names.figures_key(cohort.name)
-        kept = _read(KeptFigures, self._get(key))
+        kept = read_kept(KeptFigures, self._get(key))
         before = {day.as_of: day for day in kept.figures.days} if kept else {}
         days, read, changed = list[Day](), dict[str, str](), set[datetime]()
         for as_of, listed in sorted(self._results(cohort.name).items())[-MAX_DAYS:]:
@@ -127,7 +120,9 @@ class FiguresStore:
             if kept and as_of in before and kept.read.get(as_of.isoformat()) == etags:
                 days.append(before[as_of])
             else:
-                days.append(day_of(self._read_results(listed), threshold_in_force(cohort, as_of, self._zone)))
+                day = day_of(self._read_results(listed), threshold_in_force(cohort, as_of, self._zone))
+                written = next(each.written for each in listed if each.threshold == day.threshold)
+                days.append(day.model_copy(update={"recorded": written}))
                 changed.add(as_of)
         for index, (earlier, later) in enumerate(pairwise(days), start=1):
             if {earlier.as_of, later.as_of} & changed:
@@ -158,7 +153,7 @@ class FiguresStore:
                 threshold, _, name = item["Key"].removeprefix(prefix).partition("/")
                 instant = name.removesuffix(".json")
                 if names.is_instant(instant):
-                    entry = _Listed(parse_number(threshold), item["Key"], item["ETag"])
+                    entry = _Listed(parse_number(threshold), item["Key"], item["ETag"], item["LastModified"])
                     found.setdefault(names.from_instant(instant), []).append(entry)
         return found
 
@@ -246,37 +241,9 @@ class FiguresStore:
             self._progress.add(len(batch))
         return members
 
-    # --- launches
-
     def launches(self) -> Launches:
-        """Read the reports of launches that are new or may have changed, keep the launches, and return them."""
-        kept = _read(Launches, self._get(LAUNCHES_KEY)) or Launches()
-        known = {each.name: each for each in kept.launches}
-        newest = max((each.reported for each in known.values()), default=None)
-        for name in self._launched():
-            if name in known and newest and known[name].reported < newest - LAUNCH_CHANGES:
-                continue
-            if found := list(self._launches_of(name)):
-                launch, before = max(found, key=lambda each: each.reported), known.get(name)
-                known[name] = launch.model_copy(update={"engagement": before and before.engagement})
-        if report := newest_report(self._s3, self._bucket):
-            known |= add_engagement(known, report)
-        latest = sorted(known.values(), key=lambda each: (each.reported, each.name), reverse=True)
-        launches = Launches(launches=latest[:MAX_LAUNCHES])
-        self._put(LAUNCHES_KEY, launches)
-        return launches
-
-    def _launched(self) -> set[str]:
-        """The names of the runs that have a send ledger: `sends/<template>/<name>.jsonl`."""
-        found = (key.split("/") for key in keys(self._s3, self._bucket, "sends/"))
-        return {run_of_ledger(parts[2]) for parts in found if len(parts) == 3}
-
-    def _launches_of(self, name: str) -> Iterator[Launch]:
-        for key in keys(self._s3, self._bucket, names.report_folder(name)):
-            report = _read(Report, self._get(key)) if key.endswith(".json") else None
-            launch = launch_of(report, name) if report else None
-            if launch:
-                yield launch
+        """Read the launches, keep them, and return them."""
+        return read_launches(self._s3, self._bucket)
 
     def _get(self, key: str) -> object:
         found = get_json(self._s3, self._bucket, key)
@@ -284,14 +251,6 @@ class FiguresStore:
 
     def _put(self, key: str, value: Record) -> None:
         put_json(self._s3, self._bucket, key, value.model_dump(mode="json"))
-
-
-def _read[Model: Record](model: type[Model], value: object) -> Model | None:
-    """Return the model of a file, or None for one that is missing or of another version: it is counted again."""
-    try:
-        return None if value is None else model.model_validate(value)
-    except ValidationError:
-        return None
 
 
 def _player_ids(path: Path, cohort: Cohort) -> Iterator[str]:

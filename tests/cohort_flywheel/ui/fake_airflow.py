@@ -81,7 +81,7 @@ class FakeAirflow:
         }  # fmt: skip
         Overview.model_validate(self.overview)
         self.xcom("f1", "count_figures", "overview", self.overview)
-        found = {"version": 1, "launches": launches or []}
+        found = {"version": 1, "launches": launches or [], "pooled": [pooled()] if launches else []}
         Launches.model_validate(found)
         self.xcom("f1", "count_figures", "launches", found)
 
@@ -147,6 +147,7 @@ def cohort(name: str = "ea_atrisk", days: int = 3, **changed: Any) -> dict[str, 
             "threshold_from": "registry", "members": 40 + number, "rows": 34 + number,
             "rejects": {"opted_out": 5, "no_address": 1}, "joined": 2 if number else None,
             "left": 1 if number else None, "started_by": None, "run": run,
+            "recorded": (NEWEST - timedelta(days=days - 1 - number, minutes=-4)).isoformat(),
         }
         for number in range(days)
     ]  # fmt: skip
@@ -192,10 +193,45 @@ def launch(**changed: Any) -> dict[str, Any]:
         "run": {"dag_id": "cohort_to_segment", "run_id": "manual__1"},
         "engagement": {"as_of": "2026-11-22T00:00:00+00:00", "counts": {
             "messages": 33, "states": {"delivered": 30, "bounced": 3}, "bounces": {"Permanent:General": 3},
-            "complained": 0, "unsubscribed": 1, "opened": 15, "opened_unlikely_bot": 9, "opened_no_flag": 2,
-            "clicked": 6, "clicked_unlikely_bot": 4, "clicked_no_flag": 0, "in_doubt": 1, "in_doubt_sent": 1,
+            "complained": 0, "unsubscribed": 1, "unsubscribe_clicked": 2, "opened": 15,
+            "opened_unlikely_bot": 9, "opened_no_flag": 2, "clicked": 6, "clicked_unlikely_bot": 4, "clicked_no_flag": 0,
+            "in_doubt": 1, "in_doubt_sent": 1, "untracked": 3, "clicks": {
+                "links": {"https://studio.example/play": 5, "https://studio.example/help": 1}, "other_links": 1,
+                "times": {"1 hour": 2, "1 day": 4},
+            },
         }},
+        "effect": effect(),
     } | changed  # fmt: skip
+
+
+def share(mailed: int, held_out: int, verdict: str, **numbers: float) -> dict[str, Any]:
+    found = dict.fromkeys(("difference", "low", "high", "detectable")) | numbers
+    return {"mailed": mailed, "held_out": held_out, "verdict": verdict, "sentence": f"{verdict}: a sentence"} | found
+
+
+def compared() -> dict[str, Any]:
+    """1,800 mailed against 200 held out: fewer went further, as many left, and of the means too few to tell."""
+    mean = share(0, 0, "too few to tell", detectable=0.25) | {"mailed": 0.1, "held_out": -0.05, "clipped_at": 0}
+    return {
+        "mailed": 1_800, "held_out": 200, "erased": 2, "change": mean,
+        "further": share(216, 44, "lower", difference=-0.1, low=-0.164, high=-0.046, detectable=0.05),
+        "left": share(180, 20, "not seen", difference=0.0, low=-0.05, high=0.04, detectable=0.045),
+    }  # fmt: skip
+
+
+def effect(**changed: Any) -> dict[str, Any]:
+    return {
+        "launch": "ea_atrisk_2_2026-11-21_00-00-00", "cohort": "ea_atrisk", "template": "at_risk",
+        "as_of": "2026-11-21T00:00:00+00:00", "property": "ea_atrisk", "direction": "above", "threshold": 2,
+        "effect_days": 7, "due": "2026-11-28T00:00:00+00:00", "holdout_percent": 10, "global_holdout_percent": 0,
+        "status": "measured", "measured_at": "2026-11-29T00:00:00+00:00", "launch_holdout": compared(),
+    } | changed  # fmt: skip
+
+
+def pooled() -> dict[str, Any]:
+    kept = ("template", "property", "direction", "effect_days", "holdout_percent", "global_holdout_percent")
+    about = {"month": "2026-11", "launches": ["a", "b"], "repeated": 7, "launch_holdout": compared()}
+    return {name: value for name, value in effect().items() if name in kept} | about
 
 
 def campaign() -> dict[str, Any]:
@@ -212,7 +248,10 @@ def task(name: str, state: str) -> dict[str, Any]:
 def poisoned(value: Any, *, dates: bool) -> Any:
     """The same with a script in every text and in the reasons; in instants only with `dates`."""
     if isinstance(value, dict):
-        return {f"{key}{SCRIPT}" if key in REASONS else key: poisoned(each, dates=dates) for key, each in value.items()}
+        return {
+            f"{key}{SCRIPT}" if key in REASONS or "://" in key else key: poisoned(each, dates=dates)
+            for key, each in value.items()
+        }
     if isinstance(value, list):
         return [poisoned(each, dates=dates) for each in value]
     if not isinstance(value, str) or (re.fullmatch(r"\d{4}-\d\d-\d\dT.*", value) and not dates):

@@ -107,7 +107,9 @@ def test_a_cohort_has_its_days_thresholds_and_overlap(day: Day, count: Any) -> N
         ("2026-11-20", 2, 0, 0),
         ("2026-11-21", 2, 1, 1),
     ]
-    assert figures["days"][-1] == {
+    newest = dict(figures["days"][-1])
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(newest.pop("recorded"))) < timedelta(hours=1)
+    assert newest == {
         "as_of": "2026-11-21T00:00:00+00:00", "threshold": 2, "threshold_from": "registry", "members": 2, "rows": 1,
         "rejects": {"opted_out": 1}, "joined": 1, "left": 1, "started_by": "ana",
         "run": {"dag_id": "cohort_to_segment", "run_id": "run_21"},
@@ -186,7 +188,7 @@ def test_an_installation_without_results_has_an_overview_of_its_cohorts(bucket: 
     found = count()
     assert [each["day"] for each in found["overview"]["cohorts"]] == [None] * 6
     assert found["cohort_ea_duty"]["days"] == []
-    assert found["launches"] == {"version": 1, "launches": []}
+    assert found["launches"] == {"version": 1, "launches": [], "pooled": []}
 
 
 def test_cohorts_beyond_the_budget_have_no_overlap(day: Day, count: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,12 +230,20 @@ def test_a_launch_is_found_by_its_ledger_and_its_report(bucket: str, count: Any,
     assert launch["engagement"] is None
     aws("s3").delete_object(Bucket=bucket, Key=f"reports/{name}/cohort_to_segment__r1.json")
     assert count("ea_atrisk")["launches"]["launches"] == [launch]
-    events = {"as_of": "2026-11-22T00:00:00+00:00", "events": {"objects": 1}}
-    for day, launches in ((22, {name: {"messages": 2, "states": {"delivered": 2}, "opened": 1}}), (23, {})):
-        put = {**events, "as_of": f"2026-11-{day}T00:00:00+00:00", "launches": launches}
-        key = f"engagement/reports/2026-11-{day}_00-00-00.json"
-        aws("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(put).encode())
-        # counts stay once the report of a later as-of does not have the launch
-        engagement = count("ea_atrisk")["launches"]["launches"][0]["engagement"]
+    effect = {"launch": name, "cohort": "ea_atrisk", "template": "at_risk", "as_of": "2026-11-21T00:00:00+00:00",
+              "property": "ea_atrisk", "direction": "above", "threshold": 2, "effect_days": 7,
+              "due": "2026-11-28T00:00:00+00:00", "holdout_percent": 10, "global_holdout_percent": 0,
+              "status": "waiting"}  # fmt: skip
+    counted = {"events": {"objects": 1}, "launches": {name: {"messages": 2, "states": {"delivered": 2}, "opened": 1}},
+               "effects": {"launches": [effect]}}  # fmt: skip
+    of_another_version = {"events": {"objects": 1}, "launches": "elsewhere"}
+    for day, put in ((22, counted), (23, {"events": {"objects": 1}, "launches": {}}), (24, of_another_version)):
+        key, as_of = f"engagement/reports/2026-11-{day}_00-00-00.json", f"2026-11-{day}T00:00:00+00:00"
+        aws("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps({"as_of": as_of} | put).encode())
+        aws("s3").put_object(Bucket=bucket, Key="engagement/reports/note.txt", Body=b"not a report")
+        # counts and effect stay once the report of a later as-of does not have the launch
+        (launch,) = count("ea_atrisk")["launches"]["launches"]
+        engagement = launch["engagement"]
         assert engagement["as_of"].startswith("2026-11-22")
         assert (engagement["counts"]["states"], engagement["counts"]["opened"]) == ({"delivered": 2}, 1)
+        assert (launch["effect"]["status"], launch["effect"]["due"][:10]) == ("waiting", "2026-11-28")

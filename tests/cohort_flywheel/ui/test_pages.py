@@ -21,6 +21,8 @@ from tests.cohort_flywheel.ui.fake_airflow import (
     Reader,
     campaign,
     cohort,
+    compared,
+    effect,
     launch,
     poisoned,
     report,
@@ -84,7 +86,9 @@ def test_the_overview_has_failed_and_late_cohorts_first_and_asks_three_times(fak
     frame = reader.open("")
     found = rows(frame, "4 of 4 cohorts")
     assert [row[0].split("\n")[0] for row in found] == ["ea_malice", "ea_late", "ea_new", "ea_atrisk"]
-    assert [row[5] for row in found[1:]] == ["late: no result of the newest day"] * 2 + ["succeeded"]
+    assert [row[5] for row in found[1:]] == ["late: no result of the newest day"] * 2 + [
+        "succeeded 2026-11-22 00:04 UTC"
+    ]
     assert found[0][5] == "failed 2026-11-22 01:00 UTC"
     assert found[0][1:5] == ["42", "+1", "36", "2026-11-22"]
     assert len(fake.asked) == 3
@@ -106,7 +110,7 @@ def test_a_cohort_has_its_days_thresholds_rejects_limits_and_overlap(fake: FakeA
     ]
     assert rows(frame, "also members before") == [["1 day before", "30", "71.4 %"]]
     assert rows(frame, "another cohort") == [["ea_malice", "12", "28.6 %"]]
-    assert rows(frame, "how close")[0] == ["at most so many members", "100", "42", "holds", "42 members"]
+    assert rows(frame, "how close")[0] == ["at most so many members", "100", "42", "42.0 %", "holds", "42 members"]
     for each in frame.locator(".chart").all():
         assert each.get_attribute("aria-label")
 
@@ -233,7 +237,7 @@ def test_a_launch_with_its_mail_and_earlier_launches(fake: FakeAirflow, reader: 
     frame = reader.open("campaigns.html")
     assert rows(frame, "2 launches")[0] == [
         "2026-11-21 09:00 UTC", "ea_atrisk", "at_risk", "36", "33", "2", "0", "1",
-        "approved by ann, 2026-11-21 08:00 UTC",
+        "approved by ann, 2026-11-21 08:00 UTC", "further: -10.0 points, lower",
     ]  # fmt: skip
     frame.get_by_role("link", name="2026-11-21 09:00 UTC").click()
     frame.get_by_text("Stay safe in chat").wait_for()
@@ -253,11 +257,87 @@ def test_a_launch_with_its_engagement(fake: FakeAirflow, reader: Reader) -> None
         ["opened", "15", "50.0 %", "9", "2"],
         ["clicked", "6", "20.0 %", "4", "0"],
         ["unsubscribed", "1", "3.3 %", "", ""],
+        ["clicked the link to unsubscribe", "2", "6.7 %", "", ""],
         ["complained", "0", "0.0 %", "", ""],
+        ["sent without tracking of opens and clicks", "3", "10.0 %", "", ""],
     ]
+    assert rows(frame, "Clicks by link") == [
+        ["https://studio.example/play", "5"],
+        ["https://studio.example/help", "1"],
+        ["links that differ by player", "1"],
+    ]
+    assert rows(frame, "first click") == [["1 hour", "2", "33.3 %"], ["1 day", "4", "66.7 %"]]
     assert rows(frame, "Rates") == [["hard bounces", "9.1 %", "5.0 %"], ["complaints", "0.0 %", "0.1 %"]]
     assert frame.get_by_text("By the events the e-mail was sent to 1 of them.").is_visible()
     assert "No events were counted for this launch" in reader.text("campaigns.html#uncounted")
+
+
+EFFECT = [
+    ["further beyond the threshold", "12.0 % (216)", "22.0 % (44)", "-10.0 points", "-16.4 points to -4.6 points",
+     "lower"],
+    ["left the cohort", "10.0 % (180)", "10.0 % (20)", "0.0 points", "-5.0 points to +4.0 points",
+     "not seen; 4.5 points could have been seen"],
+    ["mean change of the score", "+0.1", "-0.05", "", "", "too few to tell; 0.25 could have been seen"],
+]  # fmt: skip
+
+
+def test_a_launch_has_its_effect_with_its_interval_and_the_sizes_of_the_groups(
+    fake: FakeAirflow, reader: Reader
+) -> None:
+    fake.counted([cohort()], [launch()])
+    frame = reader.open("campaigns.html#ea_atrisk_2_2026-11-21_00-00-00")
+    caption = "1,800 players mailed, against 200 held out of this launch: the effect of this e-mail"
+    assert rows(frame, caption) == EFFECT
+    assert frame.get_by_text("2 players were erased since").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("effect_of", "said", "cell"),
+    [
+        (effect(status="waiting", launch_holdout=None), "Due on 2026-11-28, 7 days after the launch.", "2026-11-28"),
+        (effect(status="no snapshot", launch_holdout=None), "Due since 2026-11-28, and not measured", "not measured"),
+        (None, "Not measured: the launch held out no players", ""),
+    ],
+    ids=["waiting", "no snapshot", "no holdout"],
+)
+def test_a_launch_without_an_effect_says_why(
+    fake: FakeAirflow, reader: Reader, effect_of: dict[str, Any] | None, said: str, cell: str
+) -> None:
+    fake.counted([cohort()], [launch(effect=effect_of)])
+    assert cell in rows(reader.open("campaigns.html"), "1 launches")[0][9]
+    assert said in reader.text("campaigns.html#ea_atrisk_2_2026-11-21_00-00-00")
+
+
+def test_where_leaving_cannot_happen_the_page_says_so(fake: FakeAirflow, reader: Reader) -> None:
+    found = compared()
+    found["left"]["sentence"] = "no score has moved back: where scores only grow away from it, leaving cannot happen"
+    fake.counted([cohort()], [launch(effect=effect(launch_holdout=found, global_holdout=compared()))])
+    frame = reader.open("campaigns.html#ea_atrisk_2_2026-11-21_00-00-00")
+    assert rows(frame, "held out of this launch")[1][5] == found["left"]["sentence"]
+    assert rows(frame, "the effect of being mailed at all") == EFFECT
+
+
+def test_the_months_are_together(fake: FakeAirflow, reader: Reader) -> None:
+    fake.counted([cohort()], [launch()])
+    found = rows(reader.open("campaigns.html"), "of a template and month together")
+    assert found[0] == ["2026-11", "at_risk", "2", "of the launch", "1,800", "200", EFFECT[0][0], *EFFECT[0][3:]]
+    assert len(found) == 3
+
+
+def test_the_tab_of_a_launch_has_its_engagement_and_effect(fake: FakeAirflow, reader: Reader) -> None:
+    earlier = effect(launch="earlier")
+    reported = {"as_of": NEWEST.isoformat(), "engagement": {}, "launches": [earlier], "pooled": []}
+    fake.counted([cohort()], [launch(run={"dag_id": "cohort_to_segment", "run_id": "other"}, effect=None), launch()])
+    fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("plan", "success")]}
+    found = report(campaign=campaign(), effect=reported)
+    fake.xcom("manual__1", "report", "report", found, dag="cohort_to_segment")
+    frame = reader.open(REPORT)
+    frame.get_by_role("heading", name="Effect", exact=True).wait_for()
+    assert rows(frame, "held out of this launch") == EFFECT
+    assert rows(frame, "delivery state of each of 33 messages")[0] == ["delivered", "30", "90.9 %"]
+    assert rows(frame, "By the report of the DAG engagement") == [
+        ["earlier", "1,800", "200", "further: -10.0 points, lower", "lower: a sentence"]
+    ]
 
 
 # --- all pages
@@ -296,10 +376,10 @@ def test_without_plotly_the_tables_stand_and_with_it_the_charts_are_drawn(fake: 
 def test_the_pages_follow_the_theme_and_fit_a_narrow_window(fake: FakeAirflow, reader: Reader) -> None:
     fake.counted([cohort()], [launch()])
     fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("plan", "success")]}
-    fake.xcom("manual__1", "report", "report", report(), dag="cohort_to_segment")
+    fake.xcom("manual__1", "report", "report", report(campaign=campaign()), dag="cohort_to_segment")
     fake.theme = "dark"
     reader.window.set_viewport_size({"width": 380, "height": 800})
-    for page in ("", "#ea_atrisk", "campaigns.html", REPORT):
+    for page in ("", "#ea_atrisk", "campaigns.html", "campaigns.html#ea_atrisk_2_2026-11-21_00-00-00", REPORT):
         frame = reader.open(page)
         back = frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
         assert back == "rgb(16, 21, 28)"

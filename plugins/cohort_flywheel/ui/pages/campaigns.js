@@ -1,8 +1,10 @@
 // The launches of campaigns, and one launch: campaigns.html#<name>.
 import { FIGURES, copied, date, el, figures, figuresRun, instant, number, runLabel, show, start, table, xcom } from "./page.js";
 import { campaignRows, engagementOf } from "./counts.js";
+import { effectByMonth, effectCell, effectOf } from "./effect.js";
 
 let launches;
+let pooled;
 
 const sentOf = (launch) => launch.launched.sent ?? launch.launched.players ?? null;
 const sum = (counts) => Object.values(counts ?? {}).reduce((total, count) => total + count, 0);
@@ -16,7 +18,7 @@ function answered(answer) {
 function listed(caption, shown) {
   return table(
     caption,
-    ["Launch", "Cohort", "Template", "#Players", "#Sent", "#Withdrawn", "#Refused", "#In doubt", "Approval"],
+    ["Launch", "Cohort", "Template", "#Players", "#Sent", "#Withdrawn", "#Refused", "#In doubt", "Approval", "Effect"],
     shown.map((launch) => [
       el("a", { href: address(launch) }, instant(launch.reported)),
       launch.cohort,
@@ -27,6 +29,7 @@ function listed(caption, shown) {
       number(launch.launched.refused && sum(launch.launched.refused)),
       number(launch.launched.in_doubt),
       answered(launch.answer),
+      effectCell(launch.effect),
     ]),
   );
 }
@@ -37,6 +40,7 @@ function all() {
     launches.length
       ? listed(`${number(launches.length)} launches, the latest first`, launches)
       : el("p", {}, "No campaign was launched yet. A run with campaign=launch asks for approval, then sends."),
+    effectByMonth(pooled),
   );
 }
 
@@ -56,6 +60,7 @@ async function one(launch) {
     el("h2", {}, "Messages"),
     table("What happened to the messages", ["", "Number"], campaignRows(launch.launched)),
     launch.launched.in_doubt_list ? el("p", {}, "Players in doubt: ", copied(String(launch.launched.in_doubt_list))) : null,
+    effectOf(launch.effect),
     engagementOf(launch.engagement),
     el("h2", {}, "E-mail"),
     mail,
@@ -77,7 +82,9 @@ function route() {
 
 await start(async () => {
   const run = await figuresRun();
-  launches = (run && (await xcom(FIGURES.dag, run, FIGURES.task, "launches")))?.launches ?? [];
+  const found = run && (await xcom(FIGURES.dag, run, FIGURES.task, "launches"));
+  launches = found?.launches ?? [];
+  pooled = found?.pooled ?? [];
   addEventListener("hashchange", () => start(route));
   await route();
 });

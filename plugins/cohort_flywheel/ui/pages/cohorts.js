@@ -33,7 +33,8 @@ function stateOf(entry, all) {
   const newest = now > due ? due : Date.parse(overview.newest_as_of);
   const behind = !entry.day || Date.parse(entry.day.as_of) < newest;
   if (behind && now > newest + LATE_HOURS * HOUR) return [1, "warn", "late: no result of the newest day"];
-  return entry.day ? [3, "good", "succeeded"] : [4, "muted", "no result yet"];
+  const succeeded = entry.day?.recorded ? `succeeded ${instant(entry.day.recorded)}` : "succeeded";
+  return entry.day ? [3, "good", succeeded] : [4, "muted", "no result yet"];
 }
 
 function overviewPage() {

@@ -1,6 +1,7 @@
 // The report of one run: report.html?dag_id=…&run_id=…, the tab Report.
 import { FIGURES, ask, copied, date, el, figures, figuresRun, instant, number, path, percent, show, signed, start, table, xcom } from "./page.js";
-import { campaignRows, limitTable } from "./counts.js";
+import { campaignRows, engagementOf, limitTable } from "./counts.js";
+import { effectCell, effectOf } from "./effect.js";
 import { REASONS } from "./reasons.js";
 
 const query = new URLSearchParams(location.search);
@@ -129,10 +130,9 @@ function files(report) {
 }
 
 /** This run beside the result of the day before, from the figures of the cohort. */
-async function comparison(report) {
+async function comparison(report, newest) {
   const { plan, segment } = report;
   if (!plan || !segment) return null;
-  const newest = await figuresRun();
   const overview = newest && (await xcom(FIGURES.dag, newest, FIGURES.task, "overview"));
   const entry = overview?.cohorts.find((each) => each.cohort === plan.cohort);
   const found = entry?.figures_run && (await xcom(FIGURES.dag, entry.figures_run, FIGURES.task, `cohort_${plan.cohort}`));
@@ -150,6 +150,27 @@ async function comparison(report) {
   ];
 }
 
+/** What became of the launch of this run, from the figures of all launches: its own report is written before. */
+async function launched(report, newest) {
+  if (!report.campaign?.launched) return null;
+  const found = newest && (await xcom(FIGURES.dag, newest, FIGURES.task, "launches"));
+  const launch = found?.launches.find((each) => each.run.dag_id === dag && each.run.run_id === run);
+  return launch ? [engagementOf(launch.engagement), effectOf(launch.effect)].flat() : null;
+}
+
+/** The effects of the cohort's launches that were known when the run ended. */
+function earlierEffects(effect) {
+  if (!effect?.launches.length) return null;
+  return [
+    el("h2", {}, "Effect of the cohort's launches"),
+    table(`By the report of the DAG engagement as of ${instant(effect.as_of)}`, ["Launch", "#Mailed", "#Held out", "Effect", ""],
+      effect.launches.map((each) => {
+        const { mailed, held_out: heldOut, further } = each.launch_holdout ?? each.global_holdout ?? {};
+        return [each.launch, number(mailed), number(heldOut), effectCell(each), el("span", { class: "muted" }, further?.sentence ?? "")];
+      })),
+  ];
+}
+
 await start(async () => {
   const [{ task_instances: tasks }, report] = await Promise.all([
     ask(path`dags/${dag}/dagRuns/${run}/taskInstances` + "?limit=100"),
@@ -164,6 +185,7 @@ await start(async () => {
   }
   const { plan } = report;
   const compared = el("div");
+  const followed = el("div");
   show(
     el("h1", {}, `Report: ${report.outcome}`),
     plan ? el("p", {}, `${plan.cohort}: ${plan.property} ${plan.direction} ${number(plan.threshold)} (threshold from ${plan.threshold_from}), as of ${instant(plan.as_of)}${plan.dry_run ? ", dry run" : ""}`) : el("p", {}, "The run has no plan."),
@@ -176,9 +198,15 @@ await start(async () => {
     limits(report.limits),
     compared,
     campaign(report.campaign),
+    followed,
+    earlierEffects(report.effect),
     files(report),
     el("details", {}, el("summary", {}, "Tasks"), states),
   );
-  const found = await comparison(report).catch(() => null); // the report stands without it
-  if (found) compared.replaceChildren(...found);
+  const fill = async (place, content) => place.replaceChildren(...((await content) ?? []).filter(Boolean));
+  const newest = await figuresRun().catch(() => null); // the report stands without the figures
+  await Promise.all([
+    fill(compared, comparison(report, newest).catch(() => null)),
+    fill(followed, launched(report, newest).catch(() => null)),
+  ]);
 });
