@@ -35,7 +35,9 @@ from local.config import CONFIGURATION_SET, ROOT
 COHORTS = ("ea_atrisk", "ea_malice", "ea_mischief")
 #: The threshold of the launches, which gives more than a few players.
 LAUNCH_THRESHOLD = 0
-APPROVER, HELD_OUT_PERCENT = "ann", 20
+APPROVER = "ann"
+#: The percentages of both holdouts of the first cohort, and the days after which a launch is measured.
+HELD_OUT_PERCENT, EFFECT_DAYS = 20, 7
 #: How many players of a hundred have another score than the day before.
 CHANGES = 6
 DAG_ID = "cohort_to_segment"
@@ -148,7 +150,10 @@ class Runs:
         for name in self.cohorts[:1]:
             campaign = {"mode": "none", "template": "at_risk", "from": "Studio <play@studio.example>"}
             text["cohorts"][name] |= {
-                "holdout_percent": HELD_OUT_PERCENT, "campaign": campaign | {"not_again_days": 30},
+                "holdout_percent": HELD_OUT_PERCENT,
+                "campaign": campaign | {
+                    "not_again_days": 30, "holdout_percent": HELD_OUT_PERCENT, "effect_days": EFFECT_DAYS,
+                },
             }  # fmt: skip
         self._path = folder / "cohorts.yaml"
         self._path.write_text(yaml.safe_dump(text, sort_keys=False), encoding="utf-8")
@@ -247,20 +252,20 @@ class Runs:
     def count_events(self, as_of: datetime) -> None:
         """A run of `engagement`."""
         from cohort_flywheel.engagement import operators
+        from cohort_flywheel.engagement.effect_operator import MeasureEffectOperator
         from cohort_flywheel.engagement.suppressions_operator import UpdateSuppressionsOperator
 
         now = as_of + timedelta(minutes=2)
         context, schedule = self._context("engagement", as_of, now, {}, "scheduled"), self._registry.schedule
         plan = self._done(context, operators.EngagementPlanOperator(task_id="plan", schedule=schedule))
         counts = self._done(context, operators.ReadEventsOperator(task_id="read_events", plan=plan))
-        update = UpdateSuppressionsOperator(
+        suppressions = self._done(context, UpdateSuppressionsOperator(
             task_id="update_suppressions", plan=plan, destination=self._registry.destination
-        )
-        suppressions = self._done(context, update)
-        self._done(
-            context,
-            operators.EngagementReportOperator(task_id="report", plan=plan, counts=counts, suppressions=suppressions),
-        )
+        ))  # fmt: skip
+        self._done(context, MeasureEffectOperator(task_id="measure_effect", plan=plan))
+        self._done(context, operators.EngagementReportOperator(
+            task_id="report", plan=plan, counts=counts, suppressions=suppressions
+        ))  # fmt: skip
         for item in self._s3.list_objects_v2(Bucket=self.event_bucket).get("Contents", ()):
             self._s3.delete_object(Bucket=self.event_bucket, Key=item["Key"])  # as the bucket's rule does in time
 

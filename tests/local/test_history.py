@@ -92,3 +92,8 @@ def check(past: History, folder: Path, days: int, launched: list[str]) -> None:
     assert [each.engagement and each.engagement.counts.messages for each in launches] == [
         each.launched["sent"] for each in launches
     ]
+    assert [each.effect and each.effect.status for each in launches] == ["waiting", "measured"][: len(launches)]
+    for each in launches[1:]:
+        assert each.effect and each.effect.launch_holdout and each.effect.global_holdout
+        assert each.effect.launch_holdout.mailed == each.launched["sent"]
+        assert each.effect.launch_holdout.held_out > 0

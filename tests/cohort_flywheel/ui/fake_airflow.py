@@ -194,8 +194,8 @@ def launch(**changed: Any) -> dict[str, Any]:
         "engagement": {"as_of": "2026-11-22T00:00:00+00:00", "counts": {
             "messages": 33, "states": {"delivered": 30, "bounced": 3}, "bounces": {"Permanent:General": 3},
             "complained": 0, "unsubscribed": 1, "unsubscribe_clicked": 2, "opened": 15,
-            "opened_unlikely_bot": 9, "opened_no_flag": 2, "clicked": 6, "clicked_unlikely_bot": 4, "clicked_no_flag": 0,
-            "in_doubt": 1, "in_doubt_sent": 1, "untracked": 3, "clicks": {
+            "opened_unlikely_bot": 9, "opened_no_flag": 2, "clicked": 6, "clicked_unlikely_bot": 4,
+            "clicked_no_flag": 0, "in_doubt": 1, "in_doubt_sent": 1, "untracked": 3, "clicks": {
                 "links": {"https://studio.example/play": 5, "https://studio.example/help": 1}, "other_links": 1,
                 "times": {"1 hour": 2, "1 day": 4},
             },
