@@ -97,7 +97,9 @@ def main(arguments: list[str] | None = None) -> int:
         "explain",
         lambda args: explain(args.run),
         "say what happened to the player of standard input in a run, with your own AWS credentials",
-    ).add_argument("run", help="the name of a run, as in ea_atrisk_2_2026-11-22_00-00-00")
+    ).add_argument(
+        "run", help="the name of a run, as in ea_atrisk_2_2026-11-22_00-00-00, or a date for all of its runs"
+    )
     command(
         "export",
         lambda args: export(),

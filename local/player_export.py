@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local.support import Desk, Place, read_player, read_settings, rows_of, status_of
+from local.player_events import events_of, suppressions_of
+from local.support import read_player, read_settings, rows_of
+from local.support_desk import Desk, Place, status_of
 
 #: The folders of the buckets that hold players, as an erasure searches them.
 PLACES = (
@@ -23,12 +25,13 @@ PLACES = (
 
 def export(desk: Desk) -> Iterator[Place]:
     """Yield each place with all that it has of the player, in every version."""
-    from cohort_flywheel.config.attribute_paths import value_at
     from cohort_flywheel.governance.erasure import kind_of
 
     record = desk.record()
-    addresses = {str(value_at(each, desk.schema.address)) for each in record.found}
+    addresses = desk.addresses(record)
     yield record
+    yield _place("suppression list", lambda: suppressions_of(desk, addresses))
+    yield _place("engagement events", lambda: [event._asdict() for event in events_of(desk)])
     for role, prefix in PLACES:
         place = f"s3://{desk.buckets[role]}/{prefix}"
         try:
@@ -51,6 +54,13 @@ def export(desk: Desk) -> Iterator[Place]:
                 {"object": f"s3://{desk.buckets[role]}/{key}", "version": version, "data": each} for each in entries
             ]
         yield Place(place, "not read (no right)" if denied else "read", found)
+
+
+def _place(place: str, find: Callable[[], list[Any]]) -> Place:
+    try:
+        return Place(place, "read", find())
+    except ClientError as error:
+        return Place(place, status_of(error), [])
 
 
 def export_command() -> None:

@@ -12,73 +12,36 @@ import json
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
-from typing import Any, NamedTuple
+from datetime import date, datetime
+from typing import Any
 
-import boto3
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
-from local.config import ROOT, LocalError
-
-_DENIED = ("AccessDenied", "AccessDeniedException", "403")
-_GONE = ("NoSuchKey", "404", "NoSuchBucket", "ResourceNotFoundException")
-
-
-class Place(NamedTuple):
-    """What was found at a place. `status` is read, not read (no right), expired, or not found."""
-
-    place: str
-    status: str
-    found: list[Any]
-
-
-class Desk:
-    """Read the buckets and the contacts table; the settings are those of the deployment's Airflow Variables."""
-
-    def __init__(self, player: str, settings: Mapping[str, str]) -> None:
-        if str(ROOT / "plugins") not in sys.path:
-            sys.path.insert(0, str(ROOT / "plugins"))
-        from cohort_flywheel.config.registry import read_registry
-
-        self.schema = read_registry(ROOT / "include" / "cohorts.yaml").data_schema
-        self.player = player
-        self.buckets = {role: settings[f"{role}_bucket"] for role in ("export", "import", "state")}
-        self.table = settings["contacts_table"]
-        self.s3, self.dynamodb = boto3.client("s3"), boto3.client("dynamodb")
-
-    def body(self, role: str, key: str, **version: str) -> bytes:
-        """The bytes of an object; raises ClientError."""
-        return bytes(self.s3.get_object(Bucket=self.buckets[role], Key=key, **version)["Body"].read())
-
-    def keys(self, role: str, prefix: str) -> Iterator[str]:
-        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.buckets[role], Prefix=prefix):
-            yield from (item["Key"] for item in page.get("Contents", ()))
-
-    def versions(self, role: str, prefix: str) -> Iterator[tuple[str, str]]:
-        """The key and the id of each version that has bytes."""
-        for page in self.s3.get_paginator("list_object_versions").paginate(Bucket=self.buckets[role], Prefix=prefix):
-            yield from ((item["Key"], item["VersionId"]) for item in page.get("Versions", ()))
-
-    def record(self) -> Place:
-        """The player's record in the contacts table."""
-        place = f"contacts table {self.table}"
-        try:
-            key = {self.schema.contacts_key: {"S": self.player}}
-            item = self.dynamodb.get_item(TableName=self.table, Key=key).get("Item")
-        except ClientError as error:
-            return Place(place, status_of(error), [])
-        read = TypeDeserializer().deserialize
-        return Place(place, "read", [{name: read(value) for name, value in item.items()}] if item else [])
-
+from local.config import LocalError
+from local.player_events import events_of, suppressions_of
+from local.support_desk import Desk, Place, status_of
 
 # --- explain
 
 
-def explain(desk: Desk, run: str, cohort: str, as_of: datetime) -> Iterator[str]:
-    """Yield a sentence for each place that says why the player is, or is not, in the segment of a run."""
+def explain(desk: Desk, run_or_date: str) -> Iterator[str]:
+    """Yield a sentence for each place that says why the player is, or is not, in the segment of a run, or of a date."""
+    runs = runs_of(desk, run_or_date)
+    record = desk.record()
+    for run in runs:
+        yield from _in_run(desk, run)
+    yield from _on_list(desk)
+    yield from _suppressed(desk, record)
+    yield from _mailed(desk, runs)
+    yield from _erased(desk)
+    has = "has a record now" if record.found else "has no record now" if record.status == "read" else record.status
+    yield f"{record.place}: {has}"
+
+
+def _in_run(desk: Desk, run: str) -> Iterator[str]:
     from cohort_flywheel.segment.contacts import REASONS
 
+    cohort, as_of = read_run(run)
     yield from _in_snapshot(desk, cohort, as_of)
     yield from _looked(desk, f"rejects of {run}", "state", f"rejects/{run}", lambda row: (
         f"rejected: {row['reason']} ({REASONS.get(row['reason'], 'no longer a reason')})"
@@ -87,12 +50,7 @@ def explain(desk: Desk, run: str, cohort: str, as_of: datetime) -> Iterator[str]
     yield from _looked(
         desk, f"segment file of {run}", "import", f"segments/{run}_", lambda row: "a row of the segment", "no row"
     )
-    yield from _on_list(desk)
-    yield from _mailed(desk, run)
-    yield from _erased(desk)
-    record = desk.record()
-    has = "has a record now" if record.found else "has no record now" if record.status == "read" else record.status
-    yield f"{record.place}: {has}"
+    yield from _events(desk, run)
 
 
 def _in_snapshot(desk: Desk, cohort: str, as_of: datetime) -> Iterator[str]:
@@ -145,8 +103,40 @@ def _on_list(desk: Desk) -> Iterator[str]:
     yield f"do-not-contact list: {'line ' + ', '.join(map(str, found)) if found else 'the playerId is not on it now'}"
 
 
-def _mailed(desk: Desk, run: str) -> Iterator[str]:
-    """The launches whose ledger has the player, this run's first."""
+def _suppressed(desk: Desk, record: Place) -> Iterator[str]:
+    """Each entry of the suppression list that the player, or the address of the record, has."""
+    try:
+        found = suppressions_of(desk, desk.addresses(record))
+    except ClientError as error:
+        status = status_of(error)
+        yield f"suppression list: {'there is none' if status == 'expired' else status}"
+        return
+    states = {"suppressed": "is suppressed", "lifted": "was suppressed, until an opt-in",
+              "removed": "was suppressed, until a person removed it"}  # fmt: skip
+    for entry in found:
+        why = f" ({entry['why']})" if entry["why"] else ""
+        yield f"suppression list: the {entry['kind']} {states[entry['state']]}: {entry['reason']}, {entry['at']}{why}"
+    if not found:
+        which = "nor the address" if record.found else "; the address is not known"
+        yield f"suppression list: the playerId is not on it{' ' if record.found else ''}{which}"
+
+
+def _events(desk: Desk, run: str) -> Iterator[str]:
+    """What became of the e-mails to the player of a run's launch."""
+    try:
+        found = list(events_of(desk, run))
+    except ClientError as error:
+        yield f"events of {run}: {status_of(error)}"
+        return
+    for each in found:
+        more = [text for text in (each.subtype, each.link, each.bot and f"{each.bot} a bot, by SES") if text]
+        yield f"events of {run}: {each.type} at {each.time}{f' ({", ".join(more)})' if more else ''}"
+    if not found:
+        yield f"events of {run}: none of an e-mail to the player"
+
+
+def _mailed(desk: Desk, runs: Collection[str]) -> Iterator[str]:
+    """The launches whose ledger has the player, those of these runs first."""
     from cohort_flywheel.campaign.send_ledger import is_holdout, read_ledger
 
     found = []
@@ -160,7 +150,7 @@ def _mailed(desk: Desk, run: str) -> Iterator[str]:
     except ClientError as error:
         yield f"send ledgers: {status_of(error)}"
         return
-    found.sort(key=lambda text: not text.startswith(run))
+    found.sort(key=lambda text: not text.startswith(tuple(runs)))
     yield "send ledgers: " + ("; ".join(found) if found else "in none, so never mailed by this package")
 
 
@@ -185,16 +175,35 @@ def rows_of(content: bytes, player: str, addresses: Collection[str] = ()) -> Ite
             yield row
 
 
-def status_of(error: ClientError) -> str:
-    code = error.response["Error"]["Code"]
-    if code in _GONE:
-        return "expired"
-    if code in _DENIED:
-        return "not read (no right)"
-    raise LocalError(f"AWS answered {code}: check the credentials, the region and the names of the buckets.") from None
-
-
 # --- the commands
+
+
+def runs_of(desk: Desk, run_or_date: str) -> list[str]:
+    """Return the run, or the names of the runs of a date that have a report; raises LocalError.
+
+    The date is that of the as-of in the zone of the schedule.
+    """
+    try:
+        wanted = date.fromisoformat(run_or_date)
+    except ValueError:
+        read_run(run_or_date)
+        return [run_or_date]
+    try:
+        names = sorted({key.split("/")[1] for key in desk.keys("state", "reports/")})
+    except ClientError as error:
+        raise LocalError(f"The reports of the runs cannot be listed: {status_of(error)}.") from None
+    found = [name for name in names if _is_run(name) and read_run(name)[1].astimezone(desk.zone).date() == wanted]
+    if not found:
+        raise LocalError(f"No run of {run_or_date} has a report: give the name of a run, or another date.")
+    return found
+
+
+def _is_run(name: str) -> bool:
+    try:
+        read_run(name)
+    except LocalError:
+        return False
+    return True
 
 
 def read_player(lines: Iterable[str]) -> str:
@@ -231,10 +240,8 @@ def read_run(run: str) -> tuple[str, datetime]:
     return cohort, names.from_instant(instant)
 
 
-def explain_command(run: str) -> None:
-    """Print what happened to the player in a run."""
+def explain_command(run_or_date: str) -> None:
+    """Print what happened to the player in a run, or in all runs of a date."""
     desk = Desk(read_player(sys.stdin), read_settings())
-    cohort, as_of = read_run(run)
-    for sentence in explain(desk, run, cohort, as_of):
+    for sentence in explain(desk, run_or_date):
         print(sentence)
-    print("suppression list and engagement events: not read by this version")

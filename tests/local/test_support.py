@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +81,76 @@ def test_a_player_of_the_segment(desk: Callable[..., str]) -> None:
     assert ": has a record now\n" in said
 
 
+def test_the_events_and_suppressions_of_a_player(
+    desk: Callable[..., str], servers: Servers, fresh_config: Config, tmp_path: Path
+) -> None:
+    put_events(seed.client("s3", servers, fresh_config), fresh_config.state_bucket, tmp_path)
+    said = desk("wayne", "explain", RUN)
+    assert [line for line in said.splitlines() if line.startswith("events")] == [
+        f"events of {RUN}: Bounce at 2026-11-22T10:00:09+00:00 (Permanent:General)",
+        f"events of {RUN}: Click at 2026-11-22T11:00:00+00:00 (https://studio.example/play, Likely a bot, by SES)",
+    ]
+    assert [line for line in said.splitlines() if line.startswith("suppression")] == [
+        "suppression list: the address is suppressed: bounced, 2026-11-22T10:00:09.000000+00:00",
+        "suppression list: the player was suppressed, until a person removed it: complained,"
+        " 2026-11-23T00:00:00.000000+00:00 (ana: a mistake)",
+    ]
+    places = {each["place"]: each for each in json.loads(desk("wayne", "export"))["places"]}
+    assert [each["type"] for each in places["engagement events"]["found"]] == ["Bounce", "Click"]
+    assert [each["reason"] for each in places["suppression list"]["found"]] == ["bounced", "complained"]
+    said = desk("sam", "explain", RUN)
+    assert f"events of {RUN}: none of an e-mail to the player\n" in said
+    assert "suppression list: the playerId is not on it; the address is not known\n" in said
+
+
+def put_events(s3: Any, bucket: str, folder: Path) -> None:
+    """A launch of noa and wayne with events, and a suppression list."""
+    from cohort_flywheel.campaign.mail_tags import launch_tag
+    from cohort_flywheel.common.duckdb import connect
+    from cohort_flywheel.engagement.event_counts import COLUMNS
+    from cohort_flywheel.engagement.suppressions import Entry, suppression_key, write_entries
+
+    bounced, salt = datetime(2026, 11, 22, 10, 0, 9, tzinfo=UTC), b"s" * 32
+    address, player = (
+        suppression_key(salt, "address", "Wayne@example.com"),
+        suppression_key(salt, "player", "wayne"),
+    )
+    other = suppression_key(salt, "player", "noa")
+    write_entries(folder / "list.csv", [
+        Entry("address", address, "bounced", bounced.isoformat(timespec="microseconds"), "suppressed"),
+        Entry("player", other, "complained", "2026-11-22T00:00:00.000000+00:00", "suppressed"),
+        Entry("player", player, "complained", "2026-11-23T00:00:00.000000+00:00", "removed", "ana: a mistake"),
+    ])  # fmt: skip
+    events = [
+        ("0-1-1", "Bounce", "Permanent:General", bounced, None, None), ("0-1-0", "Open", None, bounced, None, None),
+        ("0-1-1", "Click", None, bounced.replace(hour=11, second=0), "Likely", "https://studio.example/play"),
+    ]  # fmt: skip
+    with connect(folder) as sql:
+        sql.execute(f"CREATE TABLE event ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())})")
+        for row, kind, subtype, at, bot, link in events:
+            about = (launch_tag(RUN), row, kind, subtype, at.replace(tzinfo=None), bot, link)
+            sql.execute("INSERT INTO event VALUES (uuid(), 'm', ?, ?, ?, ?, ?, ?, ?)", about)
+        sql.table("event").write_parquet(str(folder / "events.parquet"))
+    for key, body in {
+        f"launches/{RUN}/000000_1.intents.json": b'{"player_ids": ["noa", "wayne"]}',
+        "engagement/events/as_of=2026-11-23_00-00-00/events.parquet": (folder / "events.parquet").read_bytes(),
+        "engagement/suppressions.csv": (folder / "list.csv").read_bytes(),
+        "erasure/salt": json.dumps({"salt": salt.hex()}).encode(),
+    }.items():
+        s3.put_object(Bucket=bucket, Key=key, Body=body)
+
+
+def test_a_date_is_all_its_runs(desk: Callable[..., str], servers: Servers, fresh_config: Config) -> None:
+    s3 = seed.client("s3", servers, fresh_config)
+    for name in (RUN, "ea_malice_1_2026-11-22_00-00-00", "ea_atrisk_2_2026-11-21_00-00-00", "cohort_to_segment__r"):
+        s3.put_object(Bucket=fresh_config.state_bucket, Key=f"reports/{name}/d__r.json", Body=b"{}")
+    said = desk("wayne", "explain", "2026-11-22")
+    assert f"segment file of {RUN}: a row of the segment\n" in said
+    assert "snapshot of ea_malice of 2026-11-22 00:00 UTC: expired\n" in said
+    assert "2026-11-21" not in said
+    assert said.count("do-not-contact list: ") == said.count("suppression list: there is none") == 1
+
+
 def test_a_player_that_a_launch_has_held_out(desk: Callable[..., str]) -> None:
     said = desk("held", "explain", RUN)
     assert "launched 2026-11-22T09:00:00+00:00, held out and not mailed\n" in said
@@ -134,7 +205,12 @@ def test_an_export_has_all_of_the_player_and_nothing_of_another(desk: Callable[.
 
 @pytest.mark.parametrize(
     ("player", "run", "said"),
-    [("", RUN, "Write one playerId"), ("a\nb", RUN, "Write one playerId"), ("a", "ea_atrisk", "not the name of a run")],
+    [
+        ("", RUN, "Write one playerId"),
+        ("a\nb", RUN, "Write one playerId"),
+        ("a", "ea_atrisk", "not the name of a run"),
+        ("a", "2026-11-02", "No run of 2026-11-02 has a report"),
+    ],
 )
 def test_wrong_input_is_refused(
     desk: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -163,7 +239,7 @@ def test_the_places_are_those_of_an_erasure() -> None:
 
 
 def test_the_policy_of_the_support_desk_is_enough_and_reads_only(
-    desk: Callable[..., str], fresh_config: Config, monkeypatch: pytest.MonkeyPatch
+    desk: Callable[..., str], servers: Servers, fresh_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     actions = {"ListObjectsV2": "s3:ListBucket", "ListObjectVersions": "s3:ListBucketVersions",
                "GetObject": "s3:GetObject", "GetItem": "dynamodb:GetItem"}  # fmt: skip
@@ -179,6 +255,7 @@ def test_the_policy_of_the_support_desk_is_enough_and_reads_only(
             asked.add((action, f"arn:aws:s3:::{parameters['Bucket']}{key}"))
         return call(client, operation, parameters)
 
+    put_events(seed.client("s3", servers, fresh_config), fresh_config.state_bucket, tmp_path)
     monkeypatch.setattr(BaseClient, "_make_api_call", noted)
     desk("wayne", "explain", RUN)
     desk("wayne", "export")
