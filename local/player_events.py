@@ -52,7 +52,7 @@ def events_of(desk: Desk, launch: str | None = None) -> Iterator[PlayerEvent]:
     if not mails:
         return
     with tempfile.TemporaryDirectory() as folder:
-        paths = []
+        paths = list[str]()
         for key in desk.keys("state", _EVENTS_FOLDER):
             if key.endswith(".parquet"):
                 path = Path(folder) / f"{len(paths)}.parquet"

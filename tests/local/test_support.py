@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.governance.erasure_operator import FOLDERS
 from local import __main__ as commands
-from local import seed, support
+from local import seed, support, support_desk
 from local.config import ROOT, Config, LocalError
 from local.player_export import PLACES
 from local.servers import Servers
@@ -170,14 +170,14 @@ def test_a_player_who_was_rejected_and_one_who_was_never_a_member(desk: Callable
 def test_a_place_without_a_right_and_one_that_has_expired_are_named(
     desk: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = support.Desk.body
+    body = support_desk.Desk.body
 
-    def refused(self: support.Desk, role: str, key: str, **version: str) -> bytes:
+    def refused(self: support_desk.Desk, role: str, key: str, **version: str) -> bytes:
         if key.startswith("sends/"):
             raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
         return body(self, role, key, **version)
 
-    monkeypatch.setattr(support.Desk, "body", refused)
+    monkeypatch.setattr(support_desk.Desk, "body", refused)
     said = desk("wayne", "explain", RUN)
     assert "send ledgers: not read (no right)\n" in said
     said = desk("wayne", "explain", RUN.replace("11-22", "11-01"))

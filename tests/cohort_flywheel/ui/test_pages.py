@@ -266,7 +266,7 @@ def test_a_launch_with_its_engagement(fake: FakeAirflow, reader: Reader) -> None
         ["https://studio.example/help", "1"],
         ["links that differ by player", "1"],
     ]
-    assert rows(frame, "first click") == [["1 hour", "2", "33.3 %"], ["1 day", "4", "66.7 %"]]
+    assert rows(frame, "first click") == [["1 hour", "2", "33.3 %"], ["1 day", "6", "100.0 %"]]
     assert rows(frame, "Rates") == [["hard bounces", "9.1 %", "5.0 %"], ["complaints", "0.0 %", "0.1 %"]]
     assert frame.get_by_text("By the events the e-mail was sent to 1 of them.").is_visible()
     assert "No events were counted for this launch" in reader.text("campaigns.html#uncounted")

@@ -79,10 +79,11 @@ function clicksOf(clicks) {
   if (clicks.other_links) links.push(["links that differ by player", clicks.other_links]);
   if (!links.length) return null;
   const clicked = Object.values(clicks.times).reduce((total, count) => total + count, 0);
+  let until = 0;
   return [
     table("Clicks by link, without likely bots: messages that have one", ["Link", "#Messages"], links),
     clicked ? table("Time from the e-mail to the first click", ["Within", "#Messages", "#Of these"],
-      Object.entries(clicks.times).map(([time, count]) => [time, count, percent(count, clicked)])) : null,
+      Object.entries(clicks.times).map(([time, count]) => [time === "later" ? "in all" : time, (until += count), percent(until, clicked)])) : null,
   ];
 }
 

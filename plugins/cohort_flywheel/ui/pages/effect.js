@@ -26,7 +26,7 @@ const interval = (outcome, found) => (found.low === null ? "" : `${difference(ou
 function verdict(outcome, found) {
   const open = found.detectable !== null && ["not seen", "too few to tell"].includes(found.verdict);
   const could = open ? `; ${difference(outcome, found.detectable).replace("+", "")} could have been seen` : "";
-  return found.sentence.includes("cannot happen") ? found.sentence : `${found.verdict}${could}`;
+  return el("div", { class: "sentence" }, found.sentence.includes("cannot happen") ? found.sentence : `${found.verdict}${could}`);
 }
 
 function group(outcome, value, players) {

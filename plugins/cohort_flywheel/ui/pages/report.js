@@ -166,7 +166,7 @@ function earlierEffects(effect) {
     table(`By the report of the DAG engagement as of ${instant(effect.as_of)}`, ["Launch", "#Mailed", "#Held out", "Effect", ""],
       effect.launches.map((each) => {
         const { mailed, held_out: heldOut, further } = each.launch_holdout ?? each.global_holdout ?? {};
-        return [each.launch, number(mailed), number(heldOut), effectCell(each), el("span", { class: "muted" }, further?.sentence ?? "")];
+        return [each.launch, number(mailed), number(heldOut), effectCell(each), el("div", { class: "muted sentence" }, further?.sentence ?? "")];
       })),
   ];
 }

@@ -65,8 +65,9 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
     exists. Fails for an account in the sandbox, paused, or with less daily quota left than rows, and for a sender that
     is not verified. With `test`, three samples for made-up players are mailed to the test addresses, without the
     contact list. An empty segment is skipped. Returns (each also as a separate XCom) `mode`,
-    `template`, `template_digest`, `ses_template` (its name in SES), `placeholders` (with their defaults), `from`,
-    `rows`, `segment_id`, `segment_sha256`, and `message` (subject and text for a made-up player).
+    `template`, `template_digest`, `ses_template` (its name in SES), `placeholders` (with their defaults), `links` (the
+    same for all players), `from`, `rows`, `segment_id`, `segment_sha256`, and `message` (subject and text
+    for a made-up player).
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
