@@ -109,7 +109,7 @@ def _suppressed(desk: Desk, record: Place) -> Iterator[str]:
         found = suppressions_of(desk, desk.addresses(record))
     except ClientError as error:
         status = status_of(error)
-        yield f"suppression list: {'there is none' if status == 'expired' else status}"
+        yield f"suppression list: {'does not exist' if status == 'expired' else status}"
         return
     states = {"suppressed": "is suppressed", "lifted": "was suppressed, until an opt-in",
               "removed": "was suppressed, until a person removed it"}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -147,6 +148,17 @@ class ReportedEffect(Effects):
 
     as_of: Instant
     engagement: dict[str, EngagementShares]
+
+
+def effect_lines(effects: Effects) -> Iterator[tuple[str, str]]:
+    """Yield the lines of the log of a report: how many went further, of each launch and holdout, or when it is due."""
+    for each in effects.launches:
+        if each.status == "waiting":
+            yield f"effect of {each.launch}", f"due on {each.due:%Y-%m-%d}"
+        if each.launch_holdout:
+            yield f"effect of {each.launch}", each.launch_holdout.further.sentence
+        if each.global_holdout:
+            yield f"effect of being mailed, {each.launch}", each.global_holdout.further.sentence
 
 
 #: The counts of a launch that are shares of delivered.

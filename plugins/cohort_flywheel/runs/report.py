@@ -13,7 +13,7 @@ from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.destinations.import_result import ImportResult
-from cohort_flywheel.engagement.effect import ReportedEffect
+from cohort_flywheel.engagement.effect import ReportedEffect, effect_lines
 from cohort_flywheel.errors import Code
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.segment.limits import describe_violations
@@ -287,9 +287,7 @@ def table(report: Report) -> str:
             if isinstance(value, dict):
                 value = ", ".join(f"{number:,} {why}" for why, number in value.items()) or "0"
             lines.append((key.replace("_", " "), str(value)))
-    for launch in report.effect.launches if report.effect else ():
-        for found in filter(None, (launch.launch_holdout, launch.global_holdout)):
-            lines.append((f"effect of {launch.launch}", found.further.sentence))
+    lines += effect_lines(report.effect) if report.effect else ()
     lines += [("FAULT", f"{Code.DO_NOT_ADD_UP}: {fault}") for fault in report.faults]
     lines += [("task " + state, task) for task, state in report.tasks.items() if state.endswith("failed")]
     return format_table(lines)

@@ -12,7 +12,7 @@ import pytest
 
 from cohort_flywheel.campaign.holdout import LaunchFacts, due
 from cohort_flywheel.common.duckdb import connect
-from cohort_flywheel.engagement.effect import LaunchEffect, engagement_shares
+from cohort_flywheel.engagement.effect import LaunchEffect, effect_lines, engagement_shares
 from cohort_flywheel.engagement.effect_comparison import (
     LaunchRecord,
     compare,
@@ -148,6 +148,21 @@ def test_launches_that_differ_are_pooled_apart() -> None:
 def test_the_month_is_that_of_the_schedules_zone() -> None:
     late = facts(as_of=datetime(2026, 10, 31, 23, tzinfo=UTC), timezone="Europe/Berlin")
     assert (month_of(late), month_of(facts(as_of=late.as_of))) == ("2026-11", "2026-10")
+
+
+def test_the_log_of_a_report_tells_the_two_holdouts_apart() -> None:
+    kept = record(outcomes(1_800, 216), outcomes(200, 44), global_holdout_percent=5, global_holdout=100)
+    groups = kept.groups | {"global_holdout": GroupOutcomes(all=outcomes(100, 30), first=outcomes(100, 30))}
+    found = effects([kept.model_copy(update={"groups": groups})], [unmeasured(facts(launch="b"), is_due=False)])
+    lines = [(name, said.partition(" went")[0]) for name, said in effect_lines(found)]
+    assert lines == [
+        ("effect of ea_atrisk_2_2026-11-01_00-00-00", "12.0 % of 1,800 mailed and 22.0 % of 200 held out"),
+        (
+            "effect of being mailed, ea_atrisk_2_2026-11-01_00-00-00",
+            "12.0 % of 1,800 mailed and 30.0 % of 100 held out",
+        ),
+        ("effect of b", "due on 2026-11-08"),
+    ]
 
 
 def test_an_effect_is_due_by_the_dates_of_the_schedules_zone() -> None:

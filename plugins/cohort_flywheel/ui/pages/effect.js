@@ -3,7 +3,7 @@ import { date, el, instant, number, percent, table } from "./page.js";
 
 const AGAINST = {
   launch_holdout: "held out of this launch: the effect of this e-mail",
-  global_holdout: "whom no campaign mails: the effect of being mailed at all",
+  global_holdout: "held out of all campaigns: the effect of being mailed at all",
 };
 const OUTCOMES = {
   further: "further beyond the threshold",
