@@ -106,6 +106,14 @@ def main(arguments: list[str] | None = None) -> int:
         "print all that is stored of the player of standard input, as JSON, with your own AWS credentials",
     )
 
+    pinpoint_command = command(
+        "pinpoint-events",
+        lambda args: import_pinpoint_events(args.folder, args.into),
+        "count the e-mail events of Pinpoint's event stream once, from a folder of its objects",
+    )
+    pinpoint_command.add_argument("folder", type=Path, help="the objects, as JSON or Parquet")
+    pinpoint_command.add_argument("--into", type=Path, required=True, help="the folder of the results")
+
     graph_files_command = command(
         "graph-files",
         lambda args: write_graph_files(args.folder, args.players, args.seed, args.gzip),
@@ -222,6 +230,12 @@ def export() -> None:
     from local.player_export import export_command
 
     export_command()
+
+
+def import_pinpoint_events(folder: Path, into: Path) -> None:
+    from local.pinpoint_events import pinpoint_events_command
+
+    pinpoint_events_command(folder, into)
 
 
 def test_needs() -> None:

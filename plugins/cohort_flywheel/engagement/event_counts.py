@@ -6,7 +6,7 @@ import csv
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -110,16 +110,32 @@ class LaunchCounts(Record):
     clicks: Clicks = Clicks()
 
 
+def records_of(path: Path) -> Iterator[Json | None]:
+    """Yield the records of an object, plain or compressed with gzip; None for each piece that cannot be read."""
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if is_gzip else path.open("rb") as lines:
+            yield from records(lines)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        yield None
+
+
 class EventFile:
     """Write the events of an as-of, in the order of their objects, and count what is left out.
 
     :param note: called with each event and its record, also with those that are left out.
+    :param read: gives the event of a record; by default of one of SES.
     """
 
     def __init__(
-        self, folder: Path, as_of: datetime, note: Callable[[Event, Json], None] = lambda event, record: None
+        self,
+        folder: Path,
+        as_of: datetime,
+        note: Callable[[Event, Json], None] = lambda event, record: None,
+        read: Callable[[Json], Event | UnknownType | None] = read_event,
     ) -> None:
-        self._folder, self._oldest, self._note = folder, as_of - MEMORY, note
+        self._folder, self._oldest, self._note, self._read = folder, as_of - MEMORY, note, read
         self._file = (folder / "events.csv").open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._numbers, self._types, self._subtypes = Counter[str](), Counter[str](), Counter[str]()
@@ -134,17 +150,12 @@ class EventFile:
 
     def add(self, path: Path) -> None:
         """Add the events of an object, plain or compressed with gzip. One that is cut off is read as far as it goes."""
-        with path.open("rb") as file:
-            is_gzip = file.read(2) == b"\x1f\x8b"
-        try:
-            with gzip.open(path) if is_gzip else path.open("rb") as lines:
-                self._add(lines)
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            self._numbers["unreadable"] += 1
+        self.add_records(records_of(path))
 
-    def _add(self, lines: Iterable[bytes]) -> None:
-        for record in records(lines):
-            event = read_event(record) if record is not None else None
+    def add_records(self, found: Iterable[Json | None]) -> None:
+        """Add the events of records; None is a piece that cannot be read."""
+        for record in found:
+            event = self._read(record) if record is not None else None
             if record is None or event is None:
                 self._numbers["unreadable"] += 1
                 continue

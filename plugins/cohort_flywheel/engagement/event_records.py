@@ -141,7 +141,7 @@ def read_event(record: Json) -> Event | UnknownType | None:
     key = f'[{_quoted(message_id)}, "{name}", "{at.isoformat()}", {recipients}, {_quoted(link)}, {_quoted(feedback)}]'
     return Event(
         hashlib.blake2b(key.encode(), digest_size=16).hexdigest(),
-        _plain(message_id, 200),
+        plain(message_id, 200),
         launch,
         row,
         name,
@@ -248,10 +248,10 @@ def kept_link(link: str, *, whole: bool = True) -> str:
     if not match:
         return "(other)"
     path = _ADDRESS.sub("(address)", match[3]) if whole else ""
-    return _plain(match[1] + match[2] + path, 2000)
+    return plain(match[1] + match[2] + path, 2000)
 
 
-def _plain(text: str, length: int) -> str:
+def plain(text: str, length: int) -> str:
     if not (text.isascii() and text.isprintable()):
         text = re.sub(r"[^ -~]", "?", text)
     return text[:length]
