@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,11 +64,9 @@ def _turn(dags: dict[str, Any], world: World, event_bucket: str, say: Callable[[
     one, two, three = DAYS
     world.tell(template_seconds=0, max_send_rate=10_000, import_seconds=0)
     say(f"day 1, {one:%Y-%m-%d}: {COHORT} becomes a segment; {APPROVER} approves its launch; SES mails it ...")
-    launch = DagRun(
-        dags["cohort_to_segment"], one, {"cohort": COHORT, "campaign": "launch"}, PRODUCER, APPROVER
-    )  # fmt: skip
+    launch = DagRun(dags["cohort_to_segment"], one, {"cohort": COHORT, "campaign": "launch"}, PRODUCER, APPROVER)
     world.tell(mailed_at=(one + timedelta(hours=10)).timestamp())
-    _day(dags, one, [launch], one + timedelta(hours=9))
+    _day(dags, one, launch, one + timedelta(hours=9), say)
     say("  readers open, click, complain and unsubscribe; the scores of the players change ...")
     world.tell(mailed_at=(one + timedelta(hours=18)).timestamp())
     world.unsubscribe()
@@ -77,20 +75,22 @@ def _turn(dags: dict[str, Any], world: World, event_bucket: str, say: Callable[[
     world.change_scores()
 
     say(f"day 2, {two:%Y-%m-%d}: the events are read, addresses suppressed, the graph learns ...")
-    _day(dags, two, [DagRun(dags["cohort_to_segment"], two)], two + timedelta(minutes=5))
+    _day(dags, two, DagRun(dags["cohort_to_segment"], two), two + timedelta(minutes=5), say)
     _arrive(world, event_bucket, two + timedelta(hours=5), late=False)
     world.keep_events("events.json")
 
     say(f"day 3, {three:%Y-%m-%d}: late events are read; those who clicked become a segment; the effect is there ...")
-    _day(dags, three, [DagRun(dags[f"cohort_to_segment__{CLICKED}"], three)], three + timedelta(minutes=5))
+    _day(dags, three, DagRun(dags[f"cohort_to_segment__{CLICKED}"], three), three + timedelta(minutes=5), say)
 
 
-def _day(dags: dict[str, Any], as_of: datetime, runs: Iterable[DagRun], now: datetime) -> None:
-    """Run the DAG engagement and others as their schedules do: the graph is written after the day's snapshots."""
+def _day(dags: dict[str, Any], as_of: datetime, run: DagRun, now: datetime, say: Callable[[str], None]) -> None:
+    """Run the DAG engagement and another as their schedules do: the graph is written after the day's snapshots."""
     engagement = DagRun(dags["engagement"], as_of)
+    say("  engagement: plan, read_events, update_suppressions")
     engagement.go(as_of + timedelta(minutes=2), until="update_suppressions")
-    for run in runs:
-        run.go(now)
+    say(f"  {run.dag.dag_id}")
+    run.go(now)
+    say("  engagement: write_graph, measure_effect, report")
     engagement.go(now + timedelta(minutes=30))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class Add(BaseOperator):
     def __init__(self, *, numbers: Any, **kwargs: Any) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.numbers = numbers
-        self.clock = lambda: AS_OF
+        self.clock: Callable[[], datetime] = lambda: AS_OF
 
     def execute(self, context: Any) -> dict[str, Any]:
         found = sum(self.numbers)
