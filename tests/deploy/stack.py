@@ -81,7 +81,8 @@ def deploy_engagement(client: Callable[[str], Any], name: str, **parameters: str
     """Create the stack of the events of e-mails, without what moto does not know and what needs that."""
     whole = template(ENGAGEMENT)
     made = ("EventBucket", "EngagementPolicy", "ConfigurationSetSetting", "UntrackedConfigurationSetSetting",
-            "EventBucketSetting")  # fmt: skip
+            "EventBucketSetting", "EngagementGraphRole", "EngagementGraphRolePolicy", "EngagementGraphPolicy",
+            "EngagementNeptuneConnection", "EngagementRoleConnection")  # fmt: skip
     return create(client, name, whole | {"Resources": {each: whole["Resources"][each] for each in made}}, parameters)
 
 

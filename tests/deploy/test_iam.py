@@ -28,6 +28,7 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.destinations.customer_profiles.layout import upload_job_name
 from cohort_flywheel.engagement.event_objects import REMOVAL_KEY
+from cohort_flywheel.engagement.graph_operator import WRITER_AWS_CONN_ID, WRITER_CONN_ID
 from cohort_flywheel.governance.erasure import PLAYERS_KEY
 from cohort_flywheel.runs.names import run_name
 from local import seed
@@ -46,7 +47,7 @@ from tests.local.neptune_loader_service import Loader
 _MWAA = "https://docs.aws.amazon.com/mwaa/latest/userguide/mwaa-create-role.html"
 _KMS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#require-sse-kms"
 #: The policies that have such statements.
-OF_PAGES = ("environment", "neptune", "neptune_load", "kms", "pinpoint-import-role-kms")
+OF_PAGES = ("environment", "neptune", "neptune_load", "engagement_graph_role", "kms", "pinpoint-import-role-kms")
 PAGES = {
     "MwaaHealth": _MWAA,
     "MwaaBundle": _MWAA,
@@ -58,6 +59,7 @@ PAGES = {
     "MwaaQueueKey": _MWAA,
     "NeptuneIsReadByGremlin": "https://docs.aws.amazon.com/neptune/latest/userguide/iam-dp-actions.html",
     "NeptuneLoads": "https://docs.aws.amazon.com/neptune/latest/userguide/iam-dp-actions.html",
+    "NeptuneIsWrittenByGremlin": "https://docs.aws.amazon.com/neptune/latest/userguide/iam-dp-actions.html",
     "ObjectsAreEncrypted": _KMS,
     "SegmentFilesAreDecrypted": _KMS,
 }
@@ -74,7 +76,7 @@ ONLY_ON_ALL = {
 #: the optional stack of its events.
 DEPLOYMENTS = {
     "pinpoint": ("pipeline", "pinpoint", "graph_load", "neptune", "environment"),
-    "ses": ("pipeline", "ses", "campaign", "ses_campaign", "engagement", "environment"),
+    "ses": ("pipeline", "ses", "campaign", "ses_campaign", "engagement", "engagement_graph", "environment"),
     "customer_profiles": ("pipeline", "customer_profiles", "campaign", "connect_campaign", "environment"),
 }
 #: Those of the role that the tasks of graph_load assume.
@@ -82,7 +84,8 @@ ASSUMED = ("graph_load_role", "neptune", "neptune_load")
 ATTACHED = {
     "PipelinePolicy": "pipeline", "PinpointPolicy": "pinpoint", "SesPolicy": "ses",
     "ProfilesPolicy": "customer_profiles", "CampaignPolicy": "campaign", "SesCampaignPolicy": "ses_campaign",
-    "ConnectCampaignPolicy": "connect_campaign", "EngagementPolicy": "engagement", "EnvironmentPolicy": "environment",
+    "ConnectCampaignPolicy": "connect_campaign", "EngagementPolicy": "engagement",
+    "EngagementGraphPolicy": "engagement_graph", "EnvironmentPolicy": "environment",
     "GraphLoadPolicy": "graph_load", "NeptunePolicy": "neptune", "NeptuneLoadPolicy": "neptune_load",
     "GraphLoadRolePolicy": "graph_load_role",
 }  # fmt: skip
@@ -108,6 +111,7 @@ _OF_OTHERS = (
 #: All of it, and so every right that it needs.
 _ENGAGEMENT = """engagement:
   read_events: true
+  write_graph: true
   tracking_consent: {attribute: trackingConsent, opted_in: ["yes"], opted_out: ["no"], silence: opted_out}
 """
 _DROPPED = "dropped/ea_atrisk/theirs.json"
@@ -156,14 +160,15 @@ class Deployment:
         if destination == "ses":
             ids |= stack.deploy_engagement(
                 client, "engagement", ExecutionRoleName=ids["ExecutionRole"], SettingsPrefix=prefix,
-                StateBucketName=self.stack.outputs["StateBucket"],
+                StateBucketName=self.stack.outputs["StateBucket"], NeptuneClusterResourceId=CLUSTER,
+                NeptuneWriterEndpoint="cohort.cluster-abc.us-east-1.neptune.amazonaws.com",
             ).ids  # fmt: skip
             key = f"{_MIDNIGHT - timedelta(hours=1):events/%Y/%m/%d/%H}/stream-1-a"
             client("s3").put_object(Bucket=ids["EventBucket"], Key=key, Body=line(event("Send")))
         self.policies = _deployed_policies(client("iam"), ids, "ExecutionRole")
         loads = "GraphLoadRole" in ids
         self.assumed_policies = _deployed_policies(client("iam"), ids, "GraphLoadRole") if loads else {}
-        self.credentials = _credentials(client, self.stack)
+        self.credentials = _credentials(client, self.stack, ids)
         self.environment = _environment(servers, config, client("ssm"), prefix, self.credentials)
         self._write_dags()
         self.recorder, self.dags_run = Recorder(self.folder), set[str]()
@@ -384,7 +389,7 @@ def _bucket_policy(made: stack.Stack) -> dict[str, str]:
     return {"Bucket": properties["Bucket"], "Policy": json.dumps(document | {"Statement": kept})}
 
 
-def _credentials(client: Callable[[str], Any], made: stack.Stack) -> dict[str, str]:
+def _credentials(client: Callable[[str], Any], made: stack.Stack, ids: Mapping[str, str]) -> dict[str, str]:
     """The execution role's, which is also given what moto would refuse against IAM's own rules.
 
     [facts] moto takes * for the resource of every service but S3, SQS, IAM and STS, so a statement for one resource is
@@ -394,13 +399,14 @@ def _credentials(client: Callable[[str], Any], made: stack.Stack) -> dict[str, s
     wrongly_refused = ["s3:HeadBucket", "ssm:GetParameter", *(f"{service}:*" for service in services)]
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": wrongly_refused, "Resource": "*"}]}
     name = made.ids["ExecutionRole"]
-    if "GraphLoadRole" in made.ids:
+    for role in ("GraphLoadRole", "EngagementGraphRole"):
+        if role not in ids:
+            continue
         # moto takes the session of a role for another principal than the role, which the trust policy names
         session = f"arn:aws:sts::{stack.ACCOUNT}:assumed-role/{name}/a-run"
         trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": session}}
         client("iam").update_assume_role_policy(
-            RoleName=made.ids["GraphLoadRole"],
-            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+            RoleName=ids[role], PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
         )
     client("iam").put_role_policy(RoleName=name, PolicyName="moto", PolicyDocument=json.dumps(document))
     arn = made.outputs["ExecutionRoleArn"]
@@ -431,12 +437,19 @@ def _environment(
     aws = json.loads(local["AIRFLOW_CONN_AWS_DEFAULT"])
     aws["extra"] |= {"aws_session_token": credentials["aws_session_token"]}
     aws |= {"login": credentials["aws_access_key_id"], "password": credentials["aws_secret_access_key"]}
+    for each in ("aws_graph_load", WRITER_AWS_CONN_ID):
+        with suppress(ssm.exceptions.ParameterNotFound):
+            name = f"{prefix}/connections/{each}"
+            role = json.loads(ssm.get_parameter(Name=name)["Parameter"]["Value"])
+            endpoint = {"endpoint_url": servers.aws_url}
+            role["extra"] |= endpoint | {"service_config": {"sts": endpoint}}
+            ssm.put_parameter(Name=name, Value=json.dumps(role), Overwrite=True)
     with suppress(ssm.exceptions.ParameterNotFound):
-        name = f"{prefix}/connections/aws_graph_load"
-        load = json.loads(ssm.get_parameter(Name=name)["Parameter"]["Value"])
-        endpoint = {"endpoint_url": servers.aws_url}
-        load["extra"] |= endpoint | {"service_config": {"sts": endpoint}}
-        ssm.put_parameter(Name=name, Value=json.dumps(load), Overwrite=True)
+        name = f"{prefix}/connections/{WRITER_CONN_ID}"
+        signs = json.loads(ssm.get_parameter(Name=name)["Parameter"]["Value"])["extra"]
+        graph = json.loads(local[neptune])
+        graph["extra"] |= signs  # the local graph takes any signature
+        ssm.put_parameter(Name=name, Value=json.dumps(graph), Overwrite=True)
     return {
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
         neptune: local[neptune],  # asked only by the harness
@@ -530,6 +543,8 @@ def test_what_the_runs_do_not_do_is_refused(recorded: dict[str, Deployment]) -> 
             ("wisdom:GetMessageTemplate", "arn:aws:wisdom:us-east-1:123456789012:knowledge-base/another"),
             ("sts:AssumeRole", "arn:aws:iam::123456789012:role/admin"),
             ("neptune-db:StartLoaderJob", f"arn:aws:neptune-db:us-east-1:123456789012:{CLUSTER}/*"),
+            ("neptune-db:WriteDataViaQuery", f"arn:aws:neptune-db:us-east-1:123456789012:{CLUSTER}/*"),
+            ("neptune-db:DeleteDataViaQuery", f"arn:aws:neptune-db:us-east-1:123456789012:{CLUSTER}/*"),
             ("s3:GetObject", f"arn:aws:s3:::{LOADER_BUCKET}/graph/cohort_modeler/user_vertices.csv"),
         ):
             asked = Request(action, resource, {"ses:FromAddress": SENDER})

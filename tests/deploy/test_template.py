@@ -136,8 +136,12 @@ POLICIES = {
 }
 
 
+#: Those of the optional stack: test_engagement_template.py.
+OF_ENGAGEMENT = ("engagement", "engagement_graph", "engagement_graph_role", "engagement_graph_role-trust")
+
+
 def test_every_policy_of_include_iam_is_in_the_template() -> None:
-    assert sorted([*POLICIES, "engagement"]) == stack.policy_names()  # the last: test_engagement_template.py
+    assert sorted([*POLICIES, *OF_ENGAGEMENT]) == stack.policy_names()
     kinds = ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy")
     made = {name for name, each in stack.template()["Resources"].items() if each["Type"].startswith("AWS::IAM::")}
     assert made == {path[0] for path in POLICIES.values()}

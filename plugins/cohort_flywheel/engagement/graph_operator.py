@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseHook, BaseOperator
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
@@ -19,6 +20,7 @@ from cohort_flywheel.engagement.graph_values import GraphPlan, GraphValues, camp
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.tombstones_store import read_tombstones
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
+from cohort_flywheel.hooks.neptune_connection import read_neptune_connection
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.names import from_instant, is_instant
 
@@ -43,6 +45,33 @@ def open_graph(plan: GraphPlan, neptune_conn_id: str, aws_conn_id: str | None) -
         player_id=plan.player_id,
         names=plan.names,
     )
+
+
+def check_connections(neptune_conn_id: str, aws_conn_id: str | None) -> None:
+    """Raise FlywheelError if a connection of the role that may write is missing, or leads to a reader endpoint.
+
+    The AWS connection must be there only if the graph's signs: the amazon provider would take the worker's own role in
+    its place.
+    """
+    endpoint, extra = read_neptune_connection(neptune_conn_id)
+    if ".cluster-ro-" in endpoint.host:
+        raise FlywheelError(
+            f"the connection {neptune_conn_id} leads to the reader endpoint {endpoint.host}, and engagement.write_graph"
+            " of cohorts.yaml needs the writer: write the cluster's endpoint as its host",
+            code=Code.CONNECTION,
+        )
+    if not extra.iam or aws_conn_id is None:
+        return
+    try:
+        BaseHook.get_connection(aws_conn_id)
+    except AirflowNotFoundException:
+        raise FlywheelError(
+            f"there is no Airflow connection {aws_conn_id}, or Airflow cannot read it, and engagement.write_graph of"
+            " cohorts.yaml needs it, with the role that may write to the graph: deploy"
+            " include/cloudformation/engagement.yaml with NeptuneWriterEndpoint and NeptuneClusterResourceId, which"
+            " creates both",
+            code=Code.CONNECTION,
+        ) from None
 
 
 def check_foreign_names(graph: EngagementGraph, s3: S3Hook, bucket: str) -> None:

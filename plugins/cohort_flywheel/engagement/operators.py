@@ -24,6 +24,7 @@ from cohort_flywheel.engagement.event_records import kept_link
 from cohort_flywheel.engagement.graph_operator import (
     WRITER_AWS_CONN_ID,
     WRITER_CONN_ID,
+    check_connections,
     check_foreign_names,
     open_graph,
 )
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class EngagementPlanOperator(BaseOperator):
-    """Fix the as-of of a run, and check that both buckets can be read, and the names in the graph. Only reads.
+    """Fix the as-of of a run, and check that both buckets can be read, and what is written to the graph. Only reads.
 
     :param schedule: the DAG's cron.
     :param graph: what is written to the graph, a GraphPlan; None for nothing.
@@ -87,6 +88,7 @@ class EngagementPlanOperator(BaseOperator):
             as_of = as_of_run(context, Schedule(self.schedule, self.timezone), self.clock())
             graph = GraphPlan.model_validate(self.graph) if self.graph else None
             if graph:
+                check_connections(self.neptune_conn_id, self.neptune_aws_conn_id)
                 there = open_graph(graph, self.neptune_conn_id, self.neptune_aws_conn_id)
                 check_foreign_names(there, hook, settings.state_bucket)
         return EngagementPlan(as_of=as_of, graph=graph, **settings.model_dump()).model_dump(mode="json")

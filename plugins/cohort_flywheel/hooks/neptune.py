@@ -265,7 +265,7 @@ class NeptuneGremlinHook(BaseHook):
             f"the graph at {self.url} refuses the signature of {self.neptune_conn_id}, made for the host"
             f" {self._signed_host()}: if that is a tunnel or a load balancer, write the cluster's endpoint with its"
             " port as signed_host into the extra; else grant the role neptune-db:connect and ReadDataViaQuery on the"
-            " cluster, and check region_name",
+            " cluster, to write also WriteDataViaQuery and DeleteDataViaQuery, and check region_name",
             code=Code.GRAPH_ACCESS,
         )
 
