@@ -8,8 +8,9 @@
 **Start with a dry run**, which is the default: it logs each place where a player was found, and changes nothing.
 
 The players are in a file and not in a param, because params are stored and shown. Nothing is removed while a run is
-active or an import job of the destination has not ended. `docs/how-to/cleanup.md` lists what you remove yourself: from
-the graph, the contacts table and the do-not-contact list.
+active or an import job of the destination has not ended. With `engagement.write_graph: true` the players lose what this
+package has written to their vertices. `docs/how-to/cleanup.md` lists what you remove yourself: the vertices, and the
+entries of the contacts table and the do-not-contact list.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from airflow.sdk import DAG, Param
 from cohort_flywheel.config.dag_defaults import DEFAULT_ARGS
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
+from cohort_flywheel.engagement.graph_values import GraphPlan
 from cohort_flywheel.governance.erasure_operator import CohortErasureOperator
 
 REGISTRY_PATH = include_folder(__file__) / "cohorts.yaml"
@@ -43,7 +45,12 @@ def cohort_erasure(registry: Registry) -> DAG:
         },
         default_args=DEFAULT_ARGS,
     ) as dag:
-        CohortErasureOperator(task_id="erase", destination=registry.destination, data_schema=registry.data_schema)
+        CohortErasureOperator(
+            task_id="erase",
+            destination=registry.destination,
+            data_schema=registry.data_schema,
+            graph=GraphPlan.of(registry),
+        )
     return dag
 
 

@@ -28,6 +28,7 @@ from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.engagement.effect_operator import MeasureEffectOperator
 from cohort_flywheel.engagement.graph_operator import EngagementGraphOperator
+from cohort_flywheel.engagement.graph_values import GraphPlan
 from cohort_flywheel.engagement.operators import EngagementPlanOperator, EngagementReportOperator, ReadEventsOperator
 from cohort_flywheel.engagement.suppressions_operator import UpdateSuppressionsOperator
 from cohort_flywheel.runs.notifications import on_failure
@@ -49,8 +50,12 @@ def engagement(registry: Registry) -> DAG:
         tags=["cohort-flywheel", "engagement"],
         default_args=DEFAULT_ARGS | {"on_failure_callback": on_failure(registry.notify)},
     ) as dag:
+        graph = GraphPlan.of(registry)
         plan: Any = EngagementPlanOperator(
-            task_id="plan", schedule=registry.schedule, timezone=registry.timezone, graph=graph_plan(registry)
+            task_id="plan",
+            schedule=registry.schedule,
+            timezone=registry.timezone,
+            graph=graph.model_dump() if graph else None,
         )
         read_events: Any = ReadEventsOperator(task_id="read_events", plan=plan.output)
         update_suppressions: Any = UpdateSuppressionsOperator(
@@ -65,7 +70,7 @@ def engagement(registry: Registry) -> DAG:
             outlets=[RESULTS],  # cohort_figures shows the new counts
         )
         events: list[Any] = [plan, read_events, update_suppressions]
-        if registry.engagement.write_graph:
+        if graph:
             events.append(
                 EngagementGraphOperator(
                     task_id="write_graph", plan=plan.output, pool=registry.graph_pool or "default_pool"
@@ -74,20 +79,6 @@ def engagement(registry: Registry) -> DAG:
         chain(*events, report)
         chain(plan, measure_effect, report)
     return dag
-
-
-def graph_plan(registry: Registry) -> dict[str, Any] | None:
-    """Return what is written to the graph; None without `write_graph`."""
-    engagement, schema = registry.engagement, registry.data_schema
-    if not engagement.write_graph:
-        return None
-    return {
-        "names": engagement.graph_names.model_dump(),
-        "edges": engagement.graph_edges,
-        "keep_days": engagement.graph_keep_days,
-        "vertex_label": schema.vertex_label,
-        "player_id": schema.player_id,
-    }
 
 
 _registry = read_registry(REGISTRY_PATH)

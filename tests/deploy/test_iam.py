@@ -303,6 +303,7 @@ def _prepare(made: dict[str, Deployment]) -> None:
     for bucket, key in _OF_OTHERS:
         made["pinpoint"].put(bucket, key, _NAMES_HIM)
     made["pinpoint"].put("ExportBucket", _DROPPED, b'[{"playerId": ["msmith"], "ea_atrisk": [3]}]')
+    made["ses"].put("StateBucket", REMOVAL_KEY, b"wayne96\nwayne96@example.com\n")
     made["ses"].client("s3").put_bucket_policy(**_bucket_policy(made["ses"].stack))
     # an upload that was not started
     name = upload_job_name("ea_duty_1", _MIDNIGHT, 1, "in", 0, "0" * 16)
@@ -337,7 +338,6 @@ def _play_ses(at: Deployment) -> None:
     at.run("cohort_to_segment", _MIDNIGHT, some, "record_result")  # whose snapshot shows the effect, a day later
     at.run("cohort_figures", _MIDNIGHT, {}, "count_figures")
     at.run("engagement", _MIDNIGHT, {}, "report")  # reads what the day before has left
-    at.put("StateBucket", REMOVAL_KEY, b"wayne96\nwayne96@example.com\n")
     at.run("suppression_removal", _MIDNIGHT, {"reason": "he wrote to us", "dry_run": False}, "remove")
     _erase(at)
 

@@ -17,7 +17,7 @@ from local import config, seed
 from local.servers import running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from local.config import Config
     from tests.faults.fault_report import FaultReport
@@ -33,7 +33,7 @@ sys.path.insert(0, str(config.ROOT / "plugins"))
 
 
 def main() -> int:
-    """Try the cases of all destinations that were not survived yet with the code as it is."""
+    """Try the cases of all worlds that were not survived yet with the code as it is."""
     from tests.faults import code
     from tests.faults.fault_report import FaultReport, total
     from tests.faults.harness import DESTINATIONS, a_world
@@ -55,7 +55,8 @@ def main() -> int:
     with ExitStack() as stack:
         addresses = stack.enter_context(running(run_dir=folder / "servers", config=settings))
         seed.seed(addresses, settings)
-        worlds = [stack.enter_context(a_world(addresses, settings, folder / name, name)) for name in DESTINATIONS]
+        names = _named(DESTINATIONS, arguments.words)
+        worlds = [stack.enter_context(a_world(addresses, settings, folder / name, name)) for name in names]
         reports = {world.destination: FaultReport(world.destination, world.sites) for world in worlds}
         for world in worlds:
             print(f"{world.destination}: {world.left_out()}", flush=True)
@@ -79,6 +80,13 @@ def main() -> int:
     print(f"{(time.monotonic() - began) / 60:.0f} minutes")
     print(total(*reports.values()))
     return 1 if failed else 0
+
+
+def _named(names: Sequence[str], words: list[str]) -> list[str]:
+    """The worlds that have such cases: those that the words begin with, if each begins with one; else all."""
+    found = {name for name in names for word in words if word.startswith(f"{name}:")}
+    each = all(word.startswith(tuple(f"{name}:" for name in names)) for word in words)
+    return [name for name in names if not found or not each or name in found]
 
 
 def _chosen(worlds: list[World], words: list[str], changed: set[str] | None) -> Iterator[tuple[World, Case]]:

@@ -25,11 +25,14 @@ PACKAGE = PLUGINS / "cohort_flywheel"
 #: modules of local/ are those that tests/faults/ imports, and what these import, with all of a service's folder.
 SURROUNDINGS = (
     "dags/cohort_to_segment.py",
+    "dags/engagement.py",
+    "dags/suppression_removal.py",
     "include/cohorts.yaml",
     "include/email/**/*",
     "local/conf/*",
     "local/jars/*",
     "tests/faults/**/*.py",
+    "tests/cohort_flywheel/engagement/*.py",
     "tests/aws_session_cache.py",
     ".env",
 )

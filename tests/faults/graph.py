@@ -25,8 +25,14 @@ BATCH_SIZE = 32
 _CLOSE = 0x88  # the first byte of the frame with which a WebSocket ends [RFC 6455]
 
 
-def install(watch: Watch, connection: str, server_pid: int = 0) -> None:
+#: The variable that names the traversal source of the graph of a world, where it is not g.
+SOURCE_VARIABLE = "FAULTS_TRAVERSAL_SOURCE"
+
+
+def install(watch: Watch, connection: str, server_pid: int = 0, cut_after: int = CUT_AFTER_BYTES) -> None:
     """Lead the connection of Airflow that is in this variable through a proxy of our own."""
+    if source := os.environ.get(SOURCE_VARIABLE):
+        _use_source(source)
     there = json.loads(os.environ[connection])
     listening = socket.create_server(("127.0.0.1", 0))
     silent = watch.case and watch.case.site.service == GRAPH  # a cut connection may be silent, too
@@ -49,12 +55,31 @@ def install(watch: Watch, connection: str, server_pid: int = 0) -> None:
                 client.close()
             else:
                 server = socket.create_connection((there["host"], there["port"]))
-                _pump(client, server, kind, server_pid, partial(watch.tell, site=call.site))
+                _pump(client, server, kind, server_pid, partial(watch.tell, site=call.site), cut_after)
 
     threading.Thread(target=serve, daemon=True).start()
 
 
-def _pump(client: socket.socket, server: socket.socket, kind: str, server_pid: int, tell: Callable[..., None]) -> None:
+def _use_source(source: str) -> None:
+    """Have each client of this process, which ends with it, ask the graph of another traversal source than g."""
+    from gremlin_python.driver.client import Client
+
+    made = Client.__init__
+
+    def init(self: Client, url: str, traversal_source: str, **options: Any) -> None:
+        made(self, url, source if traversal_source == "g" else traversal_source, **options)
+
+    Client.__init__ = init  # type: ignore[method-assign]  # its further arguments are given by name
+
+
+def _pump(
+    client: socket.socket,
+    server: socket.socket,
+    kind: str,
+    server_pid: int,
+    tell: Callable[..., None],
+    cut_after: int,
+) -> None:
     """Carry the bytes both ways; the answer to the handshake first, as no fault is in it."""
     server.sendall(_head(client))
     client.sendall(_head(server))
@@ -77,10 +102,10 @@ def _pump(client: socket.socket, server: socket.socket, kind: str, server_pid: i
     def to_client(some: bytes) -> bool:
         nonlocal passed
         passed += len(some)
-        if passed < CUT_AFTER_BYTES or kind in ("", "killed after"):
+        if passed < cut_after or kind in ("", "killed after"):
             client.sendall(some)
             return True
-        client.sendall(some[: CUT_AFTER_BYTES - passed])
+        client.sendall(some[: cut_after - passed])
         if kind == "killed mid-stream":
             die()
         if kind == "server restarted mid-stream":

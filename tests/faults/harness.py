@@ -15,7 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -69,8 +69,8 @@ NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
 TO_THE_END = 20
 #: How many cases are tried at once: one more than processors, as a case waits for a job or between two tries.
 WORKERS = (os.cpu_count() or 1) + 1
-#: Where each world's segments go, in the order in which they are tried.
-DESTINATIONS = ("pinpoint", "ses", "customer_profiles", "webhook")
+#: Where each world's segments go, then the worlds of the other DAGs, in the order in which they are tried.
+DESTINATIONS = ("pinpoint", "ses", "customer_profiles", "webhook", "engagement", "suppression_removal")
 #: What a registry says there, line by line: the user who triggers a run, ana, may not approve it.
 REGISTRY = {
     r"destination: \w+": "destination: {destination}\nopt_outs: none",
@@ -129,11 +129,7 @@ class World:
             shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         path = self.folder / "include" / "cohorts.yaml"
         registry = path.read_text(encoding="utf-8")
-        for line, ours in REGISTRY.items():
-            ours = ours.format(destination=self.destination, holdout_percent=self.at.HOLDOUT_PERCENT)
-            registry, number = re.subn(f"(?m)^{line}$", ours, registry)
-            assert number == 1, line
-        path.write_text(registry, encoding="utf-8")
+        path.write_text(self._edited(registry), encoding="utf-8")
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
             DagBag(self.folder / "dags")  # imports what a second one runs
@@ -142,7 +138,24 @@ class World:
             bag = DagBag(self.folder / "dags")
         assert not bag.import_errors, bag.import_errors
         self._parsed = code.ran()
-        return bag.dags[DAG_ID]
+        return bag.dags[self.dag_id]
+
+    @property
+    def dag_id(self) -> str:
+        return DAG_ID
+
+    @property
+    def conf(self) -> dict[str, Any]:
+        """The params of a run that are not the defaults."""
+        return CONF | self.at.CONF
+
+    def _edited(self, registry: str) -> str:
+        """The registry of this world."""
+        for line, ours in REGISTRY.items():
+            ours = ours.format(destination=self.at.DESTINATION, holdout_percent=self.at.HOLDOUT_PERCENT)
+            registry, number = re.subn(f"(?m)^{line}$", ours, registry)
+            assert number == 1, line
+        return registry
 
     def left_out(self) -> str:
         """Which of the recorded calls are not tried, and why."""
@@ -179,11 +192,11 @@ class World:
         """What an undisturbed run leaves and calls; the second one shows that both can be relied on."""
         servers = replace(self.servers, aws_port=endpoint.port)
         self._seeded = self._made(servers)
-        first = Run(self.dag, CONF | self.at.CONF, NOW, self._log())
+        first = Run(self.dag, self.conf, NOW, self._log())
 
         def keep(task_id: str) -> bool:
             endpoint.keep(kept / task_id)
-            there = without_clock(self.at.there(servers))
+            there = without_clock(self._there(servers))
             self.checkpoints[task_id] = Checkpoint(kept / task_id, first.kept(), endpoint.objects(), there)
             return False
 
@@ -202,11 +215,7 @@ class World:
         for run in (first, second):
             assert not run.failed, f"an undisturbed run failed: {run.errors}; its log is {run.log}"
         assert not (wrong := self.differences(left, again)), f"two undisturbed runs differ: {wrong}"
-        places = [(site, place.partition("/")[::2]) for site, place in first.places.items() if site.service == "s3"]
-        assert any(is_report(place) for _, place in places), "no call puts the report"
-        readers = [site for site, place in places if can_read_reports(site.operation, place)]
-        assert not readers, f"a run may not stop where only its report differs, as these calls read it: {readers}"
-        assert left.report["outcome"] == ("launched" if self.at.CONF else "imported"), left.report
+        self._check_recorded(first, left)
         for task_id in self.checkpoints.keys() & set(self.dag.task_ids):
             once, twice = (
                 {site: request for site, request in run.requests.items() if self.task_of(site) == task_id}
@@ -218,6 +227,14 @@ class World:
             self.code.setdefault(self._task(process), set()).update(names)
         # one look more at a job that took its time is not among them
         return left, {site: kinds for site, kinds in first.sites.items() if site in second.sites}
+
+    def _check_recorded(self, run: Run, left: Leftovers) -> None:
+        """What the harness relies on: the report, and that no task reads it."""
+        places = [(site, place.partition("/")[::2]) for site, place in run.places.items() if site.service == "s3"]
+        assert any(is_report(place) for _, place in places), "no call puts the report"
+        readers = [site for site, place in places if can_read_reports(site.operation, place)]
+        assert not readers, f"a run may not stop where only its report differs, as these calls read it: {readers}"
+        assert left.report["outcome"] == ("launched" if self.at.CONF else "imported"), left.report
 
     def _made(self, servers: Servers) -> Seeded:
         """What a run finds on AWS; the state bucket is all destinations', so that the same tasks find the same."""
@@ -244,7 +261,8 @@ class World:
         try:
             servers = replace(self.servers, aws_port=endpoint.port)
             self.at.settle(servers, case)
-            run = Run(self.dag, CONF | self.at.CONF, NOW, self._log(), case)
+            self._restore(servers, checkpoint)
+            run = Run(self.dag, self.conf, NOW, self._log(), case)
             run.continue_from(checkpoint.known)
             if case:
                 run.reached = partial(self._compare, run, endpoint, servers, may_stop)
@@ -269,7 +287,7 @@ class World:
             may_stop
             and same
             and without_reports(now) == without_reports(objects)
-            and without_clock(self.at.there(servers)) == there
+            and without_clock(self._there(servers)) == there
         )
 
     def _log(self) -> Path:
@@ -278,23 +296,39 @@ class World:
         return log
 
     def _go(self, run: Run, servers: Servers, graph: Graph | None = None) -> None:
-        ours = {"AIRFLOW__API__BASE_URL": "http://127.0.0.1:8080"}  # of the link to a question
         if graph:
             servers = replace(servers, gremlin_port=graph.port)
             run.between, run.server_pid = graph.ensure, graph.pid
-        before = dict(os.environ)
-        os.environ.update(airflow_environment(servers, self.config, *self._seeded) | ours)
-        try:
+        with self._environ(servers):
             run.go()
             if run.failed and run.case:
                 run.clear()
                 run.go()
+
+    @contextmanager
+    def _environ(self, servers: Servers) -> Iterator[None]:
+        before = dict(os.environ)
+        os.environ.update(self._environment(servers))
+        try:
+            yield
         finally:
             os.environ.clear()
             os.environ.update(before)
 
+    def _environment(self, servers: Servers) -> dict[str, str]:
+        ours = {"AIRFLOW__API__BASE_URL": "http://127.0.0.1:8080"}  # of the link to a question
+        return airflow_environment(servers, self.config, *self._seeded) | ours
+
+    def _restore(self, servers: Servers, checkpoint: Checkpoint) -> None:
+        """Put back what a run changes beside AWS: nothing here."""
+
+    def _there(self, servers: Servers) -> dict[str, Any]:
+        """The destination, by its emulation, and what else a run changes beside the objects."""
+        found: dict[str, Any] = self.at.there(servers)
+        return found
+
     def _left(self, endpoint: Endpoint, servers: Servers) -> Leftovers:
-        return Leftovers(endpoint.objects(), self.at.there(servers))
+        return Leftovers(endpoint.objects(), self._there(servers))
 
     def survived(self, case: Case, graph: Graph | None = None) -> list[str]:
         """Run a case to its end; what is wrong afterwards, a sentence each."""
@@ -344,16 +378,16 @@ class World:
                     wrong.append(f"{url} should not be there")
             elif without_uncounted(place, theirs[place]) != without_uncounted(place, wanted[place]):
                 wrong.append(f"{url} has other bytes")
-        return wrong + list(self.at.differences(undisturbed, left, case)) + _sums(left.report, undisturbed.report)
+        return wrong + list(self.at.differences(undisturbed, left, case)) + self._sums(left, undisturbed)
 
-
-def _sums(report: dict[str, Any], undisturbed: dict[str, Any]) -> list[str]:
-    """A report that adds up, of a run in which nothing failed in the end; that its sums are the same, its bytes say."""
-    wrong = [f"the report: {fault}" for fault in report["faults"]]
-    if report.get("outcome") != undisturbed["outcome"]:
-        wrong.append(f"the report's outcome is {report.get('outcome')}")
-    failed = [task for task, state in report.get("tasks", {}).items() if "failed" in state]
-    return wrong + [f"the report says that {task} failed" for task in failed]
+    def _sums(self, left: Leftovers, undisturbed: Leftovers) -> list[str]:
+        """A report that adds up, of a run in which nothing failed in the end; its bytes say that its sums are equal."""
+        report = left.report
+        wrong = [f"the report: {fault}" for fault in report["faults"]]
+        if report.get("outcome") != undisturbed.report["outcome"]:
+            wrong.append(f"the report's outcome is {report.get('outcome')}")
+        failed = [task for task, state in report.get("tasks", {}).items() if "failed" in state]
+        return wrong + [f"the report says that {task} failed" for task in failed]
 
 
 @contextmanager
@@ -363,7 +397,13 @@ def a_world(servers: Servers, config: Config, folder: Path, destination: str = D
     with read_once(), pytest.MonkeyPatch.context() as patch, aws.started(NOW.timestamp() + 60) as (endpoint, kept):
         skip_caller_lookup(patch)
         try:
-            yield World(servers, config, folder, destination, endpoint, kept)
+            at = importlib.import_module(f"tests.faults.destinations.{destination}")
+            with (
+                at.world(servers, config, folder, endpoint, kept)
+                if hasattr(at, "world")
+                else nullcontext(World(servers, config, folder, destination, endpoint, kept)) as made
+            ):
+                yield made
         finally:
             gc.unfreeze()
 

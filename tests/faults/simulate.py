@@ -53,7 +53,8 @@ ATTEMPT_SECONDS = 60
 TRIGGER_SECONDS = 6
 #: Retries beyond these would only repeat what they do; a task has 30 where it may wait for another run.
 MOST_RETRIES = 3
-GRAPH_CONNECTION = "AIRFLOW_CONN_NEPTUNE_DEFAULT"
+#: The connections of the graph, and after how many bytes an answer is cut: one to a write is a number.
+GRAPH_CONNECTIONS = {"AIRFLOW_CONN_NEPTUNE_DEFAULT": graph.CUT_AFTER_BYTES, "AIRFLOW_CONN_NEPTUNE_ENGAGEMENT": 20}
 
 #: How a task waits for a person; 3.2.1 has but the trigger.
 PARKED: Any = getattr(airflow.sdk.exceptions, "TaskAwaitingInput", TaskDeferred)
@@ -427,7 +428,9 @@ def _child(
                 webhook_layout.BATCH_BYTES = 20_000  # so that the sample has several batches
                 watch = Watch(name, case, tell)
                 transport.install(watch)
-                graph.install(watch, GRAPH_CONNECTION, server_pid)
+                for connection, cut_after in GRAPH_CONNECTIONS.items():
+                    if connection in os.environ:
+                        graph.install(watch, connection, server_pid, cut_after)
                 how, said = work()
             except AirflowFailException as error:
                 how, said = "failed for good", {"error": str(error)}

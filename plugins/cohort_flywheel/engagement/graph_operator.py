@@ -151,7 +151,7 @@ class EngagementGraphOperator(TemporaryFolderMixin, BaseOperator):
                 values.add_rows((tag, *row) for row in _rows(s3, bucket, name, erased))
             values.compute(events, plan.as_of)
             of_erased = self._add_vertices(graph, graph_plan, values, erased)
-            graph.remove_from(of_erased)
+            graph.remove_from(of_erased, graph_plan.names.all())
             properties = gone = 0
             for write in values.writes():
                 reached = graph.write(write)

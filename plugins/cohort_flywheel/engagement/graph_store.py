@@ -65,6 +65,15 @@ class EngagementGraph:
         start = _g().V().has_label(self._label).has(self._player_id, P.within(list(players)))
         return [each for batch in self._vertices(start) for each in batch]
 
+    def vertices_with_ours(self, players: Sequence[str], names: Sequence[str]) -> list[str]:
+        """Return the ids of players' vertices that have one of these properties or one of our edges, sorted."""
+        from gremlin_python.process.graph_traversal import __
+        from gremlin_python.process.traversal import P
+
+        has_any = [__.out_e(*EDGE_LABELS.values()), *(__.has(name) for name in names)]
+        steps = _g().V().has_label(self._label).has(self._player_id, P.within(list(players))).or_(*has_any)
+        return sorted(map(str, self._run(steps.id_())))
+
     def _vertices(self, start: GraphTraversal) -> Iterator[list[OurVertex]]:
         from gremlin_python.process.graph_traversal import __
 
@@ -144,11 +153,11 @@ class EngagementGraph:
         self.remove_edges(self.edge_ids(vertex_id))
         self._run(_g().V(vertex_id).has_label(CAMPAIGN_LABEL).has(LAUNCH_PROPERTY).drop())
 
-    def remove_from(self, vertex_ids: Iterable[str]) -> None:
-        """Remove our properties and edges of players' vertices."""
+    def remove_from(self, vertex_ids: Iterable[str], names: Sequence[str]) -> None:
+        """Remove our properties, which have these names, and our edges of players' vertices."""
         for some in batched(vertex_ids, BATCH // 4):
             self._run(_g().V(*some).out_e(*EDGE_LABELS.values()).drop())
-            self._run(_g().V(*some).has_label(self._label).properties(*self._names.all()).drop())
+            self._run(_g().V(*some).has_label(self._label).properties(*names).drop())
 
     def remove_name(self, name: str) -> None:
         """Remove a property that has another name now from all players."""

@@ -20,6 +20,8 @@ from cohort_flywheel.engagement.event_records import UNSUBSCRIBE_CLICK
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from cohort_flywheel.config.registry import Registry
+
 #: The days of the numbers of clicks and opens.
 WINDOW = timedelta(days=30)
 #: Neptune advises about 200 records, that is labels and properties, per request [Neptune user guide: Gremlin upserts].
@@ -82,6 +84,20 @@ class GraphPlan(Record):
     keep_days: int = 60
     vertex_label: str
     player_id: str
+
+    @classmethod
+    def of(cls, registry: Registry) -> GraphPlan | None:
+        """Return what a registry says; None without `write_graph`."""
+        engagement, schema = registry.engagement, registry.data_schema
+        if not engagement.write_graph:
+            return None
+        return cls(
+            names=GraphNames(**engagement.graph_names.model_dump()),
+            edges=engagement.graph_edges,
+            keep_days=engagement.graph_keep_days,
+            vertex_label=schema.vertex_label,
+            player_id=schema.player_id,
+        )
 
 
 def campaign_id(launch_tag: str) -> str:

@@ -133,12 +133,16 @@ def tombstone(salt: bytes, player_id: str) -> str:
 
 
 class ErasureOutput(Record):
-    """The output of CohortErasureOperator: `objects` are versions in which one of the players is."""
+    """The output of CohortErasureOperator.
+
+    `objects` are versions in which one of the players is, `in_graph` vertices with properties or edges of ours.
+    """
 
     players: int
     objects: int
     at_destination: int
     stays: int
+    in_graph: int = 0
 
 
 class Tombstones:

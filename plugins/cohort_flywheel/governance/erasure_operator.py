@@ -19,6 +19,8 @@ from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.base import Destination
+from cohort_flywheel.engagement.graph_erasure_store import GraphErasure
+from cohort_flywheel.engagement.graph_operator import WRITER_AWS_CONN_ID, WRITER_CONN_ID
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import InventoryRow, table
 from cohort_flywheel.governance.cleanup_operator import refuse_active_runs
@@ -46,6 +48,8 @@ from cohort_flywheel.segment.contacts import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from cohort_flywheel.engagement.graph_values import GraphPlan
+
 #: The folders that are searched. An object of an unknown kind in one of them stops an erasure.
 FOLDERS = (
     ("export_bucket", "export/"), ("export_bucket", "dropped/"), ("state_bucket", "snapshots/"),
@@ -61,13 +65,16 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
 
     The list is `erasure/players.txt`, one playerId per line, so that no param, XCom or log has a player; it is deleted
     at the end. First one tombstone per player is written, by which later runs exclude them. Nothing is removed while
-    a run is active or an import job of the destination has not ended. Then the destination's `erase` is called, and
-    the players' lines are removed from snapshots, segment files, rejects, memberships and records of sends. Earlier
-    versions, and extracts, are deleted. Then everything is searched again. Returns (each also as a separate XCom)
-    `players`, `objects` (versions that contain a player), `at_destination`, and `stays`.
+    a run is active or an import job of the destination has not ended. Then the destination's `erase` is called, the
+    players' vertices lose what this package has written to them, and the players' lines are removed from snapshots,
+    segment files, rejects, memberships and records of sends. Earlier versions, and extracts, are deleted. Then
+    everything is searched again. Returns (each also as a separate XCom) the fields of ErasureOutput.
 
     :param destination: the name of a destination.
     :param data_schema: the names in the contacts table.
+    :param graph: what is written to the graph; None for nothing.
+    :param neptune_conn_id: the Airflow connection of the graph, under the role that may write.
+    :param neptune_aws_conn_id: the Airflow connection of that role.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
@@ -78,12 +85,18 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         *,
         destination: str,
         data_schema: DataSchema | None = None,
+        graph: GraphPlan | None = None,
+        neptune_conn_id: str = WRITER_CONN_ID,
+        neptune_aws_conn_id: str | None = WRITER_AWS_CONN_ID,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.destination = destination
         self.data_schema = data_schema or DataSchema()
+        self.graph = graph
+        self.neptune_conn_id = neptune_conn_id
+        self.neptune_aws_conn_id = neptune_aws_conn_id
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -95,6 +108,8 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             self.deployment = DeploymentSettings.model_validate(self.settings)
             self.s3, state = S3Hook(aws_conn_id=self.aws_conn_id), self.deployment.state_bucket
             players = read_players(lines(self.s3, state, PLAYERS_KEY))
+            graph = GraphErasure(self.s3, state, self.graph, self.neptune_conn_id, self.neptune_aws_conn_id)
+            graph.check()
             if not dry_run:
                 put_tombstones(self.s3, state, players)
                 side_effects.append(f"{len(players):,} tombstones were put")
@@ -103,16 +118,22 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             # find all addresses, and remove what only addresses identify, before the rows that contain them
             inventory = self._go_through(folder, players, addresses, side_effects, remove=False)
             at_destination = self._at_destination(destination, players, addresses, dry_run)
+            in_graph = graph.erase(players, dry_run=dry_run)
             remaining = [*self._running_import_jobs(destination), *self._on_the_list(players, addresses)]
-            self.log.info("%s players\n%s", f"{len(players):,}", table([*inventory, *at_destination, *remaining]))
+            self.log.info(
+                "%s players\n%s", f"{len(players):,}", table([*inventory, *at_destination, *in_graph, *remaining])
+            )
             if not dry_run:
                 self._go_through(folder, players, addresses, side_effects, remove=True)
                 self._refuse_at_work(destination, context)  # a run that began meanwhile may have read the players
                 again = self._at_destination(destination, players, addresses, True)
                 left = self._go_through(folder, players, addresses, side_effects, remove=False)
+                again += graph.erase(players, dry_run=True)
                 if left or any(not line.why for line in again):
                     raise RetryableError(
-                        "a file that names them was put meanwhile: a later try takes them out of it", code=Code.BUSY
+                        "a file that names them was put meanwhile, or the engagement was written to their vertices: a"
+                        " later try takes them out",
+                        code=Code.BUSY,
                     )
                 self._remove_list(state)
                 side_effects.append("the list was removed")
@@ -120,7 +141,8 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             players=len(players),
             objects=sum(line.number for line in inventory),
             at_destination=sum(line.number for line in at_destination if not line.why),
-            stays=sum(line.number for line in [*at_destination, *remaining] if line.why),
+            stays=sum(line.number for line in [*at_destination, *in_graph, *remaining] if line.why),
+            in_graph=sum(line.number for line in in_graph if not line.why),
         ).model_dump(mode="json")
 
     def _refuse_at_work(self, destination: Destination, context: Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -12,10 +13,13 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.campaign.mail_tags import launch_tag
-from cohort_flywheel.engagement.graph_operator import EngagementGraphOperator
+from cohort_flywheel.engagement.events_store import put_written_names
+from cohort_flywheel.engagement.graph_erasure_store import GraphErasure
+from cohort_flywheel.engagement.graph_operator import WRITER_CONN_ID, EngagementGraphOperator
 from cohort_flywheel.engagement.graph_store import _g
-from cohort_flywheel.engagement.graph_values import Edges, GraphNames
+from cohort_flywheel.engagement.graph_values import Edges, GraphNames, GraphPlan
 from cohort_flywheel.engagement.operators import EngagementPlanOperator
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance.tombstones_store import put_tombstones
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook
@@ -45,8 +49,10 @@ class Days:
         )
         events.put(2, _clicked("0-1-1", "Click"), _clicked("0-1-2", "Click"), _clicked("0-1-0", "Bounce"))
 
+    graph_plan = GraphPlan(names=NAMES, vertex_label=LABEL, player_id="playerId")
+
     def plan(self, as_of: datetime, **graph: Any) -> dict[str, Any]:
-        of_graph = {"names": NAMES.model_dump(), "vertex_label": LABEL, "player_id": "playerId"} | graph
+        of_graph = self.graph_plan.model_dump() | graph
         operator = EngagementPlanOperator(
             task_id="plan", schedule="0 0 * * *", graph=of_graph, clock=lambda: as_of + timedelta(hours=1)
         )
@@ -195,9 +201,71 @@ def test_plan_refuses_a_name_that_another_wrote(days: Days) -> None:
     assert days.graph.content()["players"]["v3"] == {NAMES.opens: [5]}
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "there is no Airflow connection neptune_engagement"),
+        ({"extra": {"iam": True, "region_name": "us-east-1"}}, "there is no Airflow connection aws_neptune_engagement"),
+        ({"host": "a.cluster-ro-b.us-east-1.neptune.amazonaws.com"}, "neptune_engagement leads to the reader endpoint"),
+    ],
+    ids=["graph", "role", "reader"],
+)
+def test_plan_refuses_a_connection_that_cannot_write(
+    days: Days, change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "AIRFLOW_CONN_NEPTUNE_ENGAGEMENT"
+    there = json.loads(os.environ[name])
+    monkeypatch.delenv(name)
+    if change:
+        monkeypatch.setenv(name, json.dumps(there | change))
+    with pytest.raises(AirflowFailException, match=f"CF-SET-02.*{message}"):
+        days.plan(NEWEST)
+
+
 def test_a_property_with_another_name_replaces_the_earlier(days: Days) -> None:
     days.run(NEWEST)
     days.write(NEWEST, names=GraphNames(clicks="eng_clicks").model_dump())
     found = days.graph.content()["players"]["v2"]
     assert found == {"eng_clicks": [1], NAMES.opens: [0], NAMES.last_click_day: [20261121]}
     days.graph.run(_g().V().has_label(LABEL).properties("eng_clicks").drop())
+
+
+# --- an erasure
+
+
+def test_an_erasure_takes_a_player_out_of_the_graph_and_later_days_do_not_write_them(
+    days: Days, context: Any, graph_size: Callable[[], int]
+) -> None:
+    """`two` has two vertices; a property of another name is from an earlier registry."""
+    days.run(YESTERDAY)
+    days.run(NEWEST)
+    s3, bucket, size = S3Hook(), days.events.state, graph_size()
+    put_written_names(s3, bucket, {*NAMES.all(), "eng_earlier"})
+    days.graph.run(_g().V("v2").property("eng_earlier", 1).property("ea_atrisk", 3).count())
+    before = days.graph.content()
+    graph = GraphErasure(s3, bucket, days.graph_plan, WRITER_CONN_ID, None)
+    assert [row.number for row in graph.erase(["gone", "two"], dry_run=True)] == [2]
+    assert days.graph.content() == before
+    assert [row.number for row in graph.erase(["gone", "two"], dry_run=False)] == [2]
+    assert graph.erase(["gone", "two"], dry_run=True) == []
+    put_tombstones(s3, bucket, ["gone", "two"])
+    after = days.graph.content()
+    assert (after["players"]["v2"], after["players"]["v2b"]) == ({"ea_atrisk": [3]}, {})
+    assert (len(before["edges"]), len(after["edges"]), graph_size()) == (3, 1, size)
+    assert after["players"]["v1"] == before["players"]["v1"]
+    days.write(NEWEST)
+    assert days.graph.content()["players"] == after["players"]
+    assert (len(days.graph.content()["edges"]), graph_size()) == (1, size)
+
+
+def test_without_write_graph_an_erasure_names_what_stays_and_asks_no_graph(days: Days) -> None:
+    s3, bucket = S3Hook(), days.events.state
+    assert GraphErasure(s3, bucket, None, "no_such_connection", None).erase(["two"], dry_run=False) == []
+    put_written_names(s3, bucket, NAMES.all())
+    graph = GraphErasure(s3, bucket, None, "no_such_connection", None)
+    graph.check()
+    (row,) = graph.erase(["two"], dry_run=False)
+    assert (row.number, row.place) == (1, ", ".join(sorted(NAMES.all())))
+    assert "write_graph is off" in row.why
+    with pytest.raises(FlywheelError, match="no_such_connection"):
+        GraphErasure(s3, bucket, days.graph_plan, "no_such_connection", None).check()

@@ -184,7 +184,9 @@ def test_a_campaign_is_removed_with_its_edges_alone(graph: Graph, graph_size: Ca
 def test_an_erased_player_loses_our_properties_and_edges_and_keeps_the_rest(graph: Graph) -> None:
     graph.write(EVENTS, ROWS)
     graph.run(_g().V("v1").property("ea_atrisk", 3).count())
-    graph.ours.remove_from(["v1"])
+    assert graph.ours.vertices_with_ours(["one", "three", "gone"], NAMES.all()) == ["v1"]
+    graph.ours.remove_from(["v1"], NAMES.all())
+    assert graph.ours.vertices_with_ours(["one", "three", "gone"], NAMES.all()) == []
     found = graph.content()
     assert found["players"]["v1"] == {"ea_atrisk": [3]}
     assert len(found["edges"]) == 2

@@ -18,6 +18,7 @@ from local.servers import Servers
 from tests.faults.leftovers import Leftovers, Place, control
 from tests.faults.sites import Case
 
+DESTINATION = "customer_profiles"
 CONF: dict[str, Any] = {"campaign": "launch"}
 #: The player of yesterday's upload who is on the do-not-contact list today.
 LEAVER, MEMBERSHIP = "xortiz", "ea_atrisk_0"

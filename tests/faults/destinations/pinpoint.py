@@ -14,6 +14,7 @@ from local.servers import Servers
 from tests.faults.leftovers import Leftovers, Place, control
 from tests.faults.sites import Case
 
+DESTINATION = "pinpoint"
 CONF: dict[str, Any] = {}
 HOLDOUT_PERCENT = 0
 #: Never left out of a part: what must happen once, what is asked again by our own code, what breaks while it streams.

@@ -18,6 +18,7 @@ from tests.faults.leftovers import Leftovers, Place, control, read_json
 from tests.faults.simulate import MOST_RETRIES
 from tests.faults.sites import CALL, CLEARED, Case
 
+DESTINATION = "ses"
 CONF: dict[str, Any] = {"campaign": "launch"}
 #: One of the rows, who is on the list already and has unsubscribed there.
 UNSUBSCRIBED = "success+reyesyuki@simulator.amazonses.com"

@@ -12,6 +12,7 @@ from local.servers import Servers
 from tests.faults.leftovers import Leftovers, Place, control
 from tests.faults.sites import Case
 
+DESTINATION = "webhook"
 CONF: dict[str, Any] = {}
 HOLDOUT_PERCENT = 0
 DANGEROUS = (
