@@ -503,6 +503,7 @@ def _state(backend: FlywheelSesBackend) -> Item:
         "mails": [asdict(mail) for mail in backend.mails],
         "events": backend.stream.events,
         "late_events": backend.stream.late,
+        "suppressed": {each["EmailAddress"]: each["Reason"] for each in backend.suppressed.listed([], None, None)},
     }
 
 

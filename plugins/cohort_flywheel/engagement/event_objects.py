@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ FEEDBACK_FOLDER = "engagement/feedback/"
 #: What the suppression list has, and the addresses and players to remove from it.
 LIST_STATE_KEY = "engagement/suppressions.json"
 REMOVAL_KEY = "engagement/remove.txt"
+REMOVALS_FOLDER = "engagement/removals/"
 #: The names of the properties that this package has written to the graph.
 GRAPH_NAMES_KEY = "engagement/graph/names.json"
 EFFECTS_FOLDER = "engagement/effects/"
@@ -70,6 +72,11 @@ def report_key(as_of: datetime) -> str:
 def feedback_key(as_of: datetime) -> str:
     """The key of the bounces, complaints, unsubscribes and opt-ins of an as-of."""
     return f"{FEEDBACK_FOLDER}{instant(as_of)}.csv"
+
+
+def removal_key(run_id: str) -> str:
+    """The key of what a run of `suppression_removal` has removed, by a digest: a user may have named the run."""
+    return f"{REMOVALS_FOLDER}{hashlib.sha256(run_id.encode()).hexdigest()[:32]}.json"
 
 
 def report_as_of(key: str) -> datetime | None:

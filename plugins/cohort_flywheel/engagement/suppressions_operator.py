@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from botocore.exceptions import ClientError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json, Record
@@ -21,7 +21,7 @@ from cohort_flywheel.config.variables import StateSettings, read_settings
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.engagement import suppressions_store as store
 from cohort_flywheel.engagement.engagement_outputs import EngagementPlan
-from cohort_flywheel.engagement.event_objects import REMOVAL_KEY
+from cohort_flywheel.engagement.event_objects import REMOVAL_KEY, removal_key
 from cohort_flywheel.engagement.events_store import as_text
 from cohort_flywheel.engagement.suppressions import (
     SUPPRESSION_REASONS,
@@ -34,7 +34,7 @@ from cohort_flywheel.engagement.suppressions import (
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.erasure import read_players
 from cohort_flywheel.governance.tombstones_store import make_salt
-from cohort_flywheel.hooks.s3 import S3Hook, delete_version, lines, versions
+from cohort_flywheel.hooks.s3 import S3Hook, delete_version, get_json, lines, put_json, versions
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.segment.contacts import plain_address
@@ -123,11 +123,12 @@ class RemovedSuppressions(Record):
     """The output of RemoveSuppressionsOperator.
 
     `lines` are those of the list of removals, `suppressed` its addresses and players that were suppressed, by reason,
-    and `at_destination` the addresses that were removed from the destination's own list.
+    and `at_destination` the addresses that were removed from the destination's own list; of an attempt after the
+    removal of the file only `lines` is known.
     """
 
     lines: int
-    suppressed: dict[str, int]
+    suppressed: dict[str, int] = Field(default_factory=dict)
     at_destination: int = 0
 
 
@@ -162,7 +163,13 @@ class RemoveSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
             why = f"{getattr(context['dag_run'], 'triggering_user_name', None) or 'unknown'}: {params.one_line()}"
             bucket = StateSettings.model_validate(read_settings(StateSettings)).state_bucket
             s3 = S3Hook(aws_conn_id=self.aws_conn_id)
-            texts = read_players(lines(s3, bucket, REMOVAL_KEY), REMOVAL_KEY)
+            done_key = removal_key(context["dag_run"].run_id)
+            try:
+                texts = read_players(lines(s3, bucket, REMOVAL_KEY), REMOVAL_KEY)
+            except FlywheelError:
+                if done := get_json(s3, bucket, done_key):  # an earlier attempt of this run has deleted the file
+                    return RemovedSuppressions.model_validate(done[0]).model_dump(mode="json")
+                raise
             suppressed = Counter(_reasons(s3, bucket, folder, texts))
             addresses = [text for text in texts if plain_address(text)]
             at_destination = 0
@@ -172,6 +179,7 @@ class RemoveSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
                 side_effects.append(f"{len(texts):,} lines were removed from the suppression list")
                 at_destination = self._remove_there(addresses)
                 side_effects.append(f"{at_destination:,} addresses were removed from the list of {self.destination}")
+                put_json(s3, bucket, done_key, RemovedSuppressions(lines=len(texts)).model_dump(mode="json"))
                 for version in versions(s3, bucket, REMOVAL_KEY):
                     if version.key == REMOVAL_KEY:  # the prefix may match another file
                         delete_version(s3, version)

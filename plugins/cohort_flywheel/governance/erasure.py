@@ -54,7 +54,8 @@ _KINDS = {
 #: lists are send ledgers and lists of a launch; what was measured has counts only.
 _NOT_SEARCHED = re.compile(
     r"snapshots/[^/]+/[^/]+/final\.json|(?:dry_run/)?(?:claims|last_runs|reports)/.+|(?:results|what_if|erasure)/.+"
-    r"|engagement/(?:manifests|events|counts|reports|effects|launch_effects|effect_reports|launches|feedback|graph)/.+"
+    r"|engagement/(?:manifests|events|counts|reports|effects|launch_effects|effect_reports|launches|feedback)/.+"
+    r"|engagement/(?:graph|removals)/.+"
     r"|engagement/suppressions\.(?:csv|json)"
     rf"|do_not_contact\.txt|{GRAPH_LOADS_FOLDER}{_LOAD_RECORD}|.*/"
 )

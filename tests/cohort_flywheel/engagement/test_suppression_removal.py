@@ -11,6 +11,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException
 
+from cohort_flywheel.engagement import suppressions_operator
 from cohort_flywheel.engagement.suppressions_operator import RemoveSuppressionsOperator
 from local.config import ROOT
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
@@ -26,12 +27,19 @@ def listed(events: Events, *lines: str) -> None:
     events.s3.put_object(Bucket=events.state, Key="engagement/remove.txt", Body=body)
 
 
-def remove(events: Events, hours: float = 12, reason: str | None = "she wrote to us", **params: Any) -> dict[str, Any]:
+def remove(
+    events: Events,
+    hours: float = 12,
+    reason: str | None = "she wrote to us",
+    run_id: str = "manual__removal",
+    **params: Any,
+) -> dict[str, Any]:
     """A removal by ana, so many hours after the newest as-of."""
     operator = RemoveSuppressionsOperator(
         task_id="remove", destination="ses", clock=lambda: NEWEST + timedelta(hours=hours)
     )
     its = events.context({"reason": reason, "dry_run": False} | params)
+    its["dag_run"].run_id = run_id
     its["dag"].params = {"reason": None, "dry_run": True}
     return operator.execute(its)
 
@@ -66,6 +74,29 @@ def test_a_later_event_counts_and_an_earlier_one_that_is_read_later_does_not(eve
     events.put(-2, of("Complaint", 1, timestamp="2026-11-22T01:00:00Z"), name="later")
     events.run(NEWEST + timedelta(days=1))
     assert Listed(events.state)(1) == ("complained", "complained")
+
+
+def test_a_removal_whose_file_was_deleted_before_the_attempt_ended_is_done(
+    events: Events, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        """A worker that is gone."""
+
+    events.run()
+    listed(events, "p1", P1)
+    delete = suppressions_operator.delete_version
+    with monkeypatch.context() as broken:
+
+        def deleted(*arguments: Any) -> None:
+            delete(*arguments)
+            raise KilledError
+
+        broken.setattr(suppressions_operator, "delete_version", deleted)
+        with pytest.raises(KilledError):
+            remove(events)
+    assert remove(events)["lines"] == 2
+    with pytest.raises(AirflowFailException, match=r"CF-STATE-02: there is no s3://.*/engagement/remove.txt"):
+        remove(events, run_id="manual__another")
 
 
 def test_a_dry_run_counts_and_changes_nothing(events: Events, account: Account, capfd: Any) -> None:

@@ -76,5 +76,12 @@ def differences(undisturbed: Leftovers, left: Leftovers, case: Case | None) -> I
     (body,) = (body for (_, key), body in left.objects.items() if key == SUPPRESSIONS_KEY)
     if b",suppressed," in body:
         yield "an entry on the list of removals is still suppressed"
+    if _at_ses(left) != _at_ses(undisturbed):
+        yield "SES's own list has other addresses"
     if any(key == REMOVAL_KEY for _, key in left.objects):
         yield "the list of removals is still there"
+
+
+def _at_ses(left: Leftovers) -> list[dict[str, str]]:
+    """The account-level list, by account."""
+    return [account["suppressed"] for account in left.there["accounts"]]
