@@ -49,6 +49,7 @@ def cohort_erasure(registry: Registry) -> DAG:
             task_id="erase",
             destination=registry.destination,
             data_schema=registry.data_schema,
+            reads_engagement=registry.engagement.read_events,
             graph=GraphPlan.of(registry),
         )
     return dag

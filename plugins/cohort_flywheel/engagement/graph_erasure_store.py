@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import batched
 
-from cohort_flywheel.engagement import events_store as store
 from cohort_flywheel.engagement.graph_operator import check_connections, open_graph
 from cohort_flywheel.engagement.graph_values import BATCH, GraphPlan
 from cohort_flywheel.governance.cleanup import InventoryRow
-from cohort_flywheel.hooks.s3 import S3Hook
 
 _WHAT = "vertex with engagement"
 _OFF = "engagement.write_graph is off: switch it on for one erasure, or remove it yourself"
@@ -18,18 +16,16 @@ _OFF = "engagement.write_graph is off: switch it on for one erasure, or remove i
 class GraphErasure:
     """Find and remove our properties and edges of players.
 
-    :param s3: the S3 hook.
-    :param bucket: the state bucket, which knows the names of the properties that were written.
+    :param names: the names of the properties that were written, as the state bucket has them.
     :param plan: what is written to the graph; None: the graph is not asked.
     :param neptune_conn_id: the Airflow connection of the graph, under the role that may write.
     :param neptune_aws_conn_id: the Airflow connection of that role.
     """
 
     def __init__(
-        self, s3: S3Hook, bucket: str, plan: GraphPlan | None, neptune_conn_id: str, neptune_aws_conn_id: str | None
+        self, names: Sequence[str], plan: GraphPlan | None, neptune_conn_id: str, neptune_aws_conn_id: str | None
     ) -> None:
-        self._plan, self._conn_ids = plan, (neptune_conn_id, neptune_aws_conn_id)
-        self._names = store.written_names(s3, bucket)
+        self._names, self._plan, self._conn_ids = names, plan, (neptune_conn_id, neptune_aws_conn_id)
 
     def check(self) -> None:
         """Raise FlywheelError if the connections that are needed are missing."""

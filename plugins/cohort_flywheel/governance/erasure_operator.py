@@ -19,6 +19,7 @@ from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.base import Destination
+from cohort_flywheel.engagement.events_store import written_names
 from cohort_flywheel.engagement.graph_erasure_store import GraphErasure
 from cohort_flywheel.engagement.graph_operator import WRITER_AWS_CONN_ID, WRITER_CONN_ID
 from cohort_flywheel.errors import Code, FlywheelError
@@ -72,6 +73,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
 
     :param destination: the name of a destination.
     :param data_schema: the names in the contacts table.
+    :param reads_engagement: whether the deployment reads events of e-mails, and so may have written to the graph.
     :param graph: what is written to the graph; None for nothing.
     :param neptune_conn_id: the Airflow connection of the graph, under the role that may write.
     :param neptune_aws_conn_id: the Airflow connection of that role.
@@ -85,6 +87,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         *,
         destination: str,
         data_schema: DataSchema | None = None,
+        reads_engagement: bool = False,
         graph: GraphPlan | None = None,
         neptune_conn_id: str = WRITER_CONN_ID,
         neptune_aws_conn_id: str | None = WRITER_AWS_CONN_ID,
@@ -94,6 +97,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         super().__init__(multiple_outputs=True, **kwargs)
         self.destination = destination
         self.data_schema = data_schema or DataSchema()
+        self.reads_engagement = reads_engagement
         self.graph = graph
         self.neptune_conn_id = neptune_conn_id
         self.neptune_aws_conn_id = neptune_aws_conn_id
@@ -108,7 +112,8 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             self.deployment = DeploymentSettings.model_validate(self.settings)
             self.s3, state = S3Hook(aws_conn_id=self.aws_conn_id), self.deployment.state_bucket
             players = read_players(lines(self.s3, state, PLAYERS_KEY))
-            graph = GraphErasure(self.s3, state, self.graph, self.neptune_conn_id, self.neptune_aws_conn_id)
+            names = written_names(self.s3, state) if self.reads_engagement else ()
+            graph = GraphErasure(names, self.graph, self.neptune_conn_id, self.neptune_aws_conn_id)
             graph.check()
             if not dry_run:
                 put_tombstones(self.s3, state, players)

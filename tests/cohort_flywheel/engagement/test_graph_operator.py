@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.campaign.mail_tags import launch_tag
-from cohort_flywheel.engagement.events_store import put_written_names
+from cohort_flywheel.engagement.events_store import put_written_names, written_names
 from cohort_flywheel.engagement.graph_erasure_store import GraphErasure
 from cohort_flywheel.engagement.graph_operator import WRITER_CONN_ID, EngagementGraphOperator
 from cohort_flywheel.engagement.graph_store import _g
@@ -243,7 +243,7 @@ def test_an_erasure_takes_a_player_out_of_the_graph_and_later_days_do_not_write_
     put_written_names(s3, bucket, {*NAMES.all(), "eng_earlier"})
     days.graph.run(_g().V("v2").property("eng_earlier", 1).property("ea_atrisk", 3).count())
     before = days.graph.content()
-    graph = GraphErasure(s3, bucket, days.graph_plan, WRITER_CONN_ID, None)
+    graph = GraphErasure(written_names(s3, bucket), days.graph_plan, WRITER_CONN_ID, None)
     assert [row.number for row in graph.erase(["gone", "two"], dry_run=True)] == [2]
     assert days.graph.content() == before
     assert [row.number for row in graph.erase(["gone", "two"], dry_run=False)] == [2]
@@ -258,14 +258,16 @@ def test_an_erasure_takes_a_player_out_of_the_graph_and_later_days_do_not_write_
     assert (len(days.graph.content()["edges"]), graph_size()) == (1, size)
 
 
-def test_without_write_graph_an_erasure_names_what_stays_and_asks_no_graph(days: Days) -> None:
-    s3, bucket = S3Hook(), days.events.state
-    assert GraphErasure(s3, bucket, None, "no_such_connection", None).erase(["two"], dry_run=False) == []
-    put_written_names(s3, bucket, NAMES.all())
-    graph = GraphErasure(s3, bucket, None, "no_such_connection", None)
+def test_without_write_graph_an_erasure_names_what_stays_and_asks_no_graph() -> None:
+    assert GraphErasure((), None, "no_such_connection", None).erase(["two"], dry_run=False) == []
+    graph = GraphErasure(NAMES.all(), None, "no_such_connection", None)
     graph.check()
     (row,) = graph.erase(["two"], dry_run=False)
-    assert (row.number, row.place) == (1, ", ".join(sorted(NAMES.all())))
+    assert (row.number, row.place) == (1, ", ".join(NAMES.all()))
     assert "write_graph is off" in row.why
+
+
+def test_an_erasure_begins_only_with_the_connection(airflow_env: Any) -> None:
+    graph = GraphErasure(NAMES.all(), Days.graph_plan, "no_such_connection", None)
     with pytest.raises(FlywheelError, match="no_such_connection"):
-        GraphErasure(s3, bucket, days.graph_plan, "no_such_connection", None).check()
+        graph.check()
