@@ -69,7 +69,7 @@ def _use_source(source: str) -> None:
     def init(self: Client, url: str, traversal_source: str, **options: Any) -> None:
         made(self, url, source if traversal_source == "g" else traversal_source, **options)
 
-    Client.__init__ = init  # type: ignore[method-assign]  # its further arguments are given by name
+    Client.__init__ = init
 
 
 def _pump(

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.engagement import suppressions_operator
 from cohort_flywheel.engagement.suppressions_operator import RemoveSuppressionsOperator
+from cohort_flywheel.hooks.s3 import delete_version
 from local.config import ROOT
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
 from tests.cohort_flywheel.engagement.event_days import NEWEST, Events
@@ -84,11 +85,10 @@ def test_a_removal_whose_file_was_deleted_before_the_attempt_ended_is_done(
 
     events.run()
     listed(events, "p1", P1)
-    delete = suppressions_operator.delete_version
     with monkeypatch.context() as broken:
 
         def deleted(*arguments: Any) -> None:
-            delete(*arguments)
+            delete_version(*arguments)
             raise KilledError
 
         broken.setattr(suppressions_operator, "delete_version", deleted)
