@@ -114,6 +114,8 @@ _ENGAGEMENT = """engagement:
   write_graph: true
   tracking_consent: {attribute: trackingConsent, opted_in: ["yes"], opted_out: ["no"], silence: opted_out}
 """
+#: So few that the player to erase is held out of both launches' segments on one day of 400.
+_HOLDOUT = "\n      holdout_percent: 5\n      effect_days: 1"
 _DROPPED = "dropped/ea_atrisk/theirs.json"
 #: The modeler's seven files; a copy of the first has several parts.
 _GRAPH_FILES = {
@@ -194,7 +196,7 @@ class Deployment:
         for before, after in (
             ("destination: pinpoint\n", f"destination: {self.destination}\nopt_outs: none\n"),
             ("approvers: []", "approvers: [ann]"),
-            ("not_again_days: 30", "not_again_days: 30\n      holdout_percent: 20\n      effect_days: 1"),
+            ("not_again_days: 30", f"not_again_days: 30{_HOLDOUT if self.destination == 'ses' else ''}"),
             ("from: Studio <play@studio.example>", f"from: Studio <{SENDER}>"),
             ("\ncohorts:\n", f"\n{_ENGAGEMENT if self.destination == 'ses' else ''}cohorts:\n"),
         ):
