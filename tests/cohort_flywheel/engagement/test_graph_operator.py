@@ -128,11 +128,18 @@ def test_windows_empty_and_old_campaigns_are_removed(days: Days) -> None:
     assert days.graph.content()["players"]["v1"] == numbers(0, 0, 0)
 
 
-@pytest.mark.parametrize("after", [pytest.param(False, marks=pytest.mark.nightly), True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("after", "step"),
+    [
+        pytest.param(False, 1, marks=pytest.mark.nightly, id="before each"),
+        pytest.param(True, 1, marks=pytest.mark.nightly, id="after each"),
+        pytest.param(True, 5, id="after some"),
+    ],
+)
 def test_a_run_killed_at_any_request_ends_as_an_undisturbed_one(
-    days: Days, after: bool, monkeypatch: pytest.MonkeyPatch
+    days: Days, after: bool, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each time one request later, until a run ends before it would be killed."""
+    """Each time some requests later, until a run ends before it would be killed."""
     days.events.read(NEWEST)
     days.write(NEWEST)
     wanted, stream, plan = days.graph.content(), NeptuneGremlinHook.stream, days.plan(NEWEST)
@@ -157,7 +164,7 @@ def test_a_run_killed_at_any_request_ends_as_an_undisturbed_one(
             try:
                 days.write_planned(plan)
             except Killed:
-                number += 1
+                number += step
             else:
                 was_killed = False
         days.write_planned(plan)
