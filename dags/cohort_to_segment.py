@@ -4,7 +4,8 @@
 1. **plan**: fixes the cohort, threshold, as-of and all names; fails for a run that must not start
 2. **extract**: reads the members from the graph, or from the day's snapshot; writes the extract to the export bucket.
    With `extract_only` the run ends here
-3. **enrich**: looks up the players in DynamoDB and writes the segment file
+3. **enrich**: looks up the players in DynamoDB and writes the segment file; with `engagement.read_events: true`, after
+   **wait_for_suppressions**, which waits up to an hour for the suppressions of the same as-of
 4. **check_limits**: fails outside the cohort's limits; makes the snapshot final and copies the segment file to the
    import bucket. A dry run ends here, and so does a run without rows, unless the destination must remove
    former members
@@ -41,6 +42,7 @@ from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
 from cohort_flywheel.destinations import get_destination
+from cohort_flywheel.engagement.sensors import SuppressionsSensor
 from cohort_flywheel.runs.lock_store import acquire_run_lock, acquire_run_lock_for_import
 from cohort_flywheel.runs.notifications import on_failure
 from cohort_flywheel.runs.plan_operator import CohortPlanOperator
@@ -115,6 +117,11 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
             pre_execute=acquire_run_lock_for_import,
             outlets=[RESULTS, SEGMENTS],
         )
+        if registry.engagement.read_events:
+            wait_for_suppressions = SuppressionsSensor(
+                task_id="wait_for_suppressions", plan=plan, schedule=registry.schedule, timezone=registry.timezone
+            )
+            chain(wait_for_suppressions, parts)
         chain(plan, extract, parts, checked, *present(create_import_job, wait_for_import_job, verify_segment))
         chain(verify_segment, record_result)
 

@@ -7,7 +7,8 @@
 3. **update_suppressions**: adds bounced addresses, and players who complained or unsubscribed, to the suppression list,
    which every run and launch asks; reads SES's account-level list
 4. **write_graph**, only with `engagement.write_graph: true`: sets the clicks and opens of the players' vertices, and
-   writes the launches as campaigns. A run whose as-of is not the newest writes nothing
+   writes the launches as campaigns. A run whose as-of is not the newest writes nothing. Before it,
+   **wait_for_snapshots** waits up to three hours until the daily cohorts' snapshots of the as-of are final
 5. **measure_effect**, beside these: compares the players that a launch mailed with those that it held out, after its
    `effect_days`; writes `engagement/effects/` as Parquet without players
 6. **report**: counts what became of the messages of each launch of the last 62 days; writes `engagement/reports/`
@@ -30,6 +31,7 @@ from cohort_flywheel.engagement.effect_operator import MeasureEffectOperator
 from cohort_flywheel.engagement.graph_operator import EngagementGraphOperator
 from cohort_flywheel.engagement.graph_values import GraphPlan
 from cohort_flywheel.engagement.operators import EngagementPlanOperator, EngagementReportOperator, ReadEventsOperator
+from cohort_flywheel.engagement.sensors import FinalSnapshotsSensor
 from cohort_flywheel.engagement.suppressions_operator import UpdateSuppressionsOperator
 from cohort_flywheel.runs.notifications import on_failure
 from cohort_flywheel.runs.result_operator import RESULTS
@@ -71,11 +73,17 @@ def engagement(registry: Registry) -> DAG:
         )
         events: list[Any] = [plan, read_events, update_suppressions]
         if graph:
-            events.append(
-                EngagementGraphOperator(
-                    task_id="write_graph", plan=plan.output, pool=registry.graph_pool or "default_pool"
-                )
+            wait_for_snapshots = FinalSnapshotsSensor(
+                task_id="wait_for_snapshots",
+                plan=plan.output,
+                schedule=registry.schedule,
+                timezone=registry.timezone,
+                cohorts=sorted({registry.default_cohort, *registry.daily} & registry.cohorts.keys()),
             )
+            write_graph = EngagementGraphOperator(
+                task_id="write_graph", plan=plan.output, pool=registry.graph_pool or "default_pool"
+            )
+            events += [wait_for_snapshots, write_graph]
         chain(*events, report)
         chain(plan, measure_effect, report)
     return dag

@@ -18,7 +18,13 @@ from uuid import NAMESPACE_OID, uuid5
 import airflow.sdk.exceptions
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped, ErrorType, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowRescheduleException,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+    ErrorType,
+    TaskDeferred,
+)
 from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.serde import deserialize, serialize
@@ -52,6 +58,8 @@ class DagRun:
     conf: Mapping[str, Any] = field(default_factory=dict)
     triggered_by: str = ""
     approver: str = ""
+    #: When its first task began.
+    started: datetime | None = None
     states: dict[str, str] = field(default_factory=dict)
     _outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: How many instances each mapped task has.
@@ -62,6 +70,7 @@ class DagRun:
 
         Raises LocalError that names the task that failed; what follows it did not run then, except the report.
         """
+        self.started = self.started or now
         failed: tuple[str, Exception] | None = None
         tasks = [task for task in self.dag.topological_sort() if task.task_id not in self.states]
         for task in tasks:
@@ -133,6 +142,8 @@ class DagRun:
             result = None
         except AirflowSkipException:
             return "skipped"
+        except AirflowRescheduleException:
+            return self._execute(task, now + timedelta(hours=1), index)  # an hour passes for this task alone
         outputs = dict(result) if task.multiple_outputs and result else {}
         outputs |= ti.pushed | ({} if result is None else {"return_value": result})
         self._outputs[_name(task.task_id, index)] = dict(deserialize(serialize(outputs)))  # type: ignore[call-overload]  # a dict stays one
@@ -153,7 +164,7 @@ class DagRun:
             dag_id=self.dag.dag_id, run_id=run_id, run_type=kind, conf=dict(self.conf), state="running",
             logical_date=begin if is_scheduled else None, data_interval_start=begin if is_scheduled else None,
             data_interval_end=self.as_of if is_scheduled else None, run_after=self.as_of if is_scheduled else now,
-            start_date=now, triggering_user_name=self.triggered_by or None,
+            start_date=self.started, triggering_user_name=self.triggered_by or None,
         )  # fmt: skip
         pushed: dict[str, Any] = {}
 
@@ -169,7 +180,7 @@ class DagRun:
             max_tries=0, pushed=pushed, xcom_pull=pull, state="running", start_date=now,
             log_url="http://localhost/", xcom_push=lambda key, value, **_: pushed.update({key: value}),
             get_task_states=lambda *_, **__: {run_id: states}, get_dagrun_state=lambda *_, **__: "running",
-            get_relevant_upstream_map_indexes=lambda **_: None,
+            get_relevant_upstream_map_indexes=lambda **_: None, get_first_reschedule_date=lambda _: None,
             id=uuid5(NAMESPACE_OID, f"{self.dag.dag_id} {run_id} {task.task_id} {index}"),
         )  # fmt: skip
         return {

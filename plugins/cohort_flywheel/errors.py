@@ -88,6 +88,7 @@ class Code(StrEnum):
     SENDING_REFUSED = "CF-CAMPAIGN-13"  #: the service refuses the campaign or the mails
     SENDING_INTERRUPTED = "CF-CAMPAIGN-14"  #: the launch stopped between mails: Airflow retries the task
     SENDER_RATES = "CF-CAMPAIGN-15"  #: too many e-mails of the last 7 days bounced or were complained about
+    SUPPRESSIONS_OLD = "CF-CAMPAIGN-16"  #: the suppression list is older than the as-of before the launch's
 
     # The other DAGs
     STILL_RUNNING = "CF-CLEANUP-01"  #: a run or job is active, and would bring back what is to be removed

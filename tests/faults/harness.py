@@ -29,7 +29,8 @@ import boto3
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from cohort_flywheel.engagement.suppressions import suppression_key
+from cohort_flywheel.engagement.event_objects import LIST_STATE_KEY
+from cohort_flywheel.engagement.suppressions import ListState, suppression_key
 from cohort_flywheel.governance.erasure import SALT_KEY
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from local import seed
@@ -79,6 +80,9 @@ REGISTRY = {
     # a launch records who is held out
     r"      not_again_days: 30": "      not_again_days: 30\n      effect_days: 7",
 }
+
+#: The list has the events of the run's as-of, so that no task waits for them.
+LIST_STATE = ListState(as_of=NOW.replace(hour=0, minute=0)).model_dump_json().encode()
 
 
 class Checkpoint(NamedTuple):
@@ -241,6 +245,7 @@ class World:
         seed.make_buckets(servers, self.config)
         s3 = seed.client("s3", servers, self.config)
         lists = {seed.DO_NOT_CONTACT: DO_NOT_CONTACT, SUPPRESSIONS_KEY: SUPPRESSIONS}
+        lists[LIST_STATE_KEY] = LIST_STATE
         lists[SALT_KEY] = json.dumps({"salt": SALT.hex()}).encode()
         for key, body in (lists | customer_profiles.STATE).items():
             s3.put_object(Bucket=self.config.state_bucket, Key=key, Body=body)

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,7 @@ from airflow.providers.standard.triggers.hitl import HITLTrigger
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, ExecutorSafeguard, TriggerFailureReason
 from airflow.sdk.exceptions import (
     AirflowFailException,
+    AirflowRescheduleException,
     AirflowSkipException,
     DownstreamTasksSkipped,
     ErrorType,
@@ -120,6 +121,9 @@ class Run:
     endpoint_seconds: float = 0.0
     hung: bool = False
 
+    def __post_init__(self) -> None:
+        self._began = self.now
+
     def kept(self) -> dict[str, Any]:
         """What Airflow's database knows of the run, for another one to continue from.
 
@@ -207,6 +211,11 @@ class Run:
         """One try of a task, with its deferrals: from worker to triggerer, or to a person, and back."""
         self.outputs.pop(name, None)  # Airflow deletes them as an attempt begins
         told = self._process(name, lambda: self._execute(task, index, number))
+        began = self.now
+        while told.how == "rescheduled":  # an hour passes for this task alone
+            self.now += timedelta(hours=1)
+            told = self._process(name, lambda: self._execute(task, index, number))
+        self.now = began
         while told.how in ("deferred", "asked"):
             wait = told.said
             self._keep(name, told)
@@ -271,6 +280,8 @@ class Run:
             return "success", {"outputs": serialize(context["ti"].pushed), "skips": names}
         except AirflowSkipException:
             return "skipped", {}
+        except AirflowRescheduleException:
+            return "rescheduled", {}
         outputs = dict(result) if task.multiple_outputs and result else {}
         outputs |= context["ti"].pushed | ({} if result is None else {"return_value": result})
         return "success", {"outputs": serialize(outputs)}
@@ -279,7 +290,7 @@ class Run:
         run_id = "manual__faults"
         dag_run = SimpleNamespace(
             dag_id=self.dag.dag_id, run_id=run_id, run_type="manual", conf=self.conf, logical_date=None,
-            data_interval_start=None, data_interval_end=None, run_after=self.now, start_date=self.now,
+            data_interval_start=None, data_interval_end=None, run_after=self._began, start_date=self._began,
             triggering_user_name="ana", state="running",
         )  # fmt: skip
         pushed: dict[str, Any] = {}
@@ -301,7 +312,7 @@ class Run:
             max_tries=task.retries, pushed=pushed, xcom_pull=pull, state="running", start_date=self.now,
             xcom_push=lambda key, value, **_: pushed.update({key: value}),
             get_task_states=lambda *_, **__: {run_id: states},
-            get_dagrun_state=lambda *_, **__: "running",
+            get_dagrun_state=lambda *_, **__: "running", get_first_reschedule_date=lambda _: None,
             get_relevant_upstream_map_indexes=lambda **_: None, id=uuid5(NAMESPACE_OID, f"{task.task_id} {index}"),
         )  # fmt: skip
         params = self.dag.params.dump() | self.conf

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import DAG, BaseOperator, XComArg
+from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, PokeReturnValue, XComArg
 
 from local.config import LocalError
 from local.dag_runs import DagRun, load_dags
@@ -70,6 +70,25 @@ def test_a_dag_runs_again_with_other_params_and_stops_where_it_is_told() -> None
     assert list(run.states) == ["numbers"]
     run.go(NOW)
     assert run.output("total") == {"sum": 5, "kind": "manual"}
+
+
+class Until(BaseSensorOperator):
+    """Wait until three hours after the run has begun."""
+
+    clock = staticmethod(lambda: AS_OF)
+
+    def poke(self, context: Any) -> PokeReturnValue:
+        over = self.clock() >= context["dag_run"].start_date + timedelta(hours=3)
+        return PokeReturnValue(is_done=over, xcom_value=self.clock().isoformat())
+
+
+def test_a_sensor_that_waits_lets_hours_pass_for_itself_alone() -> None:
+    with DAG("waits", schedule=None) as made:
+        Until(task_id="wait", mode="reschedule") >> Add(task_id="after", numbers=[1])
+    run = DagRun(made, AS_OF)
+    run.go(NOW)
+    assert run.output("wait") == (NOW + timedelta(hours=3)).isoformat()
+    assert run.output("after", "at") == NOW.isoformat()
 
 
 def test_a_failed_task_is_named_and_the_report_runs() -> None:

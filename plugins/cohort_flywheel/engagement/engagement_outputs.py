@@ -25,6 +25,12 @@ class EngagementPlan(Record):
     graph: GraphPlan | None = None
 
 
+class AwaitedSnapshots(Record):
+    """The output of FinalSnapshotsSensor: the cohorts whose snapshot of the as-of was not final in time."""
+
+    not_final: list[str]
+
+
 class GraphWritten(Record):
     """What a run changed in the graph.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import parseaddr
-from itertools import groupby
+from itertools import groupby, takewhile
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -66,25 +66,52 @@ class Feedback(NamedTuple):
 
 
 class ListState(Record):
-    """What the list has: the newest as-of, and SES's account-level list until a time."""
+    """What the list has: the events up to an as-of, and SES's account-level list until a time."""
 
     as_of: Instant | None = None
     account_until: Instant | None = None
 
-    def with_more(self, as_of: datetime, account_until: datetime | None) -> ListState:
-        """Return the state after an as-of; a replay of an earlier one changes neither."""
+    def missing(
+        self, begun: Iterable[datetime], read: Collection[datetime], as_of: datetime
+    ) -> tuple[list[datetime], datetime | None]:
+        """Return the as-ofs whose feedback a run adds, and up to which the list then has the events.
+
+        It adds its own again, and those that are not in the list, as their runs have failed after their events were
+        read. One whose events were not read yet is waited for: the objects of its manifest are in no later one.
+
+        :param begun: the as-ofs with a manifest.
+        :param read: the as-ofs whose events were read.
+        :param as_of: that of the run.
+        """
+        later = sorted(each for each in begun if self.as_of is None or each > self.as_of)
+        added = {as_of, *(each for each in later if each in read)}
+        whole = list(takewhile(lambda each: each in added, later))
+        return sorted(added), whole[-1] if whole else self.as_of
+
+    def with_more(self, as_of: datetime | None, account_until: datetime | None) -> ListState:
+        """Return the state after a run; a replay of an earlier as-of changes neither."""
         return ListState(
-            as_of=max(self.as_of or as_of, as_of),
+            as_of=max((each for each in (self.as_of, as_of) if each), default=None),
             account_until=max((each for each in (self.account_until, account_until) if each), default=None),
         )
+
+
+class AwaitedSuppressions(Record):
+    """The output of SuppressionsSensor.
+
+    `as_of` is the as-of up to which the list has the events, and `in_time` whether those of the run are among them.
+    """
+
+    as_of: Instant | None
+    in_time: bool
 
 
 class SuppressionCounts(Record):
     """The output of UpdateSuppressionsOperator.
 
-    `addresses` and `players` are the suppressed ones of the whole list, by reason. Of this as-of: `feedback` are its
-    bounces, complaints, unsubscribes and opt-ins, `unknown_players` those of them whose player no record names, and
-    `account_list` the entries that were read of SES's account-level list.
+    `addresses` and `players` are the suppressed ones of the whole list, by reason. Of this run: `feedback` are the
+    bounces, complaints, unsubscribes and opt-ins that it added, `unknown_players` those of them whose player no record
+    names, and `account_list` the entries that were read of SES's account-level list.
     """
 
     addresses: dict[str, int] = Field(default_factory=dict)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -51,9 +52,9 @@ _OVERLAP = timedelta(days=1)
 class UpdateSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
     """Add the bounces, complaints, unsubscribes and opt-ins of an as-of to the suppression list.
 
-    A bounce suppresses the address, the others also the player. SES's account-level list is read from where the last
-    run ended. The same entries give the same list, in any order. Returns (each also as a separate XCom) the counts of
-    SuppressionCounts.
+    Those of earlier as-ofs whose run failed after it had read them are added too. A bounce suppresses the address, the
+    others also the player. SES's account-level list is read from where the last run ended. The same entries give the
+    same list, in any order. Returns (each also as a separate XCom) the counts of SuppressionCounts.
 
     :param plan: the output of EngagementPlanOperator. (templated)
     :param destination: the name of a destination.
@@ -76,18 +77,27 @@ class UpdateSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
             bucket, state = plan.state_bucket, store.read_state(s3, plan.state_bucket)
             self._numbers, self._until = Counter[str](), state.account_until
             salt = make_salt(s3, bucket)
-            entries = self._entries(s3, plan, salt, state.account_until)
+            as_ofs, up_to = store.as_ofs_to_add(s3, bucket, state, plan.as_of)
+            entries = self._entries(s3, bucket, as_ofs, salt, state.account_until)
             addresses, players = store.add_entries(s3, bucket, folder, entries)
             side_effects.append("the suppression list is up to date")
-            store.put_state(s3, bucket, state.with_more(plan.as_of, self._until))
+            store.put_state(s3, bucket, state.with_more(up_to, self._until))
         found = {"addresses": addresses, "players": players}
         counts = SuppressionCounts.model_validate(found | self._numbers).model_dump(mode="json")
         self.log.info("%s", as_text(counts))
+        if up_to is None or up_to < plan.as_of:
+            self.log.warning(
+                "the events of an earlier as-of are not in the list, as its run has failed before it had read them:"
+                " clear that run. The list has the events up to %s",
+                up_to.isoformat() if up_to else "no as-of",
+            )
         return counts
 
-    def _entries(self, s3: S3Hook, plan: EngagementPlan, salt: bytes, since: datetime | None) -> Iterator[Entry]:
-        players = store.Players(s3, plan.state_bucket)
-        for each in store.fetch_feedback(s3, plan):
+    def _entries(
+        self, s3: S3Hook, bucket: str, as_ofs: list[datetime], salt: bytes, since: datetime | None
+    ) -> Iterator[Entry]:
+        players = store.Players(s3, bucket)
+        for each in chain.from_iterable(store.fetch_feedback(s3, bucket, as_of) for as_of in as_ofs):
             self._numbers["feedback"] += 1
             yield Entry("address", each.key, each.reason, each.at, each.state)
             if each.reason == "bounced":  # another address of the player may be reached

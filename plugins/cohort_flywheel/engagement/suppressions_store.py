@@ -6,6 +6,7 @@ import filecmp
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -13,8 +14,14 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure
-from cohort_flywheel.engagement.engagement_outputs import EngagementPlan
-from cohort_flywheel.engagement.event_objects import LIST_STATE_KEY, feedback_key
+from cohort_flywheel.engagement.event_objects import (
+    COUNTS_FOLDER,
+    LIST_STATE_KEY,
+    MANIFESTS_FOLDER,
+    counts_as_of,
+    feedback_key,
+    manifest_as_of,
+)
 from cohort_flywheel.engagement.events_store import launches_by_tag, player_ids
 from cohort_flywheel.engagement.suppressions import (
     Entry,
@@ -27,10 +34,12 @@ from cohort_flywheel.engagement.suppressions import (
     suppression_key,
     write_entries,
 )
-from cohort_flywheel.errors import Code
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.tombstones_store import read_salt
-from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_if, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_if, put_json
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
+from cohort_flywheel.runs.plan import Plan
+from cohort_flywheel.runs.schedule import planned_schedule
 
 #: Attempts to change the list; another writer is one run, or a person's removal.
 _ATTEMPTS = 5
@@ -43,6 +52,28 @@ def read_state(s3: S3Hook, bucket: str) -> ListState:
     """Return what the list has; without a list, nothing."""
     found = get_json(s3, bucket, LIST_STATE_KEY)
     return ListState.model_validate(found[0]) if found else ListState()
+
+
+def as_ofs_to_add(s3: S3Hook, bucket: str, state: ListState, as_of: datetime) -> tuple[list[datetime], datetime | None]:
+    """Return `ListState.missing` of the manifests and counts in the bucket."""
+    begun = filter(None, map(manifest_as_of, keys(s3, bucket, MANIFESTS_FOLDER)))
+    read = frozenset(filter(None, map(counts_as_of, keys(s3, bucket, COUNTS_FOLDER))))
+    return state.missing(begun, read, as_of)
+
+
+def check_suppressions_age(s3: S3Hook, plan: Plan) -> None:
+    """Raise FlywheelError if the suppression list is older than the as-of before that of a launch."""
+    if not plan.reads_engagement:
+        return
+    found = read_state(s3, plan.state_bucket).as_of
+    if found and found >= planned_schedule(plan).last(plan.as_of - timedelta(seconds=1)):
+        return
+    raise FlywheelError(
+        f"the suppression list has the events up to {found.isoformat() if found else 'no as-of'}, and this launch is of"
+        f" {plan.as_of.isoformat()}: it could mail players who have complained or unsubscribed since; run the DAG"
+        " engagement of the newest as-of (clear a failed run, or trigger one), then clear this task",
+        code=Code.SUPPRESSIONS_OLD,
+    )
 
 
 def put_state(s3: S3Hook, bucket: str, state: ListState) -> None:
@@ -95,9 +126,9 @@ def _get(s3: S3Hook, bucket: str, key: str) -> AwsStructure | None:
 # --- feedback
 
 
-def fetch_feedback(s3: S3Hook, plan: EngagementPlan) -> Iterator[Feedback]:
+def fetch_feedback(s3: S3Hook, bucket: str, as_of: datetime) -> Iterator[Feedback]:
     """Yield the feedback of an as-of; nothing for one that an earlier version of this package has read."""
-    if answer := _get(s3, plan.state_bucket, feedback_key(plan.as_of)):
+    if answer := _get(s3, bucket, feedback_key(as_of)):
         yield from read_feedback(answer["Body"].iter_lines(chunk_size=64 * 1024))
 
 

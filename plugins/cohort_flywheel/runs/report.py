@@ -14,6 +14,7 @@ from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.destinations.import_result import ImportResult
 from cohort_flywheel.engagement.effect import ReportedEffect, effect_lines
+from cohort_flywheel.engagement.suppressions import AwaitedSuppressions
 from cohort_flywheel.errors import Code
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.segment.limits import describe_violations
@@ -115,6 +116,7 @@ class Report(Record):
     limits: LimitResults | None
     imported: dict[str, JsonValue] | None
     campaign: ReportedCampaign | None
+    suppressions: AwaitedSuppressions | None = None
     effect: ReportedEffect | None = None
     faults: list[str]
 
@@ -135,6 +137,7 @@ def make_report(
     judged: JudgedSegment | None = None,
     imported: ImportResult | None = None,
     campaign: CampaignOutputs | None = None,
+    suppressions: AwaitedSuppressions | None = None,
     effect: ReportedEffect | None = None,
 ) -> Report:
     """Return the report of a run; a part that the run did not reach is None."""
@@ -153,6 +156,7 @@ def make_report(
         limits=LimitResults(**judged.model_dump(include=set(LimitResults.model_fields))) if judged else None,
         imported=imported.model_dump(mode="json", exclude_unset=True) if imported else None,
         campaign=_campaign(campaign) if campaign else None,
+        suppressions=suppressions,
         effect=effect,
         faults=faults(extract, segment, imported, campaign),
     )
@@ -260,6 +264,10 @@ def table(report: Report) -> str:
             number = extract.vertices_without_number
             lines.append(("vertices without number", "not counted" if number is None else f"{number:,}"))
         lines.append(("extract", extract.url))
+    if suppressions := report.suppressions:
+        up_to = suppressions.as_of.isoformat() if suppressions.as_of else "no as-of"
+        late = "" if suppressions.in_time else ": engagement has not read those of this as-of"
+        lines.append(("suppressions", f"the events up to {up_to}{late}"))
     if segment := report.segment:
         lines.append(("rows", f"{segment.rows:,}"))
         lines.append(("rejects", f"{sum(segment.rejects.values()):,}"))

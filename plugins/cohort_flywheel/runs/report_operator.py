@@ -22,6 +22,7 @@ from cohort_flywheel.config.registry_head import Notify
 from cohort_flywheel.config.variables import StateSettings, read_settings
 from cohort_flywheel.destinations.import_result import ImportResult
 from cohort_flywheel.engagement.effect_store import effect_of_cohort
+from cohort_flywheel.engagement.suppressions import AwaitedSuppressions
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import enum_value
@@ -141,6 +142,7 @@ def write_report(
             launched=_LAUNCHED.validate_python(launched) if launched else None,
             followed=_read(FollowedCampaign, output_or_partial("follow_campaign")),
         ),
+        suppressions=_read(AwaitedSuppressions, output("wait_for_suppressions")),
         effect=effect_of_cohort(s3, plan) if plan else None,
     )
     if plan:

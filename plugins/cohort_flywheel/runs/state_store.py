@@ -50,6 +50,11 @@ class State:
         final = get_json(self._s3, self._bucket, folder + names.FINAL_FILE_NAME)
         return self._snapshot(final[0]["key"], is_final=True) if final else None
 
+    def has_final_snapshot(self, cohort: str, as_of: datetime) -> bool:
+        """Return whether the snapshot of an as-of is final."""
+        key = names.snapshot_folder(cohort, as_of) + names.FINAL_FILE_NAME
+        return get_json(self._s3, self._bucket, key) is not None
+
     def _snapshot(self, key: str, *, is_final: bool) -> Snapshot:
         client = self._s3.get_conn()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import pytest
 from airflow.sdk.serde import serialize
 
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
+from cohort_flywheel.engagement.suppressions import ListState
+from cohort_flywheel.engagement.suppressions_store import put_state
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.segment.contacts import is_held_out
 from tests.cohort_flywheel.dag_simulator import TODAY, YESTERDAY, DagSimulator, serialized_classes
 from tests.cohort_flywheel.destinations.customer_profiles.connect_account import Connect
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
+from tests.cohort_flywheel.suppressed import suppress
 
 NAMES = ("ses", "customer_profiles")
 PLAYERS = [f"player-{number:02d}" for number in range(12)]
@@ -138,6 +143,31 @@ def test_a_launch_records_the_players_that_it_holds_out_and_no_other_mails_them(
     other = one.simulate(TODAY, campaign="launch")
     assert one.rejected(other)["recently_mailed"] == set(STRICT), "held out or mailed, all count as mailed"
     assert one.mailed() == Counter(set(PLAYERS) - HELD - held)
+
+
+def test_with_engagement_a_run_waits_for_the_suppressions_and_goes_on_without(house: Callable[[str], Studio]) -> None:
+    one, (who, *others) = house("ses"), [player for player in STRICT if player not in HELD]
+    one.edit("approval:", "engagement: {read_events: true}\napproval:")
+    bucket = one.config.state_bucket
+
+    def come(as_of: datetime) -> None:
+        put_state(S3Hook(), bucket, ListState(as_of=as_of))
+
+    come(YESTERDAY - timedelta(days=1))
+    late = one.launch("failed")
+    assert late["suppressions"] == {"as_of": (YESTERDAY - timedelta(days=1)).isoformat(), "in_time": False}
+    assert (late["states"]["enrich"], late["segment"]["rows"]) == ("success", len(others) + 1)
+    assert "CF-CAMPAIGN-16: " in late["errors"]["prepare_campaign"]
+    assert "engagement has not read those of this as-of" in one.log
+
+    def read() -> None:
+        suppress(bucket, "player", who)
+        come(TODAY)
+
+    found = one.launch(before={"wait_for_suppressions": read})
+    assert found["suppressions"] == {"as_of": TODAY.isoformat(), "in_time": True}
+    assert one.rejected(found)["complained"] == {who}
+    assert one.mailed() == Counter(others)
 
 
 @pytest.mark.parametrize("name", NAMES)

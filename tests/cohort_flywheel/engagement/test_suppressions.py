@@ -173,3 +173,32 @@ def test_the_state_of_the_list_only_advances() -> None:
     assert state == ListState(as_of=at, account_until=None)
     state = state.with_more(at + day, at + hour)
     assert state.with_more(at - day, at) == state == ListState(as_of=at + day, account_until=at + hour)
+    assert state.with_more(None, None) == state
+
+
+DAYS = [datetime(2026, 11, day, tzinfo=UTC) for day in range(20, 25)]
+
+
+@pytest.mark.parametrize(
+    ("has", "begun", "read", "of", "added", "up_to"),
+    [
+        (None, [0], [0], 0, [0], 0),
+        (0, [0, 1], [0, 1], 1, [1], 1),
+        # its own again, and no other: the list has them
+        (1, [0, 1], [0, 1], 0, [0], 1),
+        # the run of 1 has failed after it had read the events
+        (0, [0, 1, 2], [0, 1, 2], 2, [1, 2], 2),
+        # it has failed before: the objects of its manifest are in no later one
+        (0, [0, 1, 2], [0, 2], 2, [2], 0),
+        (0, [0, 1, 2, 3], [0, 1, 2, 3], 1, [1, 2, 3], 3),
+        # 1 never began: 2 has read its objects
+        (0, [0, 2], [0, 2], 2, [2], 2),
+        (None, [1, 2, 3], [3], 3, [3], None),
+    ],
+)
+def test_a_run_adds_what_the_list_does_not_have_and_says_up_to_when_it_has_all(
+    has: int | None, begun: list[int], read: list[int], of: int, added: list[int], up_to: int | None
+) -> None:
+    state = ListState(as_of=None if has is None else DAYS[has])
+    found = state.missing([DAYS[each] for each in reversed(begun)], {DAYS[each] for each in read}, DAYS[of])
+    assert found == ([DAYS[each] for each in added], None if up_to is None else DAYS[up_to])

@@ -193,6 +193,31 @@ def test_a_task_killed_at_any_write_leaves_what_an_undisturbed_one_leaves(
     assert json.loads(events.kept["engagement/suppressions.json"])["as_of"] == NEWEST.isoformat()
 
 
+def test_what_a_failed_run_has_read_is_added_by_the_next_one(events: Events) -> None:
+    """No later as-of reads its objects again, as they are in its manifest."""
+    events.put(5, of("Complaint", 1))
+    events.read()
+    events.put(-5, of("Complaint", 3), name="b")
+    assert events.run(TOMORROW)["suppressions"]["feedback"] == 2
+    assert (Listed(events.state)(1), Listed(events.state)(3)) == (("complained", "complained"),) * 2
+    assert store.read_state(S3Hook(), events.state).as_of == TOMORROW
+
+
+def test_the_list_is_only_as_new_as_what_was_read(events: Events) -> None:
+    """A run that failed before it had read its events holds the list back: a launch is refused, not misled."""
+    events.run(YESTERDAY)
+    events.put(5, of("Complaint", 1))
+    keys = [each["Key"] for each in events.s3.list_objects_v2(Bucket=events.bucket)["Contents"]]
+    begun = json.dumps({"keys": keys, "before": 0}).encode()
+    events.s3.put_object(Bucket=events.state, Key="engagement/manifests/2026-11-22_00-00-00.json", Body=begun)
+    events.run(TOMORROW)
+    assert Listed(events.state)(1) == (None, None)
+    assert store.read_state(S3Hook(), events.state).as_of == YESTERDAY
+    events.run()
+    assert Listed(events.state)(1) == ("complained", "complained")
+    assert store.read_state(S3Hook(), events.state).as_of == TOMORROW
+
+
 def test_a_list_that_another_writer_changes_meanwhile_has_both(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     events.put(5, of("Complaint", 1))
     events.read()

@@ -95,6 +95,7 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "campaign": {"mode": "none"},
         "withhold": {
             "holdout_percent": 0, "launch_holdout_percent": 0, "placeholders": {}, "template": None, "since": None,
+            "suppressions": None,
         },
         "layout": "pinpoint",
         "contacts_table": "players",

@@ -192,6 +192,7 @@ await start(async () => {
     report.run.triggered_by ? el("p", { class: "muted" }, `Started by ${report.run.triggered_by}.`) : null,
     failed,
     report.faults.map((fault) => el("p", { class: "bad" }, `The figures contradict each other: ${fault}`)),
+    report.suppressions?.in_time === false ? el("p", { class: "warn" }, `The suppression list did not have the events of this as-of: the DAG engagement had not read them. It had those up to ${instant(report.suppressions.as_of) || "no as-of"}.`) : null,
     report.segment ? figures(["Members", report.segment.members], ["Rows", report.segment.rows], ["Rejects", report.segment.members - report.segment.rows]) : null,
     funnel(report),
     rejects(report.segment),

@@ -51,6 +51,7 @@ from cohort_flywheel.destinations.customer_profiles.campaign.qconnect_hook impor
 from cohort_flywheel.destinations.customer_profiles.campaign.template_versions_store import TemplateVersions
 from cohort_flywheel.destinations.customer_profiles.profiles_outputs import ConnectPreparedCampaign
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
+from cohort_flywheel.engagement.suppressions_store import check_suppressions_age
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
@@ -200,6 +201,7 @@ class ConnectPrepareCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Conne
             _, _player_id, *columns = next(segment_rows(s3, segment))
             check_template(template, columns)
             if campaign.mode == "launch":
+                check_suppressions_age(s3, plan)
                 self._check_addresses(plan, s3, segment)
             in_force = schedule_in_force(context, plan)  # decides which launches still wait
             current = plan.model_copy(update={"schedule": in_force.cron, "timezone": in_force.zone})

@@ -44,7 +44,7 @@ from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfiles
 from cohort_flywheel.destinations.customer_profiles.profiles_outputs import ConnectPreparedCampaign, RecordedLaunch
 from cohort_flywheel.destinations.customer_profiles.segment_membership_store import SegmentMembershipStore
 from cohort_flywheel.destinations.import_result import import_content
-from cohort_flywheel.engagement.suppressions_store import SuppressionTable
+from cohort_flywheel.engagement.suppressions_store import SuppressionTable, check_suppressions_age
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
@@ -146,6 +146,7 @@ class ConnectLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[Connec
         """Fail for a backfill and a run that is not canonical; skip a run of an older as-of."""
         plan = self._plan
         check_is_current_run(plan, context)
+        check_suppressions_age(s3, plan)
         state = State(s3, plan.state_bucket)
         newest = newest_now(plan, state, context, self.clock())
         if plan.as_of < newest and (begun := self._begun(s3)):

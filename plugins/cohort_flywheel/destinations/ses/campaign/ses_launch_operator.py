@@ -59,6 +59,7 @@ from cohort_flywheel.destinations.ses.campaign.withdrawals_store import Withdraw
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.ses_outputs import SesPreparedCampaign
 from cohort_flywheel.engagement.sender_rates_store import check_sender_rates
+from cohort_flywheel.engagement.suppressions_store import check_suppressions_age
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
@@ -229,6 +230,7 @@ class SesLaunchCampaignOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hook]
         bucket, name, campaign = plan.state_bucket, plan.name, plan.require_campaign()
         check_account(self.hook.account(), self._segment.rows if number == 1 else 0)
         check_verified(self.hook, campaign.sender)
+        check_suppressions_age(s3, plan)
         if rates := check_sender_rates(s3, plan):
             self.log.info("%s", rates)
         with exclusive_launch(State(s3, bucket), template, context):

@@ -38,6 +38,7 @@ from cohort_flywheel.destinations.ses.campaign.stored_template import (
 )
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.ses_outputs import SesPreparedCampaign
+from cohort_flywheel.engagement.suppressions_store import check_suppressions_age
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
@@ -102,6 +103,8 @@ class SesPrepareCampaignOperator(AwsBaseOperator[SesV2Hook]):
             check_same_mail(campaign, template)
             s3 = S3Hook(aws_conn_id=self.aws_conn_id, region_name=self.region_name)
             check_not_launched(s3, plan, segment, DESTINATION_NAME)
+            if campaign.mode == "launch":
+                check_suppressions_age(s3, plan)
             check_template(template, next(segment_rows(s3, segment))[2:])
             sets = choose_sets(campaign, self.plan)
             check_unsubscribe(template, sets.tracked or sets.untracked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from cohort_flywheel.destinations.customer_profiles.campaign import qconnect_hoo
 from cohort_flywheel.destinations.customer_profiles.campaign.connect_campaigns_store import TAG, launch_key
 from cohort_flywheel.destinations.customer_profiles.campaign.connect_prepare_operator import check_sender
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
+from cohort_flywheel.engagement.suppressions import ListState
+from cohort_flywheel.engagement.suppressions_store import put_state
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from local import seed
 from local.config import PROFILES_DOMAIN
@@ -740,6 +744,16 @@ def test_a_player_who_has_withdrawn_stops_the_launch(
         connect.launch(plan, segment, prepared, run)
     assert "bob" not in str(raised.value) and "@" not in str(raised.value)
     assert (connect.made, connect.ledger()) == ([], None)
+
+
+def test_a_launch_is_refused_if_the_suppressions_are_older_than_one_as_of(connect: Connect, ready: Any) -> None:
+    plan, segment, prepared, run = ready
+    plan["reads_engagement"] = True
+    with pytest.raises(AirflowFailException, match="CF-CAMPAIGN-16: the suppression list has the events up to no"):
+        connect.launch(plan, segment, prepared, run)
+    assert (connect.made, connect.ledger()) == ([], None)
+    put_state(S3Hook(), plan["state_bucket"], ListState(as_of=TODAY - timedelta(days=1)))
+    assert connect.launch(plan, segment, prepared, run)["campaign_state"]
 
 
 def _broken_off(connect: Connect, ready: Any) -> None:

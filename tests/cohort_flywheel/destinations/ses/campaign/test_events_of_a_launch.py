@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ReadTimeoutError
 
+from cohort_flywheel.campaign.launch_store import PARTIAL_OUTPUT
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from local import seed
 from local.config import CONFIGURATION_SET
@@ -112,7 +113,8 @@ def test_a_launch_under_way_is_stopped_by_pausing_its_configuration_set(
     ours, sends = {"ConfigurationSetName": CONFIGURATION_SET}, Counter[str]()
     plan = launch.plan | {"ses_configuration_set": CONFIGURATION_SET}
     launch.prepared = account.prepare(plan, launch.segment, context())
-    send = SesV2Hook.send_email
+    run, send = context(), SesV2Hook.send_email
+    launch.context = lambda: run
 
     def pause(self: SesV2Hook, **request: Any) -> str:
         sends["all"] += 1
@@ -126,6 +128,8 @@ def test_a_launch_under_way_is_stopped_by_pausing_its_configuration_set(
     monkeypatch.setattr(SesV2Hook, "send_email", send)
     mailed = account.mailed
     assert 10 <= mailed.total() < 20, "eight are in flight"
+    reached = run["ti"].xcoms[run["ti"].task_id, PARTIAL_OUTPUT]
+    assert (reached["sent"], reached["in_doubt"], reached["left"]) == (mailed.total(), 0, 25 - mailed.total())
     account.client.put_configuration_set_sending_options(**ours, SendingEnabled=True)
     counts = launch.run()
     assert (counts["sent"], counts["in_doubt"], counts["rows"]) == (25, 0, 25)

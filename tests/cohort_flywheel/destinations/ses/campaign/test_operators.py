@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from cohort_flywheel.campaign.sender import read_sender
 from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
 from cohort_flywheel.destinations.ses.campaign import ses_launch_operator, ses_prepare_operator, stored_template
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
+from cohort_flywheel.engagement.suppressions import ListState
+from cohort_flywheel.engagement.suppressions_store import put_state
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, put_json
 from cohort_flywheel.runs.lock_store import acquire
@@ -36,6 +39,7 @@ from tests.cohort_flywheel.destinations.ses.campaign.launches import (
     Launch,
     total,
 )
+from tests.cohort_flywheel.destinations.ses.ses_account import NEWEST
 from tests.cohort_flywheel.suppressed import suppress
 
 # --- what is prepared
@@ -355,6 +359,30 @@ def test_the_suppression_list_is_checked_again_before_each_batch(
     assert total(counts) == counts["rows"] == 25
     assert {"p001", "p002", "p004", "p023"}.isdisjoint(account.mailed)
     assert "p003" in account.mailed, "mailed before"
+
+
+@pytest.mark.parametrize(("days", "refused"), [(0, False), (1, False), (-1, False), (2, True), (None, True)], ids=str)
+def test_a_launch_is_refused_if_the_suppressions_are_older_than_one_as_of(
+    launch: Launch, days: int | None, refused: bool
+) -> None:
+    if days is not None:
+        put_state(S3Hook(), launch.plan["state_bucket"], ListState(as_of=NEWEST - timedelta(days=days)))
+    launch.plan["reads_engagement"] = True
+    if not refused:
+        assert launch.run()["sent"] == 25
+        return
+    with pytest.raises(AirflowFailException, match=r"CF-CAMPAIGN-16: the suppression list has the events up to") as why:
+        launch.run()
+    up_to = "no as-of" if days is None else "2026-11-20T00:00:00"
+    assert up_to in str(why.value)
+    assert "run the DAG engagement of the newest as-of" in str(why.value)
+    assert "Changes made: none" in str(why.value)
+    assert launch.account.mails == []
+    assert not launch.account.state_keys("sends/")
+    with pytest.raises(AirflowFailException, match="CF-CAMPAIGN-16"):  # before an approver is asked
+        launch.account.prepare(launch.plan, launch.segment, launch.context())
+    put_state(S3Hook(), launch.plan["state_bucket"], ListState(as_of=NEWEST))
+    assert launch.run()["sent"] == 25
 
 
 def test_a_player_who_withdraws_during_the_launch_is_not_mailed(
