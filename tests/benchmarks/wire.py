@@ -24,13 +24,13 @@ _CHUNK = 1 << 18
 def graph_request(job: dict[str, Any]) -> bytes:
     """What our own hook sends, made by the library that it uses."""
     from gremlin_python.driver.request import RequestMessage
-    from gremlin_python.driver.serializer import GraphSONSerializersV3d0
+    from gremlin_python.driver.serializer import GraphSONSerializersV2d0
 
     from cohort_flywheel.segment.gremlin_to_s3_operator import _traversal
 
     bytecode = _traversal("player", "playerId", job["property"], "above", 2, []).bytecode
     message = RequestMessage("traversal", "bytecode", {"gremlin": bytecode, "aliases": {"g": "g"}, "batchSize": 2048})
-    sent = GraphSONSerializersV3d0().serialize_message(str(uuid.uuid4()), message)
+    sent = GraphSONSerializersV2d0().serialize_message(str(uuid.uuid4()), message)
     assert isinstance(sent, bytes)
     return sent
 

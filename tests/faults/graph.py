@@ -152,7 +152,7 @@ def _reset(client: socket.socket) -> None:
 
 
 def _request(frame: bytes) -> Any:
-    """The request in one WebSocket frame [RFC 6455] of GraphSON 3 [TinkerPop: IO reference]."""
+    """The request in one WebSocket frame [RFC 6455] of GraphSON 2 [TinkerPop: IO reference]."""
     length = frame[1] & 127
     start = 2 + {126: 2, 127: 8}.get(length, 0)
     mask, masked = frame[start : start + 4], frame[start + 4 :]
@@ -170,13 +170,12 @@ def _digest(frame: bytes) -> str:
 
 def _throttled(frame: bytes) -> bytes:
     """Neptune's answer to a request."""
-    nothing = {"@type": "g:Map", "@value": []}
     message = json.dumps({"requestId": "made-by-the-harness", "code": "ThrottlingException"})
     answer = json.dumps(
         {
             "requestId": _request(frame)["requestId"]["@value"],
-            "status": {"message": message, "code": 500, "attributes": nothing},
-            "result": {"data": None, "meta": nothing},
+            "status": {"message": message, "code": 500, "attributes": {}},
+            "result": {"data": None, "meta": {}},
         }
     ).encode()
     return b"\x81\x7e" + struct.pack(">H", len(answer)) + answer

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import c_float
 from decimal import Decimal
 from functools import cache
 from itertools import repeat
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
-import orjson
+import msgspec
 
-from cohort_flywheel.common.records import Json
+
+class ScoreColumns(NamedTuple):
+    """Rows of `valueMap`: as columns those with one playerId, a text, and one score, a number; the others as they are.
+
+    `properties` has the values of each other property of the query, a list for each row of the columns.
+    """
+
+    player_ids: list[str]
+    scores: list[int | float]
+    properties: dict[str, list[list[object]]]
+    others: Sequence[Mapping[str, Sequence[object]]]
 
 
 class GraphBinaryRows:
@@ -25,24 +34,24 @@ class GraphBinaryRows:
         self.serialize_message = self._theirs.serialize_message
 
     def deserialize_message(self, message: bytes) -> Any:
-        answer = self._theirs.deserialize_message(message)
-        traversers = answer["result"]["data"] or ()
-        answer["result"]["data"] = [each.object for each in traversers for _ in range(each.bulk)]
-        return answer
+        return _repeated(self._theirs.deserialize_message(message))
 
 
 class GraphSONRows:
-    """A `message_serializer` for gremlinpython: typed GraphSON 3, with rows read by orjson and the functions below.
+    """A `message_serializer` for gremlinpython: typed GraphSON 2, in which msgspec reads rows of lists by their types.
 
-    gremlinpython writes the request and reads the rest. Each instance is for one connection with one request at a
-    time: a server answers a request that it cannot read in its default serializer, GraphBinary, without the request's
-    id [TinkerPop, WsGremlinBinaryRequestDecoder].
+    In GraphSON 2 maps and lists are plain JSON. gremlinpython writes the request, and reads each frame that is not
+    rows of texts, booleans and numbers. Each instance is for one connection with one request at a time: a server
+    answers a request that it cannot read in its default serializer, GraphBinary, without the request's id [TinkerPop,
+    WsGremlinBinaryRequestDecoder].
     """
 
     def __init__(self) -> None:
-        from gremlin_python.driver.serializer import GraphSONSerializersV3d0  # heavy: as above
+        from gremlin_python.driver.serializer import GraphSONMessageSerializer  # heavy: as above
+        from gremlin_python.structure.io.graphsonV2d0 import GraphSONWriter
 
-        self._theirs = GraphSONSerializersV3d0()
+        version = b"application/vnd.gremlin-v2.0+json"
+        self._theirs = GraphSONMessageSerializer(_graphson_reader(), GraphSONWriter(), version)
 
     def serialize_message(self, request_id: str, request_message: object) -> bytes:
         self._request_id = request_id
@@ -51,62 +60,44 @@ class GraphSONRows:
     def deserialize_message(self, message: bytes) -> Any:
         if message[:1] == _GRAPHBINARY:
             return GraphBinaryRows().deserialize_message(message) | {"requestId": self._request_id}
-        answer = _loads(message)
-        data = answer["result"].pop("data")
-        answer = _gremlinpython().to_object(answer)
-        answer["result"]["data"] = _rows(data["@value"]) if data else []
-        return answer
+        try:
+            id_, status, data = self._read(message)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return _repeated(self._theirs.deserialize_message(message))
+        return {
+            "requestId": id_,
+            "status": {"code": status.code, "message": status.message, "attributes": {}},
+            "result": {"data": data, "meta": {}},
+        }
+
+    def _read(self, message: bytes) -> tuple[str, _Status, object]:
+        frame = _ROWS.decode(message)
+        return frame.requestId, frame.status, _rows(frame.result.data)
+
+
+class GraphSONScores(GraphSONRows):
+    """The same for one query of `valueMap`, whose data is ScoreColumns where msgspec reads a frame, else rows."""
+
+    def __init__(self, player_id: str, property: str, required: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._names = (player_id, property, *required)
+        self._decoder = _scores_decoder(self._names)
+
+    def _read(self, message: bytes) -> tuple[str, _Status, object]:
+        frame = self._decoder.decode(message)
+        return frame.requestId, frame.status, _columns(frame.result.data, self._names)
 
 
 #: The serializers, by the value of the connection's extra `serializer`.
-SERIALIZERS: dict[str, Callable[[], Any]] = {"graphson-3.0": GraphSONRows, "graphbinary-1.0": GraphBinaryRows}
+SERIALIZERS: dict[str, Callable[[], Any]] = {"graphson-2.0": GraphSONRows, "graphbinary-1.0": GraphBinaryRows}
 _GRAPHBINARY = b"\x81"  # the first byte of an answer in GraphBinary: its version, with the highest bit set
 
 
-def _loads(message: bytes) -> Any:
-    """Parse JSON; json reads what orjson refuses (half of a surrogate pair) or rounds (a number beyond 64 bits)."""
-    if b'"gx:Big' in message:
-        return json.loads(message)
-    try:
-        return orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return json.loads(message)
-
-
-def _rows(traversers: Sequence[Json]) -> list[object]:
-    """Repeat each result by its bulk: the answer to bytecode has a g:Traverser around each result."""
-    rows: list[object] = []
-    for each in traversers:
-        traverser = each["@value"]
-        row, bulk = _to_python(traverser["value"]), traverser["bulk"]["@value"]
-        rows += (row,) if bulk == 1 else repeat(row, bulk)
-    return rows
-
-
-def _to_python(value: object) -> object:
-    """Convert a value of GraphSON 3 to Python: `{"@type": …, "@value": …}`, or a plain JSON value."""
-    if type(value) is not dict:
-        return value
-    read = _READERS.get(value["@type"])
-    return read(value["@value"]) if read else _gremlinpython().to_object(value)
-
-
-def _list(values: list[object]) -> list[object]:
-    return [_to_python(each) if type(each) is dict else each for each in values]
-
-
-def _map(flat: list[object]) -> dict[object, object]:
-    """Convert a map, which is a list of a key, its value, the next key, …, because keys can have any type."""
-    each = iter(flat)
-    try:
-        return {key: _to_python(value) for key, value in zip(each, each, strict=True)}
-    except TypeError:  # a key that is not text is a dict here
-        return _gremlinpython().to_object({"@type": "g:Map", "@value": flat})
-
-
-def _float32(value: Any) -> float:
-    """The exact value of a Float, whose text is shorter: 3.1 is 3.0999999046325684, which the graph compares."""
-    return c_float(float(value)).value
+def _repeated(answer: Any) -> Any:
+    """Repeat each result by its bulk: the answer to bytecode has a traverser around each result."""
+    traversers = answer["result"]["data"] or ()
+    answer["result"]["data"] = [each.object for each in traversers for _ in range(each.bulk)]
+    return answer
 
 
 def plain_number(value: Decimal) -> int | float:
@@ -116,25 +107,157 @@ def plain_number(value: Decimal) -> int | float:
     return int(value) if is_whole else float(value)
 
 
-#: The types in a row of `valueMap`; float() also reads "NaN", "Infinity" and "-Infinity" [TinkerPop, GraphSON 3].
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "g:Int32": int, "g:Int64": int, "gx:Int16": int, "gx:Byte": int, "gx:BigInteger": int, "g:Double": float,
-    "g:Float": _float32, "g:List": _list, "g:Map": _map,
-    "gx:BigDecimal": lambda value: plain_number(Decimal(str(value))),
-}  # fmt: skip
+def _float32(value: float) -> float:
+    """The exact value of a Float, whose text is shorter: 3.1 is 3.0999999046325684, which the graph compares."""
+    return c_float(value).value
+
+
+# --- frames that msgspec reads. NaN and the infinities are texts in GraphSON 2, so their frames are gremlinpython's.
+
+
+class _Typed(msgspec.Struct, gc=False, tag_field="@type", rename={"value": "@value"}):
+    """`{"@type": …, "@value": …}`."""
+
+
+class _Int32(_Typed, tag="g:Int32"):
+    value: int
+
+
+class _Int64(_Typed, tag="g:Int64"):
+    value: int
+
+
+class _Int16(_Typed, tag="gx:Int16"):
+    value: int
+
+
+class _Byte(_Typed, tag="gx:Byte"):
+    value: int
+
+
+class _BigInteger(_Typed, tag="gx:BigInteger"):
+    value: int
+
+
+class _Double(_Typed, tag="g:Double"):
+    value: float
+
+
+class _Float(_Typed, tag="g:Float"):
+    value: float
+
+    def __post_init__(self) -> None:
+        self.value = _float32(self.value)
+
+
+#: A type variable, because msgspec evaluates the annotations outside the class, where a type parameter is not known.
+Row = TypeVar("Row")
+type _Number = _Int32 | _Int64 | _Int16 | _Byte | _BigInteger | _Double | _Float
+type _Value = str | bool | _Number | None
+
+
+class _Bulk(_Typed, tag="g:Int64"):
+    value: int
+
+
+class _Status(msgspec.Struct):
+    code: int
+    message: str
+
+
+class _Traversed(msgspec.Struct, Generic[Row], gc=False):  # noqa: UP046 - see Row
+    bulk: _Bulk
+    value: Row
+
+
+class _Traverser(_Typed, Generic[Row], tag="g:Traverser"):  # noqa: UP046 - see Row
+    value: _Traversed[Row]
+
+
+class _Result(msgspec.Struct, Generic[Row]):  # noqa: UP046 - see Row
+    data: list[_Traverser[Row]]
+
+
+class _Frame(msgspec.Struct, Generic[Row]):  # noqa: UP046 - see Row
+    requestId: str  # noqa: N815 - the name in the frame
+    status: _Status
+    result: _Result[Row]
+
+
+_ROWS = msgspec.json.Decoder(_Frame[dict[str, list[_Value]]])
+
+
+def _plain(value: Any) -> object:
+    return value if value is None or type(value) is str or type(value) is bool else value.value
+
+
+def _rows(traversers: list[_Traverser[dict[str, list[_Value]]]]) -> list[object]:
+    rows: list[object] = []
+    for each in traversers:
+        traversed = each.value
+        row = {name: [_plain(value) for value in values] for name, values in traversed.value.items()}
+        if traversed.bulk.value == 1:
+            rows.append(row)
+        else:
+            rows += repeat(row, traversed.bulk.value)
+    return rows
 
 
 @cache
-def _gremlinpython() -> Any:
-    """gremlinpython's own reader, for rare types."""
-    from gremlin_python.structure.io.graphsonV3d0 import GraphSONReader
+def _scores_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    """The decoder of frames whose rows have a playerId, a score, and other properties, by these names in the graph."""
+    fields = [f"p{number}" for number in range(len(names))]
+    kinds = [list[str], list[_Number], *[list[_Value]] * (len(names) - 2)]
+    row = msgspec.defstruct(
+        "_Row",
+        [(field, kind, msgspec.field(default_factory=list)) for field, kind in zip(fields, kinds, strict=True)],
+        rename=dict(zip(fields, names, strict=True)),
+        gc=False,
+    )
+    return msgspec.json.Decoder(_Frame[row])  # type: ignore[valid-type]  # the type is made here
 
-    return GraphSONReader()
+
+def _columns(traversers: list[_Traverser[Any]], names: Sequence[str]) -> ScoreColumns:
+    columns = ScoreColumns([], [], {name: [] for name in names[2:]}, others := [])
+    add_player, add_score = columns.player_ids.append, columns.scores.append
+    rest = [(f"p{number}", values.append) for number, values in enumerate(columns.properties.values(), start=2)]
+    for each in traversers:
+        traversed = each.value
+        row = traversed.value
+        if len(row.p0) == 1 and len(row.p1) == 1 and traversed.bulk.value == 1:
+            add_player(row.p0[0])
+            add_score(row.p1[0].value)
+            for field, add in rest:
+                add([_plain(value) for value in getattr(row, field)])
+        else:
+            values = {name: getattr(row, f"p{number}") for number, name in enumerate(names)}
+            odd = {name: [_plain(value) for value in found] for name, found in values.items() if found}
+            others += repeat(odd, traversed.bulk.value)
+    return columns
+
+
+# --- gremlinpython's own readers, with a BigDecimal as a number of Python and the exact value of a Float
+
+
+@cache
+def _graphson_reader() -> Any:
+    from gremlin_python.structure.io.graphsonV2d0 import BigDecimalIO, FloatIO, GraphSONReader
+
+    class PlainBigDecimal(BigDecimalIO):
+        @classmethod
+        def objectify(cls, v: Any, _: Any) -> Any:
+            return plain_number(Decimal(str(v)))
+
+    class ExactFloat(FloatIO):
+        @classmethod
+        def objectify(cls, v: Any, _: Any) -> Any:
+            return _float32(float(v))
+
+    return GraphSONReader({"gx:BigDecimal": PlainBigDecimal, "g:Float": ExactFloat})
 
 
 @cache
 def _graphbinary_reader() -> Any:
-    """gremlinpython's own reader, with a BigDecimal as a number of Python."""
     from gremlin_python.structure.io.graphbinaryV1 import BigDecimalIO, GraphBinaryReader
 
     class PlainBigDecimal(BigDecimalIO):

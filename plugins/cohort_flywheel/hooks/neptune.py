@@ -6,18 +6,17 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseHook
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.hooks.graph_serializers import SERIALIZERS
+from cohort_flywheel.hooks.graph_serializers import SERIALIZERS, GraphSONRows, GraphSONScores, ScoreColumns
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class NeptuneGremlinHook(BaseHook):
             self.request_options["evaluationTimeout"] = self.extra.evaluation_timeout_ms
 
     @contextmanager
-    def client(self) -> Iterator[tuple[Client, threading.Semaphore]]:
+    def client(self, serializer: object) -> Iterator[tuple[Client, threading.Semaphore]]:
         """Yield a client with one connection: a signature is valid for one, and a closed one does not recover.
 
         Release the semaphore for each batch taken: the connection reads at most `_FRAMES_AHEAD` frames ahead, because
@@ -115,7 +114,7 @@ class NeptuneGremlinHook(BaseHook):
             pool_size=1,
             headers=self._signed_headers(),
             transport_factory=transport,
-            message_serializer=SERIALIZERS[self.extra.serializer](),
+            message_serializer=serializer,
         )
         try:
             yield client, frames
@@ -176,11 +175,29 @@ class NeptuneGremlinHook(BaseHook):
 
         Raises GraphUnavailableError if a retry may help, else FlywheelError.
         """
+        return self._answers(traversal, SERIALIZERS[self.extra.serializer]())
+
+    def stream_scores(
+        self, traversal: Traversal, *, player_id: str, property: str, required: Sequence[str] = ()
+    ) -> Iterator[ScoreColumns]:
+        """Yield the rows of a traversal that ends with `value_map(player_id, property, *required)` as columns.
+
+        Raises the errors of `stream`.
+        """
+        serializer = SERIALIZERS[self.extra.serializer]()
+        if isinstance(serializer, GraphSONRows):
+            serializer = GraphSONScores(player_id, property, required)
+        with closing(self._answers(traversal, serializer)) as batches:
+            for batch in batches:
+                yield batch if isinstance(batch, ScoreColumns) else ScoreColumns([], [], {}, batch)
+
+    def _answers(self, traversal: Traversal, serializer: object) -> Generator[Any]:
+        """Yield the data of each frame, as the serializer gives it."""
         from aiohttp import ClientError
         from gremlin_python.driver.protocol import GremlinServerError
 
         try:
-            with self.client() as (client, frames), seldom_collecting():
+            with self.client(serializer) as (client, frames):
                 results = client.submit(traversal.bytecode, request_options=self.request_options)
                 # The library's own iterator polls for the next batch; a sentinel in the queue lets us block instead.
                 # The wait ends: the transport's read_timeout ends the receiving thread, which puts the sentinel.

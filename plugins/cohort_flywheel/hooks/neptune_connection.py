@@ -69,7 +69,7 @@ class NeptuneExtra(BaseModel, frozen=True, extra="forbid"):
     evaluation_timeout_ms: Annotated[int, whole_number(1, 2_147_483_647, "milliseconds")] | None = None
     read_timeout_seconds: Annotated[float, seconds(86_400)] = 180
     batch_size: Annotated[int, whole_number(1, 10_000, "the number of results per frame")] = 2048
-    serializer: Annotated[str, one_of("graphson-3.0", "graphbinary-1.0")] = "graphson-3.0"
+    serializer: Annotated[str, one_of("graphson-2.0", "graphbinary-1.0")] = "graphson-2.0"
     loader_endpoint: HostAndPort | None = None
 
 

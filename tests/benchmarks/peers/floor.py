@@ -20,9 +20,7 @@ def graph(job: dict[str, Any]) -> Iterator[Any]:
     ids, size = [], 0
     for message, length in wire.frames(connection, keep=True):
         data = orjson.loads(message)["result"]["data"]
-        for row in (data or {"@value": ()})["@value"]:
-            flat = row["@value"]["value"]["@value"]
-            ids.append(flat[flat.index("playerId") + 1]["@value"][0])
+        ids += [row["@value"]["value"]["playerId"][0] for row in data or ()]
         size += length
     connection.close()
     yield {"bytes": size, "members": {"file": "floor_members.txt"}}

@@ -17,7 +17,7 @@ from aiohttp import web
 from gremlin_python.driver.client import Client
 from gremlin_python.driver.protocol import GremlinServerError
 from gremlin_python.driver.request import RequestMessage
-from gremlin_python.driver.serializer import GraphSONSerializersV3d0
+from gremlin_python.driver.serializer import GraphSONSerializersV2d0
 from gremlin_python.process.graph_traversal import GraphTraversalSource, __
 from gremlin_python.process.traversal import P, TraversalStrategies
 from gremlin_python.structure.graph import Graph
@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.graph_serializers import SERIALIZERS, GraphSONRows
+from cohort_flywheel.hooks.graph_serializers import SERIALIZERS, GraphSONRows, GraphSONScores, ScoreColumns
 from cohort_flywheel.hooks.neptune import GraphUnavailableError, NeptuneGremlinHook
 
 #: What the properties of a vertex may be; each is one statement of Groovy for a vertex of the scratch graph.
@@ -113,7 +113,7 @@ def test_both_serializers_give_the_same_rows(
         hook = connect(monkeypatch, servers.gremlin_port, serializer=serializer, batch_size=5)
         read = [row for b in hook.stream(g().V().has_label("player").value_map()) for row in b]
         rows[serializer] = {row["name"][0]: row for row in read}
-    ours, theirs = rows["graphson-3.0"], rows["graphbinary-1.0"]
+    ours, theirs = rows["graphson-2.0"], rows["graphbinary-1.0"]
     assert set(ours) == set(theirs) == set(ODD)
     for name in ODD:
         assert same(ours[name], theirs[name]), (name, ours[name], theirs[name])
@@ -144,8 +144,8 @@ def test_the_serializer_prefix_has_the_length_that_gremlinpython_writes() -> Non
     """It writes 33 ("!") before the MIME type, whatever that is."""
     message = RequestMessage("traversal", "bytecode", {"gremlin": g().V().bytecode})
     sent = GraphSONRows().serialize_message("41d2e28a-20a4-4ab0-b379-d810dede3786", message)
-    assert sent.startswith(b"!application/vnd.gremlin-v3.0+json{")
-    assert len("application/vnd.gremlin-v3.0+json") == ord("!")
+    assert sent.startswith(b"!application/vnd.gremlin-v2.0+json{")
+    assert len("application/vnd.gremlin-v2.0+json") == ord("!")
 
 
 # --- frames that no server was asked for ------------------------------------------------------------------
@@ -160,8 +160,8 @@ def frame(*results: Any, bulk: int = 1, code: int = 200, **status: Any) -> bytes
     return json.dumps(
         {
             "requestId": "41d2e28a-20a4-4ab0-b379-d810dede3786",
-            "status": {"message": "", "code": code, "attributes": typed("g:Map", []), **status},
-            "result": {"data": typed("g:List", traversers) if results else None, "meta": typed("g:Map", [])},
+            "status": {"message": "", "code": code, "attributes": {}, **status},
+            "result": {"data": traversers if results else None, "meta": {}},
         }
     ).encode()
 
@@ -184,11 +184,10 @@ values = st.recursive(
         st.just(typed("g:T", "id")),
     ),
     lambda inner: st.one_of(
-        st.lists(inner, max_size=4).map(lambda many: typed("g:List", many)),
-        st.dictionaries(st.text(), inner, max_size=3).map(
-            lambda each: typed("g:Map", [part for pair in each.items() for part in pair])
-        ),
-        st.lists(st.text(max_size=3), unique=True, max_size=3).map(lambda many: typed("g:Set", many)),
+        st.lists(inner, max_size=4),
+        # as `valueMap` has it: each frame is read as rows of lists, or by gremlinpython
+        st.dictionaries(st.text(), st.lists(inner, max_size=3), max_size=3),
+        st.dictionaries(st.text(), inner, max_size=3),
     ),
     max_leaves=12,
 )
@@ -197,14 +196,128 @@ values = st.recursive(
 @given(st.lists(values, min_size=1, max_size=4), st.integers(1, 3))
 def test_any_value_is_what_gremlinpython_reads(results: list[Any], bulk: int) -> None:
     message = frame(*results, bulk=bulk)
-    theirs = GraphSONSerializersV3d0().deserialize_message(message)["result"]["data"]
+    theirs = GraphSONSerializersV2d0().deserialize_message(message)["result"]["data"]
     assert same(rows(message), [each.object for each in theirs for _ in range(each.bulk)])
 
 
-def test_a_map_may_have_any_key() -> None:
-    message = frame(typed("g:Map", [typed("g:T", "id"), "v1", typed("g:Int32", 5), "b", typed("g:List", ["x"]), "c"]))
-    (theirs,) = GraphSONSerializersV3d0().deserialize_message(message)["result"]["data"]
-    assert rows(message) == [theirs.object]
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ({"playerId": ["p1"], "score": [typed("g:Int32", 3), typed("g:Double", 2.0)]}, True),
+        ({"status": ["Active", True, None], "score": [typed("gx:BigInteger", 10**30)]}, True),
+        ({"score": [typed("gx:Byte", 3), typed("gx:Int16", 300), typed("g:Int64", -(2**63))]}, True),
+        ({}, True),
+        ({"score": [typed("g:Double", "NaN")]}, False),
+        ({"score": [typed("gx:BigDecimal", 2.5)]}, False),
+        ({"playerId": [typed("g:UUID", "41d2e28a-20a4-4ab0-b379-d810dede3786")]}, False),
+        ({"playerId": ["\ud800"]}, False),
+        ({"playerId": "p1"}, False),
+        (typed("g:Int64", 5), False),
+        ("text", False),
+    ],
+)
+def test_rows_of_lists_are_read_by_their_types_and_other_frames_by_gremlinpython(
+    value: Any, read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = rows(frame(value))
+    theirs = GraphSONSerializersV2d0().deserialize_message(frame(value))["result"]["data"]
+    assert same(expected, [each.object for each in theirs])
+    asked: list[bytes] = []
+    ours = GraphSONRows()
+    monkeypatch.setattr(
+        ours._theirs, "deserialize_message", lambda message: asked.append(message) or {"result": {"data": None}}
+    )
+    ours.deserialize_message(frame(value))
+    assert asked == ([] if read else [frame(value)])
+
+
+def test_the_exact_value_of_a_float_and_a_decimal_as_a_number() -> None:
+    """gremlinpython reads a Float by its text, and a BigDecimal as a class of its own."""
+    assert rows(frame({"score": [typed("g:Float", 3.1)]})) == [{"score": [3.0999999046325684]}]
+    decimals = [typed("gx:BigDecimal", 2.5), typed("g:Float", 3.1), typed("g:Float", "-Infinity")]
+    assert rows(frame({"score": decimals})) == [{"score": [2.5, 3.0999999046325684, -math.inf]}]
+
+
+# --- columns
+
+one_value = st.one_of(
+    st.integers(-(2**31), 2**31 - 1).map(lambda n: typed("g:Int32", n)),
+    st.floats(allow_nan=False, allow_infinity=False).map(lambda n: typed("g:Double", n)),
+    st.floats(width=32, allow_nan=False, allow_infinity=False).map(lambda n: typed("g:Float", n)),
+)
+player_rows = st.fixed_dictionaries(
+    {},
+    optional={
+        "playerId": st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=2),
+        "score": st.lists(one_value, max_size=2),
+        "status": st.lists(st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), one_value)),
+    },
+)
+
+
+def columns(message: bytes) -> ScoreColumns:
+    found = GraphSONScores("playerId", "score", ["status"]).deserialize_message(message)["result"]["data"]
+    assert isinstance(found, ScoreColumns)
+    return found
+
+
+def as_rows(found: ScoreColumns) -> list[dict[str, Any]]:
+    """The rows of the columns, then the others; an absent property is an empty list."""
+    names = ("playerId", "score", "status")
+    regular = zip(found.player_ids, found.scores, found.properties["status"], strict=True)
+    columns_of = [{"playerId": [player], "score": [score], "status": status} for player, score, status in regular]
+    return columns_of + [{name: row.get(name, []) for name in names} for row in found.others]
+
+
+@given(st.lists(player_rows, min_size=1, max_size=5), st.integers(1, 3))
+def test_columns_and_the_other_rows_have_every_row(results: list[Any], bulk: int) -> None:
+    message = frame(*results, bulk=bulk)
+    found = columns(message)
+    expected = [{name: row.get(name, []) for name in ("playerId", "score", "status")} for row in rows(message)]
+    regular = [len(row["playerId"]) == len(row["score"]) == bulk == 1 for row in expected]
+    in_order = sorted(zip(regular, expected, strict=True), key=lambda each: not each[0])  # stable
+    assert same(as_rows(found), [row for _, row in in_order])
+    assert len(found.player_ids) == sum(regular)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"playerId": ["p2"], "score": [typed("g:Double", "NaN")]},
+        {"playerId": ["p2"], "score": ["3"]},
+        {"playerId": ["p2"], "score": [True]},
+        {"playerId": [typed("g:Int32", 96)], "score": [typed("g:Int32", 3)]},
+        {"playerId": ["\ud800"], "score": [typed("g:Int32", 3)]},
+        {"playerId": ["p2"], "score": [typed("g:Int32", 3)], "status": [typed("g:Date", 1600000000000)]},
+    ],
+)
+def test_a_frame_with_an_odd_row_is_gremlinpython_s_rows(odd: dict[str, Any]) -> None:
+    plain = {"playerId": ["p1"], "score": [typed("g:Int32", 3)], "status": ["Active"]}
+    found = GraphSONScores("playerId", "score", ["status"]).deserialize_message(frame(plain, odd))["result"]["data"]
+    assert same(found, rows(frame(plain, odd)))
+
+
+@pytest.mark.usefixtures("on_scratch")
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+def test_a_stream_of_columns_has_the_rows_of_the_graph(
+    serializer: str, scratch: Callable[[str], Any], servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, properties in ODD.items():
+        scratch(f"scratch.addV('player').property('name', {name!r}){properties}.iterate(); 0")
+    hook = connect(monkeypatch, servers.gremlin_port, serializer=serializer, batch_size=3)
+    names = ("playerId", "score", "name")
+    query = g().V().has_label("player").value_map(*names)
+    batches = list(hook.stream_scores(query, player_id="playerId", property="score", required=["name"]))
+    found: dict[str, Any] = {}
+    for batch in batches:
+        for player, score, (name,) in zip(
+            batch.player_ids, batch.scores, batch.properties.get("name", ()), strict=True
+        ):
+            found[str(name)] = {"playerId": [player], "score": [score], "name": [name]}
+        found |= {str(row["name"][0]): row for row in batch.others}
+    expected = {row["name"][0]: row for batch in hook.stream(query) for row in batch}
+    assert same(found, expected)
+    assert bool([1 for batch in batches if batch.player_ids]) is (serializer == "graphson-2.0")
 
 
 def test_an_answer_in_the_default_serializer_is_read(servers: Any) -> None:
@@ -213,7 +326,7 @@ def test_an_answer_in_the_default_serializer_is_read(servers: Any) -> None:
 
     class Unknown(GraphSONRows):
         def serialize_message(self, request_id: str, request_message: Any) -> Any:
-            return super().serialize_message(request_id, request_message).replace(b"-v3.0+json", b"-v9.9+json")
+            return super().serialize_message(request_id, request_message).replace(b"-v2.0+json", b"-v9.9+json")
 
         def deserialize_message(self, message: Any) -> Any:
             answered.append(message)
@@ -293,7 +406,7 @@ def test_an_error_in_graphson_is_explained(
 def test_an_answer_that_is_not_graphson_is_an_error_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         a_server(lambda request_id: b"<html>wayne96 403</html>") as port,
-        pytest.raises(FlywheelError, match="gave an answer that is not graphson-3.0") as raised,
+        pytest.raises(FlywheelError, match="gave an answer that is not graphson-2.0") as raised,
     ):
         list(connect(monkeypatch, port).stream(g().V().has("score", P.gt(2))))
     assert "wayne96" not in str(raised.value)

@@ -115,7 +115,7 @@ NUMBER, SECONDS = "write the number of results per frame as a whole number from 
             SECONDS,
         ),
         ("iam", ["yes", "on", "", 2, 1.5, [], {}], "write true or false"),
-        ("serializer", ["graphson", "GraphSON-3.0", "", 3, ["graphson-3.0"]], "write graphson-3.0 or graphbinary-1.0"),
+        ("serializer", ["graphson", "graphson-3.0", "", 3, ["graphson-2.0"]], "write graphson-2.0 or graphbinary-1.0"),
         ("region_name", ["Ireland", "eu-west", "EU-WEST-1", "eu-west-1a", " eu-west-1", 1], "the code of a region"),
         ("signed_host", [f"wss://{CLUSTER}", f"{CLUSTER}:8182/x", "a:0", "a:65536"], "write the cluster's endpoint"),
         ("server_hostname", [f"{CLUSTER}:8182", f"https://{CLUSTER}", "a b", True], "write a host name alone"),
@@ -144,7 +144,7 @@ def test_extras_as_json_and_as_a_uri_have_them(monkeypatch: pytest.MonkeyPatch) 
 def test_missing_or_null_fields_have_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = {
         "iam": False, "region_name": None, "signed_host": None, "server_hostname": None, "evaluation_timeout_ms": None,
-        "read_timeout_seconds": 180.0, "batch_size": 2048, "serializer": "graphson-3.0",
+        "read_timeout_seconds": 180.0, "batch_size": 2048, "serializer": "graphson-2.0",
         "loader_endpoint": None,
     }  # fmt: skip
     for extra in ({}, dict.fromkeys(defaults)):
@@ -177,7 +177,7 @@ def test_a_connection_that_airflow_does_not_find_or_cannot_read(text: str, monke
 
 
 def test_each_serializer_that_may_be_written_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(SERIALIZERS) == ["graphson-3.0", "graphbinary-1.0"]
+    assert list(SERIALIZERS) == ["graphson-2.0", "graphbinary-1.0"]
     for name in SERIALIZERS:
         monkeypatch.setenv(NAME, json.dumps({"conn_type": "gremlin", "host": "a", "extra": {"serializer": name}}))
         assert NeptuneGremlinHook().extra.serializer == name
