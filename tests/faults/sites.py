@@ -27,10 +27,7 @@ CLEARED = "until the run has failed and is cleared"
 
 
 class Site(NamedTuple):
-    """One outside call: the n-th of its operation to begin in one process of a task, or of an instance of a mapped one.
-
-    Which batch the n-th BatchGetItem asks for may differ from run to run, as several are under way at once.
-    """
+    """One outside call: the n-th of its operation to begin in one process of a task, or of a mapped task's instance."""
 
     task: str
     service: str

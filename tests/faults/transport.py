@@ -1,6 +1,7 @@
 """Faults where the bytes to AWS go, at botocore's and aiobotocore's HTTP sessions: the SDK's retries are real.
 
-And at urllib, by which a file is put at a presigned address, and at requests, by which the webhook is called.
+And at the kept connections to DynamoDB, at urllib, by which a file is put at a presigned address, and at requests, by
+which the webhook is called.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from botocore.httpsession import URLLib3Session
 from s3transfer.utils import ChunksizeAdjuster  # type: ignore[import-untyped]  # it has no types
 from urllib3.exceptions import ProtocolError
 
+from tests.faults import kept
 from tests.faults.sites import WEBHOOK, Call, Watch, die
 
 #: Files above this go to S3 in parts of it, so that the sample has some.
@@ -106,6 +108,7 @@ def install(watch: Watch) -> None:
         call = watch.begin(WEBHOOK, f"{request.method} {path.rpartition('/')[2]}", request=said)
         return _posted(watch.strikes(call), request, lambda: post(self, request, **options))
 
+    kept.install(watch, _digest)
     requests.Session.send = post_noted  # type: ignore[method-assign]  # its arguments' names aside, it is the same
     urllib.request.urlopen = open_noted  # type: ignore[assignment]  # its arguments' names aside, it is the same
     Endpoint._send_request, AioEndpoint._send_request = begin_noted, begin_noted_async
@@ -264,15 +267,9 @@ def _error(status: int, code: str, model: Any, request: Any, kind_of_answer: Any
 
 def _without_some(request: Any, answer: Any) -> Any:
     """BatchGetItem's answer with 30 % of the keys, rounded down, left unprocessed."""
-    asked, found = json.loads(request.body)["RequestItems"], json.loads(answer.content)
-    for table, wanted in asked.items():
-        left = wanted["Keys"][: int(len(wanted["Keys"]) * 0.3)]
-        if left:
-            found["UnprocessedKeys"] = {table: wanted | {"Keys": left}}
-            records = found["Responses"].get(table, [])
-            found["Responses"][table] = [r for r in records if not any(key.items() <= r.items() for key in left)]
+    left = kept.leave_some(json.loads(request.body)["RequestItems"], json.loads(answer.content))
     answer.headers.pop("x-amz-crc32", None)
-    answer._content = json.dumps(found).encode()
+    answer._content = json.dumps(left).encode()
     return answer
 
 

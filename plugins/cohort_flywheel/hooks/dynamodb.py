@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from http.client import HTTPConnection
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import orjson
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from boto3.dynamodb.types import TypeDeserializer
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.model import Shape
-from botocore.parsers import JSONParser, ResponseParserFactory
+from botocore.signers import RequestSigner
+from botocore.utils import get_environ_proxies
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.config.attribute_paths import AttributePath, without_overlaps
 from cohort_flywheel.errors import Code
-
-T = TypeVar("T")
+from cohort_flywheel.hooks.kept_connections import KeptConnections, SentRequest
 
 #: Limits of BatchGetItem and of a partition key [DynamoDB API reference; DynamoDB quotas].
 MAX_BATCH_KEYS = 100
 MAX_KEY_BYTES = 2048
-#: The number of concurrent requests of `get_many`.
+#: The number of requests of `get_many` that are under way at once.
 IN_FLIGHT = 4
 
 Records = Mapping[str, dict[str, object]]
@@ -47,25 +49,46 @@ class DynamoDBBatchGetHook(AwsBaseHook):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["client_type"] = "dynamodb"
         super().__init__(*args, **kwargs)
+        self._sent: SentRequest | None = None
+        self._ca_bundle: str | None = None
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
-        """Return a new session whose clients read the answers of BatchGetItem with orjson."""
+        """Return a new session, and note which certificates its clients trust."""
         session = super().get_session(region_name=region_name, deferrable=deferrable)
-        if not deferrable:
-            # boto3 has no other access to its botocore session; the component is botocore's own extension point
-            session._session.register_component("response_parser_factory", BatchGetParserFactory())
+        if not deferrable:  # boto3 has no other access to its botocore session
+            self._ca_bundle = session._session.get_config_variable("ca_bundle")
         return session
 
     def get_client_type(
         self, region_name: str | None = None, config: Config | None = None, deferrable: bool = False
     ) -> Any:
         """Return a client without parameter validation of `get_items`; the connection's own settings win."""
-        ours = Config(parameter_validation=False, max_pool_connections=50)
+        ours = Config(parameter_validation=False)
         client = super().get_client_type(region_name, ours.merge(config or self.config), deferrable)
         if not deferrable:
-            client.meta.events.register("provide-client-params.dynamodb.BatchGetItem", _set_body_aside)
-            client.meta.events.register("before-call.dynamodb.BatchGetItem", _write_body)
+            client.meta.events.register("before-sign.dynamodb.BatchGetItem", self._note_request)
         return client
+
+    def _note_request(
+        self,
+        request: AWSRequest,
+        signing_name: str,
+        region_name: str,
+        signature_version: str,
+        request_signer: RequestSigner,
+        **_: object,
+    ) -> None:
+        """Note a request of botocore, for others like it; its address and region may depend on the credentials."""
+        config, its = self.conn.meta.config, request.context.get("signing", {})
+        proxies = config.proxies or get_environ_proxies(request.url)
+        is_direct = not (
+            proxies.get(urlsplit(request.url).scheme) or config.client_cert or config.tcp_keepalive
+            or self.verify is False or signature_version != "v4"
+        )  # fmt: skip
+        names = ("X-Amz-Target", "Content-Type", "User-Agent")
+        headers = {name: request.headers[name] for name in names if name in request.headers}
+        signing_name, region_name = its.get("signing_name", signing_name), its.get("region", region_name)
+        self._sent = SentRequest(request.url, headers, signing_name, region_name, request_signer) if is_direct else None
 
     def get_items(
         self, table_name: str, key_attribute: str, keys: Sequence[str], projection: Sequence[AttributePath]
@@ -75,15 +98,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         A key that DynamoDB cannot hold has no record. Raises UnprocessedKeysError after twelve answers in a row
         without a record: the SDK's own retries do not see unprocessed keys, as they arrive in a successful answer.
         """
-        paths = without_overlaps([key_attribute, *projection])
-        aliases = {name: f"#a{n}" for n, name in enumerate(dict.fromkeys(name for path in paths for name in path))}
-        request: AwsStructure = {
-            table_name: {
-                "Keys": [{key_attribute: {"S": key}} for key in keys if 0 < len(key.encode()) <= MAX_KEY_BYTES],
-                "ProjectionExpression": ", ".join(".".join(aliases[name] for name in path) for path in paths),
-                "ExpressionAttributeNames": {alias: name for name, alias in aliases.items()},
-            }
-        }
+        request = _request(table_name, key_attribute, keys, projection)
         found: dict[str, dict[str, object]] = {}
         if not request[table_name]["Keys"]:
             return found
@@ -96,13 +111,9 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         ):
             with attempt:
                 answer = self.conn.batch_get_item(RequestItems=request)
-                # of the one table: its key may be its name where the request has its ARN
-                for item in chain.from_iterable(answer["Responses"].values()):
-                    record = {name: value["S"] if "S" in value else _deserialize(value) for name, value in item.items()}
-                    found[str(record[key_attribute])] = record
-                unprocessed = list((answer.get("UnprocessedKeys") or {}).values())
-                if unprocessed:
-                    request = {table_name: unprocessed[0]}
+                found |= _records(answer, key_attribute)
+                if unprocessed := _unprocessed(answer):
+                    request = {table_name: unprocessed}
                     before, left = left, len(request[table_name]["Keys"])
                     if left < before:  # an attempt that made progress does not count
                         attempt.retry_state.attempt_number = 0
@@ -113,7 +124,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
                     )
         return found
 
-    def get_many(
+    def get_many[T](
         self,
         table_name: str,
         key_attribute: str,
@@ -123,73 +134,135 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         key: Callable[[T], str],
         in_flight: int = IN_FLIGHT,
     ) -> Iterator[tuple[Sequence[T], Records]]:
-        """Yield each batch with its records, in order, while the next `in_flight` requests run.
+        """Yield each batch with its records, in order, while the requests of the next ones are under way.
 
-        Takes a batch only when its request can start. After the first error no further request starts.
+        botocore makes the first request, and all of them with `in_flight` 1, through a proxy, or with a client
+        certificate; the others are written to kept connections, and what these cannot answer botocore is asked again.
+        After the first error no further request starts.
         """
-        self.conn  # noqa: B018 - created here, because threads may not read Airflow's connection
-        waiting: deque[tuple[Sequence[T], Future[Records]]] = deque()
-        pool = ThreadPoolExecutor(in_flight, thread_name_prefix="get_many")
+        lookups = _Lookups(self, table_name, key_attribute, projection, ahead=in_flight > 1)
+        waiting: deque[tuple[Sequence[T], _Asked]] = deque()
         try:
-            with seldom_collecting():
-                for batch in batches:
-                    keys = [key(each) for each in batch]
-                    waiting.append((batch, pool.submit(self.get_items, table_name, key_attribute, keys, projection)))
-                    if len(waiting) > in_flight:
-                        yield _first(waiting)
-                while waiting:
-                    yield _first(waiting)
+            for batch in batches:
+                answered = None
+                if len(waiting) == in_flight:
+                    before, asked = waiting.popleft()
+                    answered = before, lookups.read(asked)
+                waiting.append((batch, lookups.ask([key(each) for each in batch])))
+                if answered:
+                    yield answered
+            while waiting:
+                before, asked = waiting.popleft()
+                yield before, lookups.read(asked)
         finally:
-            pool.shutdown(cancel_futures=True)
+            for _, asked in waiting:
+                if asked.connection:
+                    asked.connection.close()
+            lookups.close()
+
+    def kept_connections(self) -> KeptConnections | None:
+        """Return connections like that of the last request; None before the first, or if botocore makes all of them."""
+        if not self._sent:
+            return None
+        verify = self.verify or self._ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or True  # as botocore does
+        config = self.conn.meta.config
+        return KeptConnections(self._sent, verify, config.connect_timeout, config.read_timeout)
 
 
-def _set_body_aside(params: AwsStructure, context: dict[str, object], **_: object) -> AwsStructure:
-    """Pass only the table names to botocore: its serializer takes as long for 100 keys as the rest of the call.
+class _Asked(NamedTuple):
+    """A batch of keys: its records, or the connection on which they arrive, or neither: botocore is to be asked."""
 
-    The body of `get_items` is sent as it is. The endpoint, the signature, the retries and the errors are botocore's.
-    """
-    context["batch_get_body"] = orjson.dumps(params)
-    return {"RequestItems": {table: {} for table in params["RequestItems"]}}
-
-
-def _write_body(params: dict[str, object], context: Mapping[str, object], **_: object) -> None:
-    params["body"] = context["batch_get_body"]
+    keys: Sequence[str]
+    records: Records | None = None
+    connection: HTTPConnection | None = None
 
 
-class BatchGetParserFactory(ResponseParserFactory):
-    """Create botocore's parsers, and BatchGetParser for DynamoDB's protocol."""
+class _Lookups:
+    """The requests of one `get_many`."""
 
-    def create_parser(self, protocol_name: str) -> Any:
-        return BatchGetParser() if protocol_name == "json" else super().create_parser(protocol_name)
+    def __init__(
+        self,
+        hook: DynamoDBBatchGetHook,
+        table_name: str,
+        key_attribute: str,
+        projection: Sequence[AttributePath],
+        *,
+        ahead: bool,
+    ) -> None:
+        self._hook, self._ahead = hook, ahead
+        self._table_name, self._key_attribute, self._projection = table_name, key_attribute, projection
+        self._connections: KeptConnections | None = None
+        self._has_begun = False
+
+    def ask(self, keys: Sequence[str]) -> _Asked:
+        if not self._ahead:
+            return _Asked(keys)
+        if not self._has_begun:
+            self._has_begun, records = True, self._get_items(keys)
+            self._connections = self._hook.kept_connections()
+            return _Asked(keys, records)
+        request = _request(self._table_name, self._key_attribute, keys, self._projection)
+        if not request[self._table_name]["Keys"] or not self._connections or not self._connections.is_usable:
+            return _Asked(keys)
+        return _Asked(keys, connection=self._connections.write(orjson.dumps({"RequestItems": request})))
+
+    def read(self, asked: _Asked) -> Records:
+        if asked.records is not None:
+            return asked.records
+        body = self._connections.read(asked.connection) if self._connections and asked.connection else None
+        found: dict[str, dict[str, object]] | None = None
+        if body is not None:
+            # another form than that of the answer's model: botocore reads it again, or explains
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                answer = orjson.loads(body)
+                left = [key[self._key_attribute]["S"] for key in _unprocessed(answer).get("Keys", ())]
+                found = _records(answer, self._key_attribute)
+        if found is None:  # outside of the block above, whose errors quote the data
+            return self._get_items(asked.keys)
+        return found | self._get_items(left) if left else found
+
+    def close(self) -> None:
+        if self._connections:
+            self._connections.close()
+
+    def _get_items(self, keys: Sequence[str]) -> Records:
+        return self._hook.get_items(self._table_name, self._key_attribute, keys, self._projection)
 
 
-class BatchGetParser(JSONParser):
-    """Parse the records of BatchGetItem with orjson, without botocore's conversion of each value.
+def _request(
+    table_name: str, key_attribute: str, keys: Sequence[str], projection: Sequence[AttributePath]
+) -> AwsStructure:
+    """Return `RequestItems`, with the keys that DynamoDB can hold."""
+    paths = without_overlaps([key_attribute, *projection])
+    aliases = {name: f"#a{n}" for n, name in enumerate(dict.fromkeys(name for path in paths for name in path))}
+    return {
+        table_name: {
+            "Keys": [{key_attribute: {"S": key}} for key in keys if 0 < len(key.encode()) <= MAX_KEY_BYTES],
+            "ProjectionExpression": ", ".join(".".join(aliases[name] for name in path) for path in paths),
+            "ExpressionAttributeNames": {alias: name for name, alias in aliases.items()},
+        }
+    }
 
-    A parser does not check DynamoDB's checksum (`x-amz-crc32`): botocore's retries do, in both modes [botocore,
-    retryhandler.CRC32Checker and retries.special.RetryDDBChecksumError].
-    """
 
-    def parse(self, response: AwsStructure, shape: Shape | None) -> AwsStructure:
-        if response["status_code"] == 200 and shape is not None and shape.name == "BatchGetItemOutput":
-            try:
-                body = orjson.loads(response["body"])
-            except orjson.JSONDecodeError:
-                return super().parse(response, shape)  # its wrong checksum makes botocore retry
-            return super().parse({**response, "body": b"{}"}, shape) | body  # the metadata, then the records
-        return super().parse(response, shape)
+def _records(answer: AwsStructure, key_attribute: str) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = {}
+    # of the one table: its key may be its name where the request has its ARN
+    for item in chain.from_iterable(answer["Responses"].values()):
+        record = {name: value["S"] if "S" in value else _deserialize(value) for name, value in item.items()}
+        found[str(record[key_attribute])] = record
+    return found
+
+
+def _unprocessed(answer: AwsStructure) -> AwsStructure:
+    """Return the request for the keys of the one table that an answer leaves; empty if it leaves none."""
+    return next(iter((answer.get("UnprocessedKeys") or {}).values()), {})
 
 
 class _WireDeserializer(TypeDeserializer):
-    """boto3's deserializer, for binary values that are still base64 text."""
+    """boto3's deserializer, also for binary values that are still base64 text."""
 
     def _deserialize_b(self, value: object) -> object:
         return super()._deserialize_b(b64decode(value) if isinstance(value, str) else value)
 
 
 _deserialize = _WireDeserializer().deserialize
-
-
-def _first[T](waiting: deque[tuple[Sequence[T], Future[Records]]]) -> tuple[Sequence[T], Records]:
-    batch, future = waiting.popleft()
-    return batch, future.result()

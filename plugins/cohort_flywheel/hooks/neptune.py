@@ -25,19 +25,11 @@ if TYPE_CHECKING:
     from gremlin_python.process.traversal import Traversal
 
 #: The error codes of Neptune that can be retried [Neptune user guide, "Graph engine query errors"].
-RETRYABLE_CODES = frozenset(
-    {
-        "CancelledByUserException",
-        "ConcurrentModificationException",
-        "ConstraintViolationException",
-        "InternalFailureException",
-        "MemoryLimitExceededException",
-        "QueryLimitExceededException",
-        "ThrottlingException",
-        "TimeLimitExceededException",
-        "TooManyRequestsException",
-    }
-)
+RETRYABLE_CODES = frozenset({
+    "CancelledByUserException", "ConcurrentModificationException", "ConstraintViolationException",
+    "InternalFailureException", "MemoryLimitExceededException", "QueryLimitExceededException", "ThrottlingException",
+    "TimeLimitExceededException", "TooManyRequestsException",
+})  # fmt: skip
 #: Gremlin Server's own codes for the same: too many requests, time-out [TinkerPop, ResponseStatusCode].
 RETRYABLE_STATUSES = frozenset({429, 598})
 
@@ -46,7 +38,6 @@ _FRAMES_AHEAD = 4
 _OTHER_NAME = (62, 64)
 #: OpenSSL's names of an answer without TLS.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
-
 
 #: Results of a traversal, of whatever type its last step gives.
 type Batch = list[Any]
@@ -184,9 +175,8 @@ class NeptuneGremlinHook(BaseHook):
 
         Raises the errors of `stream`.
         """
-        serializer = SERIALIZERS[self.extra.serializer]()
-        if isinstance(serializer, GraphSONRows):
-            serializer = GraphSONScores(player_id, property, required)
+        own = SERIALIZERS[self.extra.serializer]
+        serializer = GraphSONScores(player_id, property, required) if own is GraphSONRows else own()
         with closing(self._answers(traversal, serializer)) as batches:
             for batch in batches:
                 yield batch if isinstance(batch, ScoreColumns) else ScoreColumns([], [], {}, batch)

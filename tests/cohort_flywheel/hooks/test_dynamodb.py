@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
-from io import BytesIO
+from http.client import HTTPConnection
 from typing import Any
 
-import boto3
 import pytest
-from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ClientError
 
-from cohort_flywheel.hooks import dynamodb
+from cohort_flywheel.hooks import dynamodb, kept_connections
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook, UnprocessedKeysError
 
 
@@ -144,31 +142,24 @@ def test_keys_that_remain_unprocessed_are_an_error(
     assert asked == [2] * 12
 
 
-def test_the_body_is_what_botocore_would_write(airflow_env: Any, table: str) -> None:
-    """Asked for the same, signed for the same: only who writes the JSON differs."""
-    sent: list[Any] = []
+def test_many_batches_over_kept_connections(airflow_env: Any, table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered: list[int] = []
+    receive = kept_connections.receive
 
-    def ours(request: Any, **_: Any) -> None:
-        sent.append(request)
+    def noted(connection: HTTPConnection) -> kept_connections.Answer:
+        answer = receive(connection)
+        answered.append(answer.status)
+        return answer
 
-    hook = DynamoDBBatchGetHook()
-    hook.conn.meta.events.register("before-send.dynamodb.BatchGetItem", ours)
-    hook.get_items(table, "playerId", ["p1", 'q"\u2028é🎲'], ["level", "size"])
-    names = {"#a0": "playerId", "#a1": "level", "#a2": "size"}
-    keys = [{"playerId": {"S": "p1"}}, {"playerId": {"S": 'q"\u2028é🎲'}}]
-    asked = {"Keys": keys, "ProjectionExpression": "#a0, #a1, #a2", "ExpressionAttributeNames": names}
-    theirs = boto3.client("dynamodb", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="y")
-    theirs.meta.events.register("before-send.dynamodb.BatchGetItem", lambda request, **_: _answered(request, sent))
-    theirs.batch_get_item(RequestItems={table: asked})
-    bodies = [json.loads(request.body) for request in sent]
-    assert bodies[0] == bodies[1] == {"RequestItems": {table: asked}}
-    assert sent[0].headers["Content-Length"] == str(len(sent[0].body))
-    assert sorted(sent[0].headers) == sorted(sent[1].headers)
+    monkeypatch.setattr(kept_connections, "receive", noted)
+    batches = [["p1", "unknown"], ["p2"], ["x" * 2049], [f"p{n}" for n in range(100)], ["p3"]]
+    got = list(DynamoDBBatchGetHook().get_many(table, "playerId", batches, ["size", "level"], key=str))
+    assert [batch for batch, _ in got] == batches
+    assert [set(records) for _, records in got] == [{"p1"}, {"p2"}, set(), {f"p{n}" for n in range(100)}, {"p3"}]
+    assert got[1][1] == {"p2": {"playerId": "p2", "level": Decimal(2), "size": "reserved word"}}
+    assert answered == [200] * 3
 
 
-def _answered(request: Any, sent: list[Any]) -> AWSResponse:
-    """Kept, and not sent."""
-    sent.append(request)
-    raw = BytesIO(b'{"Responses": {}}')
-    raw.stream = lambda *_, **__: [raw.getvalue()]  # type: ignore[attr-defined]  # what botocore reads of urllib3's answer
-    return AWSResponse(request.url, 200, {}, raw)
+def test_a_table_that_does_not_exist_is_named_by_botocore_s_error(airflow_env: Any) -> None:
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        list(DynamoDBBatchGetHook().get_many("no_table", "playerId", [["p1"], ["p2"]], [], key=str))

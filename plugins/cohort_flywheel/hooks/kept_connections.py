@@ -1,0 +1,132 @@
+"""HTTP connections that are kept, over which several requests are under way at once in one thread."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from zlib import crc32
+
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import BotoCoreError
+from botocore.httpsession import get_cert_path
+from botocore.signers import RequestSigner
+
+#: After so many requests in a row without a usable answer the connections are not used any more.
+MAX_FAILURES = 3
+_FAILURES = (OSError, HTTPException, ValueError, BotoCoreError)
+
+
+class SentRequest(NamedTuple):
+    """A request that botocore has sent: its address, its headers before the signature, and what signed it."""
+
+    url: str
+    headers: Mapping[str, str]
+    signing_name: str
+    region_name: str
+    signer: RequestSigner
+
+
+class Answer(NamedTuple):
+    """A whole answer; the names of the headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class KeptConnections:
+    """Send requests like one that botocore has sent, with another body.
+
+    Only a plain answer is usable: status 200, complete, with the checksum that DynamoDB sends. There are no retries:
+    after any other answer botocore is asked for the same, which retries and explains.
+
+    :param like: the request to repeat. Each request has a signature of its own, by the credentials of that time.
+    :param verify: True, or the path of the certificates to trust.
+    :param connect_timeout, read_timeout: seconds.
+    """
+
+    def __init__(self, like: SentRequest, verify: str | bool, connect_timeout: float, read_timeout: float) -> None:
+        self._like = like
+        self._verify = verify
+        self._connect_timeout, self._read_timeout = connect_timeout, read_timeout
+        self._free: list[HTTPConnection] = []
+        self._failures = 0
+
+    @property
+    def is_usable(self) -> bool:
+        return self._failures < MAX_FAILURES
+
+    def write(self, body: bytes) -> HTTPConnection | None:
+        """Send a request; return the connection that its answer will arrive on, or None if it could not be sent."""
+        connection = None
+        try:
+            connection = self._free.pop() if self._free else self._open()
+            if connection.sock is None:  # it is new, or the server has closed it after an answer
+                connection.connect()
+                connection.sock.settimeout(self._read_timeout)
+            send(connection, self._signed(body))
+        except _FAILURES:
+            self._give_up(connection)
+            return None
+        return connection
+
+    def read(self, connection: HTTPConnection) -> bytes | None:
+        """Wait for the answer and return its body, or None if it is not a plain one."""
+        try:
+            answer = receive(connection)
+            usable = _is_plain(answer)
+        except _FAILURES:
+            usable = False
+        if not usable:
+            self._give_up(connection)
+            return None
+        self._failures = 0
+        self._free.append(connection)
+        return answer.body
+
+    def close(self) -> None:
+        """Close the connections that no answer is awaited on."""
+        while self._free:
+            self._free.pop().close()
+
+    def _open(self) -> HTTPConnection:
+        address = urlsplit(self._like.url)
+        host, port = address.hostname or "", address.port
+        if address.scheme == "http":
+            return HTTPConnection(host, port, timeout=self._connect_timeout)
+        trusted = ssl.create_default_context(cafile=get_cert_path(self._verify))
+        return HTTPSConnection(host, port, timeout=self._connect_timeout, context=trusted)
+
+    def _signed(self, body: bytes) -> AWSRequest:
+        like = self._like
+        request = AWSRequest("POST", like.url, headers=dict(like.headers), data=body)
+        like.signer.get_auth_instance(like.signing_name, like.region_name, "v4").add_auth(request)
+        return request
+
+    def _give_up(self, connection: HTTPConnection | None) -> None:
+        self._failures += 1
+        if connection:
+            connection.close()
+
+
+def send(connection: HTTPConnection, request: AWSRequest) -> None:
+    """Write a signed request, whole."""
+    connection.request("POST", urlsplit(request.url).path or "/", request.data, dict(request.headers.items()))
+
+
+def receive(connection: HTTPConnection) -> Answer:
+    """Read the next answer, whole."""
+    response = connection.getresponse()
+    return Answer(response.status, {n.lower(): value for n, value in response.getheaders()}, response.read())
+
+
+def _is_plain(answer: Answer) -> bool:
+    checksum = answer.headers.get("x-amz-crc32")
+    return (
+        answer.status == 200
+        and answer.headers.get("content-encoding", "identity") == "identity"
+        and (checksum is None or int(checksum) == crc32(answer.body))
+    )
