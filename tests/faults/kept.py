@@ -17,7 +17,7 @@ _NEVER_ARRIVES = {"time-out": 0, "throttled": 400, "throttled once": 400, "500":
 
 
 def install(watch: Watch, digest: Callable[[dict[str, Any]], str]) -> None:
-    """Watch the requests of this process; a fault follows to botocore, whose request for the same keys has its digest."""
+    """Watch this process; a fault strikes botocore, too, whose request for the same keys has the same digest."""
     send, receive = kept_connections.send, kept_connections.receive
     under_way: dict[http.client.HTTPConnection, tuple[str, bytes]] = {}
 

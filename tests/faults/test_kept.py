@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cohort_flywheel.hooks import kept_connections
-from tests.cohort_flywheel.hooks.test_kept_connections import Reply, a_dynamodb, connect, many
+from tests.cohort_flywheel.hooks.dynamodb_server import Reply, a_dynamodb, connect, many
 from tests.faults import kept, transport
 from tests.faults.sites import CALL, Case, Fault, Site, Watch
 

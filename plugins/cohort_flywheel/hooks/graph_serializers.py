@@ -187,8 +187,8 @@ class _Frame(msgspec.Struct, Generic[Row]):  # noqa: UP046 - see Row
 _ROWS = msgspec.json.Decoder(_Frame[dict[str, list[_Value]]])
 
 
-def _plain(value: Any) -> object:
-    return value if value is None or type(value) is str or type(value) is bool else value.value
+def _plain(value: _Value) -> object:
+    return value if value is None or isinstance(value, str | bool) else value.value
 
 
 def _rows(traversers: list[_Traverser[dict[str, list[_Value]]]]) -> list[object]:
@@ -245,12 +245,12 @@ def _graphson_reader() -> Any:
 
     class PlainBigDecimal(BigDecimalIO):
         @classmethod
-        def objectify(cls, v: Any, _: Any) -> Any:
+        def objectify(cls, v: object, _: object) -> int | float:
             return plain_number(Decimal(str(v)))
 
     class ExactFloat(FloatIO):
         @classmethod
-        def objectify(cls, v: Any, _: Any) -> Any:
+        def objectify(cls, v: float | str, _: object) -> float:
             return _float32(float(v))
 
     return GraphSONReader({"gx:BigDecimal": PlainBigDecimal, "g:Float": ExactFloat})

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiohttp import web
 from gremlin_python.driver.client import Client
 from gremlin_python.driver.protocol import GremlinServerError
 from gremlin_python.driver.request import RequestMessage
 from gremlin_python.driver.serializer import GraphSONSerializersV2d0
 from gremlin_python.process.graph_traversal import GraphTraversalSource, __
-from gremlin_python.process.traversal import P, TraversalStrategies
+from gremlin_python.process.traversal import TraversalStrategies
 from gremlin_python.structure.graph import Graph
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort_flywheel.errors import FlywheelError
-from cohort_flywheel.hooks.graph_serializers import SERIALIZERS, GraphSONRows, GraphSONScores, ScoreColumns
-from cohort_flywheel.hooks.neptune import GraphUnavailableError, NeptuneGremlinHook
+from cohort_flywheel.hooks.graph_serializers import SERIALIZERS, GraphSONRows
+from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 
 #: What the properties of a vertex may be; each is one statement of Groovy for a vertex of the scratch graph.
 ODD = {
@@ -238,88 +233,6 @@ def test_the_exact_value_of_a_float_and_a_decimal_as_a_number() -> None:
     assert rows(frame({"score": decimals})) == [{"score": [2.5, 3.0999999046325684, -math.inf]}]
 
 
-# --- columns
-
-one_value = st.one_of(
-    st.integers(-(2**31), 2**31 - 1).map(lambda n: typed("g:Int32", n)),
-    st.floats(allow_nan=False, allow_infinity=False).map(lambda n: typed("g:Double", n)),
-    st.floats(width=32, allow_nan=False, allow_infinity=False).map(lambda n: typed("g:Float", n)),
-)
-player_rows = st.fixed_dictionaries(
-    {},
-    optional={
-        "playerId": st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=2),
-        "score": st.lists(one_value, max_size=2),
-        "status": st.lists(st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=3), one_value)),
-    },
-)
-
-
-def columns(message: bytes) -> ScoreColumns:
-    found = GraphSONScores("playerId", "score", ["status"]).deserialize_message(message)["result"]["data"]
-    assert isinstance(found, ScoreColumns)
-    return found
-
-
-def as_rows(found: ScoreColumns) -> list[dict[str, Any]]:
-    """The rows of the columns, then the others; an absent property is an empty list."""
-    names = ("playerId", "score", "status")
-    regular = zip(found.player_ids, found.scores, found.properties["status"], strict=True)
-    columns_of = [{"playerId": [player], "score": [score], "status": status} for player, score, status in regular]
-    return columns_of + [{name: row.get(name, []) for name in names} for row in found.others]
-
-
-@given(st.lists(player_rows, min_size=1, max_size=5), st.integers(1, 3))
-def test_columns_and_the_other_rows_have_every_row(results: list[Any], bulk: int) -> None:
-    message = frame(*results, bulk=bulk)
-    found = columns(message)
-    expected = [{name: row.get(name, []) for name in ("playerId", "score", "status")} for row in rows(message)]
-    regular = [len(row["playerId"]) == len(row["score"]) == bulk == 1 for row in expected]
-    in_order = sorted(zip(regular, expected, strict=True), key=lambda each: not each[0])  # stable
-    assert same(as_rows(found), [row for _, row in in_order])
-    assert len(found.player_ids) == sum(regular)
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        {"playerId": ["p2"], "score": [typed("g:Double", "NaN")]},
-        {"playerId": ["p2"], "score": ["3"]},
-        {"playerId": ["p2"], "score": [True]},
-        {"playerId": [typed("g:Int32", 96)], "score": [typed("g:Int32", 3)]},
-        {"playerId": ["\ud800"], "score": [typed("g:Int32", 3)]},
-        {"playerId": ["p2"], "score": [typed("g:Int32", 3)], "status": [typed("g:Date", 1600000000000)]},
-    ],
-)
-def test_a_frame_with_an_odd_row_is_gremlinpython_s_rows(odd: dict[str, Any]) -> None:
-    plain = {"playerId": ["p1"], "score": [typed("g:Int32", 3)], "status": ["Active"]}
-    found = GraphSONScores("playerId", "score", ["status"]).deserialize_message(frame(plain, odd))["result"]["data"]
-    assert same(found, rows(frame(plain, odd)))
-
-
-@pytest.mark.usefixtures("on_scratch")
-@pytest.mark.parametrize("serializer", SERIALIZERS)
-def test_a_stream_of_columns_has_the_rows_of_the_graph(
-    serializer: str, scratch: Callable[[str], Any], servers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, properties in ODD.items():
-        scratch(f"scratch.addV('player').property('name', {name!r}){properties}.iterate(); 0")
-    hook = connect(monkeypatch, servers.gremlin_port, serializer=serializer, batch_size=3)
-    names = ("playerId", "score", "name")
-    query = g().V().has_label("player").value_map(*names)
-    batches = list(hook.stream_scores(query, player_id="playerId", property="score", required=["name"]))
-    found: dict[str, Any] = {}
-    for batch in batches:
-        for player, score, (name,) in zip(
-            batch.player_ids, batch.scores, batch.properties.get("name", ()), strict=True
-        ):
-            found[str(name)] = {"playerId": [player], "score": [score], "name": [name]}
-        found |= {str(row["name"][0]): row for row in batch.others}
-    expected = {row["name"][0]: row for batch in hook.stream(query) for row in batch}
-    assert same(found, expected)
-    assert bool([1 for batch in batches if batch.player_ids]) is (serializer == "graphson-2.0")
-
-
 def test_an_answer_in_the_default_serializer_is_read(servers: Any) -> None:
     """A real server's, to a request whose MIME type it does not know."""
     answered: list[bytes] = []
@@ -339,75 +252,3 @@ def test_an_answer_in_the_default_serializer_is_read(servers: Any) -> None:
     finally:
         client.close()
     assert answered[0][:1] == b"\x81"
-
-
-@contextmanager
-def a_server(answer: Callable[[str], bytes]) -> Iterator[int]:
-    """A WebSocket server on a free port of loopback that answers each request, by its id, with one frame."""
-
-    async def handler(request: web.Request) -> web.WebSocketResponse:
-        ws = web.WebSocketResponse()
-        await ws.prepare(request)
-        async for message in ws:
-            sent = json.loads(message.data[34:])
-            await ws.send_str(answer(sent["requestId"]["@value"]).decode())
-        return ws
-
-    loop, ready = asyncio.new_event_loop(), threading.Event()
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-
-        async def start() -> None:
-            app = web.Application()
-            app.router.add_get("/gremlin", handler)
-            runner = web.AppRunner(app, shutdown_timeout=0.5)
-            await runner.setup()
-            await web.SockSite(runner, listening).start()
-            ready.set()
-
-        thread = threading.Thread(target=lambda: (loop.run_until_complete(start()), loop.run_forever()), daemon=True)
-        thread.start()
-        assert ready.wait(10)
-        yield listening.getsockname()[1]
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-
-
-def error(request_id: str, code: int, text: str) -> bytes:
-    answer = json.loads(frame(code=code, message=text))
-    return json.dumps(answer | {"requestId": request_id}).encode()
-
-
-@pytest.mark.parametrize(
-    ("code", "kind", "sentence"),
-    [
-        ("ThrottlingException", GraphUnavailableError, "ThrottlingException 500, requestId 0dbcded3"),
-        ("MalformedQueryException", FlywheelError, "refuses the query \\(MalformedQueryException 500"),
-        ("AccessDeniedException", FlywheelError, "refuses the connection neptune_default, which does not sign"),
-    ],
-)
-def test_an_error_in_graphson_is_explained(
-    code: str,
-    kind: type[Exception],
-    sentence: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    text = json.dumps({"requestId": "0dbcded3", "code": code, "detailedMessage": "wayne96 was here"})
-    with (
-        a_server(lambda request_id: error(request_id, 500, text)) as port,
-        pytest.raises(kind, match=sentence) as raised,
-    ):
-        list(connect(monkeypatch, port).stream(g().V()))
-    assert "wayne96" not in str(raised.value) + caplog.text
-
-
-def test_an_answer_that_is_not_graphson_is_an_error_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        a_server(lambda request_id: b"<html>wayne96 403</html>") as port,
-        pytest.raises(FlywheelError, match="gave an answer that is not graphson-2.0") as raised,
-    ):
-        list(connect(monkeypatch, port).stream(g().V().has("score", P.gt(2))))
-    assert "wayne96" not in str(raised.value)
-    assert raised.value.__suppress_context__
