@@ -188,7 +188,7 @@ _ROWS = msgspec.json.Decoder(_Frame[dict[str, list[_Value]]])
 
 
 def _plain(value: _Value) -> object:
-    return value if value is None or isinstance(value, str | bool) else value.value
+    return value if value is None or type(value) is str or type(value) is bool else value.value
 
 
 def _rows(traversers: list[_Traverser[dict[str, list[_Value]]]]) -> list[object]:

@@ -1,4 +1,4 @@
-"""The same rows from both serializers for any values, and each error explained."""
+"""The same rows from both serializers for any values, and by the types of the frame or by gremlinpython."""
 
 from __future__ import annotations
 
