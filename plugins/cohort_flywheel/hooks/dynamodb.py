@@ -21,6 +21,7 @@ from botocore.signers import RequestSigner
 from botocore.utils import get_environ_proxies
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.config.attribute_paths import AttributePath, without_overlaps
@@ -143,17 +144,18 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         lookups = _Lookups(self, table_name, key_attribute, projection, ahead=in_flight > 1)
         waiting: deque[tuple[Sequence[T], _Asked]] = deque()
         try:
-            for batch in batches:
-                answered = None
-                if len(waiting) == in_flight:
+            with seldom_collecting():
+                for batch in batches:
+                    answered = None
+                    if len(waiting) == in_flight:
+                        before, asked = waiting.popleft()
+                        answered = before, lookups.read(asked)
+                    waiting.append((batch, lookups.ask([key(each) for each in batch])))
+                    if answered:
+                        yield answered
+                while waiting:
                     before, asked = waiting.popleft()
-                    answered = before, lookups.read(asked)
-                waiting.append((batch, lookups.ask([key(each) for each in batch])))
-                if answered:
-                    yield answered
-            while waiting:
-                before, asked = waiting.popleft()
-                yield before, lookups.read(asked)
+                    yield before, lookups.read(asked)
         finally:
             for _, asked in waiting:
                 if asked.connection:

@@ -14,6 +14,7 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseHook
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.graph_serializers import SERIALIZERS, GraphSONRows, GraphSONScores, ScoreColumns
@@ -32,7 +33,6 @@ RETRYABLE_CODES = frozenset({
 })  # fmt: skip
 #: Gremlin Server's own codes for the same: too many requests, time-out [TinkerPop, ResponseStatusCode].
 RETRYABLE_STATUSES = frozenset({429, 598})
-
 _FRAMES_AHEAD = 4
 #: OpenSSL's codes for a certificate of another name, or of another IP address.
 _OTHER_NAME = (62, 64)
@@ -187,7 +187,7 @@ class NeptuneGremlinHook(BaseHook):
         from gremlin_python.driver.protocol import GremlinServerError
 
         try:
-            with self.client(serializer) as (client, frames):
+            with self.client(serializer) as (client, frames), seldom_collecting():
                 results = client.submit(traversal.bytecode, request_options=self.request_options)
                 # The library's own iterator polls for the next batch; a sentinel in the queue lets us block instead.
                 # The wait ends: the transport's read_timeout ends the receiving thread, which puts the sentinel.
