@@ -18,7 +18,11 @@ import pytest
 from botocore.exceptions import ClientError
 from gremlin_python.driver.driver_remote_connection import DriverRemoteConnection
 from gremlin_python.driver.protocol import GremlinServerError
-from gremlin_python.driver.serializer import GraphBinarySerializersV1, GraphSONSerializersV3d0
+from gremlin_python.driver.serializer import (
+    GraphBinarySerializersV1,
+    GraphSONSerializersV2d0,
+    GraphSONSerializersV3d0,
+)
 from gremlin_python.process.anonymous_traversal import traversal
 from gremlin_python.process.graph_traversal import __
 
@@ -47,7 +51,7 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("serializer", [GraphSONSerializersV3d0, GraphBinarySerializersV1])
+@pytest.mark.parametrize("serializer", [GraphSONSerializersV2d0, GraphSONSerializersV3d0, GraphBinarySerializersV1])
 def test_gremlin_server_keeps_values_as_neptune_does(servers: Servers, serializer: Any) -> None:
     connection = DriverRemoteConnection(servers.gremlin_url, "scratch", message_serializer=serializer())
     try:

@@ -92,12 +92,19 @@ class DynamoDBBatchGetHook(AwsBaseHook):
         self._sent = SentRequest(request.url, headers, signing_name, region_name, request_signer) if is_direct else None
 
     def get_items(
-        self, table_name: str, key_attribute: str, keys: Sequence[str], projection: Sequence[AttributePath]
+        self,
+        table_name: str,
+        key_attribute: str,
+        keys: Sequence[str],
+        projection: Sequence[AttributePath],
+        *,
+        answered: AwsStructure | None = None,
     ) -> Records:
         """Return the records found, by key; a missing one is absent. Takes 1 to 100 different keys.
 
-        A key that DynamoDB cannot hold has no record. Raises UnprocessedKeysError after twelve answers in a row
-        without a record: the SDK's own retries do not see unprocessed keys, as they arrive in a successful answer.
+        `answered` is the answer to a first request, if there was one. A key that DynamoDB cannot hold has no record.
+        Raises UnprocessedKeysError after twelve answers in a row without a record: the SDK's own retries do not see
+        unprocessed keys, as they arrive in a successful answer.
         """
         request = _request(table_name, key_attribute, keys, projection)
         found: dict[str, dict[str, object]] = {}
@@ -111,7 +118,7 @@ class DynamoDBBatchGetHook(AwsBaseHook):
             reraise=True,
         ):
             with attempt:
-                answer = self.conn.batch_get_item(RequestItems=request)
+                answer, answered = answered or self.conn.batch_get_item(RequestItems=request), None
                 found |= _records(answer, key_attribute)
                 if unprocessed := _unprocessed(answer):
                     request = {table_name: unprocessed}
@@ -221,14 +228,14 @@ class _Lookups:
                 found = _records(answer, self._key_attribute)
         if found is None:  # outside of the block above, whose errors quote the data
             return self._get_items(asked.keys)
-        return found | self._get_items(left) if left else found
+        return self._get_items(asked.keys, answer) if left else found
 
     def close(self) -> None:
         if self._connections:
             self._connections.close()
 
-    def _get_items(self, keys: Sequence[str]) -> Records:
-        return self._hook.get_items(self._table_name, self._key_attribute, keys, self._projection)
+    def _get_items(self, keys: Sequence[str], answered: AwsStructure | None = None) -> Records:
+        return self._hook.get_items(self._table_name, self._key_attribute, keys, self._projection, answered=answered)
 
 
 def _request(

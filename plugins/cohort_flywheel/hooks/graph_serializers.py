@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from ctypes import c_float
 from decimal import Decimal
 from functools import cache
@@ -15,7 +16,8 @@ import msgspec
 class ScoreColumns(NamedTuple):
     """Rows of `valueMap`: as columns those with one playerId, a text, and one score, a number; the others as they are.
 
-    `properties` has the values of each other property of the query, a list for each row of the columns.
+    No playerId has half of a surrogate pair, and no score is NaN. `properties` has the values of each other property of
+    the query, a list for each row of the columns.
     """
 
     player_ids: list[str]
@@ -81,9 +83,13 @@ class GraphSONScores(GraphSONRows):
     def __init__(self, player_id: str, property: str, required: Sequence[str] = ()) -> None:
         super().__init__()
         self._names = (player_id, property, *required)
-        self._decoder = _scores_decoder(self._names)
+        self._decoder = None
+        with suppress(ValueError):  # a name twice, or one that msgspec does not take
+            self._decoder = _scores_decoder(self._names)
 
     def _read(self, message: bytes) -> tuple[str, _Status, object]:
+        if self._decoder is None:
+            return super()._read(message)
         frame = self._decoder.decode(message)
         return frame.requestId, frame.status, _columns(frame.result.data, self._names)
 

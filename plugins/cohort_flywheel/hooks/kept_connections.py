@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from functools import cached_property
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import NamedTuple
 from urllib.parse import urlsplit
 from zlib import crc32
 
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 from botocore.signers import RequestSigner
+from urllib3.util import wait_for_read
 
 #: After so many requests in a row without a usable answer the connections are not used any more.
 MAX_FAILURES = 3
-_FAILURES = (OSError, HTTPException, ValueError, BotoCoreError)
+#: What sending, receiving and signing raise; the last two, if credentials cannot be refreshed.
+_FAILURES = (OSError, HTTPException, ValueError, BotoCoreError, ClientError)
 
 
 class SentRequest(NamedTuple):
@@ -64,7 +67,9 @@ class KeptConnections:
         connection = None
         try:
             connection = self._free.pop() if self._free else self._open()
-            if connection.sock is None:  # it is new, or the server has closed it after an answer
+            if connection.sock and wait_for_read(connection.sock, timeout=0):  # the server has closed it since
+                connection.close()
+            if connection.sock is None:  # it is new, or closed
                 connection.connect()
                 connection.sock.settimeout(self._read_timeout)
             send(connection, self._signed(body))
@@ -97,8 +102,11 @@ class KeptConnections:
         host, port = address.hostname or "", address.port
         if address.scheme == "http":
             return HTTPConnection(host, port, timeout=self._connect_timeout)
-        trusted = ssl.create_default_context(cafile=get_cert_path(self._verify))
-        return HTTPSConnection(host, port, timeout=self._connect_timeout, context=trusted)
+        return HTTPSConnection(host, port, timeout=self._connect_timeout, context=self._trusted)
+
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=get_cert_path(self._verify))
 
     def _signed(self, body: bytes) -> AWSRequest:
         like = self._like

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,10 +19,20 @@ from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.decimals import Number, parse_number, read_number
 from cohort_flywheel.errors import Code, FlywheelError
+from cohort_flywheel.hooks.graph_serializers import ScoreColumns
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook, put_unless_equal
 from cohort_flywheel.segment.extract_file import shard_size, write_extract
-from cohort_flywheel.segment.members import Members, UnusableScoreError, Vertex, VertexSink, to_vertex
+from cohort_flywheel.segment.members import (
+    GraphRow,
+    Members,
+    UnusableScoreError,
+    Vertex,
+    VertexSink,
+    is_beyond,
+    is_score,
+    to_vertex,
+)
 from cohort_flywheel.segment.outputs import ExtractFile, GremlinExtract, Shard
 from cohort_flywheel.segment.segment_file import digest
 from cohort_flywheel.segment.unusable_scores_store import count_without_number
@@ -163,18 +173,21 @@ def read_graph(
                 sink.clear()
             number = with_id = unusable = 0
             progress = Progress(hook.log, "vertices read")
-            for batch in hook.stream(traversal):
-                vertices: list[Vertex] = []
-                for row in batch:
+            for batch in hook.stream_scores(traversal, player_id=player_id, property=property, required=required):
+                vertices, odd = plain_vertices(
+                    batch, property=property, direction=direction, threshold=threshold, player_id=player_id
+                )
+                for row in odd:
                     try:
                         vertices.append(read(row))
                     except UnusableScoreError:
                         unusable += 1
                 for sink in sinks:
                     sink.add(vertices)
-                number += len(batch)
+                rows = len(batch.player_ids) + len(batch.others)
+                number += rows
                 with_id += sum(vertex.player_id is not None for vertex in vertices)
-                progress.add(len(batch))
+                progress.add(rows)
             if unusable:
                 raise UnusableScoreError(
                     f"property {property} of {unusable:,} of {number:,} vertices is not a finite number, or has another"
@@ -182,6 +195,30 @@ def read_graph(
                     code=Code.GRAPH_PROPERTY,
                 )
     return VerticesRead(number, with_id)
+
+
+def plain_vertices(
+    batch: ScoreColumns, *, property: str, direction: Direction, threshold: Number, player_id: str
+) -> tuple[list[Vertex], Sequence[GraphRow]]:
+    """Return the vertices of the columns, the same as those of `to_vertex`, and the other rows.
+
+    The rows of the columns are among the other ones, too, if `to_vertex` would refuse one of them or find no playerId.
+    """
+    ids, scores, properties, others = batch
+    if not ids:
+        return [], others
+    required: Iterator[dict[str, Sequence[object]]] = (
+        dict(zip(properties, values, strict=True)) for values in zip(*properties.values(), strict=True)
+    )
+    extremes = min(scores), max(scores)
+    if "" not in ids and all(is_score(each) and is_beyond(each, direction, threshold) for each in extremes):
+        vertices = map(Vertex, ids, scores, required) if properties else map(Vertex, ids, scores)
+        return list(vertices), others
+    rows: list[GraphRow] = [
+        {player_id: [one], property: [score], **(next(required) if properties else {})}
+        for one, score in zip(ids, scores, strict=True)
+    ]
+    return [], [*rows, *others]
 
 
 def put_extract(

@@ -71,6 +71,22 @@ def test_a_frame_with_an_odd_row_is_gremlinpython_s_rows(odd: dict[str, Any]) ->
     assert same(found, rows(frame(plain, odd)))
 
 
+@pytest.mark.parametrize("name", ["skóre", "a score", "p0", ""])
+def test_any_name_of_a_property(name: str) -> None:
+    """As gremlinpython's frames have it, and with the escapes of JSON."""
+    found = GraphSONScores("playerId", name).deserialize_message
+    row = {"playerId": ["p1"], name: [typed("g:Int32", 3)]}
+    for message in (frame(row), frame(row).decode("unicode_escape").encode()):
+        assert found(message)["result"]["data"] == ScoreColumns(["p1"], [3], {}, [])
+
+
+@pytest.mark.parametrize("names", [["score", "score"], ["playerId"], ['a "score"']])
+def test_names_that_have_no_columns_are_read_as_rows(names: list[str]) -> None:
+    row = {"playerId": ["p1"], "score": [typed("g:Int32", 3)], 'a "score"': ["x"]}
+    found = GraphSONScores("playerId", "score", names).deserialize_message(frame(row))["result"]["data"]
+    assert found == rows(frame(row)) == [{"playerId": ["p1"], "score": [3], 'a "score"': ["x"]}]
+
+
 @pytest.mark.usefixtures("on_scratch")
 @pytest.mark.parametrize("serializer", SERIALIZERS)
 def test_a_stream_of_columns_has_the_rows_of_the_graph(

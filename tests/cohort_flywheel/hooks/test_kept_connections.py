@@ -12,9 +12,11 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import ClientError, NoCredentialsError
+from urllib3.util import wait_for_read
 
 from cohort_flywheel.hooks import kept_connections
-from tests.cohort_flywheel.hooks.dynamodb_server import KEYS, Reply, Seen, a_dynamodb, connect, many, one_each
+from tests.cohort_flywheel.hooks.dynamodb_server import KEYS, Reply, Seen, a_dynamodb, connect, many, one_each, records
 from tests.cohort_flywheel.hooks.test_neptune import certificate
 
 
@@ -135,6 +137,47 @@ def test_a_connection_that_the_server_closes_after_an_answer_is_opened_again(mon
     assert sum(not asked.is_botocore_s for asked in seen) == 19
 
 
+def test_a_connection_that_the_server_closed_while_it_was_idle_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_dynamodb(lambda asked: Reply(sent=len(records(asked.keys)))) as (url, seen):
+        hook = connect(monkeypatch, url)
+        list(many(hook, one_each(1)))
+        kept = hook.kept_connections()
+        assert kept
+        for _ in range(2):
+            connection = kept.write(seen[0].body)
+            assert connection
+            assert kept.read(connection) == records(["p0"])
+            assert wait_for_read(connection.sock, timeout=60)  # it is closed
+        kept.close()
+    assert len({asked.client_port for asked in seen}) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NoCredentialsError(),
+        ClientError({"Error": {"Code": "AccessDenied"}}, "AssumeRole"),
+    ],
+)
+def test_botocore_is_asked_if_credentials_cannot_be_refreshed(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refreshed = iter([KEYS.get_frozen_credentials(), error, KEYS.get_frozen_credentials()])
+
+    class Refreshed:
+        def get_frozen_credentials(self) -> ReadOnlyCredentials:
+            credentials = next(refreshed)
+            if isinstance(credentials, Exception):
+                raise credentials
+            return credentials
+
+    with a_dynamodb(lambda _: Reply()) as (url, seen):
+        hook = connect(monkeypatch, url)
+        hook.conn._request_signer._credentials = Refreshed()
+        assert [batch for batch, _ in many(hook, one_each(2))] == one_each(2)
+    assert [asked.is_botocore_s for asked in seen] == [True, True]
+
+
 # --- TLS
 
 
@@ -143,6 +186,8 @@ def test_the_certificates_are_those_that_botocore_trusts(
     variable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trusted = certificate(tmp_path / "trusted.pem", "localhost")
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
     if variable:
         monkeypatch.setenv(variable, str(trusted))
     with a_dynamodb(lambda _: Reply(), trusted) as (url, seen):

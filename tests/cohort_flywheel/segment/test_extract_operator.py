@@ -148,7 +148,8 @@ def test_a_cohort_may_be_empty_if_the_names_exist_or_the_registry_says_so(planne
 def test_a_graph_without_a_vertex_is_not_the_answer_even_for_a_cohort_that_may_be_empty(
     planned: Any, extracted: Any, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(NeptuneGremlinHook, "stream", lambda *_: iter(()))
+    for name in ("stream", "stream_scores"):
+        monkeypatch.setattr(NeptuneGremlinHook, name, lambda *_, **__: iter(()))
     with pytest.raises(AirflowException, match="the graph has no vertex: wait until it is loaded") as error:
         extracted(planned(cohort={"may_be_empty": True}))
     assert not isinstance(error.value, AirflowFailException)

@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator
+from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.hooks.graph_serializers import ScoreColumns
+from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator, plain_vertices
+from cohort_flywheel.segment.members import Vertex, to_vertex
 
 
 def query(config: Any, key: str, **arguments: Any) -> GremlinToS3Operator:
@@ -110,3 +115,44 @@ def test_a_task_that_airflow_stops_leaves_no_file(config: Any) -> None:
         (folder / "vertices.csv").write_text("wayne96")
         operator.on_kill()
         assert not folder.exists()
+
+
+# --- vertices from columns -------------------------------------------------------------------------------
+
+plain_rows = st.tuples(st.text(max_size=2), st.integers(2, 4) | st.just(2.5), st.lists(st.just("Active"), max_size=2))
+any_rows = st.tuples(
+    st.text(max_size=2), st.integers(-(2**70), 2**70) | st.floats(allow_nan=False), st.lists(st.none(), max_size=2)
+)
+
+
+@given(
+    rows=st.lists(plain_rows, max_size=4) | st.lists(any_rows, max_size=4),
+    names=st.sampled_from([(), ("status",), ("status", "region")]),
+    direction=st.sampled_from(["above", "below"]),
+    threshold=st.sampled_from([1, 2, 2.5, 5]),
+)
+@example(rows=[("p1", 3, []), ("", 3, [])], names=("status",), direction="above", threshold=2)
+@example(rows=[("p1", 3, []), ("p2", 2, [])], names=(), direction="above", threshold=2)
+@example(rows=[("p1", 3, []), ("p2", float("inf"), [])], names=(), direction="above", threshold=2)
+@example(rows=[("p1", 3, ["a"]), ("p2", 2**63, [])], names=("status",), direction="above", threshold=2)
+def test_vertices_of_columns_are_those_of_their_rows(
+    rows: list[Any], names: tuple[str, ...], direction: Any, threshold: Any
+) -> None:
+    arguments: dict[str, Any] = {
+        "property": "score", "direction": direction, "threshold": threshold, "player_id": "playerId",
+    }  # fmt: skip
+
+    def read(row: Any) -> Vertex | None:
+        try:
+            return to_vertex(row, required=names, **arguments)
+        except FlywheelError:  # not a score, or not beyond the threshold
+            return None
+
+    other = {"score": [3], "playerId": ["a", "b"]}
+    as_rows = [{"playerId": [p], "score": [s], **dict.fromkeys(names, values)} for p, s, values in rows]
+    lists = {name: [values for _, _, values in rows] for name in names}
+    columns = ScoreColumns([p for p, _, _ in rows], [s for _, s, _ in rows], lists, [other])
+    vertices, odd = plain_vertices(columns, **arguments)
+    assert [*vertices, *map(read, odd)] == [*map(read, as_rows), read(other)]
+    if rows and all(p and read(row) for (p, _, _), row in zip(rows, as_rows, strict=True)):
+        assert odd == [other]  # the short way was taken
