@@ -211,7 +211,8 @@ def test_a_certificate_that_is_not_trusted_is_refused(tmp_path: Path, monkeypatc
 
 
 def test_the_settings_of_the_connection_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    conn = connect(monkeypatch, "http://127.0.0.1:1", max_pool_connections=3, read_timeout=7).conn
+    with a_dynamodb(lambda _: Reply(body=records([]))) as (url, _):
+        conn = connect(monkeypatch, url, max_pool_connections=3, read_timeout=7).conn
+        conn.batch_get_item(RequestItems={})  # which botocore's validation of parameters would refuse
     assert (conn.meta.config.max_pool_connections, conn.meta.config.read_timeout) == (3, 7)
     assert "Airflow/" in conn.meta.config.user_agent_extra
-    assert conn.meta.config.parameter_validation is False
