@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import ssl
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,7 +16,6 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 from botocore.signers import RequestSigner
-from urllib3.util import wait_for_read
 
 #: After so many requests in a row without a usable answer the connections are not used any more.
 MAX_FAILURES = 3
@@ -67,7 +68,7 @@ class KeptConnections:
         connection = None
         try:
             connection = self._free.pop() if self._free else self._open()
-            if connection.sock and wait_for_read(connection.sock, timeout=0):  # the server has closed it since
+            if connection.sock and _has_input(connection.sock):  # that the server has closed it
                 connection.close()
             if connection.sock is None:  # it is new, or closed
                 connection.connect()
@@ -129,6 +130,12 @@ def receive(connection: HTTPConnection) -> Answer:
     """Read the next answer, whole."""
     response = connection.getresponse()
     return Answer(response.status, {n.lower(): value for n, value in response.getheaders()}, response.read())
+
+
+def _has_input(connected: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _is_plain(answer: Answer) -> bool:
