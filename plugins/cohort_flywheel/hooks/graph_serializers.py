@@ -83,7 +83,7 @@ class GraphSONScores(GraphSONRows):
     def __init__(self, player_id: str, property: str, required: Sequence[str] = ()) -> None:
         super().__init__()
         self._names = (player_id, property, *required)
-        self._decoder = None
+        self._decoder: msgspec.json.Decoder[Any] | None = None
         with suppress(ValueError):  # a name twice, or one that msgspec does not take
             self._decoder = _scores_decoder(self._names)
 

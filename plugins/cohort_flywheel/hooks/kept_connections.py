@@ -68,7 +68,7 @@ class KeptConnections:
         connection = None
         try:
             connection = self._free.pop() if self._free else self._open()
-            if connection.sock and _has_input(connection.sock):  # that the server has closed it
+            if connection.sock and _has_input(connection.sock):  # the end: the server has closed it
                 connection.close()
             if connection.sock is None:  # it is new, or closed
                 connection.connect()
