@@ -152,7 +152,7 @@ def _reset(client: socket.socket) -> None:
 
 
 def _request(frame: bytes) -> Any:
-    """The request in one WebSocket frame [RFC 6455] of GraphSON 2 [TinkerPop: IO reference]."""
+    """The request in one WebSocket frame [RFC 6455] of GraphSON 2 or 3 [TinkerPop: IO reference]."""
     length = frame[1] & 127
     start = 2 + {126: 2, 127: 8}.get(length, 0)
     mask, masked = frame[start : start + 4], frame[start + 4 :]

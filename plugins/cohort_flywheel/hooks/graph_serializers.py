@@ -8,7 +8,7 @@ from ctypes import c_float
 from decimal import Decimal
 from functools import cache
 from itertools import repeat
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -43,21 +43,22 @@ class GraphSONRows:
     """A `message_serializer` for gremlinpython: typed GraphSON 2, in which msgspec reads rows of lists by their types.
 
     In GraphSON 2 maps and lists are plain JSON. gremlinpython writes the request, and reads each frame that is not
-    rows of texts, booleans and numbers. Each instance is for one connection with one request at a time: a server
+    rows of texts, booleans and numbers. A request with a map whose keys are not texts, as merge_v takes, is GraphSON 3,
+    and so is its answer. Each instance is for one connection with one request at a time: a server
     answers a request that it cannot read in its default serializer, GraphBinary, without the request's id [TinkerPop,
     WsGremlinBinaryRequestDecoder].
     """
 
     def __init__(self) -> None:
-        from gremlin_python.driver.serializer import GraphSONMessageSerializer  # heavy: as above
-        from gremlin_python.structure.io.graphsonV2d0 import GraphSONWriter
-
-        version = b"application/vnd.gremlin-v2.0+json"
-        self._theirs = GraphSONMessageSerializer(_graphson_reader(), GraphSONWriter(), version)
+        self._theirs = _graphson_serializer(2)
 
     def serialize_message(self, request_id: str, request_message: object) -> bytes:
         self._request_id = request_id
-        return self._theirs.serialize_message(request_id, request_message)
+        try:
+            return self._theirs.serialize_message(request_id, request_message)
+        except TypeError:
+            self._theirs = _graphson_serializer(3)
+            return self._theirs.serialize_message(request_id, request_message)
 
     def deserialize_message(self, message: bytes) -> Any:
         if message[:1] == _GRAPHBINARY:
@@ -246,20 +247,24 @@ def _columns(traversers: list[_Traverser[Any]], names: Sequence[str]) -> ScoreCo
 
 
 @cache
-def _graphson_reader() -> Any:
-    from gremlin_python.structure.io.graphsonV2d0 import BigDecimalIO, FloatIO, GraphSONReader
+def _graphson_serializer(version: Literal[2, 3]) -> Any:
+    from gremlin_python.driver.serializer import GraphSONMessageSerializer  # heavy: as above
+    from gremlin_python.structure.io import graphsonV2d0, graphsonV3d0
 
-    class PlainBigDecimal(BigDecimalIO):
+    io: Any = {2: graphsonV2d0, 3: graphsonV3d0}[version]
+
+    class PlainBigDecimal(io.BigDecimalIO):  # type: ignore[misc]  # the class of a module that is chosen here
         @classmethod
         def objectify(cls, v: object, _: object) -> int | float:
             return plain_number(Decimal(str(v)))
 
-    class ExactFloat(FloatIO):
+    class ExactFloat(io.FloatIO):  # type: ignore[misc]  # as above
         @classmethod
         def objectify(cls, v: float | str, _: object) -> float:
             return _float32(float(v))
 
-    return GraphSONReader({"gx:BigDecimal": PlainBigDecimal, "g:Float": ExactFloat})
+    reader = io.GraphSONReader({"gx:BigDecimal": PlainBigDecimal, "g:Float": ExactFloat})
+    return GraphSONMessageSerializer(reader, io.GraphSONWriter(), f"application/vnd.gremlin-v{version}.0+json".encode())
 
 
 @cache

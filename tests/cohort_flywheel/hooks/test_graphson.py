@@ -14,7 +14,7 @@ from gremlin_python.driver.protocol import GremlinServerError
 from gremlin_python.driver.request import RequestMessage
 from gremlin_python.driver.serializer import GraphSONSerializersV2d0
 from gremlin_python.process.graph_traversal import GraphTraversalSource, __
-from gremlin_python.process.traversal import TraversalStrategies
+from gremlin_python.process.traversal import T, TraversalStrategies
 from gremlin_python.structure.graph import Graph
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +133,22 @@ def test_bulk_batches_and_nothing_at_all(serializer: str, servers: Any, monkeypa
     assert rows == [{"a": 1, "b": [1]}]
     with pytest.raises(FlywheelError, match="refuses the query"):
         list(hook.stream(g().inject("text").math("_ + 1")))
+
+
+@pytest.mark.usefixtures("on_scratch")
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+def test_a_request_may_have_a_map_whose_keys_are_not_texts(
+    serializer: str, scratch: Callable[[str], Any], servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GraphSON 2 has no such map."""
+    hook = connect(monkeypatch, servers.gremlin_port, serializer=serializer)
+    merged = g().merge_v({T.id: "c1", T.label: "campaign"}).property("score", 2.5)
+    assert [row for b in hook.stream(merged.value_map()) for row in b] == [{"score": [2.5]}]
+    scratch("scratch.V().property('score', 2.5G).iterate(); 0")
+    found = [row for b in hook.stream(g().merge_v({T.id: "c1"}).values("score").order()) for row in b]
+    assert found == [2.5, 2.5]
+    with pytest.raises(FlywheelError, match="refuses the query"):
+        list(hook.stream(g().inject("text").math("_ + 1").merge_v({T.id: "c2"})))
 
 
 def test_the_serializer_prefix_has_the_length_that_gremlinpython_writes() -> None:
