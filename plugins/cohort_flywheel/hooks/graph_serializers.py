@@ -195,7 +195,7 @@ _ROWS = msgspec.json.Decoder(_Frame[dict[str, list[_Value]]])
 
 
 def _plain(value: _Value) -> object:
-    return value if value is None or type(value) is str or type(value) is bool else value.value
+    return value if value is None or isinstance(value, (str, bool)) else value.value
 
 
 def _rows(traversers: list[_Traverser[dict[str, list[_Value]]]]) -> list[object]:
@@ -225,7 +225,8 @@ def _scores_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
 
 
 def _columns(traversers: list[_Traverser[Any]], names: Sequence[str]) -> ScoreColumns:
-    columns = ScoreColumns([], [], {name: [] for name in names[2:]}, others := [])
+    others: list[Mapping[str, Sequence[object]]] = []
+    columns = ScoreColumns([], [], {name: [] for name in names[2:]}, others)
     add_player, add_score = columns.player_ids.append, columns.scores.append
     rest = [(f"p{number}", values.append) for number, values in enumerate(columns.properties.values(), start=2)]
     for each in traversers:
@@ -253,12 +254,12 @@ def _graphson_serializer(version: Literal[2, 3]) -> Any:
 
     io: Any = {2: graphsonV2d0, 3: graphsonV3d0}[version]
 
-    class PlainBigDecimal(io.BigDecimalIO):  # type: ignore[misc]  # the class of a module that is chosen here
+    class PlainBigDecimal(io.BigDecimalIO):
         @classmethod
         def objectify(cls, v: object, _: object) -> int | float:
             return plain_number(Decimal(str(v)))
 
-    class ExactFloat(io.FloatIO):  # type: ignore[misc]  # as above
+    class ExactFloat(io.FloatIO):
         @classmethod
         def objectify(cls, v: float | str, _: object) -> float:
             return _float32(float(v))

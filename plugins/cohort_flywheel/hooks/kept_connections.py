@@ -71,8 +71,7 @@ class KeptConnections:
             if connection.sock and _has_input(connection.sock):  # the end: the server has closed it
                 connection.close()
             if connection.sock is None:  # it is new, or closed
-                connection.connect()
-                connection.sock.settimeout(self._read_timeout)
+                self._connect(connection)
             send(connection, self._signed(body))
         except _FAILURES:
             self._give_up(connection)
@@ -104,6 +103,10 @@ class KeptConnections:
         if address.scheme == "http":
             return HTTPConnection(host, port, timeout=self._connect_timeout)
         return HTTPSConnection(host, port, timeout=self._connect_timeout, context=self._trusted)
+
+    def _connect(self, connection: HTTPConnection) -> None:
+        connection.connect()
+        connection.sock.settimeout(self._read_timeout)
 
     @cached_property
     def _trusted(self) -> ssl.SSLContext:

@@ -100,10 +100,10 @@ def test_a_stream_of_columns_has_the_rows_of_the_graph(
     batches = list(hook.stream_scores(query, player_id="playerId", property="score", required=["name"]))
     found: dict[str, Any] = {}
     for batch in batches:
-        for player, score, (name,) in zip(
+        for player, score, (text,) in zip(
             batch.player_ids, batch.scores, batch.properties.get("name", ()), strict=True
         ):
-            found[str(name)] = {"playerId": [player], "score": [score], "name": [name]}
+            found[str(text)] = {"playerId": [player], "score": [score], "name": [text]}
         found |= {str(row["name"][0]): row for row in batch.others}
     expected = {row["name"][0]: row for batch in hook.stream(query) for row in batch}
     assert same(found, expected)

@@ -235,9 +235,12 @@ def test_rows_of_lists_are_read_by_their_types_and_other_frames_by_gremlinpython
     assert same(expected, [each.object for each in theirs])
     asked: list[bytes] = []
     ours = GraphSONRows()
-    monkeypatch.setattr(
-        ours._theirs, "deserialize_message", lambda message: asked.append(message) or {"result": {"data": None}}
-    )
+
+    def theirs_asked(message: bytes) -> Any:
+        asked.append(message)
+        return {"result": {"data": None}}
+
+    monkeypatch.setattr(ours._theirs, "deserialize_message", theirs_asked)
     ours.deserialize_message(frame(value))
     assert asked == ([] if read else [frame(value)])
 

@@ -117,9 +117,12 @@ def test_any_number_of_batches(batches: int, in_flight: int, monkeypatch: pytest
 def test_the_connections_are_closed_at_the_end_and_when_the_reader_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: set[HTTPConnection] = set()
     send = kept_connections.send
-    monkeypatch.setattr(
-        kept_connections, "send", lambda connection, request: (opened.add(connection), send(connection, request))
-    )
+
+    def noted(connection: HTTPConnection, request: AWSRequest) -> None:
+        opened.add(connection)
+        send(connection, request)
+
+    monkeypatch.setattr(kept_connections, "send", noted)
     with a_dynamodb(lambda _: Reply()) as (url, _):
         hook = connect(monkeypatch, url)
         answers = many(hook, one_each(20), in_flight=4)

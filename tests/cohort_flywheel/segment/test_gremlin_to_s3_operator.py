@@ -148,7 +148,7 @@ def test_vertices_of_columns_are_those_of_their_rows(
         except FlywheelError:  # not a score, or not beyond the threshold
             return None
 
-    other = {"score": [3], "playerId": ["a", "b"]}
+    other: dict[str, list[object]] = {"score": [3], "playerId": ["a", "b"]}
     as_rows = [{"playerId": [p], "score": [s], **dict.fromkeys(names, values)} for p, s, values in rows]
     lists = {name: [values for _, _, values in rows] for name in names}
     columns = ScoreColumns([p for p, _, _ in rows], [s for _, s, _ in rows], lists, [other])
