@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cohort_flywheel.campaign.mail_tags import launch_tag
-from cohort_flywheel.engagement.event_objects import GRAPH_NAMES_KEY, report_key
+from cohort_flywheel.engagement.event_objects import GRAPH_NAMES_KEY, LIST_STATE_KEY, report_key
 from cohort_flywheel.engagement.graph_values import GraphNames, campaign_id
 from cohort_flywheel.governance.tombstones_store import put_tombstones
 from cohort_flywheel.hooks.s3 import S3Hook
@@ -74,6 +74,7 @@ def now(days: int) -> datetime:
 def make(servers: Servers, config: Config) -> Seeded:
     s3, ses = seed.client("s3", servers, config), seed.client("sesv2", servers, config)
     seed.make_contact_list(servers, config)
+    s3.delete_object(Bucket=config.state_bucket, Key=LIST_STATE_KEY)  # the run of the day before writes it
     ses.put_suppressed_destination(EmailAddress="other@example.com", Reason="BOUNCE")
     s3.create_bucket(Bucket=event_bucket(config))
     for hours, contents in _EVENTS.items():
