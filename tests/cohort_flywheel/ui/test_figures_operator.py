@@ -93,7 +93,7 @@ def count(context: Any) -> Callable[..., dict[str, Any]]:
 PLAYERS = {"ada": 3, "bob": 3, "cyd": 2, "dee": 1}
 
 
-def test_a_cohort_has_its_days_thresholds_and_overlap(day: Day, count: Any) -> None:
+def test_a_cohort_has_its_days_thresholds_and_overlap(day: Day, count: Any, aws: Any, bucket: str) -> None:
     day(21, {"ada": 3, "bob": 1}, cohort="ea_malice", threshold=1)
     assert count("ea_malice")["cohort_ea_malice"]["overlaps"] == []
     day(14, {"ada": 3, "eve": 5})
@@ -108,7 +108,8 @@ def test_a_cohort_has_its_days_thresholds_and_overlap(day: Day, count: Any) -> N
         ("2026-11-21", 2, 1, 1),
     ]
     newest = dict(figures["days"][-1])
-    assert abs(datetime.now(UTC) - datetime.fromisoformat(newest.pop("recorded"))) < timedelta(hours=1)
+    written = aws("s3").head_object(Bucket=bucket, Key="results/ea_atrisk/2/2026-11-21_00-00-00.json")["LastModified"]
+    assert datetime.fromisoformat(newest.pop("recorded")) == written
     assert newest == {
         "as_of": "2026-11-21T00:00:00+00:00", "threshold": 2, "threshold_from": "registry", "members": 2, "rows": 1,
         "rejects": {"opted_out": 1}, "joined": 1, "left": 1, "started_by": "ana",

@@ -28,13 +28,13 @@ function stateOf(entry, all) {
   if (failed) return [0, "bad", `failed ${instant(failed.end_date)}`];
   const active = own.find((run) => run.state !== "failed");
   if (active) return [2, "", `${active.state} since ${instant(active.start_date ?? active.queued_at)}`];
-  if (!entry.dag_id) return [4, "muted", entry.day ? "started by hand" : "no result yet"];
+  const at = entry.day?.recorded ? ` ${instant(entry.day.recorded)}` : "";
+  if (!entry.dag_id) return [4, "muted", entry.day ? `started by hand${at}` : "no result yet"];
   const due = Date.parse(overview.next_as_of);
   const newest = now > due ? due : Date.parse(overview.newest_as_of);
   const behind = !entry.day || Date.parse(entry.day.as_of) < newest;
   if (behind && now > newest + LATE_HOURS * HOUR) return [1, "warn", "late: no result of the newest day"];
-  const succeeded = entry.day?.recorded ? `succeeded ${instant(entry.day.recorded)}` : "succeeded";
-  return entry.day ? [3, "good", succeeded] : [4, "muted", "no result yet"];
+  return entry.day ? [3, "good", `succeeded${at}`] : [4, "muted", "no result yet"];
 }
 
 function overviewPage() {
