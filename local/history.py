@@ -26,7 +26,7 @@ from local.servers import Servers
 DAYS = 30
 #: How many days before the newest one the first cohort was mailed.
 LAUNCHED = (26, 5)
-SECONDS = 600
+SECONDS = 1_800
 #: What the history depends on.
 SOURCES = ("include", "plugins/cohort_flywheel", "local/sesv2")
 FILES = ("history.py", "history_runs.py", "sample.py", "seed.py")

@@ -305,7 +305,7 @@ def running(
         history = () if with_history else ("--without-history",)
         # the first history of a day takes a minute and a half on an idle machine
         arguments = (*history, *run_dir, "--dags", str(folder / "dags"), *database)
-        done = run_local(environ, "up", *arguments, seconds=900 if with_history else 300)
+        done = run_local(environ, "up", *arguments, seconds=2_100 if with_history else 300)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
         made = Up(
             run_dir=folder / "run",
