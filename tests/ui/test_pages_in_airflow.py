@@ -19,7 +19,8 @@ from tests.e2e.test_runs import Leaks
 
 from .conftest import FIGURES_ID, Runs
 
-pytestmark = [pytest.mark.airflow, pytest.mark.browser]
+#: The first test waits for the first history of the day, which takes long on a busy machine.
+pytestmark = [pytest.mark.airflow, pytest.mark.browser, pytest.mark.timeout(2_400)]
 
 
 #: The cookies of each user who has logged in: FAB refuses a sixth login within 40 seconds.
