@@ -92,6 +92,7 @@ def _named(names: Sequence[str], words: list[str]) -> list[str]:
 def _chosen(worlds: list[World], words: list[str], changed: set[str] | None) -> Iterator[tuple[World, Case]]:
     """The cases that the command asks for."""
     from tests.faults import code
+    from tests.faults.harness import DESTINATIONS
     from tests.faults.sites import GRAPH, RESTARTED, Case, cases
 
     tasks = None
@@ -100,7 +101,11 @@ def _chosen(worlds: list[World], words: list[str], changed: set[str] | None) -> 
         tasks = code.touched(changed, ran_by)
         print(f"changed since main: {', '.join(sorted(tasks)) or 'no task'}", flush=True)
     for world in worlds:
-        restarted = [Case(site, RESTARTED) for site in world.sites if site.service == GRAPH and world is worlds[0]][:1]
+        restarted = [
+            Case(site, RESTARTED)
+            for site in world.sites
+            if site.service == GRAPH and world.destination == DESTINATIONS[0]
+        ][:1]
         for case in cases(world.sites) + restarted:
             name = f"{world.destination}: {case}"
             if (not words or any(word in name for word in words)) and (

@@ -45,6 +45,8 @@ REGISTRY = {
 }
 ONE, TWO, GONE, THREE, ERASED = PLAYERS = [f"player-{number}" for number in (4711, 4712, 4713, 4714, 4715)]
 PERSONAL = (*PLAYERS, ADDRESS)
+#: A name that the registry has since today, so that `plan` looks for it in the graph.
+NEW_NAME = GraphNames().opens
 #: The players' vertices.
 VERTICES = {"v-one": ONE, "v-two": TWO, "v-two-again": TWO, "v-gone": GONE, "v-three": THREE, "v-erased": ERASED}
 LAUNCHED = NEWEST - timedelta(days=2)
@@ -121,10 +123,11 @@ def history(world: GraphWorld, servers: Servers) -> None:
         launches.snapshot(NEWEST - timedelta(days=days), dict.fromkeys(PLAYERS, score))
     world.run_days_ago(servers, 1)
     put_tombstones(S3Hook(), config.state_bucket, [ERASED])
-    names = {"names": sorted([*GraphNames().all(), "eng_earlier"])}
+    names = {"names": sorted({*GraphNames().all(), "eng_earlier"} - {NEW_NAME})}
     s3.put_object(Bucket=config.state_bucket, Key=GRAPH_NAMES_KEY, Body=json.dumps(names).encode())
     for traversal in (
         "g.V('v-gone').drop()",
+        f"g.V().properties('{NEW_NAME}').drop()",
         "g.V('v-three').property(single,'eng_earlier',1)",
         "g.addV('campaign').property(id,'eng-campaign-old').property('eng_launch','old')",
         "g.addE('eng_clicked').from(__.V('v-one')).to(__.V('eng-campaign-old')).property(id,'eng-edge-old')",
