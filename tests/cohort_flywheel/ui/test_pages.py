@@ -219,6 +219,25 @@ def test_a_failed_run_has_the_sentence_and_the_text_of_the_runbook(fake: FakeAir
     assert "The figures are right: trigger a new run" in text
 
 
+@pytest.mark.parametrize(
+    ("suppressions", "said"),
+    [
+        ({"as_of": "2026-11-21T00:00:00+00:00", "in_time": False}, "It had those up to 2026-11-21 00:00 UTC."),
+        ({"as_of": None, "in_time": False}, "It had those up to no as-of."),
+        ({"as_of": "2026-11-22T00:00:00+00:00", "in_time": True}, ""),
+        (None, ""),
+    ],
+)
+def test_a_run_without_the_suppressions_of_its_as_of_says_so(
+    fake: FakeAirflow, reader: Reader, suppressions: dict[str, Any] | None, said: str
+) -> None:
+    fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("plan", "success")]}
+    fake.xcom("manual__1", "report", "report", report(suppressions=suppressions), dag="cohort_to_segment")
+    text = reader.text(REPORT)
+    assert ("The suppression list did not have the events of this as-of" in text) == bool(said)
+    assert said in text
+
+
 def test_a_run_that_has_not_ended_shows_its_tasks(fake: FakeAirflow, reader: Reader) -> None:
     fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("plan", "running"), task("report", "none")]}
     text = reader.text(REPORT)
