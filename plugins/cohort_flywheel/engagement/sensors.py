@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class AsOfSensor(BaseSensorOperator):
     """Wait until the state bucket has something of an as-of, for a limited time; succeed also without it.
 
-    A run of a past as-of does not wait. A scheduled run waits `LONGEST` after its start, any other one after its
-    as-of: who triggers a run in the afternoon waits for nothing that has not come in the night. By default the worker
+    A run of a past as-of does not wait. A scheduled run waits until `LONGEST` after its start, any other one until
+    `LONGEST` after its as-of, so that a run that a user triggers in the afternoon does not wait. By default the worker
     is free between two looks (mode `reschedule`).
 
     :param plan: the output of the plan's operator. (templated)

@@ -105,6 +105,12 @@ class AwaitedSuppressions(Record):
     as_of: Instant | None
     in_time: bool
 
+    @property
+    def sentence(self) -> str:
+        """What the log of a run's report says."""
+        late = "" if self.in_time else ": engagement has not read those of this as-of"
+        return f"the events up to {self.as_of.isoformat() if self.as_of else 'no as-of'}{late}"
+
 
 class SuppressionCounts(Record):
     """The output of UpdateSuppressionsOperator.

@@ -264,10 +264,8 @@ def table(report: Report) -> str:
             number = extract.vertices_without_number
             lines.append(("vertices without number", "not counted" if number is None else f"{number:,}"))
         lines.append(("extract", extract.url))
-    if suppressions := report.suppressions:
-        up_to = suppressions.as_of.isoformat() if suppressions.as_of else "no as-of"
-        late = "" if suppressions.in_time else ": engagement has not read those of this as-of"
-        lines.append(("suppressions", f"the events up to {up_to}{late}"))
+    if report.suppressions:
+        lines.append(("suppressions", report.suppressions.sentence))
     if segment := report.segment:
         lines.append(("rows", f"{segment.rows:,}"))
         lines.append(("rejects", f"{sum(segment.rejects.values()):,}"))

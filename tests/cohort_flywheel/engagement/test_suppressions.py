@@ -11,6 +11,7 @@ import pytest
 
 from cohort_flywheel.engagement.event_records import BOUNCES, COMPLAINTS, Event, read_event
 from cohort_flywheel.engagement.suppressions import (
+    AwaitedSuppressions,
     Entry,
     ListState,
     date_text,
@@ -174,6 +175,17 @@ def test_the_state_of_the_list_only_advances() -> None:
     state = state.with_more(at + day, at + hour)
     assert state.with_more(at - day, at) == state == ListState(as_of=at + day, account_until=at + hour)
     assert state.with_more(None, None) == state
+
+
+@pytest.mark.parametrize(
+    ("as_of", "in_time", "sentence"),
+    [
+        (datetime(2026, 11, 22, tzinfo=UTC), True, "the events up to 2026-11-22T00:00:00+00:00"),
+        (None, False, "the events up to no as-of: engagement has not read those of this as-of"),
+    ],
+)
+def test_the_report_says_which_suppressions_a_run_had(as_of: datetime | None, in_time: bool, sentence: str) -> None:
+    assert AwaitedSuppressions(as_of=as_of, in_time=in_time).sentence == sentence
 
 
 DAYS = [datetime(2026, 11, day, tzinfo=UTC) for day in range(20, 25)]

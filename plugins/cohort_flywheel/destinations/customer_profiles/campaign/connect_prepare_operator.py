@@ -28,13 +28,7 @@ from cohort_flywheel.campaign.email_template import (
     template_digest,
 )
 from cohort_flywheel.campaign.launch import SampleMail
-from cohort_flywheel.campaign.launch_store import (
-    Row,
-    check_not_launched,
-    launch_folder,
-    put_sample,
-    same_address,
-)
+from cohort_flywheel.campaign.launch_store import Row, check_not_launched, launch_folder, put_sample, same_address
 from cohort_flywheel.campaign.sender import sender_header, sender_of
 from cohort_flywheel.campaign.settings import RunCampaign, check_same_mail
 from cohort_flywheel.common.failures import describe_failure
