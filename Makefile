@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # importing Airflow takes three times as long without compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo flywheel new-cohort test approvals backfills pages faults bench bench-full bench-width bench-small bench-graph-load bench-events stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
+.PHONY: help setup demo flywheel new-cohort test approvals backfills pages faults chaos bench bench-full bench-width bench-small bench-graph-load bench-events stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ backfills: setup ## five days of snapshots, backfilled by a real scheduler on Po
 
 faults: setup ## every external call of a run × every fault; resumes where it stopped; WORDS=BatchGetItem, CHANGED=1, FRESH=1
 	@$(PY) -m tests.faults $(if $(CHANGED),--changed) $(if $(FRESH),--fresh) $(WORDS)
+
+chaos: setup ## processes of a whole installation are killed, 1,000 by default; resumes; CHAOS_KILLS=n, SEED=n, FRESH=1, REPLAY=file, SHRINK=n
+	@$(PY) -m tests.chaos $(if $(FRESH),--fresh) $(if $(REPLAY),--replay "$(REPLAY)") $(if $(SHRINK),--shrink $(SHRINK))
 
 bench: setup ## benchmarks against alternatives, 1,000 and 10,000 players; writes tests/benchmarks/RESULTS.md
 	@$(PY) -m tests.benchmarks

@@ -49,6 +49,12 @@ PARTS = (
         [*PYTEST, "--numprocesses=2", "-m", "nightly", "--ignore=tests/backfill", "--ignore=tests/approval"],
     ),
     Part("faults", "every call of a run with every fault that applies to it", ["make", "faults"]),
+    Part(
+        "chaos",
+        "a thousand kills of the processes of a whole installation; seven hours",
+        ["make", "chaos"],
+        unless_named=True,
+    ),
     Part("approvals", "answers of approvers in a real UI, with the login of MWAA", ["make", "approvals"]),
     Part("pages", "the pages of the UI in a real Airflow, with the login of MWAA", ["make", "pages"]),
     Part("backfills", "five days backfilled by a real scheduler on PostgreSQL", ["make", "backfills"]),

@@ -1,0 +1,124 @@
+"""`make chaos`: CHAOS_KILLS=n kills in all, SEED=n; it resumes where it stopped. REPLAY=file repeats a history.
+
+The last line counts all rounds of the seed. A violation ends the command: it prints the seed and the events that name
+what is wrong, and writes them to a file for REPLAY. With SHRINK=n, up to n replays look for a shorter one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from local.config import RUN_DIR
+from tests.chaos.checker.world import Violation
+from tests.chaos.history import Event, History, read, related, repeatable, shrink, write
+from tests.chaos.mutations import MUTATIONS, apply
+
+#: Kills until a quiet point, and rounds in one installation: a longer history is more to replay.
+KILLS_A_ROUND, ROUNDS_AN_INSTALLATION = 25, 4
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--kills", type=int, default=int(os.environ.get("CHAOS_KILLS") or 1000))
+    parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or 1))
+    parser.add_argument("--fresh", action="store_true", help="forget what this seed has done before")
+    parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="a change of the package that must be found")
+    parser.add_argument("--replay", type=Path, help="a history to repeat")
+    parser.add_argument("--shrink", type=int, default=0, help="replays that look for a shorter history")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    name = f"seed-{arguments.seed}" + (f"-{arguments.mutation}" if arguments.mutation else "")
+    history = History(RUN_DIR / "chaos" / name / "history.jsonl")
+    if arguments.fresh or arguments.mutation or arguments.replay:
+        history.path.unlink(missing_ok=True)
+        history.events.clear()
+    if arguments.replay:
+        return _replay(read(arguments.replay), history, arguments.mutation, arguments.shrink)
+    found: list[Violation] = []
+    if (last := history.events[-1:]) and last[0].kind == "violation":
+        print(f"{history.path} ends with a violation: --fresh forgets it, --replay repeats it", flush=True)
+        return 1
+    while not found and history.counts().kills < arguments.kills:
+        found = _install(history, arguments.seed, arguments.kills, arguments.mutation)
+    _tell(history, found, arguments.seed)
+    print(f"{(time.monotonic() - began) / 60:.0f} minutes")
+    print(history.counts())
+    return 1 if found else 0
+
+
+def _install(history: History, seed: int, kills: int, mutation: str | None) -> list[Violation]:
+    """Rounds in one installation, until a violation or the last kill; the violations."""
+    from tests.chaos.installation import installation
+    from tests.chaos.session import Session
+
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    with installation(folder, _say, apply(mutation)) as made:
+        _say(f"{made.url}, logs in {made.folder}")
+        session = Session(made, history, _say)
+        session.begin(f"seed {seed}")
+        for _ in range(ROUNDS_AN_INSTALLATION):
+            if (left := kills - history.counts().kills) <= 0:
+                break
+            rng = random.Random(f"{seed}:{history.rounds()}")  # noqa: S311 - no secret
+            if found := session.play(rng, min(left, KILLS_A_ROUND)):
+                return found  # its logs stay
+    shutil.rmtree(folder, ignore_errors=True)
+    return []
+
+
+def _replay(events: list[Event], history: History, mutation: str | None, tries: int) -> int:
+    """Repeat a history; with tries, look for a shorter one."""
+    from tests.chaos.installation import installation
+    from tests.chaos.session import Session
+
+    def shows(some: Sequence[Event]) -> bool:
+        with installation(Path(tempfile.mkdtemp(prefix="chaos-")), _say, apply(mutation)) as made:
+            session = Session(made, history, _say)
+            session.begin("replay")
+            found = session.replay(some)
+        for each in found:
+            print(f"{each.invariant}: {each.sentence}", flush=True)
+        return bool(found)
+
+    all_of_it = repeatable(events)
+    if not shows(all_of_it):
+        print("The replay shows no violation.")
+        return 0
+    if tries:
+        shortest = shrink(all_of_it, shows, tries)
+        path = history.path.with_name("shortest.jsonl")
+        write(path, shortest)
+        print(f"{len(shortest)} of {len(all_of_it)} events show it: {path}")
+    return 1
+
+
+def _tell(history: History, found: list[Violation], seed: int) -> None:
+    """Print violations, and the shortest history that is known."""
+    if not found:
+        return
+    for each in found:
+        print(f"{each.invariant}: {each.sentence}")
+    events = history.of_installation()
+    whole = history.path.with_name("violation.jsonl")
+    write(whole, repeatable(events))
+    about = related(events, [subject for each in found for subject in each.subjects])
+    print(f"seed {seed}; the events that name it, of {len(events)}:")
+    for event in [each for each in about if each.kind == "action"][-20:]:
+        print(f"  {event.after:7.1f} s {event.kind} {event.about}")
+    print(f"repeat it: make chaos REPLAY={whole}; SHRINK=10 looks for a shorter history")
+
+
+def _say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Invariants of what is kept: erased players, unknown objects, personal data in logs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from tests.chaos.checker.world import EXPORT, IMPORT, STATE, Violation, World
+
+_RUN = r"[A-Za-z]\w*_-?[\d.]+_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(?:_live|_extract_[0-9a-f]{16})?"
+_AS_OF = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
+_HEX = "[0-9a-f]{16}"
+#: The objects of a bucket that the documentation names ("Names" in how-it-works.md), and which cleanup, an erasure or
+#: the bucket's rules remove.
+KNOWN: Mapping[str, str] = {
+    EXPORT: rf"export/{_RUN}\.json|dropped/.+",
+    IMPORT: rf"segments/{_RUN}_{_HEX}/\d+\.csv|contacts/{_RUN}_{_HEX}/.+\.csv",
+    STATE: rf"(?:dry_run/)?(?:"
+    rf"export/{_RUN}\.json|staged/{_RUN}\.json|staged/{_RUN}/.+\.csv|rejects/{_RUN}/{_HEX}_\d+/\d+\.csv"
+    rf"|claims/[^/]+\.json|last_runs/[^/]+\.json|reports/[^/]+/[^/]+\.(?:json|html))"
+    rf"|staged/graph_loads/.+|snapshots/\w+/{_AS_OF}/(?:{_HEX}\.jsonl|final\.json)"
+    rf"|results/\w+/-?[\d.]+/{_AS_OF}\.json|results/(?:\w+/)?[a-z_]+\.json|do_not_contact\.txt"
+    rf"|engagement/(?:suppressions\.(?:csv|json)|remove\.txt|manifests/.+|events/.+|counts/.+|reports/.+|feedback/.+"
+    rf"|graph/.+|effects/.+|launch_effects/.+|effect_reports/.+)"
+    rf"|erasure/(?:players\.txt|salt|tombstones/[0-9a-f]+)|memberships/.+"
+    rf"|sends/\w+/{_RUN}(?:\.\d+|\.\w+_holdout)?\.jsonl|launches/{_RUN}/.+|launches/message_templates/.+"
+    rf"|what_if/[^/]+\.(?:csv|svg)",
+}
+#: Objects in which an erased player may remain: the studio's own list, and what a graph load copies of the graph files.
+_MAY_NAME = ("do_not_contact.txt", "staged/graph_loads/", "erasure/")
+_WORD = re.compile(r"[A-Za-z0-9_]+")
+#: A playerId that is shorter may be a part of an English word, or a word itself.
+_SHORTEST = 6
+
+
+def nothing_left(world: World) -> Iterator[Violation]:
+    """Each object is of a kind that the documentation names."""
+    for role, pattern in KNOWN.items():
+        for key in sorted(world.buckets[role]):
+            if not re.fullmatch(pattern, key):
+                yield Violation("nothing left", f"{role} bucket: {key} is of no known kind", (key,))
+
+
+def erased_stay_out(world: World) -> Iterator[Violation]:
+    """No file names a player whose erasure has succeeded."""
+    if not world.erased:
+        return
+    names = re.compile("|".join(rf"\b{re.escape(player)}\b" for player in sorted(world.erased)).encode())
+    for role in (EXPORT, IMPORT, STATE):
+        for key, stored in sorted(world.buckets[role].items()):
+            if not key.startswith(_MAY_NAME) and (found := names.search(stored.body)):
+                yield Violation("erased stay out", f"{key} names an erased player", (key, found[0].decode()))
+
+
+def no_personal_data(world: World) -> Iterator[Violation]:
+    """No log and no row of Airflow's database has an address or a playerId."""
+    ids = {player for player in world.players.values() if len(player) >= _SHORTEST}
+    for place, text in world.texts:
+        if found := leaks(text, ids, world.players):
+            yield Violation("no personal data", f"{place} has {len(found)} playerIds or addresses", (place, found[0]))
+
+
+def leaks(text: str, ids: Iterable[str], addresses: Iterable[str]) -> list[str]:
+    """The playerIds that are words of a text, and the addresses in it."""
+    found = sorted(set(ids).intersection(_WORD.findall(text)))
+    if "@" in text:
+        found += [address for address in addresses if address in text.lower()]
+    return found
+
+
+CHECKS = (nothing_left, erased_stay_out, no_personal_data)

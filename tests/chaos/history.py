@@ -1,0 +1,136 @@
+"""The history of a chaos run: what was done, one JSON object per line. A run is resumed, replayed and shrunk by it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import JsonValue
+
+#: `start` is a new installation, `round` a quiet point at which no invariant was violated.
+type Kind = Literal["start", "action", "done", "kill", "cut", "round", "violation"]
+#: What a replay repeats.
+DONE = ("action", "kill", "cut")
+
+
+class Event(NamedTuple):
+    """One event; `at` are seconds since 1970, `after` seconds since the start of the installation."""
+
+    kind: Kind
+    at: float
+    after: float
+    about: dict[str, JsonValue]
+
+    @property
+    def name(self) -> str:
+        return str(self.about.get("name", ""))
+
+
+class Counts(NamedTuple):
+    """The numbers of the line that a chaos run prints."""
+
+    kills: int = 0
+    cuts: int = 0
+    runs: int = 0
+    launches: int = 0
+    violations: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        return Counts(*map(sum, zip(self, other, strict=True)))
+
+    def __str__(self) -> str:
+        return (
+            f"chaos: {self.kills} kills, {self.cuts} cuts, {self.runs} runs, {self.launches} launches,"
+            f" {self.violations} violations"
+        )
+
+
+class History:
+    """The file of one seed. An event is on disk before the next one happens."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.events = read(path)
+
+    def add(self, event: Event) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.events.append(event)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event._asdict()) + "\n")
+
+    def counts(self) -> Counts:
+        """The sums of the rounds that ended without a violation, and the violations."""
+        total = Counts()
+        for event in self.events:
+            if event.kind in ("round", "violation"):
+                found = event.about["counts"]
+                assert isinstance(found, dict)
+                total = total.plus(Counts(**{name: int(str(number)) for name, number in found.items()}))
+        return total
+
+    def rounds(self) -> int:
+        return sum(event.kind == "round" for event in self.events)
+
+    def of_installation(self) -> list[Event]:
+        """The events since the last start."""
+        starts = [number for number, event in enumerate(self.events) if event.kind == "start"]
+        return self.events[starts[-1] :] if starts else []
+
+
+def read(path: Path) -> list[Event]:
+    """The events of a file; a line that a kill of this process has cut off is left out."""
+    found = list[Event]()
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            found.append(Event(**json.loads(line)))
+        except ValueError:
+            break
+    return found
+
+
+def write(path: Path, events: Iterable[Event]) -> None:
+    path.write_text("".join(json.dumps(event._asdict()) + "\n" for event in events), encoding="utf-8")
+
+
+def repeatable(events: Iterable[Event]) -> list[Event]:
+    """The events that a replay does again, in their order."""
+    return [event for event in events if event.kind in DONE]
+
+
+def related(events: Iterable[Event], subjects: Iterable[str]) -> list[Event]:
+    """The repeatable events that name a subject of a violation (a run, a cohort, a player), and all kills and cuts.
+
+    A first guess at the shortest history, which needs no replay.
+    """
+    texts = [subject for subject in subjects if subject]
+    found = []
+    for event in repeatable(events):
+        said = json.dumps(event.about)
+        if event.kind != "action" or any(text in said for text in texts):
+            found.append(event)
+    return found
+
+
+def shrink(events: Sequence[Event], shows: Callable[[Sequence[Event]], bool], tries: int) -> list[Event]:
+    """The shortest history found within a number of tries that still shows the violation (delta debugging).
+
+    :param shows: replays a history in a new installation; returns whether it shows the violation.
+    """
+    kept, parts = list(events), 2
+    while len(kept) > 1 and tries > 0:
+        size = -(-len(kept) // parts)
+        for first in range(0, len(kept), size):
+            rest = kept[:first] + kept[first + size :]
+            if tries <= 0:
+                return kept
+            tries -= 1
+            if rest and shows(rest):
+                kept, parts = rest, max(parts - 1, 2)
+                break
+        else:
+            if size == 1:
+                return kept
+            parts = min(parts * 2, len(kept))
+    return kept

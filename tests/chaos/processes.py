@@ -1,0 +1,123 @@
+"""The processes of the installation by their roles, for the killer; and the cuts of its servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil  # type: ignore[import-untyped,unused-ignore]  # Airflow brings it
+
+from tests.chaos.killer import Cut
+
+if TYPE_CHECKING:
+    from tests.chaos.installation import Installation
+
+WORKERS = ("worker-a", "worker-b")
+
+
+def processes(made: Installation) -> list[tuple[str, int]]:
+    """The roles and ids of all processes that may be killed.
+
+    A process of a Celery worker's pool starts a task's process, which is its child. Of PostgreSQL it is the backend of
+    a connection, whose death makes the server start all of them again.
+    """
+    found = []
+    for name, pid in started(made.folder).items():
+        if name in WORKERS:
+            found.append(("worker", pid))
+            for pool in _children(pid):
+                found.append(("pool", pool.pid))
+                found += [("task", task.pid) for task in _children(pool.pid)]
+        elif name != "redis":
+            found.append((name, pid))
+    port = made.database_url.rpartition(":")[2].partition("/")[0]
+    for process in psutil.process_iter(["name", "cmdline"]):
+        command = " ".join(process.info["cmdline"] or ())
+        if process.info["name"] == "postgres" and f"127.0.0.1({port}" not in command and f"port='{port}'" in command:
+            found += [("postgresql", each.pid) for each in _children(process.pid) if _is_backend(each)]
+    return found
+
+
+def started(folder: Path) -> dict[str, int]:
+    """The ids of the processes that the supervisor has started, by name."""
+    try:
+        pids: dict[str, int] = json.loads((folder / "processes" / "commands.pids").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it is being written
+        return {}
+    return pids
+
+
+def kill(role: str, pid: int) -> str:
+    """End a process by SIGKILL; return its title. A worker, or a server of Airflow, dies with its children.
+
+    A process of a pool leaves its task behind, which no process watches any more.
+    """
+    try:
+        process = psutil.Process(pid)
+        title = " ".join(process.cmdline())[:120]
+        doomed = [process] if role in ("task", "pool", "postgresql") else [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return ""
+    for each in doomed:
+        with suppress(psutil.Error):
+            each.kill()
+    return title or role
+
+
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process and its children."""
+    with suppress(psutil.Error, ProcessLookupError):
+        for each in [*_children(pid), psutil.Process(pid)]:
+            os.kill(each.pid, number)
+
+
+class Cuts:
+    """The cuts under way: at most one of a server at a time."""
+
+    def __init__(self, made: Installation) -> None:
+        self._made = made
+        self._ends: dict[str, tuple[float, str]] = {}
+
+    def begin(self, cut: Cut) -> bool:
+        """Begin a cut; False if the server is cut off already."""
+        if cut.server in self._ends:
+            return False
+        self._ends[cut.server] = (time.monotonic() + cut.seconds, cut.mode)
+        if cut.mode == "stop":
+            os.kill(self._made.server_pids[cut.server], signal.SIGSTOP)
+        else:
+            self._made.proxies[cut.server].mode = cut.mode  # type: ignore[assignment]  # one of killer.CUTS but `stop`
+        return True
+
+    def end(self, *, every: bool = False) -> None:
+        """End the cuts whose time has come."""
+        for server, (end, mode) in list(self._ends.items()):
+            if every or time.monotonic() > end:
+                if mode == "stop":
+                    os.kill(self._made.server_pids[server], signal.SIGCONT)
+                self._made.proxies[server].mode = "pass"
+                del self._ends[server]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a server is stopped, so that the driver itself cannot reach it."""
+        return any(mode == "stop" for _, mode in self._ends.values())
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return list(psutil.Process(pid).children())
+    except psutil.Error:
+        return []
+
+
+def _is_backend(process: psutil.Process) -> bool:
+    try:
+        return "127.0.0.1(" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False

@@ -1,0 +1,192 @@
+"""The driver, the killer and the history, without an installation."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import re
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cohort_flywheel.config.registry import read_registry
+from local.config import ROOT
+from tests.chaos import killer, plan, registry
+from tests.chaos.actions import Driver, launch_of
+from tests.chaos.history import Counts, Event, History, read, related, repeatable, shrink
+from tests.chaos.mutations import MUTATIONS, mutate
+
+PLAYERS = [f"player{number:03d}" for number in range(100)]
+
+
+def seeded(seed: int | str) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - no secret
+
+
+def event(kind: str, number: int = 0, **about: object) -> Event:
+    return Event(kind, float(number), float(number), dict(about))  # type: ignore[arg-type]  # of the test
+
+
+# --- the plan
+
+
+def test_the_same_seed_gives_the_same_actions() -> None:
+    def drawn(seed: str) -> list[plan.Action]:
+        rng = seeded(seed)
+        return [plan.choose(rng, PLAYERS) for _ in range(300)]
+
+    first = drawn("1:0")
+    assert first == drawn("1:0") != drawn("1:1")
+    assert {action.name for action in first} == set(plan.WEIGHTS)
+
+
+def test_the_driver_can_do_each_action_with_its_parameters() -> None:
+    rng = seeded(1)
+    for action in [plan.choose(rng, PLAYERS) for _ in range(1000)]:
+        method = getattr(Driver, f"_{action.name}")
+        inspect.signature(method).bind(None, **action.about)
+
+
+def test_every_way_to_answer_and_to_edit_is_drawn() -> None:
+    rng = seeded(1)
+    actions = [plan.choose(rng, PLAYERS) for _ in range(3000)]
+    assert {each.about["how"] for each in actions if each.name == "answer"} == set(plan.ANSWERS)
+    assert {each.about["edit"] for each in actions if each.name == "registry"} == {"template", "holdout", "threshold"}
+    assert {each.about["kind"] for each in actions if each.name == "contacts"} == {"no", "address", "deleted"}
+
+
+def test_a_question_names_its_launch() -> None:
+    assert launch_of({"subject": "May ea_atrisk_2_2026-11-22_00-05-00 be launched, to 3 players?"}).endswith("00-05-00")
+    assert launch_of({"subject": "Another question"}) == ""
+
+
+def test_cohorts_and_tasks_are_those_of_the_project() -> None:
+    text = (ROOT / "dags" / "cohort_to_segment.py").read_text(encoding="utf-8")
+    destinations = "".join(
+        path.read_text(encoding="utf-8")
+        for path in sorted((ROOT / "plugins/cohort_flywheel/destinations/ses").rglob("*.py"))
+    )
+    assert [
+        task
+        for task in plan.TASKS
+        if f'task_id="{task}"' not in text + destinations and f"def {task}" not in destinations
+    ] == []
+    registered = read_registry(ROOT / "include" / "cohorts.yaml").cohorts
+    for name, thresholds in plan.COHORTS.items():
+        limits = registered[name].threshold_range
+        assert all(limits.min <= each <= limits.max for each in thresholds)
+
+
+# --- the killer
+
+
+def test_the_shares_of_kills_hold_after_each_of_them() -> None:
+    rng, kills = seeded(7), Counter[str]()
+    for number in range(1, 1001):
+        kills[killer.choose_role(rng, kills)] += 1
+        assert sum(kills[role] for role in killer.TASKS_AND_WORKERS) >= 0.8 * number
+        assert sum(kills[role] for role in killer.SHARED) <= 0.05 * number
+    assert set(kills) == set(killer.SHARES)
+    assert sum(killer.SHARES.values()) == pytest.approx(1)
+
+
+def test_a_process_is_chosen_of_its_role_only() -> None:
+    processes = [("task", 3), ("worker", 1), ("task", 2)]
+    chosen = {killer.choose_process(seeded(number), processes, "task") for number in range(20)}
+    assert chosen == {2, 3}
+    assert killer.choose_process(seeded(1), processes, "triggerer") is None
+
+
+def test_every_server_is_cut_off_in_every_way() -> None:
+    rng = seeded(1)
+    cuts = [killer.choose_cut(rng) for _ in range(500)]
+    assert {(cut.server, cut.mode) for cut in cuts} == {(s, m) for s in killer.SERVERS for m in killer.CUTS}
+    assert all(killer.SECONDS[0] <= cut.seconds <= killer.SECONDS[1] for cut in cuts)
+
+
+# --- the history
+
+
+def test_a_history_is_read_again_but_for_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    history = History(tmp_path / "seed" / "history.jsonl")
+    counts = Counts(10, 2, 7, 1)._asdict()
+    for each in (event("start"), event("kill", 1, role="task"), event("round", 2, counts=counts), event("start", 3)):
+        history.add(each)
+    with history.path.open("a") as file:
+        file.write('{"kind": "ki')
+    again = History(history.path)
+    assert again.events == history.events
+    assert (again.rounds(), again.counts()) == (1, Counts(10, 2, 7, 1))
+    assert again.of_installation() == [event("start", 3)]
+
+
+def test_the_line_sums_the_rounds_of_a_seed(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    history.add(event("round", counts=Counts(25, 5, 30, 2)._asdict()))
+    history.add(event("violation", counts=Counts(25, 4, 28, 3, 1)._asdict()))
+    assert str(history.counts()) == "chaos: 50 kills, 9 cuts, 58 runs, 5 launches, 1 violations"
+    assert read(history.path) == history.events
+
+
+def test_only_what_was_done_is_repeated_and_what_names_a_subject_is_related() -> None:
+    events = [
+        event("start"), event("action", 1, name="erase", about={"players": ["wayne96"]}), event("done", 2, run="r1"),
+        event("action", 3, name="what_if", about={"cohort": "ea_duty"}), event("kill", 4, role="task"),
+    ]  # fmt: skip
+    assert [each.at for each in repeatable(events)] == [1, 3, 4]
+    assert [each.at for each in related(events, ["wayne96", ""])] == [1, 4]
+
+
+@pytest.mark.parametrize("guilty", [[3], [0, 19], [4, 5, 6]])
+def test_a_history_shrinks_to_the_events_that_show_the_violation(guilty: list[int]) -> None:
+    events = [event("action", number) for number in range(20)]
+
+    def shows(some: Sequence[Event]) -> bool:
+        return set(guilty) <= {int(each.at) for each in some}
+
+    assert [each.at for each in shrink(events, shows, 200)] == guilty
+    few = shrink(events, shows, 3)
+    assert shows(few)
+    assert len(few) <= 20
+
+
+# --- the registry and the mutations
+
+
+def test_the_registry_of_the_installation_is_valid_after_each_edit(tmp_path: Path) -> None:
+    registry.prepare(tmp_path, 2)
+    for path in sorted((tmp_path / "dags").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        compile(text, path.name, "exec")
+        assert "timedelta(seconds=2)" in text
+    for cohort in plan.COHORTS:
+        for change in ("template", "holdout", "threshold"):
+            assert registry.edit(tmp_path, cohort, change)["written"]
+    found = read_registry(tmp_path / "include" / "cohorts.yaml")
+    assert (found.schedule, found.destination, found.engagement.read_events) == ("*/5 * * * *", "ses", True)
+    assert len({each.campaign.template for each in found.cohorts.values() if each.campaign}) == len(plan.COHORTS)
+    percents = yaml.safe_load((tmp_path / "include" / "cohorts.yaml").read_text(encoding="utf-8"))["cohorts"]
+    assert {each["holdout_percent"] for each in percents.values()} == {6}
+
+
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+def test_each_mutation_changes_the_package_and_names_an_invariant(name: str, tmp_path: Path) -> None:
+    package = ROOT / "plugins" / "cohort_flywheel"
+    for file in {change.file for change in MUTATIONS[name].changes}:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(package / file, tmp_path / file)
+    mutate(tmp_path, name)
+    for file in {change.file for change in MUTATIONS[name].changes}:
+        text = (tmp_path / file).read_text(encoding="utf-8")
+        assert text != (package / file).read_text(encoding="utf-8")
+        compile(text, file, "exec")
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("checker/*.py")))
+    assert [each for each in MUTATIONS[name].found_by if not re.search(rf'Violation\(\s*"{each}"', source)] == []
+
+
+def test_there_are_at_least_ten_mutations() -> None:
+    assert len(MUTATIONS) >= 10
