@@ -1,7 +1,8 @@
 """`make chaos`: CHAOS_KILLS=n kills in all, SEED=n; it resumes where it stopped. REPLAY=file repeats a history.
 
 The last line counts all rounds of the seed. A violation ends the command: it prints the seed and the events that name
-what is wrong, and writes them to a file for REPLAY. With SHRINK=n, up to n replays look for a shorter one.
+what is wrong, and writes them to a file for REPLAY. With SHRINK=n, up to n replays look for a shorter one. On a busy
+machine CHAOS_MINUTES=30 lets runs reach their launch before the next as-of; the schedule is of 5 minutes otherwise.
 """
 
 from __future__ import annotations

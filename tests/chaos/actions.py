@@ -18,9 +18,9 @@ from local.seed import DO_NOT_CONTACT
 from tests.chaos import registry
 from tests.chaos.airflow_api import AirflowApi, RefusedError
 from tests.chaos.installation import DAG_ID, EVENT_BUCKET, Installation, control
-from tests.chaos.plan import APPROVER, COHORTS, OTHER, TRIGGERS, Action
+from tests.chaos.plan import APPROVER, COHORTS, MINUTES, OTHER, TRIGGERS, Action
 
-INTERVAL = timedelta(minutes=5)
+INTERVAL = timedelta(minutes=MINUTES)
 PLAYERS_KEY = "erasure/players.txt"
 type Facts = dict[str, JsonValue]
 
@@ -102,7 +102,9 @@ class Driver:
             return {"refused": "no question"}
         question = waiting[index % len(waiting)]
         if how == "late":
-            self._late[question["task_instance"]["id"]] = time.time() // 300 * 300 + 302
+            self._late[question["task_instance"]["id"]] = (
+                time.time() // (seconds := INTERVAL.total_seconds()) + 1
+            ) * seconds + 2
             return {"late": launch_of(question)}
         user = {"wrong person": OTHER, "own run": TRIGGERS}.get(how, APPROVER)
         option = "Reject" if how == "reject" else "Approve"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from pydantic import JsonValue
 
 #: The users: who triggers, who may approve, who may not.
 TRIGGERS, APPROVER, OTHER = "ana", "ann", "bob"
+#: Minutes of the schedule, whose every instant ends the launches before. A busy machine needs more to reach a launch.
+MINUTES = int(os.environ.get("CHAOS_MINUTES") or 5)
 #: The cohorts that runs name, and their thresholds.
 COHORTS: Mapping[str, tuple[int, ...]] = {
     "ea_atrisk": (2, 1, 0), "ea_malice": (2, 1), "ea_mischief": (3, 2), "ea_duty": (7, 6), "ea_altruism": (28, 25),

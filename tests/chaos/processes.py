@@ -38,7 +38,7 @@ def processes(made: Installation) -> list[tuple[str, int]]:
     port = made.database_url.rpartition(":")[2].partition("/")[0]
     for process in psutil.process_iter(["name", "cmdline"]):
         command = " ".join(process.info["cmdline"] or ())
-        if process.info["name"] == "postgres" and f"127.0.0.1({port}" not in command and f"port='{port}'" in command:
+        if process.info["name"] == "postgres" and f" port={port} " in command:
             found += [("postgresql", each.pid) for each in _children(process.pid) if _is_backend(each)]
     return found
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from local.config import ROOT
+from tests.chaos.plan import MINUTES
 
 #: What the registry says there, line by line.
 _LINES: Mapping[str, str] = {
-    r'schedule: "0 0 \* \* \*"': 'schedule: "*/5 * * * *"',
+    r'schedule: "0 0 \* \* \*"': f'schedule: "*/{MINUTES} * * * *"',
     r"destination: pinpoint": "destination: ses\nopt_outs: none\n"
     "engagement: {read_events: true, write_graph: true}\ntuning: {import_poll_seconds: 2}",
     r"approval: .*": "approval: {approvers: [ann, ana], hours: 12}",
@@ -27,7 +28,7 @@ _LINES: Mapping[str, str] = {
 
 
 def prepare(folder: Path, retry_seconds: int) -> None:
-    """Copy dags/ and include/ into a folder, for a schedule of five minutes, launches by SES and quick retries."""
+    """Copy dags/ and include/ into a folder, for a schedule of minutes, launches by SES and quick retries."""
     for name in ("dags", "include"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in sorted((folder / "dags").glob("*.py")):

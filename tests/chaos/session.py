@@ -116,7 +116,7 @@ class Session:
         if not self.cuts.stopped:
             try:
                 for facts in self.driver.late_answers():
-                    self._note("done", {"name": "late answer"} | facts)
+                    self._note("done", {"name": "late answer", **facts})
             except RefusedError as error:
                 self.say(f"late answer: {error}")
 
@@ -127,7 +127,7 @@ class Session:
         facts = self.driver.do(action)
         if (run := facts.get("run")) and isinstance(erasing := facts.get("erasing"), list):
             self._erasures[str(run)] = [str(player) for player in erasing]
-        self._note("done", {"name": action.name} | facts)
+        self._note("done", {"name": action.name, **facts})
 
     def _kill(self, rng: random.Random, role: str) -> None:
         end = time.monotonic() + APPEARS
@@ -201,7 +201,7 @@ class Session:
             self._between()
             for question in self.driver.ours.questions():
                 facts = self.driver.answer(question, APPROVER, "Approve")
-                self._note("done", {"name": "answer"} | facts)
+                self._note("done", {"name": "answer", **facts})
             active = self.driver.ours.active()
             quiet = 0 if active else quiet + 1
             if time.monotonic() > end:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -193,5 +194,5 @@ def test_short_playerids_are_no_leak() -> None:
 def test_events_are_read_from_damaged_objects() -> None:
     whole = worlds.event(1)
     body = json.dumps(whole) + json.dumps(worlds.event(2)) + '\n{"eventType":"Open","mail":{"times\n'
-    found = list(engagement.events_of(stored(worlds.gzip.compress(body.encode()))))
+    found = list(engagement.events_of(stored(gzip.compress(body.encode()))))
     assert [each.message_id for each in found] == ["mail-1", "mail-2"]

@@ -167,7 +167,11 @@ def test_the_registry_of_the_installation_is_valid_after_each_edit(tmp_path: Pat
         for change in ("template", "holdout", "threshold"):
             assert registry.edit(tmp_path, cohort, change)["written"]
     found = read_registry(tmp_path / "include" / "cohorts.yaml")
-    assert (found.schedule, found.destination, found.engagement.read_events) == ("*/5 * * * *", "ses", True)
+    assert (found.schedule, found.destination, found.engagement.read_events) == (
+        f"*/{plan.MINUTES} * * * *",
+        "ses",
+        True,
+    )
     assert len({each.campaign.template for each in found.cohorts.values() if each.campaign}) == len(plan.COHORTS)
     percents = yaml.safe_load((tmp_path / "include" / "cohorts.yaml").read_text(encoding="utf-8"))["cohorts"]
     assert {each["holdout_percent"] for each in percents.values()} == {6}
