@@ -148,10 +148,11 @@ def _environment(
     (folder / "tmp").mkdir()
     environ = airflow.environment(home, variables, port=port, dags=folder / "dags", database_url=database)
     del environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"]
+    # a copy: the package may be edited while a run of hours goes on
+    shutil.copytree(ROOT / "plugins", folder / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(folder / "plugins")
     if mutate:
-        shutil.copytree(ROOT / "plugins", folder / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
         mutate(folder / "plugins" / "cohort_flywheel")
-        environ["AIRFLOW__CORE__PLUGINS_FOLDER"] = str(folder / "plugins")
     return environ | {
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:admin" for user in users),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / _PASSWORDS),

@@ -21,7 +21,7 @@ KNOWN: Mapping[str, str] = {
     rf"|staged/graph_loads/.+|snapshots/\w+/{_AS_OF}/(?:{_HEX}\.jsonl|final\.json)"
     rf"|results/\w+/-?[\d.]+/{_AS_OF}\.json|results/(?:\w+/)?[a-z_]+\.json|do_not_contact\.txt"
     rf"|engagement/(?:suppressions\.(?:csv|json)|remove\.txt|manifests/.+|events/.+|counts/.+|reports/.+|feedback/.+"
-    rf"|graph/.+|effects/.+|launch_effects/.+|effect_reports/.+)"
+    rf"|graph/.+|effects/.+|launch_effects/.+|effect_reports/.+|launches/.+|removals/.+)"
     rf"|erasure/(?:players\.txt|salt|tombstones/[0-9a-f]+)|memberships/.+"
     rf"|sends/\w+/{_RUN}(?:\.\d+|\.\w+_holdout)?\.jsonl|launches/{_RUN}/.+|launches/message_templates/.+"
     rf"|what_if/[^/]+\.(?:csv|svg)",
