@@ -20,7 +20,9 @@ from pathlib import Path
 from local.config import RUN_DIR
 from tests.chaos.checker.world import Violation
 from tests.chaos.history import Event, History, read, related, repeatable, shrink, write
+from tests.chaos.installation import installation
 from tests.chaos.mutations import MUTATIONS, apply
+from tests.chaos.session import Session, StuckError
 
 #: Kills until a quiet point, and rounds in one installation: a longer history is more to replay.
 KILLS_A_ROUND, ROUNDS_AN_INSTALLATION = 25, 4
@@ -47,8 +49,12 @@ def main() -> int:
     if (last := history.events[-1:]) and last[0].kind == "violation":
         print(f"{history.path} ends with a violation: --fresh forgets it, --replay repeats it", flush=True)
         return 1
-    while not found and history.counts().kills < arguments.kills:
-        found = _install(history, arguments.seed, arguments.kills, arguments.mutation)
+    try:
+        while not found and history.counts().kills < arguments.kills:
+            found = _install(history, arguments.seed, arguments.kills, arguments.mutation)
+    except StuckError as error:
+        print(f"{error}. The same command begins with a new installation.")
+        return 1
     _tell(history, found, arguments.seed)
     print(f"{(time.monotonic() - began) / 60:.0f} minutes")
     print(history.counts())
@@ -57,9 +63,6 @@ def main() -> int:
 
 def _install(history: History, seed: int, kills: int, mutation: str | None) -> list[Violation]:
     """Rounds in one installation, until a violation or the last kill; the violations."""
-    from tests.chaos.installation import installation
-    from tests.chaos.session import Session
-
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     with installation(folder, _say, apply(mutation)) as made:
         _say(f"{made.url}, logs in {made.folder}")
@@ -77,8 +80,6 @@ def _install(history: History, seed: int, kills: int, mutation: str | None) -> l
 
 def _replay(events: list[Event], history: History, mutation: str | None, tries: int) -> int:
     """Repeat a history; with tries, look for a shorter one."""
-    from tests.chaos.installation import installation
-    from tests.chaos.session import Session
 
     def shows(some: Sequence[Event]) -> bool:
         with installation(Path(tempfile.mkdtemp(prefix="chaos-")), _say, apply(mutation)) as made:

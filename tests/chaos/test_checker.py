@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,6 +160,14 @@ def test_each_violation_is_found(invariant: str, change: Callable[[World], objec
 def test_each_invariant_has_a_test() -> None:
     tested = {invariant.replace("no after a no", "no after no").replace(" ", "_") for invariant, *_ in BROKEN}
     assert {invariant.__name__ for invariant in CHECKS} == {name.replace("in_a_", "in_a_") for name in tested}
+
+
+@pytest.mark.parametrize("path", sorted(Path(kept.__file__).parent.glob("*.py")), ids=lambda path: path.name)
+def test_the_checker_shares_no_code_with_the_package(path: Path) -> None:
+    imports = [
+        each for each in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if "Import" in type(each).__name__
+    ]
+    assert not [each for each in imports if "cohort_flywheel" in ast.dump(each)]
 
 
 def test_what_is_no_violation() -> None:
