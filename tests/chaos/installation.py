@@ -88,7 +88,9 @@ def installation(
         }
         for proxy in proxies.values():
             stack.callback(proxy.close)
-        variables = _seeded(servers, settings, Servers(*[each.port for each in proxies.values()]))
+        variables = _seeded(
+            servers, settings, Servers(proxies["graph"].port, proxies["table"].port, proxies["aws"].port)
+        )
         database = stack.enter_context(postgresql())
         port, redis_port = free_ports(2)
         registry.prepare(folder, RETRY_SECONDS)
