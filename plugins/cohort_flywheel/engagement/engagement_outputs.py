@@ -35,7 +35,7 @@ class GraphWritten(Record):
     """What a run changed in the graph.
 
     `skipped` is a run whose as-of is not the newest, which writes nothing. `properties` are those that differed,
-    `gone` those of vertices that were deleted meanwhile; `without_vertex` are players with numbers whom the graph does
+    `gone` those of vertices that were deleted meanwhile; `without_vertex` are players with numbers that the graph does
     not have, `erased` the vertices of erased players that lost our properties.
     """
 

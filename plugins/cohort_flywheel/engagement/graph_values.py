@@ -184,7 +184,7 @@ class GraphValues:
         self._sql.execute("CREATE TABLE vertex AS SELECT DISTINCT ON (id) * FROM added ORDER BY id")
 
     def without_vertex(self) -> int:
-        """Return the number of players with numbers whom the graph does not have."""
+        """Return the number of players with numbers that the graph does not have."""
         query = (
             "SELECT count(*) FROM wanted WHERE player_id NOT IN (SELECT player_id FROM vertex WHERE player_id NOTNULL)"
         )

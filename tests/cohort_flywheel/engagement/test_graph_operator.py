@@ -29,7 +29,7 @@ from tests.cohort_flywheel.engagement.test_graph_store import LABEL, NAMES, Grap
 
 YESTERDAY = NEWEST - timedelta(days=1)
 LAUNCH = "ea_atrisk_2_2026-11-20_00-00-00"
-#: Two players who click, `two` with two vertices; one whom the graph does not have; one who is mailed only.
+#: Two players who click, `two` with two vertices; one that the graph does not have; one who is mailed only.
 PLAYERS = ["one", "two", "gone", "three"]
 
 

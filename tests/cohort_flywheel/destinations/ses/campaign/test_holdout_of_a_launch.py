@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.campaign import holdout_store
+from cohort_flywheel.campaign.send_ledger_store import load_recently_mailed
 from cohort_flywheel.destinations.ses.campaign import ses_launch_operator
 from tests.cohort_flywheel.destinations.ses.campaign.launches import Killed, Launch
 
@@ -64,10 +65,10 @@ def test_a_launch_without_a_holdout_writes_none_of_them(launch: Launch) -> None:
     assert sorted(files(launch)) == ["cohort.jsonl"]
 
 
-def test_held_out_players_whom_another_launch_has_mailed_are_in_neither_list(
+def test_held_out_players_that_another_launch_has_mailed_are_in_neither_list(
     held: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = ses_launch_operator.load_recently_mailed
+    load = load_recently_mailed
 
     def also(s3: Any, bucket: str, template: str, since: Any, name: str, players: Any) -> int:
         number = load(s3, bucket, template, since, name, players)
