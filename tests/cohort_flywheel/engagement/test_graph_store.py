@@ -119,7 +119,7 @@ def numbers(clicks: int, opens: int, day: int) -> dict[str, list[int]]:
 
 
 def test_numbers_reach_each_vertex_of_a_player_and_create_none(graph: Graph, graph_size: Callable[[], int]) -> None:
-    """`two` is two vertices, `gone` has no vertex; for `three` a likely bot clicked, and then the player to unsubscribe."""
+    """`two` is two vertices, `gone` has none; for `three` a likely bot clicked, and then the player to unsubscribe."""
     size = graph_size()
     graph.write(EVENTS, ROWS)
     found = graph.content()
