@@ -9,9 +9,11 @@
 4. **write_graph**, only with `engagement.write_graph: true`: sets the clicks and opens of the players' vertices, and
    writes the launches as campaigns. A run whose as-of is not the newest writes nothing. Before it,
    **wait_for_snapshots** waits up to three hours until the daily cohorts' snapshots of the as-of are final
-5. **measure_effect**, beside these: compares the players that a launch mailed with those that it held out, after its
+5. **count_campaigns**, only with `engagement.campaign_counts: true`: reads what Amazon Connect counts of the campaigns
+   of the last 30 days
+6. **measure_effect**, beside these: compares the players that a launch mailed with those that it held out, after its
    `effect_days`; writes `engagement/effects/` as Parquet without players
-6. **report**: counts what became of the messages of each launch of the last 62 days; writes `engagement/reports/`
+7. **report**: counts what became of the messages of each launch of the last 62 days; writes `engagement/reports/`
 
 Only with `engagement.read_events: true` in the registry. You can clear each task: the same events give the same files.
 A backfill of this DAG reads a missed day, before the events expire after 7 days. It mails no player.
@@ -27,6 +29,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, chain
 from cohort_flywheel.config.dag_defaults import DEFAULT_ARGS
 from cohort_flywheel.config.include import include_folder
 from cohort_flywheel.config.registry import Registry, read_registry
+from cohort_flywheel.engagement.campaign_counts_operator import CountCampaignsOperator
 from cohort_flywheel.engagement.effect_operator import MeasureEffectOperator
 from cohort_flywheel.engagement.graph_operator import EngagementGraphOperator
 from cohort_flywheel.engagement.graph_values import GraphPlan
@@ -64,11 +67,17 @@ def engagement(registry: Registry) -> DAG:
             task_id="update_suppressions", plan=plan.output, destination=registry.destination
         )
         measure_effect: Any = MeasureEffectOperator(task_id="measure_effect", plan=plan.output)
+        count_campaigns: Any = None
+        if registry.engagement.campaign_counts:
+            count_campaigns = CountCampaignsOperator(
+                task_id="count_campaigns", plan=plan.output, destination=registry.destination
+            )
         report = EngagementReportOperator(
             task_id="report",
             plan=plan.output,
             counts=read_events.output,
             suppressions=update_suppressions.output,
+            campaigns=count_campaigns.output if count_campaigns else None,
             outlets=[RESULTS],  # cohort_figures shows the new counts
         )
         events: list[Any] = [plan, read_events, update_suppressions]

@@ -11,6 +11,7 @@ class CampaignSettings(Settings):
     choices: ClassVar[dict[str, tuple[str, ...]]] = Settings.choices | {
         "same_name": ("another", "same", "conflict"),
         "failed_campaign_mails": ("half", "none"),
+        "campaign_dimension": ("arn", "id"),
     }
 
     campaign_seconds: float = 2.0
@@ -18,6 +19,8 @@ class CampaignSettings(Settings):
     # requests are held to be one is not documented. [strict] They are two, and both campaigns can be started.
     same_name: str = "another"
     failed_campaign_mails: str = "half"
+    # Of an answer of GetMetricDataV2 (local/connect).
+    campaign_dimension: str = "arn"
     fail_next_campaigns: int = 0
     # [Connect guide: outbound campaigns service quotas] "Total campaigns per instance" and "Active campaigns per
     # instance"; an account may have others.

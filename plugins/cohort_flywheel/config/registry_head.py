@@ -82,10 +82,11 @@ class Engagement(Strict):
     No launch begins above `max_bounce_rate` or `max_complaint_rate` of the last 7 days, if at least `min_sends` e-mails
     were sent then. `tracking` is what SES tracks of an e-mail, with `tracking_consent` only of players who have agreed.
     With `write_graph` the players' vertices get three numbers, and each launch a vertex, for `graph_keep_days`, at most
-    the days that SES tracks a mail.
+    the days that SES tracks a mail. With `campaign_counts` Amazon Connect is asked for the counts of its campaigns.
     """
 
     read_events: StrictBool = False
+    campaign_counts: StrictBool = False
     max_bounce_rate: Share | None = None
     max_complaint_rate: Share | None = None
     min_sends: Annotated[StrictInt, Field(ge=1, le=1_000_000)] = 1_000
@@ -100,6 +101,8 @@ class Engagement(Strict):
     def _rates_are_read(self) -> Engagement:
         if not self.read_events and (self.max_bounce_rate is not None or self.max_complaint_rate is not None):
             raise ValueError("max_bounce_rate and max_complaint_rate need read_events: true, which counts the events")
+        if not self.read_events and self.campaign_counts:
+            raise ValueError("campaign_counts needs read_events: true, as the DAG engagement reads the counts")
         if not self.read_events and self.write_graph:
             raise ValueError("write_graph needs read_events: true, which reads the events that are written")
         return self

@@ -16,6 +16,7 @@ from cohort_flywheel.campaign.settings import RunCampaign
 from cohort_flywheel.common.records import Output
 from cohort_flywheel.config.registry_head import Approval
 from cohort_flywheel.destinations.import_result import ImportedSegment
+from cohort_flywheel.engagement.campaign_counts import CampaignCounts
 from cohort_flywheel.engagement.suppressions import SuppressedAddress
 from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses
@@ -203,6 +204,17 @@ class Destination(ABC):
         """
         why = f"{self.name} cannot erase players: delete them there"
         return [InventoryRow("recipient", self.name, len(players), why=why)]
+
+    # --- what the destination counts of its campaigns
+
+    def campaign_counts(
+        self, settings: Settings, campaign_ids: Collection[str], until: datetime, aws_conn_id: str | None
+    ) -> Mapping[str, CampaignCounts]:
+        """Return the counts of launched campaigns by their ids, up to a time; by default none. Only reads.
+
+        :param settings: those of `campaign_settings`.
+        """
+        return {}
 
     # --- the destination's own suppression list
 

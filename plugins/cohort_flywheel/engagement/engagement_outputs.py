@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from cohort_flywheel.common.records import Record
+from cohort_flywheel.engagement.campaign_counts import CountedCampaigns
 from cohort_flywheel.engagement.effect import Effects
 from cohort_flywheel.engagement.event_counts import EventCounts, LaunchCounts
 from cohort_flywheel.engagement.graph_values import GraphPlan
@@ -62,7 +63,7 @@ class EngagementReport(Record):
     """The report of an as-of: its events, and the launches of the last 62 days by their run names.
 
     `unknown_launches` are messages with a tag that no folder of `launches/` has. `effects` are those of the launches
-    with a holdout.
+    with a holdout, and `campaigns` what the destination itself counts of the launches that it mails.
     """
 
     as_of: Instant
@@ -71,3 +72,4 @@ class EngagementReport(Record):
     launches: dict[str, LaunchCounts]
     unknown_launches: int = 0
     effects: Effects = Field(default_factory=Effects)
+    campaigns: CountedCampaigns = Field(default_factory=CountedCampaigns)

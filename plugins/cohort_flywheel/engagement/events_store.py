@@ -115,6 +115,16 @@ def launches_by_tag(s3: S3Hook, bucket: str) -> dict[str, str]:
     return {launch_tag(name): name for name in folders(s3, bucket, _LAUNCHES)}
 
 
+def campaign_ids(s3: S3Hook, bucket: str, names: Iterable[str]) -> dict[str, str]:
+    """Return the campaigns that mail launches, by their run names; a launch by SES has none."""
+    found = {}
+    for name in names:
+        record = get_json(s3, bucket, f"{_LAUNCHES}{name}/launch.json")
+        if record and (campaign_id := record[0].get("campaign_id")):
+            found[name] = str(campaign_id)
+    return found
+
+
 def player_ids(s3: S3Hook, bucket: str, name: str, number: int, attempt: int) -> list[str]:
     """Return the players of an attempt of a batch, by its intents; an erased player is an empty text."""
     found = get_json(s3, bucket, f"{_LAUNCHES}{name}/{number:06d}_{attempt}.intents.json")

@@ -13,6 +13,7 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import EngagementSettings, read_settings
 from cohort_flywheel.engagement import events_store as store
+from cohort_flywheel.engagement.campaign_counts import CountedCampaigns
 from cohort_flywheel.engagement.click_counts import Clicks, count_clicks
 from cohort_flywheel.engagement.effect import engagement_shares
 from cohort_flywheel.engagement.effect_store import read_effects
@@ -159,19 +160,28 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
     :param plan: the output of EngagementPlanOperator. (templated)
     :param counts: the output of ReadEventsOperator. (templated)
     :param suppressions: the output of UpdateSuppressionsOperator. (templated)
+    :param campaigns: the output of CountCampaignsOperator; None without it. (templated)
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
-    template_fields = ("plan", "counts", "suppressions")
+    template_fields = ("plan", "counts", "suppressions", "campaigns")
     ui_color = "#d9d2e9"
 
     def __init__(
-        self, *, plan: Json, counts: Json, suppressions: Json, aws_conn_id: str | None = "aws_default", **kwargs: Any
+        self,
+        *,
+        plan: Json,
+        counts: Json,
+        suppressions: Json,
+        campaigns: Json | None = None,
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.plan = plan
         self.counts = counts
         self.suppressions = suppressions
+        self.campaigns = campaigns
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -187,6 +197,7 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
                 as_of=plan.as_of, events=EventCounts.model_validate(self.counts),
                 suppressions=SuppressionCounts.model_validate(self.suppressions),
                 launches=dict(sorted(found.items())), unknown_launches=unknown, effects=read_effects(s3, plan),
+                campaigns=CountedCampaigns.model_validate(self.campaigns or {}),
             ).model_dump(mode="json")  # fmt: skip
             put_json(s3, plan.state_bucket, report_key(plan.as_of), report)
         url = f"s3://{plan.state_bucket}/{report_key(plan.as_of)}"

@@ -847,6 +847,8 @@ def test_the_events_are_read_only_if_switched_on_and_limits_need_them() -> None:
         parse(line_3=f"{head}{{max_bounce_rate: 0.05}}")
     with pytest.raises(FlywheelError, match=r"line 4: engagement.max_complaint_rate: input should be less than or eq"):
         parse(line_3=f"{head}{{read_events: true, max_complaint_rate: 5}}")
+    with pytest.raises(FlywheelError, match=r"line 4: engagement: campaign_counts needs read_events: true"):
+        parse(line_3=f"{head}{{campaign_counts: true}}")
     with pytest.raises(FlywheelError, match=r"line 4: engagement.tracing is not a known key \(did you mean tracking"):
         parse(line_3=f"{head}{{tracing: all}}")
 

@@ -197,6 +197,18 @@ def test_a_bucket_that_is_not_there_is_named_by_the_plan(events: Events, monkeyp
 # --- the DAG
 
 
+def test_the_counts_of_connect_are_in_the_dag_if_the_registry_asks_for_them(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "include", tmp_path / "include")
+    (tmp_path / "dags").mkdir()
+    shutil.copy(ROOT / "dags" / "engagement.py", tmp_path / "dags")
+    registry = tmp_path / "include" / "cohorts.yaml"
+    text = registry.read_text(encoding="utf-8")
+    registry.write_text(f"engagement: {{read_events: true, campaign_counts: true}}\n{text}", encoding="utf-8")
+    (dag,) = DagBag(tmp_path / "dags").dags.values()
+    edges = {task.task_id: task.downstream_task_ids for task in dag.tasks}
+    assert (edges["count_campaigns"], "count_campaigns" in edges["plan"]) == ({"report"}, True)
+
+
 @pytest.mark.parametrize("on", [False, True])
 def test_the_dag_is_there_only_if_the_registry_switches_it_on(tmp_path: Path, on: bool) -> None:
     shutil.copytree(ROOT / "include", tmp_path / "include")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +22,9 @@ from cohort_flywheel.destinations.customer_profiles.campaign import connect_prep
 from cohort_flywheel.destinations.customer_profiles.campaign.connect_prepare_operator import (
     ConnectPrepareCampaignOperator,
 )
+from cohort_flywheel.destinations.customer_profiles.campaign.hook import ConnectCampaignsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.message_template import message_template
+from cohort_flywheel.destinations.customer_profiles.campaign.metrics_hook import ConnectMetricsHook
 from cohort_flywheel.destinations.customer_profiles.campaign.operators import ConnectLaunchCampaignOperator
 from cohort_flywheel.destinations.customer_profiles.campaign.sensors import FOLLOWS_FOR, ConnectCampaignSensor
 from cohort_flywheel.destinations.customer_profiles.hook import CustomerProfilesHook
@@ -32,6 +34,7 @@ from cohort_flywheel.destinations.customer_profiles.operators import (
     CustomerProfilesVerifySegmentOperator,
 )
 from cohort_flywheel.destinations.customer_profiles.sensors import CustomerProfilesUploadJobsSensor
+from cohort_flywheel.engagement.campaign_counts import CampaignCounts
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses
@@ -201,6 +204,26 @@ class CustomerProfilesDestination(Destination):
         message_template(template, columns, ours.unsubscribe_url)
         connect_prepare_operator.check_sender(campaign, aws_conn_id)
         connect_prepare_operator.check_places(ours.connect_instance_id, ours.qconnect_knowledge_base_id, aws_conn_id)
+
+    def campaign_counts(
+        self, settings: Settings, campaign_ids: Collection[str], until: datetime, aws_conn_id: str | None
+    ) -> Mapping[str, CampaignCounts]:
+        """Return Connect's counts of the campaigns that it still has."""
+        instance_id = ConnectCampaignSettings.model_validate(settings).connect_instance_id
+        summaries = list(ConnectCampaignsHook(aws_conn_id=aws_conn_id).campaigns(instance_id))
+        there = [each["arn"] for each in summaries if each["id"] in campaign_ids]
+        if not there:
+            return {}
+        try:
+            return ConnectMetricsHook(aws_conn_id=aws_conn_id).counts(instance_id, there, until)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "AccessDeniedException":
+                raise FlywheelError(
+                    f"the counts of campaigns of Connect instance {instance_id} are refused (AccessDeniedException):"
+                    " grant the execution role connect:GetMetricDataV2 on it, or remove engagement.campaign_counts",
+                    code=Code.REFUSED,
+                ) from None
+            raise
 
     def handle_empty_segment(self, plan: Plan, settings: Settings, aws_conn_id: str | None = "aws_default") -> bool:
         """Return True: an upload sets all former members `out`."""
