@@ -95,7 +95,6 @@ PARTS = (
         "bench-events-10m",
         "ten million events of e-mails",
         [*PYTHON, "tests.benchmarks.events", "--events", "10000000"],
-        unless_named=True,
     ),
     Part("bench-full", "measured with 100,000 and 1,000,000 players", ["make", "bench-full"], unless_named=True),
 )
