@@ -116,7 +116,7 @@ BROKEN = [
     ("mailed once", lambda w: w.mails.append(mail("wayne96")), "a second mail"),
     ("mailed once", lambda w: w.mails.append(mail("wayne96", launch=RUN.replace("_2_", "_1_"))), "mail of another"),
     ("approved", lambda w: w.approvals.clear(), "no answer"),
-    ("approved", approval_of("bob"), "an answer of a user who is no approver"),
+    ("approved", approval_of("bob"), "an answer of a user who may not approve"),
     ("approved", approval_of("ana"), "an answer of the user who triggered the run"),
     ("approved", approval_of("ann", option="Reject"), "a rejection"),
     ("approved", approval_of("ann", at=MAILED + 1), "an answer after the mail"),
