@@ -188,6 +188,11 @@ def test_what_is_not_understood_is_logged_by_name_without_an_address(
     assert ADDRESS not in text
 
 
+def test_a_destination_other_than_ses_has_no_topic(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_VAR_COHORT_FLYWHEEL_SES_TOPIC", raising=False)
+    assert events.plan(NEWEST)["ses_topic"] == ""
+
+
 def test_a_bucket_that_is_not_there_is_named_by_the_plan(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_EVENT_BUCKET", "no-such-bucket")
     with pytest.raises(AirflowFailException, match=r"bucket no-such-bucket does not exist: .*flywheel_event_bucket"):
