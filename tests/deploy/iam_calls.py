@@ -31,6 +31,7 @@ RESOURCE_PARAMETERS = (
     "VersionId", "ApplicationId", "JobId", "SegmentId", "EndpointId", "ImportJobRequest", "RoleName", "Name",
     "ContactListName", "EmailIdentity", "TemplateName", "FromEmailAddress", "ConfigurationSetName",
     "RoleArn", "DomainName", "SegmentDefinitionName", "knowledgeBaseId", "messageTemplateId", "id", "tags",
+    "ResourceArn", "Filters",
 )  # fmt: skip
 
 
@@ -281,6 +282,13 @@ def _own_campaign(call: Call, where: str) -> list[Request]:
     return [Request(request.action, request.resource, tags) for request in _campaign(call, where)]
 
 
+def _metrics(call: Call, where: str) -> list[Request]:
+    # [API: GetMetricDataV2] filters "correspond to Connect resources and are used for authorizing requests"; strictly
+    # the instance too, as which resources the action knows was not at hand
+    filtered = [value for each in call.parameters["Filters"] for value in each["FilterValues"]]
+    return [Request("connect:GetMetricDataV2", arn) for arn in (call.parameters["ResourceArn"], *filtered)]
+
+
 def _message_template(call: Call, where: str) -> list[Request]:
     # [Amazon Q in Connect, whose prefix is wisdom] what names a template is asked of its knowledge base too
     base = call.parameters["knowledgeBaseId"]
@@ -380,6 +388,7 @@ _RULES: dict[tuple[str, str], Callable[[Call, str], list[Request]]] = {
     ("connectcampaignsv2", "GetCampaignState"): _campaign,
     ("connectcampaignsv2", "StartCampaign"): _campaign,
     ("connectcampaignsv2", "DeleteCampaign"): _own_campaign,
+    ("connect", "GetMetricDataV2"): _metrics,
     ("qconnect", "ListMessageTemplates"): _message_template,
     ("qconnect", "ListMessageTemplateVersions"): _message_template,
     ("qconnect", "DeleteMessageTemplate"): _message_template,

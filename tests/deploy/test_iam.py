@@ -73,12 +73,12 @@ ONLY_ON_ALL = {
 }  # fmt: skip
 
 
-#: The policies of the execution role in a deployment for each destination, the last two with campaigns, and SES with
-#: the optional stack of its events.
+#: The policies of the execution role in a deployment for each destination, the last two with campaigns, with the
+#: optional stack of the events.
 DEPLOYMENTS = {
     "pinpoint": ("pipeline", "pinpoint", "graph_load", "neptune", "environment"),
     "ses": ("pipeline", "ses", "campaign", "ses_campaign", "engagement", "engagement_graph", "environment"),
-    "customer_profiles": ("pipeline", "customer_profiles", "campaign", "connect_campaign", "environment"),
+    "customer_profiles": ("pipeline", "customer_profiles", "campaign", "connect_campaign", "engagement", "environment"),
 }
 #: Those of the role that the tasks of graph_load assume.
 ASSUMED = ("graph_load_role", "neptune", "neptune_load")
@@ -110,11 +110,14 @@ _OF_OTHERS = (
     ("StateBucket", "launches/one/in_doubt.txt"),
 )
 #: All of it, and so every right that it needs.
-_ENGAGEMENT = """engagement:
+_ENGAGEMENT = {
+    "ses": """engagement:
   read_events: true
   write_graph: true
   tracking_consent: {attribute: trackingConsent, opted_in: ["yes"], opted_out: ["no"], silence: opted_out}
-"""
+""",
+    "customer_profiles": "engagement: {read_events: true, campaign_counts: true}\n",
+}
 #: So few that the player to erase is held out of both launches' segments on one day of 400.
 _HOLDOUT = "\n      holdout_percent: 5\n      effect_days: 1"
 _DROPPED = "dropped/ea_atrisk/theirs.json"
@@ -160,12 +163,16 @@ class Deployment:
         self.put("StateBucket", seed.DO_NOT_CONTACT, b"xortiz\n")
         self.put("StateBucket", PLAYERS_KEY, b"wayne96\n")
         ids = dict(self.stack.ids)
+        if destination in _ENGAGEMENT:
+            name, state_bucket = f"engagement-{destination.replace('_', '-')}", self.stack.outputs["StateBucket"]
+            given = {"ExecutionRoleName": ids["ExecutionRole"], "SettingsPrefix": prefix}
+            if destination == "ses":
+                given |= {
+                    "NeptuneClusterResourceId": CLUSTER,
+                    "NeptuneWriterEndpoint": "cohort.cluster-abc.us-east-1.neptune.amazonaws.com",
+                }
+            ids |= stack.deploy_engagement(client, name, **given, StateBucketName=state_bucket).ids
         if destination == "ses":
-            ids |= stack.deploy_engagement(
-                client, "engagement", ExecutionRoleName=ids["ExecutionRole"], SettingsPrefix=prefix,
-                StateBucketName=self.stack.outputs["StateBucket"], NeptuneClusterResourceId=CLUSTER,
-                NeptuneWriterEndpoint="cohort.cluster-abc.us-east-1.neptune.amazonaws.com",
-            ).ids  # fmt: skip
             key = f"{_MIDNIGHT - timedelta(hours=1):events/%Y/%m/%d/%H}/stream-1-a"
             client("s3").put_object(Bucket=ids["EventBucket"], Key=key, Body=line(event("Send")))
         self.policies = _deployed_policies(client("iam"), ids, "ExecutionRole")
@@ -199,7 +206,7 @@ class Deployment:
             ("approvers: []", "approvers: [ann]"),
             ("not_again_days: 30", f"not_again_days: 30{_HOLDOUT if self.destination == 'ses' else ''}"),
             ("from: Studio <play@studio.example>", f"from: Studio <{SENDER}>"),
-            ("\ncohorts:\n", f"\n{_ENGAGEMENT if self.destination == 'ses' else ''}cohorts:\n"),
+            ("\ncohorts:\n", f"\n{_ENGAGEMENT.get(self.destination, '')}cohorts:\n"),
         ):
             assert before in text
             text = text.replace(before, after)
@@ -353,7 +360,9 @@ def _play_customer_profiles(at: Deployment) -> None:
     at.run("cohort_to_segment", _MIDNIGHT, some | {"campaign": "test"}, "prepare_campaign", breaks=True)
     (at.folder / "include" / "email" / "at_risk" / "subject.txt").write_text("Play again", encoding="utf-8")
     _leave_a_version_and_a_campaign(at)
+    at.run("engagement", _MIDNIGHT, {}, "report")  # without its suppressions no launch begins
     at.run("cohort_to_segment", _MIDNIGHT, some | {"campaign": "launch"}, "follow_campaign")
+    at.run("engagement", _MIDNIGHT, {}, "report")  # which counts the campaign
     _erase(at)
 
 
@@ -400,7 +409,7 @@ def _credentials(client: Callable[[str], Any], made: stack.Stack, ids: Mapping[s
     [facts] moto takes * for the resource of every service but S3, SQS, IAM and STS, so a statement for one resource is
     none there; and it knows HeadBucket by another action than s3:ListBucket.
     """
-    services = ("mobiletargeting", "ses", "profile", "connect-campaigns", "wisdom")
+    services = ("mobiletargeting", "ses", "profile", "connect-campaigns", "connect", "wisdom")
     wrongly_refused = ["s3:HeadBucket", "ssm:GetParameter", *(f"{service}:*" for service in services)]
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": wrongly_refused, "Resource": "*"}]}
     name = made.ids["ExecutionRole"]
@@ -637,6 +646,8 @@ def test_without_any_part_some_call_is_refused_or_a_page_demands_it(
         for role, name in [(each, name) for each in at.roles for name in sorted(each.policies)]:
             if name == "pipeline" and at.destination != "pinpoint":
                 continue  # only there every DAG was run
+            if name == "engagement" and at.destination != "ses":
+                continue  # only there events are
             written = as_written(name, role.policies[name])
             for each, call in _refused(role, name, role.policies[name]):
                 if not call:
