@@ -344,7 +344,8 @@ def test_ses_reads_its_import_files_for_this_account_and_nothing_else(deployed: 
 
 def test_the_page_has_rows_of_each_policy_of_the_execution_role() -> None:
     # of others
-    roles = {"pinpoint-import-role", "pinpoint-import-role-trust", "environment-trust", "graph_load_role-trust"}
+    trusts = {"environment-trust", "engagement_graph_role-trust", "graph_load_role-trust"}
+    roles = {"pinpoint-import-role", "pinpoint-import-role-trust", *trusts}
     rows = re.findall(r"^\| ([\w-]+) \| \w+ \| `", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(rows) == {*stack.policy_names()} - roles
 
