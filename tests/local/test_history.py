@@ -51,6 +51,7 @@ def past(
     return History(servers, own, seeded, tmp_path / "cache")
 
 
+@pytest.mark.nightly
 def test_a_second_history_of_the_day_comes_from_the_cache(past: History, tmp_path: Path) -> None:
     past.write(days=3, launched=(2,))
     made = past.objects()
