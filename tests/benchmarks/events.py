@@ -143,8 +143,8 @@ def section(found: list[dict[str, Any]]) -> dict[str, Any]:
     text = (
         f"Generated records of SES in objects of Data Firehose: {sizes}. Each in a fresh process, DuckDB with a limit"
         f" of 64 MiB (2 GiB for its own count), {datetime.now(UTC):%Y-%m-%d}, {machine['cores']} cores of"
-        f" {machine['cpu']}, with other processes at work (load {machine['load_at_start'][0]}). MB is the peak of the process (VmHWM). `read_events` leaves"
-        " out copies, addresses and queries of links; DuckDB counts the copies."
+        f" {machine['cpu']}, with other processes at work (load {machine['load_at_start'][0]}). MB is the peak of the"
+        " process (VmHWM). `read_events` leaves out copies, addresses and queries of links; DuckDB counts the copies."
     )
     header = ["events", "", "wall s", "CPU s", "µs an event", "CPU µs an event", "MB of memory before", "and at most"]
     return {"text": text, "header": header, "rows": rows, "raw": found}
