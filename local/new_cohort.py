@@ -72,20 +72,19 @@ def new_cohort(name: str, description: str | None, snapshot: Path | None, percen
 
 
 def read_scores(path: Path) -> Scores:
-    """Read a snapshot: an object of the state bucket below snapshots/, whose name ends with .jsonl."""
+    """Read a snapshot: an object of the state bucket below snapshots/, whose name ends with .parquet."""
     _import_package()
     from cohort_flywheel.errors import FlywheelError
-    from cohort_flywheel.segment.snapshot import read_header, read_vertices
+    from cohort_flywheel.segment.snapshot import read_file_header, read_vertices
 
     players: dict[str, Number] = {}
     try:
-        with path.open("rb") as file:
-            header = read_header(file.readline(), path.name)
-            file.seek(0)
-            further = max if header.direction == "above" else min
-            for vertex in read_vertices(file, path.name):
-                if vertex.player_id is not None:
-                    players[vertex.player_id] = further(players.get(vertex.player_id, vertex.score), vertex.score)
+        path.open("rb").close()  # the error of a file that cannot be read
+        header = read_file_header(path, path.name)
+        further = max if header.direction == "above" else min
+        for vertex in read_vertices(path):
+            if vertex.player_id is not None:
+                players[vertex.player_id] = further(players.get(vertex.player_id, vertex.score), vertex.score)
     except OSError as error:
         raise LocalError(f"{path} cannot be read ({type(error).__name__}): give the path of a snapshot.") from None
     except FlywheelError as error:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,9 +19,9 @@ from local.support_desk import Desk, Place, status_of
 
 #: The folders of the buckets that hold players, as an erasure searches them.
 PLACES = (
-    ("export", "export/"), ("export", "dropped/"), ("state", "snapshots/"), ("state", "staged/"), ("state", "rejects/"),
-    ("state", "dry_run/"), ("state", "memberships/"), ("state", "sends/"), ("state", "launches/"),
-    ("import", "segments/"), ("import", "contacts/"),
+    ("export", "export/"), ("export", "dropped/"), ("state", "snapshots/"), ("state", "snapshots_pending/"),
+    ("state", "staged/"), ("state", "rejects/"), ("state", "dry_run/"), ("state", "memberships/"), ("state", "sends/"),
+    ("state", "launches/"), ("import", "segments/"), ("import", "contacts/"),
 )  # fmt: skip
 
 
@@ -79,8 +81,20 @@ def _entries(kind: str, content: bytes, player: str, addresses: set[str]) -> Ite
         yield from rows_of(content, player, addresses)
     elif kind in ("membership", "send ledger", "list of a launch"):
         yield from (kind for line in content.decode(errors="replace").splitlines() if line == player)
+    elif kind == "snapshot":
+        yield from _vertices(content, player)
     else:
         yield from (each for each in _json_values(content) if player in _texts(each))
+
+
+def _vertices(content: bytes, player: str) -> Iterator[Any]:
+    """The player's vertices of a snapshot."""
+    from cohort_flywheel.segment.snapshot import read_vertices
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "snapshot.parquet"
+        path.write_bytes(content)
+        yield from [vertex._asdict() for vertex in read_vertices(path) if vertex.player_id == player]
 
 
 def _json_values(content: bytes) -> Iterator[object]:

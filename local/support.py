@@ -13,6 +13,8 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -55,18 +57,19 @@ def _in_run(desk: Desk, run: str) -> Iterator[str]:
 
 def _in_snapshot(desk: Desk, cohort: str, as_of: datetime) -> Iterator[str]:
     from cohort_flywheel.runs import names
-    from cohort_flywheel.segment.snapshot import read_header, read_vertices
+    from cohort_flywheel.segment.snapshot import read_file_header, read_vertices
 
-    folder = names.snapshot_folder(cohort, as_of)
     place = f"snapshot of {cohort} of {as_of:%Y-%m-%d %H:%M} UTC"
     try:
-        key = json.loads(desk.body("state", folder + names.FINAL_FILE_NAME))["key"]
-        lines = desk.body("state", key).splitlines()
+        content = desk.body("state", names.snapshot_key(cohort, as_of))
     except ClientError as error:
         yield f"{place}: {status_of(error)}"
         return
-    header = read_header(lines[0], place)
-    scores = [vertex.score for vertex in read_vertices(lines, place) if vertex.player_id == desk.player]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "snapshot.parquet"
+        path.write_bytes(content)
+        header = read_file_header(path, place)
+        scores = [vertex.score for vertex in read_vertices(path) if vertex.player_id == desk.player]
     if scores:
         score = ", ".join(map(str, scores))
         yield f"{place}: {header.property} is {score}; members are {header.direction} the threshold"

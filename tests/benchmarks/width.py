@@ -92,14 +92,14 @@ def main() -> int:
 def cut(bench: rounds.Bench) -> dict[int, list[dict[str, Any]]]:
     """Put one extract of all players; by number, the shards that it is cut into."""
     from cohort_flywheel.segment.extract_file import write_extract
-    from cohort_flywheel.segment.members import Member
     from cohort_flywheel.segment.segment_file import digest
 
     made, path = {}, bench.folder / "extract.json"
     for number in SHARDS:
         size = -(-bench.n // number)
         with path.open("wb") as file:
-            shards = write_extract((Member(each, data.SCORE) for each in bench.ids), PROPERTY, file, size)
+            records = (json.dumps({"playerId": [each], PROPERTY: [data.SCORE]}) for each in bench.ids)
+            shards = write_extract(records, file, size)
         made[number] = [shard.model_dump(mode="json") | {"of": digest(path)} for shard in shards]
     s3 = seed.client("s3", bench.servers, bench.config)
     extra = {"Metadata": {"sha256": digest(path)}}

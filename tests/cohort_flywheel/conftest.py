@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +18,9 @@ from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
 from cohort_flywheel.segment.members import Vertex
-from cohort_flywheel.segment.segment_file import digest
-from cohort_flywheel.segment.snapshot import Header, SnapshotFile
+from cohort_flywheel.segment.snapshot import Header
 from local.config import ROOT, Config
+from tests.cohort_flywheel.segment.snapshots import keep_snapshot
 
 # `make test` tries the same 100 cases of a property each time; HYPOTHESIS_PROFILE=nightly tries 10,000 random ones.
 settings.register_profile("default", max_examples=100, deadline=None, database=None, derandomize=True)
@@ -65,7 +64,7 @@ def planned(airflow_env: Any, config: Config, fresh_config: Config) -> Callable[
 
 
 @pytest.fixture
-def kept(state: State, tmp_path: Path) -> Callable[..., str]:
+def kept(state: State) -> Callable[..., str]:
     """Keeps a snapshot of these players, pending by default; returns its key."""
 
     def keep(
@@ -76,14 +75,8 @@ def kept(state: State, tmp_path: Path) -> Callable[..., str]:
             "cohort": "ea_atrisk", "as_of": as_of, "property": "ea_atrisk", "direction": "above", "floor": 0,
             "required": [], "read_at": as_of + timedelta(minutes=minutes),
         }  # fmt: skip
-        path = tmp_path / "kept.jsonl"
-        file = SnapshotFile(path, Header(**(defaults | header)))
-        file.add(Vertex(player, score, {"status": [status]}) for player, score in scores.items())
-        file.close()
-        key = state.put_snapshot(path, "ea_atrisk", as_of, digest(path))
-        if final:
-            assert state.make_final("ea_atrisk", as_of, key, {"run_id": "kept"}) == key
-        return key
+        vertices = [Vertex(player, score, {"status": [status]}) for player, score in scores.items()]
+        return keep_snapshot(state, Header(**(defaults | header)), vertices, final=final)
 
     return keep
 

@@ -19,15 +19,14 @@ from airflow.dag_processing.dagbag import DagBag
 
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.members import Vertex
-from cohort_flywheel.segment.segment_file import digest
-from cohort_flywheel.segment.snapshot import Header, SnapshotFile
+from cohort_flywheel.segment.snapshot import Header
 from local import seed
 from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
 from tests.aws_session_cache import skip_caller_lookup
 from tests.cohort_flywheel.all_keys import check_all_keys
+from tests.cohort_flywheel.segment.snapshots import keep_snapshot
 from tests.faults import simulate
 from tests.faults.simulate import Run
 
@@ -108,16 +107,11 @@ class DagSimulator:
 
     def snapshot(self, day: datetime, scores: Mapping[str, int], cohort: str = "ea_atrisk") -> None:
         """Have a day's graph hold these players."""
-        path = self.folder / "snapshot.jsonl"
         header = Header(
             cohort=cohort, as_of=day, property=cohort, direction="above", floor=0, required=[],
             read_at=day + timedelta(minutes=3),
         )  # fmt: skip
-        file = SnapshotFile(path, header)
-        file.add(Vertex(player, score, {}) for player, score in scores.items())
-        file.close()
-        state = State(S3Hook(), self.config.state_bucket)
-        state.make_final(cohort, day, state.put_snapshot(path, cohort, day, digest(path)), {"run_id": "kept"})
+        keep_snapshot(State(S3Hook(), self.config.state_bucket), header, scores, final=True)
 
     def simulate(
         self,

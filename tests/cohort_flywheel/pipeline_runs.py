@@ -26,6 +26,7 @@ from cohort_flywheel.runs.result_operator import CohortResultOperator
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
 from tests.cohort_flywheel.all_keys import check_all_keys
+from tests.cohort_flywheel.segment.snapshots import players_of
 
 #: Without a limit that a handful of players breaks.
 LIMITS = {"min_members": 0, "max_members": 1000, "max_change_percent": 100_000, "max_reject_percent": 100}
@@ -138,13 +139,14 @@ class Runs:
         return {version.key for version in self.versions()}
 
     def bodies(self) -> bytes:
-        """The bytes of every version of everything."""
+        """The bytes of every version of everything; of a snapshot, its playerIds too, which are compressed."""
         s3 = self.client("s3")
-        return b"\n".join(
-            s3.get_object(Bucket=v.bucket, Key=v.key, VersionId=v.id)["Body"].read()
-            for v in self.versions()
-            if not v.is_marker
-        )
+        found = []
+        for v in self.versions():
+            if not v.is_marker:
+                found.append(body := s3.get_object(Bucket=v.bucket, Key=v.key, VersionId=v.id)["Body"].read())
+                found += [f'"{player}"'.encode() for player in players_of(body)] if v.key.endswith(".parquet") else []
+        return b"\n".join(found)
 
     def endpoint(self, endpoint_id: str) -> dict[str, Any] | None:
         try:
@@ -180,5 +182,5 @@ class Runs:
 
     def remove_snapshots(self) -> None:
         for version in list(self.versions()):
-            if version.key.startswith("snapshots/"):
+            if version.key.startswith(("snapshots/", "snapshots_pending/")):
                 delete_version(self.s3, version)

@@ -15,6 +15,7 @@ from gremlin_python.driver.client import Client
 
 from local import seed
 from tests.cohort_flywheel.dag_simulator import DagSimulator
+from tests.cohort_flywheel.segment.snapshots import players_of
 from tests.faults.simulate import Run
 
 REGISTRY = """\
@@ -141,9 +142,9 @@ def test_a_run_a_what_if_and_an_erasure_under_other_names(studio: Studio) -> Non
     erased = studio.other("cohort_erasure", dry_run=False)
     assert (erased["players"], erased["at_destination"]) == (1, 1)
     (snapshot,) = [
-        item["Key"] for item in s3.list_objects_v2(Bucket=bucket, Prefix="snapshots/churn/")["Contents"]
-        if item["Key"].endswith(".jsonl")
+        item["Key"] for item in s3.list_objects_v2(Bucket=bucket, Prefix="snapshots/cohort=churn/")["Contents"]
     ]  # fmt: skip
-    kept = studio.read(bucket, snapshot)
-    assert '"customer id"' in kept
+    found = s3.get_object(Bucket=bucket, Key=snapshot)
+    assert '"customer id"' in found["Metadata"]["header"]
+    kept = set(players_of(found["Body"].read()))
     assert [name in kept for name in ("ann", "bob", "dan")] == [False, True, True]

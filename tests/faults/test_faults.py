@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,15 +35,17 @@ def test_a_create_without_a_lookup_is_detected(survived: Any, monkeypatch: pytes
 
 def test_a_put_of_final_that_trusts_a_refusal_is_detected(survived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's second try is refused, as its first took effect: who does not read what is there fails for ever."""
-    from cohort_flywheel.hooks.s3 import put_json
+    from cohort_flywheel.hooks.s3 import put_if
     from cohort_flywheel.runs import names
     from cohort_flywheel.runs.state_store import State
+    from cohort_flywheel.segment.snapshot import Snapshot
 
-    def believes(self: Any, cohort: str, as_of: datetime, snapshot_key: str, by: Mapping[str, Any]) -> str:
-        key = names.snapshot_folder(cohort, as_of) + names.FINAL_FILE_NAME
-        if not put_json(self._s3, self._bucket, key, {"key": snapshot_key, **by}, IfNoneMatch="*"):
+    def believes(self: State, cohort: str, as_of: datetime, snapshot_key: str, folder: Path) -> Snapshot | None:
+        path, key = folder / "pending.parquet", names.snapshot_key(cohort, as_of)
+        metadata = self.fetch_snapshot(snapshot_key, path)
+        if not put_if(self._s3, self._bucket, key, path, metadata, IfNoneMatch="*"):
             raise RuntimeError
-        return snapshot_key
+        return self.final_snapshot(cohort, as_of)
 
     monkeypatch.setattr(State, "make_final", believes)
     wrong = survived("check_limits: s3 PutObject #2 × answer lost, time-out")

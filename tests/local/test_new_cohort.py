@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from cohort_flywheel.config.registry import parse_registry
 from cohort_flywheel.segment.members import Vertex
-from cohort_flywheel.segment.snapshot import Header, SnapshotFile
+from cohort_flywheel.segment.snapshot import Header
 from local import __main__ as command
 from local.config import LocalError
 from local.new_cohort import REGISTRY, Scores, check, entry_text, histogram, members, number, propose
+from tests.cohort_flywheel.segment.snapshots import snapshot_file
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
 SHIPPED = REGISTRY.read_text(encoding="utf-8")
@@ -25,13 +26,10 @@ SHIPPED = REGISTRY.read_text(encoding="utf-8")
 def snapshot(
     folder: Path, scores: dict[str, int], direction: Literal["above", "below"] = "above", floor: int = 0
 ) -> Path:
-    path = folder / "snapshot.jsonl"
     header = Header(cohort="old", as_of=DAY, property="ea_calm", direction=direction, floor=floor, read_at=DAY)
-    file = SnapshotFile(path, header)
-    file.add(Vertex(player, score) for player, score in scores.items())
-    file.add([Vertex(None, 50 if direction == "above" else -50), Vertex("p0", floor + 1)])
-    file.close()
-    return path
+    vertices = [Vertex(player, score) for player, score in scores.items()]
+    further = [Vertex(None, 50 if direction == "above" else -50), Vertex("p0", floor + 1)]
+    return snapshot_file(folder, header, [*vertices, *further])
 
 
 def run(*arguments: str) -> int:

@@ -14,25 +14,28 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.governance.erasure_operator import FOLDERS
+from cohort_flywheel.segment.members import Vertex
+from cohort_flywheel.segment.snapshot import Header
 from local import __main__ as commands
 from local import seed, support, support_desk
 from local.config import ROOT, Config, LocalError
 from local.player_export import PLACES
 from local.servers import Servers
+from tests.cohort_flywheel.segment.snapshots import snapshot_file
 from tests.deploy.iam_checker import Request, allows
 
 RUN = "ea_atrisk_2_2026-11-22_00-00-00"
-HEADER = {"version": 1, "cohort": "ea_atrisk", "as_of": "2026-11-22T00:00:00Z", "property": "ea_atrisk",
-          "direction": "above", "floor": 0, "required": [], "read_at": "2026-11-22T00:03:00Z"}  # fmt: skip
+DAY = datetime(2026, 11, 22, tzinfo=UTC)
+HEADER = Header(cohort="ea_atrisk", as_of=DAY, property="ea_atrisk", direction="above", floor=0, read_at=DAY)
 LEDGER = {"name": RUN, "template": "at_risk", "segment_sha256": "b", "destination": "ses", "players": 1,
           "launched_at": "2026-11-22T09:00:00+00:00"}  # fmt: skip
-SNAPSHOT = "snapshots/ea_atrisk/2026-11-22_00-00-00"
 
 
 @pytest.fixture
 def desk(
-    servers: Servers, fresh_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., str]:
+    servers: Servers, fresh_config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Callable[..., str]:  # fmt: skip
     """Runs a command for a player; gives what it prints. The buckets hold a run of wayne, noa and sam."""
     environ = {
         "AWS_ENDPOINT_URL": servers.aws_url, "AWS_ENDPOINT_URL_DYNAMODB": servers.dynamodb_url,
@@ -44,10 +47,11 @@ def desk(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     s3 = seed.client("s3", servers, fresh_config)
-    lines = [HEADER, ["wayne", 3], ["noa", 4], {"vertices": 2}]
+    snapshot = snapshot_file(tmp_path, HEADER, [Vertex("wayne", 3), Vertex("noa", 4)])
+    for folder, name in (("snapshots", "snapshot"), ("snapshots_pending", "0123456789abcdef")):
+        key = f"{folder}/cohort=ea_atrisk/as_of=2026-11-22_00-00-00/{name}.parquet"
+        s3.put_object(Bucket=fresh_config.state_bucket, Key=key, Body=snapshot.read_bytes())
     for bucket, key, text in (
-        (fresh_config.state_bucket, f"{SNAPSHOT}/final.json", json.dumps({"key": f"{SNAPSHOT}/a.jsonl"})),
-        (fresh_config.state_bucket, f"{SNAPSHOT}/a.jsonl", "".join(json.dumps(each) + "\n" for each in lines)),
         (fresh_config.state_bucket, f"rejects/{RUN}/0000.csv", "playerId,reason,column\nnoa,opted_out,emailConsent\n"),
         (fresh_config.state_bucket, f"sends/at_risk/{RUN}.jsonl", f"{json.dumps(LEDGER)}\nwayne\n"),
         (fresh_config.state_bucket, f"sends/at_risk/{RUN}.launch_holdout.jsonl", f"{json.dumps(LEDGER)}\nheld\n"),
@@ -194,7 +198,7 @@ def test_an_export_has_all_of_the_player_and_nothing_of_another(desk: Callable[.
     }
     found = {name: [each.get("data", each) for each in place["found"]] for name, place in places.items()}
     assert found["export"] == [{"playerId": ["wayne"], "ea_atrisk": [3]}]
-    assert found["snapshots"] == [["wayne", 3]]
+    assert found["snapshots"] == [{"player_id": "wayne", "score": 3, "properties": {}}] == found["snapshots_pending"]
     assert found["sends"] == ["send ledger"]
     assert found["segments"] == [{"emailAddress": "wayne@example.com", "playerId": "wayne", "FirstName": "Wayne"}]
     assert found["contacts"] == [{"emailAddress": "wayne@example.com"}]

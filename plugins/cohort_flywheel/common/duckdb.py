@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MEMORY_MB = 64
 #: How many rows are fetched, or are written to a file, at a time.
 BATCH = 10_000
+#: How many rows a group of a Parquet file has, which is in memory until it is complete.
+ROW_GROUP = 20_000
 
 
 def connect(folder: Path, memory_mb: int = MEMORY_MB) -> DuckDBPyConnection:
@@ -85,10 +87,16 @@ def read_rows(connection: DuckDBPyConnection, path: Path, columns: Mapping[str, 
         columns=dict(columns),
         lineterminator=CSVLineTerminator.LINE_FEED,  # by default the first line break, in a quoted value too
         parallel=False,
+        hive_partitioning=False,
         # a value may be long; DuckDB's own buffers are 32 MB for each file of a query
         max_line_size=2_000_000,
         buffer_size=4_000_000,
     )
+
+
+def read_parquet(connection: DuckDBPyConnection, path: Path) -> DuckDBPyRelation:
+    """Return the rows of a Parquet file; the names of its folders are not columns."""
+    return connection.read_parquet(str(path), hive_partitioning=False)
 
 
 def fetch(connection: DuckDBPyConnection, query: str) -> Iterator[Any]:
@@ -98,7 +106,19 @@ def fetch(connection: DuckDBPyConnection, query: str) -> Iterator[Any]:
         yield from rows
 
 
-def count(relation: DuckDBPyRelation) -> int:
+def count_rows(relation: DuckDBPyRelation) -> int:
     """The number of rows of a relation."""
     ((number,),) = relation.count("*").fetchall()
     return int(number)
+
+
+def write_parquet(connection: DuckDBPyConnection, query: str, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the rows of a query, of ours, to a Parquet file with key-value metadata."""
+    pairs = ", ".join(f"{name}: {quoted(text)}" for name, text in metadata.items())
+    options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, KV_METADATA {{{pairs}}}"
+    connection.execute(f"COPY ({query}) TO {quoted(str(path))} ({options})")
+
+
+def quoted(text: str) -> str:
+    """A text as a literal of SQL, where a parameter is not possible."""
+    return "'" + text.replace("'", "''") + "'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ from cohort_flywheel.errors import Code, FlywheelError
 
 #: A name that a DAG id may end with [Airflow: a key has letters, digits, `_`, `-` and `.`, and 250 of them].
 _DAG_ID = re.compile(r"[\w-]{1,200}")
+#: The characters of the graph's names in a snapshot's header, as JSON: S3 takes 2 KB of metadata with an object.
+MAX_GRAPH_NAMES = 1400
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,13 @@ def _read_cohort(entry: _Entry, schema: DataSchema) -> Cohort | Fault:
         return Fault(
             key_line(child(entry.node, "where"), schema.player_id),
             f"where names {schema.player_id}, which is the id: leave it out",
+        )
+    graph_names = [*cohort.where, cohort.schema_of(schema).vertex_label, schema.player_id]
+    if (size := len(json.dumps(graph_names))) > MAX_GRAPH_NAMES:
+        return Fault(
+            key_line(entry.node, "where"),
+            f"the names in where and schema are {size:,} characters long together, and the header of a snapshot holds"
+            f" {MAX_GRAPH_NAMES:,}: name fewer properties, or give them shorter names",
         )
     return cohort
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field
 
-from cohort_flywheel.common.duckdb import connect
+from cohort_flywheel.common.duckdb import connect, count_rows, read_parquet
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Direction
 
@@ -87,19 +87,17 @@ class OutcomeTables:
         """Add players of an earlier launch of the month."""
         self._insert("earlier", {"id": "UUID"}, ((_id(player),) for player in player_ids))
 
-    def add_scores(
-        self, when: Literal["then", "now"], scores: Iterable[tuple[str, float]], direction: Direction
-    ) -> None:
-        """Set the scores of a snapshot; a player of several vertices has the score furthest beyond the threshold."""
-        columns = {"id": "UUID", "score": "DOUBLE"}
-        self._sql.execute(f"CREATE TABLE read_{when} (id UUID, score DOUBLE)")
-        self._insert(f"read_{when}", columns, ((_id(player), repr(float(score))) for player, score in scores))
+    def add_scores(self, when: Literal["then", "now"], snapshot: Path, direction: Direction) -> int:
+        """Set the scores of a snapshot, a file of the folder; return its number of vertices.
+
+        A player of several vertices has the score furthest beyond the threshold.
+        """
+        vertices = read_parquet(self._sql, snapshot)
+        with_id = vertices.filter("player_id IS NOT NULL").project("md5(player_id)::UUID AS id, score")
+        of_listed = with_id.filter("id IN (SELECT id FROM listed)")
         extreme = "max" if direction == "above" else "min"
-        self._sql.execute(
-            f"CREATE TABLE score_{when} AS SELECT id, {extreme}(score) AS score FROM read_{when}"  # noqa: S608 - ours
-            " WHERE id IN (SELECT id FROM listed) GROUP BY id"
-        )
-        self._sql.execute(f"DROP TABLE read_{when}")
+        of_listed.aggregate(f"id, {extreme}(score) AS score").create(f"score_{when}")
+        return count_rows(vertices)
 
     def outcomes(self, scores: Scores) -> dict[Group, GroupOutcomes]:
         """Return the outcomes of each group that has players."""
@@ -157,12 +155,12 @@ def put_together(rows: Iterable[tuple[float, int]], size: int) -> Iterator[tuple
     stay about the same. 0 stays apart. With size 1 all changes stay as they are.
     """
     some, number = list[tuple[float, int]](), 0
-    for value, count in rows:
+    for value, players in rows:
         if some and (number >= size or not value or not some[-1][0]):
             yield from _two(some, number)
             some, number = [], 0
-        some.append((value, count))
-        number += count
+        some.append((value, players))
+        number += players
     if some:
         yield from _two(some, number)
 
@@ -178,4 +176,4 @@ def _two(some: list[tuple[float, int]], number: int) -> Iterator[tuple[float, in
 
 
 def _id(player_id: str) -> str:
-    return hashlib.blake2b(player_id.encode(), digest_size=16).hexdigest()
+    return hashlib.md5(player_id.encode(), usedforsecurity=False).hexdigest()  # as DuckDB's md5()

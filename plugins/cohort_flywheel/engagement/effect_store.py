@@ -46,7 +46,7 @@ class EffectStore:
 
     :param s3: the S3 hook.
     :param plan: the plan of the run; what is newer than its as-of counts as not there.
-    :param folder: a folder for temporary files, which hold digests of playerIds.
+    :param folder: a folder for temporary files: a snapshot at a time, and lists of digests of playerIds.
     :param progress: counts the vertices that are read.
     """
 
@@ -132,8 +132,11 @@ class EffectStore:
                     tables.add_earlier(self._mailed(other))
                     for holdout in HOLDOUTS:
                         tables.add_earlier(self._held_out(other, holdout))
-            tables.add_scores("then", self._scores(found.then), facts.direction)
-            tables.add_scores("now", self._scores(found.now), facts.direction)
+            path = Path(folder) / "snapshot.parquet"
+            self._state.fetch_snapshot(found.then.key, path)
+            self._progress.add(tables.add_scores("then", path, facts.direction))
+            self._state.fetch_snapshot(found.now.key, path)
+            self._progress.add(tables.add_scores("now", path, facts.direction))
             groups = tables.outcomes(Scores(facts.direction, facts.threshold, floor))
         return LaunchRecord(facts=facts, measured_at=found.at, floor=floor, groups=groups)
 
@@ -148,12 +151,6 @@ class EffectStore:
         if percents[holdout]:
             key = holdout_key(facts.template, facts.launch, holdout)
             yield from read_ledger(lines(self._s3, self._bucket, key), f"s3://{self._bucket}/{key}")[1]
-
-    def _scores(self, snapshot: Snapshot) -> Iterator[tuple[str, float]]:
-        for vertex in self._state.vertices(snapshot.key):
-            self._progress.add(1)
-            if vertex.player_id is not None:
-                yield vertex.player_id, vertex.score
 
 
 def read_effects(s3: S3Hook, plan: EngagementPlan) -> Effects:

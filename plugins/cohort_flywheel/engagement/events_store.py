@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from cohort_flywheel.campaign.mail_tags import TRACKING_FILE, launch_tag, row_tag
@@ -16,7 +15,7 @@ from cohort_flywheel.engagement.engagement_outputs import EngagementPlan, Engage
 from cohort_flywheel.engagement.event_counts import EventCounts
 from cohort_flywheel.engagement.event_objects import Manifest
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, folders, get_json, keys, put_if, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, download, folders, get_json, keys, put_if, put_json
 
 _LAUNCHES = "launches/"
 #: No object of events is older than the bucket's 7 days, so that no older manifest names one.
@@ -44,20 +43,6 @@ def fix_manifest(s3: S3Hook, plan: EngagementPlan) -> Manifest:
     return chosen
 
 
-def download(s3: S3Hook, bucket: str, key: str, path: Path) -> bool:
-    """Download an object to a file; return False if it does not exist."""
-    try:
-        answer = s3.get_conn().get_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
-            raise
-        return False
-    with path.open("wb") as file:
-        for chunk in answer["Body"].iter_chunks(1024 * 1024):
-            file.write(chunk)
-    return True
-
-
 def why_gone(plan: EngagementPlan, key: str) -> FlywheelError:
     return FlywheelError(
         f"s3://{plan.event_bucket}/{key} is gone, and the events of this as-of are not counted yet: their bucket keeps"
@@ -77,7 +62,7 @@ def fetch_parquet(s3: S3Hook, plan: EngagementPlan, folder: Path, *, up_to_as_of
     found = []
     for number, key in enumerate(wanted):
         path = folder / f"{number:04d}.parquet"
-        if download(s3, plan.state_bucket, key, path):
+        if download(s3, plan.state_bucket, key, path) is not None:
             found.append(path)
     return found
 

@@ -137,7 +137,7 @@ class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):
             EventFile(folder, plan.as_of, feedback.add) as file,
         ):
             for key in chosen.keys:
-                if not store.download(s3, plan.event_bucket, key, path):
+                if store.download(s3, plan.event_bucket, key, path) is None:
                     if counts := store.kept_counts(s3, plan):
                         self.log.info("the objects of this as-of are gone; what was kept of them stays")
                         return counts

@@ -32,6 +32,7 @@ from cohort_flywheel.runs.lock_store import ACTIVE_STATES, acquire, state_of, th
 from cohort_flywheel.runs.result import Result
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import is_beyond
+from cohort_flywheel.segment.snapshot import read_vertices
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -78,6 +79,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: it lists what is there again, and continues."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
+            self.folder = folder
             refuse_unknown_params(context)
             params = CleanupParams.model_validate(context["params"])
             destination = get_destination(self.destination)
@@ -205,7 +207,9 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             yield from (row[header.index(column)] for row in rows)
 
     def _in_snapshot(self, key: str, one: RunArtifacts | None) -> Iterator[str]:
-        for vertex in self._state().vertices(key):
+        path = self.folder / "snapshot.parquet"
+        self._state().fetch_snapshot(key, path)
+        for vertex in read_vertices(path):
             is_member = not one or not one.direction or is_beyond(vertex.score, one.direction, one.threshold)
             if vertex.player_id and is_member:
                 yield vertex.player_id

@@ -14,15 +14,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import orjson
 from pydantic import JsonValue
 
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.runs.names import GRAPH_LOADS_FOLDER
+from cohort_flywheel.runs.names import GRAPH_LOADS_FOLDER, PENDING_SNAPSHOTS_FOLDER, SNAPSHOTS_FOLDER
 from cohort_flywheel.segment.contacts import normalize_entry
 from cohort_flywheel.segment.list_entries import is_exact
-from cohort_flywheel.segment.members import Vertex, VertexSink
+from cohort_flywheel.segment.snapshot import write_without
 
 #: Keys in the state bucket: the list of players to erase, the salt, and one tombstone per erased player.
 PLAYERS_KEY = "erasure/players.txt"
@@ -39,9 +38,11 @@ GRAPH_LOAD_FILE = "graph load file"
 #: Of a graph load: where each file is, its findings and its report, without ids.
 _LOAD_RECORD = r"[^/]+/(?:[0-9a-f]{16}|findings|report)\.json"
 
+_PARTITION = rf"(?:{SNAPSHOTS_FOLDER}|{PENDING_SNAPSHOTS_FOLDER})cohort=[^/]+/as_of=[^/]+/"
+
 _KINDS = {
     GRAPH_LOAD_FILE: re.compile(rf"{GRAPH_LOADS_FOLDER}(?!{_LOAD_RECORD}$).*[^/]"),
-    "snapshot": re.compile(r"snapshots/.+\.jsonl"),
+    "snapshot": re.compile(rf"{_PARTITION}(?:snapshot|[0-9a-f]{{16}})\.parquet"),
     "extract": re.compile(r"(?:dry_run/)?export/.+|(?:dry_run/)?staged/[^/]+\.json|dropped/.+"),
     "file of rows": re.compile(r"(?:dry_run/)?(?:segments|staged|rejects)/.+\.csv"),
     "import file": re.compile(r"contacts/.+\.csv"),
@@ -53,7 +54,7 @@ _KINDS = {
 #: Objects without players, the lists that an erasure treats apart, and a console's mark of a folder. Of an effect the
 #: lists are send ledgers and lists of a launch; what was measured has counts only.
 _NOT_SEARCHED = re.compile(
-    r"snapshots/[^/]+/[^/]+/final\.json|(?:dry_run/)?(?:claims|last_runs|reports)/.+|(?:results|what_if|erasure)/.+"
+    r"(?:dry_run/)?(?:claims|last_runs|reports)/.+|(?:results|what_if|erasure)/.+"
     r"|engagement/(?:manifests|events|counts|reports|effects|launch_effects|effect_reports|launches|feedback)/.+"
     r"|engagement/(?:graph|removals)/.+"
     r"|engagement/suppressions\.(?:csv|json)"
@@ -157,33 +158,6 @@ class Tombstones:
         return tombstone(self._salt, player_id) in self._hashes
 
 
-class ErasedPlayerFilter:
-    """A sink that passes vertices to another sink, except those of erased players, which it counts.
-
-    :param sink: the sink of the other vertices.
-    :param tombstones: the erased players, or None if there are none.
-    """
-
-    def __init__(self, sink: VertexSink, tombstones: Tombstones | None) -> None:
-        self._sink = sink
-        self.tombstones = tombstones
-        self.excluded = 0
-
-    def clear(self) -> None:
-        self.excluded = 0
-        self._sink.clear()
-
-    def add(self, vertices: Iterable[Vertex]) -> None:
-        self._sink.add(vertices if self.tombstones is None else self._others(vertices, self.tombstones))
-
-    def _others(self, vertices: Iterable[Vertex], erased: Tombstones) -> Iterator[Vertex]:
-        for vertex in vertices:
-            if vertex.player_id is not None and vertex.player_id in erased:
-                self.excluded += 1
-            else:
-                yield vertex
-
-
 # --- files
 
 
@@ -219,10 +193,9 @@ def look(kind: str, path: Path, players: Collection[str], addresses: Addresses, 
         case "extract":
             return Found(_in_extract(path, frozenset(players)))
         case "snapshot":
-            starts = {b"[" + text + b"," for player in players for text in _as_json(player)}
-            return Found(_lines(path, rest, tuple(starts), "vertices"))
+            return Found(write_without(path, players, rest))
         case "membership" | "send ledger" | "list of a launch":
-            return Found(_lines(path, rest, tuple(f"{player}\n".encode() for player in players), None))
+            return Found(_lines(path, rest, frozenset(f"{player}\n".encode() for player in players)))
         case "batch of a launch":
             return Found(_in_lists(path, rest, frozenset(players)))
         case _:
@@ -247,19 +220,13 @@ def _decoded(quoted: bytes) -> Iterator[str]:
         yield json.loads(f'"{quoted.decode()}"', strict=False)
 
 
-def _as_json(player: str) -> set[bytes]:
-    return {orjson.dumps(player), json.dumps(player).encode()}
-
-
-def _lines(path: Path, rest: Path, starts: tuple[bytes, ...], counted: str | None) -> int:
-    """Copy a file without the lines that begin with one of `starts`; correct the count in the last line."""
+def _lines(path: Path, rest: Path, lines: frozenset[bytes]) -> int:
+    """Copy a file without some of its lines; return how many it loses."""
     found = 0
     with path.open("rb") as file, rest.open("wb") as other:
         for line in file:
-            if line.startswith(starts):
+            if line in lines:
                 found += 1
-            elif counted and line.startswith(f'{{"{counted}":'.encode()):
-                other.write(json.dumps({counted: json.loads(line)[counted] - found}).encode() + b"\n")
             else:
                 other.write(line)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 #: The folders that are searched. An object of an unknown kind in one of them stops an erasure.
 FOLDERS = (
     ("export_bucket", "export/"), ("export_bucket", "dropped/"), ("state_bucket", "snapshots/"),
-    ("state_bucket", "staged/"), ("state_bucket", "rejects/"), ("state_bucket", "dry_run/"),
+    ("state_bucket", "snapshots_pending/"), ("state_bucket", "staged/"), ("state_bucket", "rejects/"),
+    ("state_bucket", "dry_run/"),
     ("state_bucket", "memberships/"), ("state_bucket", "sends/"), ("state_bucket", "launches/"),
     ("import_bucket", "segments/"),
     ("import_bucket", "contacts/"),  # last: it has only addresses, which the other files give
@@ -194,10 +195,11 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 kind = None if version.is_marker else kind_of(version.bucket, version.key)
                 if not kind:
                     continue
+                metadata: dict[str, str] = {}
                 if kind == GRAPH_LOAD_FILE:
                     found = Found(1)
                 else:
-                    fetch(self.s3, version, path)
+                    metadata = fetch(self.s3, version, path)
                     found = look(kind, path, players, addresses, rest)
                 progress.add(1)
                 addresses |= found.addresses
@@ -207,17 +209,17 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 bytes_[line] += version.bytes
                 number[line] += 1
                 if remove:
-                    self._take_out(kind, version, rest)
+                    self._take_out(kind, version, rest, metadata)
                     side_effects[1:] = [f"they were taken out of {sum(number.values()):,} versions of files"]
         return [InventoryRow(kind, place, number[kind, place], bytes_[kind, place]) for kind, place in number]
 
-    def _take_out(self, kind: str, version: Version, rest: Path) -> None:
+    def _take_out(self, kind: str, version: Version, rest: Path, metadata: Mapping[str, str]) -> None:
         """Remove the lines from the latest version; delete an earlier version, an extract or a graph load file.
 
         These two can be made again by clearing their task; writing to the export bucket could start a Lambda.
         """
         if version.is_latest and kind not in ("extract", GRAPH_LOAD_FILE):
-            put_instead(self.s3, version, rest)
+            put_instead(self.s3, version, rest, metadata)
         else:
             delete_version(self.s3, version)
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from airflow.providers.amazon.aws.hooks import s3 as provider
 from boto3.exceptions import S3UploadFailedError
-from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -87,7 +86,7 @@ def put_unless_equal(s3: S3Hook, path: Path, bucket: str, key: str, sha256: str)
     The digest is in the object's metadata, because the ETag of a multipart upload is not a digest of its bytes.
     """
     client = s3.get_conn()
-    if _digest_of(client, bucket, key) == sha256:
+    if _digest_of(s3, bucket, key) == sha256:
         return False
     try:
         client.upload_file(str(path), bucket, key, ExtraArgs={"Metadata": {"sha256": sha256}})
@@ -129,14 +128,18 @@ def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, st
     Raises FlywheelError if the source is gone or has changed.
     """
     client = s3.get_conn()
-    if _digest_of(client, *source) != sha256:
+    if _digest_of(s3, *source) != sha256:
         raise FlywheelError(
             f"s3://{source[0]}/{source[1]} is gone or has changed since it was made: clear the task that makes it,"
             " with downstream",
             code=Code.FILE_CHANGED,
         )
-    if _digest_of(client, *target) != sha256:
+    if _digest_of(s3, *target) != sha256:
         client.copy_object(CopySource={"Bucket": source[0], "Key": source[1]}, Bucket=target[0], Key=target[1])
+
+
+def _digest_of(s3: S3Hook, bucket: str, key: str) -> str | None:
+    return (metadata_of(s3, bucket, key) or {}).get("sha256")
 
 
 def keys(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:
@@ -171,7 +174,9 @@ def put_json(s3: S3Hook, bucket: str, key: str, value: Mapping[str, object], **c
     return put_if(s3, bucket, key, body, ContentType="application/json", **condition)
 
 
-def put_if(s3: S3Hook, bucket: str, key: str, body: bytes | Path, **arguments: str) -> bool:
+def put_if(
+    s3: S3Hook, bucket: str, key: str, body: bytes | Path, metadata: Mapping[str, str] | None = None, **arguments: str
+) -> bool:
     """Put an object in one request; return False if `IfNoneMatch="*"` or `IfMatch=etag` fails.
 
     After a lost answer, a retry finds the object of the first attempt: on False, a caller reads the object before it
@@ -180,7 +185,7 @@ def put_if(s3: S3Hook, bucket: str, key: str, body: bytes | Path, **arguments: s
 
     def put() -> None:
         with body.open("rb") if isinstance(body, Path) else BytesIO(body) as file:
-            s3.get_conn().put_object(Bucket=bucket, Key=key, Body=file, **arguments)
+            s3.get_conn().put_object(Bucket=bucket, Key=key, Body=file, Metadata=dict(metadata or {}), **arguments)
 
     return _try_conditionally(put, arguments)
 
@@ -223,15 +228,6 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, HTTPClientError)  # no answer, or only a part
 
 
-def _digest_of(client: BaseClient, bucket: str, key: str) -> str | None:
-    try:
-        return client.head_object(Bucket=bucket, Key=key)["Metadata"].get("sha256")
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "404":
-            raise
-        return None
-
-
 class Version(NamedTuple):
     """A version of an object, or a delete marker; without versioning the only version has the id `null`."""
 
@@ -256,21 +252,48 @@ def delete_version(s3: S3Hook, version: Version) -> None:
     s3.get_conn().delete_object(Bucket=version.bucket, Key=version.key, VersionId=version.id)
 
 
-def fetch(s3: S3Hook, version: Version, path: Path) -> None:
-    """Download a version to a file."""
-    answer = s3.get_conn().get_object(Bucket=version.bucket, Key=version.key, VersionId=version.id)
+def fetch(s3: S3Hook, version: Version, path: Path) -> dict[str, str]:
+    """Download a version to a file; return its metadata."""
+    return _download(s3, path, Bucket=version.bucket, Key=version.key, VersionId=version.id)
+
+
+def download(s3: S3Hook, bucket: str, key: str, path: Path) -> dict[str, str] | None:
+    """Download an object to a file; return its metadata, which may be empty, or None if it does not exist."""
+    try:
+        return _download(s3, path, Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
+            raise
+        return None
+
+
+def _download(s3: S3Hook, path: Path, **which: str) -> dict[str, str]:
+    answer = s3.get_conn().get_object(**which)
     with path.open("wb") as file:
         for chunk in answer["Body"].iter_chunks(1024 * 1024):
             file.write(chunk)
+    metadata: dict[str, str] = answer["Metadata"]
+    return metadata
 
 
-def put_instead(s3: S3Hook, version: Version, path: Path) -> None:
-    """Replace a version by a file, and delete the version."""
+def metadata_of(s3: S3Hook, bucket: str, key: str) -> dict[str, str] | None:
+    """The metadata of an object, or None if it does not exist."""
+    try:
+        metadata: dict[str, str] = s3.get_conn().head_object(Bucket=bucket, Key=key)["Metadata"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "404":
+            raise
+        return None
+    return metadata
+
+
+def put_instead(s3: S3Hook, version: Version, path: Path, metadata: Mapping[str, str]) -> None:
+    """Replace a version by a file, with the metadata that the version has, and delete the version."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         answer = s3.get_conn().put_object(
-            Bucket=version.bucket, Key=version.key, Body=file, Metadata={"sha256": sha256}
+            Bucket=version.bucket, Key=version.key, Body=file, Metadata={**metadata, "sha256": sha256}
         )
     if answer.get("VersionId", "null") != version.id:  # without versioning it is overwritten
         delete_version(s3, version)

@@ -14,10 +14,13 @@ SEGMENT_FOLDER = "segments/"
 STAGED_FOLDER = "staged/"
 CLAIMS_FOLDER = "claims/"
 LAST_RUNS_FOLDER = "last_runs/"
+SNAPSHOTS_FOLDER = "snapshots/"
+PENDING_SNAPSHOTS_FOLDER = "snapshots_pending/"
 #: The folder of uploaded extracts, in the export bucket.
 UPLOADED_FOLDER = "dropped/"
 
 _INSTANT = "%Y-%m-%d_%H-%M-%S"
+_AS_OF = "as_of="
 
 
 def run_name(
@@ -117,20 +120,29 @@ def report_file_name(dag_id: str, run_id: str) -> str:
     return f"{dag_id}__{re.sub(r'[^A-Za-z0-9_.-]', '_', run_id)}.json"
 
 
-def snapshots_folder(cohort: str) -> str:
-    """The folder with one folder per as-of, which has its snapshots and `final.json` with the key of the final one."""
-    return f"snapshots/{cohort}/"
+def snapshots_folder(cohort: str, *, pending: bool = False) -> str:
+    """The folder with a partition per as-of: of the final snapshots, or of all reads of the graph."""
+    return f"{PENDING_SNAPSHOTS_FOLDER if pending else SNAPSHOTS_FOLDER}cohort={cohort}/"
 
 
-def snapshot_folder(cohort: str, as_of: datetime) -> str:
-    return f"{snapshots_folder(cohort)}{instant(as_of)}/"
+def pending_snapshots_folder(cohort: str, as_of: datetime) -> str:
+    """The folder of the reads of the graph for an as-of."""
+    return f"{snapshots_folder(cohort, pending=True)}{_AS_OF}{instant(as_of)}/"
 
 
-def snapshot_file_name(digest: str) -> str:
-    return f"{digest[:16]}.jsonl"
+def pending_snapshot_key(cohort: str, as_of: datetime, read: str) -> str:
+    return f"{pending_snapshots_folder(cohort, as_of)}{read}.parquet"
 
 
-FINAL_FILE_NAME = "final.json"
+def snapshot_key(cohort: str, as_of: datetime) -> str:
+    """The key of the final snapshot of an as-of, the only object of its partition."""
+    return f"{snapshots_folder(cohort)}{_AS_OF}{instant(as_of)}/snapshot.parquet"
+
+
+def as_of_of_folder(name: str) -> datetime | None:
+    """The as-of of a partition, by its folder's name; None for another folder, which a user may have there."""
+    text = name.removeprefix(_AS_OF)
+    return from_instant(text) if name.startswith(_AS_OF) and is_instant(text) else None
 
 
 def claim_key(name: str) -> str:

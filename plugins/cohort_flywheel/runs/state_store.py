@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.decimals import Number
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, delete_if, folders, get_json, keys, lines, put_json, put_unless_equal
+from cohort_flywheel.hooks.s3 import (
+    S3Hook,
+    delete_if,
+    download,
+    folders,
+    get_json,
+    keys,
+    metadata_of,
+    put_if,
+    put_json,
+)
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.result import LastRun, Result, RunIds
-from cohort_flywheel.segment.members import Vertex
-from cohort_flywheel.segment.snapshot import MAX_HEADER_BYTES, Snapshot, read_header, read_vertices
+from cohort_flywheel.segment.segment_file import digest
+from cohort_flywheel.segment.snapshot import HEADER, READ, Header, Snapshot, read_header
 
 
 class State:
@@ -31,61 +40,64 @@ class State:
 
     def snapshot_days(self, cohort: str) -> list[datetime]:
         """The as-ofs that have a snapshot, sorted."""
-        found = folders(self._s3, self._bucket, names.snapshots_folder(cohort))
-        return [names.from_instant(day) for day in found if names.is_instant(day)]
+        prefixes = [names.snapshots_folder(cohort, pending=pending) for pending in (True, False)]
+        found = [names.as_of_of_folder(name) for each in prefixes for name in folders(self._s3, self._bucket, each)]
+        return sorted({day for day in found if day})
 
     def snapshots(self, cohort: str, as_of: datetime) -> list[Snapshot]:
-        """Every snapshot of an as-of, with the final one marked."""
-        folder = names.snapshot_folder(cohort, as_of)
-        final = self.final_snapshot(cohort, as_of)
-        return [
-            final if final and final.key == key else self._snapshot(key, is_final=False)
-            for key in keys(self._s3, self._bucket, folder)
-            if key.endswith(".jsonl")
-        ]
+        """The final snapshot of an as-of, or without one every pending one."""
+        if final := self.final_snapshot(cohort, as_of):
+            return [final]
+        pending = keys(self._s3, self._bucket, names.pending_snapshots_folder(cohort, as_of))
+        return [found for key in pending if (found := self._snapshot(key, is_final=False))]
 
     def final_snapshot(self, cohort: str, as_of: datetime) -> Snapshot | None:
         """The final snapshot of an as-of, or None."""
-        folder = names.snapshot_folder(cohort, as_of)
-        final = get_json(self._s3, self._bucket, folder + names.FINAL_FILE_NAME)
-        return self._snapshot(final[0]["key"], is_final=True) if final else None
+        return self._snapshot(names.snapshot_key(cohort, as_of), is_final=True)
 
     def has_final_snapshot(self, cohort: str, as_of: datetime) -> bool:
         """Return whether the snapshot of an as-of is final."""
-        key = names.snapshot_folder(cohort, as_of) + names.FINAL_FILE_NAME
-        return get_json(self._s3, self._bucket, key) is not None
+        return metadata_of(self._s3, self._bucket, names.snapshot_key(cohort, as_of)) is not None
 
-    def _snapshot(self, key: str, *, is_final: bool) -> Snapshot:
-        client = self._s3.get_conn()
-        try:
-            answer = client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=0-{MAX_HEADER_BYTES - 1}")
-        except client.exceptions.NoSuchKey:
-            raise FlywheelError(
-                f"the snapshot {self._place(key)} is gone, but {names.FINAL_FILE_NAME} of its as-of names it: restore"
-                " the object (its earlier version, where the bucket is versioned)",
-                code=Code.STATE_DAMAGED,
-            ) from None
-        first = answer["Body"].read().partition(b"\n")[0]
-        return Snapshot(key, read_header(first, self._place(key)), is_final)
+    def _snapshot(self, key: str, *, is_final: bool) -> Snapshot | None:
+        metadata = metadata_of(self._s3, self._bucket, key)
+        if metadata is None:
+            return None
+        return Snapshot(key, read_header(metadata.get(HEADER), self._place(key)), is_final, metadata.get(READ, ""))
 
-    def put_snapshot(self, path: Path, cohort: str, as_of: datetime, sha256: str) -> str:
+    def put_snapshot(self, path: Path, header: Header) -> str:
         """Put a pending snapshot beside the earlier ones; return its key."""
-        key = names.snapshot_folder(cohort, as_of) + names.snapshot_file_name(sha256)
-        put_unless_equal(self._s3, path, self._bucket, key, sha256)
+        sha256 = digest(path)
+        read = sha256[:16]
+        key = names.pending_snapshot_key(header.cohort, header.as_of, read)
+        metadata = {HEADER: header.text(), READ: read, "sha256": sha256}
+        put_if(self._s3, self._bucket, key, path, metadata, IfNoneMatch="*")  # the object of that name has these bytes
         return key
 
-    def vertices(self, snapshot_key: str) -> Iterator[Vertex]:
-        """Stream the vertices of a snapshot."""
-        return read_vertices(lines(self._s3, self._bucket, snapshot_key), self._place(snapshot_key))
+    def fetch_snapshot(self, snapshot_key: str, path: Path) -> dict[str, str]:
+        """Download a snapshot to a file; return its metadata.
 
-    def make_final(self, cohort: str, as_of: datetime, snapshot_key: str, by: Mapping[str, object]) -> str:
-        """Make a snapshot the final one of its as-of, unless there is one; return the key of the final one."""
-        key = names.snapshot_folder(cohort, as_of) + names.FINAL_FILE_NAME
-        put_json(self._s3, self._bucket, key, {"key": snapshot_key, **by}, IfNoneMatch="*")
-        final = get_json(self._s3, self._bucket, key)
+        Raises FlywheelError for an object that is gone, or whose bytes are not those that were put.
+        """
+        metadata = download(self._s3, self._bucket, snapshot_key, path)
+        if metadata is None or metadata.get("sha256") != digest(path):
+            raise FlywheelError(
+                f"the snapshot {self._place(snapshot_key)} is gone or damaged: restore the object (its earlier version,"
+                " where the bucket is versioned)",
+                code=Code.STATE_DAMAGED,
+            )
+        return metadata
+
+    def make_final(self, cohort: str, as_of: datetime, snapshot_key: str, folder: Path) -> Snapshot:
+        """Put a copy of a pending snapshot as the final one of its as-of, unless there is one; return the final one."""
+        if final := self.final_snapshot(cohort, as_of):
+            return final
+        path, key = folder / "pending.parquet", names.snapshot_key(cohort, as_of)
+        put_if(self._s3, self._bucket, key, path, self.fetch_snapshot(snapshot_key, path), IfNoneMatch="*")
+        final = self.final_snapshot(cohort, as_of)
         if final is None:
             raise RuntimeError  # the object was there, or was put, a moment ago
-        return str(final[0]["key"])
+        return final
 
     # --- locks
 

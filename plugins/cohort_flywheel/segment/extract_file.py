@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import BinaryIO
 
 import orjson
 
-from cohort_flywheel.common.duckdb import BATCH
+from cohort_flywheel.common.duckdb import BATCH, quoted
+from cohort_flywheel.config.decimals import MAX_INT
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.segment.members import Member, is_score
+from cohort_flywheel.segment.members import Member, Members, is_score
 from cohort_flywheel.segment.outputs import Shard
 
 #: The members of a shard, about a minute of work; more if there would be more shards than Airflow maps.
@@ -23,19 +25,29 @@ def shard_size(members: int, shard_members: int | None = None) -> int:
     return max(shard_members or SHARD_MEMBERS, -(-members // MAX_SHARDS))
 
 
-def write_extract(members: Iterable[Member], property: str, file: BinaryIO, size: int = SHARD_MEMBERS) -> list[Shard]:
+def extract_records(members: Members, property: str) -> Iterator[str]:
+    """The seed's record of each member, sorted by playerId: `{"playerId":["wayne96"],"ea_atrisk":[3]}`."""
+    whole = f"score = trunc(score) AND abs(score) <= {MAX_INT}"  # as `plain_score`
+    score = f"CASE WHEN {whole} THEN score::BIGINT::VARCHAR ELSE score::VARCHAR END"
+    name = quoted(json.dumps(property))
+    for (record,) in members.rows(
+        f"""'{{"playerId":[' || to_json(player_id) || '],' || {name} || ':[' || {score} || ']}}'"""
+    ):
+        yield record
+
+
+def write_extract(records: Iterable[str], file: BinaryIO, size: int = SHARD_MEMBERS) -> list[Shard]:
     """Write the seed's format, `[{"playerId": ["wayne96"], "ea_atrisk": [3]}, …]`: valid JSON, one record per line.
 
     Returns the shards, each of `size` members, the last one of fewer. Every member is in exactly one shard; an empty
     cohort has one empty shard. Their `of`, the digest of the file, is empty until the file is closed.
     """
     starts: list[int] = []
-    number, end, separator, remaining = 0, file.write(b"["), b"\n", iter(members)
+    number, end, separator, remaining = 0, file.write(b"["), b"\n", iter(records)
     while batch := list(islice(remaining, min(BATCH, size - number % size))):
         if number % size == 0:
             starts.append(end + len(separator))
-        records = [orjson.dumps({"playerId": [player_id], property: [score]}) for player_id, score in batch]
-        end += file.write(separator + b",\n".join(records))
+        end += file.write(separator + ",\n".join(batch).encode())
         number, separator = number + len(batch), b",\n"
     file.write(b"\n]\n" if starts else b"]\n")
     ends = [*(start - len(separator) for start in starts[1:]), end if starts else 0]

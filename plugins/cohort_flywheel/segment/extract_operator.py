@@ -13,7 +13,7 @@ from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import loosest_threshold
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.governance.erasure import ErasedPlayerFilter, Tombstones
+from cohort_flywheel.governance.erasure import Tombstones
 from cohort_flywheel.governance.tombstones_store import read_tombstones
 from cohort_flywheel.hooks.neptune import GraphUnavailableError, NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook
@@ -25,10 +25,9 @@ from cohort_flywheel.runs.schedule import Clock, Schedule, schedule_in_force, ut
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.graph_names_store import check_loaded, check_names
 from cohort_flywheel.segment.gremlin_to_s3_operator import put_extract, read_graph
-from cohort_flywheel.segment.members import Members, UnusableScoreError, VertexSink
+from cohort_flywheel.segment.members import Members, UnusableScoreError
 from cohort_flywheel.segment.outputs import Extract, ExtractSource, Shard
-from cohort_flywheel.segment.segment_file import digest
-from cohort_flywheel.segment.snapshot import Header, Snapshot, SnapshotFile
+from cohort_flywheel.segment.snapshot import Header, Snapshot, write_snapshot
 from cohort_flywheel.segment.source import EXTRACT, choose_source, is_canonical_run
 from cohort_flywheel.segment.unusable_scores_store import count_without_number, put_unusable_vertices
 from cohort_flywheel.segment.uploaded_extract_store import stream_uploaded_extract
@@ -99,20 +98,21 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         state = State(s3, plan.state_bucket)
         now = self.clock()
         snapshot = find_source(state, plan, now, schedule)
+        erased = read_tombstones(s3, plan.state_bucket)
         with Members(
             folder,
             direction=plan.direction,
             threshold=plan.threshold,
             where=plan.where,
+            erased=erased.__contains__ if erased else None,
             memory_mb=plan.memory_mb,
         ) as members:
-            sink = ErasedPlayerFilter(members, read_tombstones(s3, plan.state_bucket))
             if uri := plan.extract_uri:
-                source = self._read_uploaded_extract(plan, uri, s3, sink)
+                source = self._read_uploaded_extract(plan, uri, s3, members)
             elif snapshot:
-                source = self._read_snapshot(state, snapshot, sink)
+                source = self._read_snapshot(state, snapshot, members, folder)
             else:
-                source = self._read_graph(plan, state, now, schedule, sink, folder, side_effects)
+                source = self._read_graph(plan, state, now, schedule, members, erased, folder, side_effects)
             file, shards = put_extract(
                 s3,
                 members,
@@ -124,14 +124,14 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
                 plan.shard_members,
             )
         counted = file.model_dump() | {
-            "vertices_read": file.vertices_read + sink.excluded,
-            "vertices_erased": sink.excluded,
+            "vertices_read": file.vertices_read + members.vertices_erased,
+            "vertices_erased": members.vertices_erased,
         }
         return Extract(**counted, **source.model_dump()), shards
 
-    def _read_uploaded_extract(self, plan: Plan, uri: str, s3: S3Hook, sink: ErasedPlayerFilter) -> ExtractSource:
+    def _read_uploaded_extract(self, plan: Plan, uri: str, s3: S3Hook, members: Members) -> ExtractSource:
         uploaded = stream_uploaded_extract(
-            s3, uri, plan.export_bucket, sink.add,
+            s3, uri, plan.export_bucket, members.add,
             property=plan.property, direction=plan.direction, required=list(plan.where),
         )  # fmt: skip
         if uploaded.sha256 != plan.extract_sha256:
@@ -142,9 +142,11 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             )
         return ExtractSource(source=EXTRACT, read_at=uploaded.uploaded_at, snapshot_key=None, snapshot=None)
 
-    def _read_snapshot(self, state: State, snapshot: Snapshot, sink: ErasedPlayerFilter) -> ExtractSource:
+    def _read_snapshot(self, state: State, snapshot: Snapshot, members: Members, folder: Path) -> ExtractSource:
         self.log.info("reading the members from snapshot %s", snapshot.key)
-        sink.add(state.vertices(snapshot.key))
+        path = folder / "snapshot.parquet"
+        state.fetch_snapshot(snapshot.key, path)
+        members.add_snapshot(path)
         return ExtractSource(
             source="snapshot",
             read_at=snapshot.header.read_at.isoformat(),
@@ -158,7 +160,8 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         state: State,
         now: datetime,
         schedule: Schedule,
-        sink: ErasedPlayerFilter,
+        members: Members,
+        erased: Tombstones | None,
         folder: Path,
         side_effects: list[str],
     ) -> ExtractSource:
@@ -176,15 +179,12 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             vertex_label=names.vertex_label,
             player_id=names.player_id,
         )
-        path = folder / "snapshot.jsonl"
-        file = SnapshotFile(path, header) if keeps else None
-        sinks: list[VertexSink] = [sink, ErasedPlayerFilter(file, sink.tombstones)] if file else [sink]
         hook = NeptuneGremlinHook(plan.connection or self.neptune_conn_id, self.aws_conn_id)
         threshold = loosest_threshold([plan.floor, plan.threshold], plan.direction) if keeps else plan.threshold
         try:
             read = read_graph(
                 hook,
-                sinks,
+                members,
                 property=plan.property,
                 direction=plan.direction,
                 threshold=threshold,
@@ -193,7 +193,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
                 player_id=names.player_id,
             )
         except UnusableScoreError as error:
-            raise self._with_list(error, plan, hook, threshold, folder, sink.tombstones, side_effects) from None
+            raise self._with_list(error, plan, hook, threshold, folder, erased, side_effects) from None
         if not read.with_id and not plan.may_be_empty:
             searched, named_by = (names.player_id, "schema.player_id") if read.number else (plan.property, "property")
             check_names(hook, names.vertex_label, searched, named_by, plan.cohort)
@@ -207,9 +207,10 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
                 code=Code.DAY_HAS_PASSED,
             )
         key = None
-        if file:
-            file.close()
-            key = state.put_snapshot(path, plan.cohort, as_of, digest(path))
+        if keeps:
+            path = folder / "snapshot.parquet"
+            write_snapshot(members, header, path)
+            key = state.put_snapshot(path, header)
             side_effects.append(f"a snapshot was kept at {key}")
         return ExtractSource(
             source="graph",

@@ -22,7 +22,7 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.graph_serializers import ScoreColumns
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook, put_unless_equal
-from cohort_flywheel.segment.extract_file import shard_size, write_extract
+from cohort_flywheel.segment.extract_file import extract_records, shard_size, write_extract
 from cohort_flywheel.segment.members import (
     GraphRow,
     Members,
@@ -107,7 +107,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
                 hook = NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id)
                 read_graph(
                     hook,
-                    [members],
+                    members,
                     property=self.property,
                     direction=self.direction,
                     threshold=threshold,
@@ -149,7 +149,7 @@ def _conditions(where: Mapping[str, Json]) -> dict[str, Condition]:
 
 def read_graph(
     hook: NeptuneGremlinHook,
-    sinks: Sequence[VertexSink],
+    sink: VertexSink,
     *,
     property: str,
     direction: Direction,
@@ -158,7 +158,7 @@ def read_graph(
     label: str,
     player_id: str,
 ) -> VerticesRead:
-    """Write every vertex beyond the threshold to each sink, and count them.
+    """Write every vertex beyond the threshold to a sink, and count them.
 
     An interrupted read begins again from the start. Raises UnusableScoreError, at the end of the read, with the number
     of vertices that have an unusable score.
@@ -169,8 +169,7 @@ def read_graph(
     )
     for attempt in hook.retrying():
         with attempt:
-            for sink in sinks:
-                sink.clear()
+            sink.clear()
             number = with_id = unusable = 0
             progress = Progress(hook.log, "vertices read")
             for batch in hook.stream_scores(traversal, player_id=player_id, property=property, required=required):
@@ -182,8 +181,7 @@ def read_graph(
                         vertices.append(read(row))
                     except UnusableScoreError:
                         unusable += 1
-                for sink in sinks:
-                    sink.add(vertices)
+                sink.add(vertices)
                 rows = len(batch.player_ids) + len(batch.others)
                 number += rows
                 with_id += sum(vertex.player_id is not None for vertex in vertices)
@@ -234,7 +232,7 @@ def put_extract(
     """Write the extract and upload it unless the object has the same bytes; return its place, counts and shards."""
     path, counts = folder / "extract.json", members.counts()
     with path.open("wb") as file:
-        shards = write_extract(members, property, file, shard_size(counts.members, shard_members))
+        shards = write_extract(extract_records(members, property), file, shard_size(counts.members, shard_members))
     sha256 = digest(path)
     put = put_unless_equal(s3, path, bucket, key, sha256)
     place = f"s3://{bucket}/{key}"

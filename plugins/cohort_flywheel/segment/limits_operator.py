@@ -21,7 +21,7 @@ from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.errors import Code
 from cohort_flywheel.hooks.s3 import S3Hook, copy_unless_equal
-from cohort_flywheel.runs.lock_store import release, this_run
+from cohort_flywheel.runs.lock_store import release
 from cohort_flywheel.runs.names import rejects_folder, segment_part_key
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import Schedule, schedule_in_force
@@ -48,6 +48,7 @@ from cohort_flywheel.segment.outputs import (
     Shard,
 )
 from cohort_flywheel.segment.segment_file import combine
+from cohort_flywheel.segment.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -111,10 +112,10 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             shards = [Shard.model_validate(shard) for shard in self.shards]
             segment = self._combine(plan, s3, folder, map(SegmentPart.model_validate, self.parts), shards)
             judged = self._judge(plan, state, folder, extract, segment, context)
-            snapshot = self._make_final(plan, state, context, judged, side_effects)
-            if snapshot and snapshot != extract.snapshot_key:
+            final = self._make_final(plan, state, folder, judged, side_effects)
+            if final and extract.snapshot_key and not final.is_of(extract.snapshot_key):
                 schedule = schedule_in_force(context, plan)
-                extract, segment = self._make_again(plan, s3, folder, side_effects, snapshot, schedule)
+                extract, segment = self._make_again(plan, s3, folder, side_effects, final.key, schedule)
                 judged = self._judge(plan, state, folder, extract, segment, context)
             imports = not plan.dry_run
             if imports and not segment.rows:
@@ -127,6 +128,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             ti.xcom_push(
                 key="judged", value=judged.model_dump(mode="json")
             )  # with the segment file's place as it is now
+            snapshot = final.key if final else extract.snapshot_key
             checked = CheckedSegment(**judged.model_dump(), snapshot=snapshot, s3_url=segment.s3_url, rows=segment.rows)
             output = checked.model_dump(mode="json")
         if not imports:
@@ -176,6 +178,8 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
                 required=plan.where,
                 schema=plan.data_schema,
             ):
+                path = folder / "previous.parquet"
+                state.fetch_snapshot(snapshot.key, path)
                 with Members(
                     folder,
                     direction=plan.direction,
@@ -183,7 +187,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
                     where=plan.where,
                     memory_mb=plan.memory_mb,
                 ) as members:
-                    members.add(state.vertices(snapshot.key))
+                    members.add_snapshot(path)
                     return Previous(members=members.counts().members, what=f"the snapshot of {day.isoformat()}")
         return None
 
@@ -207,19 +211,19 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         )
 
     def _make_final(
-        self, plan: Plan, state: State, context: Context, judged: JudgedSegment, side_effects: list[str]
-    ) -> str | None:
+        self, plan: Plan, state: State, folder: Path, judged: JudgedSegment, side_effects: list[str]
+    ) -> Snapshot | None:
+        """Return the final snapshot of the as-of; None for a run without a snapshot, and where it remains pending."""
         key = judged.extract.snapshot_key
         if key is None or plan.dry_run:
-            return key
+            return None
         nothing = not judged.extract.vertices_read and not judged.override
         if nothing and not state.final_snapshot(plan.cohort, plan.as_of):
             # the cohort may be empty, or the graph not loaded yet, which must not become the final snapshot
             self.log.warning("Graph query returned no vertices beyond the floor; snapshot %s remains pending", key)
-            return key
-        by = this_run(context).model_dump() | judged.model_dump(mode="json", include={"override"})
-        final = state.make_final(plan.cohort, plan.as_of, key, by)
-        side_effects.append(f"the final snapshot is {final}")
+            return None
+        final = state.make_final(plan.cohort, plan.as_of, key, folder)
+        side_effects.append(f"the final snapshot is {final.key}")
         return final
 
     def _make_again(

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self, TypeGuard
+from typing import Any, NamedTuple, Protocol, Self, TypeGuard
 
 from cohort_flywheel.common.duckdb import (
     MEMORY_MB,
     Rows,
     connect,
-    count,
+    count_rows,
     fetch,
     hide_values,
+    read_parquet,
     read_rows,
+    write_parquet,
     write_rows,
 )
 from cohort_flywheel.config.cohorts import Direction
@@ -101,19 +103,26 @@ def to_vertex(
     return Vertex(usable_player_id(row.get(player_id, [])), score, {name: row.get(name, []) for name in required})
 
 
-#: The columns of the table of vertices: `properties` is JSON, the values of each property of `where` by its name, or
-#: NULL without `where`.
-_COLUMNS = {"score": "DOUBLE", "player_id": "VARCHAR", "properties": "VARCHAR"}
+#: The columns of the table of vertices, and of a snapshot: `properties` is JSON, the values of each property of `where`
+#: by its name, or NULL without `where`.
+VERTEX_COLUMNS = {"score": "DOUBLE", "player_id": "VARCHAR", "properties": "VARCHAR"}
+
+
+def beyond_sql(direction: Direction, threshold: Score) -> str:
+    """Return `is_beyond` as a condition on the column `score`."""
+    return f"score {'>' if direction == 'above' else '<'} {threshold!r}"
 
 
 class Members:
-    """Collects vertices, and then iterates over members: DuckDB merges and sorts them.
+    """Collects vertices, or takes those of a snapshot, and then iterates over members: DuckDB merges and sorts them.
 
     These sums hold: `vertices_read = vertices + vertices_not_beyond + vertices_not_as_required`, and
-    `vertices = members + merged + vertices_without_playerId`.
+    `vertices = members + merged + vertices_without_playerId`. Vertices of erased players are in neither;
+    `vertices_erased` counts them.
 
     :param folder: a folder on local disk, where no other Members are open.
     :param where: the conditions on other properties, by their names.
+    :param erased: tells whether a playerId is of an erased player; None if there are none.
     :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     """
 
@@ -124,15 +133,19 @@ class Members:
         direction: Direction,
         threshold: Score,
         where: Mapping[str, Condition] | None = None,
+        erased: Callable[[str], bool] | None = None,
         memory_mb: int | None = None,
     ) -> None:
         self._folder = folder
         self._direction = direction
         self._threshold = threshold
         self._where = {name: condition.test() for name, condition in (where or {}).items()}
+        self._erased = erased
         self._file = (folder / "vertices.csv").open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, Rows)
+        self._snapshot: Path | None = None
         self._counts: VertexCounts | None = None
+        self.vertices_erased = 0
         self._sql = connect(folder, memory_mb or MEMORY_MB)
 
     def __enter__(self) -> Self:
@@ -151,6 +164,10 @@ class Members:
         """Add vertices; not after the members were asked for."""
         self._writer.writerows((each.score, each.player_id, _properties_text(each.properties)) for each in vertices)
 
+    def add_snapshot(self, path: Path) -> None:
+        """Take the vertices of a snapshot, instead of those that are added."""
+        self._snapshot = path
+
     def counts(self) -> VertexCounts:
         """The counts of vertices and members for the report."""
         if self._counts is None:
@@ -160,20 +177,44 @@ class Members:
 
     def __iter__(self) -> Iterator[Member]:
         """Every member, sorted by playerId (by code point)."""
+        for player_id, score in self.rows("player_id, score"):
+            yield Member(player_id, plain_score(score))
+
+    def rows(self, expressions: str) -> Iterator[Any]:
+        """The values of expressions, of ours, on `player_id` and `score` of every member, sorted by playerId."""
         self.counts()
         with hide_values("sort the members"):
-            for player_id, score in fetch(self._sql, "FROM member SELECT player_id, score ORDER BY player_id"):
-                yield Member(player_id, _plain_score(score))
+            yield from fetch(self._sql, f"FROM member SELECT {expressions} ORDER BY player_id")
+
+    def count_scores(self) -> Iterator[tuple[Score, int]]:
+        """Each score of a member, with the number of members that have it."""
+        self.counts()
+        with hide_values("count the scores"):
+            for score, number in fetch(self._sql, "FROM member SELECT score, count(*) GROUP BY score"):
+                yield plain_score(score), number
+
+    def write_player_ids(self, path: Path) -> None:
+        """Write the playerIds to a Parquet file, for `joined_and_left`."""
+        self.counts()
+        with hide_values("write the members"):
+            write_parquet(self._sql, "FROM member SELECT player_id", path, {})
+
+    def write_vertices(self, path: Path, condition: str, metadata: Mapping[str, str]) -> None:
+        """Write the vertices that meet a condition, a snapshot, to a Parquet file with key-value metadata."""
+        self.counts()
+        with hide_values("write the snapshot"):
+            write_parquet(self._sql, f"FROM vertex WHERE {condition}", path, metadata)
 
     def _find(self) -> VertexCounts:
-        """Create the table `member`."""
-        self._file.close()
-        path = Path(self._file.name)
-        read_rows(self._sql, path, _COLUMNS).create("vertex")
-        path.unlink()
-        vertices = self._sql.table("vertex")
-        # is_beyond() in SQL
-        beyond = vertices.filter(f"score {'>' if self._direction == 'above' else '<'} {self._threshold!r}")
+        """Create the view `vertex`, without erased players, and the table `member`."""
+        self._load()
+        vertices = self._sql.table("read_vertex")
+        number_read = count_rows(vertices)
+        if self._erased is not None:
+            self._select("erased", "player_id", self._erased)
+            vertices = vertices.filter("player_id IS NULL OR player_id NOT IN (FROM erased)")
+        vertices.create_view("vertex")
+        beyond = vertices.filter(beyond_sql(self._direction, self._threshold))
         required = beyond
         if self._where:
             self._select("as_required", "properties", self._is_as_required)
@@ -181,11 +222,12 @@ class Members:
         with_id = required.filter("player_id IS NOT NULL")
         extreme = "max" if self._direction == "above" else "min"
         with_id.aggregate(f"player_id, {extreme}(score) AS score").create("member")
-        numbers = [count(each) for each in (vertices, beyond, required, with_id, self._sql.table("member"))]
-        number_read, number_beyond, number, number_with_id, members = numbers
+        numbers = [count_rows(each) for each in (vertices, beyond, required, with_id, self._sql.table("member"))]
+        others, number_beyond, number, number_with_id, members = numbers
+        self.vertices_erased = number_read - others
         return VertexCounts(
-            vertices_read=number_read,
-            vertices_not_beyond=number_read - number_beyond,
+            vertices_read=others,
+            vertices_not_beyond=others - number_beyond,
             vertices_not_as_required=number_beyond - number,
             vertices=number,
             members=members,
@@ -193,10 +235,20 @@ class Members:
             vertices_without_player_id=number - number_with_id,
         )
 
+    def _load(self) -> None:
+        """Create `read_vertex`: a table, or a view of the snapshot."""
+        self._file.close()
+        if self._snapshot:
+            read_parquet(self._sql, self._snapshot).create_view("read_vertex")
+            return
+        path = Path(self._file.name)
+        read_rows(self._sql, path, VERTEX_COLUMNS).create("read_vertex")
+        path.unlink()
+
     def _select(self, table: str, column: str, holds: Callable[[str], bool]) -> None:
-        """Create a table of the different texts of a column of `vertex` for which a function is true."""
+        """Create a table of the different texts of a column of `read_vertex` for which a function is true."""
         path = self._folder / f"{table}.csv"
-        texts = fetch(self._sql, f"FROM vertex SELECT DISTINCT {column} WHERE {column} IS NOT NULL")
+        texts = fetch(self._sql, f"FROM read_vertex SELECT DISTINCT {column} WHERE {column} IS NOT NULL")
         write_rows(path, ((text,) for (text,) in texts if holds(text)))
         read_rows(self._sql, path, {"text": "VARCHAR"}).create(table)
         path.unlink()
@@ -222,7 +274,7 @@ def _finite(value: object) -> object:
     return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
-def _plain_score(score: float) -> Score:
+def plain_score(score: float) -> Score:
     """A score of DuckDB: a whole one is an int, where a double holds each of them."""
     return int(score) if score.is_integer() and abs(score) <= MAX_INT else score
 

@@ -1,8 +1,8 @@
 """A snapshot: one read of the graph, kept for its as-of, because the graph itself has no history.
 
-A file of JSON lines: the header, one line per vertex (`["wayne96", 3, ["Active"]]`: playerId or null, score, and the
-values of each property of `where` in the header's order), and the number of vertices, without which the file is
-truncated. Vertices are merged into members on reading.
+A Parquet file with a row per vertex: `score`, `player_id` (NULL for a vertex without a usable one) and `properties`
+(JSON: the values of each property of `where` by its name; NULL without `where`). Its header is in the file's key-value
+metadata and in the object's. Vertices are merged into members on reading.
 """
 
 from __future__ import annotations
@@ -13,28 +13,31 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import orjson
 from pydantic import Field, ValidationError
 
+from cohort_flywheel.common.duckdb import connect, count_rows, fetch, hide_values, read_parquet, write_parquet
 from cohort_flywheel.config.cohorts import Direction, Strict
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.decimals import number_text
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.segment.members import Score, Vertex, is_beyond, is_score
+from cohort_flywheel.segment.members import Members, Score, Vertex, beyond_sql, is_beyond, plain_score
 
-#: The Cohort Modeler's names, which a snapshot of an earlier version has.
+#: The Cohort Modeler's names, which a header without names has.
 _MODELERS = DataSchema()
 #: The version of the file's shape.
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 
-#: The maximum size of a header: the first bytes of a file that are read for it.
-MAX_HEADER_BYTES = 8192
+#: The key of the header in the metadata of the file and of the object.
+HEADER = "header"
+#: In the object's metadata: the digest that the read was named by when it was written. It stays the same in the final
+#: snapshot that a pending one becomes, and in a snapshot without erased players.
+READ = "read"
 
 
 class Header(Strict):
-    """The first line of a snapshot, which holds the vertices beyond the floor as they were at `read_at`."""
+    """The header of a snapshot, which holds the vertices beyond the floor as they were at `read_at`."""
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     cohort: str
     as_of: datetime
     property: str
@@ -60,13 +63,22 @@ class Header(Strict):
             return f"was written before `where` named {', '.join(missing)}"
         return None
 
+    def text(self) -> str:
+        """Return the header as JSON in ASCII, as S3 takes it in an object's metadata."""
+        return json.dumps(self.model_dump(mode="json"))
+
 
 class Snapshot(NamedTuple):
-    """A stored snapshot: its key, its header, and whether it is the final one of its as-of."""
+    """A stored snapshot: its key, its header, whether it is the final one of its as-of, and the name of its read."""
 
     key: str
     header: Header
     final: bool
+    read: str
+
+    def is_of(self, snapshot_key: str) -> bool:
+        """Whether this is the snapshot of a key, or the final one that it has become."""
+        return snapshot_key == self.key or snapshot_key.endswith(f"/{self.read}.parquet")
 
 
 def select_snapshot(snapshots: Iterable[Snapshot]) -> Snapshot | None:
@@ -74,86 +86,52 @@ def select_snapshot(snapshots: Iterable[Snapshot]) -> Snapshot | None:
     return max(snapshots, key=lambda s: (s.final, s.header.read_at, s.key), default=None)
 
 
-class SnapshotFile:
-    """Write a snapshot, without vertices that are not beyond its floor."""
-
-    def __init__(self, path: Path, header: Header) -> None:
-        self._path = path
-        self._header = header
-        self.clear()
-
-    def clear(self) -> None:
-        """Remove all vertices, before an interrupted read of the graph begins again."""
-        self._vertices = 0
-        self._path.write_text(self._header.model_dump_json() + "\n", encoding="utf-8")
-
-    def add(self, vertices: Iterable[Vertex]) -> None:
-        header = self._header
-        with self._path.open("ab") as file:
-            for vertex in vertices:
-                if is_beyond(vertex.score, header.direction, header.floor):
-                    file.write(_line(vertex, header.required))
-                    self._vertices += 1
-
-    def close(self) -> None:
-        """Write the last line, the number of vertices."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"vertices": self._vertices}) + "\n")
+def write_snapshot(members: Members, header: Header, path: Path) -> None:
+    """Write the vertices that were read, without those that are not beyond the floor."""
+    members.write_vertices(path, beyond_sql(header.direction, header.floor), {HEADER: header.text()})
 
 
-def _line(vertex: Vertex, required: list[str]) -> bytes:
-    if not required:
-        return orjson.dumps([vertex.player_id, vertex.score], option=orjson.OPT_APPEND_NEWLINE)
-    # such a property can have any value: half of a surrogate pair, which orjson refuses, and whole numbers beyond
-    # 64 bits, which it rounds
-    properties = [vertex.properties.get(name, []) for name in required]
-    return json.dumps([vertex.player_id, vertex.score, *properties], default=str).encode() + b"\n"
-
-
-def read_header(line: bytes, place: str) -> Header:
-    """Return the header; raise FlywheelError for a file that is not a snapshot of this version."""
+def read_header(text: str | None, place: str) -> Header:
+    """Return the header; raise FlywheelError for what is not one of this version."""
     try:
-        return Header.model_validate_json(line)
+        return Header.model_validate_json(text or "")
     except ValidationError:
         raise FlywheelError(
             f"{place} is not a snapshot that this version reads: move it away", code=Code.STATE_DAMAGED
         ) from None
 
 
-def read_vertices(lines: Iterable[bytes], place: str) -> Iterator[Vertex]:
-    """Read the vertices line by line; raise FlywheelError, without the text, for an invalid line or a lost end."""
-    iterator = iter(lines)
-    header = read_header(next(iterator, b""), place)
-    loads = json.loads if header.required else orjson.loads
-    number, end = 0, None
-    for line in iterator:
+def read_file_header(path: Path, place: str) -> Header:
+    """Return the header of a file; raise FlywheelError for a file that is not a snapshot of this version."""
+    return read_header(_header_text(path), place)
+
+
+def _header_text(path: Path) -> str | None:
+    import duckdb
+
+    with connect(path.parent) as sql:
         try:
-            entry: object = loads(line)
-            if isinstance(entry, dict):
-                end = entry["vertices"]
-                continue
-            player_id, score, properties = _checked(entry)
-            vertex = Vertex(player_id, score, dict(zip(header.required, properties, strict=True)))
-        except (ValueError, KeyError, TypeError):
-            raise FlywheelError(
-                f"line {number + 2} of {place} is not a vertex: restore the file as it was", code=Code.STATE_DAMAGED
-            ) from None
-        number += 1
-        yield vertex
-    if end != number:
-        raise FlywheelError(
-            f"{place} is truncated after {number} vertices: restore the file as it was", code=Code.STATE_DAMAGED
-        )
+            rows = sql.execute("SELECT key, value FROM parquet_kv_metadata(?)", [str(path)]).fetchall()
+        except duckdb.Error:  # its text may quote the file
+            return None
+    return next((value.decode() for key, value in rows if key == HEADER.encode()), None)
 
 
-def _checked(entry: object) -> tuple[str | None, Score, list[list[object]]]:
-    if not isinstance(entry, list):
-        raise TypeError
-    player_id, score, *properties = entry
-    if not (
-        (player_id is None or isinstance(player_id, str))
-        and is_score(score)
-        and all(isinstance(values, list) for values in properties)
-    ):
-        raise TypeError
-    return player_id, score, properties
+def read_vertices(path: Path) -> Iterator[Vertex]:
+    """Yield the vertices of a snapshot; Members takes and merges them faster."""
+    with connect(path.parent) as sql, hide_values("read the snapshot"):
+        read_parquet(sql, path).create_view("vertex")
+        for player_id, score, properties in fetch(sql, "FROM vertex SELECT player_id, score, properties"):
+            yield Vertex(player_id, plain_score(score), json.loads(properties) if properties else {})
+
+
+def write_without(path: Path, players: Iterable[str], rest: Path) -> int:
+    """Write a snapshot without players to a file of its folder; return the number of its vertices that are theirs."""
+    header = _header_text(path) or ""
+    with connect(path.parent) as sql, hide_values("search the snapshot"):
+        sql.execute("CREATE TABLE player AS SELECT unnest(?::VARCHAR[]) AS player_id", [list(players)])
+        read_parquet(sql, path).create_view("vertex")
+        found = count_rows(sql.sql("FROM vertex SEMI JOIN player USING (player_id)"))
+        if found:
+            write_parquet(sql, "FROM vertex ANTI JOIN player USING (player_id)", rest, {HEADER: header})
+    return found

@@ -215,18 +215,19 @@ def unit(cohort: Cohort, floor: Score) -> Decimal:
     return Decimal(1).scaleb(-max(len(number_text(number).partition(".")[2]) for number in numbers))
 
 
-def count_thresholds(scores: Iterable[Score], cohort: Cohort, floor: Score) -> list[int]:
+def count_thresholds(scores: Iterable[tuple[Score, int]], cohort: Cohort, floor: Score) -> list[int]:
     """Count the members by distance from the floor: how many units stricter a threshold may be to keep them.
 
-    The last count has all that stay beyond the strictest threshold that is counted.
+    `scores` has each score with its number of members. The last count has all that stay beyond the strictest threshold
+    that is counted.
     """
     above, step = cohort.direction == "above", unit(cohort, floor)
     strictest = cohort.threshold_range.max if above else cohort.threshold_range.min
     beginning = _in_units(floor, step)
     counts = [0] * (min(abs(int(_in_units(strictest, step) - beginning)), MAX_RANGE) + 1)
-    for score in scores:
+    for score, members in scores:
         beyond = _in_units(score, step) - beginning if above else beginning - _in_units(score, step)
-        counts[min(math.ceil(beyond) - 1, len(counts) - 1)] += 1
+        counts[min(math.ceil(beyond) - 1, len(counts) - 1)] += members
     return counts
 
 

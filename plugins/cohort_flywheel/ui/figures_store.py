@@ -7,9 +7,9 @@ nothing: `results/<cohort>/figures.json`, `results/overview.json` and `results/l
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -26,7 +26,6 @@ from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.result import Result
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.extract_file import read_extract, write_extract
 from cohort_flywheel.segment.members import Members
 from cohort_flywheel.ui.figures import (
     MAX_DAYS,
@@ -193,34 +192,31 @@ class FiguresStore:
             if not (members := self._members(cohort, as_of, floor)):
                 return None
             with members:
-                counts = count_thresholds((member.score for member in members), cohort, floor)
+                counts = count_thresholds(members.count_scores(), cohort, floor)
         except FlywheelError:
             return None
         return threshold_counts(counts, cohort, floor, as_of)
 
     def _compare(self, one: Cohort, day: Day, another: Cohort, its_day: Day) -> tuple[int, int] | None:
         """How many members are only of the second, and only of the first; None where a snapshot cannot be used."""
-        first, second = self._sorted_members(one, day), self._sorted_members(another, its_day)
-        if not first or not second:
-            return None
-        return joined_and_left(_player_ids(first, one), _player_ids(second, another))
+        first, second = self._player_ids(one, day), self._player_ids(another, its_day)
+        return joined_and_left(self._folder, first, second) if first and second else None
 
-    def _sorted_members(self, cohort: Cohort, day: Day) -> Path | None:
-        """A file of the members of a day, sorted; None where its snapshot is gone or of another form."""
-        path = self._folder / f"{names.run_name(cohort.name, day.threshold, day.as_of)}.json"
+    def _player_ids(self, cohort: Cohort, day: Day) -> Path | None:
+        """A file of the members of a day; None where its snapshot is gone or of another form."""
+        path = self._folder / f"members_{names.run_name(cohort.name, day.threshold, day.as_of)}.parquet"
         if path.exists():
             path.touch()
         else:
             try:
                 if not (members := self._members(cohort, day.as_of, day.threshold)):
                     return None
-                with members, path.open("wb") as file:
-                    write_extract(members, cohort.property, file)
+                with members:
+                    members.write_player_ids(path)
             except FlywheelError:
-                path.unlink(missing_ok=True)
                 return None
             # keep the two files that were used last: all days of a year may not fit a worker's disk
-            for earlier in sorted(self._folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)[:-2]:
+            for earlier in sorted(self._folder.glob("members_*"), key=lambda file: file.stat().st_mtime_ns)[:-2]:
                 earlier.unlink()
         return path
 
@@ -234,11 +230,11 @@ class FiguresStore:
             schema=cohort.schema_of(self._schema),
         ):
             return None
+        path = self._folder / "snapshot.parquet"
+        self._state.fetch_snapshot(snapshot.key, path)
         members = Members(self._folder, direction=cohort.direction, threshold=threshold, where=cohort.where)
-        vertices = self._state.vertices(snapshot.key)
-        while batch := list(islice(vertices, 10_000)):
-            members.add(batch)
-            self._progress.add(len(batch))
+        members.add_snapshot(path)
+        self._progress.add(members.counts().vertices_read)
         return members
 
     def launches(self) -> Launches:
@@ -251,9 +247,3 @@ class FiguresStore:
 
     def _put(self, key: str, value: Record) -> None:
         put_json(self._s3, self._bucket, key, value.model_dump(mode="json"))
-
-
-def _player_ids(path: Path, cohort: Cohort) -> Iterator[str]:
-    with path.open("rb") as file:
-        for member in read_extract(file, cohort.property):
-            yield member.player_id

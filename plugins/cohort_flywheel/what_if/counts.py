@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import heapq
 import io
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from html import escape
 from itertools import count, groupby, islice, takewhile
-from operator import itemgetter
+from pathlib import Path
 from typing import NamedTuple
 
+from cohort_flywheel.common.duckdb import connect, count_rows, hide_values, read_parquet
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Cohort
@@ -117,15 +116,15 @@ def title(cohort: Cohort, threshold: Number | None, first: date, last: date) -> 
     return f"{cohort.name}: players {cohort.direction} {beyond}, {first} to {last}"
 
 
-def joined_and_left(before: Iterable[str], now: Iterable[str]) -> tuple[int, int]:
-    """Count the players only in `now`, and only in `before`; both are sorted and without duplicates."""
-    sides = heapq.merge(((player, "left") for player in before), ((player, "joined") for player in now))
-    alone = Counter[str]()
-    for _player, found in groupby(sides, key=itemgetter(0)):
-        (_, side), *other = found
-        if not other:
-            alone[side] += 1
-    return alone["joined"], alone["left"]
+def joined_and_left(folder: Path, before: Path, now: Path) -> tuple[int, int]:
+    """Count the players only in `now`, and only in `before`, two files of `write_player_ids` in a folder."""
+    with connect(folder) as sql, hide_values("compare the members"):
+        then, today = (read_parquet(sql, path) for path in (before, now))
+        then.create_view("before")
+        today.create_view("today")
+        joined = count_rows(sql.sql("FROM today ANTI JOIN before USING (player_id)"))
+        left = count_rows(sql.sql("FROM before ANTI JOIN today USING (player_id)"))
+    return joined, left
 
 
 def summary(days: Sequence[Day]) -> str:

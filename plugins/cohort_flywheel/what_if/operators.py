@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, tzinfo
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -25,7 +24,6 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.schedule import Schedule
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.extract_file import read_extract, write_extract
 from cohort_flywheel.segment.members import Members
 from cohort_flywheel.segment.snapshot import select_snapshot
 from cohort_flywheel.what_if import counts as what_if
@@ -123,7 +121,7 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
         zone: tzinfo,
         folder: Path,
     ) -> Iterator[Day]:
-        before = folder / "before.json"  # the members of the last counted day
+        before = folder / "before.parquet"  # the members of the last counted day
         progress = Progress(self.log, "vertices read")
         for as_of in as_ofs:
             day = Day(as_of.astimezone(zone), threshold)
@@ -144,23 +142,17 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                 ):
                     yield day._replace(note=f"the snapshot {why_not}")
                     continue
+                path = folder / "snapshot.parquet"
+                state.fetch_snapshot(snapshot.key, path)
                 with Members(folder, direction=cohort.direction, threshold=number, where=cohort.where) as members:
-                    vertices = state.vertices(snapshot.key)
-                    while batch := list(islice(vertices, 10_000)):
-                        members.add(batch)
-                        progress.add(len(batch))
-                    yield _counted(day, members, before, cohort.property)
+                    members.add_snapshot(path)
+                    counts = members.counts()
+                    members.write_player_ids(now := folder / "now.parquet")
+                progress.add(counts.vertices_read)
+                if before.exists():
+                    joined, left = what_if.joined_and_left(folder, before, now)
+                    day = day._replace(joined=joined, left=left)
+                now.replace(before)
+                yield day._replace(members=counts.members)
             except FlywheelError as error:  # the row of such a day has the reason, and the other days are counted
                 yield day._replace(note=str(error))
-
-
-def _counted(day: Day, members: Members, before: Path, property: str) -> Day:
-    """Return the day with its figures, and write its members for the comparison with the next."""
-    if before.exists():
-        with before.open("rb") as file:
-            last = (member.player_id for member in read_extract(file, property))
-            joined, left = what_if.joined_and_left(last, (member.player_id for member in members))
-        day = day._replace(joined=joined, left=left)
-    with before.open("wb") as file:
-        write_extract(members, property, file)
-    return day._replace(members=members.counts().members)

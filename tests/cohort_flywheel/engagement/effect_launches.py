@@ -14,11 +14,9 @@ from cohort_flywheel.engagement.effect_operator import MeasureEffectOperator
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.names import run_name
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.members import Vertex
-from cohort_flywheel.segment.segment_file import digest
 from cohort_flywheel.segment.snapshot import Header as SnapshotHeader
-from cohort_flywheel.segment.snapshot import SnapshotFile
 from tests.cohort_flywheel.engagement.event_days import NEWEST, Events
+from tests.cohort_flywheel.segment.snapshots import keep_snapshot
 
 LAUNCHED = NEWEST - timedelta(days=7)
 
@@ -62,14 +60,7 @@ class Launches:
             "cohort": "ea_atrisk", "as_of": as_of, "property": "ea_atrisk", "direction": "above", "floor": 0,
             "read_at": datetime(2026, 11, 30, tzinfo=UTC),
         }  # fmt: skip
-        path = self._folder / "snapshot"
-        file = SnapshotFile(path, SnapshotHeader.model_validate(about | header))
-        file.add(Vertex(player, score) for player, score in scores.items())
-        file.close()
-        key = self.state.put_snapshot(path, "ea_atrisk", as_of, digest(path))
-        if final:
-            self.state.make_final("ea_atrisk", as_of, key, {"dag_id": "d", "run_id": "r"})
-        return key
+        return keep_snapshot(self.state, SnapshotHeader.model_validate(about | header), scores, final=final)
 
     def measure(self, as_of: datetime = NEWEST) -> dict[str, Any]:
         """Run the task; return the effects that the report of the as-of takes over."""

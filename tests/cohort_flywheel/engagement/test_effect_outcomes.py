@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 import pytest
 
@@ -17,9 +19,26 @@ from cohort_flywheel.engagement.effect_outcomes import (
     Scores,
     put_together,
 )
+from cohort_flywheel.segment.members import Vertex
+from cohort_flywheel.segment.snapshot import Header
+from tests.cohort_flywheel.engagement.event_days import NEWEST
+from tests.cohort_flywheel.segment.snapshots import snapshot_file
 
 THEN = {"ann": 3, "bob": 5, "cyd": 3, "dot": 4, "eve": 6}
 NOW = {"ann": 4, "bob": 2, "dot": 4, "eve": 1.5}  # cyd is not beyond the floor any more
+
+
+def add_scores(
+    tables: OutcomeTables, folder: Path, direction: Direction, then: Iterable[tuple[str, float]],
+    now: Iterable[tuple[str, float]],
+) -> None:  # fmt: skip
+    floor = -100 if direction == "above" else 100
+    header = Header(cohort="c", as_of=NEWEST, property="p", direction=direction, floor=floor, read_at=NEWEST)
+    both: tuple[tuple[Literal["then", "now"], Iterable[tuple[str, float]]], ...] = (("then", then), ("now", now))
+    for when, scores in both:
+        with TemporaryDirectory(dir=folder) as its:
+            vertices = [Vertex(None, 50 if direction == "above" else -50), *(Vertex(*each) for each in scores)]
+            assert tables.add_scores(when, snapshot_file(Path(its), header, vertices), direction) == len(vertices)
 
 
 def outcomes(
@@ -30,8 +49,7 @@ def outcomes(
         for group, players in groups.items():
             tables.add_group(group, players)
         tables.add_earlier(earlier)
-        tables.add_scores("then", then.items(), direction)
-        tables.add_scores("now", now.items(), direction)
+        add_scores(tables, folder, direction, then.items(), now.items())
         return tables.outcomes(Scores(direction, threshold, floor))
 
 
@@ -65,8 +83,7 @@ def test_changes_are_clipped_at_the_floor_of_both_snapshots(tmp_path: Path) -> N
 def test_a_player_of_several_vertices_has_the_score_furthest_beyond(tmp_path: Path) -> None:
     with OutcomeTables(tmp_path) as tables:
         tables.add_group("mailed", ["ann"])
-        tables.add_scores("then", [("ann", 3), ("ann", 5)], "above")
-        tables.add_scores("now", [("ann", 6), ("ann", 1)], "above")
+        add_scores(tables, tmp_path, "above", [("ann", 3), ("ann", 5)], [("ann", 6), ("ann", 1)])
         assert tables.outcomes(Scores("above", 2, 0))["mailed"].all.changes == [(1, 1)]
 
 

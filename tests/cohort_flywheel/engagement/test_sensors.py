@@ -16,7 +16,7 @@ from cohort_flywheel.engagement.sensors import AsOfSensor, FinalSnapshotsSensor,
 from cohort_flywheel.engagement.suppressions import ListState
 from cohort_flywheel.engagement.suppressions_store import put_state
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.names import snapshot_folder
+from cohort_flywheel.runs.names import snapshot_key
 from local.config import ROOT
 from tests.cohort_flywheel.engagement.event_days import NEWEST, Events
 from tests.cohort_flywheel.plans import plan_output
@@ -115,7 +115,7 @@ def snapshots(events: Events) -> FinalSnapshotsSensor:
 
 
 def final(events: Events, cohort: str, days: int = 0) -> None:
-    key = f"{snapshot_folder(cohort, NEWEST - days * DAY)}final.json"
+    key = snapshot_key(cohort, NEWEST - days * DAY)
     events.s3.put_object(Bucket=events.state, Key=key, Body=b'{"key": "k"}')
 
 

@@ -25,12 +25,13 @@ from cohort_flywheel.runs.names import (
     extract_key,
     last_run_key,
     part_file_name,
+    pending_snapshot_key,
     rejects_folder,
     rejects_key,
     rejects_part_key,
     run_name,
     segment_part_key,
-    snapshot_folder,
+    snapshot_key,
 )
 from cohort_flywheel.runs.result import RunIds
 from tests.cohort_flywheel.task_outputs import result_record
@@ -139,7 +140,8 @@ DROPPED = run_name("ea_atrisk", 2, DAY, extract_sha256=HEX)
         (rejects_part_key(rejects_folder(rejects_key(NAME), HEX, 50_000), 7), ("rejects", NAME)),
         ("dry_run/" + extract_key(NAME), ("extract", f"dry_run/{NAME}")),
         (f"dry_run/rejects/{NAME}/{HEX[:16]}_50000/0007.csv", ("rejects", f"dry_run/{NAME}")),
-        (snapshot_folder("ea_atrisk", DAY) + f"{HEX}.jsonl", None),
+        (snapshot_key("ea_atrisk", DAY), None),
+        (pending_snapshot_key("ea_atrisk", DAY, HEX), None),
         (f"reports/{NAME}/d__1.json", None),
         (f"results/ea_atrisk/2/{NAME}.json", None),
         (f"claims/{NAME}.json", None),

@@ -13,7 +13,6 @@ from cohort_flywheel.destinations.ses import layout as ses
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.erasure import (
     MAX_PLAYERS,
-    ErasedPlayerFilter,
     Found,
     Tombstones,
     kind_of,
@@ -25,8 +24,9 @@ from cohort_flywheel.segment.contacts import Contact, Reject
 from cohort_flywheel.segment.extract_file import write_extract
 from cohort_flywheel.segment.members import Member, Members, Vertex
 from cohort_flywheel.segment.segment_file import write_segment
-from cohort_flywheel.segment.snapshot import Header, SnapshotFile, read_vertices
+from cohort_flywheel.segment.snapshot import Header, read_file_header, read_vertices
 from tests.cohort_flywheel.conftest import NEWEST
+from tests.cohort_flywheel.segment.snapshots import records_of, snapshot_file
 
 ANN, BOB, ZOË = "ann", 'bo"b, \\ Ⅷ', "Zoë"
 SALT = b"salt" * 8
@@ -82,27 +82,14 @@ def test_a_tombstone_is_recognized_only_with_its_salt() -> None:
 
 
 def test_an_erased_players_vertices_are_left_out_and_counted(tmp_path: Path) -> None:
-    with Members(tmp_path, direction="above", threshold=2) as members:
-        sink = ErasedPlayerFilter(members, Tombstones(SALT, [tombstone(SALT, ANN)]))
-        sink.add([Vertex(ANN, 9)])
-        sink.clear()  # an interrupted read begins again
-        assert sink.excluded == 0
-        sink.add(iter([Vertex(ANN, 3), Vertex(BOB, 3), Vertex(None, 3), Vertex(ANN, 0)]))
-        assert sink.excluded == 2
+    erased = Tombstones(SALT, [tombstone(SALT, ANN)])
+    with Members(tmp_path, direction="above", threshold=2, erased=erased.__contains__) as members:
+        members.add([Vertex(ANN, 9)])
+        members.clear()  # an interrupted read begins again
+        members.add(iter([Vertex(ANN, 3), Vertex(BOB, 3), Vertex(None, 3), Vertex(ANN, 0)]))
         assert list(members) == [Member(BOB, 3)]
         assert members.counts().vertices_read == 2
-
-
-def test_without_erased_players_no_lookup_is_made() -> None:
-    """The same iterable is passed on, without a cost per player."""
-    given: list[Any] = []
-
-    class Sink:
-        clear, add = given.clear, given.append
-
-    vertices = [Vertex(ANN, 3)]
-    ErasedPlayerFilter(Sink(), None).add(vertices)
-    assert given[0] is vertices
+        assert members.vertices_erased == 2
 
 
 # --- files
@@ -111,8 +98,8 @@ def test_without_erased_players_no_lookup_is_made() -> None:
 @pytest.mark.parametrize(
     ("key", "kind"),
     [
-        ("snapshots/ea_atrisk/2026-11-22_00-00-00/0123.jsonl", "snapshot"),
-        ("snapshots/ea_atrisk/2026-11-22_00-00-00/final.json", None),
+        ("snapshots/cohort=ea_atrisk/as_of=2026-11-22_00-00-00/snapshot.parquet", "snapshot"),
+        ("snapshots_pending/cohort=ea_atrisk/as_of=2026-11-22_00-00-00/0123456789abcdef.parquet", "snapshot"),
         ("export/n.json", "extract"),
         ("dry_run/export/n.json", "extract"),
         ("dropped/team/any.json", "extract"),
@@ -146,6 +133,7 @@ def test_without_erased_players_no_lookup_is_made() -> None:
         ("engagement/suppressions.csv", None),
         ("engagement/events/as_of=2026-11-22_00-00-00/events.parquet", None),
         ("snapshots/", None),
+        ("snapshots_pending/cohort=ea_atrisk/", None),
         ("dry_run/staged/n/", None),
     ],
 )
@@ -156,8 +144,10 @@ def test_the_kind_of_file_of_a_key(key: str, kind: str | None) -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        "snapshots/ea_atrisk/2026-11-22_00-00-00/0123.parquet",
-        "snapshots/ea_atrisk/2026-11-22_00-00-00/notes.json",
+        "snapshots/ea_atrisk/2026-11-22_00-00-00/0123.jsonl",
+        "snapshots/cohort=ea_atrisk/as_of=2026-11-22_00-00-00/0123.parquet",
+        "snapshots/cohort=ea_atrisk/as_of=2026-11-22_00-00-00/final.json",
+        "snapshots/cohort=ea_atrisk/snapshot.parquet",
         "staged/n/0000.json.gz",
         "dry_run/rejects/n/0000.xlsx",
         "memberships/backup.csv",
@@ -177,28 +167,19 @@ def paths(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "file", tmp_path / "rest"
 
 
-def snapshot(path: Path, vertices: list[Vertex], required: list[str]) -> bytes:
+@pytest.mark.parametrize("required", [[], ["status"]])
+def test_erased_players_are_removed_from_a_snapshot(tmp_path: Path, required: list[str]) -> None:
     header = Header(
         cohort="ea_atrisk", as_of=NEWEST, property="ea_atrisk", direction="above", floor=0, required=required,
         read_at=NEWEST,
     )  # fmt: skip
-    file = SnapshotFile(path, header)
-    file.add(vertices)
-    file.close()
-    return path.read_bytes()
-
-
-@pytest.mark.parametrize("required", [[], ["status"]])
-def test_erased_players_are_removed_from_a_snapshot(paths: tuple[Path, Path], required: list[str]) -> None:
-    path, rest = paths
-    everybody = [Vertex(name, 3, {"status": [ANN]}) for name in (ANN, "anna", BOB, None, ZOË, ANN)]
-    others = [vertex for vertex in everybody if vertex.player_id not in (ANN, ZOË)]
-    expected = snapshot(path, others, required)
-    snapshot(path, everybody, required)
+    properties = {"status": ["ann"]} if required else {}
+    everybody = [Vertex(name, 3, properties) for name in (ANN, "anna", BOB, None, ZOË, ANN)]
+    path, rest = snapshot_file(tmp_path, header, everybody), tmp_path / "rest"
+    assert look("snapshot", path, ["dora"], [], rest) == Found(0)
     assert look("snapshot", path, [ANN, ZOË], [], rest) == Found(3)
-    assert rest.read_bytes() == expected
-    assert [v.player_id for v in read_vertices(rest.read_bytes().splitlines(), "here")] == ["anna", BOB, None]
-    snapshot(path, everybody, required)
+    assert list(read_vertices(rest)) == [vertex for vertex in everybody if vertex.player_id not in (ANN, ZOË)]
+    assert read_file_header(rest, "rest") == header
     assert look("snapshot", path, [BOB], [], rest) == Found(1)
 
 
@@ -248,7 +229,7 @@ def test_other_rows_keep_their_bytes(paths: tuple[Path, Path]) -> None:
 def test_an_extract_names_players_in_each_format(paths: tuple[Path, Path]) -> None:
     path, rest = paths
     with path.open("wb") as file:
-        write_extract([Member("anna", 3), Member(BOB, 3), Member(ZOË, 3)], "ea_atrisk", file)
+        write_extract(records_of([Member("anna", 3), Member(BOB, 3), Member(ZOË, 3)], "ea_atrisk"), file)
     assert look("extract", path, [ANN], [], rest) == Found(0)
     assert look("extract", path, [ANN, BOB, ZOË], [], rest) == Found(2)
     path.write_text(json.dumps([{"playerId": [ZOË]}], indent=4))  # with \u00eb

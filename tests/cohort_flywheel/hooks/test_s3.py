@@ -35,10 +35,13 @@ from cohort_flywheel.hooks.s3 import (
     put_unless_equal,
     versions,
 )
+from cohort_flywheel.runs.names import snapshot_key
 from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.segment_file import digest
+from cohort_flywheel.segment.snapshot import Header as SnapshotHeader
 from local.config import ROOT, Config
+from tests.cohort_flywheel.segment.snapshots import keep_snapshot
 
 PACKAGE = ROOT / "plugins" / "cohort_flywheel"
 KEY_ID = "12345678-90ab-cdef-1234-567890abcdef"
@@ -124,11 +127,12 @@ def test_a_copy_and_a_replaced_version_have_the_header_too(
     copy_unless_equal(s3, (bucket, "a"), (bucket, "b"), digest(path))
     [version] = versions(s3, bucket, "b")
     path.write_bytes(b"b")
-    put_instead(s3, version, path)
+    put_instead(s3, version, path, {"read": "0"})
     [new] = versions(s3, bucket, "b")
     for key in ("a", "b"):
         assert s3.get_conn().head_object(Bucket=bucket, Key=key)["ServerSideEncryption"] == "aws:kms"
-    assert s3.get_conn().get_object(Bucket=bucket, Key="b", VersionId=new.id)["Body"].read() == b"b"
+    found = s3.get_conn().get_object(Bucket=bucket, Key="b", VersionId=new.id)
+    assert (found["Body"].read(), found["Metadata"]) == (b"b", {"read": "0", "sha256": digest(path)})
     monkeypatch.delenv(ENCRYPTION)
     sha256 = s3.get_conn().head_object(Bucket=bucket, Key="a")["Metadata"]["sha256"]
     with pytest.raises(ClientError, match="AccessDenied.*CopyObject"):
@@ -249,7 +253,9 @@ def test_a_lock_a_ledger_and_a_final_snapshot_are_put_after_a_conflict(
     assert not state.take("claims/n.json", run, found[1]), "it is the other's by now"
     header = Header("n", "t", "0" * 64, "ses", datetime(2026, 11, 22, tzinfo=UTC), 1)
     assert put_ledger(s3, bucket, header, ["p1"], tmp_path).players == 1
-    assert state.make_final("c", datetime(2026, 11, 22, tzinfo=UTC), "snapshots/a", {}) == "snapshots/a"
+    as_of = datetime(2026, 11, 22, tzinfo=UTC)
+    facts = SnapshotHeader(cohort="c", as_of=as_of, property="p", direction="above", floor=0, read_at=as_of)
+    assert keep_snapshot(state, facts, {"ann": 3}, final=True) == snapshot_key("c", as_of)
     assert min(answers.tries.values()) > 2
 
 

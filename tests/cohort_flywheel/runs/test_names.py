@@ -21,8 +21,11 @@ def test_the_names_of_a_run() -> None:
     assert names.segment_file_name(name, "0123456789abcdef" * 4) == f"{name}_0123456789abcdef.csv"
     assert names.claim_key(name) == "claims/ea_atrisk_2_2026-11-22_00-00-00.json"
     assert names.result_key("ea_atrisk", 2, AS_OF) == "results/ea_atrisk/2/2026-11-22_00-00-00.json"
-    assert names.snapshot_folder("ea_atrisk", AS_OF) == "snapshots/ea_atrisk/2026-11-22_00-00-00/"
-    assert names.snapshot_file_name("0123456789abcdef" * 4) == "0123456789abcdef.jsonl"
+    partition = "cohort=ea_atrisk/as_of=2026-11-22_00-00-00/"
+    assert names.snapshot_key("ea_atrisk", AS_OF) == f"snapshots/{partition}snapshot.parquet"
+    assert names.pending_snapshot_key("ea_atrisk", AS_OF, "0123") == f"snapshots_pending/{partition}0123.parquet"
+    assert names.as_of_of_folder("as_of=2026-11-22_00-00-00") == AS_OF
+    assert [names.as_of_of_folder(name) for name in ("2026-11-22_00-00-00", "as_of=today", "cohort=x")] == [None] * 3
 
 
 def test_all_names_of_a_live_run_are_marked() -> None:

@@ -92,12 +92,10 @@ def test_a_changed_hour_never_makes_an_earlier_instant_the_newest(
 
 
 def test_future_snapshots_and_other_cohorts_are_not_the_newest(
-    planned: Any, context: Any, state: State, kept: Any, tmp_path: Any
+    planned: Any, context: Any, state: State, kept: Any
 ) -> None:
     kept(NEWEST + timedelta(days=2), {"ann": 3})
-    path = tmp_path / "other.jsonl"
-    path.write_text("{}")
-    state.put_snapshot(path, "ea_other", NEWEST + timedelta(hours=1), "ab" * 32)
+    kept(NEWEST + timedelta(hours=1), {"ann": 3}, cohort="ea_other")
     assert ends(planned(), state, context, DAILY, NEWEST + timedelta(hours=9)) == ""
 
 

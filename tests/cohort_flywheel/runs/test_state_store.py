@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from cohort_flywheel.runs import names
 from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Vertex
+from tests.cohort_flywheel.segment.snapshots import vertices_of
 from tests.cohort_flywheel.task_outputs import result_record
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
@@ -41,50 +43,54 @@ def test_each_read_of_a_day_is_a_pending_snapshot_of_its_own(state: State, kept:
         (late, False, DAY + timedelta(minutes=9)),
     }
     assert state.final_snapshot("ea_atrisk", DAY) is None
-    assert list(state.vertices(early)) == [Vertex("a", 1)]
+    assert vertices_of(state, early) == [Vertex("a", 1, {"status": ["Active"]})]
 
 
-def test_the_second_to_make_one_final_gets_the_firsts(state: State, kept: Any) -> None:
+def test_the_second_to_make_one_final_gets_the_firsts(state: State, kept: Any, tmp_path: Path) -> None:
     first, second = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
-    assert state.make_final("ea_atrisk", DAY, first, MINE.model_dump()) == first
-    assert state.make_final("ea_atrisk", DAY, second, OTHERS.model_dump()) == first
-    assert state.make_final("ea_atrisk", DAY, first, MINE.model_dump()) == first
-    assert {s.key: s.final for s in state.snapshots("ea_atrisk", DAY)} == {first: True, second: False}
-    final = state.final_snapshot("ea_atrisk", DAY)
-    assert final is not None
-    assert (final.key, final.final) == (first, True)
+    final = state.make_final("ea_atrisk", DAY, first, tmp_path)
+    assert (final.key, final.final) == (names.snapshot_key("ea_atrisk", DAY), True)
+    assert [final.is_of(key) for key in (final.key, first, second)] == [True, True, False]
+    for again in (second, first):
+        assert state.make_final("ea_atrisk", DAY, again, tmp_path) == final
+    assert state.snapshots("ea_atrisk", DAY) == [final] == [state.final_snapshot("ea_atrisk", DAY)]
+    assert vertices_of(state, final.key) == vertices_of(state, first)
 
 
-def test_a_missing_final_snapshot_is_an_error(state: State, kept: Any, aws: Any) -> None:
-    first, _pending = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
-    state.make_final("ea_atrisk", DAY, first, MINE.model_dump())
-    aws("s3").delete_object(Bucket=state._bucket, Key=first)
-    for ask in (state.final_snapshot, state.snapshots):
-        with pytest.raises(FlywheelError, match=f"the snapshot s3://.*/{first} is gone, but final.json"):
-            ask("ea_atrisk", DAY)
+def test_a_final_snapshot_is_the_only_object_of_its_partition(state: State, kept: Any, aws: Any) -> None:
+    final, pending = kept(DAY, {"a": 1}, final=True), kept(DAY, {"b": 1})
+    partition = "cohort=ea_atrisk/as_of=2026-11-22_00-00-00/"
+    (found,) = aws("s3").list_objects_v2(Bucket=state._bucket, Prefix="snapshots/")["Contents"]
+    assert found["Key"] == final == f"snapshots/{partition}snapshot.parquet"
+    assert pending.startswith(f"snapshots_pending/{partition}")
 
 
-def test_final_json_names_snapshot_and_run_and_is_written_once(
-    state: State, kept: Any, aws: Any, fresh_config: Any
+@pytest.mark.parametrize("body", [None, b"", b"PAR1"])
+def test_a_snapshot_that_is_gone_or_has_other_bytes_is_an_error(
+    state: State, kept: Any, aws: Any, tmp_path: Path, body: bytes | None
 ) -> None:
-    first, second = kept(DAY, {"a": 1}), kept(DAY, {"b": 1})
-    key = names.snapshot_folder("ea_atrisk", DAY) + "final.json"
-    state.make_final("ea_atrisk", DAY, first, MINE.model_dump())
-    before = aws("s3").get_object(Bucket=fresh_config.state_bucket, Key=key)
-    state.make_final("ea_atrisk", DAY, second, OTHERS.model_dump())
-    after = aws("s3").get_object(Bucket=fresh_config.state_bucket, Key=key)
-    assert (before["ETag"], before["LastModified"]) == (after["ETag"], after["LastModified"])
-    body = before["Body"].read().decode()
-    assert first in body
-    assert "scheduled__1" in body
+    key = kept(DAY, {"a": 1})
+    where = {"Bucket": state._bucket, "Key": key}
+    metadata = aws("s3").head_object(**where)["Metadata"]
+    aws("s3").delete_object(**where)
+    if body is not None:
+        aws("s3").put_object(**where, Body=body, Metadata=metadata)
+    for use in (
+        lambda: state.fetch_snapshot(key, tmp_path / "snapshot.parquet"),
+        lambda: state.make_final("ea_atrisk", DAY, key, tmp_path),
+    ):
+        with pytest.raises(FlywheelError, match=f"CF-STATE-01: the snapshot s3://.*/{key} is gone or damaged: restore"):
+            use()
+    assert state.final_snapshot("ea_atrisk", DAY) is None
 
 
 def test_the_days_of_a_cohort_are_in_their_order_and_its_own(state: State, kept: Any) -> None:
     days = [DAY - timedelta(days=n) for n in (0, 9, 3)]
     for day in days:
         kept(day, {"a": 1})
-    for folder in ("backup", "2026-11-22", "2026-11-22_00-00-00_old"):  # a user keeps folders beside the as-ofs
-        put_json(state._s3, state._bucket, f"snapshots/ea_atrisk/{folder}/x.json", {})
+    kept(DAY - timedelta(days=3), {"a": 1}, final=True)
+    for folder in ("backup", "as_of=2026-11-22", "as_of=2026-11-22_00-00-00_old"):  # a user has folders beside them
+        put_json(state._s3, state._bucket, f"snapshots/cohort=ea_atrisk/{folder}/x.json", {})
     assert state.snapshot_days("ea_atrisk") == sorted(days)
     assert state.snapshot_days("ea_at") == []
     assert state.snapshots("ea_atrisk", DAY - timedelta(days=1)) == []

@@ -4,27 +4,31 @@ import io
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.extract_file import (
     MAX_SHARDS,
     SHARD_MEMBERS,
+    extract_records,
     read_extract,
     read_shard,
     shard_size,
     write_extract,
 )
-from cohort_flywheel.segment.members import Member
+from cohort_flywheel.segment.members import Member, Members, Vertex
 from cohort_flywheel.segment.outputs import Shard
+from tests.cohort_flywheel.segment.snapshots import records_of
 
 
 def extract(*members: Member, property: str = "ea_atrisk") -> bytes:
     file = io.BytesIO()
-    write_extract(members, property, file)
+    write_extract(records_of(members, property), file)
     return file.getvalue()
 
 
@@ -37,8 +41,30 @@ def read(data: bytes) -> list[Member]:
 
 def test_the_extract_has_one_record_per_line() -> None:
     assert extract(Member("msmith", 3), Member("wayne96", 3)) == (
-        b'[\n{"playerId":["msmith"],"ea_atrisk":[3]},\n{"playerId":["wayne96"],"ea_atrisk":[3]}\n]\n'
+        b'[\n{"playerId": ["msmith"], "ea_atrisk": [3]},\n{"playerId": ["wayne96"], "ea_atrisk": [3]}\n]\n'
     )
+
+
+any_scores = st.integers(-(2**53), 2**53) | st.floats(-9e299, allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=settings().max_examples // 4)  # a database takes some 20 ms to open
+@given(st.dictionaries(st.text(min_size=1), any_scores), st.sampled_from(["ea_atrisk", 'it\'s "x" \\ {}']))
+def test_the_records_are_those_of_the_members(scored: dict[str, float], property: str) -> None:
+    with TemporaryDirectory() as folder, Members(Path(folder), direction="above", threshold=-1e300) as members:
+        members.add(Vertex(player, score) for player, score in scored.items())
+        lines, found = list(extract_records(members, property)), list(members)
+    assert not [line for line in lines if "\n" in line or "\r" in line]
+    assert list(read_extract([b"[\n", *(f"{line},\n".encode() for line in lines), b"]\n"], property)) == found
+    assert found == [Member(player, scored[player]) for player in sorted(scored)]
+
+
+def test_the_record_of_a_member_is_the_seeds(tmp_path: Path) -> None:
+    with Members(tmp_path, direction="above", threshold=2) as members:
+        members.add([Vertex("wayne96", 3.0), Vertex("a\n\u2028", 2.5)])
+        assert list(extract_records(members, "ea_atrisk")) == [
+            '{"playerId":["a\\n\u2028"],"ea_atrisk":[2.5]}', '{"playerId":["wayne96"],"ea_atrisk":[3]}',
+        ]  # fmt: skip
 
 
 def test_an_empty_extract_is_an_empty_list() -> None:
@@ -65,7 +91,7 @@ def test_an_extract_is_json_with_one_record_per_line_and_reads_back(scored: dict
 
 def cut(*members: Member, size: int) -> tuple[bytes, list[Shard]]:
     file = io.BytesIO()
-    shards = write_extract(members, "ea_atrisk", file, size)
+    shards = write_extract(records_of(members, "ea_atrisk"), file, size)
     return file.getvalue(), shards
 
 

@@ -14,6 +14,7 @@ from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
 from local import sample
+from tests.cohort_flywheel.segment.snapshots import vertices_of
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
 #: Later than that the day is past.
@@ -44,7 +45,7 @@ def test_the_newest_day_is_read_at_the_floor_and_kept(planned: Any, extracted: A
     assert (header.cohort, header.as_of, header.property, header.direction, header.floor, header.required) == (
         "ea_atrisk", NEWEST, "ea_atrisk", "above", 1, [],
     )  # fmt: skip
-    assert len(list(state.vertices(kept.key))) == 53
+    assert len(vertices_of(state, kept.key)) == 53
     assert json.loads(json.dumps(output)) == output, "fit for an XCom"
 
 
@@ -66,7 +67,7 @@ def test_a_looser_threshold_is_queried_and_the_snapshot_keeps_its_floor(
 ) -> None:
     output = extracted(planned(threshold=0, cohort={"floor": 1}))
     assert (output["vertices_read"], output["vertices_not_beyond"], output["members"]) == (349, 0, 348)
-    vertices = list(state.vertices(output["snapshot_key"]))
+    vertices = vertices_of(state, output["snapshot_key"])
     assert len(vertices) == 53
     assert min(vertex.score for vertex in vertices) == 2
     assert state.snapshots("ea_atrisk", NEWEST)[0].header.floor == 1
@@ -94,7 +95,7 @@ def test_only_players_as_required_are_members_and_the_snapshot_has_all(
     assert output["vertices_read"] == len(at_risk)
     (kept,) = state.snapshots("ea_atrisk", NEWEST)
     assert kept.header.required == ["status"]
-    vertices = list(state.vertices(kept.key))
+    vertices = vertices_of(state, kept.key)
     assert len(vertices) == len(at_risk)
     assert sum(vertex.properties == {"status": [status]} for vertex in vertices) == len(meant)
 

@@ -21,6 +21,7 @@ from airflow.ti_deps.deps.not_previously_skipped_dep import NotPreviouslySkipped
 import cohort_flywheel
 from cohort_flywheel.config.cohorts import Consent, Limits
 from cohort_flywheel.runs.lock_store import this_run
+from cohort_flywheel.runs.names import snapshot_key
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
@@ -96,14 +97,15 @@ def imports(aws: Any, fresh_config: Any) -> Any:
 def test_a_run_that_passes_makes_its_snapshot_final_and_releases_its_file(
     runner: LimitsRunner, kept: Any, imports: Any, aws: Any, fresh_config: Any
 ) -> None:
-    key = kept(DAY, THREE)
+    kept(DAY, THREE)
     task = runner.run()
     assert imports() == {}, "before the runner nothing can be imported"
     (part,) = task.parts
     output = runner.check(task)
     final = runner.state.final_snapshot("ea_atrisk", DAY)
     assert final is not None
-    assert output["snapshot"] == final.key == key
+    assert output["snapshot"] == final.key == snapshot_key("ea_atrisk", DAY)
+    assert final.is_of(output["extract"]["snapshot_key"])
     ((name, body),) = imports().items()
     assert part["s3_bucket"] == fresh_config.state_bucket
     assert body == aws("s3").get_object(Bucket=part["s3_bucket"], Key=part["s3_key"])["Body"].read().decode()
@@ -202,8 +204,7 @@ def test_the_slower_read_gets_the_shards_of_the_final_snapshot(
 ) -> None:
     kept(DAY, {"wayne96": 3}, minutes=9)
     task = runner.run()
-    winners = kept(DAY, THREE)
-    runner.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first"})
+    winners = kept(DAY, THREE, final=True)
     output = runner.check(task)
     assert (output["rows"], len(imports()), output["snapshot"]) == (3, 2, winners)
 
@@ -372,19 +373,16 @@ def test_a_threshold_looser_than_the_floor_is_in_no_snapshot(runner: LimitsRunne
 
 @pytest.mark.parametrize("limit", EACH)
 def test_an_override_passes_and_records_user_reason_and_limits(
-    runner: LimitsRunner, kept: Any, imports: Any, aws: Any, fresh_config: Any, limit: str
+    runner: LimitsRunner, kept: Any, imports: Any, limit: str
 ) -> None:
     limits, players, _ = EACH[limit]
-    key = kept(DAY, players)
+    kept(DAY, players)
     a_result(runner.state, YESTERDAY, 1)
     output = runner.check(runner.run(limits, **OVERRIDE))
     override = {"by": "ana", "reason": "A raid.", "limits": [limit]}
     assert output["override"] == runner.ti.xcoms["check_limits", "judged"]["override"] == override
     assert len(imports()) == 1
-    assert output["snapshot"] == key
-    final_key = key.rpartition("/")[0] + "/final.json"
-    final = json.loads(aws("s3").get_object(Bucket=fresh_config.state_bucket, Key=final_key)["Body"].read())
-    assert final == {"key": key, "override": override, "dag_id": "cohort_to_segment", "run_id": "manual__1"}
+    assert output["snapshot"] == snapshot_key("ea_atrisk", DAY)
 
 
 @pytest.mark.parametrize(
@@ -442,8 +440,7 @@ def test_the_slower_read_is_replaced_by_the_final_snapshot(runner: LimitsRunner,
     kept(DAY, THREE, minutes=9)
     task = runner.run()
     assert task.parts[0]["rows"] == 3
-    winners = kept(DAY, {"wayne96": 3, "msmith": 2})
-    runner.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first"})
+    winners = kept(DAY, {"wayne96": 3, "msmith": 2}, final=True)
     output = runner.check(task)
     assert output["snapshot"] == winners == output["extract"]["snapshot_key"]
     assert output["segment"] == runner.ti.xcoms["check_limits", "judged"]["segment"] | {
@@ -461,8 +458,7 @@ def test_the_slower_read_is_replaced_by_the_final_snapshot(runner: LimitsRunner,
 def test_the_slower_run_uses_the_snapshot_of_the_faster_run(runner: LimitsRunner, kept: Any, imports: Any) -> None:
     kept(DAY, THREE, minutes=9)
     task = runner.run({"min_members": 2})
-    winners = kept(DAY, {"wayne96": 3})
-    runner.state.make_final("ea_atrisk", DAY, winners, {"run_id": "the_first", "override": {"by": "bo"}})
+    kept(DAY, {"wayne96": 3}, final=True)
     with pytest.raises(StoppedByLimitError, match="min_members is 2, and there are 1 members"):
         runner.check(task)
     assert imports() == {}
@@ -473,8 +469,8 @@ def test_the_slower_run_uses_the_snapshot_of_the_faster_run(runner: LimitsRunner
 
 
 def test_an_empty_cohort_ends_here_as_a_success(runner: LimitsRunner, kept: Any, imports: Any) -> None:
-    key = kept(DAY, {"ann": 2})
-    task = runner.run()
+    kept(DAY, {"ann": 2})
+    key, task = snapshot_key("ea_atrisk", DAY), runner.run()
     mine = RunIds(dag_id="cohort_to_segment", run_id="manual__1")
     runner.state.take(task.plan["claim_key"], mine, None)
     with pytest.raises(DownstreamTasksSkipped) as skipped:
@@ -504,14 +500,14 @@ def test_an_empty_cohort_is_imported_if_the_destination_accepts_it(
 @pytest.mark.parametrize("override", [False, True])
 def test_an_empty_read_does_not_become_the_days_final_snapshot(runner: LimitsRunner, kept: Any, override: bool) -> None:
     """Unless a person says so: the graph may not have been loaded yet."""
-    empty = kept(DAY, {})
+    empty, final = kept(DAY, {}), snapshot_key("ea_atrisk", DAY)
     with pytest.raises(DownstreamTasksSkipped):
         runner.check(runner.run({"min_members": 1}, **OVERRIDE) if override else runner.run())
-    assert runner.ti.xcoms["check_limits", "return_value"]["snapshot"] == empty
+    assert runner.ti.xcoms["check_limits", "return_value"]["snapshot"] == (final if override else empty)
     assert (runner.state.final_snapshot("ea_atrisk", DAY) is not None) is override
     if not override:
-        later = kept(DAY, THREE, minutes=60)
-        assert runner.check(runner.run())["snapshot"] == later
+        kept(DAY, THREE, minutes=60)
+        assert runner.check(runner.run())["snapshot"] == final
         assert runner.state.final_snapshot("ea_atrisk", DAY) is not None
 
 

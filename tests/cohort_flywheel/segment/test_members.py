@@ -300,3 +300,11 @@ def test_files_of_other_folders_are_not_read(above: Members, tmp_path_factory: p
     other.write_text("wayne96\n")
     with pytest.raises(duckdb.PermissionException):
         above._sql.read_csv(str(other))
+
+
+# --- the sets --------------------------------------------------------------------------------------------
+
+
+def test_each_score_is_counted(above: Members) -> None:
+    above.add([Vertex("a", 3), Vertex("a", 5), Vertex("b", 3.5), Vertex("c", 5), Vertex("d", 1), Vertex(None, 5)])
+    assert sorted(above.count_scores()) == [(3.5, 1), (5, 2)]

@@ -27,12 +27,11 @@ from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import make_plan
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
-from cohort_flywheel.segment.members import Vertex
-from cohort_flywheel.segment.segment_file import digest
-from cohort_flywheel.segment.snapshot import Header, SnapshotFile
+from cohort_flywheel.segment.snapshot import Header
 from local import sample, seed
 from local.config import ROOT
 from local.seed import ACCOUNT
+from tests.cohort_flywheel.segment.snapshots import keep_snapshot
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -147,14 +146,10 @@ def extract(
     ).model_dump(mode="json")  # fmt: skip
 
     def write(players: list[str]) -> dict[str, Any]:
-        path = tmp_path / "snapshot.jsonl"
         header = Header(
             cohort="ea_atrisk", as_of=DAY, property="ea_atrisk", direction="above", floor=0, read_at=datetime.now(UTC)
         )
-        file = SnapshotFile(path, header)
-        file.add(Vertex(player, 3) for player in players)
-        file.close()
-        state.put_snapshot(path, "ea_atrisk", DAY, digest(path))
+        keep_snapshot(state, header, dict.fromkeys(players, 3))
         its, days_later = context(task_id="extract"), DAY + timedelta(days=10)
         CohortExtractOperator(task_id="extract", plan=plan, clock=lambda: days_later).execute(its)
         facts: dict[str, Any] = its["ti"].xcoms["extract", "facts"]

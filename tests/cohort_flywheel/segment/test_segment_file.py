@@ -21,7 +21,7 @@ from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import Contact, Reject, classify_member
-from cohort_flywheel.segment.extract_file import read_extract, write_extract
+from cohort_flywheel.segment.extract_file import extract_records, read_extract, write_extract
 from cohort_flywheel.segment.members import Members, to_vertex
 from cohort_flywheel.segment.outputs import SegmentCounts, SegmentPart, Shard
 from cohort_flywheel.segment.segment_file import Layout, combine, digest, write_segment
@@ -271,8 +271,8 @@ def test_any_players_give_a_valid_pinpoint_file_and_all_are_accounted_for(
                 for (ids, found), _ in players
             )
             found, graph = list(members), members.counts()
-        with (folder / "extract").open("wb") as file:
-            write_extract(found, "ea_atrisk", file)
+            with (folder / "extract").open("wb") as file:
+                write_extract(extract_records(members, "ea_atrisk"), file)
         with (folder / "extract").open("rb") as lines:
             judged = (
                 classify_member(

@@ -1,12 +1,15 @@
-"""A snapshot reads back as it was written, and a truncated or damaged file is refused."""
+"""A snapshot reads back as it was written, also by other programs, and a damaged file is refused."""
 
 import json
+import re
+import runpy
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,9 +18,14 @@ from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.decimals import read_number
+from cohort_flywheel.config.registry import MAX_GRAPH_NAMES
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.runs.names import snapshot_key
 from cohort_flywheel.segment.members import Members, Vertex, is_beyond
-from cohort_flywheel.segment.snapshot import MAX_HEADER_BYTES, Header, SnapshotFile, read_header, read_vertices
+from cohort_flywheel.segment.snapshot import HEADER as HEADER_KEY
+from cohort_flywheel.segment.snapshot import READ, Header, read_file_header, read_header, read_vertices
+from local.config import ROOT
+from tests.cohort_flywheel.segment.snapshots import snapshot_file
 
 HEADER = Header(
     cohort="ea_atrisk",
@@ -29,53 +37,42 @@ HEADER = Header(
     read_at=datetime(2026, 11, 22, 0, 3, 7, 12, tzinfo=UTC),
 )
 BELOW = HEADER.model_copy(update={"direction": "below", "floor": -50})
-PLACE = "s3://state/snapshots/one.jsonl"
+PLACE = "s3://state/snapshots/one.parquet"
 VERTICES = [
     Vertex("wayne96", 3, {"status": ["Active"]}),
     Vertex(None, 2.5, {"status": []}),
     Vertex("wayne96", 1, {"status": ["Active", "Inactive"]}),
 ]
+#: Of properties that open a database, which takes some 20 ms.
+FEW = settings(max_examples=settings().max_examples // 4)
 
 
-def written(folder: Path, vertices: Iterable[Vertex], header: Header = HEADER) -> list[bytes]:
-    file = SnapshotFile(folder / "snapshot.jsonl", header)
-    file.add(vertices)
-    file.close()
-    return (folder / "snapshot.jsonl").read_bytes().splitlines(keepends=True)
-
-
-def read(lines: Iterable[bytes]) -> list[Vertex]:
-    return list(read_vertices(lines, PLACE))
-
-
-def refusal(lines: Iterable[bytes]) -> str:
-    with pytest.raises(FlywheelError) as error:
-        read(lines)
-    assert PLACE in str(error.value)
-    assert "wayne96" not in str(error.value)
-    assert error.value.__suppress_context__ or error.value.__context__ is None, "or what quotes the line is logged"
-    return str(error.value)
+def written(folder: Path, vertices: Iterable[Vertex], header: Header = HEADER) -> list[Vertex]:
+    return list(read_vertices(snapshot_file(folder, header, vertices)))
 
 
 # --- what is written reads back --------------------------------------------------------------------------
 
 
-def test_a_snapshot_has_a_header_one_line_per_vertex_and_an_end(tmp_path: Path) -> None:
-    header, *lines = written(tmp_path, VERTICES)
-    assert read_header(header, PLACE) == HEADER
-    assert [json.loads(line) for line in lines] == [
-        ["wayne96", 3, ["Active"]],
-        [None, 2.5, []],
-        ["wayne96", 1, ["Active", "Inactive"]],
-        {"vertices": 3},
+def test_a_snapshot_has_a_row_per_vertex_and_a_header(tmp_path: Path) -> None:
+    path = snapshot_file(tmp_path, HEADER, VERTICES)
+    assert duckdb.read_parquet(str(path)).fetchall() == [
+        (3, "wayne96", '{"status": ["Active"]}'),
+        (2.5, None, '{"status": []}'),
+        (1, "wayne96", '{"status": ["Active", "Inactive"]}'),
     ]
-    assert read([header, *lines]) == VERTICES
+    assert read_file_header(path, PLACE) == HEADER
+    assert list(read_vertices(path)) == VERTICES
 
 
-def test_an_empty_snapshot_is_complete(tmp_path: Path) -> None:
-    lines = written(tmp_path, [])
-    assert len(lines) == 2
-    assert read(lines) == []
+def test_an_empty_snapshot_has_its_header(tmp_path: Path) -> None:
+    assert written(tmp_path, []) == []
+    assert read_file_header(tmp_path / "snapshot.parquet", PLACE) == HEADER
+
+
+def test_the_same_vertices_are_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (snapshot_file(tmp_path, HEADER, VERTICES).read_bytes() for _ in range(2))
+    assert first == second
 
 
 @pytest.mark.parametrize(
@@ -86,27 +83,21 @@ def test_what_is_not_beyond_the_floor_is_cut(
     tmp_path: Path, header: Header, scores: list[float], kept: list[float]
 ) -> None:
     """A manual threshold looser than the floor reads more vertices than the snapshot holds."""
-    lines = written(tmp_path, [Vertex("a", score, {"status": ["Active"]}) for score in scores], header)
-    assert [vertex.score for vertex in read(lines)] == kept
+    found = written(tmp_path, [Vertex("a", score, {"status": ["Active"]}) for score in scores], header)
+    assert [vertex.score for vertex in found] == kept
 
 
-def test_an_interrupted_read_begins_again(tmp_path: Path) -> None:
-    file = SnapshotFile(tmp_path / "snapshot.jsonl", HEADER)
-    file.add(VERTICES)
-    file.clear()
-    file.add(VERTICES[:1])
-    file.close()
-    assert read((tmp_path / "snapshot.jsonl").read_bytes().splitlines()) == VERTICES[:1]
-
-
-def test_a_property_that_a_vertex_does_not_have_is_an_empty_list(tmp_path: Path) -> None:
-    assert read(written(tmp_path, [Vertex("a", 3)])) == [Vertex("a", 3, {"status": []})]
-
-
-def test_the_header_with_the_longest_names_fits_into_the_bytes_that_are_read(tmp_path: Path) -> None:
-    names = [f"{n:02}".replace("0", "x").ljust(50, "y") for n in range(50)]
-    header = HEADER.model_copy(update={"cohort": "c" * 50, "property": "p" * 50, "required": names})
-    assert len(written(tmp_path, [], header)[0]) < MAX_HEADER_BYTES
+def test_the_longest_header_fits_into_the_metadata_of_an_object() -> None:
+    """S3 takes 2 KB of names and values together."""
+    names: list[str] = []
+    while len(json.dumps([*names, "player", "playerId", ""])) < MAX_GRAPH_NAMES - 50:
+        names.append(f"{len(names):02}".ljust(48, "y"))
+    header = HEADER.model_copy(
+        update={"cohort": "c" * 50, "property": "p" * 100, "required": names, "floor": -1.123456}
+    )
+    metadata = {HEADER_KEY: header.text(), READ: "0" * 16, "sha256": "0" * 64}
+    assert header.text().isascii()
+    assert sum(len(name) + len(value) for name, value in metadata.items()) <= 2048
 
 
 awkward = st.text() | st.sampled_from(
@@ -125,29 +116,18 @@ any_vertices = st.lists(
 )
 
 
-@example([Vertex("a", 1, {"status": ["\ud800"], "beta": [-(2**63) - 1]})], "above", 0, 0)  # what orjson does not keep
-@given(any_vertices, st.sampled_from(["above", "below"]), floors, st.integers(0, 20))
-def test_any_vertices_read_back_as_they_were(
-    vertices: list[Vertex], direction: Direction, floor: float, first: int
-) -> None:
+@FEW
+@example([Vertex("a", 1, {"status": ["\ud800"], "beta": [-(2**63) - 1]})], "above", 0)  # what orjson does not keep
+@given(any_vertices, st.sampled_from(["above", "below"]), floors)
+def test_any_vertices_read_back_as_they_were(vertices: list[Vertex], direction: Direction, floor: float) -> None:
     header = HEADER.model_copy(update={"direction": direction, "floor": floor, "required": ["status", "beta"]})
-    with TemporaryDirectory() as name:
-        path = Path(name) / "snapshot.jsonl"
-        file = SnapshotFile(path, header)
-        file.add(vertices[:first])
-        file.add(iter(vertices[first:]))
-        file.close()
-        data = path.read_bytes()
-    found = read(data.split(b"\n")[:-1])
-    assert read_header(data.partition(b"\n")[0], PLACE) == header
+    with TemporaryDirectory() as folder:
+        found = written(Path(folder), vertices, header)
+        assert read_file_header(Path(folder) / "snapshot.parquet", PLACE) == header
     assert found == [vertex for vertex in vertices if is_beyond(vertex.score, direction, floor)]
-    assert [type(vertex.score) for vertex in found] == [
-        type(vertex.score) for vertex in vertices if is_beyond(vertex.score, direction, floor)
-    ]
-    assert data.count(b"\n") == len(found) + 2, "a line a vertex, whatever its values hold"
 
 
-@settings(max_examples=settings().max_examples // 4)  # a database takes some 20 ms to open
+@FEW
 @given(any_vertices, st.sampled_from(["above", "below"]), st.sampled_from([0, 0.75, 3, 9]), conditions)
 def test_the_members_of_a_snapshot_are_those_of_the_graph(
     vertices: list[Vertex], direction: Direction, stricter: float, condition: Condition
@@ -162,95 +142,100 @@ def test_the_members_of_a_snapshot_are_those_of_the_graph(
     found: list[Any] = []
     with TemporaryDirectory() as name:
         folder = Path(name)
-        snapshot = written(folder, vertices, header)
-        for given_vertices in (vertices, read_vertices(snapshot, PLACE)):
+        snapshot = snapshot_file(folder, header, vertices)
+        for from_graph in (True, False):
             with Members(folder, direction=direction, threshold=threshold, where={"status": condition}) as members:
-                members.add(given_vertices)
+                if from_graph:
+                    members.add(vertices)
+                else:
+                    members.add_snapshot(snapshot)
                 sums = members.counts()
                 found.append((list(members), sums.vertices, sums.merged, sums.vertices_not_as_required))
     assert found[0] == found[1]
 
 
-# --- truncated and damaged files -------------------------------------------------------------------------
+# --- other programs --------------------------------------------------------------------------------------
 
 
-def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+@pytest.fixture
+def bucket(tmp_path: Path) -> Path:
+    """The state bucket as a folder, with final snapshots of two days and another cohort."""
+    for cohort, day, scores in (
+        ("ea_atrisk", 22, {"ann": 3, "bob": 2.5, "cyd": 1}),
+        ("ea_atrisk", 23, {"ann": 4, "bob": 1}),
+        ("ea_other", 23, {"dan": 9}),
+    ):
+        header = HEADER.model_copy(update={"cohort": cohort, "as_of": datetime(2026, 11, day, tzinfo=UTC)})
+        vertices = [Vertex(None, 8), Vertex("ann", 3), *(Vertex(*each) for each in scores.items())]
+        path = tmp_path / snapshot_key(cohort, header.as_of)
+        path.parent.mkdir(parents=True)
+        assert snapshot_file(path.parent, header, vertices if cohort == "ea_atrisk" else vertices[2:]) == path
+    return tmp_path
+
+
+def query(language: str, heading: str, bucket: Path) -> str:
+    """The query below a heading of the page, with a folder in place of the bucket."""
+    page = (ROOT / "docs" / "how-to" / "snapshots.md").read_text(encoding="utf-8")
+    (found,) = re.findall(rf"^## {heading}$.*?^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert "s3://STATE_BUCKET" in found
+    return str(found.replace("s3://STATE_BUCKET", str(bucket)))
+
+
+MEMBERS = {"2026-11-22_00-00-00": 2, "2026-11-23_00-00-00": 1}
+
+
+def test_duckdb_reads_snapshots_as_documented(bucket: Path) -> None:
+    assert dict(duckdb.execute(query("sql", "DuckDB", bucket)).fetchall()) == MEMBERS
+
+
+def test_pandas_reads_snapshots_as_documented(bucket: Path) -> None:
+    (program := bucket / "query.py").write_text(query("python", "pandas", bucket), encoding="utf-8")
+    assert runpy.run_path(str(program))["members"].to_dict() == MEMBERS
+
+
+# --- damaged files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [0, 1, 4, 100, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, end: int) -> None:
     """Its missing players would be lost without an error, in every later run of that day."""
-    lines = written(tmp_path, VERTICES)
-    assert "is truncated after 3 vertices: restore the file" in refusal(lines[:-1])
-    assert "is truncated after 1 vertices" in refusal(lines[:2])
-    assert "is truncated after 0 vertices" in refusal(lines[:1])
-    assert "is truncated after 2 vertices" in refusal([*lines[:2], *lines[3:]])
-    assert "is truncated" in refusal([*lines, lines[1]])
+    path = snapshot_file(tmp_path, HEADER, VERTICES)
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(FlywheelError, match=f"CF-STATE-01: {PLACE} is not a snapshot that this version reads: move it"):
+        read_file_header(path, PLACE)
+    with pytest.raises(OSError, match="DuckDB could not read the snapshot") as error:
+        list(read_vertices(path))
+    assert error.value.__suppress_context__
 
 
-@pytest.mark.parametrize("number", [2, 3, 4])
-@pytest.mark.parametrize(
-    "line",
-    [
-        b'["wayne96", 3, ["Acti',
-        b"wayne96",
-        b"",
-        b"96",
-        b"null",
-        b"[]",
-        b'["wayne96"]',
-        b'["wayne96", 3]',
-        b'["wayne96", 3, ["Active"], ["more"]]',
-        b'["wayne96\xff", 3, ["Active"]]',
-        b'{"playerId": "wayne96"}',
-    ],
-)
-def test_a_broken_line_is_reported_by_its_number_and_not_quoted(tmp_path: Path, line: bytes, number: int) -> None:
-    lines = written(tmp_path, VERTICES)
-    lines[number - 1] = line + b"\n"
-    assert refusal(lines).startswith(
-        f"CF-STATE-01: line {number} of {PLACE} is not a vertex: restore the file as it was"
-    )
+def test_a_parquet_file_of_another_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.parquet"
+    duckdb.execute("COPY (SELECT 'wayne96' AS player_id) TO ? (FORMAT parquet)", [str(path)])
+    with pytest.raises(FlywheelError, match="is not a snapshot that this version reads"):
+        read_file_header(path, PLACE)
 
 
 @pytest.mark.parametrize(
-    "line",
+    "text",
     [
-        b'["wayne96", "3", ["Active"]]',
-        b'["wayne96", null, ["Active"]]',
-        b'["wayne96", true, ["Active"]]',
-        b'["wayne96", NaN, ["Active"]]',
-        b'[96, 3, ["Active"]]',
-        b'["wayne96", 3, "Active"]',
-        b'["wayne96", 3, null]',
-        b'"a96"',
+        None,
+        "",
+        "wayne96",
+        '["wayne96", 3]',
+        "{}",
+        '{"version": 2}',
+        HEADER.text().replace('"version": 2', '"version": 1'),
+        HEADER.text().replace('"floor": 0', '"floor": "wayne96"'),
+        HEADER.text().replace('"floor": 0', '"floor": 0, "wayne96": 1'),
+        HEADER.text()[:-9],
     ],
 )
-def test_a_line_of_another_kind_is_reported_by_its_number(tmp_path: Path, line: bytes) -> None:
-    lines = written(tmp_path, VERTICES)
-    lines[1] = line + b"\n"
-    assert refusal(lines).startswith(f"CF-STATE-01: line 2 of {PLACE} is not a vertex")
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"",
-        b"wayne96",
-        b'["wayne96", 3]',
-        b"{}",
-        b'{"version": 2}',
-        HEADER.model_dump_json().replace('"version":1', '"version":2').encode(),
-        HEADER.model_dump_json().replace('"floor":0', '"floor":"wayne96"').encode(),
-        HEADER.model_dump_json().replace('"floor":0', '"floor":0,"wayne96":1').encode(),
-        HEADER.model_dump_json()[:-9].encode(),
-        b"\xff\xfe",
-    ],
-)
-def test_an_invalid_header_is_an_error(line: bytes) -> None:
+def test_an_invalid_header_is_an_error(text: str | None) -> None:
     with pytest.raises(FlywheelError) as error:
-        read_header(line, PLACE)
+        read_header(text, PLACE)
     assert str(error.value).startswith(f"CF-STATE-01: {PLACE} is not a snapshot that this version reads: move it away")
     assert "wayne96" not in str(error.value)
     assert error.value.__suppress_context__
-    assert "is not a snapshot" in refusal([line + b"\n"])
-    assert "is not a snapshot" in refusal([])
 
 
 # --- which runs can use a snapshot -----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def snapshot(
         cohort="calm", as_of=as_of, property=property, direction=direction, floor=floor, required=list(required),
         read_at=as_of + timedelta(minutes=minutes),
     )  # fmt: skip
-    return Snapshot(key, header, final)
+    return Snapshot(key, header, final, "0123456789abcdef")
 
 
 def choose(

@@ -16,6 +16,7 @@ from cohort_flywheel.segment import uploaded_extract as dropped_extract
 from cohort_flywheel.segment.extract_file import write_extract
 from cohort_flywheel.segment.members import Member, Vertex
 from cohort_flywheel.segment.uploaded_extract import read_uploaded_extract, uploaded_extract_key
+from tests.cohort_flywheel.segment.snapshots import records_of
 
 URI = "s3://exports/dropped/theirs.json"
 WAYNE = '{"playerId": ["wayne96"], "score": [3]}'
@@ -43,7 +44,7 @@ def refusal(text: str | bytes, **how: Any) -> str:
 def test_our_own_extract_and_the_posts_are_read(size: int) -> None:
     members = [Member("Ñuñez", 3), Member("wayne96", 2.5), Member("xortiz", -1)]
     file = BytesIO()
-    write_extract(members, "score", file)
+    write_extract(records_of(members, "score"), file)
     ours = file.getvalue()
     posts = json.dumps([{"playerId": [m.player_id], "score": [m.score]} for m in members]).encode()
     assert b"\n" not in posts, "json.dumps writes one line"

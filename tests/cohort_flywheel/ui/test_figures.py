@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -66,7 +67,8 @@ def test_the_day_before_is_by_the_dates_of_the_zone(newest: datetime) -> None:
 
 
 def members_by_threshold(scores: list[float], one: Cohort, floor: float) -> dict[float, int]:
-    found = threshold_counts(count_thresholds(scores, one, floor), one, floor, DAY)
+    counted = count_thresholds(Counter(scores).items(), one, floor)
+    found = threshold_counts(counted, one, floor, DAY)
     return dict(zip(found.thresholds, found.members, strict=True))
 
 

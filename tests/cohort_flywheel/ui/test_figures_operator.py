@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.runs.names import snapshot_key
 from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.result_operator import RESULTS
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment.members import Vertex
-from cohort_flywheel.segment.segment_file import digest
-from cohort_flywheel.segment.snapshot import Header, Snapshot, SnapshotFile
+from cohort_flywheel.segment.snapshot import Header, Snapshot
 from cohort_flywheel.ui import figures_store
 from cohort_flywheel.ui.figures_operator import CohortFiguresOperator
 from local.config import ROOT
+from tests.cohort_flywheel.segment.snapshots import keep_snapshot
 from tests.cohort_flywheel.task_outputs import limit_result, result_record
 
 REGISTRY = ROOT / "include" / "cohorts.yaml"
@@ -49,7 +48,7 @@ def state(bucket: str) -> State:
 
 
 @pytest.fixture
-def day(state: State, tmp_path: Path) -> Day:
+def day(state: State) -> Day:
     """Has a day with a snapshot and its result: `day(20, {"ada": 3, "bob": 1}, threshold=2)`."""
 
     def put(
@@ -57,12 +56,7 @@ def day(state: State, tmp_path: Path) -> Day:
     ) -> None:
         header = Header(cohort=cohort, as_of=as_of(number), property=cohort, direction="above", floor=0,
                         read_at=as_of(number) + timedelta(minutes=5))  # fmt: skip
-        path = tmp_path / "snapshot.jsonl"
-        file = SnapshotFile(path, header)
-        file.add(Vertex(player, score) for player, score in scores.items())
-        file.close()
-        key = state.put_snapshot(path, cohort, as_of(number), digest(path))
-        state.make_final(cohort, as_of(number), key, {"run_id": "kept"})
+        keep_snapshot(state, header, scores, final=True)
         members = sum(score > threshold for score in scores.values())
         facts = {"members": members, "rows": members - 1, "rejects": {"opted_out": 1}, "threshold_from": "registry",
                  "limits": [limit_result(members)], "started_by": "ana"} | changed  # fmt: skip
@@ -178,8 +172,7 @@ def test_a_day_whose_snapshot_is_gone_is_not_compared(day: Day, count: Any, aws:
     day(20, PLAYERS)
     day(21, PLAYERS)
     day(22, PLAYERS)
-    for item in aws("s3").list_objects_v2(Bucket=bucket, Prefix="snapshots/ea_atrisk/2026-11-20")["Contents"]:
-        aws("s3").delete_object(Bucket=bucket, Key=item["Key"])
+    aws("s3").delete_object(Bucket=bucket, Key=snapshot_key("ea_atrisk", as_of(20)))
     figures = count("ea_atrisk")["cohort_ea_atrisk"]
     assert [each["joined"] for each in figures["days"]] == [None, None, 0]
     assert figures["stayed"] == [{"days": 1, "members": 2}]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.runs.schedule import Schedule
+from cohort_flywheel.segment.members import Members, Vertex
 from cohort_flywheel.what_if.counts import (
     Day,
     csv_text,
@@ -117,9 +120,17 @@ def test_the_name_has_cohort_threshold_and_dates() -> None:
 # --- the differences
 
 
+@settings(max_examples=settings().max_examples // 4)  # a database takes some 20 ms to open
 @given(before=PLAYERS, now=PLAYERS)
 def test_joined_and_left_are_the_differences_of_two_sets(before: set[str], now: set[str]) -> None:
-    assert joined_and_left(iter(sorted(before)), iter(sorted(now))) == (len(now - before), len(before - now))
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = folder / "before.parquet", folder / "now.parquet"
+        for players, path in zip((before, now), paths, strict=True):
+            with Members(folder, direction="above", threshold=2) as members:
+                members.add(Vertex(player, 3) for player in players)
+                members.write_player_ids(path)
+        assert joined_and_left(folder, *paths) == (len(now - before), len(before - now))
 
 
 # --- what a person reads

@@ -15,13 +15,13 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.hooks.s3 import S3Hook
-from cohort_flywheel.runs.names import snapshot_folder
+from cohort_flywheel.runs.names import pending_snapshot_key
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Vertex
-from cohort_flywheel.segment.segment_file import digest
-from cohort_flywheel.segment.snapshot import Header, SnapshotFile
+from cohort_flywheel.segment.snapshot import Header
 from cohort_flywheel.what_if.operators import CohortWhatIfOperator
 from local.config import ROOT
+from tests.cohort_flywheel.segment.snapshots import keep_snapshot
 
 REGISTRY = ROOT / "include" / "cohorts.yaml"
 SECRET = "wayne96"  # a player that no log, XCom or error may name
@@ -45,21 +45,15 @@ def state_bucket(airflow_env: Any, fresh_config: Any, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def keep(state_bucket: str, tmp_path: Path) -> Keep:
+def keep(state_bucket: str) -> Keep:
     """Keeps a snapshot of a day: `keep(20, {"ada": 3, "bob": 1}, final=False)` gives its key."""
     state = State(S3Hook(aws_conn_id="aws_default"), state_bucket)
 
     def put(day: int, scores: dict[str, int], *, final: bool = True, also: Iterable[Vertex] = (), **header: Any) -> str:
         facts: dict[str, Any] = {"cohort": "ea_atrisk", "property": "ea_atrisk", "direction": "above", "floor": 0}
         facts |= {"as_of": as_of(day), "read_at": as_of(day) + timedelta(minutes=5)} | header
-        file = SnapshotFile(tmp_path / "snapshot.jsonl", Header.model_validate(facts))
-        file.add([*(Vertex(player, score) for player, score in scores.items()), *also])
-        file.close()
-        path = tmp_path / "snapshot.jsonl"
-        key = state.put_snapshot(path, facts["cohort"], as_of(day), digest(path))
-        if final:
-            state.make_final(facts["cohort"], as_of(day), key, {})
-        return key
+        vertices = [*(Vertex(player, score) for player, score in scores.items()), *also]
+        return keep_snapshot(state, Header.model_validate(facts), vertices, final=final)
 
     return put
 
@@ -201,19 +195,21 @@ def test_below_and_required_properties_count_as_a_run_counts(keep: Keep, count: 
     ]
 
 
-def test_a_truncated_snapshot_does_not_affect_other_days(keep: Keep, count: Any, aws: Any, state_bucket: str) -> None:
+def test_a_damaged_snapshot_does_not_affect_other_days(keep: Keep, count: Any, aws: Any, state_bucket: str) -> None:
     keep(20, {SECRET: 3, "ada": 3})
     broken = keep(21, {SECRET: 4, "bob": 3})
-    body = aws("s3").get_object(Bucket=state_bucket, Key=broken)["Body"].read()
-    aws("s3").put_object(Bucket=state_bucket, Key=broken, Body=body.rsplit(b"\n", 2)[0] + b"\n")
+    found = aws("s3").get_object(Bucket=state_bucket, Key=broken)
+    body, metadata = found["Body"].read(), found["Metadata"]
+    aws("s3").put_object(Bucket=state_bucket, Key=broken, Body=body[:-1] + b"2", Metadata=metadata)
     keep(22, {SECRET: 4, "bob": 3})
-    aws("s3").put_object(Bucket=state_bucket, Key=snapshot_folder("ea_atrisk", as_of(19)) + "x.jsonl", Body=b"none\n")
+    another = pending_snapshot_key("ea_atrisk", as_of(19), "x")
+    aws("s3").put_object(Bucket=state_bucket, Key=another, Body=b"none\n")
     _, rows = count(threshold=2, **{"from": "2026-11-19"})
     assert [(row["members"], row["joined"], row["left"]) for row in rows] == [
         ("", "", ""), ("2", "", ""), ("", "", ""), ("2", "1", "1"),
     ]  # fmt: skip
-    assert rows[0]["note"].endswith("x.jsonl is not a snapshot that this version reads: move it away")
-    assert rows[2]["note"].endswith("is truncated after 2 vertices: restore the file as it was")
+    assert rows[0]["note"].endswith(f"{another} is not a snapshot that this version reads: move it away")
+    assert f"{broken} is gone or damaged: restore the object" in rows[2]["note"]
 
 
 def test_a_day_of_an_earlier_schedule_is_counted_too(keep: Keep, count: Any) -> None:

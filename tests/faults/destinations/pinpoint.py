@@ -23,7 +23,7 @@ DANGEROUS = (
     "create_import_job: pinpoint CreateImportJob #1 × answer lost, time-out",
     "create_import_job: pinpoint CreateImportJob #1 × job FAILED",
     "extract: s3 PutObject #1 × answer lost, time-out",  # the claim
-    "check_limits: s3 PutObject #2 × answer lost, time-out",  # final.json
+    "check_limits: s3 PutObject #2 × answer lost, time-out",  # the final snapshot
     "check_limits: s3 PutObject #2 × killed after",
     "check_limits: s3 CopyObject #2 × killed after",
     "record_result: s3 DeleteObject #1 × killed after",  # the claim
