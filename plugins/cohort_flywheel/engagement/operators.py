@@ -32,7 +32,7 @@ from cohort_flywheel.engagement.graph_operator import (
 from cohort_flywheel.engagement.graph_values import GraphPlan
 from cohort_flywheel.engagement.suppressions import FeedbackFile, SuppressionCounts
 from cohort_flywheel.governance.tombstones_store import make_salt
-from cohort_flywheel.hooks.s3 import S3Hook, put_if, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, download, put_if, put_json
 from cohort_flywheel.runs.plan_operator import as_of_run, explain_refusal
 from cohort_flywheel.runs.schedule import Clock, Schedule, utc_now
 
@@ -137,7 +137,7 @@ class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):
             EventFile(folder, plan.as_of, feedback.add) as file,
         ):
             for key in chosen.keys:
-                if store.download(s3, plan.event_bucket, key, path) is None:
+                if download(s3, plan.event_bucket, key, path) is None:
                     if counts := store.kept_counts(s3, plan):
                         self.log.info("the objects of this as-of are gone; what was kept of them stays")
                         return counts

@@ -171,7 +171,7 @@ def get_json(s3: S3Hook, bucket: str, key: str) -> tuple[Json, str] | None:
 def put_json(s3: S3Hook, bucket: str, key: str, value: Mapping[str, object], **condition: str) -> bool:
     """Put a small JSON object, as `put_if` does."""
     body = json.dumps(value, indent=2, sort_keys=True).encode()
-    return put_if(s3, bucket, key, body, ContentType="application/json", **condition)
+    return put_if(s3, bucket, key, body, None, ContentType="application/json", **condition)
 
 
 def put_if(
