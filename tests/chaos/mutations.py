@@ -70,8 +70,10 @@ MUTATIONS: Mapping[str, Mutation] = {
         ("one job per content",),
     ),
     "snapshot_overwritten": Mutation(
-        [Change("runs/state_store.py", "{\"key\": snapshot_key, **by}, IfNoneMatch=\"*\")",
-                "{\"key\": snapshot_key, **by})")],
+        [Change("runs/state_store.py", "self.fetch_snapshot(snapshot_key, path), IfNoneMatch=\"*\")",
+                "self.fetch_snapshot(snapshot_key, path))"),
+         Change("runs/state_store.py", "            return final\n        path, key =",
+                "            pass\n        path, key =")],
         ("snapshots stay",),
     ),
     "rejects_lost": Mutation(

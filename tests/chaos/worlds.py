@@ -24,7 +24,7 @@ RUN_ID = "manual__2026-11-22T00:06:00+00:00"
 WRITTEN, REPORTED = datetime(2026, 11, 22, 0, 7, tzinfo=UTC), datetime(2026, 11, 22, 0, 8, tzinfo=UTC)
 ASKED, MAILED = WRITTEN.timestamp() + 10, WRITTEN.timestamp() + 20
 SEGMENT = f"segments/{RUN}_{'a' * 16}/"
-SNAPSHOT = f"snapshots/ea_atrisk/{AS_OF}/{'b' * 16}.jsonl"
+SNAPSHOT = f"snapshots/cohort=ea_atrisk/as_of={AS_OF}/snapshot.parquet"
 REJECTS = f"rejects/{RUN}/{'c' * 16}_50000/"
 REPORT = f"reports/{RUN}/cohort_to_segment__manual.json"
 LEDGER = f"sends/at_risk/{RUN}.jsonl"
@@ -111,7 +111,6 @@ def sound() -> World:
         },
         f"{REJECTS}0000.csv": "playerId,reason,column\nmsmith,opted_out,\n",
         SNAPSHOT: "{}\n",
-        f"snapshots/ea_atrisk/{AS_OF}/final.json": {"key": SNAPSHOT},
         LEDGER: f"{json.dumps(header)}\nwayne96\nxortiz\n",
         f"launches/{RUN}/launch.json": {},
         f"{BATCH}.intents.json": {"player_ids": rows, "withdrawn": {}},

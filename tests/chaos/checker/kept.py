@@ -10,6 +10,7 @@ from tests.chaos.checker.world import EXPORT, IMPORT, STATE, Violation, World
 _RUN = r"[A-Za-z]\w*_-?[\d.]+_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(?:_live|_extract_[0-9a-f]{16})?"
 _AS_OF = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 _HEX = "[0-9a-f]{16}"
+_PARTITION = rf"cohort=\w+/as_of={_AS_OF}"
 #: The objects of a bucket that the documentation names ("Names" in how-it-works.md), and which cleanup, an erasure or
 #: the bucket's rules remove.
 KNOWN: Mapping[str, str] = {
@@ -18,7 +19,7 @@ KNOWN: Mapping[str, str] = {
     STATE: rf"(?:dry_run/)?(?:"
     rf"export/{_RUN}\.json|staged/{_RUN}\.json|staged/{_RUN}/.+\.csv|rejects/{_RUN}/{_HEX}_\d+/\d+\.csv"
     rf"|claims/[^/]+\.json|last_runs/[^/]+\.json|reports/[^/]+/[^/]+\.(?:json|html))"
-    rf"|staged/graph_loads/.+|snapshots/\w+/{_AS_OF}/(?:{_HEX}\.jsonl|final\.json)"
+    rf"|staged/graph_loads/.+|snapshots(?:/{_PARTITION}/snapshot|_pending/{_PARTITION}/{_HEX})\.parquet"
     rf"|results/\w+/-?[\d.]+/{_AS_OF}\.json|results/(?:\w+/)?[a-z_]+\.json|do_not_contact\.txt"
     rf"|engagement/(?:suppressions\.(?:csv|json)|remove\.txt|manifests/.+|events/.+|counts/.+|reports/.+|feedback/.+"
     rf"|graph/.+|effects/.+|launch_effects/.+|effect_reports/.+|launches/.+|removals/.+)"

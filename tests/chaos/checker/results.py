@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from tests.chaos.checker.world import IMPORT, STATE, Stored, Violation, World, address_of, player_of, rows
+from tests.chaos.checker.world import IMPORT, STATE, Violation, World, address_of, player_of, rows
 
 _READ = ("vertices", "vertices_not_beyond", "vertices_not_as_required", "vertices_erased")
 _VERTICES = ("members", "merged", "vertices_without_playerId")
@@ -128,28 +128,25 @@ def _first(pair: tuple[str, object]) -> str:
 
 
 def snapshots_stay(world: World) -> Iterator[Violation]:
-    """A final snapshot remains the same: its file, the key of `final.json`, and that of each result of its as-of."""
-    for key in world.below(STATE, "snapshots/", "/final.json"):
-        now = str(world.json(STATE, key)["key"])
-        before = world.remembered.setdefault(key, now)
-        if before != now:
-            yield Violation("snapshots stay", f"{key} named {before}, and now {now}", (key.split("/")[1],))
-        if now not in world.buckets[STATE]:
-            yield Violation("snapshots stay", f"{key} names {now}, which is not there", (key.split("/")[1],))
-            continue
-        digest = hashlib.sha256(world.buckets[STATE][now].body).hexdigest()
-        if world.remembered.setdefault(now, digest) != digest and not world.erased:
-            yield Violation("snapshots stay", f"{now} has changed", (key.split("/")[1],))
+    """A final snapshot remains the same, and is that of each result of its as-of."""
+    state = world.buckets[STATE]
+    for key in world.below(STATE, "snapshots/", "/snapshot.parquet"):
+        digest = hashlib.sha256(state[key].body).hexdigest()
+        if world.remembered.setdefault(key, digest) != digest and not world.erased:
+            yield Violation("snapshots stay", f"{key} has changed", (_cohort(key),))
+    for key in sorted(world.remembered):
+        if key.startswith("snapshots/") and key not in state:
+            yield Violation("snapshots stay", f"{key} is gone", (_cohort(key),))
     for cohort, threshold, as_of, result in world.results():
-        final = f"snapshots/{cohort}/{as_of}/final.json"
-        if result["snapshot"] and (not (there := world.buckets[STATE].get(final)) or _key(there) != result["snapshot"]):
+        final = f"snapshots/cohort={cohort}/as_of={as_of}/snapshot.parquet"
+        if result["snapshot"] and (result["snapshot"] != final or final not in state):
             name = f"{cohort}_{threshold}_{as_of}"
             said = f"the result of {name} has snapshot {result['snapshot']}, which is not the final one"
             yield Violation("snapshots stay", said, (name, cohort))
 
 
-def _key(final: Stored) -> str:
-    return str(json.loads(final.body)["key"])
+def _cohort(key: str) -> str:
+    return key.split("/")[1].removeprefix("cohort=")
 
 
 def _run(report: dict[str, Any]) -> tuple[str, ...]:
