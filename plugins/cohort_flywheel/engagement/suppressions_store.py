@@ -95,7 +95,7 @@ def add_entries(
         if etag and filecmp.cmp(current, merged, shallow=False):
             return counts
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-        if put_if(s3, bucket, SUPPRESSIONS_KEY, merged, ContentType="text/csv; charset=utf-8", **condition):
+        if put_if(s3, bucket, SUPPRESSIONS_KEY, merged, None, ContentType="text/csv; charset=utf-8", **condition):
             return counts
         # another writer, or this attempt, whose answer was lost: adding the entries again changes nothing
     raise RetryableError(

@@ -25,6 +25,7 @@ from cohort_flywheel.engagement.effect_comparison import (
 from cohort_flywheel.engagement.effect_outcomes import GroupOutcomes, Outcomes, OutcomeTables, Scores
 from cohort_flywheel.engagement.effect_table import COLUMNS, ENGAGEMENT_COLUMNS, write_effects, write_engagement
 from cohort_flywheel.engagement.event_counts import LaunchCounts
+from tests.cohort_flywheel.engagement.effect_scores import add_scores
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -253,8 +254,7 @@ def test_the_intervals_of_simulated_launches_have_the_truth(tmp_path: Path, monk
         with OutcomeTables(folder) as tables:
             tables.add_group("mailed", [player for player in then if player.startswith("mailed")])
             tables.add_group("launch_holdout", [player for player in then if player.startswith("launch_holdout")])
-            tables.add_scores("then", then.items(), "above")
-            tables.add_scores("now", now.items(), "above")
+            add_scores(tables, folder, "above", then.items(), now.items())
             groups = tables.outcomes(Scores("above", 2, 0))
         found = compare(groups["mailed"].all, groups["launch_holdout"].all, 0, 0)
         for name, value in zip(("further", "left", "change"), truth, strict=True):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Literal
 
 import pytest
 
@@ -19,26 +17,10 @@ from cohort_flywheel.engagement.effect_outcomes import (
     Scores,
     put_together,
 )
-from cohort_flywheel.segment.members import Vertex
-from cohort_flywheel.segment.snapshot import Header
-from tests.cohort_flywheel.engagement.event_days import NEWEST
-from tests.cohort_flywheel.segment.snapshots import snapshot_file
+from tests.cohort_flywheel.engagement.effect_scores import add_scores
 
 THEN = {"ann": 3, "bob": 5, "cyd": 3, "dot": 4, "eve": 6}
 NOW = {"ann": 4, "bob": 2, "dot": 4, "eve": 1.5}  # cyd is not beyond the floor any more
-
-
-def add_scores(
-    tables: OutcomeTables, folder: Path, direction: Direction, then: Iterable[tuple[str, float]],
-    now: Iterable[tuple[str, float]],
-) -> None:  # fmt: skip
-    floor = -100 if direction == "above" else 100
-    header = Header(cohort="c", as_of=NEWEST, property="p", direction=direction, floor=floor, read_at=NEWEST)
-    both: tuple[tuple[Literal["then", "now"], Iterable[tuple[str, float]]], ...] = (("then", then), ("now", now))
-    for when, scores in both:
-        with TemporaryDirectory(dir=folder) as its:
-            vertices = [Vertex(None, 50 if direction == "above" else -50), *(Vertex(*each) for each in scores)]
-            assert tables.add_scores(when, snapshot_file(Path(its), header, vertices), direction) == len(vertices)
 
 
 def outcomes(
