@@ -184,16 +184,19 @@ class Found(NamedTuple):
     addresses: frozenset[tuple[str, str]] = frozenset()
 
 
-def look(kind: str, path: Path, players: Collection[str], addresses: Addresses, rest: Path) -> Found:
+def look(
+    kind: str, path: Path, players: Collection[str], addresses: Addresses, rest: Path, place: str = "a file"
+) -> Found:
     """Find the players in a file, and write the file without them to `rest`; an extract is only searched.
 
-    Rows and lines of others keep their bytes. `addresses` identify the players of a file without playerIds.
+    Rows and lines of others keep their bytes. `addresses` identify the players of a file without playerIds; `place`
+    names the file in an error.
     """
     match kind:
         case "extract":
             return Found(_in_extract(path, frozenset(players)))
         case "snapshot":
-            return Found(write_without(path, players, rest))
+            return Found(write_without(path, players, rest, place))
         case "membership" | "send ledger" | "list of a launch":
             return Found(_lines(path, rest, frozenset(f"{player}\n".encode() for player in players)))
         case "batch of a launch":

@@ -195,17 +195,17 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                 kind = None if version.is_marker else kind_of(version.bucket, version.key)
                 if not kind:
                     continue
-                metadata: dict[str, str] = {}
+                place, metadata = f"s3://{version.bucket}/{version.key}", dict[str, str]()
                 if kind == GRAPH_LOAD_FILE:
                     found = Found(1)
                 else:
                     metadata = fetch(self.s3, version, path)
-                    found = look(kind, path, players, addresses, rest)
+                    found = look(kind, path, players, addresses, rest, place)
                 progress.add(1)
                 addresses |= found.addresses
                 if not found.lines:
                     continue
-                line = (kind, f"s3://{version.bucket}/{version.key}")
+                line = (kind, place)
                 bytes_[line] += version.bytes
                 number[line] += 1
                 if remove:

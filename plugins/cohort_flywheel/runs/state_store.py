@@ -77,7 +77,7 @@ class State:
     def fetch_snapshot(self, snapshot_key: str, path: Path) -> dict[str, str]:
         """Download a snapshot to a file; return its metadata.
 
-        Raises FlywheelError for an object that is gone, or whose bytes are not those that were put.
+        Raises FlywheelError for an object that is gone, whose bytes are not those that were put, or of another version.
         """
         metadata = download(self._s3, self._bucket, snapshot_key, path)
         if metadata is None or metadata.get("sha256") != digest(path):
@@ -86,6 +86,7 @@ class State:
                 " where the bucket is versioned)",
                 code=Code.STATE_DAMAGED,
             )
+        read_header(metadata.get(HEADER), self._place(snapshot_key))
         return metadata
 
     def make_final(self, cohort: str, as_of: datetime, snapshot_key: str, folder: Path) -> Snapshot:

@@ -125,9 +125,12 @@ def read_vertices(path: Path) -> Iterator[Vertex]:
             yield Vertex(player_id, plain_score(score), json.loads(properties) if properties else {})
 
 
-def write_without(path: Path, players: Iterable[str], rest: Path) -> int:
-    """Write a snapshot without players to a file of its folder; return the number of its vertices that are theirs."""
-    header = _header_text(path) or ""
+def write_without(path: Path, players: Iterable[str], rest: Path, place: str) -> int:
+    """Write a snapshot without players to a file of its folder; return the number of its vertices that are theirs.
+
+    Raises FlywheelError for a file that is not a snapshot of this version, which cannot be searched.
+    """
+    header = read_file_header(path, place).text()
     with connect(path.parent) as sql, hide_values("search the snapshot"):
         sql.execute("CREATE TABLE player AS SELECT unnest(?::VARCHAR[]) AS player_id", [list(players)])
         read_parquet(sql, path).create_view("vertex")

@@ -821,6 +821,22 @@ def test_a_cohort_cannot_use_the_id_as_its_score(line: str, words: str) -> None:
     assert line_of(sentence) == (8 if "ea_calm" not in line else 9)
 
 
+def test_the_names_of_a_cohort_fit_into_the_header_of_a_snapshot() -> None:
+    """S3 takes 2 KB of metadata with an object, in ASCII: `ü` is 6 characters."""
+    names = [f"n{number:02}".ljust(48, "x") for number in range(28)]
+    sentence = "characters long together, and the header of a snapshot holds 1,400: name fewer properties"
+
+    def calm(*names: str, label: str = "player") -> str | None:
+        where = "".join(f"\n      {name}: {{equals: a}}" for name in names)
+        schema = f"destination: pinpoint\nschema: {{vertex_label: {label}}}"
+        return parse(line_3=schema, line_7=f"    property: ea_calm\n    where: {where or '{}'}").broken.get("calm")
+
+    assert calm(*names[:25]) is None
+    assert sentence in (calm(*names) or "")
+    assert calm(label="ü" * 200) is None
+    assert sentence in (calm(label="ü" * 250) or "")
+
+
 # --- tuning ----------------------------------------------------------------------------------------------
 
 

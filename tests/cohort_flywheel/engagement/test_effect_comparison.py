@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,10 +23,10 @@ from cohort_flywheel.engagement.effect_comparison import (
     pool,
     unmeasured,
 )
-from cohort_flywheel.engagement.effect_outcomes import GroupOutcomes, Outcomes, OutcomeTables, Scores
+from cohort_flywheel.engagement.effect_outcomes import Group, GroupOutcomes, Outcomes, OutcomeTables, Scores
 from cohort_flywheel.engagement.effect_table import COLUMNS, ENGAGEMENT_COLUMNS, write_effects, write_engagement
 from cohort_flywheel.engagement.event_counts import LaunchCounts
-from tests.cohort_flywheel.engagement.effect_scores import add_scores
+from tests.cohort_flywheel.engagement.effect_scores import score_files
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -230,31 +231,35 @@ def test_the_intervals_of_simulated_launches_have_the_truth(tmp_path: Path, monk
     """
     monkeypatch.setattr("cohort_flywheel.engagement.effect_intervals.SAMPLES", 200)
     draw, then_scores = Random(5), (3, 5, 8)  # noqa: S311 - for a sample, not for a secret
-    shares = {"mailed": (0.15, 0.2, 0.1, 0.55), "launch_holdout": (0.3, 0.1, 0.05, 0.55)}
-    sizes, mean = {"mailed": 300, "launch_holdout": 100}, sum(then_scores) / 3
+    shares: dict[Group, tuple[float, ...]] = {
+        "mailed": (0.15, 0.2, 0.1, 0.55),
+        "launch_holdout": (0.3, 0.1, 0.05, 0.55),
+    }
+    sizes: dict[Group, int] = {"mailed": 300, "launch_holdout": 100}
+    mean = sum(then_scores) / 3
 
-    def expected(group: str) -> tuple[float, float, float]:
+    def expected(group: Group) -> tuple[float, float, float]:
         further, absent, back, _ = shares[group]
         return further, absent + back, 2 * further - mean * absent + (1 - mean) * back
 
     one, other = expected("mailed"), expected("launch_holdout")
     truth = [mine - its for mine, its in zip(one, other, strict=True)]
+    then, now = dict[str, int](), dict[str, int]()  # the two snapshots have the players of all launches
+    for launch, (group, players) in product(range(40), sizes.items()):
+        moves = draw.choices(("further", "absent", "back", "stays"), shares[group], k=players)
+        for place, move in enumerate(moves):
+            player, score = f"{launch}-{group}-{place}", draw.choice(then_scores)
+            then[player] = score
+            if move != "absent":
+                now[player] = {"further": score + 2, "back": 1, "stays": score}[move]
+    paths = score_files(tmp_path, "above", then.items(), now.items())
     covered = Counter[str]()
-    for number in range(40):
-        then, now = dict[str, float](), dict[str, float]()
-        for group, players in sizes.items():
-            moves = draw.choices(("further", "absent", "back", "stays"), shares[group], k=players)
-            for place, move in enumerate(moves):
-                player, score = f"{group}-{place}", draw.choice(then_scores)
-                then[player] = score
-                if move != "absent":
-                    now[player] = {"further": score + 2, "back": 1, "stays": score}[move]
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        with OutcomeTables(folder) as tables:
-            tables.add_group("mailed", [player for player in then if player.startswith("mailed")])
-            tables.add_group("launch_holdout", [player for player in then if player.startswith("launch_holdout")])
-            add_scores(tables, folder, "above", then.items(), now.items())
+    for launch in range(40):
+        with OutcomeTables(tmp_path) as tables:
+            for group, players in sizes.items():
+                tables.add_group(group, [f"{launch}-{group}-{place}" for place in range(players)])
+            for when, path in paths.items():
+                tables.add_scores(when, path, "above")
             groups = tables.outcomes(Scores("above", 2, 0))
         found = compare(groups["mailed"].all, groups["launch_holdout"].all, 0, 0)
         for name, value in zip(("further", "left", "change"), truth, strict=True):

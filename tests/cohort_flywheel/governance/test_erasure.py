@@ -183,6 +183,13 @@ def test_erased_players_are_removed_from_a_snapshot(tmp_path: Path, required: li
     assert look("snapshot", path, [BOB], [], rest) == Found(1)
 
 
+def test_a_snapshot_that_cannot_be_searched_is_an_error(paths: tuple[Path, Path]) -> None:
+    path, rest = paths
+    path.write_text(f'["{ANN}", 3]\n')
+    with pytest.raises(FlywheelError, match="s3://state/one is not a snapshot that this version reads: move it away"):
+        look("snapshot", path, [ANN], [], rest, "s3://state/one")
+
+
 def contact(player: str) -> Contact:
     attributes = {"FirstName": 'Jo "J", Jr.', "LastName": "", "FavoriteRole": "Tank"}
     return Contact(player, f"{player[:2]}@Example.com", attributes)

@@ -16,6 +16,7 @@ from cohort_flywheel.runs import names
 from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import Vertex
+from cohort_flywheel.segment.segment_file import digest
 from tests.cohort_flywheel.segment.snapshots import vertices_of
 from tests.cohort_flywheel.task_outputs import result_record
 
@@ -82,6 +83,16 @@ def test_a_snapshot_that_is_gone_or_has_other_bytes_is_an_error(
         with pytest.raises(FlywheelError, match=f"CF-STATE-01: the snapshot s3://.*/{key} is gone or damaged: restore"):
             use()
     assert state.final_snapshot("ea_atrisk", DAY) is None
+
+
+def test_a_snapshot_of_an_earlier_version_does_not_become_final(state: State, aws: Any, tmp_path: Path) -> None:
+    """Another version may be deployed between extract and check_limits: the final snapshot is never replaced."""
+    (path := tmp_path / "a.jsonl").write_text('{"version":1}\n')
+    key = "snapshots/ea_atrisk/2026-11-22_00-00-00/b206bf06bc78f6ee.jsonl"
+    aws("s3").put_object(Bucket=state._bucket, Key=key, Body=path.read_bytes(), Metadata={"sha256": digest(path)})
+    with pytest.raises(FlywheelError, match=f"{key} is not a snapshot that this version reads"):
+        state.make_final("ea_atrisk", DAY, key, tmp_path)
+    assert not state.has_final_snapshot("ea_atrisk", DAY)
 
 
 def test_the_days_of_a_cohort_are_in_their_order_and_its_own(state: State, kept: Any) -> None:
