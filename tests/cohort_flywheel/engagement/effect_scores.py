@@ -34,3 +34,4 @@ def add_scores(tables: OutcomeTables, folder: Path, direction: Direction, then: 
     """Set the scores of both snapshots."""
     for when, path in score_files(folder, direction, then, now).items():
         assert tables.add_scores(when, path, direction) > 0
+        path.unlink()
