@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
+from itertools import batched
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -40,6 +41,7 @@ from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_if, put_json
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import planned_schedule
+from cohort_flywheel.segment.do_not_contact_store import MAX_TEXTS, marks
 
 #: Attempts to change the list; another writer is one run, or a person's removal.
 _ATTEMPTS = 5
@@ -190,6 +192,17 @@ class SuppressionTable:
         key = suppression_key(self._salt, kind, text)
         found = self._listed.execute("SELECT reason FROM suppressed WHERE key = ?", (key,)).fetchone()
         return found[0] if found else None
+
+    def reasons(self, asked: Iterable[tuple[Kind, str]]) -> dict[tuple[Kind, str], str]:
+        """Return why some addresses and playerIds are suppressed; those that are not are absent."""
+        if self._etag is None:
+            return {}
+        of_key = {suppression_key(self._salt, kind, text): (kind, text) for kind, text in asked}
+        found: dict[tuple[Kind, str], str] = {}
+        for some in batched(of_key, MAX_TEXTS):
+            sentence = f"SELECT key, reason FROM suppressed WHERE key IN {marks(some)}"  # noqa: S608 - placeholders
+            found |= {of_key[key]: reason for key, reason in self._listed.execute(sentence, some)}
+        return found
 
     def _head(self) -> str | None:
         try:

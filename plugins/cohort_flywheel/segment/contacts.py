@@ -56,6 +56,8 @@ _ROLES = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)
 _SPECIAL_USE = tuple(f".{name}" for name in email_validator.SPECIAL_USE_DOMAIN_NAMES)
 
 
+#: Returns whether a text is on the do-not-contact list.
+type Listed = Callable[[str], bool]
 #: Returns why an address or a playerId is suppressed, or None.
 type Suppressed = Callable[[Literal["address", "player"], str], str | None]
 
@@ -105,20 +107,19 @@ def classify_member(
     attributes: Mapping[str, AttributePath],
     score_column: str | None,
     consent: Consent | None,
-    do_not_contact: Callable[[str], bool],
-    suppressed: Suppressed = lambda kind, text: None,
+    do_not_contact: Listed | None,
+    suppressed: Suppressed | None = None,
     schema: DataSchema = _MODELERS,
 ) -> Contact | Reject:
     """Return the contact or the reject of a member and its record (None: not found).
 
-    `do_not_contact` returns whether a text is on the list; it is called with each of `player_id_forms` and
-    `address_forms`. `suppressed` returns the reason of a playerId or an address on the suppression list. `consent` None
-    is the registry's `none`.
+    `do_not_contact` is called with each of `player_id_forms` and `address_forms`; it and `suppressed` are None for an
+    empty list. `consent` None is the registry's `none`.
     """
     player_id = member.player_id
-    if any(map(do_not_contact, player_id_forms(player_id))):
+    if do_not_contact and any(map(do_not_contact, player_id_forms(player_id))):
         return Reject(player_id, "do_not_contact")
-    if reason := suppressed("player", player_id):
+    if suppressed and (reason := suppressed("player", player_id)):
         return Reject(player_id, reason)
     if record is None:
         return Reject(player_id, "no_record")
@@ -130,9 +131,9 @@ def classify_member(
     address = plain_address(raw)
     if address is None:
         return Reject(player_id, "bad_address", path_text(schema.address))
-    if any(map(do_not_contact, address_forms(str(raw), address))):
+    if do_not_contact and any(map(do_not_contact, address_forms(str(raw), address))):
         return Reject(player_id, "do_not_contact", path_text(schema.address))
-    if reason := suppressed("address", address):
+    if suppressed and (reason := suppressed("address", address)):
         return Reject(player_id, reason, path_text(schema.address))
     values: dict[str, str] = {}
     for column, attribute in (*schema.name_columns.items(), *attributes.items()):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +33,11 @@ from cohort_flywheel.runs.names import (
     segment_file_name,
 )
 from cohort_flywheel.runs.plan import Withhold
+from cohort_flywheel.segment.contact_batches import Asked, classify_batch
 from cohort_flywheel.segment.contacts import (
     Contact,
     RecordCounts,
     Reject,
-    Suppressed,
     classify_member,
     exclusion_reason,
     lookup_paths,
@@ -46,6 +46,7 @@ from cohort_flywheel.segment.contacts import (
 )
 from cohort_flywheel.segment.do_not_contact_store import (
     ENTRIES,
+    find_listed,
     is_listed,
     load_do_not_contact,
     match_entries,
@@ -175,7 +176,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             suppressions.refresh()
             judged = self._classified(
                 self._members(s3, shard), shard, attributes, consent, schema, found, listed if entries else None,
-                suppressions.reason,
+                suppressions.reasons if withhold.suppressions else None,
             )  # fmt: skip
             counts = write_segment(judged, columns, layout, rows_path, rejects_path, self._exclusion(s3, listed))
             matched = write_matched(listed, matched_path)
@@ -241,13 +242,12 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         schema: DataSchema,
         found: RecordCounts,
         listed: sqlite3.Connection | None,
-        suppressed: Suppressed,
+        find_suppressed: Callable[[Sequence[Asked]], Mapping[Asked, str]] | None,
     ) -> Iterator[Contact | Reject]:
         """Classify each member, and count the records; `listed` is None if the do-not-contact list has no entry."""
-
-        def do_not_contact(text: str) -> bool:
-            return listed is not None and is_listed(ENTRIES, text, listed)
-
+        rule = partial(
+            classify_member, attributes=attributes, consent=consent, score_column=self.score_column, schema=schema
+        )
         progress = Progress(self.log, "members looked up", shard.members if shard else None)
         lookups = self.hook.get_many(
             self.table_name,
@@ -258,17 +258,16 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             in_flight=self.in_flight or IN_FLIGHT,
         )
         for batch, records in lookups:
-            for member in batch:
-                record = records.get(member.player_id)
-                if record is not None:
-                    found.add(record)
-                outcome = classify_member(
-                    member, record, attributes=attributes, consent=consent, score_column=self.score_column,
-                    do_not_contact=do_not_contact, suppressed=suppressed, schema=schema,
-                )  # fmt: skip
-                if listed and isinstance(outcome, Reject):  # for any reason: an entry may match the player as well
-                    match_entries(player_forms(member.player_id, record, schema), listed)
-                yield outcome
+            for record in records.values():
+                found.add(record)
+            looked = [(member, records.get(member.player_id)) for member in batch]
+            find_entries = partial(find_listed, ENTRIES, listed=listed) if listed else None
+            outcomes = classify_batch(looked, rule, find_entries, find_suppressed)
+            if listed:  # rejects for any reason: an entry may match the player as well
+                rejects = [each for each, outcome in zip(looked, outcomes, strict=True) if isinstance(outcome, Reject)]
+                forms = (player_forms(member.player_id, record, schema) for member, record in rejects)
+                match_entries(chain.from_iterable(forms), listed)
+            yield from outcomes
             progress.add(len(batch))
 
 
