@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore import UNSIGNED
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
@@ -22,13 +21,14 @@ from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.graph_load.job import JobStatus
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 
 #: [botocore: ListLoaderJobs] the most IDs of one answer, which has no next page.
 _MAX_LISTED = 100
 _ERRORS_PER_PAGE = 1000
 
 
-class NeptuneLoaderHook(AwsBaseHook):
+class NeptuneLoaderHook(SharedSessionHook):
     """Thin wrapper around boto3's `neptunedata` client, with this package's waiters.
 
     The endpoint is that of the Neptune connection: its `loader_endpoint`, or host and port. Requests are signed if the

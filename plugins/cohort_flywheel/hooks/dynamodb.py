@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from boto3.dynamodb.types import TypeDeserializer
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
@@ -27,6 +26,7 @@ from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.config.attribute_paths import AttributePath, without_overlaps
 from cohort_flywheel.errors import Code
 from cohort_flywheel.hooks.kept_connections import KeptConnections, SentRequest
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 
 #: Limits of BatchGetItem and of a partition key [DynamoDB API reference; DynamoDB quotas].
 MAX_BATCH_KEYS = 100
@@ -41,7 +41,7 @@ class UnprocessedKeysError(RetryableError):
     """DynamoDB left keys unprocessed in successful answers, and processed none of them in the last attempts."""
 
 
-class DynamoDBBatchGetHook(AwsBaseHook):
+class DynamoDBBatchGetHook(SharedSessionHook):
     """Call BatchGetItem in batches, and request unprocessed keys again.
 
     :param aws_conn_id: the Airflow connection used for AWS credentials.

@@ -10,7 +10,6 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseHook
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -19,6 +18,7 @@ from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.graph_serializers import SERIALIZERS, GraphSONRows, GraphSONScores, ScoreColumns
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 
 if TYPE_CHECKING:
     from gremlin_python.driver.client import Client
@@ -125,7 +125,7 @@ class NeptuneGremlinHook(BaseHook):
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
 
-        session = AwsBaseHook(aws_conn_id=self.aws_conn_id, region_name=self.extra.region_name).get_session()
+        session = SharedSessionHook(aws_conn_id=self.aws_conn_id, region_name=self.extra.region_name).get_session()
         region, credentials = self.extra.region_name or session.region_name, session.get_credentials()
         if not region:
             raise FlywheelError(

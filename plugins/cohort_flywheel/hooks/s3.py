@@ -19,6 +19,7 @@ from cohort_flywheel.common.aws_answers import S3_WRITES
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.config.variables import PREFIX, EncryptionSettings, read_settings
 from cohort_flywheel.errors import Code, FlywheelError
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 from cohort_flywheel.segment.outputs import Shard
 
 #: Errors of S3 after which the same write may succeed [S3: error responses].
@@ -28,7 +29,7 @@ _PASSING = (
 )  # fmt: skip
 
 
-class S3Hook(provider.S3Hook):
+class S3Hook(SharedSessionHook, provider.S3Hook):
     """The provider's hook; its clients send the encryption headers of the Variables with each write.
 
     A bucket whose policy requires the header refuses a write without it, even if the bucket's default encryption is

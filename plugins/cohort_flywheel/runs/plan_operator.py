@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseOperator
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, JsonValue
@@ -34,6 +33,7 @@ from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.neptune_connection import DEFAULT_CONN_NAME, read_neptune_connection
 from cohort_flywheel.hooks.s3 import S3Hook, lines
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.as_of import RunDates, as_of
 from cohort_flywheel.runs.lock_store import enum_value
@@ -205,7 +205,7 @@ class CohortPlanOperator(BaseOperator):
         return uploaded.sha256
 
     def _check_aws(self, settings: DeploymentSettings, plan: Plan) -> None:
-        s3 = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="s3").conn
+        s3 = SharedSessionHook(aws_conn_id=self.aws_conn_id, client_type="s3").conn
         for role, bucket in (
             ("export", settings.export_bucket), ("import", settings.import_bucket), ("state", settings.state_bucket),
         ):  # fmt: skip
@@ -219,7 +219,7 @@ class CohortPlanOperator(BaseOperator):
             "create it (an empty file if it has no entries)",
         ):
             s3.head_object(Bucket=plan.state_bucket, Key=names.DO_NOT_CONTACT_KEY)
-        dynamodb = AwsBaseHook(aws_conn_id=self.aws_conn_id, client_type="dynamodb").conn
+        dynamodb = SharedSessionHook(aws_conn_id=self.aws_conn_id, client_type="dynamodb").conn
         table = settings.contacts_table
         with explain_refusal(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
             found = dynamodb.describe_table(TableName=table)["Table"]

@@ -16,12 +16,12 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.errors import Code, FlywheelError
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 
 #: The largest page that the model allows.
 JOBS_PER_PAGE = 500
@@ -32,7 +32,7 @@ UPLOAD_SECONDS, ESTIMATE_SECONDS = 120, 600
 _SSE_C = "x-amz-server-side-encryption-customer-"
 
 
-class CustomerProfilesHook(AwsBaseHook):
+class CustomerProfilesHook(SharedSessionHook):
     """Thin wrapper around boto3's `customer-profiles` client, with this package's waiters.
 
     :param aws_conn_id: the Airflow connection used for AWS credentials.

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Collection
 from datetime import timedelta
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import BaseOperator
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
@@ -28,6 +27,7 @@ from cohort_flywheel.destinations.pinpoint.sensors import PinpointImportJobSenso
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.cleanup import InventoryRow
 from cohort_flywheel.governance.erasure import Addresses
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 from cohort_flywheel.runs.names import endpoint_id
 from cohort_flywheel.runs.plan import Plan
 
@@ -134,7 +134,7 @@ class PinpointDestination(Destination):
                 code=Code.REFUSED,
             ) from None
         # IAM has no endpoint in most VPCs: one short attempt; if it fails, Pinpoint's create call checks the role
-        iam = AwsBaseHook(
+        iam = SharedSessionHook(
             aws_conn_id=aws_conn_id,
             client_type="iam",
             config=Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1}),

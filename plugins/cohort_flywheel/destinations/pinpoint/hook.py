@@ -11,14 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.common.records import AwsStructure
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 
 
-class PinpointHook(AwsBaseHook):
+class PinpointHook(SharedSessionHook):
     """Thin wrapper around boto3's `pinpoint` client, with this package's waiters.
 
     :param aws_conn_id: the Airflow connection used for AWS credentials.

@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 
 from cohort_flywheel.common.records import AwsStructure
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 
 #: Page sizes; the model has no maximum for contacts, so that of its other listings.
 CONTACTS_PER_PAGE, JOBS_PER_PAGE, SUPPRESSED_PER_PAGE = 1000, 100, 1000
@@ -20,7 +20,7 @@ CONTACTS_PER_PAGE, JOBS_PER_PAGE, SUPPRESSED_PER_PAGE = 1000, 100, 1000
 SENDS_IN_FLIGHT = 8
 
 
-class SesV2Hook(AwsBaseHook):
+class SesV2Hook(SharedSessionHook):
     """Thin wrapper around boto3's `sesv2` client, with this package's waiters.
 
     :param aws_conn_id: the Airflow connection used for AWS credentials.

@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 
 from cohort_flywheel.common.records import AwsStructure
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 
 #: The largest page that the model allows.
 CAMPAIGNS_PER_PAGE = 50
@@ -21,7 +21,7 @@ INITIALIZED = "Initialized"
 ENDED = ("Completed", "Stopped", "Failed", None)
 
 
-class ConnectCampaignsHook(AwsBaseHook):
+class ConnectCampaignsHook(SharedSessionHook):
     """Thin wrapper around boto3's `connectcampaignsv2` client, with this package's waiters.
 
     :param aws_conn_id: the Airflow connection used for AWS credentials.

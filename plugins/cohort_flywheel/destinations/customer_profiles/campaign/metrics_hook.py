@@ -11,11 +11,11 @@ from functools import cached_property
 from itertools import batched
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 
 from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.engagement.campaign_counts import COUNTED_FOR, CampaignCounts
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 
 #: Filter values of a request, and its largest page.
 _VALUES, _PAGE = 100, 100
@@ -29,7 +29,7 @@ _METRICS = {
 _CAMPAIGN, _OUTCOME, _ATTEMPTS = "CAMPAIGN", "CAMPAIGN_DELIVERY_EVENT_TYPE", "DELIVERY_ATTEMPTS"
 
 
-class ConnectMetricsHook(AwsBaseHook):
+class ConnectMetricsHook(SharedSessionHook):
     """Thin wrapper around boto3's `connect` client. Every call only reads, and may be repeated.
 
     :param aws_conn_id: the Airflow connection used for AWS credentials.

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 
 from cohort_flywheel.common.records import AwsStructure
+from cohort_flywheel.hooks.shared_session import SharedSessionHook
 
 #: The largest page that the model allows.
 TEMPLATES_PER_PAGE = 100
 
 
-class QConnectHook(AwsBaseHook):
+class QConnectHook(SharedSessionHook):
     """Thin wrapper around boto3's `qconnect` client.
 
     Every call may be repeated: the name of a template is unique in a knowledge base, and a content has one version

@@ -1,0 +1,67 @@
+"""Hooks of one connection have one session, which no other connection, environment or thread has."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
+from cohort_flywheel.hooks.s3 import S3Hook
+
+
+def connection(**extra: str) -> str:
+    return json.dumps(
+        {"conn_type": "aws", "login": "id", "password": "key", "extra": {"region_name": "eu-west-1"} | extra}
+    )
+
+
+@pytest.fixture(autouse=True)
+def connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", connection())
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_OTHER", connection())
+
+
+def session(aws_conn_id: str = "aws_default", **arguments: Any) -> Any:
+    return S3Hook(aws_conn_id=aws_conn_id).get_session(**arguments)
+
+
+def test_the_hooks_of_a_connection_have_one_session() -> None:
+    found = session()
+    assert session() is found is DynamoDBBatchGetHook(aws_conn_id="aws_default").get_session()
+    assert session(region_name="eu-west-1") is found
+    assert found.region_name == "eu-west-1"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"aws_conn_id": "aws_other"}, {"region_name": "us-east-1"}, {"deferrable": True}]
+)
+def test_another_connection_or_region_has_another(arguments: dict[str, Any]) -> None:
+    assert session(**arguments) is not session()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AIRFLOW_CONN_AWS_DEFAULT", connection(aws_session_token="token")),
+        ("AIRFLOW_CONN_AWS_DEFAULT", connection().replace('"key"', '"another"')),
+        ("AWS_CONFIG_FILE", "another"),
+    ],
+)
+def test_a_change_of_the_connection_or_the_environment_is_seen(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    before = session()
+    monkeypatch.setenv(name, value)
+    assert session() is not before
+
+
+def test_each_thread_has_its_own() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(session).result() is not session()
+
+
+def test_clients_have_the_name_of_their_hook() -> None:
+    assert "Caller/S3Hook" in S3Hook().get_conn().meta.config.user_agent_extra
