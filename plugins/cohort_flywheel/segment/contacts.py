@@ -40,10 +40,8 @@ REASONS = {
     "launch_holdout": "the player is in the share that this launch does not mail",
 }
 
-#: The reasons that are data faults, which `max_reject_percent` counts; the others are choices of a player or studio, or
-#: what became of earlier e-mails.
+#: The data faults, which `max_reject_percent` counts; the others are choices, or what became of earlier e-mails.
 DATA_FAULTS = ("no_record", "no_address", "bad_address", "bad_value", "missing_value")
-
 
 #: Addresses that do not need the library, whose check takes longer than all other work for a member. Hyphens only
 #: inside a label, and never two together: the library checks Punycode (`xn--`) and all other addresses.
@@ -54,7 +52,6 @@ _PLAIN = re.compile(
 #: Exceptions that match _PLAIN: local parts whose case the library changes, and domains that it refuses.
 _ROLES = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)
 _SPECIAL_USE = tuple(f".{name}" for name in email_validator.SPECIAL_USE_DOMAIN_NAMES)
-
 
 #: Returns whether a text is on the do-not-contact list.
 type Listed = Callable[[str], bool]

@@ -103,8 +103,7 @@ def to_vertex(
     return Vertex(usable_player_id(row.get(player_id, [])), score, {name: row.get(name, []) for name in required})
 
 
-#: The columns of the table of vertices, and of a snapshot: `properties` is JSON, the values of each property of `where`
-#: by its name, or NULL without `where`.
+#: Of vertices in a table or snapshot. `properties` is JSON: the values by property of `where`; NULL without `where`.
 VERTEX_COLUMNS = {"score": "DOUBLE", "player_id": "VARCHAR", "properties": "VARCHAR"}
 
 
@@ -170,9 +169,8 @@ class Members:
 
     def counts(self) -> VertexCounts:
         """The counts of vertices and members for the report."""
-        if self._counts is None:
-            with hide_values("merge the vertices"):
-                self._counts = self._find()
+        with hide_values("merge the vertices"):
+            self._counts = self._counts or self._find()
         return self._counts
 
     def __iter__(self) -> Iterator[Member]:
@@ -222,8 +220,8 @@ class Members:
         with_id = required.filter("player_id IS NOT NULL")
         extreme = "max" if self._direction == "above" else "min"
         with_id.aggregate(f"player_id, {extreme}(score) AS score").create("member")
-        numbers = [count_rows(each) for each in (vertices, beyond, required, with_id, self._sql.table("member"))]
-        others, number_beyond, number, number_with_id, members = numbers
+        tables = (vertices, beyond, required, with_id, self._sql.table("member"))
+        others, number_beyond, number, number_with_id, members = map(count_rows, tables)
         self.vertices_erased = number_read - others
         return VertexCounts(
             vertices_read=others,
@@ -265,13 +263,12 @@ def _properties_text(properties: Mapping[str, Sequence[object]]) -> str | None:
     """
     if not properties:
         return None
-    values = {name: [_finite(value) for value in found] for name, found in properties.items()}
+    values = {
+        name: [str(each) if isinstance(each, float) and not isfinite(each) else each for each in found]
+        for name, found in properties.items()
+    }
     # json keeps half of a surrogate pair, which orjson refuses, and whole numbers beyond 64 bits, which it rounds
     return json.dumps(values, default=str)
-
-
-def _finite(value: object) -> object:
-    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def plain_score(score: float) -> Score:

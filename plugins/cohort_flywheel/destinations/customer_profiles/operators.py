@@ -23,8 +23,9 @@ from cohort_flywheel.destinations.customer_profiles.segment_membership_store imp
     SegmentMembershipRecord,
     SegmentMembershipStore,
 )
-from cohort_flywheel.destinations.customer_profiles.upload_files import UploadFiles, UploadPlayers
+from cohort_flywheel.destinations.customer_profiles.upload_files import UploadFiles
 from cohort_flywheel.destinations.import_result import import_content
+from cohort_flywheel.destinations.leavers import SegmentPlayers
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.newest_store import skip_unless_newest
@@ -118,7 +119,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             return UploadJobs(job_ids=record.job_ids or [], set_in=record.set_in, set_out=record.set_out)
         jobs = self._jobs(store.name)
         upload = self._upload_number(record, content, jobs)
-        with closing(UploadPlayers(folder)) as players:
+        with closing(SegmentPlayers(folder)) as players:
             rows = segment_rows(s3, segment)
             header = layout.upload_header(next(rows), store.name)
             ins = UploadFiles(folder, layout.IN, header)

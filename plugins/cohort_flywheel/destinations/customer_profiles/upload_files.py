@@ -1,38 +1,13 @@
-"""The files of upload jobs and their players, on a worker's disk."""
+"""The files of upload jobs, on a worker's disk."""
 
 from __future__ import annotations
 
 import csv
-import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
 from cohort_flywheel.destinations.customer_profiles import layout
-
-
-class UploadPlayers:
-    """The recorded players and the players of the rows, on disk: both may exceed a worker's memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self._db = sqlite3.connect(folder / "players.sqlite")
-        self._db.execute("CREATE TABLE player (id TEXT PRIMARY KEY, is_row INT) WITHOUT ROWID")
-
-    def close(self) -> None:
-        self._db.close()
-
-    def add_recorded(self, player_ids: Iterable[str]) -> None:
-        self._db.executemany("INSERT OR IGNORE INTO player VALUES (?, 0)", ((each,) for each in player_ids))
-
-    def add_rows(self, player_ids: Iterable[str]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO player VALUES (?, 1)", ((each,) for each in player_ids))
-
-    def leavers(self) -> Iterator[str]:
-        """The recorded players without a row."""
-        return (each for (each,) in self._db.execute("SELECT id FROM player WHERE NOT is_row ORDER BY id"))
-
-    def all(self) -> Iterator[str]:
-        return (each for (each,) in self._db.execute("SELECT id FROM player ORDER BY id"))
 
 
 class UploadFiles:

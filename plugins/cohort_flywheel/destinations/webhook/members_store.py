@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -91,27 +90,3 @@ class Members:
     def _lines(self) -> Iterator[bytes]:
         if self._key in keys(self._s3, self._bucket, self._key):
             yield from lines(self._s3, self._bucket, self._key)
-
-
-class PlayerTable:
-    """The recorded players and the rows, on disk: both can be larger than a worker's memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self._db = sqlite3.connect(folder / "players.sqlite")
-        self._db.execute("CREATE TABLE player (id TEXT PRIMARY KEY, is_row INT) WITHOUT ROWID")
-
-    def close(self) -> None:
-        self._db.close()
-
-    def add_recorded(self, players: Iterable[str]) -> None:
-        self._db.executemany("INSERT OR IGNORE INTO player VALUES (?, 0)", ((each,) for each in players))
-
-    def add_rows(self, players: Iterable[str]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO player VALUES (?, 1)", ((each,) for each in players))
-
-    def leavers(self) -> Iterator[str]:
-        """Return the recorded players that are not rows."""
-        return (each for (each,) in self._db.execute("SELECT id FROM player WHERE NOT is_row ORDER BY id"))
-
-    def all(self) -> Iterator[str]:
-        return (each for (each,) in self._db.execute("SELECT id FROM player ORDER BY id"))

@@ -16,9 +16,10 @@ from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.destinations.import_result import import_content
+from cohort_flywheel.destinations.leavers import SegmentPlayers
 from cohort_flywheel.destinations.webhook import layout
 from cohort_flywheel.destinations.webhook.hook import DEFAULT_CONN_NAME, PayloadTooLargeError, WebhookHook
-from cohort_flywheel.destinations.webhook.members_store import Members, PlayerTable, Record
+from cohort_flywheel.destinations.webhook.members_store import Members, Record
 from cohort_flywheel.destinations.webhook.webhook_outputs import SentSegment, WebhookImport
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
@@ -103,7 +104,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
         goes_on = record and not record.verified and record.content == content and record.upload == last
         upload = last if goes_on else last + 1
         path = folder / "messages.ndjson"
-        with closing(PlayerTable(folder)) as players:
+        with closing(SegmentPlayers(folder)) as players:
             set_in, set_out = self._write_messages(s3, members, players, path)
             members.write(folder, Record(content, upload, plan.as_of.isoformat()), players.all())
             side_effects.append(f"import {upload} of segment {members.segment} was recorded")
@@ -116,7 +117,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
             segment_name=members.segment, import_id=import_id, batches=number, set_in=set_in, set_out=set_out
         )
 
-    def _write_messages(self, s3: S3Hook, members: Members, players: PlayerTable, path: Path) -> tuple[int, int]:
+    def _write_messages(self, s3: S3Hook, members: Members, players: SegmentPlayers, path: Path) -> tuple[int, int]:
         """Write all messages to a file, leavers first; return the numbers of members and leavers."""
         players.add_recorded(members.players())
         players.add_rows(cells[1] for cells in _without_header(segment_rows(s3, self._segment)))
