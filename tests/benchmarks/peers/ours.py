@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cohort_flywheel.segment.outputs import EnrichedFile
 
 AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -35,16 +38,19 @@ def graph(job: dict[str, Any]) -> Iterator[Any]:
 
 def enrich(job: dict[str, Any]) -> Iterator[Any]:
     """Each shard in turn, as one worker does them, whose every task is a process of its own: nothing is left of it."""
+    from cohort_flywheel.destinations import get_destination
     from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator, enrich_arguments
 
     before = _kept(job, "graph")
     arguments = enrich_arguments(before["plan"], before["facts"])
+    get_destination(before["plan"]["layout"])  # imports its module, as the parse of the DAG does
     yield
-    parts = []
+    parts: list[EnrichedFile] = []
     for shard in before["shards"]:
+        if parts:
+            gc.collect()  # what is left of the shard before
         with TemporaryDirectory() as folder:
             parts.append(DynamoDBEnrichOperator(task_id="enrich", shard=shard, **arguments).make(Path(folder), []))
-        gc.collect()  # the clients of the shard before, which are cycles
     rows = [{"bucket": part.s3_bucket, "key": part.s3_key} for part in parts]
     yield {"rows": rows, "segment_bytes": sum(part.bytes for part in parts)}
     _keep(job, "enrich", {"parts": [part.model_dump(mode="json") for part in parts]})
@@ -52,6 +58,7 @@ def enrich(job: dict[str, Any]) -> Iterator[Any]:
 
 def release(job: dict[str, Any]) -> Iterator[Any]:
     """The parts are put together and copied to where they are imported."""
+    from cohort_flywheel.destinations import get_destination
     from cohort_flywheel.hooks.s3 import S3Hook
     from cohort_flywheel.runs.plan import Plan
     from cohort_flywheel.segment.limits_operator import CohortLimitsOperator
@@ -62,6 +69,7 @@ def release(job: dict[str, Any]) -> Iterator[Any]:
         task_id="check_limits", plan=before["plan"], extract=before["facts"], shards=before["shards"], parts=parts,
         handle_empty_segment=lambda plan, settings: False,
     )  # fmt: skip
+    get_destination(before["plan"]["layout"])
     yield
     plan, shards = Plan.model_validate(before["plan"]), [Shard.model_validate(shard) for shard in before["shards"]]
     given = [SegmentPart.model_validate(part) for part in parts]
