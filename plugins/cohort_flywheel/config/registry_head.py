@@ -60,7 +60,7 @@ _MODELERS = ("stat_", "ea_")
 
 
 class EngagementNames(Strict):
-    """The names of the properties that the engagement has in the graph; a vertex must not have them before."""
+    """The names of the properties that `write_graph` sets; no vertex may have a property of that name before."""
 
     clicks: GraphName = "eng_clicks_30d"
     opens: GraphName = "eng_opens_30d"

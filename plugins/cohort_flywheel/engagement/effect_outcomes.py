@@ -20,7 +20,7 @@ from cohort_flywheel.config.cohorts import Direction
 Group = Literal["mailed", "launch_holdout", "global_holdout"]
 GROUPS: tuple[Group, ...] = ("mailed", "launch_holdout", "global_holdout")
 
-#: A group keeps at most some twice as many different changes.
+#: The number of intervals into which the changes of a group are put: it keeps about two values of each.
 MAX_CHANGES = 128
 
 

@@ -27,7 +27,7 @@ from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.snapshot import Snapshot
 
-#: The launches that a report has are those since the beginning of the month that was so long ago.
+#: How far back a report has launches: from the first day of the month of that date.
 REPORTED = timedelta(days=190)
 #: The launches of a cohort that the report of a run has, at most.
 MAX_LAUNCHES = 30
@@ -83,7 +83,7 @@ class EffectStore:
         put_if(self._s3, self._bucket, objects.effects_key(self._as_of), path)
 
     def _launches(self) -> list[LaunchFacts]:
-        """The launches with a holdout up to the as-of, in their order; a list without a send ledger is of none."""
+        """The launches with a holdout up to the as-of, in their order; a list without a send ledger is skipped."""
         there = [key.removeprefix("sends/").split("/") for key in keys(self._s3, self._bucket, "sends/")]
         found = list[LaunchFacts]()
         ledgers = {"/".join(parts) for parts in there}

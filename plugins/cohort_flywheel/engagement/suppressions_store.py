@@ -87,12 +87,14 @@ def add_entries(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Add entries to the list; return the suppressed addresses and players of the whole list, by reason.
 
-    Raises RetryableError if other writers change the list again and again.
+    Raises RetryableError if other writers change the list again and again, and FlywheelError if the list is gone.
     """
     added, current, merged = (folder / name for name in ("added.csv", "current.csv", "merged.csv"))
     write_entries(added, entries)
     for _ in range(_ATTEMPTS):
         etag = _fetch(s3, bucket, current)
+        if etag is None:
+            _check_not_gone(s3, bucket)
         counts = merge(folder, [current, added] if etag else [added], merged)
         if etag and filecmp.cmp(current, merged, shallow=False):
             return counts
@@ -123,6 +125,16 @@ def _get(s3: S3Hook, bucket: str, key: str) -> AwsStructure | None:
         if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
             raise
         return None
+
+
+def _check_not_gone(s3: S3Hook, bucket: str) -> None:
+    """Raise FlywheelError if a list that is not there was there: its state is written after it."""
+    if as_of := read_state(s3, bucket).as_of:
+        raise FlywheelError(
+            f"s3://{bucket}/{SUPPRESSIONS_KEY} is gone, and without it players who complained or unsubscribed would be"
+            f" mailed: restore its earlier version (it had the events up to {as_of.isoformat()}), then clear this task",
+            code=Code.STATE_DAMAGED,
+        )
 
 
 # --- feedback
@@ -170,10 +182,12 @@ class SuppressionTable:
         self._salt = b""
 
     def refresh(self) -> None:
-        """Read the list if it has changed."""
+        """Read the list if it has changed; raise FlywheelError if it is gone."""
         if not self._key:
             return
         etag = self._head()
+        if etag is None:
+            _check_not_gone(self._s3, self._bucket)
         if etag is None or etag == self._etag:
             return
         self._salt = read_salt(self._s3, self._bucket)

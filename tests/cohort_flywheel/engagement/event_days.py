@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +17,32 @@ from cohort_flywheel.engagement.suppressions_operator import UpdateSuppressionsO
 from local import seed
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """A worker that is gone: nothing in the package catches it."""
+
+
+@contextmanager
+def killed_at_write(store: ModuleType, number: int, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> Iterator[None]:
+    """Kill the worker before or after one of the writes of a store, counted from 1; fail if it does not get there."""
+    writes = list[str]()
+    with monkeypatch.context() as broken:
+        for name in ("put_json", "put_if"):
+            put = getattr(store, name)
+
+            def kill(*arguments: Any, put: Callable[..., Any] = put, **conditions: Any) -> Any:
+                writes.append(arguments[2])
+                if len(writes) == number and not after:
+                    raise Killed
+                answer = put(*arguments, **conditions)
+                if len(writes) == number:
+                    raise Killed
+                return answer
+
+            broken.setattr(store, name, kill)
+        with pytest.raises(Killed):
+            yield
 
 
 class Events:

@@ -17,7 +17,7 @@ from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.plan import Plan
 from tests.cohort_flywheel.all_keys import check_all_keys
 from tests.cohort_flywheel.engagement.effect_launches import LAUNCHED, Launches
-from tests.cohort_flywheel.engagement.event_days import NEWEST, Events
+from tests.cohort_flywheel.engagement.event_days import NEWEST, Events, killed_at_write
 from tests.cohort_flywheel.plans import plan_output
 
 #: Of the mailed a fifth goes further, of the held out a half.
@@ -26,10 +26,6 @@ THEN = dict.fromkeys((*MAILED, *HELD_OUT), 3.0)
 NOW = THEN | dict.fromkeys((*MAILED[:40], *HELD_OUT[:30]), 5.0) | dict.fromkeys((*MAILED[40:60], HELD_OUT[-1]), 1.0)
 NAME = "ea_atrisk_2_2026-11-15_00-00-00"
 DAY = timedelta(days=1)
-
-
-class Killed(BaseException):
-    """A worker that is gone: nothing in the package catches it."""
 
 
 @pytest.fixture
@@ -170,23 +166,8 @@ def test_a_run_killed_at_any_write_leaves_what_an_undisturbed_one_leaves(
     undisturbed = measured.events.kept
     for key in undisturbed:
         measured.events.s3.delete_object(Bucket=measured.events.state, Key=key)
-    with monkeypatch.context() as broken:
-        writes = []
-        for name in ("put_json", "put_if"):
-            put = getattr(effect_store, name)
-
-            def kill(*arguments: Any, put: Any = put, **conditions: Any) -> Any:
-                writes.append(arguments[2])
-                if len(writes) == number and not after:
-                    raise Killed
-                answer = put(*arguments, **conditions)
-                if len(writes) == number:
-                    raise Killed
-                return answer
-
-            broken.setattr(effect_store, name, kill)
-        with pytest.raises(Killed):
-            measured.measure()
+    with killed_at_write(effect_store, number, monkeypatch, after=after):
+        measured.measure()
     measured.measure()
     assert measured.events.kept == undisturbed
 

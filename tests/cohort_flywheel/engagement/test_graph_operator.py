@@ -23,7 +23,7 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.governance.tombstones_store import put_tombstones
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.hooks.s3 import S3Hook
-from tests.cohort_flywheel.engagement.event_days import NEWEST, Events
+from tests.cohort_flywheel.engagement.event_days import NEWEST, Events, Killed
 from tests.cohort_flywheel.engagement.ses_events import event, line, mail
 from tests.cohort_flywheel.engagement.test_graph_store import LABEL, NAMES, Graph, numbers
 
@@ -31,10 +31,6 @@ YESTERDAY = NEWEST - timedelta(days=1)
 LAUNCH = "ea_atrisk_2_2026-11-20_00-00-00"
 #: Two players who click, `two` with two vertices; one that the graph does not have; one who is mailed only.
 PLAYERS = ["one", "two", "gone", "three"]
-
-
-class Killed(BaseException):
-    """A worker that is gone: nothing in the package catches it."""
 
 
 class Days:

@@ -16,15 +16,11 @@ from cohort_flywheel.campaign.mail_tags import launch_tag
 from cohort_flywheel.engagement import events_store
 from cohort_flywheel.hooks import s3
 from local.config import ROOT
-from tests.cohort_flywheel.engagement.event_days import NEWEST, Events
+from tests.cohort_flywheel.engagement.event_days import NEWEST, Events, killed_at_write
 from tests.cohort_flywheel.engagement.ses_events import ADDRESS, event, line, mail
 
 YESTERDAY = NEWEST - timedelta(days=1)
 LAUNCH = launch_tag("ea_atrisk_2_2026-11-21_00-00-00")
-
-
-class Killed(BaseException):
-    """A worker that is gone: nothing in the package catches it."""
 
 
 @pytest.fixture
@@ -77,23 +73,8 @@ def test_a_run_killed_at_any_write_leaves_what_an_undisturbed_one_leaves(
 ) -> None:
     """The four writes are the manifest, the events, what they say of addresses, and their counts."""
     events.put(5, sent("m1", "0-1-1", "Delivery"))
-    with monkeypatch.context() as broken:
-        writes = []
-        for name in ("put_json", "put_if"):
-            put = getattr(events_store, name)
-
-            def kill(*arguments: Any, put: Any = put, **conditions: Any) -> Any:
-                writes.append(arguments[2])
-                if len(writes) == number and not after:
-                    raise Killed
-                answer = put(*arguments, **conditions)
-                if len(writes) == number:
-                    raise Killed
-                return answer
-
-            broken.setattr(events_store, name, kill)
-        with pytest.raises(Killed):
-            events.read()
+    with killed_at_write(events_store, number, monkeypatch, after=after):
+        events.read()
     assert events.read()["events"] == 2
     folders = sorted(key.partition("/")[2].partition("/")[0] for key in events.kept)
     assert folders == ["counts", "events", "feedback", "manifests"]

@@ -14,11 +14,12 @@ from cohort_flywheel.campaign.mail_tags import launch_tag
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.engagement import suppressions_store as store
 from cohort_flywheel.engagement.suppressions import date_text
+from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, put_if
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from local.config import TOPIC
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
-from tests.cohort_flywheel.engagement.event_days import NEWEST, Events
+from tests.cohort_flywheel.engagement.event_days import NEWEST, Events, killed_at_write
 from tests.cohort_flywheel.engagement.ses_events import event, line, mail
 from tests.cohort_flywheel.suppressed import suppress
 
@@ -26,10 +27,6 @@ RUN = "ea_atrisk_2_2026-11-21_00-00-00"
 LAUNCH = launch_tag(RUN)
 YESTERDAY, TOMORROW = NEWEST - timedelta(days=1), NEWEST + timedelta(days=1)
 OPT_IN = {"unsubscribeAll": False, "topicSubscriptionStatus": [{"topicName": TOPIC, "subscriptionStatus": "OptIn"}]}
-
-
-class Killed(BaseException):
-    """A worker that is gone: nothing in the package catches it."""
 
 
 @pytest.fixture
@@ -122,6 +119,20 @@ def test_a_later_opt_in_lifts_an_unsubscribe_and_nothing_else(events: Events) ->
     assert {key for key, body in events.kept.items() if body != before[key]} <= {of_yesterday}
 
 
+def test_a_list_that_is_gone_stops_runs_and_is_not_begun_again(events: Events) -> None:
+    """Otherwise each player of the earlier as-ofs would be mailed again."""
+    assert Listed(events.state)(1) == (None, None), "before the first run there is no list"
+    events.put(30, of("Complaint", 1))
+    events.run(YESTERDAY)
+    S3Hook().get_conn().delete_object(Bucket=events.state, Key=SUPPRESSIONS_KEY)
+    with pytest.raises(FlywheelError, match=r"CF-STATE-01: s3://.*/engagement/suppressions.csv is gone"):
+        Listed(events.state)
+    events.put(5, of("Complaint", 3))
+    with pytest.raises(AirflowFailException, match=r"CF-STATE-01: s3://.*/engagement/suppressions.csv is gone"):
+        events.run()
+    assert SUPPRESSIONS_KEY not in events.kept
+
+
 def test_the_topic_of_the_deployment_decides_which_opt_out_is_ours(
     events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,23 +182,8 @@ def test_a_task_killed_at_any_write_leaves_what_an_undisturbed_one_leaves(
     events.put(5, of("Complaint", 1))
     events.read()
     plan = events.plan(NEWEST)
-    with monkeypatch.context() as broken:
-        writes: list[str] = []
-        for name in ("put_if", "put_json"):
-            put = getattr(store, name)
-
-            def kill(*arguments: Any, put: Any = put, **conditions: Any) -> Any:
-                writes.append(arguments[2])
-                if len(writes) == number and not after:
-                    raise Killed
-                answer = put(*arguments, **conditions)
-                if len(writes) == number:
-                    raise Killed
-                return answer
-
-            broken.setattr(store, name, kill)
-        with pytest.raises(Killed):
-            events.suppress(plan)
+    with killed_at_write(store, number, monkeypatch, after=after):
+        events.suppress(plan)
     assert events.suppress(plan)["addresses"]["complained"] == 1
     assert Listed(events.state)(1) == ("complained", "complained")
     assert json.loads(events.kept["engagement/suppressions.json"])["as_of"] == NEWEST.isoformat()
