@@ -31,7 +31,7 @@ from cohort_flywheel.engagement.event_objects import LIST_STATE_KEY, REMOVAL_KEY
 from cohort_flywheel.engagement.graph_operator import WRITER_AWS_CONN_ID, WRITER_CONN_ID
 from cohort_flywheel.engagement.suppressions import ListState
 from cohort_flywheel.governance.erasure import PLAYERS_KEY
-from cohort_flywheel.runs.names import run_name
+from cohort_flywheel.runs.names import SUPPRESSIONS_KEY, run_name
 from local import seed
 from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, SENDER_DOMAIN, TOPIC, UNSUBSCRIBE_URL, Config
 from local.servers import Servers, _die_with_parent, airflow_environment
@@ -315,6 +315,7 @@ def _prepare(made: dict[str, Deployment]) -> None:
     made["pinpoint"].put("ExportBucket", _DROPPED, b'[{"playerId": ["msmith"], "ea_atrisk": [3]}]')
     listed = ListState(as_of=_MIDNIGHT.replace(minute=0))  # no run waits for the suppressions
     made["ses"].put("StateBucket", LIST_STATE_KEY, listed.model_dump_json().encode())
+    made["ses"].put("StateBucket", SUPPRESSIONS_KEY, b"")
     made["ses"].put("StateBucket", REMOVAL_KEY, b"wayne96\nwayne96@example.com\n")
     made["ses"].client("s3").put_bucket_policy(**_bucket_policy(made["ses"].stack))
     # an upload that was not started
