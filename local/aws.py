@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
+from moto import backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -32,6 +33,8 @@ def application(gremlin_url: str | None = None) -> Callable[..., Iterable[bytes]
     """moto's WSGI application, with the control plane in front of it."""
     install()
     bucket_policy.install()
+    services = tuple(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: services  # it lists moto's folder for each request
     moto = DomainDispatcherApplication(create_backend_app)
 
     def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

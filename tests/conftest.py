@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import gc
 import itertools
 import json
 import os
@@ -53,6 +54,12 @@ _LONGEST = ("tests/e2e/", "tests/approval/", "tests/faults/", "tests/local/test_
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no worker is left alone with it."""
     items.sort(key=lambda item: [not item.nodeid.startswith(long) for long in _LONGEST])
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
