@@ -81,6 +81,7 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
 def _quick_aws() -> Iterator[None]:
     with read_once(), pytest.MonkeyPatch.context() as patch:
         wait_briefly(patch)
+        skip_caller_lookup(patch)
         yield
 
 
@@ -128,7 +129,6 @@ def fresh_seeded(servers: Servers, fresh_config: Config) -> Seeded:
 @pytest.fixture
 def airflow_env(servers: Any, config: Any, seeded: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The connections and variables of the seeded local servers, in the environment."""
-    skip_caller_lookup(monkeypatch)
     variables = airflow_environment(servers, config, *seeded)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

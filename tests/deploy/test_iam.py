@@ -30,7 +30,7 @@ from cohort_flywheel.destinations.customer_profiles.layout import upload_job_nam
 from cohort_flywheel.engagement.event_objects import LIST_STATE_KEY, REMOVAL_KEY
 from cohort_flywheel.engagement.graph_operator import WRITER_AWS_CONN_ID, WRITER_CONN_ID
 from cohort_flywheel.engagement.suppressions import ListState
-from cohort_flywheel.governance.erasure import PLAYERS_KEY
+from cohort_flywheel.governance.erasure import PLAYERS_KEY, SALT_KEY
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY, run_name
 from local import seed
 from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, SENDER_DOMAIN, TOPIC, UNSUBSCRIBE_URL, Config
@@ -316,6 +316,7 @@ def _prepare(made: dict[str, Deployment]) -> None:
     listed = ListState(as_of=_MIDNIGHT.replace(minute=0))  # no run waits for the suppressions
     made["ses"].put("StateBucket", LIST_STATE_KEY, listed.model_dump_json().encode())
     made["ses"].put("StateBucket", SUPPRESSIONS_KEY, b"")
+    made["ses"].put("StateBucket", SALT_KEY, json.dumps({"salt": "0f" * 32}).encode())
     made["ses"].put("StateBucket", REMOVAL_KEY, b"wayne96\nwayne96@example.com\n")
     made["ses"].client("s3").put_bucket_policy(**_bucket_policy(made["ses"].stack))
     # an upload that was not started
