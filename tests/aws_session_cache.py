@@ -30,8 +30,3 @@ def wait_briefly(patch: pytest.MonkeyPatch) -> None:
 def wait_fully(patch: pytest.MonkeyPatch) -> None:
     """Restore the SDK's waits for services that count seconds, where a tenth can be too short."""
     patch.setattr(botocore.endpoint, "time", time)
-
-
-def skip_caller_lookup(patch: pytest.MonkeyPatch) -> None:
-    """Skip the provider's inspection of the call stack per client, which only names the caller in the user agent."""
-    patch.setattr("airflow.providers.amazon.aws.hooks.base_aws.AwsGenericHook._get_caller", lambda *_, **__: "Test")

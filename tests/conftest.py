@@ -26,7 +26,7 @@ from local import seed
 from local.config import Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment, running
-from tests.aws_session_cache import read_once, skip_caller_lookup, wait_briefly
+from tests.aws_session_cache import read_once, wait_briefly
 
 # before anything imports Airflow: it would make a home in the user's
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-of-tests-")
@@ -81,7 +81,6 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
 def _quick_aws() -> Iterator[None]:
     with read_once(), pytest.MonkeyPatch.context() as patch:
         wait_briefly(patch)
-        skip_caller_lookup(patch)
         yield
 
 

@@ -24,7 +24,6 @@ from local import seed
 from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
-from tests.aws_session_cache import skip_caller_lookup
 from tests.cohort_flywheel.all_keys import check_all_keys
 from tests.cohort_flywheel.segment.snapshots import keep_snapshot
 from tests.faults import simulate
@@ -80,7 +79,6 @@ class DagSimulator:
     def __init__(
         self, name: str, servers: Servers, config: Config, seeded: Seeded, folder: Path, patch: pytest.MonkeyPatch
     ) -> None:
-        skip_caller_lookup(patch)
         # no fault holds up a job here, so a wait is long only where the machine is busy
         patch.setattr(simulate, "TRIGGER_SECONDS", 40)
         self.name, self.servers, self.config, self.folder = name, servers, config, folder / name
@@ -130,6 +128,7 @@ class DagSimulator:
             before=before or {}, logical_date=logical_date,
         )  # fmt: skip
         self.run.go()
+        self.run.load()
         assert list(serialized_classes(self.run.stored)) == []
         check_all_keys(self.s3, self.config)
         states, errors = self.run.states, self.run.errors

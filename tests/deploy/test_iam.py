@@ -6,7 +6,6 @@ call is recorded. The checker's own rules are tested below.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -231,9 +230,7 @@ class Deployment:
                 patch.setenv(name, value)
             simulated = simulate.Run(self.dags[dag], conf, now, self.folder / "runs.log")
             simulated.go()
-        for module in simulated.modules:  # which a child need not import again
-            with suppress(ImportError):
-                importlib.import_module(module)
+        simulated.load()
         assert not simulated.failed, f"{conf}: {simulated.errors}; its log is {simulated.log}"
         assert simulated.states[end] == "success", simulated.states
 

@@ -15,7 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,8 +25,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import boto3
-import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from cohort_flywheel.engagement.event_objects import LIST_STATE_KEY
@@ -37,7 +35,7 @@ from local import seed
 from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
-from tests.aws_session_cache import read_once, skip_caller_lookup
+from tests.aws_session_cache import read_once
 from tests.faults import aws, code
 from tests.faults.aws import Endpoint
 from tests.faults.destinations import customer_profiles
@@ -54,7 +52,7 @@ from tests.faults.leftovers import (
     without_uncounted,
 )
 from tests.faults.simulate import Run
-from tests.faults.sites import GRAPH, WEBHOOK, Case, Site, few_of_many
+from tests.faults.sites import Case, Site, few_of_many
 
 DAG_ID = "cohort_to_segment"
 #: 348 members from 349 vertices: several frames, several batches, files in several parts.
@@ -207,12 +205,7 @@ class World:
         first.reached = keep
         self._go(first, servers)
         left = self._left(endpoint, servers)
-        for name in first.modules:  # what a child had to import, the next need not
-            with suppress(ImportError):
-                importlib.import_module(name)
-        # nor need it read what the SDK knows of a service
-        for service in {site.service for site in first.sites} - {GRAPH, WEBHOOK}:
-            boto3.Session(region_name=self.config.region).client(service)
+        first.load()
         code.watch()
         gc.freeze()  # what is here stays, in every child: to look it through takes longer than an attempt
         second, again = self.run(None)
@@ -399,8 +392,7 @@ class World:
 def a_world(servers: Servers, config: Config, folder: Path, destination: str = DESTINATIONS[0]) -> Iterator[World]:
     """A recorded world while the block runs, with an AWS endpoint of its own."""
     # in all children, too: it takes most of an attempt
-    with read_once(), pytest.MonkeyPatch.context() as patch, aws.started(NOW.timestamp() + 60) as (endpoint, kept):
-        skip_caller_lookup(patch)
+    with read_once(), aws.started(NOW.timestamp() + 60) as (endpoint, kept):
         try:
             at = importlib.import_module(f"tests.faults.destinations.{destination}")
             with (

@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 import airflow.sdk.exceptions
+import boto3
 from airflow.providers.standard.triggers.hitl import HITLTrigger
 from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, ExecutorSafeguard, TriggerFailureReason
 from airflow.sdk.exceptions import (
@@ -42,7 +44,7 @@ from cohort_flywheel.destinations.ses.campaign import sends_store as ses_sends
 from cohort_flywheel.destinations.webhook import layout as webhook_layout
 from cohort_flywheel.segment import extract_file
 from tests.faults import code, graph, transport
-from tests.faults.sites import CLEARED, Case, Site, Watch
+from tests.faults.sites import CLEARED, GRAPH, WEBHOOK, Case, Site, Watch
 
 #: What a wait of a second takes here, up to so many of them: retries of the SDK, of tenacity, and a trigger's looks.
 SECOND, LONGEST_WAIT = 0.03, 10
@@ -168,6 +170,14 @@ class Run:
                     self._reach(name)
                 self.states[name] = self._tried(task, index)
         return "failed" if "failed" in (self.states[name] for name in self.instances[task.task_id]) else "success"
+
+    def load(self) -> None:
+        """Load what this run's processes had to load, so that those of a later run need not."""
+        for name in sorted(self.modules):
+            with suppress(ImportError):
+                importlib.import_module(name)
+        for service in {site.service for site in self.sites} - {GRAPH, WEBHOOK}:
+            boto3.Session(region_name="us-east-1").client(service)
 
     def clear(self) -> None:
         """What a person does: clear the tasks that failed, or the one that the message names, and what follows."""

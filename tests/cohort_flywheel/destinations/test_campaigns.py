@@ -15,7 +15,9 @@ from airflow.sdk.serde import serialize
 from cohort_flywheel.destinations.customer_profiles.layout import player_key
 from cohort_flywheel.engagement.suppressions import ListState
 from cohort_flywheel.engagement.suppressions_store import put_state
+from cohort_flywheel.governance.tombstones_store import make_salt
 from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from cohort_flywheel.segment.contacts import is_held_out
 from tests.cohort_flywheel.dag_simulator import TODAY, YESTERDAY, DagSimulator, serialized_classes
 from tests.cohort_flywheel.destinations.customer_profiles.connect_account import Connect
@@ -153,6 +155,8 @@ def test_with_engagement_a_run_waits_for_the_suppressions_and_goes_on_without(ho
     def come(as_of: datetime) -> None:
         put_state(S3Hook(), bucket, ListState(as_of=as_of))
 
+    make_salt(S3Hook(), bucket)
+    one.s3.put_object(Bucket=bucket, Key=SUPPRESSIONS_KEY, Body=b"")
     come(YESTERDAY - timedelta(days=1))
     late = one.launch("failed")
     assert late["suppressions"] == {"as_of": (YESTERDAY - timedelta(days=1)).isoformat(), "in_time": False}
