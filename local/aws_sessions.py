@@ -38,7 +38,7 @@ def shared() -> list[tuple[Any, str, Any]]:
 
 
 def _accepts_kwargs(handler: Callable[..., Any]) -> bool:
-    """Tell it from the code: a cache by the handler would keep each client."""
+    """Return it from the code: a cache by the handler would keep each client."""
     code = getattr(handler, "__code__", None)
     return bool(code.co_flags & inspect.CO_VARKEYWORDS if code else inspect.getfullargspec(handler).varkw)
 

@@ -129,10 +129,11 @@ def _get(s3: S3Hook, bucket: str, key: str) -> AwsStructure | None:
 
 def _check_not_gone(s3: S3Hook, bucket: str) -> None:
     """Raise FlywheelError if a list that is not there was there: its state is written after it."""
-    if as_of := read_state(s3, bucket).as_of:
+    state = read_state(s3, bucket)
+    if last := state.as_of or state.account_until:
         raise FlywheelError(
             f"s3://{bucket}/{SUPPRESSIONS_KEY} is gone, and without it players who complained or unsubscribed would be"
-            f" mailed: restore its earlier version (it had the events up to {as_of.isoformat()}), then clear this task",
+            f" mailed: restore its earlier version (it had entries up to {last.isoformat()}), then clear this task",
             code=Code.STATE_DAMAGED,
         )
 
@@ -211,12 +212,13 @@ class SuppressionTable:
         """Return why some addresses and playerIds are suppressed; those that are not are absent."""
         if self._etag is None:
             return {}
-        of_key = {suppression_key(self._salt, kind, text): (kind, text) for kind, text in asked}
-        found: dict[tuple[Kind, str], str] = {}
-        for some in batched(of_key, MAX_TEXTS):
+        # addresses that differ in case have one key
+        keys_of = {each: suppression_key(self._salt, *each) for each in asked}
+        found: dict[str, str] = {}
+        for some in batched(set(keys_of.values()), MAX_TEXTS):
             sentence = f"SELECT key, reason FROM suppressed WHERE key IN {marks(some)}"  # noqa: S608 - placeholders
-            found |= {of_key[key]: reason for key, reason in self._listed.execute(sentence, some)}
-        return found
+            found |= dict(self._listed.execute(sentence, some))
+        return {each: found[key] for each, key in keys_of.items() if key in found}
 
     def _head(self) -> str | None:
         try:

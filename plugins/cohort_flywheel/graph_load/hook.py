@@ -60,10 +60,14 @@ class NeptuneLoaderHook(SharedSessionHook):
         region = region_name or extra.region_name or self.region_name
         session = self.get_session(region_name=region, deferrable=deferrable)
         is_boto3 = isinstance(session, boto3.session.Session)
-        if extra.iam and extra.signed_host and not extra.loader_endpoint:
-            _sign_for(session.events if is_boto3 else session, extra.signed_host)
         create = session.client if is_boto3 else session.create_client
-        return create("neptunedata", endpoint_url=address, config=merged, verify=self.verify, region_name=region)
+        of_cluster = extra.signed_host if extra.iam and not extra.loader_endpoint else None
+        if of_cluster and not is_boto3:  # the session is of this client alone, which is made later
+            _sign_for(session, of_cluster)
+        client = create("neptunedata", endpoint_url=address, config=merged, verify=self.verify, region_name=region)
+        if of_cluster and is_boto3:  # other hooks have the session too
+            _sign_for(client.meta.events, of_cluster)
+        return client
 
     def start(self, request: AwsStructure) -> str:
         """Send StartLoaderJob exactly once, as it has no idempotency token; return the ID of the job.
@@ -119,6 +123,7 @@ def _sign_for(events: HierarchicalEmitter | Session, host: str) -> None:
     """Sign and send this Host header: a tunnel passes the request on to the cluster."""
 
     def set_host(request: AWSRequest, **_: object) -> None:
+        del request.headers["Host"]  # to set a header adds to it
         request.headers["Host"] = host
 
     events.register("before-sign.neptunedata", set_host)

@@ -54,7 +54,7 @@ class DynamoDBBatchGetHook(SharedSessionHook):
         self._ca_bundle: str | None = None
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
-        """Return a new session, and note which certificates its clients trust."""
+        """Return the session, and note which certificates its clients trust."""
         session = super().get_session(region_name=region_name, deferrable=deferrable)
         if not deferrable:  # boto3 has no other access to its botocore session
             self._ca_bundle = session._session.get_config_variable("ca_bundle")

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
-#: The sessions, by what they are made of. A session is not thread-safe, so each thread has its own.
+#: The sessions by connection, region and environment. A session is not thread-safe, so each thread has its own.
 _of_thread = threading.local()
 
 
@@ -20,11 +20,11 @@ class SharedSessionHook(AwsBaseHook):
     """
 
     def get_session(self, region_name: str | None = None, deferrable: bool = False) -> Any:
-        """Return the session of the connection, region and environment; that of a trigger is always a new one."""
+        """Return the session of the connection, region and environment; an asynchronous one is always new."""
         if deferrable:
             return super().get_session(region_name, deferrable)
         conn = self.conn_config
-        made_of = (  # as they are now: the process of a page is older than a change of them
+        made_of = (  # as they are now: a long-lived process is older than a change of them
             *(conn.conn_id, conn.login, conn.password, json.dumps(conn.extra_config, sort_keys=True)),
             region_name or conn.region_name,
             frozenset(each for each in os.environ.items() if each[0].startswith("AWS_")),

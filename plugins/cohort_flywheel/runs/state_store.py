@@ -49,7 +49,8 @@ class State:
         if final := self.final_snapshot(cohort, as_of):
             return [final]
         pending = keys(self._s3, self._bucket, names.pending_snapshots_folder(cohort, as_of))
-        return [found for key in pending if (found := self._snapshot(key, is_final=False))]
+        snapshots = (self._snapshot(key, is_final=False) for key in pending if key.endswith(".parquet"))
+        return [each for each in snapshots if each]
 
     def final_snapshot(self, cohort: str, as_of: datetime) -> Snapshot | None:
         """The final snapshot of an as-of, or None."""

@@ -37,7 +37,7 @@ def classify_batch(
     """Return the outcome of each member: the rule's own, with one lookup in each list.
 
     The rule is applied as if nothing were listed, and each text that it asks for is noted. If one of them is listed, it
-    is applied again with the answers, which it then has for each text: a listed one ends the rule earlier.
+    is applied again with the answers. The second pass asks for no other texts.
 
     :param find_listed: returns those of some texts that are on the do-not-contact list; None for an empty list.
     :param find_suppressed: returns the reasons of those that are on the suppression list; None for an empty list.

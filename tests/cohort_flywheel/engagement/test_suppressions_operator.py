@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from cohort_flywheel.campaign.mail_tags import launch_tag
 from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.engagement import suppressions_store as store
-from cohort_flywheel.engagement.suppressions import date_text
+from cohort_flywheel.engagement.suppressions import ListState, date_text
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, put_if
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
@@ -256,3 +256,22 @@ def test_a_list_that_has_changed_is_read_again(events: Events) -> None:
     suppress(events.state, "player", "p1", state="removed", at=date_text(TOMORROW))
     listed.table.refresh()
     assert listed(1) == (None, None)
+
+
+def test_the_reasons_of_a_batch_are_those_of_each(events: Events) -> None:
+    """Addresses that differ in case only are one entry of the list."""
+    for address, reason in (("Mum@example.com", "complained"), ("dad@example.com", "bounced")):
+        suppress(events.state, "address", address, reason)
+    suppress(events.state, "player", "p1")
+    listed = Listed(events.state)
+    addresses = ("mum@example.com", "Mum@example.com", "MUM@example.com", "Dad@example.com", "kid@example.com")
+    asked: list[Any] = [("player", "p1"), ("player", "P1"), *(("address", each) for each in addresses)] * 2
+    alone = {each: listed.table.reason(*each) for each in asked}
+    assert listed.table.reasons(asked) == {each: reason for each, reason in alone.items() if reason}
+    assert listed.table.reasons(asked)["address", "MUM@example.com"] == "complained"
+
+
+def test_a_list_that_is_gone_is_noticed_by_what_was_read_of_the_accounts_list(events: Events) -> None:
+    store.put_state(S3Hook(), events.state, ListState(account_until=NEWEST))
+    with pytest.raises(FlywheelError, match=r"CF-STATE-01: s3://.*suppressions.csv is gone.* entries up to 2026-11-22"):
+        Listed(events.state)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from botocore.auth import SigV4Auth
 
 from cohort_flywheel.graph_load.hook import NeptuneLoaderHook
 from cohort_flywheel.graph_load.sensors import NeptuneBulkLoadSensor
@@ -108,3 +109,29 @@ def test_a_tunnel_is_signed_for_the_cluster(
     hook.conn.meta.events.register("before-send.neptunedata", lambda request, **_: seen.append(request.headers["Host"]))
     assert hook.job_ids() == []
     assert [host if isinstance(host, str) else host.decode() for host in seen] == ["cluster.example:8182"]
+
+
+def test_each_client_of_a_tunnel_signs_one_host_and_no_other_connection_signs_it(
+    airflow_env: dict[str, str], loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hooks of an AWS connection have one session."""
+    loader.control(iam="on")
+    port = loader.servers.aws_port
+    for name, extra in (("TUNNEL", {"signed_host": "cluster.example:8182"}), ("DIRECT", {})):
+        connection = {"conn_type": "gremlin", "host": "127.0.0.1", "port": port, "schema": "ws"}
+        connection["extra"] = {"iam": True} | extra
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
+    signed: list[str] = []
+    canonical = SigV4Auth.canonical_headers
+
+    def noted(self: SigV4Auth, headers: Any) -> str:
+        text: str = canonical(self, headers)
+        signed.append(text.partition("\n")[0])
+        return text
+
+    monkeypatch.setattr(SigV4Auth, "canonical_headers", noted)
+    for name in ("tunnel", "tunnel", "direct"):
+        hook = NeptuneLoaderHook(neptune_conn_id=name)
+        hook.get_client_type()
+        assert hook.job_ids() == []
+    assert signed == ["host:cluster.example:8182", "host:cluster.example:8182", f"host:127.0.0.1:{port}"]
