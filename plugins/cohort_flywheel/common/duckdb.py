@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.errors import Code
+
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
 MEMORY_MB = 64
 #: How many rows are fetched, or are written to a file, at a time.
 BATCH = 10_000
-#: How many rows a group of a Parquet file has, which is in memory until it is complete.
-ROW_GROUP = 20_000
+#: How many rows a group of a Parquet file has, which is in memory until it is complete; rows with texts may be wide.
+ROW_GROUP, WIDE_ROW_GROUP = 20_000, 2_048
 
 
 def connect(folder: Path, memory_mb: int = MEMORY_MB) -> DuckDBPyConnection:
@@ -43,14 +46,16 @@ def connect(folder: Path, memory_mb: int = MEMORY_MB) -> DuckDBPyConnection:
 
 @contextmanager
 def hide_values(what: str) -> Iterator[None]:
-    """Raise OSError without the text of an error of DuckDB, which may quote values: `what` names the work in it."""
+    """Raise RetryableError without the text of an error of DuckDB, which may quote values: `what` names the work."""
     import duckdb
 
     try:
         yield
     except duckdb.Error as error:
-        raise OSError(
-            f"DuckDB could not {what} ({type(error).__name__}): look at the free disk and memory of the worker"
+        raise RetryableError(
+            f"DuckDB could not {what} ({type(error).__name__}): look at the free disk and memory of the worker, and set"
+            f" memory_mb under tuning in cohorts.yaml (default: {MEMORY_MB})",
+            code=Code.WORKER_FULL,
         ) from None
 
 
@@ -112,10 +117,12 @@ def count_rows(relation: DuckDBPyRelation) -> int:
     return int(number)
 
 
-def write_parquet(connection: DuckDBPyConnection, query: str, path: Path, metadata: Mapping[str, str]) -> None:
+def write_parquet(
+    connection: DuckDBPyConnection, query: str, path: Path, metadata: Mapping[str, str], row_group: int = ROW_GROUP
+) -> None:
     """Write the rows of a query, of ours, to a Parquet file with key-value metadata."""
     pairs = ", ".join(f"{name}: {quoted(text)}" for name, text in metadata.items())
-    options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, KV_METADATA {{{pairs}}}"
+    options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {row_group}, KV_METADATA {{{pairs}}}"
     connection.execute(f"COPY ({query}) TO {quoted(str(path))} ({options})")
 
 

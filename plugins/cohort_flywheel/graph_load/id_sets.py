@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from cohort_flywheel.common.duckdb import connect
+from cohort_flywheel.common.failures import RetryableError
+from cohort_flywheel.errors import Code
 from cohort_flywheel.graph_load.load_format import FROM, ID, REQUIRED, TO, Elements
 
 if TYPE_CHECKING:
@@ -197,9 +199,10 @@ class IdSets:
             yield
         except duckdb.Error as error:
             # its text may quote ids
-            raise OSError(
+            raise RetryableError(
                 f"the ids of the files cannot be compared ({type(error).__name__}): divide the load into smaller ones,"
-                " or give the worker more local disk, of which it needs about the size of the files"
+                " or give the worker more local disk, of which it needs about the size of the files",
+                code=Code.WORKER_FULL,
             ) from None
 
     @property

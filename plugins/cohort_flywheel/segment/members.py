@@ -197,11 +197,11 @@ class Members:
         with hide_values("write the members"):
             write_parquet(self._sql, "FROM member SELECT player_id", path, {})
 
-    def write_vertices(self, path: Path, condition: str, metadata: Mapping[str, str]) -> None:
+    def write_vertices(self, path: Path, condition: str, metadata: Mapping[str, str], row_group: int) -> None:
         """Write the vertices that meet a condition, a snapshot, to a Parquet file with key-value metadata."""
         self.counts()
         with hide_values("write the snapshot"):
-            write_parquet(self._sql, f"FROM vertex WHERE {condition}", path, metadata)
+            write_parquet(self._sql, f"FROM vertex WHERE {condition}", path, metadata, row_group)
 
     def _find(self) -> VertexCounts:
         """Create the view `vertex`, without erased players, and the table `member`."""

@@ -15,7 +15,16 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from cohort_flywheel.common.duckdb import connect, count_rows, fetch, hide_values, read_parquet, write_parquet
+from cohort_flywheel.common.duckdb import (
+    ROW_GROUP,
+    WIDE_ROW_GROUP,
+    connect,
+    count_rows,
+    fetch,
+    hide_values,
+    read_parquet,
+    write_parquet,
+)
 from cohort_flywheel.config.cohorts import Direction, Strict
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.config.decimals import number_text
@@ -88,7 +97,12 @@ def select_snapshot(snapshots: Iterable[Snapshot]) -> Snapshot | None:
 
 def write_snapshot(members: Members, header: Header, path: Path) -> None:
     """Write the vertices that were read, without those that are not beyond the floor."""
-    members.write_vertices(path, beyond_sql(header.direction, header.floor), {HEADER: header.text()})
+    members.write_vertices(path, beyond_sql(header.direction, header.floor), *_form(header))
+
+
+def _form(header: Header) -> tuple[dict[str, str], int]:
+    """The metadata and the rows of a group of a snapshot's file."""
+    return {HEADER: header.text()}, WIDE_ROW_GROUP if header.required else ROW_GROUP
 
 
 def read_header(text: str | None, place: str) -> Header:
@@ -130,11 +144,11 @@ def write_without(path: Path, players: Iterable[str], rest: Path, place: str) ->
 
     Raises FlywheelError for a file that is not a snapshot of this version, which cannot be searched.
     """
-    header = read_file_header(path, place).text()
+    header = read_file_header(path, place)
     with connect(path.parent) as sql, hide_values("search the snapshot"):
         sql.execute("CREATE TABLE player AS SELECT unnest(?::VARCHAR[]) AS player_id", [list(players)])
         read_parquet(sql, path).create_view("vertex")
         found = count_rows(sql.sql("FROM vertex SEMI JOIN player USING (player_id)"))
         if found:
-            write_parquet(sql, "FROM vertex ANTI JOIN player USING (player_id)", rest, {HEADER: header})
+            write_parquet(sql, "FROM vertex ANTI JOIN player USING (player_id)", rest, *_form(header))
     return found

@@ -183,6 +183,18 @@ def test_erased_players_are_removed_from_a_snapshot(tmp_path: Path, required: li
     assert look("snapshot", path, [BOB], [], rest) == Found(1)
 
 
+def test_a_snapshot_of_wide_rows_is_rewritten_within_the_memory_of_a_task(tmp_path: Path) -> None:
+    """80 MB of values of `where`, with the limit of 64."""
+    header = Header(
+        cohort="ea_atrisk", as_of=NEWEST, property="ea_atrisk", direction="above", floor=0, required=["status"],
+        read_at=NEWEST,
+    )  # fmt: skip
+    vertices = (Vertex(f"p{n}", 3, {"status": [f"{n:06}" * 340]}) for n in range(40_000))
+    path, rest = snapshot_file(tmp_path, header, vertices, memory_mb=512), tmp_path / "rest"
+    assert look("snapshot", path, ["p7", "p39999"], [], rest) == Found(2)
+    assert sum(1 for _ in read_vertices(rest)) == 39_998
+
+
 def test_a_snapshot_that_cannot_be_searched_is_an_error(paths: tuple[Path, Path]) -> None:
     path, rest = paths
     path.write_text(f'["{ANN}", 3]\n')

@@ -12,10 +12,10 @@ from cohort_flywheel.segment.members import Member, Members, Score, Vertex
 from cohort_flywheel.segment.snapshot import Header, read_vertices, write_snapshot
 
 
-def snapshot_file(folder: Path, header: Header, vertices: Iterable[Vertex]) -> Path:
+def snapshot_file(folder: Path, header: Header, vertices: Iterable[Vertex], memory_mb: int | None = None) -> Path:
     """Write a snapshot into a folder; return its path."""
     path = folder / "snapshot.parquet"
-    with Members(folder, direction=header.direction, threshold=header.floor) as members:
+    with Members(folder, direction=header.direction, threshold=header.floor, memory_mb=memory_mb) as members:
         members.add(vertices)
         write_snapshot(members, header, path)
     return path
