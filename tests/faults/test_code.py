@@ -122,6 +122,7 @@ def test_a_result_is_invalid_in_another_environment(tmp_path: Path, monkeypatch:
     assert Results(tmp_path / "survived.jsonl").get("ses: a") is None
 
 
+@pytest.mark.nightly
 def test_a_change_of_a_library_a_server_or_the_dag_changes_the_surroundings() -> None:
     patterns = " ".join(code.SURROUNDINGS)
     assert all(folder in patterns for folder in ("dags/", "include/", "local/conf/", "tests/faults/"))

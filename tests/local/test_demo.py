@@ -33,7 +33,12 @@ def marked(value: str) -> list[str]:
 @pytest.mark.parametrize(
     ("destination", "where", "facts"),
     [
-        ("customer_profiles", "in the segment", ["segment name: ea_atrisk_2", "created: 3", "updated: 0"]),
+        pytest.param(
+            "customer_profiles",
+            "in the segment",
+            ["segment name: ea_atrisk_2", "created: 3", "updated: 0"],
+            marks=pytest.mark.nightly,
+        ),
         pytest.param(
             "ses",
             "on the list",
