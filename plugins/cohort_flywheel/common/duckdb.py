@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cohort_flywheel.common.failures import RetryableError
-from cohort_flywheel.errors import Code
+from cohort_flywheel.errors import Code, FlywheelError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
@@ -46,13 +45,13 @@ def connect(folder: Path, memory_mb: int = MEMORY_MB) -> DuckDBPyConnection:
 
 @contextmanager
 def hide_values(what: str) -> Iterator[None]:
-    """Raise RetryableError without the text of an error of DuckDB, which may quote values: `what` names the work."""
+    """Raise FlywheelError without the text of an error of DuckDB, which may quote values: `what` names the work."""
     import duckdb
 
     try:
         yield
     except duckdb.Error as error:
-        raise RetryableError(
+        raise FlywheelError(
             f"DuckDB could not {what} ({type(error).__name__}): look at the free disk and memory of the worker, and set"
             f" memory_mb under tuning in cohorts.yaml (default: {MEMORY_MB})",
             code=Code.WORKER_FULL,

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from cohort_flywheel.common.duckdb import connect
-from cohort_flywheel.common.failures import RetryableError
-from cohort_flywheel.errors import Code
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.graph_load.load_format import FROM, ID, REQUIRED, TO, Elements
 
 if TYPE_CHECKING:
@@ -199,7 +198,7 @@ class IdSets:
             yield
         except duckdb.Error as error:
             # its text may quote ids
-            raise RetryableError(
+            raise FlywheelError(
                 f"the ids of the files cannot be compared ({type(error).__name__}): divide the load into smaller ones,"
                 " or give the worker more local disk, of which it needs about the size of the files",
                 code=Code.WORKER_FULL,

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.errors import FlywheelError
@@ -291,7 +290,7 @@ def test_an_error_of_the_database_has_no_text_of_a_player(above: Members) -> Non
     above.add([Vertex("wayne96", 3)])
     above.counts()
     above._sql.execute("DROP TABLE member")
-    with pytest.raises(RetryableError, match=r"CF-TASK-04: DuckDB could not sort the members .Catalog") as error:
+    with pytest.raises(FlywheelError, match=r"CF-TASK-04: DuckDB could not sort the members .Catalog") as error:
         list(above)
     assert error.value.__suppress_context__
 
