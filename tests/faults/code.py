@@ -45,6 +45,7 @@ def watch() -> None:
     if sys.monitoring.get_tool(_TOOL) is None:
         sys.monitoring.use_tool_id(_TOOL, "faults")
         sys.monitoring.register_callback(_TOOL, sys.monitoring.events.PY_START, _note)
+    gc.unfreeze()  # get_objects does not return what is frozen
     for function in [each for each in gc.get_objects() if type(each) is FunctionType]:  # not of a weak reference
         for code in _nested(function.__code__) if _is_ours(function.__code__) else ():
             sys.monitoring.set_local_events(_TOOL, code, sys.monitoring.events.PY_START)
