@@ -21,7 +21,7 @@ from cohort_flywheel.common.records import Record
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.decimals import Number, number_text, parse_number
 from cohort_flywheel.config.registry import Registry
-from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.result import Result
@@ -193,7 +193,9 @@ class FiguresStore:
                 return None
             with members:
                 counts = count_thresholds(members.count_scores(), cohort, floor)
-        except FlywheelError:
+        except FlywheelError as error:
+            if error.code is Code.WORKER_FULL:
+                raise
             return None
         return threshold_counts(counts, cohort, floor, as_of)
 
@@ -213,7 +215,9 @@ class FiguresStore:
                     return None
                 with members:
                     members.write_player_ids(path)
-            except FlywheelError:
+            except FlywheelError as error:
+                if error.code is Code.WORKER_FULL:
+                    raise
                 return None
             # keep the two files that were used last: all days of a year may not fit a worker's disk
             for earlier in sorted(self._folder.glob("members_*"), key=lambda file: file.stat().st_mtime_ns)[:-2]:

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.names import snapshot_key
 from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.result_operator import RESULTS
 from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment import members
 from cohort_flywheel.segment.snapshot import Header, Snapshot
 from cohort_flywheel.ui import figures_store
 from cohort_flywheel.ui.figures_operator import CohortFiguresOperator
@@ -241,3 +243,12 @@ def test_a_launch_is_found_by_its_ledger_and_its_report(bucket: str, count: Any,
         assert engagement["as_of"].startswith("2026-11-22")
         assert (engagement["counts"]["states"], engagement["counts"]["opened"]) == ({"delivered": 2}, 1)
         assert (launch["effect"]["status"], launch["effect"]["due"][:10]) == ("waiting", "2026-11-28")
+
+
+def test_too_little_memory_is_not_taken_for_an_unusable_snapshot(
+    day: Day, count: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day(20, {f"player{number}": 3 for number in range(1_000)})
+    monkeypatch.setattr(members, "MEMORY_MB", 1)
+    with pytest.raises(AirflowFailException, match="CF-TASK-04: DuckDB could not .* memory_mb under tuning"):
+        count()
