@@ -8,13 +8,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
-from itertools import batched
 from pathlib import Path
 
 from botocore.exceptions import ClientError
 
 from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure
+from cohort_flywheel.common.sqlite import execute_in
 from cohort_flywheel.engagement.event_objects import (
     COUNTS_FOLDER,
     LIST_STATE_KEY,
@@ -41,7 +41,6 @@ from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_if, put_json
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.schedule import planned_schedule
-from cohort_flywheel.segment.do_not_contact_store import MAX_TEXTS, marks
 
 #: Attempts to change the list; another writer is one run, or a person's removal.
 _ATTEMPTS = 5
@@ -214,10 +213,8 @@ class SuppressionTable:
             return {}
         # addresses that differ in case have one key
         keys_of = {each: suppression_key(self._salt, *each) for each in asked}
-        found: dict[str, str] = {}
-        for some in batched(set(keys_of.values()), MAX_TEXTS):
-            sentence = f"SELECT key, reason FROM suppressed WHERE key IN {marks(some)}"  # noqa: S608 - placeholders
-            found |= dict(self._listed.execute(sentence, some))
+        statement = "SELECT key, reason FROM suppressed WHERE key IN"
+        found = dict(execute_in(self._listed, statement, set(keys_of.values())))
         return {each: found[key] for each, key in keys_of.items() if key in found}
 
     def _head(self) -> str | None:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cohort_flywheel.common.sqlite import MAX_VALUES
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.segment.contact_batches import Asked, classify_batch
 from cohort_flywheel.segment.contacts import classify_member
-from cohort_flywheel.segment.do_not_contact_store import MAX_TEXTS, add_to_list, find_listed, make_list
+from cohort_flywheel.segment.do_not_contact_store import add_to_list, find_listed, make_list
 from cohort_flywheel.segment.members import Member
 
 CONSENT = Consent(attribute="emailConsent", opted_in=["yes"], opted_out=["no"], silence="opted_out")
@@ -70,6 +71,8 @@ def test_each_list_is_asked_once(entries: set[str]) -> None:
 def test_listed_texts_are_found_among_many() -> None:
     with closing(sqlite3.connect(":memory:")) as listed:
         make_list(listed, "entry")
-        add_to_list(listed, "entry", map(str, range(0, 3 * MAX_TEXTS, 2)))
-        assert find_listed("entry", map(str, range(2 * MAX_TEXTS)), listed) == set(map(str, range(0, 2 * MAX_TEXTS, 2)))
+        add_to_list(listed, "entry", map(str, range(0, 3 * MAX_VALUES, 2)))
+        assert find_listed("entry", map(str, range(2 * MAX_VALUES)), listed) == set(
+            map(str, range(0, 2 * MAX_VALUES, 2))
+        )
         assert find_listed("entry", ["1", "'", "\0"], listed) == find_listed("entry", [], listed) == set()
