@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MEMORY_MB = 64
 #: How many rows are fetched, or are written to a file, at a time.
 BATCH = 10_000
-#: How many rows a group of a Parquet file has, which is in memory until it is complete; rows with texts may be wide.
+#: The rows of a group of a Parquet file, which is in memory until it is complete; rows with JSON can be wide.
 ROW_GROUP, WIDE_ROW_GROUP = 20_000, 2_048
 
 

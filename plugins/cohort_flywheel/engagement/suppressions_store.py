@@ -127,7 +127,7 @@ def _get(s3: S3Hook, bucket: str, key: str) -> AwsStructure | None:
 
 
 def _check_not_gone(s3: S3Hook, bucket: str) -> None:
-    """Raise FlywheelError if a list that is not there was there: its state is written after it."""
+    """Raise FlywheelError if the state of a missing list exists: it is written after the list."""
     state = read_state(s3, bucket)
     if last := state.as_of or state.account_until:
         raise FlywheelError(

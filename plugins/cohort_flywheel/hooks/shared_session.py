@@ -14,7 +14,7 @@ _of_thread = threading.local()
 
 
 class SharedSessionHook(AwsBaseHook):
-    """A hook whose session is that of the other hooks of its connection: a task has one.
+    """A hook that shares one session with the other hooks of its connection.
 
     botocore reads its models and its rules of endpoints once for each session, which takes some 70 ms of CPU.
     """
@@ -35,5 +35,5 @@ class SharedSessionHook(AwsBaseHook):
         return sessions[made_of]
 
     def _get_caller(self, target_function_name: str = "execute") -> str:
-        """Return a name for the user agent. The provider looks for the task in the stack, for 100 ms of CPU."""
+        """Return the name of the hook, for the user agent: the provider searches the call stack, in 100 ms of CPU."""
         return type(self).__name__

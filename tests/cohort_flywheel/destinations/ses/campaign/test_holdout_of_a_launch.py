@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from cohort_flywheel.campaign import holdout_store
 from cohort_flywheel.campaign.send_ledger_store import load_recently_mailed
 from cohort_flywheel.destinations.ses.campaign import ses_launch_operator
-from tests.cohort_flywheel.destinations.ses.campaign.launches import Killed, Launch
+from tests.cohort_flywheel.destinations.ses.campaign.launches import Launch
+from tests.cohort_flywheel.engagement.event_days import killed_at_write
 
 HELD = [f"held-{number}" for number in range(6)]
 NAMES = ["mailed.txt", "holdout.json", "cohort.launch_holdout.jsonl", "cohort.global_holdout.jsonl", "cohort.jsonl"]
@@ -95,25 +95,8 @@ def test_a_launch_killed_while_it_writes_its_lists_writes_them_again(
     held: Launch, number: int, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The four writes are two lists of held-out players, that of the mailed, and the facts."""
-    with monkeypatch.context() as broken:
-        writes = list[str]()
-
-        def killing(put: Callable[..., bool]) -> Callable[..., bool]:
-            def kill(*arguments: Any, **conditions: Any) -> bool:
-                writes.append(arguments[2])
-                if len(writes) == number and not after:
-                    raise Killed
-                answer = put(*arguments, **conditions)
-                if len(writes) == number:
-                    raise Killed
-                return answer
-
-            return kill
-
-        for name in ("put_if", "put_json"):
-            broken.setattr(holdout_store, name, killing(getattr(holdout_store, name)))
-        with pytest.raises(Killed):
-            held.run()
+    with killed_at_write(holdout_store, number, monkeypatch, after=after):
+        held.run()
     assert held.account.mails == []
     assert "cohort.jsonl" not in files(held), "without it the lists count for no launch"
     assert held.run()["sent"] == 25
