@@ -70,6 +70,8 @@ def environment(
         # a new DAG file is found, and an edited registry read, within these seconds
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
+        # longer than a request waits for SQLite's lock: after the default of five seconds a task ends as failed
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": str(2 * SQLITE_SECONDS),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         # macOS kills a forked worker that first touches its proxy settings
         "no_proxy": "127.0.0.1,localhost",

@@ -164,7 +164,9 @@ class Up:
         """Wait for the end of a run, which must be in the given state; what the tasks said if it is not."""
         wait_until(lambda: self.run(run_id, dag_id)["state"] in ("success", "failed"), f"{run_id} has ended", self)
         found = self.run(run_id, dag_id)
-        assert found["state"] == state, f"{run_id} ended {found['state']}:\n{self.failure_logs(run_id, dag_id)}"
+        assert found["state"] == state, (
+            f"{run_id} ended {found['state']}:\n{self.failure_logs(run_id, dag_id)}\n\n{self.log_tail()}"
+        )
         return found
 
     # --- what the run said and left

@@ -1,5 +1,7 @@
 """The operators in a DAG of ten lines, without our registry."""
 
+from datetime import timedelta
+
 from airflow.sdk import DAG
 
 from cohort_flywheel.destinations.pinpoint.operators import (
@@ -12,7 +14,10 @@ from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator
 
 APP, ROLE = "{{ var.value.cohort_flywheel_pinpoint_application_id }}", "{{ params.role }}"
 
-with DAG("ten_lines", schedule=None, params={"role": "arn:aws:iam::123456789012:role/PinpointSegmentImport"}):
+RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=5)}
+PARAMS = {"role": "arn:aws:iam::123456789012:role/PinpointSegmentImport"}
+
+with DAG("ten_lines", schedule=None, default_args=RETRIES, params=PARAMS):
     extract = GremlinToS3Operator(
         task_id="extract", property="ea_mischief", direction="below", threshold=-3,
         s3_bucket="cohort-modeler-export", s3_key="any/{{ ds }}/kind.json",
