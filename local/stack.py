@@ -15,7 +15,6 @@ from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
-from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types
 
 from local.config import ROOT, LocalError
 from local.deploy import VERSIONED, aws_errors
@@ -95,6 +94,8 @@ def compact_template() -> str:
 
     A request takes 51,200 bytes of it [CloudFormation quotas].
     """
+    from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types, and imports for a second
+
     whole = cfn_yaml.load(str(TEMPLATE))
     whole.pop("Metadata")
     for parameter in whole["Parameters"].values():

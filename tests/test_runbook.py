@@ -7,6 +7,7 @@ import pickle
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,12 @@ SOURCES = [*sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "dags").glob("*.py"))
 #: Airflow's own classes, which only common/failures.py raises: it adds the code.
 AIRFLOWS = {"AirflowException", "AirflowFailException"}
 
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
-NODES = [(path, node) for path, tree in TREES.items() for node in ast.walk(tree)]
+
+@cache
+def nodes() -> list[tuple[Path, ast.AST]]:
+    """Every node of every file of the package."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+    return [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
 
 
 def is_code(node: ast.Attribute) -> bool:
@@ -38,7 +43,7 @@ def coded_classes(base: str = "CodedError") -> set[str]:
     """The names of the subclasses of a base."""
     bases = {
         node.name: {getattr(each, "id", "") for each in node.bases}
-        for _, node in NODES
+        for _, node in nodes()
         if isinstance(node, ast.ClassDef)
     }
     found: set[str] = set()
@@ -49,7 +54,7 @@ def coded_classes(base: str = "CodedError") -> set[str]:
 
 def calls(names: set[str]) -> Iterator[tuple[str, ast.Call]]:
     """Each call of these classes: where, and the call."""
-    for path, node in NODES:
+    for path, node in nodes():
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in names:
             yield f"{path.relative_to(ROOT)}:{node.lineno}", node
 
@@ -105,7 +110,7 @@ def test_an_error_of_airflow_s_class_is_raised_only_where_its_code_is_added() ->
 
 
 def test_each_code_is_used() -> None:
-    used = {node.attr for _, node in NODES if isinstance(node, ast.Attribute) and is_code(node)}
+    used = {node.attr for _, node in nodes() if isinstance(node, ast.Attribute) and is_code(node)}
     assert used == {code.name for code in Code}
 
 

@@ -33,7 +33,7 @@ def load(plugins: Path, tmp_path: Path, syntax: str) -> Any:
     return json.loads(result.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("syntax", ["glob", "regexp"])
+@pytest.mark.parametrize("syntax", ["glob", pytest.param("regexp", marks=pytest.mark.nightly)])
 def test_of_our_package_the_loader_imports_plugin_py_only(tmp_path: Path, syntax: str) -> None:
     """The other team's files have the stems of ours: a module of ours under its bare name would replace theirs."""
     plugins = tmp_path / "plugins"

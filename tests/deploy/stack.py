@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types
-
 from local.config import ROOT
 
 TEMPLATE = ROOT / "include" / "cloudformation" / "cohort-flywheel.yaml"
@@ -31,6 +29,8 @@ _NO_VALUE = object()
 
 def template(path: Path = TEMPLATE) -> dict[str, Any]:
     """A template as plain JSON: its tags are functions (`Fn::Sub`)."""
+    from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types, and imports for a second
+
     parsed: dict[str, Any] = json.loads(json.dumps(cfn_yaml.load(str(path))))
     return parsed
 

@@ -427,7 +427,11 @@ def pip_install(python: Path, requirements: Path) -> float:
     return time.monotonic() - begin
 
 
-@pytest.mark.parametrize("python", ["here", pytest.param("3.2.1", marks=pytest.mark.bundle_321)], indirect=True)
+@pytest.mark.parametrize(
+    "python",
+    [pytest.param("here", marks=pytest.mark.nightly), pytest.param("3.2.1", marks=pytest.mark.bundle_321)],
+    indirect=True,
+)
 def test_it_runs_where_mwaa_unpacks_it_beside_another_teams_plugin_and_dag(
     python: Path,
     request: pytest.FixtureRequest,

@@ -72,6 +72,8 @@ ONLY_ON_ALL = {
 }  # fmt: skip
 
 
+nightly = pytest.mark.nightly  # every DAG of three deployments, in which IAM is enforced: three minutes
+
 #: The policies of the execution role in a deployment for each destination, the last two with campaigns, with the
 #: optional stack of the events.
 DEPLOYMENTS = {
@@ -496,6 +498,7 @@ def _deployed_policies(iam: Any, ids: Mapping[str, str], role: str) -> dict[str,
 # --- the policies are enough
 
 
+@nightly
 def test_every_dag_was_played(recorded: dict[str, Deployment]) -> None:
     dags_run = {dag for at in recorded.values() for dag in at.dags_run}
     left_out = {
@@ -504,6 +507,7 @@ def test_every_dag_was_played(recorded: dict[str, Deployment]) -> None:
     assert not left_out, f"play {left_out}, so that their calls are judged too"
 
 
+@nightly
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_every_call_of_the_runs_is_allowed(
     name: str, recorded: dict[str, Deployment], figure: Callable[[str], None]
@@ -522,6 +526,7 @@ def test_every_call_of_the_runs_is_allowed(
     figure(f"IAM, {name}: {len(asked)} different requests of {len(actions)} actions in its runs, all allowed")
 
 
+@nightly
 def test_what_the_runs_do_not_do_is_refused(recorded: dict[str, Deployment]) -> None:
     for at in recorded.values():
         bucket = f"arn:aws:s3:::{at.stack.outputs['StateBucket']}"
@@ -564,6 +569,7 @@ def test_what_the_runs_do_not_do_is_refused(recorded: dict[str, Deployment]) -> 
             assert not allows(list(at.policies.values()), asked), f"{action} on {resource} is allowed"
 
 
+@nightly
 def test_the_role_of_graph_loads_loads_and_does_nothing_else(recorded: dict[str, Deployment]) -> None:
     at = recorded["pinpoint"]
     documents, bucket = list(at.assumed_policies.values()), f"arn:aws:s3:::{at.stack.outputs['StateBucket']}"
@@ -585,6 +591,7 @@ def test_the_role_of_graph_loads_loads_and_does_nothing_else(recorded: dict[str,
         assert not allows(documents, Request(action, resource)), f"{action} on {resource} is allowed"
 
 
+@nightly
 @pytest.mark.parametrize(
     ("name", "sender", "allowed"),
     [
@@ -609,6 +616,7 @@ def test_mail_is_of_the_deployments_sender_alone(
     assert allows(documents, by_set) == (name != "pinpoint")
 
 
+@nightly
 def test_moto_enforced_the_policies_during_the_runs(recorded: dict[str, Deployment]) -> None:
     """What it can, S3 and IAM: the runs were made with the role's credentials, and none of their calls was refused."""
     at = recorded["pinpoint"]
@@ -622,6 +630,7 @@ def test_moto_enforced_the_policies_during_the_runs(recorded: dict[str, Deployme
         at.as_role("iam").get_role(RoleName=at.stack.ids["ExecutionRole"])
 
 
+@nightly
 def test_the_import_role_is_passed_to_pinpoint_alone(recorded: dict[str, Deployment]) -> None:
     at = recorded["pinpoint"]
     role, document = at.stack.outputs["PinpointImportRoleArn"], [at.policies["pinpoint"]]
@@ -637,6 +646,7 @@ def test_the_import_role_is_passed_to_pinpoint_alone(recorded: dict[str, Deploym
 _OF_ERASURE = "ErasureRewrites"
 
 
+@nightly
 def test_without_any_part_some_call_is_refused_or_a_page_demands_it(
     recorded: dict[str, Deployment], figure: Callable[[str], None]
 ) -> None:
@@ -667,6 +677,7 @@ def test_without_any_part_some_call_is_refused_or_a_page_demands_it(
     assert_is_kept("tests/deploy/test_iam.py", refused + demanded)
 
 
+@nightly
 def test_a_part_that_no_call_needs_is_found_out(recorded: dict[str, Deployment]) -> None:
     at = recorded["pinpoint"]
     policy = deepcopy(at.policies["pipeline"])

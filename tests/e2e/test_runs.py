@@ -225,6 +225,7 @@ def page(tmp_path: Path) -> Iterator[Any]:
             browser.close()
 
 
+@pytest.mark.nightly
 @pytest.mark.browser
 def test_the_form_of_the_ui_explains_itself_and_starts_a_run(
     up: Up, started: Started, page: Any, tmp_path: Path

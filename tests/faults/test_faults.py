@@ -60,7 +60,10 @@ def test_a_lock_that_is_never_released_is_detected(survived: Any, monkeypatch: p
     assert any("/claims/" in sentence and "should not be there" in sentence for sentence in wrong), wrong
 
 
-@pytest.mark.parametrize("task", ["plan", "enrich_1", "wait_for_import_job"])
+@pytest.mark.parametrize(
+    "task",
+    ["enrich_1", *(pytest.param(each, marks=pytest.mark.nightly) for each in ("plan", "wait_for_import_job"))],
+)
 def test_a_run_from_a_kept_state_leaves_what_the_whole_one_left(world: World, task: str) -> None:
     assert world.checkpoints.keys() - {"enrich_1"} == set(world.dag.task_ids)
     for _ in range(2):  # what the first of them does is not kept

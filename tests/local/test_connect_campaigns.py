@@ -78,9 +78,9 @@ class Campaigns(Service):
         return str(self.campaigns.get_campaign_state(id=campaign_id)["state"])
 
     def wait(self, campaign_id: str, wanted: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.state(campaign_id) != wanted:
-            assert time.monotonic() < deadline, f"The campaign is not {wanted} within 20 seconds."
+            assert time.monotonic() < deadline, f"The campaign is not {wanted} within 60 seconds."
             time.sleep(0.02)
 
     def kept(self, campaign_id: str) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def test_the_state_has_no_counts(service: Campaigns) -> None:
 def test_a_start_in_the_future_waits_for_its_time(service: Campaigns) -> None:
     service.run(people("ann"))
     now = datetime.now(UTC)
-    times = {"startTime": now + timedelta(seconds=1), "endTime": now + timedelta(days=1)}
+    times = {"startTime": now + timedelta(seconds=8), "endTime": now + timedelta(days=1)}
     campaign_id = service.launch(schedule=times)
     assert service.state(campaign_id) == "Running" and service.mailed(campaign_id) == []
     service.run(people("bob"))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from scipy.stats import norm  # type: ignore[import-untyped,unused-ignore]  # it has no types
+import scipy  # type: ignore[import-untyped,unused-ignore]  # it has no types; its modules are imported when used
 
 from cohort_flywheel.engagement.suppressions import suppression_key
 from local import config
@@ -129,7 +129,7 @@ def test_the_effect_is_that_of_the_scores_with_newcombes_interval(command: Comma
 
 
 def _wilson(share: float, number: int) -> tuple[float, float]:
-    z = norm.ppf(0.975)
+    z = scipy.stats.norm.ppf(0.975)
     middle, width = share + z * z / (2 * number), z * math.sqrt((share * (1 - share) + z * z / (4 * number)) / number)
     return (middle - width) / (1 + z * z / number), (middle + width) / (1 + z * z / number)
 

@@ -8,7 +8,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy  # its modules are imported when they are used
 
 from cohort_flywheel.engagement.effect_intervals import (
     MIN_CHANGED,
@@ -44,7 +44,7 @@ def test_the_interval_of_shares_is_that_of_the_paper(
 
 @pytest.mark.parametrize("number", [0, 1, 7, 40])
 def test_the_interval_of_a_share_is_scipys(number: int) -> None:
-    theirs = stats.binomtest(number, 40).proportion_ci(0.95, method="wilson")
+    theirs = scipy.stats.binomtest(number, 40).proportion_ci(0.95, method="wilson")
     assert wilson(number, 40) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
@@ -53,7 +53,7 @@ def test_the_interval_of_means_is_scipys() -> None:
     draw = draws(1)
     mailed, held_out = drawn(draw, CHANGES, 1_800), drawn(draw, CHANGES, 200)
     samples = [np.repeat(each.values, each.counts) for each in (mailed, held_out)]
-    theirs = stats.bootstrap(
+    theirs = scipy.stats.bootstrap(
         samples,
         lambda one, other, axis: one.mean(axis=axis) - other.mean(axis=axis),
         n_resamples=5_000,
@@ -67,7 +67,7 @@ def test_the_interval_of_means_is_scipys() -> None:
     assert ours.difference == pytest.approx(samples[0].mean() - samples[1].mean())
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=width / 20)
     spread = math.sqrt(sum(sample.var(ddof=1) / len(sample) for sample in samples))
-    assert detectable_mean(mailed, held_out) == pytest.approx(stats.norm.ppf(0.975) * spread)
+    assert detectable_mean(mailed, held_out) == pytest.approx(scipy.stats.norm.ppf(0.975) * spread)
 
 
 def test_the_same_groups_have_the_same_interval() -> None:

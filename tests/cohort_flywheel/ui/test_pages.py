@@ -37,6 +37,9 @@ REPORT = "report.html?dag_id=cohort_to_segment&run_id=manual__1"
 
 pytestmark = pytest.mark.browser
 
+#: What a page shows, drawn by Chromium: two minutes of CPU. `make test` keeps that no script in an answer runs.
+nightly = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[FakeAirflow]:
@@ -99,6 +102,7 @@ def test_the_overview_has_failed_and_late_cohorts_first_and_asks_three_times(fak
     assert len(fake.asked) == 4
 
 
+@nightly
 def test_a_cohort_has_its_days_thresholds_rejects_limits_and_overlap(fake: FakeAirflow, reader: Reader) -> None:
     fake.counted([cohort(), cohort("ea_malice")])
     frame = reader.open("#ea_atrisk")
@@ -115,6 +119,7 @@ def test_a_cohort_has_its_days_thresholds_rejects_limits_and_overlap(fake: FakeA
         assert each.get_attribute("aria-label")
 
 
+@nightly
 def test_the_threshold_moves_by_keyboard_and_says_how_many_players_it_gives(fake: FakeAirflow, reader: Reader) -> None:
     fake.counted([cohort()])
     frame = reader.open("#ea_atrisk")
@@ -128,6 +133,7 @@ def test_the_threshold_moves_by_keyboard_and_says_how_many_players_it_gives(fake
     assert frame.locator("code").first.inner_text() == '{"cohort":"ea_atrisk","threshold":1,"dry_run":true}'
 
 
+@nightly
 @pytest.mark.parametrize("status", [200, 403])
 def test_a_run_starts_after_a_confirmation_with_the_readers_rights(
     fake: FakeAirflow, reader: Reader, status: int
@@ -146,6 +152,7 @@ def test_a_run_starts_after_a_confirmation_with_the_readers_rights(
     assert fake.posted == [("dags/cohort_to_segment__ea_atrisk/dagRuns", {"logical_date": None, "conf": conf})]
 
 
+@nightly
 def test_an_empty_installation_says_what_to_do(fake: FakeAirflow, reader: Reader) -> None:
     assert "No cohort was counted yet" in reader.text("")
     assert "No campaign was launched yet" in reader.text("campaigns.html")
@@ -155,6 +162,7 @@ def test_an_empty_installation_says_what_to_do(fake: FakeAirflow, reader: Reader
     assert "trigger the DAG cohort_figures" in reader.text("#ea_atrisk")
 
 
+@nightly
 @pytest.mark.parametrize(("status", "said"), [(401, "log in, then open"), (403, "Your role may not read this")])
 @pytest.mark.parametrize("page", ["", "campaigns.html", REPORT])
 def test_a_refusal_is_explained(fake: FakeAirflow, reader: Reader, page: str, status: int, said: str) -> None:
@@ -162,6 +170,7 @@ def test_a_refusal_is_explained(fake: FakeAirflow, reader: Reader, page: str, st
     assert said in reader.text(page)
 
 
+@nightly
 def test_200_cohorts_and_a_year_of_days(fake: FakeAirflow, reader: Reader, figure: Callable[[str], None]) -> None:
     fake.counted([cohort(f"cohort_{number:03}", days=365) for number in range(200)])
     seconds = []
@@ -205,6 +214,7 @@ def test_the_report_of_a_run(fake: FakeAirflow, reader: Reader) -> None:
     frame.get_by_text(re.compile("^(copied|selected)$")).wait_for()
 
 
+@nightly
 def test_a_failed_run_has_the_sentence_and_the_text_of_the_runbook(fake: FakeAirflow, reader: Reader) -> None:
     failed = [task("plan", "success"), task("check_limits", "failed"), task("report", "success")]
     fake.answers[f"{RUN}/taskInstances"] = {"task_instances": failed}
@@ -219,6 +229,7 @@ def test_a_failed_run_has_the_sentence_and_the_text_of_the_runbook(fake: FakeAir
     assert "The figures are right: trigger a new run" in text
 
 
+@nightly
 @pytest.mark.parametrize(
     ("suppressions", "said"),
     [
@@ -238,6 +249,7 @@ def test_a_run_without_the_suppressions_of_its_as_of_says_so(
     assert said in text
 
 
+@nightly
 def test_a_run_that_has_not_ended_shows_its_tasks(fake: FakeAirflow, reader: Reader) -> None:
     fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("plan", "running"), task("report", "none")]}
     text = reader.text(REPORT)
@@ -248,6 +260,7 @@ def test_a_run_that_has_not_ended_shows_its_tasks(fake: FakeAirflow, reader: Rea
 # --- Campaigns
 
 
+@nightly
 def test_a_launch_with_its_mail_and_earlier_launches(fake: FakeAirflow, reader: Reader) -> None:
     earlier = launch(name="ea_atrisk_2_2026-11-01_00-00-00", reported="2026-11-01T09:00:00+00:00")
     fake.counted([cohort()], [launch(), earlier])
@@ -265,6 +278,7 @@ def test_a_launch_with_its_mail_and_earlier_launches(fake: FakeAirflow, reader: 
     assert len(rows(frame, "before this one")) == 1
 
 
+@nightly
 def test_a_launch_with_its_engagement(fake: FakeAirflow, reader: Reader) -> None:
     fake.counted([cohort()], [launch(), launch(name="uncounted", engagement=None)])
     frame = reader.open("campaigns.html#ea_atrisk_2_2026-11-21_00-00-00")
@@ -300,6 +314,7 @@ EFFECT = [
 ]  # fmt: skip
 
 
+@nightly
 def test_a_launch_has_its_effect_with_its_interval_and_the_sizes_of_the_groups(
     fake: FakeAirflow, reader: Reader
 ) -> None:
@@ -310,6 +325,7 @@ def test_a_launch_has_its_effect_with_its_interval_and_the_sizes_of_the_groups(
     assert frame.get_by_text("2 players were erased since").is_visible()
 
 
+@nightly
 @pytest.mark.parametrize(
     ("effect_of", "said", "cell"),
     [
@@ -327,6 +343,7 @@ def test_a_launch_without_an_effect_says_why(
     assert said in reader.text("campaigns.html#ea_atrisk_2_2026-11-21_00-00-00")
 
 
+@nightly
 def test_where_leaving_cannot_happen_the_page_says_so(fake: FakeAirflow, reader: Reader) -> None:
     found = compared()
     found["left"]["sentence"] = "no score has moved back: where scores only grow away from it, leaving cannot happen"
@@ -336,6 +353,7 @@ def test_where_leaving_cannot_happen_the_page_says_so(fake: FakeAirflow, reader:
     assert rows(frame, "the effect of being mailed at all") == EFFECT
 
 
+@nightly
 def test_the_months_are_together(fake: FakeAirflow, reader: Reader) -> None:
     fake.counted([cohort()], [launch()])
     found = rows(reader.open("campaigns.html"), "of a template and month together")
@@ -343,6 +361,7 @@ def test_the_months_are_together(fake: FakeAirflow, reader: Reader) -> None:
     assert len(found) == 3
 
 
+@nightly
 def test_the_tab_of_a_launch_has_its_engagement_and_effect(fake: FakeAirflow, reader: Reader) -> None:
     earlier = effect(launch="earlier")
     reported = {"as_of": NEWEST.isoformat(), "engagement": {}, "launches": [earlier], "pooled": []}
@@ -382,6 +401,7 @@ def test_no_script_in_an_answer_runs(fake: FakeAirflow, reader: Reader, dates: b
         assert reader.window.evaluate("window.hacked") is None
 
 
+@nightly
 def test_without_plotly_the_tables_stand_and_with_it_the_charts_are_drawn(fake: FakeAirflow, reader: Reader) -> None:
     fake.counted([cohort()])
     frame = reader.open("#ea_atrisk")
@@ -392,6 +412,7 @@ def test_without_plotly_the_tables_stand_and_with_it_the_charts_are_drawn(fake: 
     assert frame.locator(".chart:visible").count() == 0
 
 
+@nightly
 def test_the_pages_follow_the_theme_and_fit_a_narrow_window(fake: FakeAirflow, reader: Reader) -> None:
     fake.counted([cohort()], [launch()])
     fake.answers[f"{RUN}/taskInstances"] = {"task_instances": [task("plan", "success")]}

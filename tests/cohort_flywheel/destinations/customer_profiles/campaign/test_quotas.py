@@ -139,6 +139,7 @@ def test_at_the_quota_campaigns_that_ended_days_ago_are_deleted(connect: Connect
     assert mails_of(connect, launched) == keys_of(PLAYERS)
 
 
+@pytest.mark.nightly
 def test_many_days_of_launches_never_exceed_the_quota(connect: Connect, ready: Any) -> None:
     """Each day one more ended campaign and one more launch, far more of them than the instance may have."""
     plan, segment, prepared, run = ready
