@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.loaders import JSONFileLoader
 
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook
@@ -65,3 +69,29 @@ def test_each_thread_has_its_own() -> None:
 
 def test_clients_have_the_name_of_their_hook() -> None:
     assert "Caller/S3Hook" in S3Hook().get_conn().meta.config.user_agent_extra
+
+
+def test_clients_have_the_version_of_the_provider() -> None:
+    """As the provider itself finds it."""
+    agent = S3Hook().get_conn().meta.config.user_agent_extra
+    assert f"AmPP/{AwsBaseHook._get_provider_version()} " in agent
+    assert re.search(r"AmPP/[\d.]+ ", agent)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("endpoints",),
+        ("s3", "2006-03-01", "service-2"),
+        ("dynamodb", "2012-08-10", "endpoint-rule-set-1"),
+        ("s3", "2006-03-01", "paginators-1"),
+        ("s3", "2006-03-01", "missing"),
+    ],
+)
+def test_models_are_read_as_botocore_reads_them(path: tuple[str, ...]) -> None:
+    loader = session()._session.get_component("data_loader")
+    file = str(Path(loader.BUILTIN_DATA_PATH, *path))
+    found, theirs = loader.file_loader.load_file(file), JSONFileLoader().load_file(file)
+    assert found == theirs
+    assert json.dumps(found) == json.dumps(theirs)  # in the same order
+    assert (found is None) is (path[-1] == "missing")
