@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from base64 import b64decode
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from http.client import HTTPConnection
-from itertools import chain
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.signers import RequestSigner
@@ -25,6 +22,7 @@ from cohort_flywheel.common.failures import RetryableError
 from cohort_flywheel.common.records import AwsStructure
 from cohort_flywheel.config.attribute_paths import AttributePath, without_overlaps
 from cohort_flywheel.errors import Code
+from cohort_flywheel.hooks.dynamodb_answers import Records, read_records, read_texts, unprocessed
 from cohort_flywheel.hooks.kept_connections import KeptConnections, SentRequest
 from cohort_flywheel.hooks.shared_session import SharedSessionHook
 
@@ -33,8 +31,6 @@ MAX_BATCH_KEYS = 100
 MAX_KEY_BYTES = 2048
 #: The number of requests of `get_many` that are under way at once.
 IN_FLIGHT = 4
-
-Records = Mapping[str, dict[str, object]]
 
 
 class UnprocessedKeysError(RetryableError):
@@ -106,7 +102,7 @@ class DynamoDBBatchGetHook(SharedSessionHook):
         Raises UnprocessedKeysError after twelve answers in a row without a record: the SDK's own retries do not see
         unprocessed keys, as they arrive in a successful answer.
         """
-        request = _request(table_name, key_attribute, keys, projection)
+        request = _request(table_name, key_attribute, keys, _expression(key_attribute, projection))
         found: dict[str, dict[str, object]] = {}
         if not request[table_name]["Keys"]:
             return found
@@ -119,9 +115,9 @@ class DynamoDBBatchGetHook(SharedSessionHook):
         ):
             with attempt:
                 answer, answered = answered or self.conn.batch_get_item(RequestItems=request), None
-                found |= _records(answer, key_attribute)
-                if unprocessed := _unprocessed(answer):
-                    request = {table_name: unprocessed}
+                found |= read_records(answer, key_attribute)
+                if asked_again := unprocessed(answer):
+                    request = {table_name: asked_again}
                     before, left = left, len(request[table_name]["Keys"])
                     if left < before:  # an attempt that made progress does not count
                         attempt.retry_state.attempt_number = 0
@@ -200,6 +196,7 @@ class _Lookups:
     ) -> None:
         self._hook, self._ahead = hook, ahead
         self._table_name, self._key_attribute, self._projection = table_name, key_attribute, projection
+        self._expression = _expression(key_attribute, projection)
         self._connections: KeptConnections | None = None
         self._has_begun = False
 
@@ -210,7 +207,7 @@ class _Lookups:
             self._has_begun, records = True, self._get_items(keys)
             self._connections = self._hook.kept_connections()
             return _Asked(keys, records)
-        request = _request(self._table_name, self._key_attribute, keys, self._projection)
+        request = _request(self._table_name, self._key_attribute, keys, self._expression)
         if not request[self._table_name]["Keys"] or not self._connections or not self._connections.is_usable:
             return _Asked(keys)
         return _Asked(keys, connection=self._connections.write(orjson.dumps({"RequestItems": request})))
@@ -220,12 +217,14 @@ class _Lookups:
             return asked.records
         body = self._connections.read(asked.connection) if self._connections and asked.connection else None
         found: dict[str, dict[str, object]] | None = None
+        if body is not None and (texts := read_texts(body, self._key_attribute)) is not None:
+            return texts
         if body is not None:
             # another form than that of the answer's model: botocore reads it again, or explains
             with suppress(ValueError, KeyError, TypeError, AttributeError):
                 answer = orjson.loads(body)
-                left = [key[self._key_attribute]["S"] for key in _unprocessed(answer).get("Keys", ())]
-                found = _records(answer, self._key_attribute)
+                left = [key[self._key_attribute]["S"] for key in unprocessed(answer).get("Keys", ())]
+                found = read_records(answer, self._key_attribute)
         if found is None:  # outside of the block above, whose errors quote the data
             return self._get_items(asked.keys)
         return self._get_items(asked.keys, answer) if left else found
@@ -238,40 +237,17 @@ class _Lookups:
         return self._hook.get_items(self._table_name, self._key_attribute, keys, self._projection, answered=answered)
 
 
-def _request(
-    table_name: str, key_attribute: str, keys: Sequence[str], projection: Sequence[AttributePath]
-) -> AwsStructure:
-    """Return `RequestItems`, with the keys that DynamoDB can hold."""
+def _expression(key_attribute: str, projection: Sequence[AttributePath]) -> AwsStructure:
+    """Return the part of a request that says which attributes it reads."""
     paths = without_overlaps([key_attribute, *projection])
     aliases = {name: f"#a{n}" for n, name in enumerate(dict.fromkeys(name for path in paths for name in path))}
     return {
-        table_name: {
-            "Keys": [{key_attribute: {"S": key}} for key in keys if 0 < len(key.encode()) <= MAX_KEY_BYTES],
-            "ProjectionExpression": ", ".join(".".join(aliases[name] for name in path) for path in paths),
-            "ExpressionAttributeNames": {alias: name for name, alias in aliases.items()},
-        }
+        "ProjectionExpression": ", ".join(".".join(aliases[name] for name in path) for path in paths),
+        "ExpressionAttributeNames": {alias: name for name, alias in aliases.items()},
     }
 
 
-def _records(answer: AwsStructure, key_attribute: str) -> dict[str, dict[str, object]]:
-    found: dict[str, dict[str, object]] = {}
-    # of the one table: its key may be its name where the request has its ARN
-    for item in chain.from_iterable(answer["Responses"].values()):
-        record = {name: value["S"] if "S" in value else _deserialize(value) for name, value in item.items()}
-        found[str(record[key_attribute])] = record
-    return found
-
-
-def _unprocessed(answer: AwsStructure) -> AwsStructure:
-    """Return the request for the keys of the one table that an answer leaves; empty if it leaves none."""
-    return next(iter((answer.get("UnprocessedKeys") or {}).values()), {})
-
-
-class _WireDeserializer(TypeDeserializer):
-    """boto3's deserializer, also for binary values that are still base64 text."""
-
-    def _deserialize_b(self, value: object) -> object:
-        return super()._deserialize_b(b64decode(value) if isinstance(value, str) else value)
-
-
-_deserialize = _WireDeserializer().deserialize
+def _request(table_name: str, key_attribute: str, keys: Sequence[str], expression: AwsStructure) -> AwsStructure:
+    """Return `RequestItems`, with the keys that DynamoDB can hold."""
+    usable = [{key_attribute: {"S": key}} for key in keys if 0 < len(key.encode()) <= MAX_KEY_BYTES]
+    return {table_name: {"Keys": usable, **expression}}

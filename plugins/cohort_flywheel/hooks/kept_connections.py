@@ -17,6 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 from botocore.signers import RequestSigner
 
+#: The bytes of an answer's headers, and of its body [16 MB, DynamoDB API reference: BatchGetItem], at most.
+MAX_HEAD, MAX_BODY = 65_536, 64_000_000
 #: After so many requests in a row without a usable answer the connections are not used any more.
 MAX_FAILURES = 3
 #: What sending, receiving and signing raise; the last two, if credentials cannot be refreshed.
@@ -38,7 +40,7 @@ class Answer(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytearray
 
 
 class KeptConnections:
@@ -78,7 +80,7 @@ class KeptConnections:
             return None
         return connection
 
-    def read(self, connection: HTTPConnection) -> bytes | None:
+    def read(self, connection: HTTPConnection) -> bytearray | None:
         """Wait for the answer and return its body, or None if it is not a plain one."""
         try:
             answer = receive(connection)
@@ -114,9 +116,18 @@ class KeptConnections:
 
     def _signed(self, body: bytes) -> AWSRequest:
         like = self._like
-        request = AWSRequest("POST", like.url, headers=dict(like.headers), data=body)
+        request = AWSRequest("POST", like.url, headers=self._head, data=body)
         like.signer.get_auth_instance(like.signing_name, like.region_name, "v4").add_auth(request)
         return request
+
+    @cached_property
+    def _head(self) -> dict[str, str]:
+        """The headers of each request, without its signature and its length."""
+        address = urlsplit(self._like.url)
+        host = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname or ""
+        if address.port not in (None, {"http": 80, "https": 443}[address.scheme]):
+            host += f":{address.port}"
+        return {"Host": host, **self._like.headers}
 
     def _give_up(self, connection: HTTPConnection | None) -> None:
         self._failures += 1
@@ -126,13 +137,44 @@ class KeptConnections:
 
 def send(connection: HTTPConnection, request: AWSRequest) -> None:
     """Write a signed request, whole."""
-    connection.request("POST", urlsplit(request.url).path or "/", request.data, dict(request.headers.items()))
+    path = urlsplit(request.url).path or "/"
+    head = [f"POST {path} HTTP/1.1", "Accept-Encoding: identity", f"Content-Length: {len(request.data)}"]
+    head += [f"{name}: {value}" for name, value in request.headers.items()]
+    if any("\r" in line or "\n" in line for line in head):
+        raise ValueError("a header has a line break")
+    connection.sock.sendall("\r\n".join([*head, "", ""]).encode("latin-1") + request.data)
 
 
 def receive(connection: HTTPConnection) -> Answer:
-    """Read the next answer, whole."""
-    response = connection.getresponse()
-    return Answer(response.status, {n.lower(): value for n, value in response.getheaders()}, response.read())
+    """Read the next answer, whole; raise HTTPException for one whose length is not in its headers.
+
+    http.client takes ten times as long for the headers.
+    """
+    start = bytearray()
+    while (end := start.find(b"\r\n\r\n")) < 0:
+        received = connection.sock.recv(MAX_HEAD)
+        if not received or len(start) >= MAX_HEAD:
+            raise HTTPException("no end of the headers")
+        start += received
+    first, *lines = start[:end].decode("latin-1").split("\r\n")
+    version, status = first.split(" ")[:2]
+    fields = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+    headers = dict(fields)
+    (length,) = [int(value) for name, value in fields if name == "content-length"]
+    rest = start[end + 4 :]
+    if not len(rest) <= length <= MAX_BODY or "transfer-encoding" in headers:
+        raise HTTPException("more than an answer, or an answer of another form")
+    body = bytearray(length)
+    view, read = memoryview(body), len(rest)
+    view[:read] = rest
+    while read < length:
+        number = connection.sock.recv_into(view[read:])
+        if not number:
+            raise HTTPException("no end of the body")
+        read += number
+    if version != "HTTP/1.1" or headers.get("connection", "keep-alive").lower() != "keep-alive":
+        connection.close()
+    return Answer(int(status), headers, body)
 
 
 def _has_input(connected: socket.socket) -> bool:

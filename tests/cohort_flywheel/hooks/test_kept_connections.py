@@ -16,6 +16,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from cohort_flywheel.hooks import kept_connections
+from cohort_flywheel.hooks.kept_connections import KeptConnections, SentRequest
 from tests.cohort_flywheel.hooks.dynamodb_server import KEYS, Reply, Seen, a_dynamodb, connect, many, one_each, records
 from tests.cohort_flywheel.hooks.test_neptune import certificate
 
@@ -219,3 +220,27 @@ def test_the_settings_of_the_connection_win(monkeypatch: pytest.MonkeyPatch) -> 
         conn.batch_get_item(RequestItems={})  # which botocore's validation of parameters would refuse
     assert (conn.meta.config.max_pool_connections, conn.meta.config.read_timeout) == (3, 7)
     assert "Airflow/" in conn.meta.config.user_agent_extra
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://DynamoDB.eu-west-1.amazonaws.com", "dynamodb.eu-west-1.amazonaws.com"),
+        ("https://localhost:443", "localhost"),
+        ("http://localhost:443", "localhost:443"),
+        ("http://localhost:80", "localhost"),
+        ("http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_the_host_is_the_one_that_is_signed(url: str, host: str) -> None:
+    like = SentRequest(url + "/", {"X-Amz-Target": "t"}, "dynamodb", "eu-west-1", None)  # type: ignore[arg-type]  # not used
+    request = AWSRequest("POST", url + "/", headers=KeptConnections(like, True, 60, 60)._head)
+    signed = SigV4Auth(KEYS, "dynamodb", "eu-west-1").headers_to_sign(request)["host"]
+    del request.headers["Host"]
+    assert signed == SigV4Auth(KEYS, "dynamodb", "eu-west-1").headers_to_sign(request)["host"] == host
+
+
+def test_a_header_with_a_line_break_is_not_sent() -> None:
+    request = AWSRequest("POST", "http://localhost/", headers={"X-Amz-Security-Token": "a\nX-Other: b"}, data=b"{}")
+    with pytest.raises(ValueError, match="line break"):
+        kept_connections.send(HTTPConnection("localhost"), request)
