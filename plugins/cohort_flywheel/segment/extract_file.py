@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import batched, chain, islice
+from operator import lt
+from typing import Any, BinaryIO
 
+import msgspec
 import orjson
 
 from cohort_flywheel.common.duckdb import BATCH, quoted
+from cohort_flywheel.config.data_schema import PLAYER_ID
 from cohort_flywheel.config.decimals import MAX_INT
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.members import Member, Members, is_score
@@ -17,6 +22,8 @@ from cohort_flywheel.segment.outputs import Shard
 
 #: The members of a shard, about a minute of work; more if there would be more shards than Airflow maps.
 SHARD_MEMBERS = 50_000
+#: The lines that are read at a time.
+LINES = 200
 #: Airflow's `max_map_length`, which MWAA does not raise.
 MAX_SHARDS = 1024
 
@@ -70,15 +77,31 @@ def read_shard(lines: Iterable[bytes], property: str, members: int) -> Iterator[
 
 
 def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
-    """Read an extract line by line.
+    """Read an extract, some lines at a time.
 
     Raises FlywheelError, with the line number and not the text, for any other format than ours: one record per line,
     sorted by playerId, each playerId once, and the closing bracket, without which the file is truncated.
     """
     last, number, text = "", 0, b""
-    for number, line in enumerate(lines, start=1):
-        text = line.strip().rstrip(b",") or text
-        if not line.strip() or text in (b"[", b"]", b"[]"):
+    decoder = _decoder(property)
+    for some in batched(lines, LINES):
+        members = decoder and _read_records(some, decoder)
+        if not members or members[0].player_id <= last:
+            members = [*_read_lines(some, property, number, last)]
+        if members:
+            last = members[-1].player_id
+            yield from members
+        text = next(filter(None, map(bytes.strip, reversed(some))), text)
+        number += len(some)
+    if text.rstrip(b",") not in (b"]", b"[]"):
+        raise FlywheelError(f"the extract is truncated after line {number}: write it again", code=Code.FILE_CHANGED)
+
+
+def _read_lines(lines: Iterable[bytes], property: str, before: int, last: str) -> Iterator[Member]:
+    """Read the lines after line number `before`, whose playerId is `last`."""
+    for number, line in enumerate(lines, start=before + 1):
+        text = line.strip().rstrip(b",")
+        if text in (b"", b"[", b"]", b"[]"):
             continue
         try:
             record = orjson.loads(text)
@@ -99,5 +122,29 @@ def read_extract(lines: Iterable[bytes], property: str) -> Iterator[Member]:
             )
         last = player_id
         yield Member(player_id, score)
-    if text not in (b"]", b"[]"):
-        raise FlywheelError(f"the extract is truncated after line {number}: write it again", code=Code.FILE_CHANGED)
+
+
+@cache
+def _decoder(property: str) -> msgspec.json.Decoder[Any] | None:
+    """The decoder of a record; None for a name that msgspec does not take."""
+    fields = [("player_id", tuple[str]), ("score", tuple[int | float])]
+    names = {"player_id": PLAYER_ID, "score": property}
+    with suppress(ValueError):
+        return msgspec.json.Decoder(msgspec.defstruct("_Record", fields, rename=names, gc=False))
+    return None
+
+
+def _read_records(lines: Sequence[bytes], decoder: msgspec.json.Decoder[Any]) -> list[Member] | None:
+    """Read lines that are all records, sorted by playerId; return None for any others, which `_read_lines` reads."""
+    try:
+        records = decoder.decode_lines(b"\n".join(lines).replace(b",\n", b"\n").rstrip(b",\n"))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    ids, scores = [each.player_id[0] for each in records], [each.score[0] for each in records]
+    if (
+        len(ids) != len(lines)
+        or not all(map(lt, ids, ids[1:]))
+        or not -MAX_INT <= min(scores) <= max(scores) <= MAX_INT
+    ):
+        return None
+    return [*map(Member, ids, scores)]

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cohort_flywheel.config.data_schema import PLAYER_ID
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment import extract_file
 from cohort_flywheel.segment.extract_file import (
+    LINES,
     MAX_SHARDS,
     SHARD_MEMBERS,
     extract_records,
@@ -188,14 +191,56 @@ def test_line_endings_do_not_matter(data: bytes) -> None:
     assert len(read(data)) == data.count(A)
 
 
-def test_reading_holds_one_line_at_a_time() -> None:
+def test_reading_holds_some_lines_at_a_time() -> None:
+    taken = [0]
+
     def endless() -> Iterator[bytes]:
         yield b"[\n"
         for number in range(10**9):
+            taken[0] += 1
             yield f'{{"playerId": ["{number:010}"], "ea_atrisk": [3]}},\n'.encode()
 
     members = read_extract(endless(), "ea_atrisk")
-    assert [next(members).player_id for _ in range(3)] == ["0000000000", "0000000001", "0000000002"]
+    for number in range(3 * LINES):
+        assert next(members) == (f"{number:010}", 3)
+        assert taken[0] <= number + LINES
+
+
+records = st.builds(
+    '{{"playerId": [{}], "ea_atrisk": [{}]}}{}'.format,
+    st.sampled_from(['"a"', '"b"', '"b\\u0020"', '"c"', '"\\ud800"', '""', "1", '"x", "y"', ""]),
+    st.sampled_from(["3", "2.5", "9007199254740993", "1e400", "true", "null", "3, 4", ""]),
+    st.sampled_from(["", ",", ",,", "\r", " ", ', {"playerId": ["d"], "ea_atrisk": [3]}']),
+) | st.sampled_from(["", "[", "]", "[]", "],", '{"playerId": ["e"],', '"ea_atrisk": [3], "other": 1}'])
+
+
+@given(st.lists(records, max_size=6), st.lists(st.integers(0, 2**53), max_size=40, unique=True))
+def test_lines_that_are_read_together_are_read_as_each_alone(odd: list[str], plain: list[int]) -> None:
+    lines = [f'{{"playerId": ["{number:020}"], "ea_atrisk": [{number}]}},\n'.encode() for number in sorted(plain)]
+    lines += [f"{line}\n".encode() for line in odd]
+
+    def read_all(size: int) -> list[Member] | str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(extract_file, "LINES", size)
+            try:
+                return list(read_extract(lines, "ea_atrisk"))
+            except FlywheelError as error:
+                return error.message
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extract_file, "_read_records", lambda *_: None)
+        alone = read_all(1)
+    assert [read_all(size) for size in (1, 2, 5, 100)] == [alone] * 4
+
+
+@pytest.mark.parametrize("property", ['a "score"', "playerId", "skóre"])
+def test_any_name_of_a_property(property: str) -> None:
+    lines = [b"[\n", *(f'{{"playerId": ["{n}"], {json.dumps(property)}: [3]}},\n'.encode() for n in "abc"), b"]\n"]
+    if property == PLAYER_ID:
+        with pytest.raises(FlywheelError, match="line 2 of the extract is not a record"):
+            list(read_extract(lines, property))
+    else:
+        assert list(read_extract(lines, property)) == [Member(n, 3) for n in "abc"]
 
 
 def test_a_score_that_is_a_float_reads_back() -> None:
