@@ -210,10 +210,14 @@ def _rows(traversers: list[_Traverser[dict[str, list[_Value]]]]) -> list[object]
     return rows
 
 
+def _fields(names: Sequence[str]) -> list[str]:
+    return [f"p{number}" for number in range(len(names))]
+
+
 @cache
 def _scores_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
     """The decoder of frames whose rows have a playerId, a score, and other properties, by these names in the graph."""
-    fields = [f"p{number}" for number in range(len(names))]
+    fields = _fields(names)
     kinds = [list[str], list[_Number], *[list[_Value]] * (len(names) - 2)]
     row = msgspec.defstruct(
         "_Row",
@@ -225,23 +229,24 @@ def _scores_decoder(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
 
 
 def _columns(traversers: list[_Traverser[Any]], names: Sequence[str]) -> ScoreColumns:
+    found = [each.value for each in traversers]
+    rows = [each.value for each in found if _is_regular(each)]
+    fields = dict(zip(names, _fields(names), strict=True))
+    properties = {
+        name: [[_plain(value) for value in getattr(row, field)] for row in rows]
+        for name, field in list(fields.items())[2:]
+    }
     others: list[Mapping[str, Sequence[object]]] = []
-    columns = ScoreColumns([], [], {name: [] for name in names[2:]}, others)
-    add_player, add_score = columns.player_ids.append, columns.scores.append
-    rest = [(f"p{number}", values.append) for number, values in enumerate(columns.properties.values(), start=2)]
-    for each in traversers:
-        traversed = each.value
-        row = traversed.value
-        if len(row.p0) == 1 and len(row.p1) == 1 and traversed.bulk.value == 1:
-            add_player(row.p0[0])
-            add_score(row.p1[0].value)
-            for field, add in rest:
-                add([_plain(value) for value in getattr(row, field)])
-        else:
-            values = {name: getattr(row, f"p{number}") for number, name in enumerate(names)}
-            odd = {name: [_plain(value) for value in found] for name, found in values.items() if found}
-            others += repeat(odd, traversed.bulk.value)
-    return columns
+    for each in found if len(rows) < len(found) else ():
+        if not _is_regular(each):
+            values = {name: getattr(each.value, field) for name, field in fields.items()}
+            odd = {name: [_plain(value) for value in some] for name, some in values.items() if some}
+            others += repeat(odd, each.bulk.value)
+    return ScoreColumns([row.p0[0] for row in rows], [row.p1[0].value for row in rows], properties, others)
+
+
+def _is_regular(row: _Traversed[Any]) -> bool:
+    return len(row.value.p0) == len(row.value.p1) == row.bulk.value == 1
 
 
 # --- gremlinpython's own readers, with a BigDecimal as a number of Python and the exact value of a Float

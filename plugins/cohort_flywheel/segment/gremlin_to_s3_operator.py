@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,8 +28,6 @@ from cohort_flywheel.segment.members import (
     GraphRow,
     Members,
     UnusableScoreError,
-    Vertex,
-    VertexSink,
     is_beyond,
     is_score,
     to_vertex,
@@ -149,7 +148,7 @@ def _conditions(where: Mapping[str, Json]) -> dict[str, Condition]:
 
 def read_graph(
     hook: NeptuneGremlinHook,
-    sink: VertexSink,
+    members: Members,
     *,
     property: str,
     direction: Direction,
@@ -158,7 +157,7 @@ def read_graph(
     label: str,
     player_id: str,
 ) -> VerticesRead:
-    """Write every vertex beyond the threshold to a sink, and count them.
+    """Add every vertex beyond the threshold to the members, and count them.
 
     An interrupted read begins again from the start. Raises UnusableScoreError, at the end of the read, with the number
     of vertices that have an unusable score.
@@ -169,19 +168,23 @@ def read_graph(
     )
     for attempt in hook.retrying():
         with attempt:
-            sink.clear()
+            members.clear()
             number = with_id = unusable = 0
             progress = Progress(hook.log, "vertices read")
             for batch in hook.stream_scores(traversal, player_id=player_id, property=property, required=required):
-                vertices, odd = plain_vertices(
-                    batch, property=property, direction=direction, threshold=threshold, player_id=player_id
-                )
+                odd: Iterable[GraphRow] = batch.others
+                if are_plain(batch, direction, threshold):
+                    members.add_columns(batch.player_ids, batch.scores, batch.properties)
+                    with_id += len(batch.player_ids)
+                else:
+                    odd = chain(rows_of(batch, player_id, property), batch.others)
+                vertices = []
                 for row in odd:
                     try:
                         vertices.append(read(row))
                     except UnusableScoreError:
                         unusable += 1
-                sink.add(vertices)
+                members.add(vertices)
                 rows = len(batch.player_ids) + len(batch.others)
                 number += rows
                 with_id += sum(vertex.player_id is not None for vertex in vertices)
@@ -195,28 +198,21 @@ def read_graph(
     return VerticesRead(number, with_id)
 
 
-def plain_vertices(
-    batch: ScoreColumns, *, property: str, direction: Direction, threshold: Number, player_id: str
-) -> tuple[list[Vertex], Sequence[GraphRow]]:
-    """Return the vertices of the columns, the same as those of `to_vertex`, and the other rows.
-
-    The rows of the columns are among the other ones, too, if `to_vertex` would refuse one of them or find no playerId.
-    """
-    ids, scores, properties, others = batch
-    if not ids:
-        return [], others
-    required: Iterator[dict[str, Sequence[object]]] = (
-        dict(zip(properties, values, strict=True)) for values in zip(*properties.values(), strict=True)
+def are_plain(columns: ScoreColumns, direction: Direction, threshold: Number) -> bool:
+    """Whether `to_vertex` would find a playerId in each row of some columns, and refuse none."""
+    if not columns.player_ids:
+        return True
+    extremes = min(columns.scores), max(columns.scores)
+    return "" not in columns.player_ids and all(
+        is_score(each) and is_beyond(each, direction, threshold) for each in extremes
     )
-    extremes = min(scores), max(scores)
-    if "" not in ids and all(is_score(each) and is_beyond(each, direction, threshold) for each in extremes):
-        vertices = map(Vertex, ids, scores, required) if properties else map(Vertex, ids, scores)
-        return list(vertices), others
-    rows: list[GraphRow] = [
-        {player_id: [one], property: [score], **(next(required) if properties else {})}
-        for one, score in zip(ids, scores, strict=True)
-    ]
-    return [], [*rows, *others]
+
+
+def rows_of(columns: ScoreColumns, player_id: str, property: str) -> Iterator[GraphRow]:
+    """The rows of some columns, as `valueMap` gives them."""
+    names, lists = columns.properties.keys(), columns.properties.values()
+    for one, score, *values in zip(columns.player_ids, columns.scores, *lists, strict=True):
+        yield {player_id: [one], property: [score], **dict(zip(names, values, strict=True))}
 
 
 def put_extract(

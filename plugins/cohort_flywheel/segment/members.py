@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from math import isfinite
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, TypeGuard
+from typing import Any, NamedTuple, Self, TypeGuard
 
 from cohort_flywheel.common.duckdb import (
     MEMORY_MB,
@@ -54,16 +55,6 @@ class Vertex(NamedTuple):
 
 class UnusableScoreError(FlywheelError):
     """The property of the score has a value that is not a valid score."""
-
-
-class VertexSink(Protocol):
-    """What a read of the graph writes vertices to."""
-
-    def clear(self) -> None:
-        """Remove all vertices, before an interrupted read begins again."""
-
-    def add(self, vertices: Iterable[Vertex]) -> None:
-        """Add vertices."""
 
 
 def is_beyond(score: Score, direction: Direction, threshold: Score) -> bool:
@@ -162,6 +153,14 @@ class Members:
     def add(self, vertices: Iterable[Vertex]) -> None:
         """Add vertices; not after the members were asked for."""
         self._writer.writerows((each.score, each.player_id, _properties_text(each.properties)) for each in vertices)
+
+    def add_columns(
+        self, player_ids: Sequence[str], scores: Sequence[Score], properties: Mapping[str, Sequence[Sequence[object]]]
+    ) -> None:
+        """Add vertices that are given as columns."""
+        rows = (dict(zip(properties, values, strict=True)) for values in zip(*properties.values(), strict=True))
+        texts = map(_properties_text, rows) if properties else repeat(None)
+        self._writer.writerows(zip(scores, player_ids, texts))  # noqa: B905 - `repeat` has no end
 
     def add_snapshot(self, path: Path) -> None:
         """Take the vertices of a snapshot, instead of those that are added."""

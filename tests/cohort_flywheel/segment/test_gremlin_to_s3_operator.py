@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.graph_serializers import ScoreColumns
-from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator, plain_vertices
+from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator, are_plain, rows_of
 from cohort_flywheel.segment.members import Vertex, to_vertex
 
 
@@ -135,24 +135,20 @@ any_rows = st.tuples(
 @example(rows=[("p1", 3, []), ("p2", 2, [])], names=(), direction="above", threshold=2)
 @example(rows=[("p1", 3, []), ("p2", float("inf"), [])], names=(), direction="above", threshold=2)
 @example(rows=[("p1", 3, ["a"]), ("p2", 2**63, [])], names=("status",), direction="above", threshold=2)
-def test_vertices_of_columns_are_those_of_their_rows(
+def test_plain_columns_are_the_vertices_of_their_rows(
     rows: list[Any], names: tuple[str, ...], direction: Any, threshold: Any
 ) -> None:
-    arguments: dict[str, Any] = {
-        "property": "score", "direction": direction, "threshold": threshold, "player_id": "playerId",
-    }  # fmt: skip
-
     def read(row: Any) -> Vertex | None:
         try:
-            return to_vertex(row, required=names, **arguments)
+            return to_vertex(
+                row, property="score", direction=direction, threshold=threshold, player_id="id", required=names
+            )
         except FlywheelError:  # not a score, or not beyond the threshold
             return None
 
-    other: dict[str, list[object]] = {"score": [3], "playerId": ["a", "b"]}
-    as_rows = [{"playerId": [p], "score": [s], **dict.fromkeys(names, values)} for p, s, values in rows]
+    as_rows = [{"id": [p], "score": [s], **dict.fromkeys(names, values)} for p, s, values in rows]
     lists = {name: [values for _, _, values in rows] for name in names}
-    columns = ScoreColumns([p for p, _, _ in rows], [s for _, s, _ in rows], lists, [other])
-    vertices, odd = plain_vertices(columns, **arguments)
-    assert [*vertices, *map(read, odd)] == [*map(read, as_rows), read(other)]
-    if rows and all(p and read(row) for (p, _, _), row in zip(rows, as_rows, strict=True)):
-        assert odd == [other]  # the short way was taken
+    columns = ScoreColumns([p for p, _, _ in rows], [s for _, s, _ in rows], lists, [])
+    assert list(rows_of(columns, "id", "score")) == as_rows
+    vertices = [Vertex(p, s, dict.fromkeys(names, values)) for p, s, values in rows]
+    assert are_plain(columns, direction, threshold) is (vertices == [*map(read, as_rows)])

@@ -22,6 +22,7 @@ from cohort_flywheel.segment.members import (
     to_vertex,
     usable_player_id,
 )
+from cohort_flywheel.segment.snapshot import read_vertices
 
 Row = tuple[list[Any], list[Any]]
 
@@ -159,6 +160,27 @@ def test_members_are_sorted_by_code_point(above: Members) -> None:
     names += ["a,b", '"', '""', "\n", "\r", "a\r\nb", "\\", "#"]
     above.add(Vertex(name, 3) for name in names)
     assert [member.player_id for member in above] == sorted(names)
+
+
+@pytest.mark.parametrize("names", [[], ["status"], ["status", "region"]])
+def test_columns_are_added_as_their_vertices(names: list[str], tmp_path: Path) -> None:
+    ids, scores = ["a,b", '"', "\n", "a"], [3, 2.5, 2**53, 4]
+    properties = {name: [["Active"], [], [3, None, True], ['"', name]] for name in names}
+    found = []
+    for columns in (True, False):
+        folder = tmp_path / str(columns)
+        folder.mkdir()
+        with Members(folder, direction="above", threshold=2) as members:
+            if columns:
+                members.add_columns(ids, scores, properties)
+            else:
+                values = [{name: properties[name][n] for name in names} for n in range(4)]
+                members.add(map(Vertex, ids, scores, values))
+            path = folder / "snapshot.parquet"
+            members.write_vertices(path, "true", {}, 10)
+            found.append((list(members), members.counts(), list(read_vertices(path))))
+    assert found[0] == found[1]
+    assert [each.player_id for each in found[0][0]] == sorted(ids)
 
 
 def test_an_interrupted_read_begins_again(above: Members) -> None:
