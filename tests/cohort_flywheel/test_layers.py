@@ -27,7 +27,7 @@ EXCEPTIONS = {
 }  # fmt: skip
 
 #: What pure code is written with, beside the standard library.
-LIBRARIES = {"croniter", "pydantic", "pydantic_core", "yaml", "email_validator", "orjson", "duckdb"}
+LIBRARIES = {"croniter", "pydantic", "pydantic_core", "yaml", "email_validator", "msgspec", "orjson", "duckdb"}
 #: No network, no clock and no random numbers.
 IMPURE_STDLIB = set(
     "asyncio ftplib http multiprocessing os random secrets smtplib socket ssl subprocess threading time urllib uuid"

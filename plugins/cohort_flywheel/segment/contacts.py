@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import email_validator
@@ -133,7 +134,7 @@ def classify_member(
     if suppressed and (reason := suppressed("address", address)):
         return Reject(player_id, reason, path_text(schema.address))
     values: dict[str, str] = {}
-    for column, attribute in (*schema.name_columns.items(), *attributes.items()):
+    for column, attribute in chain(schema.name_columns.items(), attributes.items()):
         value = record.get(attribute) if type(attribute) is str else value_at(record, attribute)
         text = value if type(value) is str else as_text(value)  # fast path: most values are text
         if text is None:
@@ -281,12 +282,11 @@ class RecordCounts:
         self._paths = {path_text(path): path for path in attributes}
         self.without = dict.fromkeys(self._paths, 0)
 
-    def add(self, record: Mapping[str, object]) -> None:
-        self.records += 1
+    def add(self, records: Collection[Mapping[str, object]]) -> None:
+        self.records += len(records)
         for name, path in self._paths.items():
-            value = record.get(path) if type(path) is str else value_at(record, path)
-            if not (value if type(value) is str else as_text(value)):
-                self.without[name] += 1
+            values = [record.get(path) if type(path) is str else value_at(record, path) for record in records]
+            self.without[name] += len([0 for value in values if not (value if type(value) is str else as_text(value))])
 
 
 def has_consented(record: Mapping[str, object], consent: Consent) -> bool:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import chain, islice
+from itertools import batched, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,10 @@ from cohort_flywheel.runs.plan import Withhold
 from cohort_flywheel.segment.contact_batches import Asked, classify_batch
 from cohort_flywheel.segment.contacts import (
     Contact,
+    Listed,
     RecordCounts,
     Reject,
+    Suppressed,
     classify_member,
     exclusion_reason,
     lookup_paths,
@@ -245,21 +247,30 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         find_suppressed: Callable[[Sequence[Asked]], Mapping[Asked, str]] | None,
     ) -> Iterator[Contact | Reject]:
         """Classify each member, and count the records; `listed` is None if the do-not-contact list has no entry."""
-        rule = partial(
-            classify_member, attributes=attributes, consent=consent, score_column=self.score_column, schema=schema
-        )
+
+        def rule(
+            member: Member,
+            record: Mapping[str, object] | None,
+            *,
+            do_not_contact: Listed | None,
+            suppressed: Suppressed | None,
+        ) -> Contact | Reject:  # a partial of all settings takes longer
+            return classify_member(
+                member, record, attributes=attributes, score_column=self.score_column, consent=consent,
+                do_not_contact=do_not_contact, suppressed=suppressed, schema=schema,
+            )  # fmt: skip
+
         progress = Progress(self.log, "members looked up", shard.members if shard else None)
         lookups = self.hook.get_many(
             self.table_name,
             schema.contacts_key,
-            _batches(members, MAX_BATCH_KEYS),
+            batched(members, MAX_BATCH_KEYS),
             lookup_paths(attributes, consent, schema),
             key=lambda member: member.player_id,
             in_flight=self.in_flight or IN_FLIGHT,
         )
         for batch, records in lookups:
-            for record in records.values():
-                found.add(record)
+            found.add(records.values())
             looked = [(member, records.get(member.player_id)) for member in batch]
             find_entries = partial(find_listed, ENTRIES, listed=listed) if listed else None
             outcomes = classify_batch(looked, rule, find_entries, find_suppressed)
@@ -269,12 +280,6 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
                 match_entries(chain.from_iterable(forms), listed)
             yield from outcomes
             progress.add(len(batch))
-
-
-def _batches[T](things: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(things)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def enrich_arguments(plan: Output, extract: Output) -> Json:

@@ -47,17 +47,23 @@ def write_segment(
         segment.writerow(layout.header(columns))
         rejects.writerow(("playerId", "reason", "column"))
         for outcome in judged:
-            if isinstance(outcome, Contact) and (column := layout.refused_column(outcome)):
-                outcome = Reject(outcome.player_id, "bad_value", column)
-            elif exclude and isinstance(outcome, Contact):
-                outcome = exclude(outcome) or outcome
             if isinstance(outcome, Contact):
-                segment.writerow(layout.row(outcome))
-                rows += 1
-            else:
-                rejects.writerow(outcome)
-                reasons[outcome.reason] += 1
+                reject = _reject(outcome, layout, exclude)
+                if reject is None:
+                    segment.writerow(layout.row(outcome))
+                    rows += 1
+                    continue
+                outcome = reject
+            rejects.writerow(outcome)
+            reasons[outcome.reason] += 1
     return SegmentCounts(members=rows + reasons.total(), rows=rows, rejects=dict(sorted(reasons.items())))
+
+
+def _reject(contact: Contact, layout: Layout, exclude: Callable[[Contact], Reject | None] | None) -> Reject | None:
+    """Return why a contact does not become a row, or None."""
+    if column := layout.refused_column(contact):
+        return Reject(contact.player_id, "bad_value", column)
+    return exclude(contact) if exclude else None
 
 
 def combine(parts: Iterable[SegmentPart], shards: Sequence[Shard], max_bytes: int) -> CombinedParts:

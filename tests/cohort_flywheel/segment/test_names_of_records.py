@@ -50,7 +50,7 @@ def classified(paths: Sequence[AttributePath], given_values: Sequence[object]) -
         put(whole, path, value)
     wanted = projection({"Level": level}, consent, schema)
     record, counts = projected(whole, wanted), RecordCounts(wanted)
-    counts.add(record)
+    counts.add([record])
     assert player_forms("wayne96", record, schema) == player_forms("wayne96", {"email": given_values[0]})
     outcome = classify_member(
         MEMBER, record, attributes={"Level": level}, score_column=None, consent=consent,

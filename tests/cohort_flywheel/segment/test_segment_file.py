@@ -5,11 +5,13 @@ The rules of Pinpoint's import are written here a second time, from its user gui
 
 import csv
 import re
+import sys
 import unicodedata
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from hypothesis import strategies as st
 from cohort_flywheel.campaign.email_template import is_blank
 from cohort_flywheel.config.cohorts import Consent
 from cohort_flywheel.destinations.pinpoint import layout as pinpoint
+from cohort_flywheel.destinations.ses import layout as ses
+from cohort_flywheel.destinations.webhook import layout as webhook
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import Contact, Reject, classify_member
 from cohort_flywheel.segment.extract_file import extract_records, read_extract, write_extract
@@ -27,6 +31,14 @@ from cohort_flywheel.segment.outputs import SegmentCounts, SegmentPart, Shard
 from cohort_flywheel.segment.segment_file import Layout, combine, digest, write_segment
 
 NAMES = ["FirstName", "LastName", "FavoriteRole"]
+
+
+@pytest.mark.parametrize("layout", [pinpoint, ses, webhook], ids=lambda layout: layout.__name__.split(".")[-2])
+def test_no_refused_character_is_printable(layout: ModuleType) -> None:
+    """The layouts look for these characters only in values that are not printable."""
+    printable = "".join(filter(str.isprintable, map(chr, range(sys.maxunicode + 1))))
+    assert layout._REFUSED.search("\x1f") is not None
+    assert layout._REFUSED.search(printable) is None
 
 
 def contact(player_id: str, first: str = "First", last: str = "Last", role: str = "healer") -> Contact:

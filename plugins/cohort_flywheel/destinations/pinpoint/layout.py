@@ -44,7 +44,7 @@ def row(contact: Contact) -> list[str]:
 def refused_column(contact: Contact) -> str | None:
     """The first attribute whose value Pinpoint would refuse, or None."""
     text = "".join((contact.player_id, *contact.attributes.values()))
-    if len(text) > MAX_VALUE_CHARACTERS or _REFUSED.search(text):  # one of them may be at fault
+    if len(text) > MAX_VALUE_CHARACTERS or not text.isprintable():  # one of them may be at fault
         if _REFUSED.search(contact.player_id):
             return "playerId"
         for column, value in contact.attributes.items():
