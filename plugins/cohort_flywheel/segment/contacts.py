@@ -44,12 +44,11 @@ REASONS = {
 #: The data faults, which `max_reject_percent` counts; the others are choices, or what became of earlier e-mails.
 DATA_FAULTS = ("no_record", "no_address", "bad_address", "bad_value", "missing_value")
 
-#: Addresses that do not need the library, whose check takes longer than all other work for a member. Hyphens only
-#: inside a label, and never two together: the library checks Punycode (`xn--`) and all other addresses.
-_PLAIN = re.compile(
-    r"(?=[^@]{1,64}@)([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)"
-    r"@(?![^.]{64})((?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.(?![^.]{64}))+[A-Za-z]{2,})"
-)
+#: Addresses that do not need the library, whose check takes longer than all other work for a member: up to this
+#: length, so that no part of one is too long. Hyphens only inside a label, and never two together: the library checks
+#: Punycode (`xn--`) and all other addresses.
+_PLAIN = re.compile(r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@((?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.)+[A-Za-z]{2,})")
+_PLAIN_CHARACTERS = 64
 #: Exceptions that match _PLAIN: local parts whose case the library changes, and domains that it refuses.
 _ROLES = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)
 _SPECIAL_USE = tuple(f".{name}" for name in email_validator.SPECIAL_USE_DOMAIN_NAMES)
@@ -189,7 +188,7 @@ def plain_address(raw: object) -> str | None:
     """
     if not isinstance(raw, str):
         return None
-    if len(raw) <= 254 and (plain := _PLAIN.fullmatch(raw)):
+    if len(raw) <= _PLAIN_CHARACTERS and (plain := _PLAIN.fullmatch(raw)):
         local, domain = plain[1], plain[2].lower()
         if local.lower() not in _ROLES and not f".{domain}".endswith(_SPECIAL_USE):
             return f"{local}@{domain}"

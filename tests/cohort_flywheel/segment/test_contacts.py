@@ -360,7 +360,7 @@ def test_a_player_may_be_named_by_id_and_by_address_at_once() -> None:
 
 def test_records_without_a_value_are_counted_by_attribute() -> None:
     counts = RecordCounts(["email", "lastName", "emailConsent"])
-    without = (None, "", {"email": True}, ["yes"], {"yes"}, b"yes", {})
+    without: list[object] = [None, "", {"email": True}, ["yes"], {"yes"}, b"yes", {}]
     counts.add([{"email": "a@example.com", "emailConsent": value} for value in without])
     answers = ("yes", "no", True, False, Decimal(0), 0, " ")
     counts.add([{"email": "a@example.com", "emailConsent": answer, "lastname": "Smith"} for answer in answers])

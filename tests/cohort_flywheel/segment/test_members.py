@@ -165,7 +165,7 @@ def test_members_are_sorted_by_code_point(above: Members) -> None:
 @pytest.mark.parametrize("names", [[], ["status"], ["status", "region"]])
 def test_columns_are_added_as_their_vertices(names: list[str], tmp_path: Path) -> None:
     ids, scores = ["a,b", '"', "\n", "a"], [3, 2.5, 2**53, 4]
-    properties = {name: [["Active"], [], [3, None, True], ['"', name]] for name in names}
+    properties: dict[str, list[list[object]]] = {name: [["Active"], [], [3, None, True], ['"', name]] for name in names}
     found = []
     for columns in (True, False):
         folder = tmp_path / str(columns)
@@ -174,8 +174,8 @@ def test_columns_are_added_as_their_vertices(names: list[str], tmp_path: Path) -
             if columns:
                 members.add_columns(ids, scores, properties)
             else:
-                values = [{name: properties[name][n] for name in names} for n in range(4)]
-                members.add(map(Vertex, ids, scores, values))
+                values = ({name: properties[name][n] for name in names} for n in range(4))
+                members.add(Vertex(*each) for each in zip(ids, scores, values, strict=True))
             path = folder / "snapshot.parquet"
             members.write_vertices(path, "true", {}, 10)
             found.append((list(members), members.counts(), list(read_vertices(path))))
