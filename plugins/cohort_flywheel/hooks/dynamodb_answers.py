@@ -54,7 +54,7 @@ class _Texts(msgspec.Struct):
 _TEXTS = msgspec.json.Decoder(_Texts)
 
 
-def read_texts(body: bytes | bytearray, key_attribute: str) -> Records | None:
+def read_texts(body: bytes, key_attribute: str) -> Records | None:
     """Return the records of a whole answer that has nothing but texts, as most have; None for any other."""
     try:
         answer = _TEXTS.decode(body)

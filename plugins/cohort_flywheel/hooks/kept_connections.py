@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    body: bytearray
+    body: bytes
 
 
 class KeptConnections:
@@ -80,7 +80,7 @@ class KeptConnections:
             return None
         return connection
 
-    def read(self, connection: HTTPConnection) -> bytearray | None:
+    def read(self, connection: HTTPConnection) -> bytes | None:
         """Wait for the answer and return its body, or None if it is not a plain one."""
         try:
             answer = receive(connection)
@@ -174,7 +174,7 @@ def receive(connection: HTTPConnection) -> Answer:
         read += number
     if version != "HTTP/1.1" or headers.get("connection", "keep-alive").lower() != "keep-alive":
         connection.close()
-    return Answer(int(status), headers, body)
+    return Answer(int(status), headers, bytes(body))
 
 
 def _has_input(connected: socket.socket) -> bool:

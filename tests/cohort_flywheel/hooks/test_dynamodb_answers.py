@@ -21,7 +21,7 @@ PLAIN = {"Responses": {"t": [{"playerId": {"S": "wayne96"}, "level": {"S": "1"}}
 def test_texts_are_read_as_any_answer(found: list[Any], escaped: bool) -> None:
     answer: dict[str, Any] = {"Responses": {"t": found}, "UnprocessedKeys": {}}
     body = json.dumps(answer, ensure_ascii=escaped).encode()
-    assert read_texts(bytearray(body), "playerId") == read_records(answer, "playerId")
+    assert read_texts(body, "playerId") == read_records(answer, "playerId")
 
 
 def test_fields_that_no_record_is_in_do_not_matter() -> None:

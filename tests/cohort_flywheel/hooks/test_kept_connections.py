@@ -233,7 +233,7 @@ def test_the_settings_of_the_connection_win(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_the_host_is_the_one_that_is_signed(url: str, host: str) -> None:
-    like = SentRequest(url + "/", {"X-Amz-Target": "t"}, "dynamodb", "eu-west-1", None)  # type: ignore[arg-type]  # not used
+    like = SentRequest(url + "/", {"X-Amz-Target": "t"}, "dynamodb", "eu-west-1", None)
     request = AWSRequest("POST", url + "/", headers=KeptConnections(like, True, 60, 60)._head)
     signed = SigV4Auth(KEYS, "dynamodb", "eu-west-1").headers_to_sign(request)["host"]
     del request.headers["Host"]
