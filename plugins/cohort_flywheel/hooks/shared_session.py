@@ -7,12 +7,14 @@ import json
 import os
 import threading
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import orjson
 from airflow.providers import amazon
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import JSONFileLoader, Loader
 
 #: The sessions by connection, region and environment. A session is not thread-safe, so each thread has its own.
 _of_thread = threading.local()
@@ -37,8 +39,9 @@ class SharedSessionHook(AwsBaseHook):
         sessions: dict[Any, Any] = _of_thread.__dict__
         if made_of not in sessions:
             session = super().get_session(region_name)
-            # boto3 has no other access to its botocore session
-            session._session.get_component("data_loader").file_loader = _ModelLoader()
+            below = session._session  # boto3 has no other access to it
+            paths = dict.fromkeys(below.get_component("data_loader").search_paths)
+            below.register_component("data_loader", _loader(tuple(paths)))
             sessions[made_of] = session
         return sessions[made_of]
 
@@ -52,8 +55,8 @@ class SharedSessionHook(AwsBaseHook):
         return amazon.__version__
 
 
-class _ModelLoader(JSONFileLoader):
-    """Read botocore's models with orjson: the one of S3 has 1.4 MB."""
+class _Files(JSONFileLoader):
+    """Read botocore's models with orjson: that of S3 has 1.4 MB."""
 
     def load_file(self, file_path: str) -> Any:
         """Return the content of a file, of which the path has no ending; None if there is none."""
@@ -61,3 +64,16 @@ class _ModelLoader(JSONFileLoader):
             with suppress(FileNotFoundError), opened(file_path + ending, "rb") as file:
                 return orjson.loads(file.read())
         return None
+
+
+class _Loader(Loader):
+    def list_available_services(self, type_name: str) -> list[str]:
+        """Return the services with any model: botocore looks for this one in some 430 folders."""
+        folders = filter(Path.is_dir, map(Path, self.search_paths))
+        return sorted({each.name for folder in folders for each in folder.iterdir()})
+
+
+@cache
+def _loader(search_paths: tuple[str, ...]) -> Loader:
+    """The models of a process, which do not change."""
+    return _Loader(list(search_paths), _Files(), include_default_search_paths=False)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-from botocore.loaders import JSONFileLoader
+from botocore.exceptions import DataNotFoundError
+from botocore.loaders import JSONFileLoader, Loader
 
 from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.s3 import S3Hook
@@ -95,3 +96,22 @@ def test_models_are_read_as_botocore_reads_them(path: tuple[str, ...]) -> None:
     assert found == theirs
     assert json.dumps(found) == json.dumps(theirs)  # in the same order
     assert (found is None) is (path[-1] == "missing")
+
+
+def test_a_service_or_a_model_that_is_missing_is_so_for_our_sessions_too() -> None:
+    loader = session()._session.get_component("data_loader")
+    assert set(Loader().list_available_services("service-2")) <= set(loader.list_available_services("service-2"))
+    assert loader.load_service_model("sqs", "paginators-1") == Loader().load_service_model("sqs", "paginators-1")
+    for service, kind in (("wayne96", "service-2"), ("s3", "wayne96")):
+        with pytest.raises(DataNotFoundError):
+            loader.load_service_model(service, kind)
+
+
+def test_models_of_a_data_path_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "wayne96" / "2026-11-22" / "service-2.json"
+    model.parent.mkdir(parents=True)
+    model.write_text('{"metadata": {}}')
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    loader = session()._session.get_component("data_loader")
+    assert loader.load_service_model("wayne96", "service-2") == {"metadata": {}}
+    assert "wayne96" in session().get_available_services()
