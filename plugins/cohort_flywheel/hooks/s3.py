@@ -27,6 +27,8 @@ _PASSING = (
     "ConditionalRequestConflict", "OperationAborted", "SlowDown", "ServiceUnavailable", "InternalError",
     "RequestTimeout", "409", "500", "503",
 )  # fmt: skip
+#: Smaller files are put in one request, without the threads of boto3's transfers, whose own limit this is.
+MULTIPART_BYTES = 8 * 1024 * 1024
 
 
 class S3Hook(SharedSessionHook, provider.S3Hook):
@@ -47,8 +49,7 @@ class S3Hook(SharedSessionHook, provider.S3Hook):
         if encryption := _read_encryption():
 
             def encrypt(params: dict[str, str], **_: object) -> None:
-                for name, value in encryption.items():
-                    params.setdefault(name, value)
+                params.update({**encryption, **params})
 
             for operation in S3_WRITES:
                 client.meta.events.register(f"before-parameter-build.s3.{operation}", encrypt)
@@ -86,11 +87,12 @@ def put_unless_equal(s3: S3Hook, path: Path, bucket: str, key: str, sha256: str)
 
     The digest is in the object's metadata, because the ETag of a multipart upload is not a digest of its bytes.
     """
-    client = s3.get_conn()
     if _digest_of(s3, bucket, key) == sha256:
         return False
+    if path.stat().st_size < MULTIPART_BYTES:
+        return put_if(s3, bucket, key, path, {"sha256": sha256})
     try:
-        client.upload_file(str(path), bucket, key, ExtraArgs={"Metadata": {"sha256": sha256}})
+        s3.get_conn().upload_file(str(path), bucket, key, ExtraArgs={"Metadata": {"sha256": sha256}})
     except S3UploadFailedError as error:
         if isinstance(error.__context__, ClientError):  # S3's own error; the one around it has only its text
             raise error.__context__ from None
@@ -119,8 +121,13 @@ def lines(s3: S3Hook, bucket: str, key: str, shard: Shard | None = None) -> Iter
             f"s3://{bucket}/{key} has changed since it was cut into shards: clear the task that makes it",
             code=Code.FILE_CHANGED,
         )
-    # JSON does not escape other line breaks (U+2028 …), and bytes.splitlines does not split at them either
-    yield from answer["Body"].iter_lines(chunk_size=64 * 1024)
+    pending = b""
+    for chunk in answer["Body"].iter_chunks(64 * 1024):
+        # JSON does not escape other line breaks (U+2028 …), and bytes.splitlines does not split at them either
+        *whole, pending = (pending + chunk).splitlines(keepends=True)
+        yield from [line.rstrip(b"\r\n") for line in whole]
+    if pending:
+        yield pending.rstrip(b"\r\n")
 
 
 def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, str], sha256: str) -> None:
@@ -160,13 +167,8 @@ def folders(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:
 
 def get_json(s3: S3Hook, bucket: str, key: str) -> tuple[Json, str] | None:
     """Return a small JSON object and its ETag, or None if it does not exist."""
-    try:
-        answer = s3.get_conn().get_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
-            raise
-        return None
-    return json.loads(answer["Body"].read()), answer["ETag"]
+    answer = _if_it_exists(lambda: s3.get_conn().get_object(Bucket=bucket, Key=key))
+    return (json.loads(answer["Body"].read()), answer["ETag"]) if answer else None
 
 
 def put_json(s3: S3Hook, bucket: str, key: str, value: Mapping[str, object], **condition: str) -> bool:
@@ -260,12 +262,7 @@ def fetch(s3: S3Hook, version: Version, path: Path) -> dict[str, str]:
 
 def download(s3: S3Hook, bucket: str, key: str, path: Path) -> dict[str, str] | None:
     """Download an object to a file; return its metadata, which may be empty, or None if it does not exist."""
-    try:
-        return _download(s3, path, Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
-            raise
-        return None
+    return _if_it_exists(lambda: _download(s3, path, Bucket=bucket, Key=key))
 
 
 def _download(s3: S3Hook, path: Path, **which: str) -> dict[str, str]:
@@ -273,19 +270,22 @@ def _download(s3: S3Hook, path: Path, **which: str) -> dict[str, str]:
     with path.open("wb") as file:
         for chunk in answer["Body"].iter_chunks(1024 * 1024):
             file.write(chunk)
-    metadata: dict[str, str] = answer["Metadata"]
-    return metadata
+    return dict(answer["Metadata"])
 
 
 def metadata_of(s3: S3Hook, bucket: str, key: str) -> dict[str, str] | None:
     """The metadata of an object, or None if it does not exist."""
+    return _if_it_exists(lambda: dict(s3.get_conn().head_object(Bucket=bucket, Key=key)["Metadata"]))
+
+
+def _if_it_exists[T](read: Callable[[], T]) -> T | None:
+    """Return the answer of a read of an object; None if the object does not exist."""
     try:
-        metadata: dict[str, str] = s3.get_conn().head_object(Bucket=bucket, Key=key)["Metadata"]
+        return read()
     except ClientError as error:
-        if error.response["Error"]["Code"] != "404":
+        if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
             raise
-        return None
-    return metadata
+    return None
 
 
 def put_instead(s3: S3Hook, version: Version, path: Path, metadata: Mapping[str, str]) -> None:
