@@ -34,7 +34,7 @@ def cohort_cleanup(registry: Registry) -> DAG:
         is_paused_upon_creation=True,
         tags=["cohort-flywheel", "cleanup"],
         params=params(registry),
-        default_args=DEFAULT_ARGS,
+        default_args=DEFAULT_ARGS | {"memory_mb": registry.tuning.memory_mb},
     ) as dag:
         CohortCleanupOperator(task_id="clean_up", destination=registry.destination)
     return dag

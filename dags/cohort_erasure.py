@@ -43,7 +43,7 @@ def cohort_erasure(registry: Registry) -> DAG:
                 description="On: only list where the players are. Off: erase them, which cannot be undone.",
             ),
         },
-        default_args=DEFAULT_ARGS,
+        default_args=DEFAULT_ARGS | {"memory_mb": registry.tuning.memory_mb},
     ) as dag:
         CohortErasureOperator(
             task_id="erase",

@@ -70,7 +70,8 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
         is_paused_upon_creation=True,
         tags=["cohort-flywheel", registry.destination],
         params=params(registry, default, cohort_names, has_campaigns=destination.has_campaigns),
-        default_args=DEFAULT_ARGS | {"on_failure_callback": on_failure(registry.notify)},
+        default_args=DEFAULT_ARGS
+        | {"on_failure_callback": on_failure(registry.notify), "memory_mb": registry.tuning.memory_mb},
     ) as dag:
         plan: Any = CohortPlanOperator(
             task_id="plan",

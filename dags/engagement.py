@@ -53,7 +53,8 @@ def engagement(registry: Registry) -> DAG:
         max_active_runs=1,  # an as-of leaves out what the others have read
         is_paused_upon_creation=True,
         tags=["cohort-flywheel", "engagement"],
-        default_args=DEFAULT_ARGS | {"on_failure_callback": on_failure(registry.notify)},
+        default_args=DEFAULT_ARGS
+        | {"on_failure_callback": on_failure(registry.notify), "memory_mb": registry.tuning.memory_mb},
     ) as dag:
         graph = GraphPlan.of(registry)
         plan: Any = EngagementPlanOperator(

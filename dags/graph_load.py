@@ -50,7 +50,7 @@ def graph_load(registry: Registry) -> DAG:
         is_paused_upon_creation=True,
         tags=["cohort-flywheel", "graph-load"],
         params=params(registry),
-        default_args=DEFAULT_ARGS | {"aws_conn_id": AWS_CONN_ID},
+        default_args=DEFAULT_ARGS | {"aws_conn_id": AWS_CONN_ID, "memory_mb": registry.tuning.memory_mb},
     ) as dag:
         plan: Any = GraphLoadPlanOperator(task_id="plan_load", registry=REGISTRY_PATH).output
         validated: Any = GraphFilesValidateOperator(task_id="validate_files", plan=plan, pool=pool).output

@@ -47,7 +47,7 @@ def suppression_removal(registry: Registry) -> DAG:
                 description="On: only count which of them are suppressed. Off: remove them.",
             ),
         },
-        default_args=DEFAULT_ARGS,
+        default_args=DEFAULT_ARGS | {"memory_mb": registry.tuning.memory_mb},
     ) as dag:
         RemoveSuppressionsOperator(task_id="remove", destination=registry.destination)
     return dag

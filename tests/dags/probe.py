@@ -57,6 +57,7 @@ def facts(dag: Any) -> dict[str, Any]:
             for task in dag.tasks
             if isinstance(task, BaseSensorOperator)
         },
+        "memory_mb": {task.task_id: task.memory_mb for task in dag.tasks if hasattr(task, "memory_mb")},
         "params": {
             name: {"default": param.value, "description": param.description, **param.schema}
             for name, param in dag.params.items()

@@ -65,7 +65,7 @@ def mailing(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / "include", folder / "include")
         text = (ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8")
-        tuning = "tuning: {import_poll_seconds: 30, campaign_poll_seconds: 120, lookups_in_flight: 9}"
+        tuning = "tuning: {import_poll_seconds: 30, campaign_poll_seconds: 120, lookups_in_flight: 9, memory_mb: 77}"
         changed = text.replace("destination: pinpoint\n", f"destination: {name}\n{tuning}\n")
         (folder / "include" / "cohorts.yaml").write_text(changed, encoding="utf-8")
         folders.append(folder / "dags")
@@ -194,6 +194,18 @@ def test_sensors_poll_as_the_tuning_says_and_wait_as_long(probed: Any) -> None:
     ]
     imports = {"wait_for_import_job": (30, 7200)}
     assert polls == [{"wait_for_import_job": (5, 7200)}, imports, imports | {"follow_campaign": (120, 93_600)}]
+
+
+def test_every_task_with_duckdb_has_the_memory_of_the_tuning(probed: Any) -> None:
+    """The tasks of what-if and of the figures read the registry themselves."""
+    shipped, _, ses, profiles, _ = probed["folders"]
+    tasks = {DAILY: ["check_limits", "extract"], CLEANUP: ["clean_up"], ERASURE: ["erase"],
+             GRAPH_LOAD: ["validate_files"]}  # fmt: skip
+    for dag_id, names in tasks.items():
+        assert shipped["dags"][dag_id]["memory_mb"] == dict.fromkeys(names)
+        assert ses["dags"][dag_id]["memory_mb"] == dict.fromkeys(names, 77)
+    of_profiles = dict.fromkeys([*tasks[DAILY], "create_import_job"], 77)
+    assert profiles["dags"][DAILY]["memory_mb"] == of_profiles
 
 
 def test_tasks_that_write_under_a_name_acquire_its_lock(probed: Any) -> None:

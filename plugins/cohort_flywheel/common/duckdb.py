@@ -21,17 +21,19 @@ BATCH = 10_000
 ROW_GROUP, WIDE_ROW_GROUP = 20_000, 2_048
 
 
-def connect(folder: Path, memory_mb: int = MEMORY_MB) -> DuckDBPyConnection:
+def connect(folder: Path, memory_mb: int | None = None) -> DuckDBPyConnection:
     """Open a database in memory that reads, writes and spills in a folder only, and loads no extension.
 
     An error's text may quote values: raise another error instead (`hide_values`). It has one thread, so that a time-out
     stops a query, and rows keep the order of their file. A second one in the same folder needs a folder of its own.
+
+    :param memory_mb: its limit, in MiB, which a task takes from `tuning`; None for MEMORY_MB.
     """
     import duckdb  # here, so that the parse of a DAG does not load it
 
     connection = duckdb.connect(
         config={
-            "memory_limit": f"{memory_mb}MiB",
+            "memory_limit": f"{memory_mb or MEMORY_MB}MiB",
             "temp_directory": str(folder / "spill"),
             "threads": 1,
             "autoinstall_known_extensions": False,

@@ -12,11 +12,12 @@ class SegmentPlayers:
     """The recorded players and the players of the rows, in tables of DuckDB: both may exceed a worker's memory.
 
     :param folder: a folder on local disk.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory_mb: int | None = None) -> None:
         self._folder = folder
-        self._sql = connect(folder)
+        self._sql = connect(folder, memory_mb)
 
     def close(self) -> None:
         self._sql.close()

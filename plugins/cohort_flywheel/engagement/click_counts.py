@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cohort_flywheel.common.duckdb import connect
+from cohort_flywheel.common.duckdb import connect, hide_values
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.engagement.event_records import UNSUBSCRIBE_CLICK
 
@@ -42,17 +42,20 @@ class Clicks(Record):
     times: dict[str, int] = Field(default_factory=dict)
 
 
-def count_clicks(folder: Path, files: Sequence[Path], fixed: Mapping[str, Sequence[str]]) -> dict[str, Clicks]:
+def count_clicks(
+    folder: Path, files: Sequence[Path], fixed: Mapping[str, Sequence[str]], memory_mb: int | None = None
+) -> dict[str, Clicks]:
     """Return the clicks of each launch that has some, by its tag.
 
     :param folder: a folder for temporary files.
     :param files: the Parquet files of all as-ofs.
     :param fixed: by tag, the links that are the same for all players, without their queries.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     """
     if not files:
         return {}
     links, others, times = dict[str, dict[str, int]](), dict[str, int](), dict[str, dict[str, int]]()
-    with connect(folder) as sql:
+    with connect(folder, memory_mb) as sql, hide_values("count the clicks"):
         sql.read_parquet([str(path) for path in files]).create_view("events")
         sql.execute("CREATE TABLE fixed (launch VARCHAR, link VARCHAR)")
         if pairs := [(launch, link) for launch, each in sorted(fixed.items()) for link in dict.fromkeys(each)]:

@@ -27,22 +27,27 @@ class MeasureEffectOperator(TemporaryFolderMixin, BaseOperator):
     (each also as a separate XCom) `effects_url`, `launches` (with a holdout) and `measured`.
 
     :param plan: the output of EngagementPlanOperator. (templated)
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
     template_fields = ("plan",)
     ui_color = "#d9d2e9"
 
-    def __init__(self, *, plan: Json, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+    def __init__(
+        self, *, plan: Json, memory_mb: int | None = None, aws_conn_id: str | None = "aws_default", **kwargs: Any
+    ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.plan = plan
+        self.memory_mb = memory_mb
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
         retry_note = "Clearing this task is safe: what was measured stays, and the same is written again."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             plan, s3 = EngagementPlan.model_validate(self.plan), S3Hook(aws_conn_id=self.aws_conn_id)
-            store = EffectStore(s3, plan, folder, Progress(self.log, "vertices of snapshots read"))
+            progress = Progress(self.log, "vertices of snapshots read")
+            store = EffectStore(s3, plan, folder, progress, self.memory_mb)
             effects = store.measure()
             measured = sum(each.status == "measured" for each in effects.launches)
             side_effects.append(f"{measured:,} of {len(effects.launches):,} launches with a holdout are measured")

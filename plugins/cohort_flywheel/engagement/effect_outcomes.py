@@ -60,11 +60,12 @@ class OutcomeTables:
     """Count the outcomes of groups in bounded memory. Files and tables have a digest in place of a playerId.
 
     :param folder: a folder for temporary files.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory_mb: int | None = None) -> None:
         self._folder = folder
-        self._sql = connect(folder)
+        self._sql = connect(folder, memory_mb)
         # DuckDB takes a CSV file for a few rows, and would put a large one into memory
         self._sql.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         self._sql.execute("CREATE TABLE listed (id UUID, place INTEGER)")

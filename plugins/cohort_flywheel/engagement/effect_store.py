@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from cohort_flywheel.campaign.holdout import Holdout, LaunchFacts, due, facts_key, holdout_key, mailed_key
 from cohort_flywheel.campaign.send_ledger import is_holdout, ledger_key, read_ledger, run_of_ledger
+from cohort_flywheel.common.duckdb import hide_values
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.engagement import event_objects as objects
@@ -48,15 +49,19 @@ class EffectStore:
     :param plan: the plan of the run; what is newer than its as-of counts as not there.
     :param folder: a folder for temporary files: a snapshot at a time, and lists of digests of playerIds.
     :param progress: counts the vertices that are read.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     """
 
-    def __init__(self, s3: S3Hook, plan: EngagementPlan, folder: Path, progress: Progress) -> None:
+    def __init__(
+        self, s3: S3Hook, plan: EngagementPlan, folder: Path, progress: Progress, memory_mb: int | None = None
+    ) -> None:
         self._s3 = s3
         self._bucket = plan.state_bucket
         self._as_of = plan.as_of
         self._state = State(s3, plan.state_bucket)
         self._folder = folder
         self._progress = progress
+        self._memory_mb = memory_mb
 
     def measure(self) -> Effects:
         """Measure what is due and not measured yet, keep it, and return the effects of all launches."""
@@ -79,7 +84,7 @@ class EffectStore:
         """Write the effects of the as-of, as JSON and as Parquet."""
         put_json(self._s3, self._bucket, objects.effect_report_key(self._as_of), effects.model_dump(mode="json"))
         path = self._folder / "effects.parquet"
-        write_effects(path, effects)
+        write_effects(path, effects, self._memory_mb)
         put_if(self._s3, self._bucket, objects.effects_key(self._as_of), path)
 
     def _launches(self) -> list[LaunchFacts]:
@@ -122,7 +127,11 @@ class EffectStore:
     def _measure(self, facts: LaunchFacts, found: _Snapshots, launches: list[LaunchFacts]) -> LaunchRecord:
         floors = found.then.header.floor, found.now.header.floor
         floor = max(floors) if facts.direction == "above" else min(floors)  # what both snapshots have
-        with TemporaryDirectory(dir=self._folder) as folder, OutcomeTables(Path(folder)) as tables:
+        with (
+            TemporaryDirectory(dir=self._folder) as folder,
+            OutcomeTables(Path(folder), self._memory_mb) as tables,
+            hide_values("compare the scores of a launch"),
+        ):
             tables.add_group("mailed", self._mailed(facts))
             for holdout in HOLDOUTS:
                 tables.add_group(holdout, self._held_out(facts, holdout))

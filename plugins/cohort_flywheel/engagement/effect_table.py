@@ -33,24 +33,23 @@ ENGAGEMENT_COLUMNS = (
 _NUMBERS = ("mailed", "held_out", "difference", "low", "high", "detectable", "verdict")
 
 
-def write_effects(path: Path, effects: Effects) -> None:
+def write_effects(path: Path, effects: Effects, memory_mb: int | None = None) -> None:
     """Write the measured effects to a Parquet file."""
-    _write(
-        path, COLUMNS, [row for each in (*map(_rows, effects.launches), *map(_rows, effects.pooled)) for row in each]
-    )
+    rows = [row for each in (*map(_rows, effects.launches), *map(_rows, effects.pooled)) for row in each]
+    _write(path, COLUMNS, rows, memory_mb)
 
 
-def write_engagement(path: Path, launches: Mapping[str, EngagementShares]) -> None:
+def write_engagement(path: Path, launches: Mapping[str, EngagementShares], memory_mb: int | None = None) -> None:
     """Write what became of the messages of launches, by their run names, to a Parquet file."""
     rows = []
     for name, shares in sorted(launches.items()):
         found = shares.model_dump() | {"launch": name} | {f"{state}_messages": n for state, n in shares.states.items()}
         rows.append([found.get(column, 0 if column.endswith("_messages") else None) for column in ENGAGEMENT_COLUMNS])
-    _write(path, ENGAGEMENT_COLUMNS, rows)
+    _write(path, ENGAGEMENT_COLUMNS, rows, memory_mb)
 
 
-def _write(path: Path, columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> None:
-    with connect(path.parent) as sql:
+def _write(path: Path, columns: Mapping[str, str], rows: Iterable[Sequence[object]], memory_mb: int | None) -> None:
+    with connect(path.parent, memory_mb) as sql:
         sql.execute(f"CREATE TABLE written ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
         if some := list(rows):
             sql.executemany(f"INSERT INTO written VALUES ({', '.join('?' * len(columns))})", some)  # noqa: S608 - ours

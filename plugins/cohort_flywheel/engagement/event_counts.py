@@ -14,7 +14,7 @@ from typing import Self
 
 from pydantic import Field
 
-from cohort_flywheel.common.duckdb import connect
+from cohort_flywheel.common.duckdb import connect, hide_values
 from cohort_flywheel.common.records import Json, Record
 from cohort_flywheel.engagement.click_counts import Clicks
 from cohort_flywheel.engagement.event_objects import MEMORY
@@ -126,6 +126,7 @@ class EventFile:
 
     :param note: called with each event and its record, also with those that are left out.
     :param read: gives the event of a record; by default of one of SES.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     """
 
     def __init__(
@@ -134,8 +135,10 @@ class EventFile:
         as_of: datetime,
         note: Callable[[Event, Json], None] = lambda event, record: None,
         read: Callable[[Json], Event | UnknownType | None] = read_event,
+        memory_mb: int | None = None,
     ) -> None:
         self._folder, self._oldest, self._note, self._read = folder, as_of - MEMORY, note, read
+        self._memory_mb = memory_mb
         self._file = (folder / "events.csv").open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._numbers, self._types, self._subtypes = Counter[str](), Counter[str](), Counter[str]()
@@ -183,7 +186,7 @@ class EventFile:
         """
         self._file.close()
         written = self._numbers.pop("written", 0)
-        with connect(self._folder) as sql:
+        with connect(self._folder, self._memory_mb) as sql, hide_values("keep each event once"):
             sql.read_csv(
                 str(self._folder / "events.csv"), auto_detect=False, header=False, sep=",", quotechar='"',
                 escapechar='"', columns={"place": "BIGINT"} | COLUMNS, parallel=False, max_line_size=2_000_000,
@@ -213,13 +216,13 @@ class EventFile:
         )
 
 
-def count_launches(folder: Path, files: Sequence[Path]) -> dict[str, LaunchCounts]:
+def count_launches(folder: Path, files: Sequence[Path], memory_mb: int | None = None) -> dict[str, LaunchCounts]:
     """Return the counts of each launch, by its tag, from the Parquet files of all as-ofs."""
     if not files:
         return {}
     found: dict[str, Json] = {}
     ranks = " ".join(f"WHEN '{kind}' THEN {STATES.index(state)}" for kind, state in _STATE_OF_TYPE.items())
-    with connect(folder) as sql:
+    with connect(folder, memory_mb) as sql, hide_values("count the launches"):
         sql.read_parquet([str(path) for path in files]).create_view("events")
         states = (
             "SELECT launch, state, count(*) FROM (SELECT launch, message_id,"  # noqa: S608 - the names are ours
@@ -242,11 +245,11 @@ def count_launches(folder: Path, files: Sequence[Path]) -> dict[str, LaunchCount
     return {launch: LaunchCounts.model_validate(counts) for launch, counts in sorted(found.items())}
 
 
-def rows_of(folder: Path, files: Sequence[Path], launch: str) -> frozenset[str]:
+def rows_of(folder: Path, files: Sequence[Path], launch: str, memory_mb: int | None = None) -> frozenset[str]:
     """Return the tags of the rows of a launch whose mail SES has sent, by any event that shows it."""
     if not files:
         return frozenset()
-    with connect(folder) as sql:
+    with connect(folder, memory_mb) as sql, hide_values("find the e-mails of a launch"):
         sql.read_parquet([str(path) for path in files]).create_view("events")
         rows = "SELECT DISTINCT row_tag FROM events WHERE launch = ? AND type NOT IN ('Reject', 'Rendering Failure')"
         return frozenset(row for (row,) in sql.execute(rows, [launch]).fetchall())

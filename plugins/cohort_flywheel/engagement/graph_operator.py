@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, BaseOperator
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from cohort_flywheel.common.duckdb import hide_values
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
@@ -94,6 +96,7 @@ class EngagementGraphOperator(TemporaryFolderMixin, BaseOperator):
     :param plan: the output of EngagementPlanOperator. (templated)
     :param neptune_conn_id: the Airflow connection of the graph, under the role that may write. (templated)
     :param neptune_aws_conn_id: the Airflow connection of that role. (templated)
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection for S3.
     """
 
@@ -106,6 +109,7 @@ class EngagementGraphOperator(TemporaryFolderMixin, BaseOperator):
         plan: Json,
         neptune_conn_id: str = WRITER_CONN_ID,
         neptune_aws_conn_id: str | None = WRITER_AWS_CONN_ID,
+        memory_mb: int | None = None,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
@@ -113,6 +117,7 @@ class EngagementGraphOperator(TemporaryFolderMixin, BaseOperator):
         self.plan = plan
         self.neptune_conn_id = neptune_conn_id
         self.neptune_aws_conn_id = neptune_aws_conn_id
+        self.memory_mb = memory_mb
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -139,14 +144,16 @@ class EngagementGraphOperator(TemporaryFolderMixin, BaseOperator):
         tables = folder / "graph"
         tables.mkdir()
         events = store.fetch_parquet(s3, plan, tables, up_to_as_of=True)
-        counts, erased = count_launches(tables, events), read_tombstones(s3, bucket)
+        counts, erased = count_launches(tables, events, self.memory_mb), read_tombstones(s3, bucket)
         by_tag = {tag: name for tag, name in store.launches_by_tag(s3, bucket).items() if tag in counts}
         check_foreign_names(graph, s3, bucket)
         earlier = store.written_names(s3, bucket)
         if missing := set(graph_plan.names.all()) - set(earlier):
             store.put_written_names(s3, bucket, {*earlier, *missing})  # first: what is recorded may be written
-        values = GraphValues(tables, graph_plan.names)
-        try:
+        with (
+            closing(GraphValues(tables, graph_plan.names, self.memory_mb)) as values,
+            hide_values("compare the players' numbers"),
+        ):
             for tag, name in by_tag.items():
                 values.add_rows((tag, *row) for row in _rows(s3, bucket, name, erased))
             values.compute(events, plan.as_of)
@@ -164,8 +171,6 @@ class EngagementGraphOperator(TemporaryFolderMixin, BaseOperator):
             for vertex_id in old:
                 graph.remove_campaign(vertex_id)
             without_vertex = values.without_vertex()
-        finally:
-            values.close()
         for name in set(earlier) - set(graph_plan.names.all()):
             graph.remove_name(name)
         store.put_written_names(s3, bucket, graph_plan.names.all())

@@ -118,16 +118,17 @@ class GraphValues:
 
     :param folder: an empty folder for the tables.
     :param names: the names of our properties.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     """
 
-    def __init__(self, folder: Path, names: GraphNames) -> None:
+    def __init__(self, folder: Path, names: GraphNames, memory_mb: int | None = None) -> None:
         self._folder, self._names = folder, names
         self._rows = _Table(folder / "rows.csv", {"launch": "VARCHAR", "row_tag": "VARCHAR", "player_id": "VARCHAR"})
         self._vertices = _Table(
             folder / "vertices.csv",
             {"id": "VARCHAR", "player_id": "VARCHAR"} | dict.fromkeys(_FIELDS, "BIGINT"),
         )
-        self._sql: DuckDBPyConnection = connect(folder)
+        self._sql: DuckDBPyConnection = connect(folder, memory_mb)
 
     def close(self) -> None:
         self._rows.close()

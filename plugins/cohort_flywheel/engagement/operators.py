@@ -105,15 +105,19 @@ class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):
     Returns (each also as a separate XCom) the counts of EventCounts.
 
     :param plan: the output of EngagementPlanOperator. (templated)
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
     template_fields = ("plan",)
     ui_color = "#f2e2c4"
 
-    def __init__(self, *, plan: Json, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+    def __init__(
+        self, *, plan: Json, memory_mb: int | None = None, aws_conn_id: str | None = "aws_default", **kwargs: Any
+    ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.plan = plan
+        self.memory_mb = memory_mb
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -134,7 +138,7 @@ class ReadEventsOperator(TemporaryFolderMixin, BaseOperator):
         salt = make_salt(s3, plan.state_bucket)
         with (
             FeedbackFile(folder / "feedback.csv", plan.ses_topic, salt) as feedback,
-            EventFile(folder, plan.as_of, feedback.add) as file,
+            EventFile(folder, plan.as_of, feedback.add, memory_mb=self.memory_mb) as file,
         ):
             for key in chosen.keys:
                 if download(s3, plan.event_bucket, key, path) is None:
@@ -162,6 +166,7 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
     :param counts: the output of ReadEventsOperator. (templated)
     :param suppressions: the output of UpdateSuppressionsOperator. (templated)
     :param campaigns: the output of CountCampaignsOperator; None without it. (templated)
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
@@ -175,6 +180,7 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
         counts: Json,
         suppressions: Json,
         campaigns: Json | None = None,
+        memory_mb: int | None = None,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
@@ -183,6 +189,7 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
         self.counts = counts
         self.suppressions = suppressions
         self.campaigns = campaigns
+        self.memory_mb = memory_mb
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -192,7 +199,8 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
             files = store.fetch_parquet(s3, plan, folder, up_to_as_of=True)
             found, unknown = self._launches(s3, plan.state_bucket, folder, files)
             parquet = folder / "launches.parquet"
-            write_engagement(parquet, {name: engagement_shares(counts) for name, counts in found.items()})
+            shares = {name: engagement_shares(counts) for name, counts in found.items()}
+            write_engagement(parquet, shares, self.memory_mb)
             put_if(s3, plan.state_bucket, launches_key(plan.as_of), parquet)
             report = EngagementReport(
                 as_of=plan.as_of, events=EventCounts.model_validate(self.counts),
@@ -211,15 +219,16 @@ class EngagementReportOperator(TemporaryFolderMixin, BaseOperator):
     ) -> tuple[dict[str, LaunchCounts], int]:
         """Return the counts of each launch by its run name, and the messages of launches without a folder."""
         by_tag, found, unknown = store.launches_by_tag(s3, bucket), dict[str, LaunchCounts](), 0
-        counted = count_launches(folder, files)
+        counted = count_launches(folder, files, self.memory_mb)
         links = {tag: store.fixed_links(s3, bucket, by_tag[tag]) for tag in counted if tag in by_tag}
-        clicks = count_clicks(folder, files, {tag: list(map(kept_link, each)) for tag, each in links.items()})
+        fixed = {tag: list(map(kept_link, each)) for tag, each in links.items()}
+        clicks = count_clicks(folder, files, fixed, self.memory_mb)
         for tag, counts in counted.items():
             if tag not in by_tag:
                 unknown += counts.messages
                 continue
             in_doubt = store.rows_in_doubt(s3, bucket, by_tag[tag])
-            came = rows_of(folder, files, tag) if in_doubt else frozenset[str]()
+            came = rows_of(folder, files, tag, self.memory_mb) if in_doubt else frozenset[str]()
             about: dict[str, object] = {
                 "in_doubt": len(in_doubt), "in_doubt_sent": sum(row in came for row in in_doubt),
                 "untracked": store.untracked(s3, bucket, by_tag[tag]), "clicks": clicks.get(tag, Clicks()),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from pydantic import Field
 
-from cohort_flywheel.common.duckdb import connect
+from cohort_flywheel.common.duckdb import connect, hide_values
 from cohort_flywheel.common.records import Json, Record
 from cohort_flywheel.engagement.event_records import UNREACHABLE, Event
 from cohort_flywheel.runs.as_of import Instant
@@ -213,17 +213,24 @@ def read_feedback(lines: Iterable[bytes]) -> Iterator[Feedback]:
     yield from map(Feedback._make, csv.reader(line.decode() for line in lines))
 
 
-def merge(folder: Path, files: Iterable[Path], target: Path) -> tuple[dict[str, int], dict[str, int]]:
+def merge(
+    folder: Path, files: Iterable[Path], target: Path, memory_mb: int | None = None
+) -> tuple[dict[str, int], dict[str, int]]:
     """Write a list with the latest entry of each key and reason; count the suppressed addresses and players, by reason.
 
     :param folder: that of all these files, and of temporary ones.
     :param files: lists, and files of `write_entries`, in any order.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     """
     addresses, players = dict.fromkeys(SUPPRESSION_REASONS, 0), dict.fromkeys(SUPPRESSION_REASONS, 0)
     fields = ", ".join(f'"{name}"' for name in Entry._fields)
     # of entries at the same instant the stricter one counts
     order = "kind, key, reason, \"at\" DESC, state = 'suppressed' DESC, state, why"
-    with connect(folder) as sql, target.open("w", encoding="utf-8", newline="") as file:
+    with (
+        connect(folder, memory_mb) as sql,
+        target.open("w", encoding="utf-8", newline="") as file,
+        hide_values("sort the suppression list"),
+    ):
         sql.read_csv(
             [str(path) for path in files], auto_detect=False, header=False, sep=",", quotechar='"', escapechar='"',
             columns=dict.fromkeys(Entry._fields, "VARCHAR"), parallel=False,

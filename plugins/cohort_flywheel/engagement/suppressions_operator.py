@@ -58,16 +58,26 @@ class UpdateSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
 
     :param plan: the output of EngagementPlanOperator. (templated)
     :param destination: the name of a destination.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
     template_fields = ("plan",)
     ui_color = "#f4c9c4"
 
-    def __init__(self, *, plan: Json, destination: str, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        plan: Json,
+        destination: str,
+        memory_mb: int | None = None,
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.plan = plan
         self.destination = destination
+        self.memory_mb = memory_mb
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -79,7 +89,7 @@ class UpdateSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
             salt = make_salt(s3, bucket)
             as_ofs, up_to = store.as_ofs_to_add(s3, bucket, state, plan.as_of)
             entries = self._entries(s3, bucket, as_ofs, salt, state.account_until)
-            addresses, players = store.add_entries(s3, bucket, folder, entries)
+            addresses, players = store.add_entries(s3, bucket, folder, entries, self.memory_mb)
             side_effects.append("the suppression list is up to date")
             store.put_state(s3, bucket, state.with_more(up_to, self._until))
         found = {"addresses": addresses, "players": players}
@@ -151,6 +161,7 @@ class RemoveSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
     `reason`, `dry_run`. Returns (each also as a separate XCom) the counts of RemovedSuppressions.
 
     :param destination: the name of a destination.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     :param clock: gives the time, with its zone.
     """
@@ -158,10 +169,17 @@ class RemoveSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
     ui_color = "#f4c9c4"
 
     def __init__(
-        self, *, destination: str, aws_conn_id: str | None = "aws_default", clock: Clock = utc_now, **kwargs: Any
+        self,
+        *,
+        destination: str,
+        memory_mb: int | None = None,
+        aws_conn_id: str | None = "aws_default",
+        clock: Clock = utc_now,
+        **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.destination = destination
+        self.memory_mb = memory_mb
         self.aws_conn_id = aws_conn_id
         self.clock = clock
 
@@ -185,7 +203,7 @@ class RemoveSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
             at_destination = 0
             if not params.dry_run:
                 at, salt = date_text(self.clock()), make_salt(s3, bucket)
-                store.add_entries(s3, bucket, folder, _removals(texts, salt, at, why))
+                store.add_entries(s3, bucket, folder, _removals(texts, salt, at, why), self.memory_mb)
                 side_effects.append(f"{len(texts):,} lines were removed from the suppression list")
                 at_destination = self._remove_there(addresses)
                 side_effects.append(f"{at_destination:,} addresses were removed from the list of {self.destination}")

@@ -82,7 +82,7 @@ def put_state(s3: S3Hook, bucket: str, state: ListState) -> None:
 
 
 def add_entries(
-    s3: S3Hook, bucket: str, folder: Path, entries: Iterable[Entry]
+    s3: S3Hook, bucket: str, folder: Path, entries: Iterable[Entry], memory_mb: int | None = None
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Add entries to the list; return the suppressed addresses and players of the whole list, by reason.
 
@@ -94,7 +94,7 @@ def add_entries(
         etag = _fetch(s3, bucket, current)
         if etag is None:
             _check_not_gone(s3, bucket)
-        counts = merge(folder, [current, added] if etag else [added], merged)
+        counts = merge(folder, [current, added] if etag else [added], merged, memory_mb)
         if etag and filecmp.cmp(current, merged, shallow=False):
             return counts
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}

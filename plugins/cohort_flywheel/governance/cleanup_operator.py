@@ -66,14 +66,23 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     version counts) and `bytes`.
 
     :param destination: the name of a destination.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
     ui_color = "#e3d9c6"
 
-    def __init__(self, *, destination: str, aws_conn_id: str | None = "aws_default", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        destination: str,
+        memory_mb: int | None = None,
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.destination = destination
+        self.memory_mb = memory_mb
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -209,7 +218,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     def _in_snapshot(self, key: str, one: RunArtifacts | None) -> Iterator[str]:
         path = self.folder / "snapshot.parquet"
         self._state().fetch_snapshot(key, path)
-        for vertex in read_vertices(path):
+        for vertex in read_vertices(path, self.memory_mb):
             is_member = not one or not one.direction or is_beyond(vertex.score, one.direction, one.threshold)
             if vertex.player_id and is_member:
                 yield vertex.player_id

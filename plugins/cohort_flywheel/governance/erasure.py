@@ -185,18 +185,24 @@ class Found(NamedTuple):
 
 
 def look(
-    kind: str, path: Path, players: Collection[str], addresses: Addresses, rest: Path, place: str = "a file"
+    kind: str,
+    path: Path,
+    players: Collection[str],
+    addresses: Addresses,
+    rest: Path,
+    place: str = "a file",
+    memory_mb: int | None = None,
 ) -> Found:
     """Find the players in a file, and write the file without them to `rest`; an extract is only searched.
 
     Rows and lines of others keep their bytes. `addresses` identify the players of a file without playerIds; `place`
-    names the file in an error.
+    names the file in an error; `memory_mb` is the limit of DuckDB, in MiB, None for its default.
     """
     match kind:
         case "extract":
             return Found(_in_extract(path, frozenset(players)))
         case "snapshot":
-            return Found(write_without(path, players, rest, place))
+            return Found(write_without(path, players, rest, place, memory_mb))
         case "membership" | "send ledger" | "list of a launch":
             return Found(_lines(path, rest, frozenset(f"{player}\n".encode() for player in players)))
         case "batch of a launch":

@@ -76,6 +76,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
     :param data_schema: the names in the contacts table.
     :param reads_engagement: whether the deployment reads events of e-mails, and so may have written to the graph.
     :param graph: what is written to the graph; None for nothing.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param neptune_conn_id: the Airflow connection of the graph, under the role that may write.
     :param neptune_aws_conn_id: the Airflow connection of that role.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
@@ -90,6 +91,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         data_schema: DataSchema | None = None,
         reads_engagement: bool = False,
         graph: GraphPlan | None = None,
+        memory_mb: int | None = None,
         neptune_conn_id: str = WRITER_CONN_ID,
         neptune_aws_conn_id: str | None = WRITER_AWS_CONN_ID,
         aws_conn_id: str | None = "aws_default",
@@ -100,6 +102,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         self.data_schema = data_schema or DataSchema()
         self.reads_engagement = reads_engagement
         self.graph = graph
+        self.memory_mb = memory_mb
         self.neptune_conn_id = neptune_conn_id
         self.neptune_aws_conn_id = neptune_aws_conn_id
         self.aws_conn_id = aws_conn_id
@@ -200,7 +203,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                     found = Found(1)
                 else:
                     metadata = fetch(self.s3, version, path)
-                    found = look(kind, path, players, addresses, rest, place)
+                    found = look(kind, path, players, addresses, rest, place, self.memory_mb)
                 progress.add(1)
                 addresses |= found.addresses
                 if not found.lines:

@@ -17,6 +17,8 @@ from cohort_flywheel.graph_load.load_format import FROM, ID, REQUIRED, TO, Eleme
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+#: The limit of DuckDB for the hashes of ids, beside the buffers of the files.
+MEMORY_MB = 128
 BATCH = 1000
 #: How many bits of a place are the row.
 ROW_BITS = 40
@@ -199,8 +201,9 @@ class IdSets:
         except duckdb.Error as error:
             # its text may quote ids
             raise FlywheelError(
-                f"the ids of the files cannot be compared ({type(error).__name__}): divide the load into smaller ones,"
-                " or give the worker more local disk, of which it needs about the size of the files",
+                f"the ids of the files cannot be compared ({type(error).__name__}): give the worker local disk of about"
+                " the size of the files, set memory_mb under tuning in cohorts.yaml to more than"
+                f" {self._memory_mb}, or divide the load into smaller ones",
                 code=Code.WORKER_FULL,
             ) from None
 

@@ -16,6 +16,7 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.graph_load.compression import ByteStream
 from cohort_flywheel.graph_load.findings import Validation
+from cohort_flywheel.graph_load.id_sets import MEMORY_MB
 from cohort_flywheel.graph_load.load_plan import GraphLoadPlan, PlannedFile, ValidatedFile
 from cohort_flywheel.graph_load.validation import GraphFile, validate
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
@@ -36,6 +37,7 @@ class GraphFilesValidateOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     each kind.
 
     :param plan: the output of GraphLoadPlanOperator. (templated)
+    :param memory_mb: the limit of DuckDB, in MiB; less than MEMORY_MB, and None, are MEMORY_MB.
     :param neptune_conn_id: the Airflow connection of the graph.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
@@ -49,12 +51,14 @@ class GraphFilesValidateOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         self,
         *,
         plan: Output,
+        memory_mb: int | None = None,
         neptune_conn_id: str = DEFAULT_CONN_NAME,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
         self.plan = plan
+        self.memory_mb = memory_mb
         self.neptune_conn_id = neptune_conn_id
         self.aws_conn_id = aws_conn_id
 
@@ -97,6 +101,7 @@ class GraphFilesValidateOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
             in_order=plan.in_order,
             find_in_graph=None if plan.self_contained else self._find_in_graph,
             max_findings=plan.max_findings,
+            memory_mb=max(self.memory_mb or 0, MEMORY_MB),
         )
 
     def _find_in_graph(self, ids: list[str]) -> Iterable[str]:

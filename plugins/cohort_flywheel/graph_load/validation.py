@@ -10,7 +10,7 @@ from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.graph_load.findings import FileSummary, FindingCollector, FindingKind, Validation
 from cohort_flywheel.graph_load.graph_file import GraphFile
 from cohort_flywheel.graph_load.header_checks import HeaderComparison
-from cohort_flywheel.graph_load.id_sets import IdSets
+from cohort_flywheel.graph_load.id_sets import MEMORY_MB, IdSets
 from cohort_flywheel.graph_load.load_format import FROM, REQUIRED, TO, Header
 from cohort_flywheel.graph_load.repeated_ids import check_repeated_ids
 from cohort_flywheel.graph_load.row_blocks import RowBlocks
@@ -34,7 +34,7 @@ def validate(
     in_order: bool = True,
     find_in_graph: FindInGraph | None = None,
     max_findings: int = 20,
-    memory_mb: int = 128,
+    memory_mb: int = MEMORY_MB,
 ) -> Validation:
     """Validate files as Neptune's bulk loader would read them; nothing is raised for a fault of a file.
 

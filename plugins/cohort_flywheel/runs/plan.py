@@ -92,7 +92,6 @@ class Plan(Record):
     do_not_contact_key: str | None
     shard_members: int | None = None
     lookups_in_flight: int | None = None
-    memory_mb: int | None = None
     data_schema: DataSchema = Field(default_factory=DataSchema)
     connection: str | None = None
     may_be_empty: bool = False
@@ -197,7 +196,6 @@ def make_plan(
         do_not_contact_key=names.DO_NOT_CONTACT_KEY,
         shard_members=tuning.shard_members if tuning else None,
         lookups_in_flight=tuning.lookups_in_flight if tuning else None,
-        memory_mb=tuning.memory_mb if tuning else None,
         data_schema=cohort.schema_of(data_schema or DataSchema()),
         connection=cohort.connection,
         may_be_empty=cohort.may_be_empty,

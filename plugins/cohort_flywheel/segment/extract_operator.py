@@ -47,6 +47,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
 
     :param plan: the output of CohortPlanOperator. (templated)
     :param neptune_conn_id: the Airflow connection of the graph.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection for S3 and for signing.
     :param clock: gives the time, with its zone.
     """
@@ -59,6 +60,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         *,
         plan: Json,
         neptune_conn_id: str = NeptuneGremlinHook.default_conn_name,
+        memory_mb: int | None = None,
         aws_conn_id: str | None = "aws_default",
         clock: Clock = utc_now,
         **kwargs: Any,
@@ -66,6 +68,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         super().__init__(**kwargs)
         self.plan = plan
         self.neptune_conn_id = neptune_conn_id
+        self.memory_mb = memory_mb
         self.aws_conn_id = aws_conn_id
         self.clock = clock
 
@@ -105,7 +108,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             threshold=plan.threshold,
             where=plan.where,
             erased=erased.__contains__ if erased else None,
-            memory_mb=plan.memory_mb,
+            memory_mb=self.memory_mb,
         ) as members:
             if uri := plan.extract_uri:
                 source = self._read_uploaded_extract(plan, uri, s3, members)

@@ -61,6 +61,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
     :param where: a condition by property, as in cohorts.yaml; other vertices are excluded. (templated)
     :param vertex_label: the label of the vertices. (templated)
     :param player_id: their property with the player's id; the file has it as playerId. (templated)
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param neptune_conn_id: the Airflow connection of the graph. (templated)
     :param aws_conn_id: the Airflow connection for S3 and for signing. (templated)
     """
@@ -82,6 +83,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
         where: Mapping[str, Json] | None = None,
         vertex_label: str = _MODELERS.vertex_label,
         player_id: str = _MODELERS.player_id,
+        memory_mb: int | None = None,
         neptune_conn_id: str = NeptuneGremlinHook.default_conn_name,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
@@ -95,6 +97,7 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
         self.where = where
         self.vertex_label = vertex_label
         self.player_id = player_id
+        self.memory_mb = memory_mb
         self.neptune_conn_id = neptune_conn_id
         self.aws_conn_id = aws_conn_id
 
@@ -102,7 +105,9 @@ class GremlinToS3Operator(TemporaryFolderMixin, BaseOperator):
         retry_note = "Clearing this task is safe: it reads the graph again and puts the file under the same name."
         with describe_failure(retry_note) as side_effects, self.temporary_folder() as folder:
             threshold, where = _threshold(self.threshold), _conditions(self.where or {})
-            with Members(folder, direction=self.direction, threshold=threshold, where=where) as members:
+            with Members(
+                folder, direction=self.direction, threshold=threshold, where=where, memory_mb=self.memory_mb
+            ) as members:
                 hook = NeptuneGremlinHook(self.neptune_conn_id, self.aws_conn_id)
                 read_graph(
                     hook,

@@ -74,6 +74,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     :param parts: the outputs of DynamoDBEnrichOperator, one per shard. (templated)
     :param handle_empty_segment: the destination's method, called with the plan and the settings if the segment
         file has no rows. If it returns True, the empty segment file is imported.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     """
 
@@ -90,6 +91,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         shards: Sequence[Json],
         parts: Sequence[Json],
         handle_empty_segment: Callable[[Plan, Json], bool],
+        memory_mb: int | None = None,
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
@@ -99,6 +101,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
         self.shards = shards
         self.parts = parts
         self.handle_empty_segment = handle_empty_segment
+        self.memory_mb = memory_mb
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> Json:
@@ -185,7 +188,7 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
                     direction=plan.direction,
                     threshold=plan.threshold,
                     where=plan.where,
-                    memory_mb=plan.memory_mb,
+                    memory_mb=self.memory_mb,
                 ) as members:
                     members.add_snapshot(path)
                     return Previous(members=members.counts().members, what=f"the snapshot of {day.isoformat()}")
@@ -231,7 +234,9 @@ class CohortLimitsOperator(TemporaryFolderMixin, BaseOperator, SkipMixin):
     ) -> tuple[Extract, Segment]:
         """Make the extract and the segment file again from the final snapshot of another run."""
         self.log.info("another run has made snapshot %s final: making extract and segment file from it", snapshot)
-        again = CohortExtractOperator(task_id="again", plan=self.plan, aws_conn_id=self.aws_conn_id)
+        again = CohortExtractOperator(
+            task_id="again", plan=self.plan, memory_mb=self.memory_mb, aws_conn_id=self.aws_conn_id
+        )
         extract, shards = again.make(plan, folder, side_effects, schedule)
         arguments, parts = enrich_arguments(plan.model_dump(mode="json"), extract.model_dump(mode="json")), []
         for shard in shards:

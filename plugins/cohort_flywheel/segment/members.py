@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeGuard
 
 from cohort_flywheel.common.duckdb import (
-    MEMORY_MB,
     Rows,
     connect,
     count_rows,
@@ -136,7 +135,7 @@ class Members:
         self._snapshot: Path | None = None
         self._counts: VertexCounts | None = None
         self.vertices_erased = 0
-        self._sql = connect(folder, memory_mb or MEMORY_MB)
+        self._sql = connect(folder, memory_mb)
 
     def __enter__(self) -> Self:
         return self

@@ -115,15 +115,15 @@ def read_header(text: str | None, place: str) -> Header:
         ) from None
 
 
-def read_file_header(path: Path, place: str) -> Header:
+def read_file_header(path: Path, place: str, memory_mb: int | None = None) -> Header:
     """Return the header of a file; raise FlywheelError for a file that is not a snapshot of this version."""
-    return read_header(_header_text(path), place)
+    return read_header(_header_text(path, memory_mb), place)
 
 
-def _header_text(path: Path) -> str | None:
+def _header_text(path: Path, memory_mb: int | None) -> str | None:
     import duckdb
 
-    with connect(path.parent) as sql:
+    with connect(path.parent, memory_mb) as sql:
         try:
             rows = sql.execute("SELECT key, value FROM parquet_kv_metadata(?)", [str(path)]).fetchall()
         except duckdb.Error:  # its text may quote the file
@@ -131,21 +131,21 @@ def _header_text(path: Path) -> str | None:
     return next((value.decode() for key, value in rows if key == HEADER.encode()), None)
 
 
-def read_vertices(path: Path) -> Iterator[Vertex]:
+def read_vertices(path: Path, memory_mb: int | None = None) -> Iterator[Vertex]:
     """Yield the vertices of a snapshot; Members takes and merges them faster."""
-    with connect(path.parent) as sql, hide_values("read the snapshot"):
+    with connect(path.parent, memory_mb) as sql, hide_values("read the snapshot"):
         read_parquet(sql, path).create_view("vertex")
         for player_id, score, properties in fetch(sql, "FROM vertex SELECT player_id, score, properties"):
             yield Vertex(player_id, plain_score(score), json.loads(properties) if properties else {})
 
 
-def write_without(path: Path, players: Iterable[str], rest: Path, place: str) -> int:
+def write_without(path: Path, players: Iterable[str], rest: Path, place: str, memory_mb: int | None = None) -> int:
     """Write a snapshot without players to a file of its folder; return the number of its vertices that are theirs.
 
     Raises FlywheelError for a file that is not a snapshot of this version, which cannot be searched.
     """
-    header = read_file_header(path, place)
-    with connect(path.parent) as sql, hide_values("search the snapshot"):
+    header = read_file_header(path, place, memory_mb)
+    with connect(path.parent, memory_mb) as sql, hide_values("search the snapshot"):
         sql.execute("CREATE TABLE player AS SELECT unnest(?::VARCHAR[]) AS player_id", [list(players)])
         read_parquet(sql, path).create_view("vertex")
         found = count_rows(sql.sql("FROM vertex SEMI JOIN player USING (player_id)"))

@@ -76,7 +76,7 @@ class FiguresStore:
 
     :param s3: the S3 hook.
     :param bucket: the name of the bucket.
-    :param registry: has the studio's names in the graph and the zone of its dates.
+    :param registry: has the studio's names in the graph, the zone of its dates and the limit of DuckDB.
     :param folder: a folder for temporary files, which hold players.
     :param progress: counts the vertices that are read.
     """
@@ -87,6 +87,7 @@ class FiguresStore:
         self._state = State(s3, bucket)
         self._schema = registry.data_schema
         self._zone = ZoneInfo(registry.timezone)
+        self._memory_mb = registry.tuning.memory_mb
         self._folder = folder
         self._progress = progress
 
@@ -202,7 +203,7 @@ class FiguresStore:
     def _compare(self, one: Cohort, day: Day, another: Cohort, its_day: Day) -> tuple[int, int] | None:
         """How many members are only of the second, and only of the first; None where a snapshot cannot be used."""
         first, second = self._player_ids(one, day), self._player_ids(another, its_day)
-        return joined_and_left(self._folder, first, second) if first and second else None
+        return joined_and_left(self._folder, first, second, self._memory_mb) if first and second else None
 
     def _player_ids(self, cohort: Cohort, day: Day) -> Path | None:
         """A file of the members of a day; None where its snapshot is gone or of another form."""
@@ -236,7 +237,13 @@ class FiguresStore:
             return None
         path = self._folder / "snapshot.parquet"
         self._state.fetch_snapshot(snapshot.key, path)
-        members = Members(self._folder, direction=cohort.direction, threshold=threshold, where=cohort.where)
+        members = Members(
+            self._folder,
+            direction=cohort.direction,
+            threshold=threshold,
+            where=cohort.where,
+            memory_mb=self._memory_mb,
+        )
         members.add_snapshot(path)
         self._progress.add(members.counts().vertices_read)
         return members

@@ -116,9 +116,9 @@ def title(cohort: Cohort, threshold: Number | None, first: date, last: date) -> 
     return f"{cohort.name}: players {cohort.direction} {beyond}, {first} to {last}"
 
 
-def joined_and_left(folder: Path, before: Path, now: Path) -> tuple[int, int]:
+def joined_and_left(folder: Path, before: Path, now: Path, memory_mb: int | None = None) -> tuple[int, int]:
     """Count the players only in `now`, and only in `before`, two files of `write_player_ids` in a folder."""
-    with connect(folder) as sql, hide_values("compare the members"):
+    with connect(folder, memory_mb) as sql, hide_values("compare the members"):
         then, today = (read_parquet(sql, path) for path in (before, now))
         then.create_view("before")
         today.create_view("today")

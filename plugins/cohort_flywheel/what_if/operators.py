@@ -90,7 +90,7 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                     code=Code.WHAT_IF_DATES,
                 )
             schema = cohort.schema_of(registry.data_schema)
-            days = list(self._count(state, cohort, schema, threshold, as_ofs, zone, folder))
+            days = list(self._count(state, cohort, schema, threshold, as_ofs, zone, folder, registry.tuning.memory_mb))
             title = what_if.title(cohort, threshold, first, last)
             self.log.info("%s\n%s\n%s", title, what_if.table(days), what_if.summary(days))
             place = FOLDER + what_if.name(cohort.name, threshold, first, last)
@@ -120,6 +120,7 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
         as_ofs: Iterable[datetime],
         zone: tzinfo,
         folder: Path,
+        memory_mb: int | None,
     ) -> Iterator[Day]:
         before = folder / "before.parquet"  # the members of the last counted day
         progress = Progress(self.log, "vertices read")
@@ -144,13 +145,15 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                     continue
                 path = folder / "snapshot.parquet"
                 state.fetch_snapshot(snapshot.key, path)
-                with Members(folder, direction=cohort.direction, threshold=number, where=cohort.where) as members:
+                with Members(
+                    folder, direction=cohort.direction, threshold=number, where=cohort.where, memory_mb=memory_mb
+                ) as members:
                     members.add_snapshot(path)
                     counts = members.counts()
                     members.write_player_ids(now := folder / "now.parquet")
                 progress.add(counts.vertices_read)
                 if before.exists():
-                    joined, left = what_if.joined_and_left(folder, before, now)
+                    joined, left = what_if.joined_and_left(folder, before, now, memory_mb)
                     day = day._replace(joined=joined, left=left)
                 now.replace(before)
                 yield day._replace(members=counts.members)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
+from cohort_flywheel.common import duckdb
 from cohort_flywheel.common.duckdb import connect
 from cohort_flywheel.engagement import effect_store
 from cohort_flywheel.engagement.effect_store import effect_of_cohort
@@ -18,6 +20,7 @@ from cohort_flywheel.runs.plan import Plan
 from tests.cohort_flywheel.all_keys import check_all_keys
 from tests.cohort_flywheel.engagement.effect_launches import LAUNCHED, Launches
 from tests.cohort_flywheel.engagement.event_days import NEWEST, Events, killed_at_write
+from tests.cohort_flywheel.memory_limits import MemoryLimits, tuned
 from tests.cohort_flywheel.plans import plan_output
 
 #: Of the mailed a fifth goes further, of the held out a half.
@@ -62,6 +65,22 @@ def test_the_two_lists_of_a_launch_are_compared(measured: Launches, tmp_path: Pa
     with connect(path.parent) as sql:
         rows = sql.read_parquet(str(path)).project("launches, outcome, verdict").fetchall()
     assert rows[0] == ([NAME], "further", "lower")
+
+
+def test_scores_are_compared_in_the_memory_of_the_tuning(
+    measured: Launches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    with tuned():
+        assert measured.measure()["launches"][0]["status"] == "measured"
+    assert limits.are_tuned()
+
+
+def test_too_little_memory_is_reported_with_its_remedy(measured: Launches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duckdb, "MEMORY_MB", 1)
+    with pytest.raises(AirflowFailException, match="CF-TASK-04: DuckDB could not .* memory_mb under tuning") as raised:
+        measured.measure()
+    assert "mailed-" not in str(raised.value)
 
 
 def test_nothing_that_is_kept_names_a_player(measured: Launches, capsys: pytest.CaptureFixture[str]) -> None:

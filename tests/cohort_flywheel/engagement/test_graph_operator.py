@@ -26,6 +26,7 @@ from cohort_flywheel.hooks.s3 import S3Hook
 from tests.cohort_flywheel.engagement.event_days import NEWEST, Events, Killed
 from tests.cohort_flywheel.engagement.ses_events import event, line, mail
 from tests.cohort_flywheel.engagement.test_graph_store import LABEL, NAMES, Graph, numbers
+from tests.cohort_flywheel.memory_limits import MemoryLimits, tuned
 
 YESTERDAY = NEWEST - timedelta(days=1)
 LAUNCH = "ea_atrisk_2_2026-11-20_00-00-00"
@@ -109,6 +110,16 @@ def test_two_days_reach_the_graph_and_a_replay_of_them_changes_nothing(
     again = days.run(NEWEST)
     assert {name for name, number in again.items() if number} == {"without_vertex"}
     assert (days.graph.content(), days.events.kept, graph_size()) == (found, kept, size + 1)
+
+
+def test_the_numbers_are_in_the_memory_of_the_tuning(
+    days: Days, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days.events.read(YESTERDAY)
+    plan, limits = days.plan(YESTERDAY), MemoryLimits(tmp_path / "limits", monkeypatch)
+    with tuned():
+        assert days.write_planned(plan)["properties"] == 3
+    assert limits.are_tuned()
 
 
 def test_windows_empty_and_old_campaigns_are_removed(days: Days) -> None:

@@ -18,6 +18,7 @@ from cohort_flywheel.hooks import s3
 from local.config import ROOT
 from tests.cohort_flywheel.engagement.event_days import NEWEST, Events, killed_at_write
 from tests.cohort_flywheel.engagement.ses_events import ADDRESS, event, line, mail
+from tests.cohort_flywheel.memory_limits import MemoryLimits, tuned
 
 YESTERDAY = NEWEST - timedelta(days=1)
 LAUNCH = launch_tag("ea_atrisk_2_2026-11-21_00-00-00")
@@ -180,6 +181,23 @@ def test_a_bucket_that_is_not_there_is_named_by_the_plan(events: Events, monkeyp
         events.plan(NEWEST)
 
 
+def test_the_events_are_in_the_memory_of_the_tuning(
+    events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all four tasks: the report also looks for the e-mails that are in doubt."""
+    in_doubt = {
+        "000000_1__intents__json": {"player_ids": ["p0"]}, "000000_1__outcome__json": {"in_doubt": ["p0"], "sent": 0},
+    }  # fmt: skip
+    events.launched("ea_atrisk_2_2026-11-21_00-00-00", in_doubt__txt=b"p0\n", **in_doubt)
+    events.put(5, sent("m1", "0-1-0", "Complaint"))
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    with tuned():
+        report = events.run()
+    (launch,) = report["launches"].values()
+    assert (launch["in_doubt_sent"], report["suppressions"]["feedback"]) == (1, 1)
+    assert limits.are_tuned()
+
+
 # --- the DAG
 
 
@@ -189,10 +207,15 @@ def test_the_counts_of_connect_are_in_the_dag_if_the_registry_asks_for_them(tmp_
     shutil.copy(ROOT / "dags" / "engagement.py", tmp_path / "dags")
     registry = tmp_path / "include" / "cohorts.yaml"
     text = registry.read_text(encoding="utf-8")
-    registry.write_text(f"engagement: {{read_events: true, campaign_counts: true}}\n{text}", encoding="utf-8")
+    asked = "engagement: {read_events: true, campaign_counts: true, write_graph: true}\ntuning: {memory_mb: 77}"
+    registry.write_text(f"{asked}\n{text}", encoding="utf-8")
     (dag,) = DagBag(tmp_path / "dags").dags.values()
     edges = {task.task_id: task.downstream_task_ids for task in dag.tasks}
     assert (edges["count_campaigns"], "count_campaigns" in edges["plan"]) == ({"report"}, True)
+    with_duckdb = ["measure_effect", "read_events", "report", "update_suppressions", "write_graph"]
+    assert {task.task_id: task.memory_mb for task in dag.tasks if hasattr(task, "memory_mb")} == dict.fromkeys(
+        with_duckdb, 77
+    )
 
 
 @pytest.mark.parametrize("on", [False, True])

@@ -18,6 +18,7 @@ from local.config import ROOT
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
 from tests.cohort_flywheel.engagement.event_days import NEWEST, Events
 from tests.cohort_flywheel.engagement.test_suppressions_operator import Listed, account, events, of
+from tests.cohort_flywheel.memory_limits import MemoryLimits, tuned
 
 __all__ = ["account", "events"]
 P1 = "p1@example.com"
@@ -64,6 +65,16 @@ def test_a_removal_lasts_until_a_later_event_and_no_replay_brings_it_back(events
     text = events.kept["engagement/suppressions.csv"].decode()
     assert text.count("removed,ana: she wrote to us") == 15, "a line may be a playerId, and an address too"
     assert "example.com" not in text
+
+
+def test_the_list_is_sorted_in_the_memory_of_the_tuning(
+    events: Events, account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed(events, "p1")
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    with tuned():
+        assert remove(events)["lines"] == 1
+    assert limits.are_tuned()
 
 
 def test_a_later_event_counts_and_an_earlier_one_that_is_read_later_does_not(events: Events) -> None:

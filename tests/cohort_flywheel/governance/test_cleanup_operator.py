@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ from cohort_flywheel.runs.names import endpoint_id
 from cohort_flywheel.runs.plan import Plan
 from local.config import ROOT
 from tests.cohort_flywheel.conftest import NEWEST
+from tests.cohort_flywheel.memory_limits import MemoryLimits, tuned
 from tests.cohort_flywheel.pipeline_runs import Runs
 
 ANN, BOB, CYD, DAN = "ann", "bob", "cyd", "dan"
@@ -149,6 +151,17 @@ def test_snapshots_replace_expired_segment_files(runs: Runs, clean_up: CleanUp) 
     assert (found["segments"], found["recipients"]) == (2, 2)
     assert endpoint(runs, ANN) is endpoint(runs, BOB) is None
     assert endpoint(runs, DAN)
+
+
+def test_a_snapshot_is_read_in_the_memory_of_the_tuning(
+    runs: Runs, clean_up: CleanUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.run(OLD, {ANN: 3})
+    runs.run(LATER, {BOB: 3})
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    with tuned():
+        clean_up()
+    assert limits.are_tuned()
 
 
 def test_no_endpoint_is_deleted_if_the_members_of_a_kept_segment_are_unknown(

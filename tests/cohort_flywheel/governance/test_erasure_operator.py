@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,7 @@ from local.sample import KNOWN
 from tests.cohort_flywheel.conftest import NEWEST
 from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import Domain
 from tests.cohort_flywheel.destinations.ses.ses_account import Account
+from tests.cohort_flywheel.memory_limits import MemoryLimits, tuned
 from tests.cohort_flywheel.pipeline_runs import Runs
 from tests.cohort_flywheel.segment.snapshots import vertices_of
 from tests.cohort_flywheel.suppressed import suppress
@@ -403,3 +405,13 @@ def test_an_object_of_an_unknown_kind_stops_an_erasure_before_anything_is_remove
         delete_version(runs.s3, version)
     erase(dry_run=False)
     assert not names(runs, ANN)
+
+
+def test_snapshots_are_searched_in_the_memory_of_the_tuning(
+    runs: Runs, erase: Erase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.kept(NEWEST, {ANN: 3, BOB: 3}, minutes=1)
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    with tuned():
+        assert erase(ANN, dry_run=False)["objects"] == 1
+    assert limits.are_tuned()

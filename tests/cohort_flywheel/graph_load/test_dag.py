@@ -22,6 +22,7 @@ from gremlin_python.process.traversal import Cardinality
 from local import neptune_csv, sample
 from local.config import ROOT
 from local.servers import Servers
+from tests.cohort_flywheel.memory_limits import MEMORY_MB, MemoryLimits
 from tests.faults.simulate import Run
 from tests.faults.sites import Case, Fault, Site
 from tests.local.neptune_loader_service import BUCKET, Loader, graph_digest
@@ -119,14 +120,22 @@ def succeeded(run: Run) -> None:
 
 
 def test_the_sample_loaded_by_the_dag_is_the_graph_of_the_tests_loader(
-    loads: GraphLoads, sample_folder: Path, servers: Servers, g: GraphTraversalSource
+    loads: GraphLoads,
+    sample_folder: Path,
+    servers: Servers,
+    g: GraphTraversalSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     neptune_csv.load_folder(sample_folder, servers.gremlin_url, source="scratch")
     expected = graph_digest(g)
     g.V().drop().iterate()
     loads.put(sample_folder)
 
+    loads.edit("\ndestination: pinpoint\n", f"\ndestination: pinpoint\ntuning: {{memory_mb: {MEMORY_MB}}}\n")
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
     dry = loads.run(dry_run=True)
+    assert limits.are_tuned()
     assert dry.states == dict.fromkeys(["plan_load", "validate_files"], "success") | dict.fromkeys(
         ["copy_files", "count_before", "load_files", "check_load"], "skipped"
     )

@@ -112,7 +112,6 @@ def test_a_plan_freezes_the_cohort_and_every_name() -> None:
         "do_not_contact_key": "do_not_contact.txt",
         "shard_members": None,
         "lookups_in_flight": None,
-        "memory_mb": None,
         "data_schema": DataSchema().model_dump(mode="json"),
         "connection": None,
         "may_be_empty": False,
@@ -168,16 +167,16 @@ def test_a_plan_and_its_consent_pass_through_xcom() -> None:
 def test_the_plan_has_the_tuning_of_the_registry() -> None:
     made = make_plan(
         COHORT, params=RunParams.model_validate(PARAMS), as_of=AS_OF, run_type="manual", user=None, layout="pinpoint",
-        schedule="0 0 * * *", settings=SETTINGS, tuning=Tuning(shard_members=2000, lookups_in_flight=9, memory_mb=128),
+        schedule="0 0 * * *", settings=SETTINGS, tuning=Tuning(shard_members=2000, lookups_in_flight=9),
     )  # fmt: skip
-    assert (made.shard_members, made.lookups_in_flight, made.memory_mb) == (2000, 9, 128)
+    assert (made.shard_members, made.lookups_in_flight) == (2000, 9)
 
 
 def test_a_plan_of_an_earlier_version_is_read() -> None:
     """As it was before Plan was a model, with what a campaign had besides: the run waits for its approval meanwhile."""
     made = plan(campaign=LAUNCH)
     output = made.model_dump(mode="json")
-    for key in ("shard_members", "lookups_in_flight", "memory_mb", "data_schema", "connection", "may_be_empty"):
+    for key in ("shard_members", "lookups_in_flight", "data_schema", "connection", "may_be_empty"):
         output.pop(key)
     earlier = output | {"campaign": output["campaign"] | {"self_approval": False}, "of_another_version": 1}
     assert Plan.model_validate(earlier) == made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.extract_operator import CohortExtractOperator
 from local import sample
+from tests.cohort_flywheel.memory_limits import MemoryLimits, tuned
 from tests.cohort_flywheel.segment.snapshots import vertices_of
 
 NEWEST = datetime(2026, 11, 22, tzinfo=UTC)
@@ -52,6 +54,15 @@ def test_the_newest_day_is_read_at_the_floor_and_kept(planned: Any, extracted: A
 def test_the_shards_have_the_members_of_the_tuning(planned: Any, extracted: Any) -> None:
     output = extracted(planned() | {"shard_members": 2})
     assert [shard["members"] for shard in output["shards"]] == [2, 1]
+
+
+def test_the_members_are_in_the_memory_of_the_tuning(
+    planned: Any, extracted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    with tuned():
+        extracted(planned())
+    assert limits.are_tuned()
 
 
 def test_a_read_that_ends_on_the_next_day_is_not_kept_as_the_days(planned: Any, context: Any, state: State) -> None:

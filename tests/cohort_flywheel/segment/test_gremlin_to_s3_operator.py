@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.hooks.graph_serializers import ScoreColumns
 from cohort_flywheel.segment.gremlin_to_s3_operator import GremlinToS3Operator, are_plain, rows_of
 from cohort_flywheel.segment.members import Vertex, to_vertex
+from tests.cohort_flywheel.memory_limits import MEMORY_MB, MemoryLimits
 
 
 def query(config: Any, key: str, **arguments: Any) -> GremlinToS3Operator:
@@ -152,3 +154,11 @@ def test_plain_columns_are_the_vertices_of_their_rows(
     assert list(rows_of(columns, "id", "score")) == as_rows
     vertices = [Vertex(p, s, dict.fromkeys(names, values)) for p, s, values in rows]
     assert are_plain(columns, direction, threshold) is (vertices == [*map(read, as_rows)])
+
+
+def test_the_members_are_in_the_memory_that_is_given(
+    airflow_env: Any, config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    query(config, "export/limited.json", memory_mb=MEMORY_MB).execute({})
+    assert limits.are_tuned()

@@ -7,6 +7,7 @@ import json
 import pkgutil
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -26,6 +27,7 @@ from cohort_flywheel.runs.plan import Plan
 from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.limits_operator import CohortLimitsOperator, StoppedByLimitError
+from tests.cohort_flywheel.memory_limits import MEMORY_MB, MemoryLimits
 from tests.cohort_flywheel.task_outputs import result_record
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
@@ -598,3 +600,20 @@ def test_a_dry_run_outside_its_limits_fails(runner: LimitsRunner, kept: Any) -> 
     kept(DAY, THREE)
     with pytest.raises(StoppedByLimitError, match="max_members is 2"):
         runner.check(runner.run({"max_members": 2}, dry_run=True))
+
+
+def test_previous_members_and_a_faster_runs_are_in_the_memory_of_the_tuning(
+    runner: LimitsRunner, kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(YESTERDAY, THREE, final=True)
+    kept(DAY, THREE)
+    slower = runner.run()
+    kept(DAY, {"msmith": 3}, minutes=9)
+    runner.check(runner.run(), "manual__faster")
+    slower.memory_mb = MEMORY_MB
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    output = runner.check(slower)
+    assert (output["previous"]["what"], output["extract"]["members"]) == (
+        "the snapshot of 2026-11-21T00:00:00+00:00", 1,
+    )  # fmt: skip
+    assert limits.are_tuned()

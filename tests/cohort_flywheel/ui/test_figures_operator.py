@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from cohort_flywheel.common import duckdb
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.names import snapshot_key
 from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.result_operator import RESULTS
 from cohort_flywheel.runs.state_store import State
-from cohort_flywheel.segment import members
 from cohort_flywheel.segment.snapshot import Header, Snapshot
 from cohort_flywheel.ui import figures_store
 from cohort_flywheel.ui.figures_operator import CohortFiguresOperator
 from local.config import ROOT
+from tests.cohort_flywheel.memory_limits import MEMORY_MB, MemoryLimits
 from tests.cohort_flywheel.segment.snapshots import keep_snapshot
 from tests.cohort_flywheel.task_outputs import limit_result, result_record
 
@@ -249,6 +251,21 @@ def test_too_little_memory_is_not_taken_for_an_unusable_snapshot(
     day: Day, count: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day(20, {f"player{number}": 3 for number in range(1_000)})
-    monkeypatch.setattr(members, "MEMORY_MB", 1)
+    monkeypatch.setattr(duckdb, "MEMORY_MB", 1)
     with pytest.raises(AirflowFailException, match="CF-TASK-04: DuckDB could not .* memory_mb under tuning"):
         count()
+
+
+def test_the_members_are_in_the_memory_of_the_tuning(
+    day: Day, count: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = tmp_path / "cohorts.yaml"
+    text = REGISTRY.read_text(encoding="utf-8")
+    registry.write_text(f"tuning: {{memory_mb: {MEMORY_MB}}}\n{text}", encoding="utf-8")
+    monkeypatch.setitem(globals(), "REGISTRY", registry)
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    day(20, {"ada": 3})
+    day(21, {"bob": 3})
+    (tmp_path / "limits").unlink()  # of the snapshots that the test has written
+    assert count()["cohort_ea_atrisk"]["days"][1]["joined"] == 1
+    assert limits.are_tuned()

@@ -21,6 +21,7 @@ from cohort_flywheel.segment.members import Vertex
 from cohort_flywheel.segment.snapshot import Header
 from cohort_flywheel.what_if.operators import CohortWhatIfOperator
 from local.config import ROOT
+from tests.cohort_flywheel.memory_limits import MEMORY_MB, MemoryLimits
 from tests.cohort_flywheel.segment.snapshots import keep_snapshot
 
 REGISTRY = ROOT / "include" / "cohorts.yaml"
@@ -254,3 +255,15 @@ def test_invalid_params_are_refused_before_anything_is_read(
         count(**params)
     assert re.search(sentence, str(raised.value))
     assert "Changes made: none. Clearing this task is safe" in str(raised.value)
+
+
+@pytest.mark.usefixtures("a_week")
+def test_the_members_are_in_the_memory_of_the_tuning(
+    count: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = REGISTRY.read_text(encoding="utf-8")
+    registry = tmp_path / "cohorts.yaml"
+    registry.write_text(f"tuning: {{memory_mb: {MEMORY_MB}}}\n{text}", encoding="utf-8")
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    assert figures(count(registry, threshold=2, **{"from": "2026-11-17"})[1]) == EXPECTED
+    assert limits.are_tuned()

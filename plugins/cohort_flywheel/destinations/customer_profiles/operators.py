@@ -56,6 +56,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
     :param domain: the domain of Customer Profiles. (templated)
     :param data_expiry: days until the profiles of this upload expire, if no later one renews them. (templated)
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     :param clock: returns the current time, with its zone.
     """
@@ -71,6 +72,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
         segment: Json,
         domain: str,
         data_expiry: str | int,
+        memory_mb: int | None = None,
         clock: Clock = utc_now,
         **kwargs: Any,
     ) -> None:
@@ -79,6 +81,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
         self.segment = segment
         self.domain = domain
         self.data_expiry = data_expiry
+        self.memory_mb = memory_mb
         self.clock = clock
 
     def execute(self, context: Context) -> Json:
@@ -119,7 +122,7 @@ class CustomerProfilesCreateUploadJobsOperator(TemporaryFolderMixin, AwsBaseOper
             return UploadJobs(job_ids=record.job_ids or [], set_in=record.set_in, set_out=record.set_out)
         jobs = self._jobs(store.name)
         upload = self._upload_number(record, content, jobs)
-        with closing(SegmentPlayers(folder)) as players:
+        with closing(SegmentPlayers(folder, self.memory_mb)) as players:
             rows = segment_rows(s3, segment)
             header = layout.upload_header(next(rows), store.name)
             ins = UploadFiles(folder, layout.IN, header)

@@ -46,6 +46,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
     :param plan: the output of CohortPlanOperator. (templated)
     :param segment: the segment file, as CohortLimitsOperator released it. (templated)
     :param http_conn_id: the Airflow connection of the receiver.
+    :param memory_mb: the limit of DuckDB, in MiB; None for its default.
     :param aws_conn_id: the Airflow connection used for AWS credentials.
     :param clock: returns the current time, with its time zone.
     """
@@ -59,6 +60,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
         plan: Json,
         segment: Json,
         http_conn_id: str = DEFAULT_CONN_NAME,
+        memory_mb: int | None = None,
         aws_conn_id: str | None = "aws_default",
         clock: Clock = utc_now,
         **kwargs: Any,
@@ -67,6 +69,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
         self.plan = plan
         self.segment = segment
         self.http_conn_id = http_conn_id
+        self.memory_mb = memory_mb
         self.aws_conn_id = aws_conn_id
         self.clock = clock
 
@@ -104,7 +107,7 @@ class WebhookSendSegmentOperator(TemporaryFolderMixin, BaseOperator):
         goes_on = record and not record.verified and record.content == content and record.upload == last
         upload = last if goes_on else last + 1
         path = folder / "messages.ndjson"
-        with closing(SegmentPlayers(folder)) as players:
+        with closing(SegmentPlayers(folder, self.memory_mb)) as players:
             set_in, set_out = self._write_messages(s3, members, players, path)
             members.write(folder, Record(content, upload, plan.as_of.isoformat()), players.all())
             side_effects.append(f"import {upload} of segment {members.segment} was recorded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from tests.cohort_flywheel.destinations.customer_profiles.profiles_domain import
     address,
     addresses,
 )
+from tests.cohort_flywheel.memory_limits import MemoryLimits, tuned
 
 LOCK = f"claims/customer_profiles_{PROFILES_DOMAIN}_ea_atrisk_2.json"
 DAY_ONE: dict[str, Any] = {"name": "day_one"}
@@ -77,6 +79,15 @@ def test_day_one_sets_its_rows_in(domain: Domain, context: Any) -> None:
     assert (profile["FirstName"], profile["LastName"]) == ("Jo, Jr.", 'O"Neil')
     assert profile["Attributes"] == {"ea_atrisk_2": "in"}
     assert "ann" not in json.dumps(profile), "no profile has the playerId"
+
+
+def test_the_players_are_in_the_memory_of_the_tuning(
+    domain: Domain, context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment, limits = domain.segment("one", ["ann", "bob"]), MemoryLimits(tmp_path / "limits", monkeypatch)
+    with tuned():
+        assert domain.create(segment, context())["set_in"] == 2
+    assert limits.are_tuned()
 
 
 def test_day_two_takes_joiners_in_and_leavers_out(domain: Domain, context: Any, one: Any) -> None:

@@ -14,6 +14,7 @@ from cohort_flywheel.destinations.webhook import layout
 from cohort_flywheel.destinations.webhook.destination import DESTINATION
 from local.webhook.receiver import TOKEN
 from tests.cohort_flywheel.dag_simulator import TODAY, YESTERDAY, DagSimulator
+from tests.cohort_flywheel.memory_limits import MEMORY_MB, MemoryLimits
 from tests.faults.leftovers import control
 
 PLAYERS = [f"player-{number:02d}" for number in range(20)]
@@ -74,6 +75,15 @@ def test_members_joiners_and_leavers_of_two_days(receiver: Receiver) -> None:
     log = receiver.run.log.read_text(encoding="utf-8")
     assert TOKEN not in log
     assert "@example.com" not in log
+
+
+def test_the_dag_gives_each_task_the_memory_of_the_tuning(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.edit("opt_outs: none\n", f"opt_outs: none\ntuning: {{memory_mb: {MEMORY_MB}}}\n")
+    limits = MemoryLimits(tmp_path / "limits", monkeypatch)
+    receiver.ends(TODAY)
+    assert limits.are_tuned()
 
 
 def test_a_verified_import_is_not_sent_again(receiver: Receiver) -> None:
