@@ -289,9 +289,9 @@ def running(
     shutil.copytree(ROOT / "dags", folder / "dags", ignore=without)
     daily = folder / "dags" / "cohort_to_segment.py"
     text = daily.read_text(encoding="utf-8")
-    defaults = "default_args=DEFAULT_ARGS | {"
+    defaults = "default_args=DEFAULT_ARGS"
     assert defaults in text
-    quick = '"retry_delay": pendulum.duration(seconds=5), '  # no test waits a minute for a retry
+    quick = ' | {"retry_delay": pendulum.duration(seconds=5)}'  # no test waits a minute for a retry
     daily.write_text(text.replace(defaults, defaults + quick), encoding="utf-8")
     for file in more_dags:
         shutil.copy(file, folder / "dags")
