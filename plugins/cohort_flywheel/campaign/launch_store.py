@@ -232,7 +232,7 @@ def revocation_reason(
 ) -> str | None:
     """Return why a player may no longer be mailed, by the current record and both lists, or None."""
     now = classify_member(
-        Member(row.player_id, 0), record, attributes={}, score_column=None, consent=consent,
+        Member(row.player_id, 0), record, columns=schema.name_columns, score_column=None, consent=consent,
         do_not_contact=lambda entry: is_listed(ENTRIES, entry, listed), suppressed=suppressed, schema=schema,
     )  # fmt: skip
     if isinstance(now, Reject):

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
-from itertools import chain
 from typing import Literal, NamedTuple
 
 import email_validator
@@ -47,7 +46,7 @@ DATA_FAULTS = ("no_record", "no_address", "bad_address", "bad_value", "missing_v
 #: Addresses that do not need the library, whose check takes longer than all other work for a member: up to this
 #: length, so that no part of one is too long. Hyphens only inside a label, and never two together: the library checks
 #: Punycode (`xn--`) and all other addresses.
-_PLAIN = re.compile(r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@((?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.)+[A-Za-z]{2,})")
+_PLAIN = re.compile(r"([\w+-]++(?:\.[\w+-]++)*+)@((?:[A-Za-z0-9]++(?:-[A-Za-z0-9]++)*+\.)+[A-Za-z]{2,})", re.ASCII)
 _PLAIN_CHARACTERS = 64
 #: Exceptions that match _PLAIN: local parts whose case the library changes, and domains that it refuses.
 _ROLES = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)
@@ -101,7 +100,7 @@ def classify_member(
     member: Member,
     record: Mapping[str, object] | None,
     *,
-    attributes: Mapping[str, AttributePath],
+    columns: Mapping[str, AttributePath],
     score_column: str | None,
     consent: Consent | None,
     do_not_contact: Listed | None,
@@ -110,8 +109,8 @@ def classify_member(
 ) -> Contact | Reject:
     """Return the contact or the reject of a member and its record (None: not found).
 
-    `do_not_contact` is called with each of `player_id_forms` and `address_forms`; it and `suppressed` are None for an
-    empty list. `consent` None is the registry's `none`.
+    `columns` has the attribute of each column but the score's. `do_not_contact` is called with each of
+    `player_id_forms` and `address_forms`; it and `suppressed` are None for an empty list. `consent` None is `none`.
     """
     player_id = member.player_id
     if do_not_contact and any(map(do_not_contact, player_id_forms(player_id))):
@@ -133,7 +132,7 @@ def classify_member(
     if suppressed and (reason := suppressed("address", address)):
         return Reject(player_id, reason, path_text(schema.address))
     values: dict[str, str] = {}
-    for column, attribute in chain(schema.name_columns.items(), attributes.items()):
+    for column, attribute in columns.items():
         value = record.get(attribute) if type(attribute) is str else value_at(record, attribute)
         text = value if type(value) is str else as_text(value)  # fast path: most values are text
         if text is None:

@@ -213,9 +213,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
 
     def _members(self, s3: S3Hook, shard: Shard | None) -> Iterator[Member]:
         found = lines(s3, self.extract_bucket, self.extract_key, shard)
-        if shard:
-            return read_shard(found, self.property, shard.members)
-        return read_extract(found, self.property)
+        return read_shard(found, self.property, shard.members) if shard else read_extract(found, self.property)
 
     def _exclusion(self, s3: S3Hook, listed: sqlite3.Connection) -> Callable[[Contact], Reject | None] | None:
         """Return the function that excludes contacts from the segment; None if nothing does."""
@@ -239,7 +237,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         self,
         members: Iterable[Member],
         shard: Shard | None,
-        attributes: Mapping[str, AttributePath],
+        attributes: dict[str, AttributePath],
         consent: Consent | None,
         schema: DataSchema,
         found: RecordCounts,
@@ -247,6 +245,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
         find_suppressed: Callable[[Sequence[Asked]], Mapping[Asked, str]] | None,
     ) -> Iterator[Contact | Reject]:
         """Classify each member, and count the records; `listed` is None if the do-not-contact list has no entry."""
+        columns = schema.name_columns | attributes
 
         def rule(
             member: Member,
@@ -256,7 +255,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
             suppressed: Suppressed | None,
         ) -> Contact | Reject:  # a partial of all settings takes longer
             return classify_member(
-                member, record, attributes=attributes, score_column=self.score_column, consent=consent,
+                member, record, columns=columns, score_column=self.score_column, consent=consent,
                 do_not_contact=do_not_contact, suppressed=suppressed, schema=schema,
             )  # fmt: skip
 

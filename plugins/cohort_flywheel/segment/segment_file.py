@@ -7,11 +7,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.contacts import Contact, Reject
 from cohort_flywheel.segment.outputs import CombinedParts, PartFile, SegmentCounts, SegmentPart, Shard
+
+if TYPE_CHECKING:
+    from _csv import Writer as CsvWriter
 
 
 class Layout(NamedTuple):
@@ -50,13 +53,22 @@ def write_segment(
             if isinstance(outcome, Contact):
                 reject = _reject(outcome, layout, exclude)
                 if reject is None:
-                    segment.writerow(layout.row(outcome))
+                    _write_row(layout.row(outcome), rows_file, segment)
                     rows += 1
                     continue
                 outcome = reject
             rejects.writerow(outcome)
             reasons[outcome.reason] += 1
     return SegmentCounts(members=rows + reasons.total(), rows=rows, rejects=dict(sorted(reasons.items())))
+
+
+def _write_row(cells: list[str], file: IO[str], writer: CsvWriter) -> None:
+    """Write a row as csv.writer does, which takes four times as long to find that no cell needs quotes."""
+    line = ",".join(cells)
+    if '"' in line or "\n" in line or "\r" in line or line.count(",") >= len(cells) or not line:
+        writer.writerow(cells)
+    else:
+        file.write(line + "\n")
 
 
 def _reject(contact: Contact, layout: Layout, exclude: Callable[[Contact], Reject | None] | None) -> Reject | None:

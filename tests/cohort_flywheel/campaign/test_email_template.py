@@ -23,7 +23,7 @@ from cohort_flywheel.campaign.email_template import (
     samples,
     template_digest,
 )
-from cohort_flywheel.config.data_schema import NAME_COLUMNS
+from cohort_flywheel.config.data_schema import NAME_COLUMNS, DataSchema
 from cohort_flywheel.config.registry import read_registry
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import Contact, classify_member
@@ -256,8 +256,8 @@ def test_a_value_of_blanks_takes_the_default_everywhere(blank: str) -> None:
     # and the segment file, of which Connect takes its profiles, has an empty cell
     record = {"email": "jo@example.com", "firstName": blank, "lastName": "O'Neil", "level": blank}
     contact = classify_member(
-        Member("jo", 3), record, attributes={"Level": "level"}, score_column=None, consent=None,
-        do_not_contact=lambda _: False,
+        Member("jo", 3), record, columns=DataSchema().name_columns | {"Level": "level"}, score_column=None,
+        consent=None, do_not_contact=lambda _: False,
     )  # fmt: skip
     assert isinstance(contact, Contact)
     assert contact.attributes == {"FirstName": "", "LastName": "O'Neil", "FavoriteRole": "", "Level": ""}

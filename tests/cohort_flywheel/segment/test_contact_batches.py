@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from cohort_flywheel.common.sqlite import MAX_VALUES
 from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.segment.contact_batches import Asked, classify_batch
 from cohort_flywheel.segment.contacts import classify_member
 from cohort_flywheel.segment.do_not_contact_store import add_to_list, find_listed, make_list
 from cohort_flywheel.segment.members import Member
 
 CONSENT = Consent(attribute="emailConsent", opted_in=["yes"], opted_out=["no"], silence="opted_out")
-RULE = partial(classify_member, attributes={}, score_column=None, consent=CONSENT)
+RULE = partial(classify_member, columns=DataSchema().name_columns, score_column=None, consent=CONSENT)
 #: Each member may be named by its playerId, which may be an address, and by its address.
 PLAYERS = ("ann", "Bob", "cyd@example.com", " dan ")
 ADDRESSES = ("ann@example.com", "BOB@example.com", "not an address", "")

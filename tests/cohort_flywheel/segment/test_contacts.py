@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.segment.contacts import (
     REASONS,
@@ -58,7 +59,7 @@ def ask(
     return classify_member(
         member,
         record,
-        attributes=attributes or {},
+        columns={**DataSchema().name_columns, **(attributes or {})},
         score_column=score_column,
         consent=consent,
         do_not_contact=do_not_contact,

@@ -53,7 +53,7 @@ def classified(paths: Sequence[AttributePath], given_values: Sequence[object]) -
     counts.add([record])
     assert player_forms("wayne96", record, schema) == player_forms("wayne96", {"email": given_values[0]})
     outcome = classify_member(
-        MEMBER, record, attributes={"Level": level}, score_column=None, consent=consent,
+        MEMBER, record, columns=schema.name_columns | {"Level": level}, score_column=None, consent=consent,
         do_not_contact=lambda _: False, schema=schema,
     )  # fmt: skip
     return outcome, counts

@@ -4,6 +4,7 @@ The rules of Pinpoint's import are written here a second time, from its user gui
 """
 
 import csv
+import io
 import re
 import sys
 import unicodedata
@@ -20,10 +21,12 @@ from hypothesis import strategies as st
 
 from cohort_flywheel.campaign.email_template import is_blank
 from cohort_flywheel.config.cohorts import Consent
+from cohort_flywheel.config.data_schema import DataSchema
 from cohort_flywheel.destinations.pinpoint import layout as pinpoint
 from cohort_flywheel.destinations.ses import layout as ses
 from cohort_flywheel.destinations.webhook import layout as webhook
 from cohort_flywheel.errors import FlywheelError
+from cohort_flywheel.segment import segment_file
 from cohort_flywheel.segment.contacts import Contact, Reject, classify_member
 from cohort_flywheel.segment.extract_file import extract_records, read_extract, write_extract
 from cohort_flywheel.segment.members import Members, to_vertex
@@ -39,6 +42,19 @@ def test_no_refused_character_is_printable(layout: ModuleType) -> None:
     printable = "".join(filter(str.isprintable, map(chr, range(sys.maxunicode + 1))))
     assert layout._REFUSED.search("\x1f") is not None
     assert layout._REFUSED.search(printable) is None
+
+
+any_cells = st.lists(st.text(max_size=3) | st.sampled_from(["", ",", '"', "\n", "\r", "a,b", " ", "#"]), max_size=4)
+
+
+@given(st.lists(any_cells, max_size=4))
+def test_rows_are_written_as_by_csv_writer(rows: list[list[str]]) -> None:
+    ours, theirs = io.StringIO(newline=""), io.StringIO(newline="")
+    writer = csv.writer(ours, lineterminator="\n")
+    for row in rows:
+        segment_file._write_row(row, ours, writer)
+    csv.writer(theirs, lineterminator="\n").writerows(rows)
+    assert ours.getvalue() == theirs.getvalue()
 
 
 def contact(player_id: str, first: str = "First", last: str = "Last", role: str = "healer") -> Contact:
@@ -290,7 +306,7 @@ def test_any_players_give_a_valid_pinpoint_file_and_all_are_accounted_for(
                 classify_member(
                     member,
                     table.get(member.player_id),
-                    attributes=ATTRIBUTES,
+                    columns=DataSchema().name_columns | ATTRIBUTES,
                     score_column="ea_atrisk",
                     consent=CONSENT,
                     do_not_contact=ON_THE_LIST.__contains__,

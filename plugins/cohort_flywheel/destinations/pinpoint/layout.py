@@ -50,7 +50,7 @@ def refused_column(contact: Contact) -> str | None:
         for column, value in contact.attributes.items():
             if len(value) > MAX_VALUE_CHARACTERS or _REFUSED.search(value):
                 return column
-    characters = len(text) + len(contact.address) + sum(map(len, contact.attributes))
+    characters = len(text) + len("".join((contact.address, *contact.attributes)))
     if 4 * characters < MAX_ENDPOINT_BYTES // 2:
         return None  # a character has at most four bytes, and the names of the columns need less than the other half
     # read strictly: the names of the attributes count as their values do
