@@ -84,14 +84,18 @@ class State:
         if metadata is None or metadata.get("sha256") != digest(path):
             raise FlywheelError(
                 f"the snapshot {self._place(snapshot_key)} is gone or damaged: restore the object (its earlier version,"
-                " where the bucket is versioned)",
+                " where the bucket is versioned), and clear this task",
                 code=Code.STATE_DAMAGED,
             )
         read_header(metadata.get(HEADER), self._place(snapshot_key))
         return metadata
 
     def make_final(self, cohort: str, as_of: datetime, snapshot_key: str, folder: Path) -> Snapshot:
-        """Put a copy of a pending snapshot as the final one of its as-of, unless there is one; return the final one."""
+        """Put a copy of a pending snapshot as the final one of its as-of, unless there is one; return the final one.
+
+        The pending one stays: another run may have listed it and read it next, and cleanup finds the players of a run
+        in the snapshot that its report names, which is this one.
+        """
         if final := self.final_snapshot(cohort, as_of):
             return final
         path, key = folder / "pending.parquet", names.snapshot_key(cohort, as_of)

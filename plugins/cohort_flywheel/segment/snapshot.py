@@ -111,7 +111,10 @@ def read_header(text: str | None, place: str) -> Header:
         return Header.model_validate_json(text or "")
     except ValidationError:
         raise FlywheelError(
-            f"{place} is not a snapshot that this version reads: move it away", code=Code.STATE_DAMAGED
+            f"{place} is not a snapshot that this version reads: move it, with all of its versions, to another folder,"
+            " and clear this task; if check_limits has failed, and the snapshot is of the run's own as-of, clear"
+            " extract instead, with downstream",
+            code=Code.STATE_DAMAGED,
         ) from None
 
 

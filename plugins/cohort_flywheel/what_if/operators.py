@@ -158,4 +158,6 @@ class CohortWhatIfOperator(TemporaryFolderMixin, BaseOperator):
                 now.replace(before)
                 yield day._replace(members=counts.members)
             except FlywheelError as error:  # the row of such a day has the reason, and the other days are counted
+                if error.code is Code.WORKER_FULL:  # the fault is the worker's, not the day's
+                    raise
                 yield day._replace(note=str(error))

@@ -198,7 +198,10 @@ def test_a_snapshot_of_wide_rows_is_rewritten_within_the_memory_of_a_task(tmp_pa
 def test_a_snapshot_that_cannot_be_searched_is_an_error(paths: tuple[Path, Path]) -> None:
     path, rest = paths
     path.write_text(f'["{ANN}", 3]\n')
-    with pytest.raises(FlywheelError, match="s3://state/one is not a snapshot that this version reads: move it away"):
+    with pytest.raises(
+        FlywheelError,
+        match="s3://state/one is not a snapshot that this version reads: move it",
+    ):
         look("snapshot", path, [ANN], [], rest, "s3://state/one")
 
 

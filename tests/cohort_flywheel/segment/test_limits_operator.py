@@ -617,3 +617,34 @@ def test_previous_members_and_a_faster_runs_are_in_the_memory_of_the_tuning(
         "the snapshot of 2026-11-21T00:00:00+00:00", 1,
     )  # fmt: skip
     assert limits.are_tuned()
+
+
+def test_a_snapshot_that_cannot_be_read_is_moved_and_cleared_as_its_error_says(
+    runner: LimitsRunner, kept: Any, aws: Any, fresh_config: Any
+) -> None:
+    """An earlier day's needs `check_limits` alone; of the run's own as-of `extract` has named it."""
+    s3, bucket = aws("s3"), fresh_config.state_bucket
+    sentence = "is not a snapshot that this version reads: move it.*own as-of, clear extract instead, with downstream"
+
+    def of_another_version(key: str) -> None:
+        head = s3.head_object(Bucket=bucket, Key=key)["Metadata"]
+        header = {"header": json.dumps(json.loads(head["header"]) | {"version": 3})}
+        source = {"Bucket": bucket, "Key": key}
+        s3.copy_object(**source, CopySource=source, Metadata=head | header, MetadataDirective="REPLACE")
+
+    kept(THE_DAY_BEFORE, THREE, final=True)
+    of_another_version(earlier := kept(YESTERDAY, THREE, final=True))
+    pending = kept(DAY, THREE)
+    task = runner.run()
+    with pytest.raises(AirflowFailException, match=f"CF-STATE-01: .*{earlier} {sentence}"):
+        runner.check(task)
+    s3.delete_object(Bucket=bucket, Key=earlier)
+    of_another_version(pending)
+    with pytest.raises(AirflowFailException, match=f"CF-STATE-01: .*{pending} {sentence}"):
+        runner.check(task)
+    s3.delete_object(Bucket=bucket, Key=pending)
+    with pytest.raises(AirflowFailException, match=f"CF-STATE-01: the snapshot .*{pending} is gone or damaged"):
+        runner.check(task)
+    kept(DAY, THREE, minutes=9)
+    output = runner.check(runner.run())
+    assert (output["previous"]["what"], output["rows"]) == ("the snapshot of 2026-11-20T00:00:00+00:00", 3)

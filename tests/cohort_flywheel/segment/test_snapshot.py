@@ -233,7 +233,7 @@ def test_a_parquet_file_of_another_program_is_refused(tmp_path: Path) -> None:
 def test_an_invalid_header_is_an_error(text: str | None) -> None:
     with pytest.raises(FlywheelError) as error:
         read_header(text, PLACE)
-    assert str(error.value).startswith(f"CF-STATE-01: {PLACE} is not a snapshot that this version reads: move it away")
+    assert str(error.value).startswith(f"CF-STATE-01: {PLACE} is not a snapshot that this version reads: move it")
     assert "wayne96" not in str(error.value)
     assert error.value.__suppress_context__
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from cohort_flywheel.common import duckdb
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.names import pending_snapshot_key
 from cohort_flywheel.runs.state_store import State
@@ -209,7 +210,7 @@ def test_a_damaged_snapshot_does_not_affect_other_days(keep: Keep, count: Any, a
     assert [(row["members"], row["joined"], row["left"]) for row in rows] == [
         ("", "", ""), ("2", "", ""), ("", "", ""), ("2", "1", "1"),
     ]  # fmt: skip
-    assert rows[0]["note"].endswith(f"{another} is not a snapshot that this version reads: move it away")
+    assert f"{another} is not a snapshot that this version reads: move it, with all of its" in rows[0]["note"]
     assert f"{broken} is gone or damaged: restore the object" in rows[2]["note"]
 
 
@@ -267,3 +268,12 @@ def test_the_members_are_in_the_memory_of_the_tuning(
     limits = MemoryLimits(tmp_path / "limits", monkeypatch)
     assert figures(count(registry, threshold=2, **{"from": "2026-11-17"})[1]) == EXPECTED
     assert limits.are_tuned()
+
+
+def test_too_little_memory_is_not_taken_for_an_unusable_day(
+    keep: Keep, count: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(20, {f"player{number}": 3 for number in range(1_000)})
+    monkeypatch.setattr(duckdb, "MEMORY_MB", 1)
+    with pytest.raises(AirflowFailException, match="CF-TASK-04: DuckDB could not .* memory_mb under tuning"):
+        count(threshold=2)
