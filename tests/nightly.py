@@ -45,7 +45,7 @@ PARTS = (
     ),
     Part(
         "slow-tests",
-        "what `make test` leaves out: more faults, demos, the flywheel, IAM, the bundle, pages, clients in a real Airflow",
+        "what `make test` leaves out: faults, demos, the flywheel, IAM, the bundle, pages, clients in a real Airflow",
         [*PYTEST, "--numprocesses=2", "-m", "nightly", "--ignore=tests/backfill", "--ignore=tests/approval"],
     ),
     Part("faults", "every call of a run with every fault that applies to it", ["make", "faults"]),
