@@ -50,7 +50,8 @@ def environment(
 ) -> dict[str, str]:
     """The environment variables of every Airflow process here; `servers` as `airflow_environment` gives them.
 
-    `AUTH_MANAGER` in `environ` is the class of the auth manager for user logins, if not the default.
+    `AUTH_MANAGER` in `environ` is the class of the auth manager for user logins, if not the default; `PARSE_SECONDS` is
+    how often a DAG file is parsed that has not changed.
     """
     inherited = {key: value for key, value in environ.items() if not key.startswith(("AIRFLOW", "AWS_"))}
     inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # Airflow's own 1,400 files would be compiled in every process
@@ -67,8 +68,8 @@ def environment(
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "AIRFLOW__API__SECRET_KEY": "for-this-machine-only",
         "AIRFLOW__API_AUTH__JWT_SECRET": "for-this-machine-only, and as long as HS512 wants it to be: 64 bytes",
-        # a new DAG file is found, and an edited registry read, within these seconds
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        # an edited registry is read, and a new DAG file is found, within these seconds
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": environ.get("PARSE_SECONDS", "30"),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "15",
         # longer than a request waits for SQLite's lock: after the default of five seconds a task ends as failed
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": str(2 * SQLITE_SECONDS),

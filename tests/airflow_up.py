@@ -300,6 +300,8 @@ def running(
     names = ("GREMLIN_PORT", "DYNAMODB_PORT", "AWS_PORT", "AIRFLOW_PORT")
     ports = {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
     environ = dict(os.environ) | ports | ({"AUTH_MANAGER": auth_manager} if auth_manager else {})
+    # a parse takes a second of CPU, of each of nine files; a test that edits the registry touches the file
+    environ["PARSE_SECONDS"] = "3600"
     run_dir = ("--run-dir", str(folder / "run"))
     database = ("--database-url", database_url) if database_url else ()
     with ends_with_us([sys.executable, "-m", "local", "down", *run_dir], environ):
