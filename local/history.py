@@ -8,6 +8,7 @@ are made once for each day and each version of the code.
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 import tarfile
@@ -27,6 +28,8 @@ DAYS = 30
 #: How many days before the newest one the first cohort was mailed.
 LAUNCHED = (26, 5)
 SECONDS = 1_800
+#: The header of an entry of the archive that has the metadata of its object, as JSON.
+METADATA = "COHORT_FLYWHEEL.metadata"
 #: What the history depends on.
 SOURCES = ("include", "plugins/cohort_flywheel", "local/sesv2")
 FILES = ("history.py", "history_runs.py", "sample.py", "seed.py")
@@ -89,9 +92,11 @@ def _keep(s3: Any, buckets: tuple[str, ...], file: Path) -> None:
     part = file.with_suffix(".tar.part")
     with tarfile.open(part, "w") as archive, ThreadPoolExecutor(4) as pool:
         places = list(_keys(s3, buckets))
-        for (bucket, key), body in zip(places, pool.map(lambda place: _body(s3, *place), places), strict=True):
+        for (bucket, key), kept in zip(places, pool.map(lambda place: _object(s3, *place), places), strict=True):
+            body, metadata = kept
             entry = tarfile.TarInfo(f"{bucket}/{key}")
             entry.size = len(body)
+            entry.pax_headers = {METADATA: json.dumps(metadata)}
             archive.addfile(entry, BytesIO(body))
     part.rename(file)
 
@@ -104,16 +109,22 @@ def _keys(s3: Any, buckets: tuple[str, ...]) -> Iterator[tuple[str, str]]:
                     yield bucket, item["Key"]
 
 
-def _body(s3: Any, bucket: str, key: str) -> bytes:
-    body: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    return body
+def _object(s3: Any, bucket: str, key: str) -> tuple[bytes, dict[str, str]]:
+    """The body and the metadata, in which a snapshot has its header."""
+    found = s3.get_object(Bucket=bucket, Key=key)
+    return found["Body"].read(), found["Metadata"]
 
 
 def _restore(s3: Any, file: Path) -> None:
-    def put(entry: tuple[str, bytes]) -> None:
-        bucket, _, key = entry[0].partition("/")
-        s3.put_object(Bucket=bucket, Key=key, Body=entry[1])
+    def put(entry: tuple[str, bytes, dict[str, str]]) -> None:
+        name, body, metadata = entry
+        bucket, _, key = name.partition("/")
+        s3.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
 
     with tarfile.open(file) as archive, ThreadPoolExecutor(4) as pool:
-        entries = [(each.name, found.read()) for each in archive if (found := archive.extractfile(each))]
+        entries = [
+            (each.name, found.read(), json.loads(each.pax_headers[METADATA]))
+            for each in archive
+            if (found := archive.extractfile(each))
+        ]
         list(pool.map(put, entries))
