@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,15 @@ _NO_VALUE = object()
 
 def template(path: Path = TEMPLATE) -> dict[str, Any]:
     """A template as plain JSON: its tags are functions (`Fn::Sub`)."""
+    parsed: dict[str, Any] = json.loads(_as_json(path))
+    return parsed
+
+
+@cache
+def _as_json(path: Path) -> str:
     from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types, and imports for a second
 
-    parsed: dict[str, Any] = json.loads(json.dumps(cfn_yaml.load(str(path))))
-    return parsed
+    return json.dumps(cfn_yaml.load(str(path)))
 
 
 def policy(name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import boto3
@@ -41,6 +42,7 @@ RESOURCES: dict[str, Any] = {
 }
 
 
+@cache
 def template() -> str:
     """Ours, as moto takes it. It would take a number for another than its text, and every update for a change."""
     whole = stack.deployable(stack.template())
