@@ -71,8 +71,8 @@ def test_a_row_has_a_cause_and_a_remedy() -> None:
 
 
 def test_a_row_says_whether_airflow_retries_the_task() -> None:
-    """A `RetryableError`, and an Advice with `may_pass`, is retried; common/failures.py decides for the last three."""
-    retried = {Code.TIMEOUT, Code.AIRFLOW, Code.UNEXPECTED}
+    """A `RetryableError`, and an Advice with `may_pass`, is retried; common/failures.py decides for these four."""
+    retried = {Code.TIMEOUT, Code.AIRFLOW, Code.UNEXPECTED, Code.WORKER_FULL}
     for _, call in calls(coded_classes("RetryableError") | {"RetryableError", "Advice"}):
         may_pass = [each.value for each in call.keywords if each.arg == "may_pass"]
         if getattr(call.func, "id", "") != "Advice" or (may_pass and getattr(may_pass[0], "value", None)):
@@ -128,6 +128,7 @@ def test_each_code_is_used() -> None:
         (AirflowTaskTimeout("no"), Code.TIMEOUT),
         (AirflowException("an error of a provider"), Code.AIRFLOW),
         (AirflowFailException("an error of a provider"), Code.AIRFLOW),
+        (MemoryError(), Code.WORKER_FULL),
         (KeyError("no"), Code.UNEXPECTED),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),

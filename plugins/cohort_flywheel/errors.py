@@ -135,7 +135,7 @@ class Code(StrEnum):
     TIMEOUT = "CF-TASK-01"  #: the task took longer than its execution_timeout
     AIRFLOW = "CF-TASK-02"  #: an error of Airflow or of a provider
     UNREPORTED = "CF-TASK-03"  #: the task failed, and no notification was sent
-    WORKER_FULL = "CF-TASK-04"  #: DuckDB has too little memory or disk
+    WORKER_FULL = "CF-TASK-04"  #: DuckDB or the worker has too little memory or disk
     UNEXPECTED = "CF-BUG-01"  #: an unexpected error
     DO_NOT_ADD_UP = "CF-BUG-02"  #: the data or the figures of the run contradict each other
 

@@ -47,17 +47,23 @@ def connect(folder: Path, memory_mb: int | None = None) -> DuckDBPyConnection:
 
 @contextmanager
 def hide_values(what: str) -> Iterator[None]:
-    """Raise FlywheelError without the text of an error of DuckDB, which may quote values: `what` names the work."""
+    """Raise an error of DuckDB without its text, which may quote values: `what` names the work.
+
+    Raises FlywheelError for too little memory or disk. Any other error, of a bug or a damaged file, keeps its type and
+    its traceback.
+    """
     import duckdb
 
     try:
         yield
-    except duckdb.Error as error:
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
         raise FlywheelError(
             f"DuckDB could not {what} ({type(error).__name__}): look at the free disk and memory of the worker, and set"
             f" memory_mb under tuning in cohorts.yaml (default: {MEMORY_MB})",
             code=Code.WORKER_FULL,
         ) from None
+    except duckdb.Error as error:
+        raise type(error)(f"DuckDB could not {what}").with_traceback(error.__traceback__) from None
 
 
 class Rows(csv.Dialect):

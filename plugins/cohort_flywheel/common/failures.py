@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
+import sqlite3
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +57,10 @@ def describe_failure(retry_note: str) -> Iterator[list[str]]:
     except AirflowException as error:
         raise AirflowException(_last_line(_with_code(error), side_effects, retry_note)) from None
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is raised again without its text
+        if _is_of_full_worker(error):  # a retry may have another worker, or one whose other tasks have ended
+            name = type(error).__name__
+            what = f"the worker has no disk or memory left ({name}): give it more of it, or fewer tasks at a time"
+            raise AirflowException(_last_line(f"{Code.WORKER_FULL}: {what}", side_effects, retry_note)) from None
         # A bug here or in a library. Its text may hold a player's data, so only the traceback is logged.
         where = "".join(traceback.format_tb(error.__traceback__))
         log.error("%s at:\n%s", type(error).__name__, where)
@@ -78,6 +84,13 @@ def unconfirmed(side_effects: list[str], change: str, *, refused: str = "") -> I
         if error.response["ResponseMetadata"]["HTTPStatusCode"] < HTTPStatus.INTERNAL_SERVER_ERROR:
             side_effects[-1:] = [refused] if refused else []
         raise
+
+
+def _is_of_full_worker(error: Exception) -> bool:
+    """Whether the disk or the memory of the worker is full; DuckDB has limits and errors of its own."""
+    is_disk_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    is_database_full = isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return is_disk_full or is_database_full or isinstance(error, MemoryError)
 
 
 def _with_code(error: AirflowException) -> str:

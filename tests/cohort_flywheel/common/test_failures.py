@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, AirflowTaskTimeout
@@ -172,6 +176,31 @@ def test_the_text_of_an_unexpected_error_is_withheld(caplog: pytest.LogCaptureFi
     assert "wayne96" not in str(raised.value)
     assert raised.value.__suppress_context__
     assert "KeyError: " not in caplog.text
+
+
+def fill_a_disk() -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as file:
+        file.write("wayne96" * 100_000)
+
+
+def fill_a_database() -> None:
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("PRAGMA max_page_count = 2")
+        database.execute("CREATE TABLE player (id TEXT)")
+        database.executemany("INSERT INTO player VALUES (?)", [("wayne96" * 1_000,)] * 10)
+
+
+def fill_the_memory() -> None:
+    bytes(2**62)
+
+
+@pytest.mark.parametrize("fill", [fill_a_disk, fill_a_database, fill_the_memory])
+def test_a_full_worker_is_not_reported_as_a_bug_and_the_task_is_retried(fill: Callable[[], None]) -> None:
+    sentence = r"^CF-TASK-04: the worker has no disk or memory left \("
+    with pytest.raises(AirflowException, match=sentence) as raised, describe_failure("Clearing is safe."):
+        fill()
+    assert not isinstance(raised.value, AirflowFailException)
+    assert "wayne96" not in str(raised.value)
 
 
 def test_the_message_of_aws_is_withheld() -> None:
