@@ -300,7 +300,7 @@ def running(
     names = ("GREMLIN_PORT", "DYNAMODB_PORT", "AWS_PORT", "AIRFLOW_PORT")
     ports = {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
     environ = dict(os.environ) | ports | ({"AUTH_MANAGER": auth_manager} if auth_manager else {})
-    # a parse takes a second of CPU, of each of nine files; a test that edits the registry touches the file
+    # a parse takes a second of CPU, of each of nine files; a test that needs a new parse touches it
     environ["PARSE_SECONDS"] = "3600"
     run_dir = ("--run-dir", str(folder / "run"))
     database = ("--database-url", database_url) if database_url else ()

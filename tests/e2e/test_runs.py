@@ -359,6 +359,7 @@ def test_a_cohort_that_is_written_wrongly_fails_alone_with_its_line(up: Up, star
         up.end(healthy)
     finally:
         up.registry.write_text(right, encoding="utf-8")
+        (up.dags / "cohort_to_segment.py").touch()
 
 
 # --- at the end, of all that ran before

@@ -218,14 +218,15 @@ class _Lookups:
         body = self._connections.read(asked.connection) if self._connections and asked.connection else None
         found: dict[str, dict[str, object]] | None = None
         if body is not None and (texts := read_texts(body, self._key_attribute)) is not None:
-            return texts
+            return texts if texts.keys() <= set(asked.keys) else self._get_items(asked.keys)  # not of another request
         if body is not None:
             # another form than that of the answer's model: botocore reads it again, or explains
             with suppress(ValueError, KeyError, TypeError, AttributeError):
                 answer = orjson.loads(body)
                 left = [key[self._key_attribute]["S"] for key in unprocessed(answer).get("Keys", ())]
                 found = read_records(answer, self._key_attribute)
-        if found is None:  # outside of the block above, whose errors quote the data
+        # outside of the block above, whose errors quote the data
+        if found is None or not found.keys() <= set(asked.keys):
             return self._get_items(asked.keys)
         return self._get_items(asked.keys, answer) if left else found
 

@@ -17,7 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 from botocore.signers import RequestSigner
 
-#: The bytes of an answer's headers, and of its body [16 MB, DynamoDB API reference: BatchGetItem], at most.
+#: The bytes of an answer's headers and of its body, at most. An answer has 16 MB of items [DynamoDB API reference:
+#: BatchGetItem], and their JSON is longer.
 MAX_HEAD, MAX_BODY = 65_536, 64_000_000
 #: After so many requests in a row without a usable answer the connections are not used any more.
 MAX_FAILURES = 3
@@ -178,6 +179,8 @@ def receive(connection: HTTPConnection) -> Answer:
 
 
 def _has_input(connected: socket.socket) -> bool:
+    if isinstance(connected, ssl.SSLSocket) and connected.pending():
+        return True  # decrypted already: the kernel has nothing more
     poll = select.poll()
     poll.register(connected, select.POLLIN)
     return bool(poll.poll(0))

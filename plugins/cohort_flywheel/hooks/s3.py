@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from airflow.providers.amazon.aws.hooks import s3 as provider
 from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -27,8 +28,6 @@ _PASSING = (
     "ConditionalRequestConflict", "OperationAborted", "SlowDown", "ServiceUnavailable", "InternalError",
     "RequestTimeout", "409", "500", "503",
 )  # fmt: skip
-#: Smaller files are put in one request, without the threads of boto3's transfers, whose own limit this is.
-MULTIPART_BYTES = 8 * 1024 * 1024
 
 
 class S3Hook(SharedSessionHook, provider.S3Hook):
@@ -89,10 +88,13 @@ def put_unless_equal(s3: S3Hook, path: Path, bucket: str, key: str, sha256: str)
     """
     if _digest_of(s3, bucket, key) == sha256:
         return False
-    if path.stat().st_size < MULTIPART_BYTES:
-        return put_if(s3, bucket, key, path, {"sha256": sha256})
+    client, metadata = s3.get_conn(), {"sha256": sha256}
+    if path.stat().st_size < TransferConfig().multipart_threshold:
+        with path.open("rb") as file:  # in one request as boto3 would, but without its threads
+            client.put_object(Bucket=bucket, Key=key, Body=file, Metadata=metadata)
+        return True
     try:
-        s3.get_conn().upload_file(str(path), bucket, key, ExtraArgs={"Metadata": {"sha256": sha256}})
+        client.upload_file(str(path), bucket, key, ExtraArgs={"Metadata": metadata})
     except S3UploadFailedError as error:
         if isinstance(error.__context__, ClientError):  # S3's own error; the one around it has only its text
             raise error.__context__ from None

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from airflow.providers import amazon
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.exceptions import DataNotFoundError, UnknownServiceError
 from botocore.loaders import JSONFileLoader, Loader
 
 #: The sessions by connection, region and environment. A session is not thread-safe, so each thread has its own.
@@ -61,16 +62,31 @@ class _Files(JSONFileLoader):
     def load_file(self, file_path: str) -> Any:
         """Return the content of a file, of which the path has no ending; None if there is none."""
         for ending, opened in ((".json", open), (".json.gz", gzip.open)):
-            with suppress(FileNotFoundError), opened(file_path + ending, "rb") as file:
+            with (
+                suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError),
+                opened(file_path + ending, "rb") as file,
+            ):
                 return orjson.loads(file.read())
         return None
 
 
 class _Loader(Loader):
     def list_available_services(self, type_name: str) -> list[str]:
-        """Return the services with any model: botocore looks for this one in some 430 folders."""
-        folders = filter(Path.is_dir, map(Path, self.search_paths))
-        return sorted({each.name for folder in folders for each in folder.iterdir()})
+        """Return the names in the folders of models: botocore looks into some 430 of them for this type."""
+        found: set[str] = set()
+        for folder in self.search_paths:
+            with suppress(OSError):  # it is not there, or may not be read
+                found |= {each.name for each in Path(folder).iterdir()}
+        return sorted(found)
+
+    def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
+        """Return a model; raise UnknownServiceError for a service without one of this type, as botocore does."""
+        try:
+            return super().load_service_model(service_name, type_name, api_version)
+        except UnknownServiceError:
+            raise
+        except DataNotFoundError as error:
+            raise UnknownServiceError(service_name=service_name, known_service_names=type_name) from error
 
 
 @cache

@@ -94,7 +94,7 @@ class State:
         """Put a copy of a pending snapshot as the final one of its as-of, unless there is one; return the final one.
 
         The pending one stays: another run may have listed it and read it next, and cleanup finds the players of a run
-        in the snapshot that its report names, which is this one.
+        in the snapshot that its report names, which is the pending one.
         """
         if final := self.final_snapshot(cohort, as_of):
             return final

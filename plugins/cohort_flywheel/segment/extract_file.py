@@ -136,6 +136,8 @@ def _decoder(property: str) -> msgspec.json.Decoder[Any] | None:
 
 def _read_records(lines: Sequence[bytes], decoder: msgspec.json.Decoder[Any]) -> list[Member] | None:
     """Read lines that are all records, sorted by playerId; return None for any others, which `_read_lines` reads."""
+    if not all(line.startswith(b"{") for line in lines):
+        return None
     try:
         records = decoder.decode_lines(b"\n".join(lines).replace(b",\n", b"\n").rstrip(b",\n"))
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -158,8 +158,8 @@ class Members:
     ) -> None:
         """Add vertices that are given as columns."""
         rows = (dict(zip(properties, values, strict=True)) for values in zip(*properties.values(), strict=True))
-        texts = map(_properties_text, rows) if properties else repeat(None)
-        self._writer.writerows(zip(scores, player_ids, texts))  # noqa: B905 - `repeat` has no end
+        texts = map(_properties_text, rows) if properties else repeat(None, len(player_ids))
+        self._writer.writerows(zip(scores, player_ids, texts, strict=True))
 
     def add_snapshot(self, path: Path) -> None:
         """Take the vertices of a snapshot, instead of those that are added."""

@@ -126,10 +126,12 @@ def read_file_header(path: Path, place: str, memory_mb: int | None = None) -> He
 def _header_text(path: Path, memory_mb: int | None) -> str | None:
     import duckdb
 
-    with connect(path.parent, memory_mb) as sql:
+    with connect(path.parent, memory_mb) as sql, hide_values("read the header of the snapshot"):
         try:
             rows = sql.execute("SELECT key, value FROM parquet_kv_metadata(?)", [str(path)]).fetchall()
-        except duckdb.Error:  # its text may quote the file
+        except (duckdb.OutOfMemoryException, duckdb.IOException):
+            raise
+        except duckdb.Error:  # it is not Parquet
             return None
     return next((value.decode() for key, value in rows if key == HEADER.encode()), None)
 

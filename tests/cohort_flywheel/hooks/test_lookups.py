@@ -48,7 +48,8 @@ values = st.recursive(
     ),
     max_leaves=8,
 )
-items = st.builds(lambda key, rest: rest | {"playerId": {"S": key}}, text, st.dictionaries(text, values, max_size=4))
+keys = st.text(min_size=1, max_size=5)
+items = st.builds(lambda key, rest: rest | {"playerId": {"S": key}}, keys, st.dictionaries(text, values, max_size=4))
 
 
 class Answering(NamedTuple):
@@ -71,7 +72,8 @@ def test_any_record_is_the_same_from_botocore_and_from_a_kept_connection(
 ) -> None:
     answering.answer[0] = json.dumps({"Responses": {"t": found}, "UnprocessedKeys": {}}).encode()
     answering.seen.clear()
-    (_, theirs), (_, ours) = many(answering.hook, [["a"], ["b"]])
+    asked_keys = list({item["playerId"]["S"]: None for item in found}) or ["a"]
+    (_, theirs), (_, ours) = many(answering.hook, [asked_keys, asked_keys])
     assert [asked.is_botocore_s for asked in answering.seen][:2] == [True, False]
     assert ours == theirs
     for key, record in theirs.items():
@@ -97,6 +99,8 @@ WRONG = {
     "not JSON": Reply(body=b"<html>wayne96</html>"),
     "no records": Reply(body=b"[]"),
     "another type of value": Reply(body=b'{"Responses": {"t": [{"playerId": {"S": "wayne96"}, "x": {"X": 1}}]}}'),
+    "the answer to another request": Reply(body=records(["p2"])),
+    "texts of another request": Reply(body=b'{"Responses": {"t": [{"playerId": {"S": "p2"}}]}}'),
     "compressed": Reply(headers={"Content-Encoding": "gzip"}),
     "no answer": None,
 }

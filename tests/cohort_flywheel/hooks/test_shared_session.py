@@ -108,10 +108,17 @@ def test_a_service_or_a_model_that_is_missing_is_so_for_our_sessions_too() -> No
 
 
 def test_models_of_a_data_path_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a one has no endpoint-rule-set-1: botocore makes its client without."""
+    metadata = {"apiVersion": "2026-11-22", "endpointPrefix": "wayne96", "protocol": "json", "jsonVersion": "1.1",
+                "serviceFullName": "Wayne", "serviceId": "wayne96", "signatureVersion": "v4",
+                "targetPrefix": "Wayne"}  # fmt: skip
+    content = {"metadata": metadata, "operations": {}, "shapes": {}}
     model = tmp_path / "wayne96" / "2026-11-22" / "service-2.json"
     model.parent.mkdir(parents=True)
-    model.write_text('{"metadata": {}}')
+    model.write_text(json.dumps(content), encoding="utf-8")
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
     loader = session()._session.get_component("data_loader")
-    assert loader.load_service_model("wayne96", "service-2") == {"metadata": {}}
+    assert loader.load_service_model("wayne96", "service-2") == content
+    client = session().client("wayne96", region_name="eu-west-1")
+    assert client.meta.endpoint_url == "https://wayne96.eu-west-1.amazonaws.com"
     assert "wayne96" in session().get_available_services()

@@ -210,7 +210,9 @@ records = st.builds(
     '{{"playerId": [{}], "ea_atrisk": [{}]}}{}'.format,
     st.sampled_from(['"a"', '"b"', '"b\\u0020"', '"c"', '"\\ud800"', '""', "1", '"x", "y"', ""]),
     st.sampled_from(["3", "2.5", "9007199254740993", "1e400", "true", "null", "3, 4", ""]),
-    st.sampled_from(["", ",", ",,", "\r", " ", ', {"playerId": ["d"], "ea_atrisk": [3]}']),
+    st.sampled_from(
+        ["", ",", ",,", "\r", " ", ', {"playerId": ["d"], "ea_atrisk": [3]}', '{"playerId": ["d"], "ea_atrisk": [3]}']
+    ),
 ) | st.sampled_from(["", "[", "]", "[]", "],", '{"playerId": ["e"],', '"ea_atrisk": [3], "other": 1}'])
 
 
