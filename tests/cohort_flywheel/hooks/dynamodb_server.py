@@ -44,6 +44,8 @@ class Reply(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     #: of the bytes of the body; all of them are promised
     sent: int | None = None
+    #: what follows the body
+    more: bytes = b""
 
 
 def records(keys: list[str], **rest: Any) -> bytes:
@@ -75,7 +77,7 @@ def a_dynamodb(reply: Callable[[Seen], Reply | None], tls: Path | None = None) -
             for name, value in (checksum | dict(answer.headers)).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(text if answer.sent is None else text[: answer.sent])
+            self.wfile.write((text if answer.sent is None else text[: answer.sent]) + answer.more)
             if answer.sent is not None:
                 self.close_connection = True
 

@@ -200,6 +200,22 @@ def test_the_certificates_are_those_that_botocore_trusts(
     assert [asked.is_botocore_s for asked in seen] == [True] + [False] * 5
 
 
+def test_what_follows_an_answer_is_not_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over TLS it is decrypted already, where the kernel does not see it."""
+    trusted = certificate(tmp_path / "trusted.pem", "localhost")
+    with a_dynamodb(lambda _: Reply(more=b"HTTP/1.1 200 OK"), trusted) as (url, seen):
+        hook = connect(monkeypatch, url, verify=str(trusted))
+        list(many(hook, one_each(1)))
+        kept = hook.kept_connections()
+        assert kept
+        for _ in range(2):
+            connection = kept.write(seen[0].body)
+            assert connection
+            assert kept.read(connection) == records(["p0"])
+        kept.close()
+    assert len({asked.client_port for asked in seen}) == 3
+
+
 def test_a_certificate_that_is_not_trusted_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other, trusted = (certificate(tmp_path / f"{name}.pem", "localhost") for name in ("other", "trusted"))
     with a_dynamodb(lambda _: Reply(), trusted) as (url, seen):
