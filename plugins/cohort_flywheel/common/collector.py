@@ -9,14 +9,19 @@ from contextlib import contextmanager
 
 @contextmanager
 def seldom_collecting() -> Iterator[None]:
-    """Collect garbage after 50,000 new containers, not 700: rows have no cycles, and a task's process has many objects.
+    """Collect garbage after 50,000 new containers, not 700, and only among new ones; also a decorator.
 
-    Measured at 100,000 players, µs of CPU a player: columns of the graph 1.6 in place of 3.6, enrich without its
-    requests 13 in place of 16.5. The setting is process-wide; a task of Airflow has its own process.
+    Rows have no cycles, and a task's process has many objects of Airflow. Measured at 100,000 players around all of the
+    tasks `extract` and `enrich`, µs of CPU a player: 23 in place of 27. The setting is process-wide; a task of Airflow
+    has its own process.
     """
-    before = gc.get_threshold()
-    gc.set_threshold(max(before[0], 50_000), *before[1:])
+    threshold, freezes = gc.get_threshold(), not gc.get_freeze_count()
+    if freezes:
+        gc.freeze()
+    gc.set_threshold(max(threshold[0], 50_000), *threshold[1:])
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        gc.set_threshold(*threshold)
+        if freezes:
+            gc.unfreeze()

@@ -14,6 +14,7 @@ from airflow.providers.amazon.aws.operators.base_aws import AwsBaseOperator
 from airflow.providers.amazon.aws.utils.mixins import aws_template_fields
 
 from cohort_flywheel.campaign.send_ledger_store import load_recently_mailed
+from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json, Output
@@ -160,6 +161,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
     def _shard(self) -> Shard | None:
         return Shard.model_validate(self.shard) if self.shard else None
 
+    @seldom_collecting()
     def make(self, folder: Path, side_effects: list[str]) -> EnrichedFile:
         """Write both files, and add the changes to `side_effects`; for a shard the result is a SegmentPart."""
         shard = self._shard()
@@ -206,8 +208,7 @@ class DynamoDBEnrichOperator(TemporaryFolderMixin, AwsBaseOperator[DynamoDBBatch
 
     def _put_matched(self, s3: S3Hook, path: Path, shard: Shard) -> str:
         """Upload the do-not-contact lines that matched, beside the shard's part; return the key."""
-        sha256 = digest(path)
-        key = str(self.segment_folder + matched_file_name(self.name, shard.index, sha256))
+        key = str(self.segment_folder + matched_file_name(self.name, shard.index, sha256 := digest(path)))
         put_unless_equal(s3, path, self.segment_bucket, key, sha256)
         return key
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from cohort_flywheel.common.collector import seldom_collecting
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
@@ -90,6 +91,7 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
         # Airflow maps over what a task returns, and over no other XCom
         return [shard.model_dump(mode="json") for shard in shards]
 
+    @seldom_collecting()
     def make(
         self, plan: Plan, folder: Path, side_effects: list[str], schedule: Schedule
     ) -> tuple[Extract, list[Shard]]:
