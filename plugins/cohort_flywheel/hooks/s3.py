@@ -128,8 +128,7 @@ def lines(s3: S3Hook, bucket: str, key: str, shard: Shard | None = None) -> Iter
         # JSON does not escape other line breaks (U+2028 …), and bytes.splitlines does not split at them either
         *whole, pending = (pending + chunk).splitlines(keepends=True)
         yield from [line.rstrip(b"\r\n") for line in whole]
-    if pending:
-        yield pending.rstrip(b"\r\n")
+    yield from [pending.rstrip(b"\r\n")] if pending else []
 
 
 def copy_unless_equal(s3: S3Hook, source: tuple[str, str], target: tuple[str, str], sha256: str) -> None:
@@ -206,8 +205,7 @@ def _try_conditionally(write: Callable[[], Any], arguments: Mapping[str, str]) -
     """Make a write, with retries; return False if its condition fails.
 
     A write that conflicts with another request to the same key gets a 409 and must be retried [S3 user guide:
-    conditional writes]; the SDK does not do so. The SDK's own retries of other errors end after some seconds, which
-    is too short for the record of sent e-mails.
+    conditional writes]. The SDK does not do so, and its other retries end too soon for the record of sent e-mails.
     """
     try:
         for attempt in Retrying(

@@ -60,7 +60,7 @@ class _Files(JSONFileLoader):
     """Read botocore's models with orjson: that of S3 has 1.4 MB."""
 
     def load_file(self, file_path: str) -> Any:
-        """Return the content of a file, of which the path has no ending; None if there is none."""
+        """Return the content of a file, of which the path has no ending; None if it does not exist."""
         for ending, opened in ((".json", open), (".json.gz", gzip.open)):
             with (
                 suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError),
