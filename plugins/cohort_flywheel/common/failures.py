@@ -59,7 +59,9 @@ def describe_failure(retry_note: str) -> Iterator[list[str]]:
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is raised again without its text
         if _is_of_full_worker(error):  # a retry may have another worker, or one whose other tasks have ended
             name = type(error).__name__
-            what = f"the worker has no disk or memory left ({name}): give it more of it, or fewer tasks at a time"
+            what = (
+                f"the worker has no disk or memory left ({name}): use a larger one, or let it run fewer tasks at a time"
+            )
             raise AirflowException(_last_line(f"{Code.WORKER_FULL}: {what}", side_effects, retry_note)) from None
         # A bug here or in a library. Its text may hold a player's data, so only the traceback is logged.
         where = "".join(traceback.format_tb(error.__traceback__))
@@ -89,7 +91,8 @@ def unconfirmed(side_effects: list[str], change: str, *, refused: str = "") -> I
 def _is_of_full_worker(error: Exception) -> bool:
     """Whether the disk or the memory of the worker is full; DuckDB has limits and errors of its own."""
     is_disk_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-    is_database_full = isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_FULL
+    # an error of the module itself has no code
+    is_database_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
     return is_disk_full or is_database_full or isinstance(error, MemoryError)
 
 

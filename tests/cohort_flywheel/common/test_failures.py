@@ -203,6 +203,13 @@ def test_a_full_worker_is_not_reported_as_a_bug_and_the_task_is_retried(fill: Ca
     assert "wayne96" not in str(raised.value)
 
 
+def test_an_error_of_the_module_sqlite3_is_reported_as_a_bug() -> None:
+    """It has no code of SQLite."""
+    with pytest.raises(AirflowException, match=r"^CF-BUG-01: ") as raised, describe_failure("Clearing is safe."):
+        sqlite3.connect(":memory:").execute("SELECT ?, 'wayne96'", ())
+    assert "wayne96" not in str(raised.value)
+
+
 def test_the_message_of_aws_is_withheld() -> None:
     with pytest.raises(AirflowException) as raised, describe_failure(""):
         raise client_error("SlowDown")
