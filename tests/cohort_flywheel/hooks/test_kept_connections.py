@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from cohort_flywheel.hooks import kept_connections
+from cohort_flywheel.hooks.dynamodb import DynamoDBBatchGetHook
 from cohort_flywheel.hooks.kept_connections import KeptConnections, SentRequest
 from tests.cohort_flywheel.hooks.dynamodb_server import KEYS, Reply, Seen, a_dynamodb, connect, many, one_each, records
 from tests.cohort_flywheel.hooks.test_neptune import certificate
@@ -141,18 +142,29 @@ def test_a_connection_that_the_server_closes_after_an_answer_is_opened_again(mon
     assert sum(not asked.is_botocore_s for asked in seen) == 19
 
 
+def ask_twice(
+    hook: DynamoDBBatchGetHook, seen: list[Seen], after: Callable[[HTTPConnection], object] = lambda used: None
+) -> None:
+    """Ask by botocore, and twice over kept connections, one after the other."""
+    list(many(hook, one_each(1)))
+    kept = hook.kept_connections()
+    assert kept
+    for _ in range(2):
+        connection = kept.write(seen[0].body)
+        assert connection
+        assert kept.read(connection) == records(["p0"])
+        after(connection)
+    kept.close()
+
+
+def assert_is_closed(connection: HTTPConnection) -> None:
+    """The end of the connection arrives."""
+    assert select.select([connection.sock], [], [], 60)[0]
+
+
 def test_a_connection_that_the_server_closed_while_it_was_idle_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_dynamodb(lambda asked: Reply(sent=len(records(asked.keys)))) as (url, seen):
-        hook = connect(monkeypatch, url)
-        list(many(hook, one_each(1)))
-        kept = hook.kept_connections()
-        assert kept
-        for _ in range(2):
-            connection = kept.write(seen[0].body)
-            assert connection
-            assert kept.read(connection) == records(["p0"])
-            assert select.select([connection.sock], [], [], 60)[0]  # it is closed
-        kept.close()
+        ask_twice(connect(monkeypatch, url), seen, assert_is_closed)
     assert len({asked.client_port for asked in seen}) == 3
 
 
@@ -204,15 +216,7 @@ def test_what_follows_an_answer_is_not_the_next_one(tmp_path: Path, monkeypatch:
     """Over TLS it is decrypted already, where the kernel does not see it."""
     trusted = certificate(tmp_path / "trusted.pem", "localhost")
     with a_dynamodb(lambda _: Reply(more=b"HTTP/1.1 200 OK"), trusted) as (url, seen):
-        hook = connect(monkeypatch, url, verify=str(trusted))
-        list(many(hook, one_each(1)))
-        kept = hook.kept_connections()
-        assert kept
-        for _ in range(2):
-            connection = kept.write(seen[0].body)
-            assert connection
-            assert kept.read(connection) == records(["p0"])
-        kept.close()
+        ask_twice(connect(monkeypatch, url, verify=str(trusted)), seen)
     assert len({asked.client_port for asked in seen}) == 3
 
 
