@@ -94,7 +94,7 @@ def compact_template() -> str:
 
     A request takes 51,200 bytes of it [CloudFormation quotas].
     """
-    from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types, and imports for a second
+    from cfnlint.decode import cfn_yaml  # here, because its import takes a second
 
     whole = cfn_yaml.load(str(TEMPLATE))
     whole.pop("Metadata")

@@ -36,9 +36,9 @@ def template(path: Path = TEMPLATE) -> dict[str, Any]:
 
 @cache
 def _as_json(path: Path) -> str:
-    from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types, and imports for a second
+    from cfnlint.decode import cfn_yaml  # here, because its import takes a second
 
-    return json.dumps(cfn_yaml.load(str(path)))
+    return json.dumps(cfn_yaml.load(str(path)), default=str)  # dates
 
 
 def policy(name: str) -> dict[str, Any]:

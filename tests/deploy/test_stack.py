@@ -133,9 +133,7 @@ def test_the_modelers_resources_are_the_stacks_parameters(account: Account, caps
 
 @pytest.mark.skipif(not REAL.is_file(), reason="the Cohort Modeler's template is not beside this repository")
 def test_they_are_found_in_the_modelers_own_template() -> None:
-    from cfnlint.decode import cfn_yaml  # type: ignore[import-untyped]  # it has no types, and imports for a second
-
-    real = json.loads(json.dumps(cfn_yaml.load(str(REAL)), default=str))["Resources"]
+    real = stack.template(REAL)["Resources"]
     kept = {name: each for name, each in real.items() if each["Type"] in KINDS and "Subnet" not in name}
     assert real["CohortNeptuneDBCluster"]["Type"] == "AWS::Neptune::DBCluster"
     (attached,) = real["CohortNeptuneDBCluster"]["Properties"]["AssociatedRoles"]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-import scipy  # type: ignore[import-untyped,unused-ignore]  # it has no types; its modules are imported when used
+import scipy  # its modules are imported when they are used
 
 from cohort_flywheel.engagement.suppressions import suppression_key
 from local import config

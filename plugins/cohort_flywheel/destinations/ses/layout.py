@@ -38,7 +38,7 @@ def refused_column(contact: Contact) -> str | None:
     """The first attribute with a value that a mail must not contain, or None."""
     text = "".join((contact.player_id, *contact.attributes.values()))
     if len(text) <= MAX_VALUE_CHARACTERS and text.isprintable():
-        return None  # as of most contacts
+        return None  # true of most contacts
     if _REFUSED.search(contact.player_id):
         return "playerId"
     for column, value in contact.attributes.items():
