@@ -243,7 +243,7 @@ def test_needs() -> None:
     for tool, tests in {
         "chromium": "the DAG's form in a browser (tests/e2e, marked browser)",
         "docker-compose": "docker-compose.yaml as docker-compose parses it (tests/test_docker_compose.py)",
-        "postgresql": "backfills on a real scheduler and its database (tests/backfill)",
+        "postgresql": "backfills on a real scheduler and its database (tests/backfill); tests/e2e runs on SQLite",
     }.items():
         if not (config.postgresql() if tool == "postgresql" else config.works(tool)):
             print(f"Skipped because {tool} is missing: {tests}. To run them: apt-get install {tool}")

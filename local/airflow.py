@@ -51,7 +51,7 @@ def environment(
     """The environment variables of every Airflow process here; `servers` as `airflow_environment` gives them.
 
     `AUTH_MANAGER` in `environ` is the class of the auth manager for user logins, if not the default; `PARSE_SECONDS` is
-    how often a DAG file is parsed that has not changed.
+    how often a DAG file is parsed that has not changed; `IMPORT_FIRST` is explained in `local.airflow_process`.
     """
     inherited = {key: value for key, value in environ.items() if not key.startswith(("AIRFLOW", "AWS_"))}
     inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # Airflow's own 1,400 files would be compiled in every process
@@ -241,7 +241,9 @@ def main() -> int:
 
 def _start_process(command: tuple[str, ...]) -> subprocess.Popen[bytes]:
     # close_fds: what was passed to this process (the lock of a pid file) is its processes' as well
-    return subprocess.Popen([AIRFLOW, *command], close_fds=False, preexec_fn=_end_with_parent)
+    return subprocess.Popen(
+        [sys.executable, "-m", "local.airflow_process", *command], close_fds=False, preexec_fn=_end_with_parent
+    )
 
 
 def _end_with_parent() -> None:

@@ -16,7 +16,7 @@ from moto import backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from local import bucket_policy
+from local import bucket_policy, copied_checksums
 from local.connect_campaigns.wsgi import with_connect_campaigns
 from local.customer_profiles.wsgi import with_customer_profiles
 from local.neptune_loader.control import control as loader_control
@@ -33,6 +33,7 @@ def application(gremlin_url: str | None = None) -> Callable[..., Iterable[bytes]
     """moto's WSGI application, with the control plane in front of it."""
     install()
     bucket_policy.install()
+    copied_checksums.install()
     services = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: services  # it lists moto's folder for each request
     moto = DomainDispatcherApplication(create_backend_app)

@@ -30,6 +30,8 @@ def shared() -> list[tuple[Any, str, Any]]:
         (EventAliaser, "_alias_event_name", lambda _, name: named(name)),
         # the shapes of a service are resolved once
         (ClientCreator, "_load_service_model", _once(ClientCreator._load_service_model, _service)),
+        (ClientCreator, "_load_service_endpoints_ruleset",
+         _once(ClientCreator._load_service_endpoints_ruleset, _service)),
         (ClientCreator, "_create_methods", lambda *arguments: dict(methods(*arguments))),  # handlers add to them
         (ClientExceptionsFactory, "create_client_exceptions",
          _once(ClientExceptionsFactory.create_client_exceptions, _service)),

@@ -18,6 +18,7 @@ from uuid import NAMESPACE_OID, uuid5
 import airflow.sdk.exceptions
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.bases.sensor import BaseSensorOperator
 from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     AirflowSkipException,
@@ -126,6 +127,9 @@ class DagRun:
             task.clock = lambda: now
         if task._pre_execute_hook:
             task._pre_execute_hook(context)
+        if isinstance(task, BaseSensorOperator) and getattr(task, "deferrable", False):
+            # no triggerer runs here, and on a busy machine a job may still run
+            task.deferrable, task.poke_interval = False, 0.2
         try:
             try:
                 result = task.execute(context)

@@ -43,11 +43,13 @@ def write(
     now: datetime | None = None,
     days: int = DAYS,
     launched: tuple[int, ...] = LAUNCHED,
+    is_counted_daily: bool = False,
     cache: Path = CACHE / "history",
 ) -> None:
     """Write the history into the three buckets, unless the state bucket has results already.
 
     :param environment: the connections and variables of Airflow, as `servers.airflow_environment` gives them.
+    :param is_counted_daily: events are counted every day, not only after a launch.
     :param cache: the folder of histories that were made before.
 
     Raises LocalError with the end of the log if a run fails.
@@ -57,7 +59,7 @@ def write(
         return
     newest = (now or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0)
     buckets = (config.export_bucket, config.import_bucket, config.state_bucket)
-    parts = (newest.isoformat(), *buckets, str(days), str(launched))
+    parts = (newest.isoformat(), *buckets, str(days), str(launched), str(is_counted_daily))
     file = cache / f"{_digest(parts)}.tar"
     if file.exists():
         _restore(s3, file)
@@ -65,10 +67,11 @@ def write(
     seed.make_configuration_sets(servers, config)
     with tempfile.TemporaryDirectory() as home:
         environ = airflow.environment(Path(home), environment) | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
-        addresses = (newest.isoformat(), servers.gremlin_url, servers.aws_url)
+        arguments = [newest.isoformat(), servers.gremlin_url, servers.aws_url, str(days), "--launched"]
+        arguments += [*map(str, launched), *(["--counted-daily"] if is_counted_daily else [])]
         run = subprocess.run(
-            [sys.executable, "-m", "local.history_runs", *addresses, str(days), *map(str, launched)],
-            cwd=ROOT, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False,
+            [sys.executable, "-m", "local.history_runs", *arguments],
+            cwd=ROOT, env=environ, capture_output=True, text=True, timeout=max(SECONDS, 30 * days), check=False,
         )  # fmt: skip
     if run.returncode:
         raise LocalError(f"The history was not written: {(run.stderr.strip() or run.stdout.strip())[-2000:]}")

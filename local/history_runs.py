@@ -7,6 +7,7 @@ goes to the approval operator's own `execute_complete`. The clock of each task i
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -45,11 +46,14 @@ DAG_ID = "cohort_to_segment"
 type Scores = dict[str, dict[str, int]]
 
 
-def main(newest: datetime, graph_url: str, aws_url: str, days_ago: int, launched: tuple[int, ...]) -> None:
+def main(
+    newest: datetime, graph_url: str, aws_url: str, days_ago: int, launched: list[int], *, is_counted_daily: bool
+) -> None:
     """Run the days before `newest`, the oldest first; afterwards the graph and the emulated SES are as they were.
 
     :param days_ago: the number of days.
     :param launched: how many days before `newest` the first cohort is mailed.
+    :param is_counted_daily: events are counted every day, not only after a launch.
     """
     for place, name, value in shared():
         setattr(place, name, value)
@@ -73,7 +77,7 @@ def main(newest: datetime, graph_url: str, aws_url: str, days_ago: int, launched
                     runs.run(as_of, conf, as_of + timedelta(hours=9), "manual")
                     arrived = (as_of + timedelta(hours=13)).isoformat()
                     _tell(ses, write_events={"bucket": runs.event_bucket, "arrived": arrived, "faults": False})
-                if back + 1 in launched or back == 1:
+                if back + 1 in launched or back == 1 or is_counted_daily:
                     runs.count_events(as_of)
         finally:
             _set_scores(g, now, today)
@@ -136,6 +140,19 @@ class _TaskInstance:
         return "success"
 
 
+def registry() -> dict[str, Any]:
+    """Return the shipped registry; SES mails the first of the history's cohorts, and its launches are measured."""
+    text: dict[str, Any] = yaml.safe_load((ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8"))
+    text |= {"destination": "ses", "opt_outs": "none", "approval": {"approvers": [APPROVER], "hours": 12}}
+    campaign = {
+        "mode": "none", "template": "at_risk", "from": "Studio <play@studio.example>", "not_again_days": 30,
+        "holdout_percent": HELD_OUT_PERCENT, "effect_days": EFFECT_DAYS,
+    }  # fmt: skip
+    for name in [each for each in COHORTS if each in text["cohorts"]][:1]:
+        text["cohorts"][name] |= {"holdout_percent": HELD_OUT_PERCENT, "campaign": campaign}
+    return text
+
+
 class Runs:
     """Runs of the operators of `cohort_to_segment` and `engagement`, by a copy of the registry that mails by SES."""
 
@@ -144,17 +161,8 @@ class Runs:
         from cohort_flywheel.config.params import RunParams
         from cohort_flywheel.config.registry import read_registry
 
-        text = yaml.safe_load((ROOT / "include" / "cohorts.yaml").read_text(encoding="utf-8"))
-        text |= {"destination": "ses", "opt_outs": "none", "approval": {"approvers": [APPROVER], "hours": 12}}
+        text = registry()
         self.cohorts = [name for name in COHORTS if name in text["cohorts"]]
-        for name in self.cohorts[:1]:
-            campaign = {"mode": "none", "template": "at_risk", "from": "Studio <play@studio.example>"}
-            text["cohorts"][name] |= {
-                "holdout_percent": HELD_OUT_PERCENT,
-                "campaign": campaign | {
-                    "not_again_days": 30, "holdout_percent": HELD_OUT_PERCENT, "effect_days": EFFECT_DAYS,
-                },
-            }  # fmt: skip
         self._path = folder / "cohorts.yaml"
         self._path.write_text(yaml.safe_dump(text, sort_keys=False), encoding="utf-8")
         self._registry = read_registry(self._path)
@@ -210,6 +218,7 @@ class Runs:
         checked = self._done(context, limits, lock=lock)
         created = self._done(context, destination.create_import_job(plan, checked, pre_execute=lock), lock=lock)
         if waiting := destination.wait_for_import_job(plan, created):
+            waiting.deferrable, waiting.poke_interval = False, 0.2  # as in local/dag_runs.py
             self._done(context, waiting)
         verified = self._done(context, destination.verify_segment(plan, checked, created))
         record = CohortResultOperator(task_id="record_result", plan=plan, checked=checked, imported=verified)
@@ -302,5 +311,15 @@ class Runs:
 
 
 if __name__ == "__main__":
-    _newest, _graph_url, _aws_url, _days, *_launched = sys.argv[1:]
-    main(datetime.fromisoformat(_newest).astimezone(UTC), _graph_url, _aws_url, int(_days), tuple(map(int, _launched)))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("newest", type=datetime.fromisoformat)
+    parser.add_argument("graph_url")
+    parser.add_argument("aws_url")
+    parser.add_argument("days", type=int)
+    parser.add_argument("--launched", type=int, nargs="*", default=[])
+    parser.add_argument("--counted-daily", action="store_true")
+    _given = parser.parse_args()
+    main(
+        _given.newest.astimezone(UTC), _given.graph_url, _given.aws_url, _given.days, _given.launched,
+        is_counted_daily=_given.counted_daily,
+    )  # fmt: skip

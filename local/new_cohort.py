@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import sys
-from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from local.config import ROOT, LocalError
@@ -27,16 +29,16 @@ Number = int | float
 
 @dataclass(frozen=True)
 class Scores:
-    """The property and direction of a cohort, and the most extreme score of each player beyond its floor."""
+    """The property and direction of a cohort, and its players beyond the floor by their most extreme score."""
 
     property: str
     direction: str
     floor: Number
-    players: Mapping[str, Number]
+    counts: Mapping[Number, int]
 
     @cached_property
-    def ordered(self) -> list[Number]:
-        return sorted(self.players.values())
+    def players(self) -> int:
+        return sum(self.counts.values())
 
 
 class Entry(NamedTuple):
@@ -62,7 +64,7 @@ def new_cohort(name: str, description: str | None, snapshot: Path | None, percen
         entry = propose(name, description, scores, percent)
         _say(histogram(scores))
         selected, beyond = members(scores, entry.threshold), number(entry.threshold)
-        _say(f"{entry.direction} {beyond}: {selected:,} of {len(scores.players):,} players")
+        _say(f"{entry.direction} {beyond}: {selected:,} of {scores.players:,} players")
     else:
         entry = _asked(name, description)
     text = entry_text(entry, registry)
@@ -75,28 +77,28 @@ def read_scores(path: Path) -> Scores:
     """Read a snapshot: an object of the state bucket below snapshots/, whose name ends with .parquet."""
     _import_package()
     from cohort_flywheel.errors import FlywheelError
-    from cohort_flywheel.segment.snapshot import read_file_header, read_vertices
+    from cohort_flywheel.segment.members import Members
+    from cohort_flywheel.segment.snapshot import read_file_header
 
-    players: dict[str, Number] = {}
     try:
-        path.open("rb").close()  # the error of a file that cannot be read
-        header = read_file_header(path, path.name)
-        further = max if header.direction == "above" else min
-        for vertex in read_vertices(path):
-            if vertex.player_id is not None:
-                players[vertex.player_id] = further(players.get(vertex.player_id, vertex.score), vertex.score)
+        with TemporaryDirectory() as folder:
+            copied = Path(shutil.copy(path, folder))  # DuckDB reads its own folder only
+            header = read_file_header(copied, path.name)
+            with Members(Path(folder), direction=header.direction, threshold=header.floor) as found:
+                found.add_snapshot(copied)
+                counts = dict(found.count_scores())
     except OSError as error:
         raise LocalError(f"{path} cannot be read ({type(error).__name__}): give the path of a snapshot.") from None
     except FlywheelError as error:
         raise LocalError(str(error)) from None
-    if not players:
+    if not counts:
         raise LocalError(f"{path} has no players: give a snapshot of another day, or none, and answer the questions.")
-    return Scores(header.property, header.direction, header.floor, players)
+    return Scores(header.property, header.direction, header.floor, counts)
 
 
 def propose(name: str, description: str, scores: Scores, percent: float = PERCENT) -> Entry:
     """Return an entry with the loosest threshold that selects at most `percent` of the players, and at least one."""
-    above, distinct = scores.direction == "above", set(scores.players.values())
+    above, distinct, players = scores.direction == "above", scores.counts.keys(), scores.players
     decimals = next(
         each for each in range(MAX_DECIMALS + 1)
         if each == MAX_DECIMALS or len({round(score, each) for score in distinct}) >= min(len(distinct), STEPS)
@@ -104,7 +106,7 @@ def propose(name: str, description: str, scores: Scores, percent: float = PERCEN
     threshold, selected = scores.floor, 0
     for candidate in sorted({round(score, decimals) for score in distinct} | {scores.floor}, reverse=above):
         beyond = members(scores, candidate)
-        if selected and (beyond > len(scores.players) * percent / 100 or beyond == len(scores.players)):
+        if selected and (beyond > players * percent / 100 or beyond == players):
             break
         if beyond:
             threshold, selected = candidate, beyond
@@ -118,27 +120,24 @@ def propose(name: str, description: str, scores: Scores, percent: float = PERCEN
 
 def members(scores: Scores, threshold: Number) -> int:
     """The number of players strictly beyond a threshold."""
-    ordered = scores.ordered
-    if scores.direction == "above":
-        return len(ordered) - bisect_right(ordered, threshold)
-    return bisect_left(ordered, threshold)
+    above = scores.direction == "above"
+    return sum(count for score, count in scores.counts.items() if (score > threshold if above else score < threshold))
 
 
 def histogram(scores: Scores) -> str:
     """Draw the players by score: a bar per score, or per range of scores if there are many."""
-    found = scores.ordered
-    distinct = sorted(set(found))
+    distinct = sorted(scores.counts)
     if len(distinct) <= _BARS:
-        rows = [(number(each), found.count(each)) for each in distinct]
+        rows = [(number(each), scores.counts[each]) for each in distinct]
     else:
-        first, width = found[0], (found[-1] - found[0]) / _BARS
-        counts = [0] * _BARS
-        for score in found:
-            counts[min(int((score - first) / width), _BARS - 1)] += 1
+        first, width = distinct[0], (distinct[-1] - distinct[0]) / _BARS
+        counts: Counter[int] = Counter()
+        for score, count in scores.counts.items():
+            counts[min(int((score - first) / width), _BARS - 1)] += count
         edges = [number(float(f"{first + index * width:.4g}")) for index in range(_BARS + 1)]
-        rows = [(f"{edges[index]} … {edges[index + 1]}", count) for index, count in enumerate(counts)]
+        rows = [(f"{edges[index]} … {edges[index + 1]}", counts[index]) for index in range(_BARS)]
     longest, most = max(len(label) for label, _ in rows), max(count for _, count in rows)
-    title = f"{scores.property}: {len(found):,} players {scores.direction} {number(scores.floor)}"
+    title = f"{scores.property}: {scores.players:,} players {scores.direction} {number(scores.floor)}"
     bars = (f"  {label:>{longest}} {count:>9,}  {'█' * math.ceil(_WIDTH * count / most)}" for label, count in rows)
     return "\n".join([title, *bars])
 

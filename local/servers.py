@@ -13,11 +13,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from local import dynamodb_local, gremlin_server, java
 from local.config import CONTACT_LIST, PROFILES_DOMAIN, ROOT, RUN_DIR, TOPIC, UNSUBSCRIBE_URL, Config, LocalError, load
@@ -48,6 +49,17 @@ class Servers:
     @property
     def aws_url(self) -> str:
         return f"http://{self.host}:{self.aws_port}"
+
+
+def control(
+    servers: Servers, service: str, settings: Mapping[str, Any] | None = None, method: str | None = None
+) -> Any:
+    """Change what an emulated service does next; return its state."""
+    body = json.dumps(settings).encode() if settings else None
+    url = f"{servers.aws_url}/cohort-flywheel/{service}"
+    request = urllib.request.Request(url, data=body, method=method)  # noqa: S310 - our own server
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own server
+        return json.load(answer)
 
 
 def free_ports() -> Servers:

@@ -173,8 +173,8 @@ def _erased(desk: Desk) -> Iterator[str]:
 
 def rows_of(content: bytes, player: str, addresses: Collection[str] = ()) -> Iterator[dict[str, str]]:
     for row in csv.DictReader(io.StringIO(content.decode(errors="replace"), newline="")):
-        its = row.get("playerId") or row.get("User.UserId")
-        if its == player or (its is None and row.get("emailAddress") in addresses):
+        ids = [row[name] for name in ("playerId", "User.UserId", "vertexId") if row.get(name)]
+        if player in ids or (not ids and row.get("emailAddress") in addresses):
             yield row
 
 

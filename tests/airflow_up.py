@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -27,7 +26,7 @@ from local import airflow as local_airflow
 from local import config as local_config
 from local import seed
 from local.config import ROOT, Config
-from local.servers import Servers, configured_ports
+from local.servers import Servers, configured_ports, control
 
 DAG_ID = "cohort_to_segment"
 #: For a test of the pages, which gives it to `running`.
@@ -207,10 +206,7 @@ class Up:
 
     def emulated(self, service: str, **settings: Any) -> Any:
         """The same for another service."""
-        body = json.dumps(settings).encode() if settings else None
-        request = urllib.request.Request(f"{self.servers.aws_url}/cohort-flywheel/{service}", data=body)  # noqa: S310 - ours
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own server
-            return json.load(answer)
+        return control(self.servers, service, settings)
 
     def read(self, bucket: str, key: str) -> str:
         return str(self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode())
@@ -278,11 +274,13 @@ def running(
     database_url: str | None = None,
     auth_manager: str | None = None,
     with_history: bool = False,
+    imports_first: bool = True,
     before: Callable[[Path], None] = lambda folder: None,
 ) -> Iterator[Up]:
     """`python -m local up` while the block runs; `down` follows, whatever happens to this process.
 
-    `before` may change the folder's copies of the DAG files and of include/.
+    `before` may change the folder's copies of the DAG files and of include/. With `imports_first` a task's process has
+    imported the package when it begins, which it has not on MWAA: not for a benchmark.
     """
     # the figures are counted after each result, which would slow down every other test
     without = shutil.ignore_patterns("__pycache__", FIGURES_DAG.name)
@@ -302,6 +300,8 @@ def running(
     environ = dict(os.environ) | ports | ({"AUTH_MANAGER": auth_manager} if auth_manager else {})
     # a parse takes a second of CPU, of each of nine files; a test that needs a new parse touches it
     environ["PARSE_SECONDS"] = "3600"
+    if imports_first:
+        environ["IMPORT_FIRST"] = "1"  # no test edits the package
     run_dir = ("--run-dir", str(folder / "run"))
     database = ("--database-url", database_url) if database_url else ()
     with ends_with_us([sys.executable, "-m", "local", "down", *run_dir], environ):

@@ -26,7 +26,7 @@ from local import seed
 from local.config import Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment, running
-from tests.aws_session_cache import read_once, wait_briefly
+from tests.aws_session_cache import quick_tasks, wait_briefly
 
 # before anything imports Airflow: it would make a home in the user's
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-of-tests-")
@@ -79,7 +79,7 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str], No
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_aws() -> Iterator[None]:
-    with read_once(), pytest.MonkeyPatch.context() as patch:
+    with quick_tasks(), pytest.MonkeyPatch.context() as patch:
         wait_briefly(patch)
         yield
 

@@ -122,7 +122,7 @@ class DagSimulator:
         log = StringIO()
         with warnings.catch_warnings(), redirect_stderr(log):
             warnings.simplefilter("ignore")
-            dag = DagBag(self.folder / "dags").dags[DAG_ID]
+            dag = DagBag(self.folder / "dags" / f"{DAG_ID}.py").dags[DAG_ID]
         self.run = Watched(
             dag, {"cohort": "ea_atrisk"} | conf, day + timedelta(minutes=5), self.folder / "run.log",
             before=before or {}, logical_date=logical_date,

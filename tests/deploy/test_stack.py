@@ -22,6 +22,8 @@ from local.stack import failures, wait
 from local.stack import stack as make_stack
 from tests.deploy import stack
 
+#: A command for the day of a deployment; the template itself is in test_template.py.
+pytestmark = pytest.mark.nightly
 MODELER, OURS = "cohort-modeler", "cohort-flywheel"
 REAL = ROOT.parent / "shared" / "cohort-modeler" / "template.yaml"
 #: Of the modeler's template, what this stack asks for and moto's CloudFormation knows.

@@ -24,6 +24,7 @@ from moto import mock_aws
 
 from local import stack as local_stack
 from local.config import ROOT
+from tests.benchmarks.results import PEAK_MB
 from tests.deploy import stack
 from tests.deploy.iam_checker import Request, allows, statements
 from tests.deploy.iam_table import DOCUMENT
@@ -34,6 +35,9 @@ UNPROVEN = {
     "AWS::CloudFormation::WaitCondition": "only an order: the environment waits for its way out",
     "AWS::CloudFormation::WaitConditionHandle": "as above",
 }
+#: The memory of a worker by class [MWAA user guide, "Configuring the Amazon MWAA environment class"], and what is not a
+#: task's: Celery, and the system.
+MEMORY_MB, OF_A_WORKER_MB = {"mw1.small": 2048}, 512
 #: Parts of a property that moto's service does not keep, as the test checks.
 FORGOTTEN = {"NewerNoncurrentVersions": "moto's S3 takes it in a lifecycle rule, and does not give it back"}
 #: Made by the calls of `_complete`, as moto's CloudFormation leaves them out.
@@ -87,6 +91,7 @@ VARIANTS: dict[str, dict[str, str]] = {
 # --- the file itself
 
 
+@pytest.mark.nightly  # `make lint` does the same
 def test_cfn_lint_finds_nothing() -> None:
     command = [str(Path(sys.executable).with_name("cfn-lint")), "--include-checks", "I", "--"]
     command += [str(stack.TEMPLATE), str(stack.ENGAGEMENT)]
@@ -281,6 +286,9 @@ def test_the_environment_is_what_mwaas_api_takes(variant: str, deployed: Callabl
         report = ParamValidator().validate(sent, models.operation_model(operation).input_shape)
         assert not report.has_errors(), report.generate_report()
     options = properties["AirflowConfigurationOptions"]
+    tasks, _, least = options["celery.worker_autoscale"].partition(",")
+    assert tasks == least  # a worker has all of its processes from the start
+    assert OF_A_WORKER_MB + int(tasks) * PEAK_MB <= MEMORY_MB[properties["EnvironmentClass"]]
     kwargs = json.loads(options["secrets.backend_kwargs"])
     assert kwargs["connections_prefix"] == f"/{variant}/connections"
     assert ("PluginsS3Path" in properties) == (variant == "private")

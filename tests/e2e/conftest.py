@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from local import config
 from tests.airflow_up import DAG_ID, Up, running
+from tests.postgresql import postgresql
 
 
 @pytest.fixture(scope="package")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with running(tmp_path_factory.mktemp("up"), Path(__file__).parent / "dags" / "ten_lines.py") as made:
-        yield made
+    """On PostgreSQL where it is installed: on a busy machine a request can wait 30 seconds for SQLite's one lock."""
+    with ExitStack() as stack:
+        url = stack.enter_context(postgresql()) if config.postgresql() else None
+        folder, dag = tmp_path_factory.mktemp("up"), Path(__file__).parent / "dags" / "ten_lines.py"
+        yield stack.enter_context(running(folder, dag, database_url=url))
 
 
 @dataclasses.dataclass(frozen=True)

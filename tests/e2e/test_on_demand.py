@@ -190,6 +190,7 @@ def test_the_python_client_gets_the_segment(up: Up, execute: Any) -> None:
     assert extract(up, where["report"]) == report
 
 
+@pytest.mark.nightly
 def test_the_python_client_reports_refusals_of_airflow_and_the_plan(up: Up, execute: Any) -> None:
     refused = execute("on_demand.py", '{"cohort": "ea_duty", "extract_uri": "https://here/theirs.json"}')
     assert refused.returncode == 1
@@ -217,6 +218,7 @@ def test_the_lines_of_curl(up: Up, execute: Any) -> None:
 # --- Amazon MWAA
 
 
+@pytest.mark.nightly
 def test_the_python_client_of_mwaa(up: Up, execute: Any) -> None:
     run_id, params = "crm-2026-11-23", '{"cohort": "ea_mischief", "threshold": 3}'
     where = json.loads(succeeded(execute("on_demand_mwaa.py", run_id, params)))

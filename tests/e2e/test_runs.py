@@ -8,14 +8,13 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from local import sample
 from local.config import works
@@ -425,13 +424,17 @@ def test_no_player_is_in_an_xcom_a_rendered_field_or_the_metadata_database(
     up: Up, started: Started, players: list[dict[str, str]]
 ) -> None:
     leaks, rows = Leaks(players), {}
-    with closing(sqlite3.connect(f"file:{up.home / 'airflow.db'}?mode=ro", uri=True)) as database:
-        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            # the blobs (a compressed DAG) are read as bytes: what hides in them does not come from a player
-            found = [repr(row) for row in database.execute(f'SELECT * FROM "{table}"')]  # noqa: S608 - our own tables
+    engine = sqlalchemy.create_engine(up.database_url or f"sqlite:///file:{up.home / 'airflow.db'}?mode=ro&uri=true")
+    with engine.connect() as database:
+        for table in sqlalchemy.inspect(engine).get_table_names():
+            found = [
+                # the blobs (a compressed DAG) are read as bytes: what hides in them does not come from a player
+                repr([bytes(value) if isinstance(value, memoryview) else value for value in row])
+                for row in database.execute(sqlalchemy.text(f'SELECT * FROM "{table}"'))  # noqa: S608 - Airflow's own tables
+            ]
             rows[table] = len(found)
             assert leaks("\n".join(found)) == set(), table
+    engine.dispose()
     runs = len(up.runs())
     assert rows["xcom"] > 20 * runs
     assert rows["rendered_task_instance_fields"] > runs

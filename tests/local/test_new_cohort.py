@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -99,7 +100,7 @@ default_cohort: old
 schedule: "@daily"
 destination: ses
 cohorts:
-{entry_text(propose("old", "x", Scores("ea_old", "above", 0, {"ann": 3})), "")}"""
+{entry_text(propose("old", "x", Scores("ea_old", "above", 0, {3: 1})), "")}"""
 
 
 @settings(deadline=None, database=None, derandomize=True, max_examples=50)
@@ -110,7 +111,7 @@ cohorts:
 )
 def test_any_scores_give_a_valid_entry_that_selects_a_player(scores: list[float], sign: int, percent: float) -> None:
     direction = "above" if sign == 1 else "below"
-    found = Scores("ea_calm", direction, 0, {f"p{index}": sign * score for index, score in enumerate(scores)})
+    found = Scores("ea_calm", direction, 0, Counter(sign * score for score in scores))
     entry = propose("calm", "Players who stay calm.", found, percent)
     check("calm", SHORT, entry_text(entry, SHORT))
     assert 1 <= members(found, entry.threshold) <= entry.max_members
@@ -118,7 +119,7 @@ def test_any_scores_give_a_valid_entry_that_selects_a_player(scores: list[float]
 
 
 def test_a_registry_that_does_not_end_with_its_cohorts_is_refused() -> None:
-    entry = entry_text(propose("calm", "x", Scores("ea_calm", "above", 0, {"ann": 3})), SHIPPED)
+    entry = entry_text(propose("calm", "x", Scores("ea_calm", "above", 0, {3: 1})), SHIPPED)
     with pytest.raises(LocalError, match="must end with its cohorts|not YAML|not a known key"):
         check("calm", SHIPPED + "tuning: {lookups_in_flight: 4}\n", entry)
 

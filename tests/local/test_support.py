@@ -238,6 +238,11 @@ def test_a_run_is_read_from_its_name(desk: Callable[..., str]) -> None:
     )  # fmt: skip
 
 
+def test_the_id_of_a_vertex_may_be_the_player() -> None:
+    listed = b"vertexId,playerId\r\nann,\r\nv-1,bob\r\nann,bob\r\n"
+    assert [row["playerId"] for row in support.rows_of(listed, "ann")] == ["", "bob"]
+
+
 def test_the_places_are_those_of_an_erasure() -> None:
     assert {(f"{role}_bucket", prefix) for role, prefix in PLACES} == set(FOLDERS)
 

@@ -59,7 +59,7 @@ def hide_values(what: str) -> Iterator[None]:
     except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
         raise FlywheelError(
             f"DuckDB could not {what} ({type(error).__name__}): look at the free disk and memory of the worker, and set"
-            f" memory_mb under tuning in cohorts.yaml (default: {MEMORY_MB})",
+            " a larger memory_mb under tuning in cohorts.yaml",
             code=Code.WORKER_FULL,
         ) from None
     except duckdb.Error as error:

@@ -22,6 +22,10 @@ from cohort_flywheel.errors import Code, CodedError, FlywheelError
 
 log = logging.getLogger(__name__)
 
+_TOO_LONG = (
+    f"{Code.TIMEOUT}: the task took longer than its execution_timeout: look at its progress above, and clear it to try"
+    " again"
+)
 _BEGINS_WITH_CODE = re.compile(r"CF-[A-Z]+-[0-9]{2}: ")
 
 
@@ -52,11 +56,12 @@ def describe_failure(retry_note: str) -> Iterator[list[str]]:
         kind = AirflowException if advice.may_pass else AirflowFailException
         raise kind(_last_line(f"{advice.code}: {advice.sentence}", side_effects, retry_note)) from None
     except AirflowTaskTimeout:
-        what = "the task took longer than its execution_timeout: look at its progress above, and clear it to try again"
-        raise AirflowTaskTimeout(_last_line(f"{Code.TIMEOUT}: {what}", side_effects, retry_note)) from None
+        raise AirflowTaskTimeout(_last_line(_TOO_LONG, side_effects, retry_note)) from None
     except AirflowException as error:
         raise AirflowException(_last_line(_with_code(error), side_effects, retry_note)) from None
     except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is raised again without its text
+        if _is_interrupted_query(error):
+            raise AirflowTaskTimeout(_last_line(_TOO_LONG, side_effects, retry_note)) from None
         if _is_of_full_worker(error):  # a retry may have another worker, or one whose other tasks have ended
             name = type(error).__name__
             what = (
@@ -86,6 +91,14 @@ def unconfirmed(side_effects: list[str], change: str, *, refused: str = "") -> I
         if error.response["ResponseMetadata"]["HTTPStatusCode"] < HTTPStatus.INTERNAL_SERVER_ERROR:
             side_effects[-1:] = [refused] if refused else []
         raise
+
+
+def _is_interrupted_query(error: Exception) -> bool:
+    """Whether DuckDB stopped a query because a signal's handler raised an error, which it does not keep.
+
+    In a task only the handler of Airflow's execution_timeout raises one.
+    """
+    return type(error) is RuntimeError and str(error) == "Query interrupted"
 
 
 def _is_of_full_worker(error: Exception) -> bool:

@@ -35,7 +35,7 @@ from cohort_flywheel.engagement.suppressions import (
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.erasure import read_players
 from cohort_flywheel.governance.tombstones_store import make_salt
-from cohort_flywheel.hooks.s3 import S3Hook, delete_version, get_json, lines, put_json, versions
+from cohort_flywheel.hooks.s3 import S3Hook, delete_every_version, get_json, lines, put_json
 from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from cohort_flywheel.runs.schedule import Clock, utc_now
 from cohort_flywheel.segment.contacts import plain_address
@@ -194,8 +194,9 @@ class RemoveSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
             done_key = removal_key(context["dag_run"].run_id)
             try:
                 texts = read_players(lines(s3, bucket, REMOVAL_KEY), REMOVAL_KEY)
-            except FlywheelError:
-                if done := get_json(s3, bucket, done_key):  # an earlier attempt of this run has deleted the file
+            except FlywheelError as error:
+                # an earlier attempt of this run has deleted the file
+                if error.code == Code.FILE_CHANGED and (done := get_json(s3, bucket, done_key)):
                     return RemovedSuppressions.model_validate(done[0]).model_dump(mode="json")
                 raise
             suppressed = Counter(_reasons(s3, bucket, folder, texts))
@@ -208,9 +209,7 @@ class RemoveSuppressionsOperator(TemporaryFolderMixin, BaseOperator):
                 at_destination = self._remove_there(addresses)
                 side_effects.append(f"{at_destination:,} addresses were removed from the list of {self.destination}")
                 put_json(s3, bucket, done_key, RemovedSuppressions(lines=len(texts)).model_dump(mode="json"))
-                for version in versions(s3, bucket, REMOVAL_KEY):
-                    if version.key == REMOVAL_KEY:  # the prefix may match another file
-                        delete_version(s3, version)
+                delete_every_version(s3, bucket, REMOVAL_KEY)
         output = RemovedSuppressions(
             lines=len(texts), suppressed=dict(sorted(suppressed.items())), at_destination=at_destination
         ).model_dump(mode="json")

@@ -23,10 +23,12 @@ from cohort_flywheel.segment.contacts import normalize_entry
 from cohort_flywheel.segment.list_entries import is_exact
 from cohort_flywheel.segment.snapshot import write_without
 
-#: Keys in the state bucket: the list of players to erase, the salt, and one tombstone per erased player.
+#: Keys in the state bucket: the list of players to erase, the salt, one tombstone per erased player, and the counts of
+#: each erasure.
 PLAYERS_KEY = "erasure/players.txt"
 SALT_KEY = "erasure/salt"
 TOMBSTONES_FOLDER = "erasure/tombstones/"
+DONE_FOLDER = "erasure/done/"
 
 #: The maximum number of players of one erasure: each file is searched for all of them.
 MAX_PLAYERS = 1000
@@ -54,18 +56,19 @@ _KINDS = {
 #: Objects without players, the lists that an erasure treats apart, and a console's mark of a folder. Of an effect the
 #: lists are send ledgers and lists of a launch; what was measured has counts only.
 _NOT_SEARCHED = re.compile(
-    r"(?:dry_run/)?(?:claims|last_runs|reports)/.+|(?:results|what_if|erasure)/.+"
-    r"|engagement/(?:manifests|events|counts|reports|effects|launch_effects|effect_reports|launches|feedback)/.+"
-    r"|engagement/(?:graph|removals)/.+"
-    r"|engagement/suppressions\.(?:csv|json)"
+    r"(?:dry_run/)?(?:claims|last_runs|reports)/.+\.json|(?:dry_run/)?reports/.+\.html|results/.+\.json"
+    r"|what_if/.+\.(?:csv|svg)|erasure/.+"
+    r"|engagement/(?:manifests|counts|reports|launch_effects|effect_reports|graph|removals)/.+\.json"
+    r"|engagement/(?:events|effects|launches)/.+\.parquet|engagement/feedback/.+\.csv"
+    r"|engagement/suppressions\.(?:csv|json)|engagement/remove\.txt"
     rf"|do_not_contact\.txt|{GRAPH_LOADS_FOLDER}{_LOAD_RECORD}|.*/"
 )
 #: The text between two quotes, without and with escapes. Only parsing the whole file shows which quote opens a string,
 #: and an uploaded file may be broken, so all are checked.
 _PLAIN = re.compile(rb'"(?=([^"\\]*)")')
 _ESCAPED = re.compile(rb'"(?=([^"\\]*(?:\\.[^"\\]*)+)")', re.DOTALL)
-#: The columns that identify the player of a row.
-_PLAYER_COLUMNS = ("playerId", "User.UserId")
+#: The columns that identify the player of a row; in some schemas the id of a vertex is the playerId.
+_PLAYER_COLUMNS = ("playerId", "User.UserId", "vertexId")
 _ADDRESS_COLUMNS = ("emailAddress", "Address")
 
 #: Pairs of playerId (empty if unknown) and address.
@@ -147,6 +150,11 @@ class ErasureOutput(Record):
     in_graph: int = 0
 
 
+def done_key(run_id: str) -> str:
+    """Return the key of the counts of a run. It has a digest of the run id, which a user may have chosen."""
+    return f"{DONE_FOLDER}{hashlib.sha256(run_id.encode()).hexdigest()[:32]}.json"
+
+
 class Tombstones:
     """The set of erased players, by their hashes."""
 
@@ -170,9 +178,13 @@ def kind_of(bucket: str, key: str) -> str | None:
         return kind
     if _NOT_SEARCHED.fullmatch(key):
         return None
-    raise FlywheelError(
-        f"s3://{bucket}/{key} is not a file of this package, so it cannot be searched for players: remove them from it,"
-        " and move all of its versions to another folder",
+    raise _unknown(f"s3://{bucket}/{key}")
+
+
+def _unknown(place: str) -> FlywheelError:
+    return FlywheelError(
+        f"{place} is not a file of this package, so it cannot be searched for players: remove them from it, and move"
+        " all of its versions to another folder",
         code=Code.ERASURE_UNKNOWN_FILE,
     )
 
@@ -208,9 +220,8 @@ def look(
         case "batch of a launch":
             return Found(_in_lists(path, rest, frozenset(players)))
         case _:
-            return _rows(
-                path, rest, frozenset(players), frozenset(normalize_entry(address) for _, address in addresses)
-            )
+            texts = frozenset(normalize_entry(address) for _, address in addresses)
+            return _rows(path, rest, frozenset(players), texts, place)
 
 
 def _in_extract(path: Path, players: frozenset[str]) -> int:
@@ -262,23 +273,28 @@ def _in_lists(path: Path, rest: Path, players: frozenset[str]) -> int:
     return found
 
 
-def _rows(path: Path, rest: Path, players: frozenset[str], addresses: frozenset[str]) -> Found:
+def _rows(path: Path, rest: Path, players: frozenset[str], addresses: frozenset[str], place: str) -> Found:
     found, beside = 0, set()
     with _as_it_is(path, "r") as file, _as_it_is(rest, "w") as other:
         end = "\r\n" if file.readline().endswith("\r\n") else "\n"
         file.seek(0)
         rows = csv.reader(file)
         write = csv.writer(other, lineterminator=end).writerow
-        header = next(rows, [])
-        if header:
-            write(header)
-        player, address = _column(header, _PLAYER_COLUMNS), _column(header, _ADDRESS_COLUMNS)
+        header = next(rows, None)
+        if header is None:  # an empty object
+            return Found(0)
+        write(header)
+        ids = [index for index, name in enumerate(header) if name in _PLAYER_COLUMNS]
+        address = next((index for index, name in enumerate(header) if name in _ADDRESS_COLUMNS), None)
+        if not ids and address is None and header != ["line"]:  # `write_matched` has numbers of lines only
+            raise _unknown(place)
         for row in rows:
             its = row[address] if address is not None else ""
-            if row[player] in players if player is not None else normalize_entry(its) in addresses:
+            theirs = [row[index] for index in ids if row[index] in players]
+            if theirs or (not ids and normalize_entry(its) in addresses):
                 found += 1
                 if its:
-                    beside.add((row[player] if player is not None else "", its))
+                    beside.add((theirs[0] if theirs else "", its))
             else:
                 write(row)
     return Found(found, frozenset(beside))
@@ -287,7 +303,3 @@ def _rows(path: Path, rest: Path, players: frozenset[str], addresses: frozenset[
 def _as_it_is(path: Path, mode: str) -> IO[str]:
     # other rows keep their bytes, also if they are not UTF-8
     return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
-
-
-def _column(header: list[str], names: Iterable[str]) -> int | None:
-    return next((header.index(name) for name in names if name in header), None)

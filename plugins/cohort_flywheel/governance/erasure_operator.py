@@ -31,13 +31,25 @@ from cohort_flywheel.governance.erasure import (
     Addresses,
     ErasureOutput,
     Found,
+    done_key,
     kind_of,
     look,
     read_players,
 )
 from cohort_flywheel.governance.tombstones_store import put_tombstones
 from cohort_flywheel.hooks.dynamodb import MAX_BATCH_KEYS, DynamoDBBatchGetHook
-from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, fetch, lines, put_instead, versions
+from cohort_flywheel.hooks.s3 import (
+    S3Hook,
+    Version,
+    delete_every_version,
+    delete_version,
+    fetch,
+    get_json,
+    lines,
+    put_instead,
+    put_json,
+    versions,
+)
 from cohort_flywheel.runs.names import DO_NOT_CONTACT_KEY
 from cohort_flywheel.segment.contacts import (
     address_forms,
@@ -60,17 +72,20 @@ FOLDERS = (
     ("import_bucket", "segments/"),
     ("import_bucket", "contacts/"),  # last: it has only addresses, which the other files give
 )  # fmt: skip
+#: The folders without players, in the state bucket. An object of an unknown kind in one of them may be a copy.
+OTHER_FOLDERS = tuple(("state_bucket", folder) for folder in ("reports/", "results/", "what_if/", "engagement/"))
 
 
 class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
     """Erase the players of a list in the state bucket, or in a dry run only list where they are.
 
     The list is `erasure/players.txt`, one playerId per line, so that no param, XCom or log has a player; it is deleted
-    at the end. First one tombstone per player is written, by which later runs exclude them. Nothing is removed while
-    a run is active or an import job of the destination has not ended. Then the destination's `erase` is called, the
-    players' vertices lose what this package has written to them, and the players' lines are removed from snapshots,
-    segment files, rejects, memberships and records of sends. Earlier versions, and extracts, are deleted. Then
-    everything is searched again. Returns (each also as a separate XCom) the fields of ErasureOutput.
+    at the end, and a later attempt of the same run returns the counts again. First one tombstone per player is written,
+    by which later runs exclude them. Nothing is removed while a run is active or an import job of the destination has
+    not ended. Then the destination's `erase` is called, the players' vertices lose what this package has written to
+    them, and the players' lines are removed from snapshots, segment files, rejects, memberships and records of sends.
+    Earlier versions, and extracts, are deleted. Then everything is searched again. Returns (each also as a separate
+    XCom) the fields of ErasureOutput.
 
     :param destination: the name of a destination.
     :param data_schema: the names in the contacts table.
@@ -115,7 +130,15 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
             self.settings = read_settings(DeploymentSettings, destination.settings)
             self.deployment = DeploymentSettings.model_validate(self.settings)
             self.s3, state = S3Hook(aws_conn_id=self.aws_conn_id), self.deployment.state_bucket
-            players = read_players(lines(self.s3, state, PLAYERS_KEY))
+            done = done_key(context["dag_run"].run_id)
+            try:
+                players = read_players(lines(self.s3, state, PLAYERS_KEY))
+            except FlywheelError as error:
+                is_gone = error.code == Code.FILE_CHANGED
+                # an earlier attempt of this run has deleted the list
+                if is_gone and not dry_run and (found := get_json(self.s3, state, done)):
+                    return ErasureOutput.model_validate(found[0]).model_dump(mode="json")
+                raise
             names = written_names(self.s3, state) if self.reads_engagement else ()
             graph = GraphErasure(names, self.graph, self.neptune_conn_id, self.neptune_aws_conn_id)
             graph.check()
@@ -144,15 +167,18 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
                         " later try takes them out",
                         code=Code.BUSY,
                     )
-                self._remove_list(state)
+            output = ErasureOutput(
+                players=len(players),
+                objects=sum(line.number for line in inventory),
+                at_destination=sum(line.number for line in at_destination if not line.why),
+                stays=sum(line.number for line in [*at_destination, *in_graph, *remaining] if line.why),
+                in_graph=sum(line.number for line in in_graph if not line.why),
+            ).model_dump(mode="json")
+            if not dry_run:
+                put_json(self.s3, state, done, output)
+                delete_every_version(self.s3, state, PLAYERS_KEY)
                 side_effects.append("the list was removed")
-        return ErasureOutput(
-            players=len(players),
-            objects=sum(line.number for line in inventory),
-            at_destination=sum(line.number for line in at_destination if not line.why),
-            stays=sum(line.number for line in [*at_destination, *in_graph, *remaining] if line.why),
-            in_graph=sum(line.number for line in in_graph if not line.why),
-        ).model_dump(mode="json")
+        return output
 
     def _refuse_at_work(self, destination: Destination, context: Context) -> None:
         """Raise FlywheelError while a run is active or an import job runs, which continues after a failed run."""
@@ -193,7 +219,7 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         """Search every version of every file; return one row for each object that contains a player."""
         bytes_, number = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         progress, path, rest = Progress(self.log, "versions of files read"), folder / "version", folder / "rest"
-        for setting, prefix in reversed(FOLDERS) if remove else FOLDERS:
+        for setting, prefix in reversed(FOLDERS) if remove else FOLDERS + OTHER_FOLDERS:
             for version in versions(self.s3, str(self.settings[setting]), prefix):
                 kind = None if version.is_marker else kind_of(version.bucket, version.key)
                 if not kind:
@@ -242,8 +268,3 @@ class CohortErasureOperator(TemporaryFolderMixin, BaseOperator):
         return (
             [InventoryRow("entry", place, number, why="remove it yourself: the tombstone is enough")] if number else []
         )
-
-    def _remove_list(self, bucket: str) -> None:
-        for version in versions(self.s3, bucket, PLAYERS_KEY):
-            if version.key == PLAYERS_KEY:  # the prefix may match another file
-                delete_version(self.s3, version)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import batched, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from cohort_flywheel.common.duckdb import connect
-from cohort_flywheel.errors import Code, FlywheelError
+from cohort_flywheel.common.duckdb import connect, hide_values
 from cohort_flywheel.graph_load.load_format import FROM, ID, REQUIRED, TO, Elements
 
 if TYPE_CHECKING:
@@ -187,25 +186,13 @@ class IdSets:
 
     def _fetched(self, query: str, values: Sequence[int | bool] = ()) -> Iterator[Any]:
         self._single_values.flush()
-        with self._safely(), closing(self._sql.cursor()) as cursor:
+        with (
+            hide_values("compare the ids of the files, which takes local disk of about their size"),
+            closing(self._sql.cursor()) as cursor,
+        ):
             cursor.execute(query, list(values))
             while rows := cursor.fetchmany(BATCH):
                 yield from rows
-
-    @contextmanager
-    def _safely(self) -> Iterator[None]:
-        import duckdb
-
-        try:
-            yield
-        except duckdb.Error as error:
-            # its text may quote ids
-            raise FlywheelError(
-                f"the ids of the files cannot be compared ({type(error).__name__}): give the worker local disk of about"
-                " the size of the files, set memory_mb under tuning in cohorts.yaml to more than"
-                f" {self._memory_mb}, or divide the load into smaller ones",
-                code=Code.WORKER_FULL,
-            ) from None
 
     @property
     def _sql(self) -> DuckDBPyConnection:

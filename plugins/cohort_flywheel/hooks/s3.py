@@ -255,6 +255,13 @@ def delete_version(s3: S3Hook, version: Version) -> None:
     s3.get_conn().delete_object(Bucket=version.bucket, Key=version.key, VersionId=version.id)
 
 
+def delete_every_version(s3: S3Hook, bucket: str, key: str) -> None:
+    """Delete an object with all its versions, the latest last, so that an earlier one never takes its place."""
+    found = [version for version in versions(s3, bucket, key) if version.key == key]  # a prefix of other keys
+    for version in sorted(found, key=lambda version: version.is_latest):
+        delete_version(s3, version)
+
+
 def fetch(s3: S3Hook, version: Version, path: Path) -> dict[str, str]:
     """Download a version to a file; return its metadata."""
     return _download(s3, path, Bucket=version.bucket, Key=version.key, VersionId=version.id)

@@ -96,7 +96,7 @@ class CohortPlanOperator(BaseOperator):
             registry = read_registry(self.registry)
             cohort = registry.cohort(params.cohort)
             destination = get_destination(self.destination)
-            run = context["dag_run"]
+            run, s3 = context["dag_run"], S3Hook(aws_conn_id=self.aws_conn_id)
             check_extract(params, enum_value(run.run_type))
             # a run that imports nothing needs no settings of the destination
             imports = not params.dry_run and not params.extract_only
@@ -120,18 +120,17 @@ class CohortPlanOperator(BaseOperator):
                 schedule=self.schedule,
                 timezone=self.timezone,
                 settings=settings,
-                extract_sha256=self._check_uploaded_extract(params.extract_uri, cohort, buckets.export_bucket),
+                extract_sha256=_check_uploaded_extract(s3, params.extract_uri, cohort, buckets.export_bucket),
                 campaign=campaign,
                 tuning=registry.tuning,
                 data_schema=registry.data_schema,
                 engagement=registry.engagement,
             )
-            self._check_aws(buckets, plan)
-            state = State(S3Hook(aws_conn_id=self.aws_conn_id), plan.state_bucket)
-            snapshot = find_source(state, plan, self.clock(), self._schedule())
+            self._check_aws(s3, buckets, plan)
+            snapshot = find_source(State(s3, plan.state_bucket), plan, self.clock(), self._schedule())
             if imports:
                 if destination.REQUIRES_OPT_OUT_LIST and registry.opt_outs is None:
-                    self._check_opt_outs(plan)
+                    self._check_opt_outs(s3, plan)
                 destination.check(settings, self.aws_conn_id)
             if campaign.mode != "none":
                 template = read_template(self.templates, campaign.template)
@@ -176,10 +175,10 @@ class CohortPlanOperator(BaseOperator):
         template = read_template(self.templates, campaign.template)
         return with_mail(campaign, template, cohort.columns(), registry.engagement)
 
-    def _check_opt_outs(self, plan: Plan) -> None:
+    def _check_opt_outs(self, s3: S3Hook, plan: Plan) -> None:
         """Refuse an empty do-not-contact list: players who opted out at another service would be mailed again."""
         bucket, key = plan.state_bucket, names.DO_NOT_CONTACT_KEY
-        found = lines(S3Hook(aws_conn_id=self.aws_conn_id), bucket, key)
+        found = lines(s3, bucket, key)
         if not any(entry_forms(line, number) for number, line in enumerate(found, start=1)):
             raise FlywheelError(
                 f"the do-not-contact list s3://{bucket}/{key} is empty, and {self.destination} does not have the"
@@ -194,23 +193,12 @@ class CohortPlanOperator(BaseOperator):
             return False
         return params.source == "live" or moment >= self._schedule().last(self.clock())
 
-    def _check_uploaded_extract(self, uri: str | None, cohort: Cohort, export_bucket: str) -> str | None:
-        """Read an uploaded extract to its end; return the digest of its bytes."""
-        if not uri:
-            return None
-        uploaded = stream_uploaded_extract(
-            S3Hook(aws_conn_id=self.aws_conn_id), uri, export_bucket, lambda vertices: deque(vertices, maxlen=0),
-            property=cohort.property, direction=cohort.direction, required=list(cohort.where),
-        )  # fmt: skip
-        return uploaded.sha256
-
-    def _check_aws(self, settings: DeploymentSettings, plan: Plan) -> None:
-        s3 = SharedSessionHook(aws_conn_id=self.aws_conn_id, client_type="s3").conn
+    def _check_aws(self, s3: S3Hook, settings: DeploymentSettings, plan: Plan) -> None:
         for role, bucket in (
             ("export", settings.export_bucket), ("import", settings.import_bucket), ("state", settings.state_bucket),
         ):  # fmt: skip
             with explain_refusal(f"bucket {bucket}", f"{role}_bucket", "s3:ListBucket"):
-                s3.head_bucket(Bucket=bucket)
+                s3.get_conn().head_bucket(Bucket=bucket)
         do_not_contact = f"s3://{plan.state_bucket}/{names.DO_NOT_CONTACT_KEY}"
         with explain_refusal(
             f"the do-not-contact list {do_not_contact}",
@@ -218,7 +206,7 @@ class CohortPlanOperator(BaseOperator):
             "s3:GetObject",
             "create it (an empty file if it has no entries)",
         ):
-            s3.head_object(Bucket=plan.state_bucket, Key=names.DO_NOT_CONTACT_KEY)
+            s3.get_conn().head_object(Bucket=plan.state_bucket, Key=names.DO_NOT_CONTACT_KEY)
         dynamodb = SharedSessionHook(aws_conn_id=self.aws_conn_id, client_type="dynamodb").conn
         table = settings.contacts_table
         with explain_refusal(f"table {table}", "contacts_table", "dynamodb:DescribeTable"):
@@ -236,6 +224,17 @@ class CohortPlanOperator(BaseOperator):
                 f" {PREFIX}contacts_table, or schema.contacts_key in cohorts.yaml",
                 code=Code.NOT_THERE,
             )
+
+
+def _check_uploaded_extract(s3: S3Hook, uri: str | None, cohort: Cohort, export_bucket: str) -> str | None:
+    """Read an uploaded extract to its end; return the digest of its bytes."""
+    if not uri:
+        return None
+    uploaded = stream_uploaded_extract(
+        s3, uri, export_bucket, lambda vertices: deque(vertices, maxlen=0),
+        property=cohort.property, direction=cohort.direction, required=list(cohort.where),
+    )  # fmt: skip
+    return uploaded.sha256
 
 
 def as_of_run(context: Context, schedule: Schedule, now: datetime) -> datetime:

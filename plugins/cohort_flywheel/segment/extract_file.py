@@ -20,8 +20,9 @@ from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.segment.members import Member, Members, is_score
 from cohort_flywheel.segment.outputs import Shard
 
-#: The members of a shard, about a minute of work; more if there would be more shards than Airflow maps.
-SHARD_MEMBERS = 50_000
+#: The members of a shard, less than a minute of work beside the some five seconds in which Airflow starts a task; more
+#: if there would be more shards than Airflow maps.
+SHARD_MEMBERS = 250_000
 #: The lines that are read at a time.
 LINES = 200
 #: Airflow's `max_map_length`, which MWAA does not raise.

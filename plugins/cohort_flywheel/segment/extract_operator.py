@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
 
 from cohort_flywheel.common.collector import seldom_collecting
-from cohort_flywheel.common.failures import describe_failure
+from cohort_flywheel.common.failures import describe_aws_error, describe_failure
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import loosest_threshold
@@ -204,7 +206,6 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             check_names(hook, names.vertex_label, searched, named_by, plan.cohort)
         elif not read.number:
             check_loaded(hook)
-        without_number = count_without_number(hook, property=plan.property, label=names.vertex_label)
         if keeps and schedule.last(self.clock()) > as_of:
             raise FlywheelError(
                 f"a newer as-of than {as_of:%Y-%m-%d %H:%M} UTC began before the graph was read to its end, so the read"
@@ -217,6 +218,8 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
             write_snapshot(members, header, path)
             key = state.put_snapshot(path, header)
             side_effects.append(f"a snapshot was kept at {key}")
+        # last: a slow count, or one that is killed, must not lose the read
+        without_number = count_without_number(hook, property=plan.property, label=names.vertex_label)
         return ExtractSource(
             source="graph",
             read_at=now.isoformat(),
@@ -253,8 +256,10 @@ class CohortExtractOperator(TemporaryFolderMixin, BaseOperator):
                 player_id=plan.data_schema.player_id,
             )
             side_effects.append("a list of these vertices was put")
-        except GraphUnavailableError:
-            place = "their ids could not be read"
+        except (GraphUnavailableError, FlywheelError) as other:
+            place = f"their ids could not be listed: {other.message}"
+        except (ClientError, BotoCoreError, Boto3Error) as other:
+            place = f"their ids could not be listed: {describe_aws_error(other).sentence}"
         return FlywheelError(f"{error.message}; {place}", code=error.code)
 
 

@@ -18,7 +18,7 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.cohorts import Direction
 from cohort_flywheel.config.conditions import Condition
 from cohort_flywheel.config.data_schema import DataSchema
-from cohort_flywheel.config.decimals import Number, parse_number, read_number
+from cohort_flywheel.config.decimals import MAX_INT, Number, parse_number, read_number
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.graph_serializers import ScoreColumns
 from cohort_flywheel.hooks.neptune import NeptuneGremlinHook
@@ -207,9 +207,11 @@ def are_plain(columns: ScoreColumns, direction: Direction, threshold: Number) ->
     """Whether `to_vertex` would find a playerId in each row of some columns, and refuse none."""
     if not columns.player_ids:
         return True
-    extremes = min(columns.scores), max(columns.scores)
+    least, most = min(columns.scores), max(columns.scores)
+    # a larger int is no score, and may be between two floats that are scores: look at each
+    checked = (least, most) if least >= -MAX_INT and most <= MAX_INT else columns.scores
     return "" not in columns.player_ids and all(
-        is_score(each) and is_beyond(each, direction, threshold) for each in extremes
+        is_score(each) and is_beyond(each, direction, threshold) for each in checked
     )
 
 

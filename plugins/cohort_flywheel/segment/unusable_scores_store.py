@@ -56,7 +56,7 @@ def put_unusable_vertices(
 ) -> None:
     """Write the ids of the vertices beyond the threshold that have a value which is not a valid score.
 
-    A row is the id of a vertex and a playerId, without the playerId of an erased player.
+    A row is the id of a vertex and a playerId, each without the playerId of an erased player.
     """
     from gremlin_python.process.graph_traversal import __
     from gremlin_python.process.traversal import P, T
@@ -71,13 +71,15 @@ def put_unusable_vertices(
         for batch in hook.stream(traversal):
             for found in batch:
                 if not all(map(is_score, found["scores"])):
-                    rows.writerows((found["id"], player) for player in _players(found["players"], tombstones))
+                    (vertex,) = _not_erased([found["id"]], tombstones)
+                    rows.writerows((vertex, player) for player in _not_erased(found["players"] or [""], tombstones))
     put_unless_equal(s3, path, bucket, key, digest(path))
 
 
-def _players(values: Sequence[object], erased: Tombstones | None) -> Iterator[str]:
-    for player in map(str, values or [""]):
-        yield "" if erased and player in erased else player
+def _not_erased(values: Sequence[object], erased: Tombstones | None) -> Iterator[str]:
+    """Yield the texts of ids; an empty one for that of an erased player."""
+    for text in map(str, values):
+        yield "" if erased and text in erased else text
 
 
 def _labelled(label: str) -> GraphTraversal:

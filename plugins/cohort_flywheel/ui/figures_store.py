@@ -193,6 +193,7 @@ class FiguresStore:
             if not (members := self._members(cohort, as_of, floor)):
                 return None
             with members:
+                self._progress.add(members.counts().vertices_read)
                 counts = count_thresholds(members.count_scores(), cohort, floor)
         except FlywheelError as error:
             if error.code is Code.WORKER_FULL:
@@ -215,6 +216,7 @@ class FiguresStore:
                 if not (members := self._members(cohort, day.as_of, day.threshold)):
                     return None
                 with members:
+                    self._progress.add(members.counts().vertices_read)
                     members.write_player_ids(path)
             except FlywheelError as error:
                 if error.code is Code.WORKER_FULL:
@@ -226,6 +228,7 @@ class FiguresStore:
         return path
 
     def _members(self, cohort: Cohort, as_of: datetime, threshold: Number) -> Members | None:
+        """The members of a day, which the caller closes; None without a snapshot that can be used."""
         snapshot = self._state.final_snapshot(cohort.name, as_of)
         if snapshot is None or snapshot.header.incompatibility(
             property=cohort.property,
@@ -245,7 +248,6 @@ class FiguresStore:
             memory_mb=self._memory_mb,
         )
         members.add_snapshot(path)
-        self._progress.add(members.counts().vertices_read)
         return members
 
     def launches(self) -> Launches:

@@ -9,10 +9,14 @@ import pytest
 
 from cohort_flywheel.common.collector import seldom_collecting
 
+#: As it is before `quick_tasks` replaces it.
+COUNT = gc.get_freeze_count
+
 
 @pytest.fixture
-def thawed() -> Iterator[None]:
+def thawed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The tests themselves freeze what is imported."""
+    monkeypatch.setattr(gc, "get_freeze_count", COUNT)
     frozen = gc.get_freeze_count()
     gc.unfreeze()
     yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -14,6 +15,7 @@ from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from botocore import exceptions as errors
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from cohort_flywheel.common.duckdb import connect, hide_values
 from cohort_flywheel.common.failures import describe_failure
 from cohort_flywheel.errors import Code, FlywheelError
 
@@ -226,3 +228,30 @@ def test_a_task_that_takes_too_long_has_its_last_line_too() -> None:
     with pytest.raises(AirflowTaskTimeout, match=line), describe_failure("Clearing is safe.") as side_effects:
         side_effects.append("a file was put")
         raise AirflowTaskTimeout
+
+
+def test_a_query_that_the_time_out_stops_is_a_time_out(tmp_path: Path) -> None:
+    """DuckDB raises an error of its own in place of the handler's."""
+    query = "SELECT count(*) FROM range(1000000000) AS a, range(1000) AS b WHERE (a.range + b.range) % 7 = 3"
+
+    def time_out(*_: object) -> None:
+        raise AirflowTaskTimeout
+
+    before = signal.signal(signal.SIGALRM, time_out)
+    try:
+        with (
+            pytest.raises(AirflowTaskTimeout, match="^CF-TASK-01: .*execution_timeout.* Clearing is safe"),
+            describe_failure("Clearing is safe."),
+            connect(tmp_path) as sql,
+            hide_values("count"),
+        ):
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            sql.execute(query)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_another_runtime_error_is_no_time_out() -> None:
+    with pytest.raises(AirflowException, match="^CF-BUG-01: unexpected RuntimeError"), describe_failure(""):
+        raise RuntimeError("wayne96")

@@ -11,7 +11,6 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException
 
-from cohort_flywheel.engagement import suppressions_operator
 from cohort_flywheel.engagement.suppressions_operator import RemoveSuppressionsOperator
 from cohort_flywheel.hooks.s3 import delete_version
 from local.config import ROOT
@@ -102,7 +101,7 @@ def test_a_removal_whose_file_was_deleted_before_the_attempt_ended_is_done(
             delete_version(*arguments)
             raise KilledError
 
-        broken.setattr(suppressions_operator, "delete_version", deleted)
+        broken.setattr("cohort_flywheel.hooks.s3.delete_version", deleted)
         with pytest.raises(KilledError):
             remove(events)
     assert remove(events)["lines"] == 2

@@ -123,6 +123,7 @@ def test_an_erased_players_vertices_are_left_out_and_counted(tmp_path: Path) -> 
         ("launches/n/in_doubt.txt", "list of a launch"),
         ("launches/n/000001_1.outcome.json", "batch of a launch"),
         ("reports/n/d__1.json", None),
+        ("reports/n/mail_0123456789abcdef.html", None),
         ("dry_run/reports/n/d__1.json", None),
         ("results/ea_atrisk/2/x.json", None),
         ("last_runs/n.json", None),
@@ -131,7 +132,9 @@ def test_an_erased_players_vertices_are_left_out_and_counted(tmp_path: Path) -> 
         ("what_if/ea_atrisk_2_2026-11-01_2026-11-22.csv", None),
         ("erasure/tombstones/ab", None),
         ("engagement/suppressions.csv", None),
+        ("engagement/remove.txt", None),
         ("engagement/events/as_of=2026-11-22_00-00-00/events.parquet", None),
+        ("engagement/feedback/2026-11-22_00-00-00.csv", None),
         ("snapshots/", None),
         ("snapshots_pending/cohort=ea_atrisk/", None),
         ("dry_run/staged/n/", None),
@@ -154,6 +157,12 @@ def test_the_kind_of_file_of_a_key(key: str, kind: str | None) -> None:
         "sends/template/n.jsonl.bak",
         "launches/n",
         "new_folder/n.json",
+        "reports/n/copy.parquet",
+        "dry_run/reports/n/copy.csv",
+        "results/ea_atrisk/2/players.csv",
+        "what_if/copy.parquet",
+        "engagement/backup.csv",
+        "engagement/events/copy.csv",
     ],
 )
 def test_an_object_of_an_unknown_kind_is_an_error(key: str) -> None:
@@ -243,9 +252,27 @@ def test_an_import_file_has_only_addresses(paths: tuple[Path, Path]) -> None:
 
 def test_other_rows_keep_their_bytes(paths: tuple[Path, Path]) -> None:
     path, rest = paths
-    for content in (b"", b"x", b"a,b\n\xff,2\n", b"playerId,a\nb\xff,1\n"):
+    for content in (b"", b"line\n7\n", b"Address,b\n\xff,2\n", b"playerId,a\nb\xff,1\n"):
         path.write_bytes(content)
         assert look("file of rows", path, [ANN], [(ANN, "a@b.c")], rest) == Found(0)
+        assert rest.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "content", ["x", "a,b\nann,2\n", "\nplayerId\nann\n", "playerId;reason\nann;no_record\n", "\ufeffplayerId\nann\n"]
+)
+def test_a_file_without_a_column_of_players_or_addresses_is_an_error(paths: tuple[Path, Path], content: str) -> None:
+    path, rest = paths
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(FlywheelError, match="^CF-ERASURE-02: s3://state/one is not a file of this package"):
+        look("file of rows", path, [ANN], [(ANN, "a@b.c")], rest, "s3://state/one")
+
+
+def test_the_id_of_a_vertex_may_be_the_player(paths: tuple[Path, Path]) -> None:
+    path, rest = paths
+    path.write_text("vertexId,playerId\nann,\nv-1,ann\nann,bob\nv-2,bob\nanna,\n")
+    assert look("file of rows", path, [ANN], [], rest) == Found(3)
+    assert rest.read_text() == "vertexId,playerId\nv-2,bob\nanna,\n"
 
 
 def test_an_extract_names_players_in_each_format(paths: tuple[Path, Path]) -> None:

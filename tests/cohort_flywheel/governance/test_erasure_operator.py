@@ -390,9 +390,47 @@ def test_without_a_list_nothing_is_done(runs: Runs, erase: Erase, players: str |
     assert "Changes made: none" in str(raised.value)
 
 
-def test_an_object_of_an_unknown_kind_stops_an_erasure_before_anything_is_removed(runs: Runs, erase: Erase) -> None:
+def test_an_erasure_whose_list_was_deleted_before_the_attempt_ended_is_done(
+    runs: Runs, erase: Erase, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        """A worker that is gone."""
+
+    def deleted(s3: Any, version: Any) -> None:
+        delete_version(s3, version)
+        if version.key == PLAYERS_KEY:
+            raise KilledError
+
     runs.run(NEWEST, {ANN: 3, BOB: 3})
-    copy = "snapshots/ea_atrisk/copy.parquet"
+    put(runs, PLAYERS_KEY, f"{BOB}\n")  # by mistake: an earlier version of the list
+    put(runs, PLAYERS_KEY, f"{ANN}\n")
+    for _ in range(2):  # each version that is deleted
+        with monkeypatch.context() as broken:
+            broken.setattr("cohort_flywheel.hooks.s3.delete_version", deleted)
+            with pytest.raises(KilledError):
+                erase(dry_run=False)
+    assert not names(runs, ANN)
+    assert names(runs, BOB)
+    found = erase(dry_run=False)
+    assert found["players"] == 1
+    assert names(runs, BOB)
+    put(runs, PLAYERS_KEY, f"{BOB},\n")
+    with pytest.raises(AirflowFailException, match="CF-ERASURE-01"):  # not what an earlier list gave
+        erase(dry_run=False)
+    runs.client("s3").delete_object(Bucket=runs.config.state_bucket, Key=PLAYERS_KEY)
+    another = its(context, dry_run=False)
+    another["dag_run"].run_id = "manual__another"
+    with pytest.raises(AirflowFailException, match=r"CF-STATE-02: there is no s3://.*/erasure/players\.txt"):
+        CohortErasureOperator(task_id="erase", destination="pinpoint").execute(another)
+
+
+@pytest.mark.parametrize(
+    "copy", ["snapshots/ea_atrisk/copy.parquet", "rejects/n/export.csv", "engagement/backup.csv", "reports/n/copy.csv"]
+)
+def test_an_object_of_an_unknown_kind_stops_an_erasure_before_anything_is_removed(
+    runs: Runs, erase: Erase, copy: str
+) -> None:
+    runs.run(NEWEST, {ANN: 3, BOB: 3})
     put(runs, copy, ANN)
     for dry_run in (True, False):
         with pytest.raises(AirflowFailException, match=f"CF-ERASURE-02: .*{copy} is not a file of this package"):

@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from cohort_flywheel.errors import FlywheelError
 from cohort_flywheel.graph_load.findings import FindingKind, NeptuneCode
+from cohort_flywheel.graph_load.id_sets import MEMORY_MB, IdSets
+from cohort_flywheel.graph_load.load_format import ID
 from tests.cohort_flywheel.graph_load.validated_files import Check, places, validated
 
 K = FindingKind
@@ -143,6 +146,14 @@ def test_many_files(check: Check) -> None:
 
 def test_an_error_of_duckdb_quotes_no_id(check: Check) -> None:
     rows = "".join(f"secret{number:0100},x\n" for number in range(20_000))
-    with pytest.raises(FlywheelError, match=r"CF-TASK-04: the ids .* memory_mb .* than 1, or divide") as raised:
+    with pytest.raises(FlywheelError, match=r"CF-TASK-04: DuckDB could not .* memory_mb under") as raised:
         check({"v.csv": f"~id,~label\n{rows}{rows}"}, memory_mb=1)
     assert "secret" not in str(raised.value)
+
+
+def test_an_error_of_duckdb_that_is_not_of_memory_or_disk_is_not_called_one(tmp_path: Path) -> None:
+    with IdSets(tmp_path, MEMORY_MB) as ids:
+        ids.add(0, "vertices", [2], {ID: ["secret"]})
+        ids._sql.execute("DROP VIEW vertices")
+        with pytest.raises(duckdb.CatalogException, match="^DuckDB could not compare the ids of the files"):
+            ids.collect_repeated("vertices")

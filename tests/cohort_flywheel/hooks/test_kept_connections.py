@@ -227,10 +227,12 @@ def test_a_certificate_that_is_not_trusted_is_refused(tmp_path: Path, monkeypatc
         list(many(hook, one_each(1)))
         assert hook._sent
         for path, sent in ((trusted, True), (other, False), (tmp_path / "missing.pem", False)):
-            connection = kept_connections.KeptConnections(hook._sent, str(path), 60, 60).write(seen[0].body)
+            kept = KeptConnections(hook._sent, str(path), 60, 60)
+            connection = kept.write(seen[0].body)
             assert (connection is not None) is sent
             if connection:
-                connection.close()
+                assert kept.read(connection)  # the request has arrived: only then it is counted below
+            kept.close()
     assert len(seen) == 2
 
 

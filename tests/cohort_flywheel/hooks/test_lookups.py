@@ -199,6 +199,23 @@ def test_unprocessed_keys_of_a_plain_answer_are_asked_for_again(monkeypatch: pyt
     assert [asked.keys for asked in seen] == [["a", "b", "c"], ["d", "e", "f"], ["e", "f"]]
 
 
+def test_a_table_named_by_its_arn_answers_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/t"
+
+    def reply(asked: Seen) -> Reply:
+        (wanted,) = json.loads(asked.body)["RequestItems"].values()
+        left = {"t": wanted | {"Keys": wanted["Keys"][1:]}} if len(wanted["Keys"]) > 1 else {}
+        return Reply(body=records(asked.keys[:1], UnprocessedKeys=left))
+
+    with a_dynamodb(reply) as (url, seen):
+        hook = connect(monkeypatch, url)
+        got = list(hook.get_many(arn, "playerId", [*one_each(5), ["a", "b"]], ["level"], key=str))
+    assert [sorted(found) for _, found in got] == [*one_each(5), ["a", "b"]]
+    # what is left of the last batch, botocore asks for
+    assert [asked.is_botocore_s for asked in seen] == [True] + [False] * 5 + [True]
+    assert {name for asked in seen for name in json.loads(asked.body)["RequestItems"]} == {arn}
+
+
 # --- botocore alone
 
 

@@ -139,6 +139,20 @@ def test_a_copy_and_a_replaced_version_have_the_header_too(
         copy_unless_equal(S3Hook(), (bucket, "a"), (bucket, "c"), sha256)
 
 
+def test_a_copy_of_an_upload_of_several_parts_can_be_read(
+    airflow_env: Any, fresh_config: Config, tmp_path: Path
+) -> None:
+    """Its checksum is one of the parts' checksums, which no client may compare with the bytes of the whole."""
+    s3, bucket, path = S3Hook(), fresh_config.state_bucket, tmp_path / "a"
+    path.write_bytes(bytes(9 * 2**20))  # boto3 uploads 8 MB at a time
+    put_unless_equal(s3, path, bucket, "a", digest(path))
+    copy_unless_equal(s3, (bucket, "a"), (bucket, "b"), digest(path))
+    for key in ("a", "b"):
+        found = s3.get_conn().get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        assert found["ChecksumType"] == "COMPOSITE"
+        assert found["Body"].read() == path.read_bytes()
+
+
 @pytest.mark.parametrize("algorithm", ["AES256", "aws:kms", "aws:kms:dsse"])
 def test_the_algorithm_is_sent_as_it_is_set(
     airflow_env: Any, fresh_config: Config, monkeypatch: pytest.MonkeyPatch, algorithm: str

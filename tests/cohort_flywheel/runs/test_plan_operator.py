@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from botocore.session import Session
 
 from cohort_flywheel.campaign.email_template import read_template, template_digest
 from cohort_flywheel.destinations import get_destination
@@ -117,6 +118,37 @@ def test_the_table_has_the_key_and_the_graph_the_connection_that_the_registry_na
     ) in refused(context(), registry)
     registry.write_text(text.replace("    property:", "    connection: neptune_reader\n    property:", 1), "utf-8")
     assert "there is no Airflow connection neptune_reader, or Airflow cannot read it" in refused(context(), registry)
+
+
+@pytest.mark.parametrize(("kind", "sort"), [("N", []), ("S", [("level", "RANGE", "N")])])
+def test_a_table_with_another_key_is_refused(
+    airflow_env: Any, context: Any, servers: Any, config: Any, monkeypatch: pytest.MonkeyPatch, kind: str,
+    sort: list[tuple[str, str, str]],
+) -> None:  # fmt: skip
+    table, keys = f"{config.contacts_table}-of-{kind}", [("playerId", "HASH", kind), *sort]
+    seed.client("dynamodb", servers, config).create_table(
+        TableName=table,
+        KeySchema=[{"AttributeName": name, "KeyType": key} for name, key, _ in keys],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": type_} for name, _, type_ in keys],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    monkeypatch.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_CONTACTS_TABLE", table)
+    text = refused(context())
+    assert text.startswith(f"CF-SET-03: table {table} must have playerId as its partition key, of type text, and no")
+
+
+def test_a_plan_makes_one_client_of_s3(airflow_env: Any, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each further one takes 20 ms."""
+    made: list[str] = []
+    create = Session.create_client
+
+    def noted(session: Session, service_name: str, *arguments: Any, **options: Any) -> Any:
+        made.append(service_name)
+        return create(session, service_name, *arguments, **options)
+
+    monkeypatch.setattr(Session, "create_client", noted)
+    plan().execute(context())
+    assert (made.count("s3"), made.count("dynamodb")) == (1, 1)
 
 
 # --- overrides, and the threshold ------------------------------------------------------------------------

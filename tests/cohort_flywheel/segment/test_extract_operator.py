@@ -73,6 +73,23 @@ def test_a_read_that_ends_on_the_next_day_is_not_kept_as_the_days(planned: Any, 
     assert nothing_kept(state)
 
 
+def test_a_slow_count_of_scores_that_are_not_numbers_loses_no_read(
+    planned: Any, context: Any, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [NEWEST + timedelta(hours=23)]
+
+    def count(*_: Any, **__: Any) -> int:
+        assert not nothing_kept(state), "also if the task is killed now"
+        now[0] += timedelta(hours=2)
+        return 0
+
+    monkeypatch.setattr("cohort_flywheel.segment.extract_operator.count_without_number", count)
+    its = context(task_id="extract")
+    CohortExtractOperator(task_id="extract", plan=planned(), clock=lambda: now[0]).execute(its)
+    assert its["ti"].xcoms["extract", "facts"]["snapshot"] == "pending"
+    assert now[0] > NEWEST + timedelta(hours=24)
+
+
 def test_a_looser_threshold_is_queried_and_the_snapshot_keeps_its_floor(
     planned: Any, extracted: Any, state: State
 ) -> None:

@@ -137,6 +137,7 @@ any_rows = st.tuples(
 @example(rows=[("p1", 3, []), ("p2", 2, [])], names=(), direction="above", threshold=2)
 @example(rows=[("p1", 3, []), ("p2", float("inf"), [])], names=(), direction="above", threshold=2)
 @example(rows=[("p1", 3, ["a"]), ("p2", 2**63, [])], names=("status",), direction="above", threshold=2)
+@example(rows=[("p1", 3, []), ("p2", 2**53 + 1, []), ("p3", 2.0**54, [])], names=(), direction="above", threshold=2)
 def test_plain_columns_are_the_vertices_of_their_rows(
     rows: list[Any], names: tuple[str, ...], direction: Any, threshold: Any
 ) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
-from cohort_flywheel.errors import Code
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance.erasure import kind_of
 from cohort_flywheel.governance.tombstones_store import put_tombstones
 from cohort_flywheel.hooks.neptune import GraphUnavailableError, NeptuneGremlinHook
@@ -87,7 +89,7 @@ def test_vertices_with_an_unusable_score_are_listed_in_the_state_bucket_only(
     unusable: None, planned: Any, extracted: Extracted, aws: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plan = planned()
-    put_tombstones(S3Hook(), plan["state_bucket"], ["Dee-4"])
+    put_tombstones(S3Hook(), plan["state_bucket"], ["Dee-4", "v-none"])
     key = f"rejects/{plan['name']}/unusable_vertices.csv"
     with pytest.raises(AirflowFailException) as raised:
         extracted(plan)
@@ -98,22 +100,37 @@ def test_vertices_with_an_unusable_score_are_listed_in_the_state_bucket_only(
     listed = aws("s3").get_object(Bucket=plan["state_bucket"], Key=key)["Body"].read().decode()
     header, *rows = csv.reader(io.StringIO(listed, newline=""))
     assert header == ["vertexId", "playerId"]
-    assert sorted(rows) == [["v-bob", "Bob-2"], ["v-cyd", "Cyd-3"], ["v-dee", ""], ["v-fay", "Fay-6"], ["v-none", ""]]
+    assert sorted(rows) == [["", ""], ["v-bob", "Bob-2"], ["v-cyd", "Cyd-3"], ["v-dee", ""], ["v-fay", "Fay-6"]]
     said = text + "".join(capfd.readouterr())
     assert not [each for each in ("Bob-2", "Cyd-3", "Dee-4", "v-bob", "v-none") if each in said]
     assert "Contents" not in aws("s3").list_objects_v2(Bucket=plan["export_bucket"])
     assert kind_of(plan["state_bucket"], key) == "file of rows"
 
 
-def test_a_list_that_cannot_be_read_does_not_hide_the_number(
-    unusable: None, planned: Any, extracted: Extracted, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (GraphUnavailableError("the graph was silent.", code=Code.GRAPH_BUSY), "the graph was silent"),
+        (FlywheelError("the graph refuses the query", code=Code.GRAPH_QUERY), "the graph refuses the query"),
+        (
+            ClientError({"Error": {"Code": "AccessDenied", "Message": "Bob-2"}}, "PutObject"),
+            "AWS answered PutObject with AccessDenied: grant",
+        ),
+        (ReadTimeoutError(endpoint_url="https://s3.amazonaws.com/Bob-2"), "s3.amazonaws.com did not answer in time"),
+        (S3UploadFailedError("Bob-2"), "a transfer to or from S3 broke off"),
+    ],
+)
+def test_a_list_that_cannot_be_written_does_not_hide_the_number(
+    error: Exception, why: str, unusable: None, planned: Any, extracted: Extracted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unavailable(*_: Any, **__: Any) -> None:
-        raise GraphUnavailableError("the graph was silent.", code=Code.GRAPH_BUSY)
+    def failing(*_: Any, **__: Any) -> None:
+        raise error
 
-    monkeypatch.setattr("cohort_flywheel.segment.extract_operator.put_unusable_vertices", unavailable)
-    with pytest.raises(AirflowFailException, match="CF-GRAPH-06: .*of 5 of 7 vertices .*; their ids could not"):
+    monkeypatch.setattr("cohort_flywheel.segment.extract_operator.put_unusable_vertices", failing)
+    text = rf"CF-GRAPH-06: .*of 5 of 7 vertices .*; their ids could not be listed: {why}.*\. Changes made: none"
+    with pytest.raises(AirflowFailException, match=text) as raised:
         extracted(planned())
+    assert "Bob-2" not in str(raised.value)
 
 
 def test_an_operator_of_any_dag_says_how_many(unusable: None, planned: Any) -> None:

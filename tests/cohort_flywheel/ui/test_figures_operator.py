@@ -13,11 +13,13 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from cohort_flywheel.common import duckdb
+from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.names import snapshot_key
 from cohort_flywheel.runs.result import RunIds
 from cohort_flywheel.runs.result_operator import RESULTS
 from cohort_flywheel.runs.state_store import State
+from cohort_flywheel.segment.members import Members
 from cohort_flywheel.segment.snapshot import Header, Snapshot
 from cohort_flywheel.ui import figures_store
 from cohort_flywheel.ui.figures_operator import CohortFiguresOperator
@@ -254,6 +256,20 @@ def test_too_little_memory_is_not_taken_for_an_unusable_snapshot(
     monkeypatch.setattr(duckdb, "MEMORY_MB", 1)
     with pytest.raises(AirflowFailException, match="CF-TASK-04: DuckDB could not .* memory_mb under tuning"):
         count()
+
+
+def test_a_database_is_closed_after_an_error(day: Day, count: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    day(20, {"ada": 3})
+    opened: list[Members] = []
+
+    def full(members: Members) -> None:
+        opened.append(members)
+        raise FlywheelError("no memory", code=Code.WORKER_FULL)
+
+    monkeypatch.setattr(Members, "counts", full)
+    with pytest.raises(AirflowFailException, match="CF-TASK-04"):
+        count()
+    assert [each._file.closed for each in opened] == [True]
 
 
 def test_the_members_are_in_the_memory_of_the_tuning(

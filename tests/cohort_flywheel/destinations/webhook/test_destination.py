@@ -12,10 +12,10 @@ import pytest
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.webhook import layout
 from cohort_flywheel.destinations.webhook.destination import DESTINATION
+from local.servers import control
 from local.webhook.receiver import TOKEN
 from tests.cohort_flywheel.dag_simulator import TODAY, YESTERDAY, DagSimulator
 from tests.cohort_flywheel.memory_limits import MEMORY_MB, MemoryLimits
-from tests.faults.leftovers import control
 
 PLAYERS = [f"player-{number:02d}" for number in range(20)]
 #: Yesterday has all but the last five, today all but the first five.

@@ -15,8 +15,8 @@ from airflow.sdk.exceptions import AirflowException
 from cohort_flywheel.destinations.webhook.hook import PayloadTooLargeError, WebhookHook
 from cohort_flywheel.destinations.webhook.layout import Batch, erase_message, leaver_message, member_message
 from cohort_flywheel.errors import FlywheelError
+from local.servers import control as control_of
 from local.webhook.receiver import TOKEN
-from tests.faults.leftovers import control as control_of
 
 ADDRESS, COLUMNS = "ann@example.com", ["emailAddress", "playerId", "FirstName"]
 
