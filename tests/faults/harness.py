@@ -35,7 +35,7 @@ from local import seed
 from local.config import ROOT, Config
 from local.seed import Seeded
 from local.servers import Servers, airflow_environment
-from tests.aws_session_cache import read_once
+from tests.aws_session_cache import quick_tasks
 from tests.faults import aws, code
 from tests.faults.aws import Endpoint
 from tests.faults.destinations import customer_profiles
@@ -66,8 +66,8 @@ SUPPRESSIONS = f"player,{suppression_key(SALT, 'player', 'wayne96')},complained,
 NOW = datetime(2026, 11, 22, 15, 30, tzinfo=UTC)
 #: One case of so many is run to its end.
 TO_THE_END = 20
-#: How many cases are tried at once: one more than processors, as a case waits for a job or between two tries.
-WORKERS = (os.cpu_count() or 1) + 1
+#: How many cases are tried at once: a case waits for a job or between two tries for more than half of its time.
+WORKERS = 3 * (os.cpu_count() or 1)
 #: Where each world's segments go, then the worlds of the other DAGs, in the order in which they are tried.
 DESTINATIONS = ("pinpoint", "ses", "customer_profiles", "webhook", "engagement", "suppression_removal")
 #: What a registry says there, line by line: the user who triggers a run, ana, may not approve it.
@@ -392,7 +392,7 @@ class World:
 def a_world(servers: Servers, config: Config, folder: Path, destination: str = DESTINATIONS[0]) -> Iterator[World]:
     """A recorded world while the block runs, with an AWS endpoint of its own."""
     # in all children, too: it takes most of an attempt
-    with read_once(), aws.started(NOW.timestamp() + 60) as (endpoint, kept):
+    with quick_tasks(), aws.started(NOW.timestamp() + 60) as (endpoint, kept):
         try:
             at = importlib.import_module(f"tests.faults.destinations.{destination}")
             with (

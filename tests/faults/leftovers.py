@@ -6,12 +6,9 @@ import csv
 import io
 import json
 import re
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from local.servers import Servers
 
 #: A bucket and a key.
 Place = tuple[str, str]
@@ -101,11 +98,3 @@ def without_clock(there: Any) -> Any:
     if (isinstance(there, float) and there > _SECONDS) or (isinstance(there, str) and _TEXT.fullmatch(there)):
         return "an instant"
     return there
-
-
-def control(servers: Servers, service: str, settings: Mapping[str, Any] | None = None) -> Any:
-    """Change what an emulated service does next; gives its state."""
-    body = json.dumps(settings).encode() if settings else None
-    request = urllib.request.Request(f"{servers.aws_url}/cohort-flywheel/{service}", data=body)  # noqa: S310 - ours
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own server
-        return json.load(answer)

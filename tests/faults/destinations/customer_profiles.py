@@ -14,8 +14,8 @@ from cohort_flywheel.destinations.customer_profiles.segment_membership_store imp
 from local import seed
 from local.config import PROFILES_DOMAIN, Config
 from local.seed import Seeded
-from local.servers import Servers
-from tests.faults.leftovers import Leftovers, Place, control
+from local.servers import Servers, control
+from tests.faults.leftovers import Leftovers, Place
 from tests.faults.sites import Case
 
 DESTINATION = "customer_profiles"

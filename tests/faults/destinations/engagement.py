@@ -22,12 +22,12 @@ from cohort_flywheel.hooks.s3 import S3Hook
 from local import seed
 from local.config import Config
 from local.seed import Seeded
-from local.servers import Servers
+from local.servers import Servers, control
 from tests.cohort_flywheel.engagement.effect_launches import Launches
 from tests.cohort_flywheel.engagement.event_days import NEWEST
 from tests.cohort_flywheel.engagement.ses_events import ADDRESS, event, line, mail
 from tests.faults.aws import Endpoint
-from tests.faults.leftovers import Leftovers, Place, control
+from tests.faults.leftovers import Leftovers, Place
 from tests.faults.simulate import Run
 from tests.faults.sites import Case
 

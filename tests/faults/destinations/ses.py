@@ -13,8 +13,8 @@ from cohort_flywheel.destinations.ses.layout import IMPORT_FOLDER
 from local import seed
 from local.config import CONTACT_LIST, Config
 from local.seed import Seeded
-from local.servers import Servers
-from tests.faults.leftovers import Leftovers, Place, control, read_json
+from local.servers import Servers, control
+from tests.faults.leftovers import Leftovers, Place, read_json
 from tests.faults.simulate import MOST_RETRIES
 from tests.faults.sites import CALL, CLEARED, Case
 

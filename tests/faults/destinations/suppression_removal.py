@@ -12,9 +12,9 @@ from cohort_flywheel.runs.names import SUPPRESSIONS_KEY
 from local import seed
 from local.config import Config
 from local.seed import Seeded
-from local.servers import Servers
+from local.servers import Servers, control
 from tests.faults.aws import Endpoint
-from tests.faults.leftovers import Leftovers, Place, control
+from tests.faults.leftovers import Leftovers, Place
 from tests.faults.simulate import Run
 from tests.faults.sites import Case
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from local.config import Config
 from local.seed import Seeded
-from local.servers import Servers
-from tests.faults.leftovers import Leftovers, Place, control
+from local.servers import Servers, control
+from tests.faults.leftovers import Leftovers, Place
 from tests.faults.sites import Case
 
 DESTINATION = "webhook"
