@@ -7,7 +7,7 @@ export PYTHONPATH := .
 # importing Airflow takes three times as long without compiled bytecode
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo flywheel new-cohort test approvals backfills pages faults chaos bench bench-full bench-width bench-small bench-graph-load bench-events stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
+.PHONY: help setup demo flywheel new-cohort test approvals backfills pages faults chaos bench bench-full bench-width bench-small bench-graph-load bench-events bench-load bench-memory stack bundle bundle-321 deploy nightly schema lint counts up down servers servers-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,14 @@ bench-graph-load: setup ## validation of the files of a graph load, beside DuckD
 bench-events: setup ## events of e-mails, read and counted, beside DuckDB's own reading; EVENTS="100000 1000000"
 	@$(PY) -m tests.benchmarks.events --into tests/benchmarks $(if $(EVENTS),--events $(EVENTS))
 
+bench-memory: setup ## the peak of our processes with a million players; PLAYERS="1000000 10000000" needs 20 GB
+	@$(PY) -m tests.benchmarks.memory $(if $(PLAYERS),--players $(PLAYERS))
+
+bench-load: setup ## what gets slower after a year of history, with 1,000 daily cohorts, in a launch of 100,000
+	@$(PY) -m tests.benchmarks.history --into tests/benchmarks
+	@$(PY) -m tests.benchmarks.cohorts --into tests/benchmarks
+	@$(PY) -m tests.benchmarks.launch --into tests/benchmarks
+
 stack: setup ## the CloudFormation stack: MODELER=the modeler's stack, NAME=ours, GO=1 to create it, PARAMETERS="Routing=private …"
 	@$(PY) -m local stack --modeler "$(MODELER)" --name "$(NAME)" $(if $(GO),--go) $(PARAMETERS)
 
@@ -85,7 +93,7 @@ lint: setup ## ruff (AIR rules included), formatting and types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy plugins dags local tests
-	@.venv/bin/cfn-lint --include-checks I -- include/cloudformation/cohort-flywheel.yaml
+	@.venv/bin/cfn-lint --include-checks I -- include/cloudformation/*.yaml
 
 counts: setup ## how far the code is from plain English and typed data: lines and words by pattern
 	@$(PY) -m tests.counts

@@ -96,6 +96,13 @@ PARTS = (
         "ten million events of e-mails",
         [*PYTHON, "tests.benchmarks.events", "--events", "10000000"],
     ),
+    Part("bench-memory", "the peak of our processes with a million players", ["make", "bench-memory"]),
+    Part(
+        "bench-load",
+        "a year of history, 1,000 daily cohorts, a launch of 100,000",
+        ["make", "bench-load"],
+        unless_named=True,
+    ),
     Part("bench-full", "measured with 100,000 and 1,000,000 players", ["make", "bench-full"], unless_named=True),
 )
 
@@ -121,7 +128,7 @@ def run(part: Part) -> tuple[bool, float]:
 def last_line(part: Part) -> str:
     """The last line of a part's log, which is the summary of pytest, of the faults, or of a benchmark."""
     lines = (LOGS / f"{part.name}.log").read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip("= ") for line in reversed(lines) if line.strip()), "")
+    return next((line.strip("= ") for line in reversed(lines) if line.strip() and not line.startswith("make")), "")
 
 
 def main(names: Sequence[str]) -> int:

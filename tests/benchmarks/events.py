@@ -43,11 +43,7 @@ def main() -> int:
     parser.add_argument("--into", type=Path, help="the folder of results.json and RESULTS.md; without it, only print")
     arguments = parser.parse_args()
     found = [measured(events) for events in arguments.events]
-    made = section(found)
-    for row in [made["header"], *made["rows"]]:
-        print(" | ".join(row))
-    if arguments.into:
-        results.add_section("events", made, arguments.into)
+    results.show("events", section(found), arguments.into)
     return 0
 
 

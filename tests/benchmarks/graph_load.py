@@ -32,11 +32,7 @@ def main() -> int:
     parser.add_argument("--into", type=Path, help="the folder of results.json and RESULTS.md; without it, only print")
     arguments = parser.parse_args()
     found = [measured(players) for players in arguments.players]
-    made = section(found)
-    for row in [made["header"], *made["rows"]]:
-        print(" | ".join(row))
-    if arguments.into:
-        results.add_section("graph_load", made, arguments.into)
+    results.show("graph_load", section(found), arguments.into)
     return 0
 
 

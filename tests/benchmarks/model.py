@@ -23,8 +23,8 @@ BEGIN, END = "<!-- begin: python -m tests.benchmarks.model -->", "<!-- end -->"
 PLAYERS = (1_000_000, 10_000_000, 100_000_000)
 WORKERS = (1, 2, 10, 25)
 
-#: membership.SHARD_MEMBERS and MAX_SHARDS; a test holds them against each other.
-SHARD_MEMBERS, MAX_SHARDS = 50_000, 1024
+#: extract_file.SHARD_MEMBERS and MAX_SHARDS; a test holds them against each other.
+SHARD_MEMBERS, MAX_SHARDS = 250_000, 1024
 #: What Airflow takes to start one task and to end it: seconds of a slot. "The small case" has one second on a laptop;
 #: MWAA's workers, with a queue between, were not measured.
 TASK_SECONDS = 5.0

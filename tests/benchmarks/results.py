@@ -29,7 +29,8 @@ PEERS = ("seeds", "wrangler")
 #: Sections measured elsewhere and added with `add_section`.
 SECTIONS = {
     "width": "Width", "small_case": "The small case", "graph_load": "Validating the files of a graph load",
-    "events": "Reading the events of e-mails",
+    "events": "Reading the events of e-mails", "history": "A day after a year of history",
+    "cohorts": "Many daily cohorts", "launch": "A launch by SES", "memory": "The memory of ten million players",
 }  # fmt: skip
 
 
@@ -64,6 +65,14 @@ def add_section(name: str, section: dict[str, Any], folder: Path = FOLDER) -> No
     if name not in SECTIONS:
         raise ValueError(f"{name} is not one of {', '.join(SECTIONS)}")
     write(folder, (read(folder) or begin(folder, "add_section")) | {name: section})
+
+
+def show(name: str, section: dict[str, Any], folder: Path | None) -> None:
+    """Print the rows of a section; with a folder, add it to what is there."""
+    for row in [section["header"], *section["rows"]]:
+        print(" | ".join(row))
+    if folder:
+        add_section(name, section, folder)
 
 
 def machine() -> dict[str, Any]:

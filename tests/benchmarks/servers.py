@@ -13,24 +13,27 @@ from local.config import Config
 from local.servers import Servers
 
 #: The tests' servers compile with the first tier alone, to start fast; these run long, and must not be the slow side.
-GREMLIN_JAVA_OPTIONS = "-Xmx6g -XX:+UseSerialGC"
+GREMLIN_HEAP = "6g"
+GREMLIN_JAVA_OPTIONS = "-Xmx{heap} -XX:+UseSerialGC"
 DYNAMODB_JAVA_OPTIONS = "-Xmx2g -XX:+UseSerialGC"
 
 
 @contextmanager
-def running(run_dir: Path, database: Path, config: Config) -> Iterator[Servers]:
+def running(run_dir: Path, database: Path, config: Config, gremlin_heap: str = GREMLIN_HEAP) -> Iterator[Servers]:
     """The three servers while the block runs; `database` is the folder of DynamoDB Local's file."""
     servers = local_servers.free_ports()
     run_dir.mkdir(parents=True, exist_ok=True)
     database.mkdir(parents=True, exist_ok=True)
     config = dataclasses.replace(
-        config, gremlin_java_options=GREMLIN_JAVA_OPTIONS, dynamodb_java_options=DYNAMODB_JAVA_OPTIONS
+        config,
+        gremlin_java_options=GREMLIN_JAVA_OPTIONS.format(heap=gremlin_heap),
+        dynamodb_java_options=DYNAMODB_JAVA_OPTIONS,
     )
     commands = local_servers._commands(servers, run_dir, config)
     in_memory = dynamodb_local.command(local_servers.HOST, servers.dynamodb_port, run_dir, config)
     at = in_memory.index("-inMemory")
     commands["dynamodb"] = [*in_memory[:at], "-dbPath", str(database), *in_memory[at + 1 :]]
-    settings = run_dir / "gremlin-server.yaml"  # a million players take a slow peer longer than the default of 120 s
+    settings = run_dir / "gremlin-server.yaml"  # a million players take a slow peer more than 120 s
     written = settings.read_text(encoding="utf-8").replace("evaluationTimeout: 120000", "evaluationTimeout: 7200000")
     settings.write_text(written, encoding="utf-8")
     processes = {}

@@ -29,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=results.FOLDER, help="the folder of results.json and RESULTS.md")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="small-case-") as folder, running(Path(folder)) as up:
+    with tempfile.TemporaryDirectory(prefix="small-case-") as folder, running(Path(folder), imports_first=False) as up:
         up.pinpoint(import_seconds=1)
         up.unpause(DAG_ID)
         wait_until(lambda: bool(up.runs(run_type="scheduled")), "the DAG has its scheduled run", up)

@@ -50,7 +50,7 @@ def test_more_at_once_take_less_and_never_less_than_the_stream() -> None:
 def test_the_shards_are_those_of_the_house() -> None:
     assert (model.SHARD_MEMBERS, model.MAX_SHARDS) == (extract_file.SHARD_MEMBERS, extract_file.MAX_SHARDS)
     fitted = model.fit(made_up({10_000: 2.0, 100_000: 11.0}))
-    for players in (1, 50_000, 50_001, 100_000_000):
+    for players in (1, 250_000, 250_001, 1_000_000_000):
         assert fitted.shards(players) == -(-players // extract_file.shard_size(players))
 
 

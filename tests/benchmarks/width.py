@@ -48,7 +48,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG
 
-from cohort_flywheel.operators.dynamodb import DynamoDBEnrichOperator
+from cohort_flywheel.segment.enrich_operator import DynamoDBEnrichOperator
 
 WIDTH = json.loads(Path(__file__).with_name("width.json").read_text())
 for number, shards in WIDTH["shards"].items():
