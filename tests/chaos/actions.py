@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import time
 import urllib.error
@@ -15,9 +17,10 @@ from pydantic import JsonValue
 
 from local.config import CONTACT_LIST
 from local.seed import DO_NOT_CONTACT
+from local.servers import control
 from tests.chaos import registry
 from tests.chaos.airflow_api import AirflowApi, RefusedError
-from tests.chaos.installation import DAG_ID, EVENT_BUCKET, Installation, control
+from tests.chaos.installation import DAG_ID, EVENT_BUCKET, Installation
 from tests.chaos.plan import APPROVER, COHORTS, MINUTES, OTHER, TRIGGERS, Action
 
 INTERVAL = timedelta(minutes=MINUTES)
@@ -26,15 +29,22 @@ type Facts = dict[str, JsonValue]
 
 
 class Driver:
-    """Do actions; each returns facts for the history: who said no, who was asked to approve what, what was refused."""
+    """Do actions; each returns facts for the history: who said no, what was refused.
 
-    def __init__(self, made: Installation) -> None:
-        self.made = made
+    :param note: adds facts to the history at once, that of an answer or of an erasure before it is sent: whether a
+        request whose answer is lost took effect is not known.
+    """
+
+    def __init__(self, made: Installation, note: Callable[[Facts], None]) -> None:
+        self.made, self.note = made, note
         self.apis = {user: AirflowApi(made.url, user) for user in (TRIGGERS, APPROVER, OTHER)}
         self.ours = self.apis[TRIGGERS]
         #: the questions to be answered after the time until which they wait
         self._late: dict[str, float] = {}
         self._addresses = 0
+        self._answered = False
+        #: the players of the erasures that have not ended, by run
+        self._erasures: dict[str, list[str]] = {}
 
     def do(self, action: Action) -> Facts:
         """Do it; a refusal of Airflow or of a server is a fact too."""
@@ -54,6 +64,17 @@ class Driver:
         items = [{k: str(v["S"]) for k, v in item.items() if "S" in v} for page in pages for item in page["Items"]]
         return {item["playerId"]: item for item in items}
 
+    def rows(self, launch: str = "") -> list[str]:
+        """The playerIds of the newest segment that has rows; with the name of a launch of its segment only."""
+        s3, bucket = self.made.client("s3"), self.made.config.import_bucket
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"segments/{launch}")
+        found = [(item["LastModified"], item["Key"]) for page in pages for item in page.get("Contents", ())]
+        for _, key in sorted(found, reverse=True):
+            text = s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+            if players := [row["playerId"] for row in csv.DictReader(io.StringIO(text, newline=""))]:
+                return players
+        return []
+
     # --- runs
 
     def _run(self, cohort: str, threshold: int, option: str) -> Facts:
@@ -66,7 +87,9 @@ class Driver:
         return {"run": self.ours.trigger(DAG_ID, conf)}
 
     def _what_if(self, cohort: str, threshold: int) -> Facts:
-        return {"run": self.ours.trigger("cohort_what_if", {"cohort": cohort, "threshold": threshold})}
+        today = f"{datetime.now(UTC):%Y-%m-%d}"  # the default is a month, which has too many as-ofs with this schedule
+        conf = {"cohort": cohort, "threshold": threshold, "from": today, "to": today}
+        return {"run": self.ours.trigger("cohort_what_if", conf)}
 
     def _engagement(self) -> Facts:
         return {"run": self.ours.trigger("engagement", {})}
@@ -111,36 +134,50 @@ class Driver:
         facts = self.answer(question, user, option)
         return self.answer(question, user, option) if how == "twice" else facts
 
+    def _approve_all(self, noes: int) -> Facts:
+        """Approve all launches that wait, after some players of the largest of them have said no."""
+        waiting = self.ours.questions()
+        if not waiting:
+            return {"refused": "no question"}
+        if noes:
+            self._contacts("no", self.rows(launch_of(max(waiting, key=players_asked)))[:noes])
+        return {"answers": [self.answer(question, APPROVER, "Approve") for question in waiting]}
+
     def answer(self, question: dict[str, Any], user: str, option: str) -> Facts:
-        """Answer a question; an answer whose fate is not known counts as given."""
+        """Answer a question; the first one of an installation is approved by the wrong person.
+
+        The history has the answer before it is given: one whose fate is not known counts as given.
+        """
         task = question["task_instance"]
         run = self.ours.get(f"/dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}")
-        facts: Facts = {
-            "approval": {"launch": launch_of(question), "by": user, "option": option, "at": time.time(),
-                         "triggered_by": run.get("triggering_user_name")},
-            "run": task["dag_run_id"],
+        if not self._answered:
+            user, option, self._answered = OTHER, "Approve", True
+        approval: Facts = {
+            "launch": launch_of(question), "by": user, "option": option, "at": time.time(),
+            "triggered_by": run.get("triggering_user_name"),
         }  # fmt: skip
+        self.note({"name": "answered", "approval": approval, "run": task["dag_run_id"]})
         try:
             self.apis[user].answer(question, option)
         except RefusedError as error:
-            facts["refused"] = str(error)[-40:]
-        return facts
+            return {"launch": launch_of(question), "refused": str(error)[-40:]}
+        return {"launch": launch_of(question)}
 
-    def late_answers(self) -> list[Facts]:
-        """Answer the questions whose time is over."""
-        due = {each for each, at in self._late.items() if at < time.time()}
+    def late_answers(self) -> None:
+        """Answer the questions whose time is over; one that cannot be answered now is answered later."""
+        due = [each for each, at in self._late.items() if at < time.time()]
         if not due:
-            return []
-        waiting = [each for each in self.ours.questions() if each["task_instance"]["id"] in due]
+            return
+        waiting = {each["task_instance"]["id"]: each for each in self.ours.questions()}
         for each in due:
+            if question := waiting.get(each):
+                self.answer(question, APPROVER, "Approve")
             del self._late[each]
-        return [self.answer(question, APPROVER, "Approve") for question in waiting]
 
     # --- the studio's data
 
     def _contacts(self, kind: str, players: list[str]) -> Facts:
         dynamodb, table, there = self.made.client("dynamodb"), self.made.config.contacts_table, self.records()
-        noes, addresses = list[JsonValue](), dict[str, JsonValue]()
         for player in sorted(there.keys() & set(players)):
             key = {"playerId": {"S": player}}
             if kind == "deleted":
@@ -150,11 +187,11 @@ class Driver:
             elif there[player].get("email", "").startswith("success+"):
                 self._addresses += 1
                 address = f"success+{player}+{self._addresses}@simulator.amazonses.com"
+                self.note({"name": "address", "addresses": {address.lower(): player}})
                 _set(dynamodb, table, key, "email", address)
-                addresses[address.lower()] = player
             if kind != "address":
-                noes.append({"player": player, "at": time.time(), "kind": kind})
-        return {"noes": noes, "addresses": addresses}
+                self.note({"name": "no", "noes": [{"player": player, "at": time.time(), "kind": kind}]})
+        return {}
 
     def _do_not_contact(self, players: list[str]) -> Facts:
         s3, bucket = self.made.client("s3"), self.made.config.state_bucket
@@ -194,12 +231,37 @@ class Driver:
         control(self.made.servers, "sesv2", {"write_events": order})
         return {}
 
+    def _lose_answers(self, seconds: int) -> Facts:
+        """Lose the next two answers to creating a job or sending a mail; the jobs from now on take some seconds."""
+        operations = ["CreateImportJob", "SendEmail"]
+        order = {"import_seconds": seconds, "lose_next_answers": 2, "lose_operations": operations}
+        control(self.made.servers, "sesv2", order)
+        return {}
+
     def _erase(self, players: list[str]) -> Facts:
         s3, bucket = self.made.client("s3"), self.made.config.state_bucket
-        if s3.list_objects_v2(Bucket=bucket, Prefix=PLAYERS_KEY).get("KeyCount"):
+        active = any(run["dag_id"] == "cohort_erasure" for run in self.ours.active())
+        if active or s3.list_objects_v2(Bucket=bucket, Prefix=PLAYERS_KEY).get("KeyCount"):
             return {"refused": "an erasure has not ended"}
+        self.note({"name": "erasing", "erasing": [*players]})
         s3.put_object(Bucket=bucket, Key=PLAYERS_KEY, Body="".join(f"{player}\n" for player in players).encode())
-        return {"run": self.ours.trigger("cohort_erasure", {"dry_run": False}), "erasing": [*players]}
+        try:
+            run = self.ours.trigger("cohort_erasure", {"dry_run": False})
+        except RefusedError:
+            s3.delete_object(Bucket=bucket, Key=PLAYERS_KEY)  # else no later erasure begins
+            raise
+        self._erasures[run] = players
+        return {"run": run}
+
+    def note_erased(self) -> None:
+        """Note the players of each erasure that has succeeded since the last time."""
+        if not self._erasures:
+            return
+        states = {run["dag_run_id"]: run["state"] for run in self.ours.runs("cohort_erasure")}
+        for run, players in list(self._erasures.items()):
+            if states.get(run) == "success":
+                del self._erasures[run]
+                self.note({"name": "erased", "run": run, "erased": [*players]})
 
     # --- what the checker asks
 
@@ -212,6 +274,12 @@ def launch_of(question: dict[str, Any]) -> str:
     """The run name in a question, `May <name> be launched, to 3 players?`"""
     found = re.match(r"May (\S+) be launched", question["subject"])
     return found[1] if found else ""
+
+
+def players_asked(question: dict[str, Any]) -> int:
+    """The number of players in a question."""
+    found = re.search(r"to ([\d,]+) players?\?", question["subject"])
+    return int(found[1].replace(",", "")) if found else 0
 
 
 def _set(dynamodb: Any, table: str, key: dict[str, Any], name: str, value: str) -> None:

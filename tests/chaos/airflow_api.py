@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 #: Seconds in which a request is answered, also by an API server that is started again.
-SECONDS = 180
+SECONDS = 60
 ACTIVE = ("queued", "running")
 
 
@@ -26,7 +26,7 @@ class AirflowApi:
 
     def __init__(self, url: str, user: str) -> None:
         self.url, self.user = url, user
-        self._client = httpx.Client(trust_env=False, timeout=60)
+        self._client = httpx.Client(trust_env=False, timeout=30)
         self._token = ""
 
     def login(self) -> None:
@@ -67,13 +67,14 @@ class AirflowApi:
         made = self.request("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
         return str(made["dag_run_id"])
 
-    def runs(self, **query: Any) -> list[dict[str, Any]]:
-        """The runs of all DAGs, the newest first."""
-        found: list[dict[str, Any]] = self.get("/dags/~/dagRuns", limit=100, order_by="-run_after", **query)["dag_runs"]
+    def runs(self, dag_id: str = "~", **query: Any) -> list[dict[str, Any]]:
+        """The newest runs of all DAGs, or of one, the newest first."""
+        path = f"/dags/{dag_id}/dagRuns"
+        found: list[dict[str, Any]] = self.get(path, limit=100, order_by="-run_after", **query)["dag_runs"]
         return found
 
     def active(self) -> list[dict[str, Any]]:
-        return [run for state in ACTIVE for run in self.runs(state=state)]
+        return self.runs(state=list(ACTIVE))
 
     def total_runs(self, **query: Any) -> int:
         return int(self.get("/dags/~/dagRuns", limit=1, **query)["total_entries"])

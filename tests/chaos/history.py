@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,8 +13,12 @@ from pydantic import JsonValue
 
 #: `start` is a new installation, `round` a quiet point at which no invariant was violated.
 type Kind = Literal["start", "action", "done", "kill", "cut", "round", "violation"]
-#: What a replay repeats.
-DONE = ("action", "kill", "cut")
+#: What a replay repeats; the quiet point of a `round` too.
+DONE = ("action", "kill", "cut", "round")
+#: Seconds between a kill or a cut and an event that names a subject of a violation.
+NEAR = 60.0
+#: The cohort and the threshold in the name of a run or launch.
+_RUN_NAME = re.compile(r"(\w+?)_(-?[\d.]+)_\d{4}-\d\d-\d\d_")
 
 
 class Event(NamedTuple):
@@ -75,8 +81,21 @@ class History:
 
     def of_installation(self) -> list[Event]:
         """The events since the last start."""
-        starts = [number for number, event in enumerate(self.events) if event.kind == "start"]
-        return self.events[starts[-1] :] if starts else []
+        return last_installation(self.events)
+
+    def coverage(self) -> dict[str, int]:
+        """What the checker had to compare: the sums of the last quiet point of each installation."""
+        last = list[dict[str, int]]()
+        for event in self.events:
+            found = event.about.get("coverage")
+            if event.kind == "start":
+                last.append({})
+            elif isinstance(found, dict) and last:
+                last[-1] = {name: int(str(number)) for name, number in found.items()}
+        total = Counter[str]()
+        for each in last:
+            total.update(each)
+        return dict(total)
 
 
 def read(path: Path) -> list[Event]:
@@ -94,23 +113,45 @@ def write(path: Path, events: Iterable[Event]) -> None:
     path.write_text("".join(json.dumps(event._asdict()) + "\n" for event in events), encoding="utf-8")
 
 
+def last_installation(events: Sequence[Event]) -> list[Event]:
+    """The events since the last start; all of them without one."""
+    starts = [number for number, event in enumerate(events) if event.kind == "start"]
+    return list(events[starts[-1] :] if starts else events)
+
+
 def repeatable(events: Iterable[Event]) -> list[Event]:
     """The events that a replay does again, in their order."""
     return [event for event in events if event.kind in DONE]
 
 
-def related(events: Iterable[Event], subjects: Iterable[str]) -> list[Event]:
-    """The repeatable events that name a subject of a violation (a run, a cohort, a player), and all kills and cuts.
+def invariants(events: Iterable[Event]) -> set[str]:
+    """The invariants of the violations that were found."""
+    lists = [event.about.get("violations") for event in events if event.kind == "violation"]
+    return {str(each[0]) for some in lists if isinstance(some, list) for each in some if isinstance(each, list)}
 
-    A first guess at the shortest history, which needs no replay.
+
+def related(events: Sequence[Event], subjects: Iterable[str]) -> list[Event]:
+    """The actions that name a subject of a violation, or whose outcome does, and the kills and cuts near them.
+
+    A subject is a run, a launch, a cohort or a player. Only the event after an action has the id of its run. A first
+    guess at the shortest history, which needs no replay.
     """
-    texts = [subject for subject in subjects if subject]
-    found = []
-    for event in repeatable(events):
-        said = json.dumps(event.about)
-        if event.kind != "action" or any(text in said for text in texts):
-            found.append(event)
-    return found
+    names = [subject for subject in subjects if subject]
+    runs = [found.groups() for name in names if (found := _RUN_NAME.match(name))]
+    texts = [*names, *(f'"cohort": "{cohort}", "threshold": {threshold}' for cohort, threshold in runs)]
+    actions, times, last = list[Event](), list[float](), dict[str, Event]()
+    for event in events:
+        if event.kind == "action":
+            last[event.name] = event
+        if event.kind in ("action", "done") and any(text in json.dumps(event.about) for text in texts):
+            times.append(event.at)
+            if (action := last.get(event.name)) and action not in actions:
+                actions.append(action)
+    return [
+        event
+        for event in repeatable(events)
+        if event in actions or (event.kind in ("kill", "cut") and any(abs(event.at - at) <= NEAR for at in times))
+    ]
 
 
 def shrink(events: Sequence[Event], shows: Callable[[Sequence[Event]], bool], tries: int) -> list[Event]:

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]  # Airflow brings it
 
 from local import airflow, config, sample, seed
 from local.config import ROOT, Config
-from local.servers import Servers, airflow_environment, running
+from local.servers import Servers, airflow_environment, control, running
 from tests.airflow_up import ends_with_us, free_ports
 from tests.benchmarks import environments
 from tests.chaos import plan, registry
@@ -30,8 +29,8 @@ EVENT_BUCKET, GRAPH_BUCKET = "chaos-events", "chaos-graph-files"
 #: The DAGs that run by their schedule, and those that only a user starts.
 SCHEDULED = (DAG_ID, "engagement")
 DAGS = (*SCHEDULED, "cohort_what_if", "cohort_erasure", "graph_load", "cohort_figures")
-#: The times of the issue, in seconds.
-HEARTBEAT_SECONDS, ORPHAN_SECONDS, RETRY_SECONDS = 20, 30, 2
+#: Seconds after which Airflow takes a task for dead, and looks for one.
+HEARTBEAT_SECONDS, ORPHAN_SECONDS, RETRY_SECONDS = 12, 30, 2
 _PASSWORDS = "passwords.json"
 
 
@@ -116,7 +115,10 @@ def _seeded(servers: Servers, settings: Config, behind: Servers) -> dict[str, st
     trust_policy, policy = (json.dumps({"Version": "2012-10-17", "Statement": [each]}) for each in (trust, reads))
     role = iam.create_role(RoleName="chaos-load", AssumeRolePolicyDocument=trust_policy)["Role"]["Arn"]
     iam.put_role_policy(RoleName="chaos-load", PolicyName="ReadS3", PolicyDocument=policy)
+    # what overwrites an object that stays leaves a second version
+    s3.put_bucket_versioning(Bucket=settings.state_bucket, VersioningConfiguration={"Status": "Enabled"})
     control(servers, "neptune-loader", {"attach": [role]}, "PUT")
+    # by the action `lose_answers`, an import takes longer
     control(servers, "sesv2", {"max_send_rate": 20, "template_seconds": 0, "import_seconds": 3})
     prefix = "AIRFLOW_VAR_COHORT_FLYWHEEL_"
     return variables | {
@@ -164,10 +166,14 @@ def _environment(
         "AIRFLOW__CELERY__RESULT_BACKEND": database.replace("postgresql+", "db+postgresql+"),
         "AIRFLOW__CELERY__WORKER_CONCURRENCY": "2",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_SECONDS),
-        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": str(ORPHAN_SECONDS),
-        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
-        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
+        # what a killed worker had taken from the queue; by default a task fails the third time
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "20",
+        "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
+        "AIRFLOW__SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "20",
+        # the registry's edits touch the DAG files, which are parsed at once
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "20",
         "PYTHONPATH": os.pathsep.join([str(environments.celery_path()), str(ROOT)]),
@@ -182,7 +188,8 @@ def _supervised(folder: Path, environ: dict[str, str], redis_port: int) -> Itera
     redis = shutil.which("redis-server")
     if not redis:
         raise SystemExit("redis-server is missing: apt-get install redis-server")
-    worker = [airflow.AIRFLOW, "celery", "worker", "--skip-serve-logs"]
+    # the workers need not know of one another, and wait for one another at their start
+    worker = [airflow.AIRFLOW, "celery", "worker", "--skip-serve-logs", "--without-mingle", "--without-gossip"]
     commands = {
         "redis": [redis, "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
         "worker-a": [*worker, "--celery-hostname=a@%h"],
@@ -198,15 +205,6 @@ def _supervised(folder: Path, environ: dict[str, str], redis_port: int) -> Itera
     with ends_with_us(end, dict(os.environ)):
         yield started.pid
     started.wait(timeout=30)
-
-
-def control(servers: Servers, service: str, body: Any = None, method: str = "POST") -> Any:
-    """Ask the control plane of an emulated service; its state."""
-    data = json.dumps(body).encode() if body is not None else None
-    url = f"{servers.aws_url}/cohort-flywheel/{service}"
-    request = urllib.request.Request(url, data=data, method=method if data else "GET")  # noqa: S310 - our own server
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
-        return json.load(answer)
 
 
 def _pids(servers: Servers) -> dict[str, int]:

@@ -41,6 +41,11 @@ def choose_role(rng: random.Random, kills: Mapping[str, int]) -> str:
     return "task" if ours < 0.8 * after or shared > 0.05 * after else drawn
 
 
+def another_role(processes: Sequence[tuple[str, int]]) -> str:
+    """The role to kill where none of the chosen one appears: of tasks and workers the first that runs."""
+    return next((role for role in TASKS_AND_WORKERS if any(role == each for each, _ in processes)), "task")
+
+
 def choose_process(rng: random.Random, processes: Sequence[tuple[str, int]], role: str) -> int | None:
     """The id of a process of a role; None if there is no such process now."""
     found = sorted(pid for each, pid in processes if each == role)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,10 @@ from typing import NamedTuple
 from local.config import ROOT
 
 _SES = "destinations/ses/campaign"
+#: How the line of a run begins in which runs did not end.
+STUCK = "stuck"
+#: Seconds after which a run of one mutation is stopped.
+SECONDS = 3600
 
 
 class Change(NamedTuple):
@@ -37,7 +42,7 @@ MUTATIONS: Mapping[str, Mutation] = {
     "ledger_written_late": Mutation(
         [Change(f"{_SES}/ses_launch_operator.py",
                 "header = put_ledger(s3, bucket, header, left.player_ids(\"mailed\", players), folder, number)",
-                "header = put_ledger(s3, bucket, header, (), folder, number)"),
+                "header = put_ledger(s3, bucket, header._replace(players=0), (), folder, number)"),
          Change(f"{_SES}/ses_launch_operator.py",
                 "        load_ledger(s3, bucket, template, name, players, number)\n",
                 "        make_list(players, \"launched\")\n"
@@ -94,7 +99,7 @@ MUTATIONS: Mapping[str, Mutation] = {
     "player_in_a_log": Mutation(
         [Change(f"{_SES}/ses_launch_operator.py", "        for number, attempt, rows in left:\n",
                 "        for number, attempt, rows in left:\n"
-                "            self.log.info(\"mailing %s\", rows[0].player_id)\n")],
+                "            self.log.info(\"mailing %s\", [row.player_id for row in rows])\n")],
         ("no personal data",),
     ),
     "erasure_leaves_rows": Mutation(
@@ -126,12 +131,33 @@ def main() -> int:
     missed = []
     for name in names:
         command = [sys.executable, "-m", "tests.chaos", "--mutation", name, "--kills", str(kills)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        found = [each for each in MUTATIONS[name].found_by if f"\n{each}: " in done.stdout]
+        # its processes end with it
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+            try:
+                output, _ = run.communicate(timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                run.terminate()  # not SIGKILL: it removes what it has started
+                output = f"{run.communicate()[0]}\n{STUCK}: not ended after {SECONDS} s"
+        found = found_in(name, output)
         if not found:
             missed.append(name)
-        print(f"| {name} | {', '.join(found) or 'not found'} | {done.stdout.splitlines()[-1:]} |", flush=True)
+        print(f"| {name} | {', '.join(found) or why_not_found(output)} | {output.splitlines()[-1:]} |", flush=True)
     return 1 if missed else 0
+
+
+def found_in(name: str, output: str) -> list[str]:
+    """The invariants that have found a mutation, by the output of its run."""
+    return [each for each in MUTATIONS[name].found_by if f"\n{each}: " in output]
+
+
+def why_not_found(output: str) -> str:
+    """Say why a run has not found its mutation: a run that did not get so far says nothing about the checker."""
+    if f"\n{STUCK}: " in f"\n{output}":
+        return "stuck"
+    mails = re.findall(r"(\d+) mails", output)
+    if not mails:
+        return "no quiet point was reached"
+    return "not found" if int(mails[-1]) else "nothing was mailed"
 
 
 if __name__ == "__main__":

@@ -13,15 +13,20 @@ from pydantic import JsonValue
 TRIGGERS, APPROVER, OTHER = "ana", "ann", "bob"
 #: Minutes of the schedule, whose every instant ends the launches before. A busy machine needs more to reach a launch.
 MINUTES = int(os.environ.get("CHAOS_MINUTES") or 5)
+#: How many times as fast steps follow one another; a round has as many times the kills.
+PACE = float(os.environ.get("CHAOS_PACE") or 1)
 #: The cohorts that runs name, and their thresholds.
 COHORTS: Mapping[str, tuple[int, ...]] = {
     "ea_atrisk": (2, 1, 0), "ea_malice": (2, 1), "ea_mischief": (3, 2), "ea_duty": (7, 6), "ea_altruism": (28, 25),
     "ea_reputation": (-70, -60),
 }  # fmt: skip
+#: The cohort and the two thresholds that each round begins with: many players are beyond both.
+PAIR = ("ea_atrisk", 1, 0)
 #: How often each action is drawn.
 WEIGHTS: Mapping[str, int] = {
     "launch": 20, "answer": 25, "run": 14, "clear": 10, "contacts": 8, "do_not_contact": 6, "scores": 6, "registry": 6,
-    "write_events": 8, "unsubscribe": 4, "backfill": 4, "what_if": 4, "engagement": 3, "erase": 2, "graph_load": 2,
+    "write_events": 8, "approve_all": 6, "unsubscribe": 4, "backfill": 4, "what_if": 4, "engagement": 3,
+    "lose_answers": 3, "erase": 2, "graph_load": 2,
 }  # fmt: skip
 #: How a question is answered. `late` waits until the next as-of.
 ANSWERS = ("approve", "approve", "approve", "approve", "reject", "wrong person", "twice", "late", "own run")
@@ -39,10 +44,26 @@ class Action(NamedTuple):
     about: dict[str, JsonValue]
 
 
+def first_actions(rng: random.Random) -> list[Action]:
+    """What a round begins with.
+
+    The launches of the pair have a template of their own, so that they may mail all of their players; answers of SES
+    are lost.
+    """
+    cohort, *thresholds = PAIR
+    other = rng.choice(sorted(COHORTS.keys() - {cohort}))
+    launches = [*((cohort, each) for each in thresholds), (other, COHORTS[other][-1])]
+    return [
+        Action("lose_answers", {"seconds": 20}),
+        Action("registry", {"cohort": cohort, "edit": "template"}),
+        *(Action("launch", {"cohort": name, "threshold": each, "campaign": "launch"}) for name, each in launches),
+    ]
+
+
 def choose(rng: random.Random, players: Sequence[str]) -> Action:
     """The next action.
 
-    :param players: the playerIds of the contacts, sorted.
+    :param players: the playerIds of the contacts, sorted, or of the rows of a segment.
     """
     name = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     return Action(name, _about(name, rng, players))
@@ -59,6 +80,10 @@ def _about(name: str, rng: random.Random, players: Sequence[str]) -> dict[str, J
             return about | {"option": option}
         case "answer":
             return {"how": rng.choice(ANSWERS), "index": rng.randrange(1000)}
+        case "approve_all":
+            return {"noes": rng.randrange(3)}
+        case "lose_answers":
+            return {"seconds": rng.choice((3, 20))}
         case "clear":
             downstream = rng.random() < 0.7
             return {"index": rng.randrange(1000), "task": rng.choice(TASKS), "downstream": downstream}

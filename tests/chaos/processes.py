@@ -47,23 +47,38 @@ def started(folder: Path) -> dict[str, int]:
     """The ids of the processes that the supervisor has started, by name."""
     try:
         pids: dict[str, int] = json.loads((folder / "processes" / "commands.pids").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # it is being written
+    except FileNotFoundError:  # the supervisor has started nothing yet
         return {}
     return pids
 
 
-def kill(role: str, pid: int) -> str:
-    """End a process by SIGKILL; return its title. A worker, or a server of Airflow, dies with its children.
+def dag_processors(session: int) -> list[int]:
+    """The ids of the DAG processor and of its parsing processes, by the command line: `started` may be a second old.
 
-    A process of a pool leaves its task behind, which no process watches any more.
+    :param session: the id of the session of Airflow's processes.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == session and "dag-processor" in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return sorted(found)
+
+
+def kill(role: str, pid: int) -> str:
+    """End a process by SIGKILL; return its title, or an empty text if it was gone.
+
+    A worker, or a server of Airflow, dies with its children. A process of a pool leaves its task behind, which no
+    process watches any more.
     """
     try:
         process = psutil.Process(pid)
         title = " ".join(process.cmdline())[:120]
-        doomed = [process] if role in ("task", "pool", "postgresql") else [process, *process.children(recursive=True)]
+        children = [] if role in ("task", "pool", "postgresql") else process.children(recursive=True)
+        process.kill()
     except psutil.Error:
         return ""
-    for each in doomed:
+    for each in children:
         with suppress(psutil.Error):
             each.kill()
     return title or role

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
 
-import psycopg2  # type: ignore[import-untyped,unused-ignore]  # Airflow's driver of PostgreSQL has no types
 from pydantic import JsonValue
 
-from tests.chaos import killer, plan
+from tests.chaos import killer, plan, registry
 from tests.chaos.actions import Driver
 from tests.chaos.airflow_api import RefusedError
 from tests.chaos.checker import results
 from tests.chaos.checker.checks import check
+from tests.chaos.checker.coverage import coverage
 from tests.chaos.checker.read import Reader
 from tests.chaos.checker.world import STATE, Violation, World
 from tests.chaos.history import Counts, Event, History, Kind
-from tests.chaos.installation import DAGS, SCHEDULED, Installation, put_graph_files
+from tests.chaos.installation import DAGS, Installation, put_graph_files
 from tests.chaos.killer import Cut
-from tests.chaos.plan import APPROVER, Action
-from tests.chaos.processes import Cuts, kill, processes, send_signal, started
+from tests.chaos.plan import Action
+from tests.chaos.processes import Cuts, kill, processes
+from tests.chaos.quiet import QuietPoint
+from tests.chaos.schedule import StuckError, continue_schedule
 
 #: What a step is, drawn by these weights, and the seconds between two steps.
-STEPS = {"action": 6, "kill": 2, "cut": 1}
-PAUSE = (0.5, 5.5)
-#: Seconds in which a process of the chosen role appears; else the step is left out.
-APPEARS = 8.0
-#: Seconds in which all runs of a round must have ended, and how often a failed run is cleared.
-QUIET_SECONDS, CLEARED = 1800.0, 2
-
-
-class StuckError(Exception):
-    """Runs did not end: the text names them."""
+STEPS = {"action": 5, "kill": 4, "cut": 1}
+PAUSE = (0.5, 4.5)
+#: The longest wait before a kill, and the seconds in which a process of the chosen role appears: else one of another
+#: role is killed. Without any process the step is left out.
+AIM, APPEARS, NONE = 1.0, 2.0, 30.0
+#: How often a quiet point is sought again because a run has begun while the world was read.
+TRIES = 3
+#: How often the players of an action are those of the newest segment.
+OF_A_SEGMENT = 0.3
 
 
 class Session:
@@ -47,20 +46,20 @@ class Session:
 
     def __init__(self, made: Installation, history: History, say: Callable[[str], None]) -> None:
         self.made, self.history, self.say = made, history, say
-        self.driver, self.reader, self.cuts = Driver(made), Reader(made), Cuts(made)
+        self.driver = Driver(made, lambda facts: self._note("done", facts))
+        self.reader, self.cuts = Reader(made), Cuts(made)
+        self.quiet = QuietPoint(made, self.driver, self.cuts, say)
         self.players = self.driver.players()
         self._first_addresses = {k: str(v) for k, v in self.driver.addresses().items()}
         self._began = time.time()
         self._kills: Counter[str] = Counter()
         self._cuts = 0
         self._before = Counts()
-        self._erasures: dict[str, list[str]] = {}
-        self._cleared: Counter[tuple[str, str]] = Counter()
 
     def begin(self, seed: str) -> None:
         """Wait for the DAGs, switch them on, and note the start."""
         put_graph_files(self.made)
-        end = time.monotonic() + 600
+        end, again = time.monotonic() + 600, time.monotonic() + 120
         for dag_id in DAGS:
             while True:
                 try:
@@ -70,6 +69,9 @@ class Session:
                     if time.monotonic() > end:
                         raise StuckError(f"the DAG {dag_id} was not listed in ten minutes") from None
                     time.sleep(2)
+                    if time.monotonic() > again:  # a file whose parse has failed is parsed again after ten minutes
+                        registry.touch(self.made.folder)
+                        again = time.monotonic() + 60
         self._note("start", {"name": seed})
 
     # --- a round
@@ -77,13 +79,13 @@ class Session:
     def play(self, rng: random.Random, kills: int) -> list[Violation]:
         """Actions, kills and cuts until so many processes were killed; then a quiet point. Returns the violations."""
         until = sum(self._kills.values()) + kills
-        for cohort in rng.sample(sorted(plan.COHORTS), 2):  # something to kill
-            threshold = plan.COHORTS[cohort][-1]
-            self._act(Action("launch", {"cohort": cohort, "threshold": threshold, "campaign": "launch"}))
+        for action in plan.first_actions(rng):
+            self._act(action)
         while sum(self._kills.values()) < until:
-            time.sleep(rng.uniform(*PAUSE))
+            time.sleep(rng.uniform(*PAUSE) / plan.PACE)
             step = rng.choices(list(STEPS), list(STEPS.values()))[0]
-            action = plan.choose(rng, self.players)
+            rows = self.driver.rows() if rng.random() < OF_A_SEGMENT and not self.cuts.stopped else []
+            action = plan.choose(rng, sorted(rows) or self.players)
             role, cut = killer.choose_role(rng, self._kills), killer.choose_cut(rng)
             self._between()
             if step == "action":
@@ -95,7 +97,7 @@ class Session:
         return self._end_round()
 
     def replay(self, events: Sequence[Event]) -> list[Violation]:
-        """The same actions, kills and cuts, at the same seconds after the start; then a quiet point."""
+        """The same actions, kills, cuts and quiet points, at the same seconds after the start; then a quiet point."""
         began = time.time()
         for event in events:
             while time.time() < began + event.after:
@@ -108,6 +110,10 @@ class Session:
                 self._act(Action(event.name, values))
             elif event.kind == "kill":
                 self._kill(random.Random(event.name), str(about["role"]))  # noqa: S311 - no secret
+            elif event.kind == "round":
+                if found := self._end_round():
+                    return found
+                began = time.time() - event.after  # it may have taken more time, or less
             else:
                 self._cut(Cut(str(about["server"]), str(about["mode"]), float(str(about["seconds"]))))
         return self._end_round()
@@ -116,8 +122,7 @@ class Session:
         self.cuts.end()
         if not self.cuts.stopped:
             try:
-                for facts in self.driver.late_answers():
-                    self._note("done", {"name": "late answer", **facts})
+                self.driver.late_answers()
             except RefusedError as error:
                 self.say(f"late answer: {error}")
 
@@ -125,23 +130,24 @@ class Session:
         if self.cuts.stopped:
             return
         self._note("action", {"name": action.name, "about": action.about})
-        facts = self.driver.do(action)
-        if (run := facts.get("run")) and isinstance(erasing := facts.get("erasing"), list):
-            self._erasures[str(run)] = [str(player) for player in erasing]
-        self._note("done", {"name": action.name, **facts})
+        self._note("done", {"name": action.name, **self.driver.do(action)})
 
     def _kill(self, rng: random.Random, role: str) -> None:
-        end = time.monotonic() + APPEARS
-        while (pid := killer.choose_process(rng, processes(self.made), role)) is None:
-            if time.monotonic() > end:
+        """Kill a process of a role; choose again until one dies."""
+        began, title = time.monotonic(), ""
+        while not title:
+            if time.monotonic() > began + NONE:
                 return
-            time.sleep(0.3)
-        time.sleep(rng.uniform(0, 3))  # a task's process lives some seconds: any of them
-        title = kill(role, pid)
-        if title:
-            self._kills[role] += 1
-            self._note("kill", {"name": f"{role} {pid}", "role": role, "title": title})
-            self.say(f"kill {sum(self._kills.values())}: {title}")
+            there = processes(self.made)
+            if time.monotonic() > began + APPEARS:
+                role = killer.another_role(there)
+            pid = killer.choose_process(rng, there, role)
+            # a task's process lives some seconds: any of them
+            time.sleep(0.2 if pid is None else rng.uniform(0, AIM) / plan.PACE)
+            title = kill(role, pid) if pid else ""
+        self._kills[role] += 1
+        self._note("kill", {"name": f"{role} {pid}", "role": role, "title": title})
+        self.say(f"kill {sum(self._kills.values())}: {title}")
 
     def _cut(self, cut: Cut) -> None:
         if self.cuts.begin(cut):
@@ -152,20 +158,45 @@ class Session:
 
     def _end_round(self) -> list[Violation]:
         self.cuts.end(every=True)
-        self._quieten()
-        world = self.world()
+        self.quiet.begin()
+        world = self._quiet_world()
         found = check(world)
         counts, kind = self._counted(world, len(found)), "violation" if found else "round"
         compared = results.compared(world)
         about: dict[str, JsonValue] = {"counts": counts._asdict(), "compared": compared}
+        about["coverage"] = coverage(world)._asdict()
         about["violations"] = [[each.invariant, each.sentence, list(each.subjects)] for each in found]
         self._note("violation" if kind == "violation" else "round", about)
-        self.say(f"quiet: {counts}; {compared} reports compared player by player; {killer.shares(self._kills)}")
-        self._schedule(on=True)
+        self.say(
+            f"quiet: {counts}; {len(world.mails)} mails, {compared} reports compared player by player;"
+            f" {killer.shares(self._kills)}"
+        )
+        continue_schedule(self.made)
         return found
 
-    def world(self) -> World:
-        return self.reader.world(self.history.of_installation(), self._first_addresses)
+    def _quiet_world(self) -> World:
+        """Read the world while no run is active."""
+        texts = list[tuple[str, str]]()
+        for _ in range(TRIES):
+            self.quiet.reach()
+            runs = self.driver.ours.total_runs()
+            world = self.reader.world(self.history.of_installation(), self._first_addresses)
+            texts += world.texts  # each reading has only what is new
+            world.texts = texts
+            if not self.driver.ours.active() and self.driver.ours.total_runs() == runs:
+                return world
+            self.say("a run has begun while the world was read")
+        raise StuckError(f"{TRIES} times a run has begun while the world was read")
+
+    def clean_up(self) -> None:
+        """Run `cohort_cleanup` once; raise StuckError if it fails."""
+        self.quiet.reach()
+        self.driver.ours.pause("cohort_cleanup", False)
+        run = self.driver.ours.trigger("cohort_cleanup", {"keep_days": 1, "dry_run": False})
+        self.quiet.reach()
+        (state,) = [each["state"] for each in self.driver.ours.runs("cohort_cleanup") if each["dag_run_id"] == run]
+        if state != "success":
+            raise StuckError(f"cohort_cleanup has ended as {state}: run {run}")
 
     def _counted(self, world: World, violations: int) -> Counts:
         """The counts of this round alone."""
@@ -174,60 +205,6 @@ class Session:
         counts = Counts(*(now - before for now, before in zip(total, self._before, strict=True)))
         self._before = total
         return counts._replace(violations=violations)
-
-    def _quieten(self) -> None:
-        """Let all runs end, answer what waits, and clear what failed, as a user does."""
-        self._schedule(on=False)
-        self._wait()
-        for _ in range(CLEARED):
-            for run in self.driver.ours.runs(state="failed"):
-                self._cleared[which := (run["dag_id"], run["dag_run_id"])] += 1
-                if self._cleared[which] > CLEARED:
-                    continue  # it fails for a reason of its own
-                try:
-                    self.driver.ours.clear(run)
-                except RefusedError as error:
-                    self.say(f"clearing {run['dag_run_id']}: {error}")
-            self._wait()
-        self._note_erasures()
-
-    def _note_erasures(self) -> None:
-        states = {run["dag_run_id"]: run["state"] for run in self.driver.ours.runs(dag_ids=["cohort_erasure"])}
-        for run, players in list(self._erasures.items()):
-            if states.get(run) == "success":
-                del self._erasures[run]
-                self._note("done", {"name": "erased", "run": run, "erased": [*players]})
-
-    def _wait(self) -> None:
-        """Wait until no run is active; approve what is asked meanwhile."""
-        end, quiet = time.monotonic() + QUIET_SECONDS, 0
-        while quiet < 2:  # a result starts cohort_figures a moment later
-            self._between()
-            for question in self.driver.ours.questions():
-                facts = self.driver.answer(question, APPROVER, "Approve")
-                self._note("done", {"name": "answer", **facts})
-            active = self.driver.ours.active()
-            quiet = 0 if active else quiet + 1
-            if time.monotonic() > end:
-                names = [f"{run['dag_id']} {run['dag_run_id']}: {run['state']}" for run in active]
-                raise StuckError(f"after {QUIET_SECONDS:g} s these runs have not ended: {', '.join(names)}")
-            time.sleep(3)
-
-    def _schedule(self, *, on: bool) -> None:
-        """Have the scheduler make no runs by the schedule, or make them again.
-
-        A paused DAG would not continue its runs. The DAG processor writes the time of the next run at each parse, so it
-        is stopped meanwhile.
-        """
-        pid = started(self.made.folder).get("dag-processor", 0)
-        if on:
-            send_signal(pid, signal.SIGCONT)
-            return
-        send_signal(pid, signal.SIGSTOP)
-        database = psycopg2.connect(self.made.database_url.replace("+psycopg2", ""))
-        with closing(database), database, database.cursor() as cursor:
-            never = "UPDATE dag SET next_dagrun_create_after = NULL WHERE dag_id LIKE %s OR dag_id = ANY(%s)"
-            cursor.execute(never, ("cohort_to_segment__%", list(SCHEDULED)))
 
     def _note(self, kind: Kind, about: dict[str, JsonValue]) -> None:
         now = time.time()

@@ -33,7 +33,9 @@ def main() -> int:
                 if name not in running or running[name].poll() is not None:
                     running[name] = _start(command, file.with_name(f"{name}.log"))
             pids = {name: process.pid for name, process in running.items()}
-            file.with_suffix(".pids").write_text(json.dumps(pids), encoding="utf-8")
+            written = file.with_suffix(".new")
+            written.write_text(json.dumps(pids), encoding="utf-8")
+            written.replace(file.with_suffix(".pids"))  # at once: the killer reads it
             time.sleep(_PAUSE)
     finally:
         for process in running.values():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import random
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +18,19 @@ import yaml
 from cohort_flywheel.config.registry import read_registry
 from local.config import ROOT
 from tests.chaos import killer, plan, registry
-from tests.chaos.actions import Driver, launch_of
-from tests.chaos.history import Counts, Event, History, read, related, repeatable, shrink
-from tests.chaos.mutations import MUTATIONS, mutate
+from tests.chaos.actions import Driver, launch_of, players_asked
+from tests.chaos.history import (
+    Counts,
+    Event,
+    History,
+    invariants,
+    last_installation,
+    read,
+    related,
+    repeatable,
+    shrink,
+)
+from tests.chaos.mutations import MUTATIONS, STUCK, found_in, mutate, why_not_found
 
 PLAYERS = [f"player{number:03d}" for number in range(100)]
 
@@ -59,9 +71,24 @@ def test_every_way_to_answer_and_to_edit_is_drawn() -> None:
     assert {each.about["kind"] for each in actions if each.name == "contacts"} == {"no", "address", "deleted"}
 
 
-def test_a_question_names_its_launch() -> None:
-    assert launch_of({"subject": "May ea_atrisk_2_2026-11-22_00-05-00 be launched, to 3 players?"}).endswith("00-05-00")
+def test_a_question_names_its_launch_and_its_players() -> None:
+    asked = {"subject": "May ea_atrisk_2_2026-11-22_00-05-00 be launched, to 1,003 players?"}
+    assert launch_of(asked).endswith("00-05-00")
+    assert players_asked(asked) == 1003
     assert launch_of({"subject": "Another question"}) == ""
+    assert players_asked({"subject": "Another question"}) == 0
+
+
+def test_a_round_begins_with_launches_of_one_cohort_at_two_thresholds() -> None:
+    first = plan.first_actions(seeded(1))
+    assert [each.name for each in first] == ["lose_answers", "registry", "launch", "launch", "launch"]
+    cohort, *thresholds = plan.PAIR
+    assert first[1].about == {"cohort": cohort, "edit": "template"}
+    launches = [(each.about["cohort"], each.about["threshold"]) for each in first[2:]]
+    assert launches[:2] == [(cohort, each) for each in thresholds]
+    assert launches[2][0] != cohort
+    for action in first:
+        inspect.signature(getattr(Driver, f"_{action.name}")).bind(None, **action.about)
 
 
 def test_cohorts_and_tasks_are_those_of_the_project() -> None:
@@ -99,6 +126,11 @@ def test_a_process_is_chosen_of_its_role_only() -> None:
     chosen = {killer.choose_process(seeded(number), processes, "task") for number in range(20)}
     assert chosen == {2, 3}
     assert killer.choose_process(seeded(1), processes, "triggerer") is None
+
+
+def test_another_role_is_one_of_tasks_and_workers() -> None:
+    assert killer.another_role([("worker", 1), ("task", 2), ("scheduler", 3)]) == "task"
+    assert killer.another_role([("scheduler", 3), ("worker", 1)]) == "worker"
 
 
 def test_every_server_is_cut_off_in_every_way() -> None:
@@ -141,6 +173,37 @@ def test_only_what_was_done_is_repeated_and_what_names_a_subject_is_related() ->
     assert [each.at for each in related(events, ["wayne96", ""])] == [1, 4]
 
 
+def test_an_action_is_related_by_its_outcome_and_kills_and_cuts_are_by_their_time() -> None:
+    def launch(number: int, threshold: int) -> Event:
+        return event("action", number, name="launch", about={"cohort": "ea_atrisk", "threshold": threshold})
+
+    events = [
+        event("kill", 10, role="task"), event("cut", 60, server="aws"), launch(100, 1),
+        event("done", 101, name="launch", run="manual__1"), event("kill", 150, role="task"), launch(200, 0),
+        event("done", 201, name="launch", run="manual__2"), event("kill", 300, role="task"),
+    ]  # fmt: skip
+    assert [each.at for each in related(events, ["manual__1"])] == [60, 100, 150]
+    assert [each.at for each in related(events, ["ea_atrisk_0_2026-11-22_00-05-00"])] == [150, 200]
+
+
+def test_a_replay_repeats_the_last_installation_and_shows_the_same_invariant() -> None:
+    found = event("violation", 3, violations=[["mailed once", "a player was mailed twice", ["wayne96"]]])
+    events = [event("start"), event("kill", 1), event("start", 2), event("kill", 2), found]
+    assert last_installation(events) == events[2:]
+    assert last_installation(events[3:]) == events[3:]
+    assert invariants(events) == {"mailed once"}
+    assert invariants(events[:3]) == set()
+
+
+def test_the_coverage_is_that_of_the_last_quiet_point_of_each_installation(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    for each in (1, 5):
+        history.add(event("start"))
+        history.add(event("round", coverage={"mails": each, "erasures": 0}))
+    history.add(event("round", coverage={"mails": 7, "erasures": 0}))
+    assert history.coverage() == {"mails": 8, "erasures": 0}
+
+
 @pytest.mark.parametrize("guilty", [[3], [0, 19], [4, 5, 6]])
 def test_a_history_shrinks_to_the_events_that_show_the_violation(guilty: list[int]) -> None:
     events = [event("action", number) for number in range(20)]
@@ -175,6 +238,27 @@ def test_the_registry_of_the_installation_is_valid_after_each_edit(tmp_path: Pat
     assert len({each.campaign.template for each in found.cohorts.values() if each.campaign}) == len(plan.COHORTS)
     percents = yaml.safe_load((tmp_path / "include" / "cohorts.yaml").read_text(encoding="utf-8"))["cohorts"]
     assert {each["holdout_percent"] for each in percents.values()} == {6}
+
+
+def test_an_edit_has_the_dag_files_parsed(tmp_path: Path) -> None:
+    registry.prepare(tmp_path, 2)
+    paths = sorted((tmp_path / "dags").glob("*.py"))
+    now = time.time()
+    for path in paths:
+        os.utime(path, (now - 1000, now - 1000))
+    registry.edit(tmp_path, "ea_atrisk", "holdout")
+    assert paths
+    assert all(path.stat().st_mtime > now for path in paths)
+
+
+def test_the_output_of_a_mutation_says_why_it_was_not_found() -> None:
+    quiet = "[12:00:00] quiet: chaos: 15 kills; {} mails, 3 reports compared\n"
+    assert found_in("lock_removed", f"{quiet.format(3)}mailed once: a player was mailed twice\n") == ["mailed once"]
+    assert found_in("lock_removed", f"{quiet.format(3)}approved: another invariant\n") == []
+    assert why_not_found(quiet.format(0) + quiet.format(12)) == "not found"
+    assert why_not_found(quiet.format(0)) == "nothing was mailed"
+    assert why_not_found(f"{STUCK}: after 1800 s these runs have not ended\n") == "stuck"
+    assert why_not_found("Traceback\n") == "no quiet point was reached"
 
 
 @pytest.mark.parametrize("name", sorted(MUTATIONS))

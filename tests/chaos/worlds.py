@@ -24,13 +24,18 @@ RUN_ID = "manual__2026-11-22T00:06:00+00:00"
 WRITTEN, REPORTED = datetime(2026, 11, 22, 0, 7, tzinfo=UTC), datetime(2026, 11, 22, 0, 8, tzinfo=UTC)
 ASKED, MAILED = WRITTEN.timestamp() + 10, WRITTEN.timestamp() + 20
 SEGMENT = f"segments/{RUN}_{'a' * 16}/"
+CONTACTS = f"contacts/{RUN}_{'a' * 16}/0000_{'b' * 16}.csv"
 SNAPSHOT = f"snapshots/cohort=ea_atrisk/as_of={AS_OF}/snapshot.parquet"
 REJECTS = f"rejects/{RUN}/{'c' * 16}_50000/"
 REPORT = f"reports/{RUN}/cohort_to_segment__manual.json"
 LEDGER = f"sends/at_risk/{RUN}.jsonl"
 BATCH = f"launches/{RUN}/000000_1"
+INTENTS, OUTCOME = f"{BATCH}.intents.json", f"{BATCH}.outcome.json"
 OBJECT = "events/2026/11/22/00/stream-1.gz"
 PARQUET = f"engagement/events/as_of={AS_OF}/events.parquet"
+ENGAGEMENT = f"engagement/reports/{AS_OF}.json"
+GRAPH_LOAD = "staged/graph_loads/graph_load__manual/load/report.json"
+WHAT_IF = "what_if/ea_atrisk_2_2026-11-21_2026-11-22.csv"
 
 
 def address(player: str) -> str:
@@ -42,6 +47,11 @@ def stored(content: Any, modified: datetime = WRITTEN) -> Stored:
     if isinstance(content, bytes):
         return Stored(content, modified)
     return Stored((content if isinstance(content, str) else json.dumps(content)).encode(), modified)
+
+
+def import_file(players: Iterable[str]) -> str:
+    rows = "".join(f"{address(player)},false,,OPT_IN\n" for player in players)
+    return f"emailAddress,unsubscribeAll,attributesData,topicPreferences.news\n{rows}"
 
 
 def segment_file(players: Iterable[str]) -> str:
@@ -67,15 +77,25 @@ def objects_of(records: Iterable[dict[str, Any]], *, run_together: bool = False)
     return gzip.compress(("" if run_together else "\n").join(map(json.dumps, records)).encode())
 
 
-def parquet(rows: Iterable[tuple[str, str, str, datetime]]) -> bytes:
+def parquet(rows: Iterable[tuple[str, str, str, datetime]], launch: str = RUN) -> bytes:
     """The kept events: key, message id, type, time."""
+    values = [(key, ident, launch_tag(launch), kind, at.replace(tzinfo=None)) for key, ident, kind, at in rows]
+    return _parquet("key VARCHAR, message_id VARCHAR, launch VARCHAR, type VARCHAR, time TIMESTAMP", values)
+
+
+@functools.cache
+def snapshot(*players: str) -> bytes:
+    return _parquet("score INTEGER, player_id VARCHAR, properties VARCHAR", [(3, player, None) for player in players])
+
+
+def _parquet(columns: str, rows: Iterable[tuple[Any, ...]]) -> bytes:
+    """A file compressed as the package's are."""
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as sql:
-        sql.execute("CREATE TABLE e (key VARCHAR, message_id VARCHAR, launch VARCHAR, type VARCHAR, time TIMESTAMP)")
-        values = [(key, ident, launch_tag(RUN), kind, at.replace(tzinfo=None)) for key, ident, kind, at in rows]
-        for value in values:
-            sql.execute("INSERT INTO e VALUES (?, ?, ?, ?, ?)", value)
-        path = Path(folder) / "events.parquet"
-        sql.table("e").write_parquet(str(path))
+        sql.execute(f"CREATE TABLE made ({columns})")
+        for row in rows:
+            sql.execute(f"INSERT INTO made VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608 - no value is in it
+        path = Path(folder) / "made.parquet"
+        sql.table("made").write_parquet(str(path), compression="zstd")
         return path.read_bytes()
 
 
@@ -98,7 +118,8 @@ def sound() -> World:
             "vertices_erased": 0, "members": 3, "merged": 1, "vertices_without_playerId": 0,
         },
         "segment": {"parts": [{"s3_key": f"{SEGMENT}0000.csv"}], "rejects_key": REJECTS, **counts},
-        "imported": {"segment_size": 2},
+        "imported": {"segment_size": 2, "new_contacts": 2, "already_on_list": 0},
+        "campaign": {"launched": {"rows": 2, "sent": 2, "withdrawn": {}, "in_doubt": 0, "refused": {}}},
         "faults": [],
     }  # fmt: skip
     header = {"name": RUN, "launched_at": datetime.fromtimestamp(ASKED + 1, UTC).isoformat()}
@@ -110,25 +131,34 @@ def sound() -> World:
             **counts,
         },
         f"{REJECTS}0000.csv": "playerId,reason,column\nmsmith,opted_out,\n",
-        SNAPSHOT: "{}\n",
+        f"rejects/{RUN}/unusable_vertices.csv": "vertexId,playerId\n",
+        SNAPSHOT: snapshot("msmith", "wayne96", "xortiz"),
         LEDGER: f"{json.dumps(header)}\nwayne96\nxortiz\n",
         f"launches/{RUN}/launch.json": {},
-        f"{BATCH}.intents.json": {"player_ids": rows, "withdrawn": {}},
-        f"{BATCH}.outcome.json": {"sent": 2, "in_doubt": []},
+        INTENTS: {"player_ids": rows, "withdrawn": {}},
+        OUTCOME: {"sent": 2, "in_doubt": []},
         f"engagement/manifests/{AS_OF}.json": {"keys": [OBJECT]},
-        f"engagement/reports/{AS_OF}.json": {"launches": {RUN: {"messages": 2}}},
+        ENGAGEMENT: {
+            "events": {
+                "records": 3, "events": 2, "repeated": 1, "late": 0, "other_mails": 0, "unknown_types": {},
+            },
+            "launches": {RUN: {"messages": 2, "states": {"delivered": 2}}},
+        },
         PARQUET: both_kept(),
-    }
+        GRAPH_LOAD: {"loaded": 5, "duplicates": 1, "jobs": [{"records": 5, "duplicates": 1}]},
+        WHAT_IF: "as_of,members,joined,left\n2026-11-20,3,,\n2026-11-21,,,\n2026-11-22,4,2,1\n",
+    }  # fmt: skip
+    later = {REPORT, ENGAGEMENT}
     return World(
         buckets={
             EXPORT: {f"export/{RUN}.json": stored(extract)},
-            IMPORT: {f"{SEGMENT}0000.csv": stored(segment_file(rows))},
-            STATE: {key: stored(content) for key, content in state.items()},
+            IMPORT: {f"{SEGMENT}0000.csv": stored(segment_file(rows)), CONTACTS: stored(import_file(rows))},
+            STATE: {key: stored(content, REPORTED if key in later else WRITTEN) for key, content in state.items()},
             EVENTS: {OBJECT: stored(objects_of([event(1), event(2), event(1)], run_together=True))},
         },
         names={EXPORT: "export-bucket", IMPORT: "import-bucket", STATE: "state-bucket", EVENTS: "events"},
         mails=[mail("wayne96", number=1), mail("xortiz", number=2)],
-        jobs=[{"JobStatus": "COMPLETED", "ImportDataSource": {"S3Url": f"s3://import-bucket/contacts/{RUN}_x/0.csv"}}],
+        jobs=[{"JobStatus": "COMPLETED", "ImportDataSource": {"S3Url": f"s3://import-bucket/{CONTACTS}"}}],
         contacts={address(player) for player in rows},
         players=players,
         approvals=[Approval(RUN, "ann", "Approve", ASKED, "ana")],

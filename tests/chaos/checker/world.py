@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
+import math
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
+
+import duckdb
 
 #: The roles of the buckets.
 EXPORT, IMPORT, STATE, EVENTS = "export", "import", "state", "events"
@@ -30,11 +35,15 @@ class Stored(NamedTuple):
 
 
 class No(NamedTuple):
-    """A player who is not to be mailed from a time on: the driver had made the change by then."""
+    """A player who is not to be mailed from a time on: the driver had made the change by then.
+
+    `address` is the only one that the no is for; empty for all of the player's.
+    """
 
     player: str
     at: float
     kind: str
+    address: str = ""
 
 
 class Approval(NamedTuple):
@@ -55,6 +64,11 @@ class World:
     (of the contact list) are the emulated SES's; `players` has the playerId of each address that the contacts table
     has had, in lower case; `erased` are those whose erasure has succeeded; `texts` are log lines and rows of Airflow's
     database since the last quiet point, by place.
+
+    `erasing` are the players of each erasure that has begun, `first_erasure` the time before which none had; `earlier`
+    are the earlier versions of objects of the state bucket, the oldest first, if it keeps them; `opted_out` are the
+    contacts that have unsubscribed; `graph` has the names of the properties and the labels of the edges of the erased
+    players' vertices.
     """
 
     buckets: dict[str, dict[str, Stored]]
@@ -68,8 +82,18 @@ class World:
     approvers: tuple[str, ...] = ()
     erased: set[str] = field(default_factory=set)
     texts: list[tuple[str, str]] = field(default_factory=list)
-    #: what an earlier quiet point has seen, by place
-    remembered: dict[str, str] = field(default_factory=dict)
+    erasing: set[str] = field(default_factory=set)
+    first_erasure: float = math.inf
+    earlier: dict[str, list[Stored]] = field(default_factory=dict)
+    opted_out: set[str] = field(default_factory=set)
+    graph: dict[str, set[str]] = field(default_factory=dict)
+    #: what earlier quiet points have seen, by place
+    remembered: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def gone(self) -> set[str]:
+        """The players who may be missing: an erasure that has failed has removed a part of them."""
+        return self.erased | self.erasing
 
     def json(self, role: str, key: str) -> Any:
         return json.loads(self.buckets[role][key].body)
@@ -98,6 +122,20 @@ class World:
 def rows(stored: Stored) -> list[dict[str, str]]:
     """The rows of a CSV file by its header."""
     return list(csv.DictReader(io.StringIO(stored.body.decode(), newline="")))
+
+
+def rows_of_parquet(stored: Stored) -> tuple[dict[str, Any], ...]:
+    """The rows of a Parquet file, by their columns."""
+    return _rows_of_parquet(stored.body)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _rows_of_parquet(body: bytes) -> tuple[dict[str, Any], ...]:
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file, duckdb.connect() as sql:
+        file.write(body)
+        file.flush()
+        found = sql.read_parquet(file.name)
+        return tuple(dict(zip(found.columns, row, strict=True)) for row in found.fetchall())
 
 
 def player_of(row: Mapping[str, str]) -> str:
