@@ -58,6 +58,7 @@ def facts(dag: Any) -> dict[str, Any]:
             if isinstance(task, BaseSensorOperator)
         },
         "memory_mb": {task.task_id: task.memory_mb for task in dag.tasks if hasattr(task, "memory_mb")},
+        "one_at_a_time": [task.task_id for task in dag.tasks if task.max_active_tis_per_dag == 1],
         "params": {
             name: {"default": param.value, "description": param.description, **param.schema}
             for name, param in dag.params.items()

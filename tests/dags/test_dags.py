@@ -208,6 +208,12 @@ def test_every_task_with_duckdb_has_the_memory_of_the_tuning(probed: Any) -> Non
     assert profiles["dags"][DAILY]["memory_mb"] == of_profiles
 
 
+def test_two_runs_never_create_the_asset_of_a_cohort_at_once(probed: Any) -> None:
+    """Airflow fails the task of the second: its table of assets has the name once."""
+    dags = [dag for folder in probed["folders"] for dag_id, dag in folder["dags"].items() if dag_id.startswith(DAILY)]
+    assert {tuple(dag["one_at_a_time"]) for dag in dags} == {("record_result",)}
+
+
 def test_tasks_that_write_under_a_name_acquire_its_lock(probed: Any) -> None:
     """And a segment file that is written is imported only while it is the newest of its name."""
     for folder in probed["folders"]:
