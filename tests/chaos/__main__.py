@@ -34,6 +34,7 @@ from tests.chaos.history import (
     write,
 )
 from tests.chaos.installation import installation
+from tests.chaos.killer import shares
 from tests.chaos.mutations import MUTATIONS, STUCK, apply
 from tests.chaos.plan import PACE
 from tests.chaos.schedule import StuckError
@@ -81,6 +82,7 @@ def main() -> int:
     idle = history.counts().kills > LIVELY_KILLS and bool(nothing)
     if idle:
         print(f"Nothing was compared of: {', '.join(nothing)}")
+    print(f"killed in: {shares(history.killed())}")
     print(f"{(time.monotonic() - began) / 60:.0f} minutes")
     print(history.counts())
     return 1 if found or idle else 0

@@ -76,6 +76,10 @@ class History:
                 total = total.plus(Counts(**{name: int(str(number)) for name, number in found.items()}))
         return total
 
+    def killed(self) -> Counter[str]:
+        """The kills of the processes of each task."""
+        return Counter(str(task) for event in self.events if event.kind == "kill" and (task := event.about.get("task")))
+
     def rounds(self) -> int:
         return sum(event.kind == "round" for event in self.events)
 

@@ -1,4 +1,4 @@
-"""Which process is killed next, and which server is cut off how: by a seed, in fixed shares."""
+"""Which process is killed next, and which server is cut off how: by a seed, in fixed shares, spread over the tasks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,23 @@ SHARES: Mapping[str, float] = {
 }  # fmt: skip
 TASKS_AND_WORKERS = ("task", "pool", "worker")
 SHARED = ("api-server", "postgresql")
+#: The roles whose processes run one task, and the kills that one task may have: a share of all of theirs, or a few.
+#: Without a limit most of them hit `plan`, the first task of each run, and no run comes as far as its import.
+OF_ONE_TASK = ("task", "pool")
+MOST, FEW = 0.1, 5
 SERVERS = ("graph", "table", "aws")
 #: By the proxy, and by SIGSTOP of the server itself.
 CUTS = (*MODES, "stop")
 #: Seconds of a cut: the shortest and the longest.
 SECONDS = (1.0, 20.0)
+
+
+class Process(NamedTuple):
+    """A process that may be killed; `task` is `dag_id.task_id`, or empty if it runs none, or has just begun one."""
+
+    role: str
+    pid: int
+    task: str = ""
 
 
 class Cut(NamedTuple):
@@ -41,14 +53,23 @@ def choose_role(rng: random.Random, kills: Mapping[str, int]) -> str:
     return "task" if ours < 0.8 * after or shared > 0.05 * after else drawn
 
 
-def another_role(processes: Sequence[tuple[str, int]]) -> str:
+def another_role(processes: Sequence[Process]) -> str:
     """The role to kill where none of the chosen one appears: of tasks and workers the first that runs."""
-    return next((role for role in TASKS_AND_WORKERS if any(role == each for each, _ in processes)), "task")
+    return next((role for role in TASKS_AND_WORKERS if any(role == each.role for each in processes)), "task")
 
 
-def choose_process(rng: random.Random, processes: Sequence[tuple[str, int]], role: str) -> int | None:
-    """The id of a process of a role; None if there is no such process now."""
-    found = sorted(pid for each, pid in processes if each == role)
+def choose_process(
+    rng: random.Random, processes: Sequence[Process], role: str, killed: Mapping[str, int]
+) -> Process | None:
+    """A process of a role, of a task that was killed least often; None if none runs, or each task has had its share.
+
+    :param killed: the kills of each task.
+    """
+    found = sorted(each for each in processes if each.role == role)
+    if role in OF_ONE_TASK:
+        most = max(FEW, MOST * sum(killed.values()))
+        fewest = min((killed.get(each.task, 0) for each in found), default=0)
+        found = [each for each in found if killed.get(each.task, 0) == fewest < most]
     return rng.choice(found) if found else None
 
 
@@ -57,6 +78,6 @@ def choose_cut(rng: random.Random) -> Cut:
 
 
 def shares(kills: Mapping[str, int]) -> str:
-    """The kills by role, for the log."""
+    """The kills by role or by task, for the log."""
     total = sum(kills.values())
     return ", ".join(f"{role} {number} ({number / total:.0%})" for role, number in sorted(kills.items()) if number)

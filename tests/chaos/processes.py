@@ -4,43 +4,61 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil  # type: ignore[import-untyped,unused-ignore]  # Airflow brings it
+import psycopg2  # type: ignore[import-untyped,unused-ignore]  # Airflow's driver of PostgreSQL has no types
 
-from tests.chaos.killer import Cut
+from tests.chaos.killer import Cut, Process
 
 if TYPE_CHECKING:
     from tests.chaos.installation import Installation
 
 WORKERS = ("worker-a", "worker-b")
+#: In the title of a process that runs a task: `airflow worker -- <id>`, and its parent's `airflow supervisor: <id>`.
+_TASK_INSTANCE = re.compile(r"airflow (?:worker --|supervisor:) ([0-9a-f-]{36})")
 
 
-def processes(made: Installation) -> list[tuple[str, int]]:
-    """The roles and ids of all processes that may be killed.
+def processes(made: Installation) -> list[Process]:
+    """All processes that may be killed.
 
     A process of a Celery worker's pool starts a task's process, which is its child. Of PostgreSQL it is the backend of
     a connection, whose death makes the server start all of them again.
     """
-    found = []
+    found, of_one_task = list[Process](), list[tuple[str, psutil.Process]]()
     for name, pid in started(made.folder).items():
         if name in WORKERS:
-            found.append(("worker", pid))
+            found.append(Process("worker", pid))
             for pool in _children(pid):
-                found.append(("pool", pool.pid))
-                found += [("task", task.pid) for task in _children(pool.pid)]
+                of_one_task.append(("pool", pool))
+                of_one_task += [("task", task) for task in _children(pool.pid)]
         elif name != "redis":
-            found.append((name, pid))
+            found.append(Process(name, pid))
+    tasks = running_tasks(made) if of_one_task else {}
+    for role, each in of_one_task:
+        found.append(Process(role, each.pid, tasks.get(_task_instance(each), "")))
     port = made.database_url.rpartition(":")[2].partition("/")[0]
     for process in psutil.process_iter(["name", "cmdline"]):
         command = " ".join(process.info["cmdline"] or ())
         if process.info["name"] == "postgres" and f" port={port} " in command:
-            found += [("postgresql", each.pid) for each in _children(process.pid) if _is_backend(each)]
+            found += [Process("postgresql", each.pid) for each in _children(process.pid) if _is_backend(each)]
     return found
+
+
+def running_tasks(made: Installation) -> dict[str, str]:
+    """`dag_id.task_id` by the id of each task instance that runs; nothing while PostgreSQL does not answer."""
+    url = made.database_url.replace("+psycopg2", "")
+    try:
+        with closing(psycopg2.connect(url, connect_timeout=2)) as database, database.cursor() as cursor:
+            cursor.execute("SELECT id::text, dag_id || '.' || task_id FROM task_instance WHERE state = 'running'")
+            return dict(cursor.fetchall())
+    except psycopg2.Error:
+        return {}
 
 
 def started(folder: Path) -> dict[str, int]:
@@ -129,6 +147,15 @@ def _children(pid: int) -> list[psutil.Process]:
         return list(psutil.Process(pid).children())
     except psutil.Error:
         return []
+
+
+def _task_instance(process: psutil.Process) -> str:
+    """The id of the task instance that a process runs; empty if it runs none."""
+    try:
+        found = _TASK_INSTANCE.search(" ".join(process.cmdline()))
+    except psutil.Error:
+        return ""
+    return found[1] if found else ""
 
 
 def _is_backend(process: psutil.Process) -> bool:

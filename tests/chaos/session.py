@@ -29,7 +29,7 @@ from tests.chaos.schedule import StuckError, continue_schedule
 STEPS = {"action": 5, "kill": 4, "cut": 1}
 PAUSE = (0.5, 4.5)
 #: The longest wait before a kill, and the seconds in which a process of the chosen role appears: else one of another
-#: role is killed. Without any process the step is left out.
+#: role is killed. Without any process that may be killed the step is left out.
 AIM, APPEARS, NONE = 1.0, 2.0, 30.0
 #: How often a quiet point is sought again because a run has begun while the world was read.
 TRIES = 3
@@ -52,7 +52,7 @@ class Session:
         self.players = self.driver.players()
         self._first_addresses = {k: str(v) for k, v in self.driver.addresses().items()}
         self._began = time.time()
-        self._kills: Counter[str] = Counter()
+        self._kills, self._killed = Counter[str](), Counter[str]()
         self._cuts = 0
         self._before = Counts()
 
@@ -109,7 +109,7 @@ class Session:
                 assert isinstance(values, dict)
                 self._act(Action(event.name, values))
             elif event.kind == "kill":
-                self._kill(random.Random(event.name), str(about["role"]))  # noqa: S311 - no secret
+                self._kill(random.Random(event.name), str(about["role"]), str(about["task"]))  # noqa: S311 - no secret
             elif event.kind == "round":
                 if found := self._end_round():
                     return found
@@ -132,22 +132,32 @@ class Session:
         self._note("action", {"name": action.name, "about": action.about})
         self._note("done", {"name": action.name, **self.driver.do(action)})
 
-    def _kill(self, rng: random.Random, role: str) -> None:
-        """Kill a process of a role; choose again until one dies."""
+    def _kill(self, rng: random.Random, role: str, task: str = "") -> None:
+        """Kill a process of a role; choose again until one dies.
+
+        :param task: of a replay, whose kill hits this task if it runs soon, else any.
+        """
         began, title = time.monotonic(), ""
         while not title:
-            if time.monotonic() > began + NONE:
+            waited = time.monotonic() - began
+            if waited > NONE:
                 return
             there = processes(self.made)
-            if time.monotonic() > began + APPEARS:
+            if task and waited < APPEARS:
+                there = [each for each in there if each.task == task]
+            elif waited > APPEARS and not any(each.role == role for each in there):
                 role = killer.another_role(there)
-            pid = killer.choose_process(rng, there, role)
+            chosen = killer.choose_process(rng, there, role, {} if task else self._killed)
             # a task's process lives some seconds: any of them
-            time.sleep(0.2 if pid is None else rng.uniform(0, AIM) / plan.PACE)
-            title = kill(role, pid) if pid else ""
+            time.sleep(0.2 if chosen is None else rng.uniform(0, AIM) / plan.PACE)
+            title = kill(role, chosen.pid) if chosen else ""
+        assert chosen
         self._kills[role] += 1
-        self._note("kill", {"name": f"{role} {pid}", "role": role, "title": title})
-        self.say(f"kill {sum(self._kills.values())}: {title}")
+        if role in killer.OF_ONE_TASK:
+            self._killed[chosen.task] += 1
+        about: dict[str, JsonValue] = {"role": role, "task": chosen.task, "title": title}
+        self._note("kill", {"name": f"{role} {chosen.pid}", **about})
+        self.say(f"kill {sum(self._kills.values())}: {role} {chosen.task or title[:60]}")
 
     def _cut(self, cut: Cut) -> None:
         if self.cuts.begin(cut):

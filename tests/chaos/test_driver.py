@@ -30,6 +30,7 @@ from tests.chaos.history import (
     repeatable,
     shrink,
 )
+from tests.chaos.killer import Process
 from tests.chaos.mutations import MUTATIONS, STUCK, found_in, mutate, why_not_found
 
 PLAYERS = [f"player{number:03d}" for number in range(100)]
@@ -122,15 +123,28 @@ def test_the_shares_of_kills_hold_after_each_of_them() -> None:
 
 
 def test_a_process_is_chosen_of_its_role_only() -> None:
-    processes = [("task", 3), ("worker", 1), ("task", 2)]
-    chosen = {killer.choose_process(seeded(number), processes, "task") for number in range(20)}
-    assert chosen == {2, 3}
-    assert killer.choose_process(seeded(1), processes, "triggerer") is None
+    there = [Process("task", 3), Process("worker", 1), Process("task", 2)]
+    chosen = {killer.choose_process(seeded(number), there, "task", {}) for number in range(20)}
+    assert chosen == {there[0], there[2]}
+    assert killer.choose_process(seeded(1), there, "triggerer", {}) is None
+
+
+def test_the_kills_of_tasks_are_spread_over_them() -> None:
+    """Of three tasks that run at once, of which one runs ten times as often."""
+    rng, killed = seeded(3), Counter[str]()
+    often, seldom = [Process("task", pid, "plan") for pid in range(10)], [Process("task", 50, "enrich")]
+    for _ in range(100):
+        if chosen := killer.choose_process(rng, [*often, *seldom, Process("task", 60, "report")], "task", killed):
+            killed[chosen.task] += 1
+    assert killed == {"plan": killer.FEW, "enrich": killer.FEW, "report": killer.FEW}  # then others must appear
+    killed = Counter({f"task {number}": 10 for number in range(10)}) + Counter(plan=11)
+    assert killer.choose_process(rng, often, "task", killed) is None
+    assert killer.choose_process(rng, [Process("worker", 1)], "worker", killed)
 
 
 def test_another_role_is_one_of_tasks_and_workers() -> None:
-    assert killer.another_role([("worker", 1), ("task", 2), ("scheduler", 3)]) == "task"
-    assert killer.another_role([("scheduler", 3), ("worker", 1)]) == "worker"
+    assert killer.another_role([Process("worker", 1), Process("task", 2), Process("scheduler", 3)]) == "task"
+    assert killer.another_role([Process("scheduler", 3), Process("worker", 1)]) == "worker"
 
 
 def test_every_server_is_cut_off_in_every_way() -> None:

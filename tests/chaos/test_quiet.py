@@ -13,14 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil  # type: ignore[import-untyped,unused-ignore]  # Airflow brings it
 import psycopg2  # type: ignore[import-untyped,unused-ignore]  # Airflow's driver of PostgreSQL has no types
 import pytest
 
-from tests.chaos import plan, processes, quiet, schedule, session
+from tests.chaos import killer, plan, processes, quiet, schedule, session
 from tests.chaos.actions import PLAYERS_KEY, Driver, Facts
 from tests.chaos.airflow_api import RefusedError
 from tests.chaos.history import Event, History
-from tests.chaos.killer import Cut
+from tests.chaos.killer import Cut, Process
 from tests.chaos.plan import APPROVER, OTHER
 from tests.chaos.quiet import QuietPoint
 from tests.chaos.session import Session
@@ -394,6 +395,14 @@ def sleeping(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+def test_the_task_of_a_process_is_known_by_its_title() -> None:
+    instance = "01a22dc8-7147-738d-ad7b-7c34f6a0cc5e"
+    runs = [f"airflow worker -- {instance}", f"airflow supervisor: {instance}"]
+    for title, known in (*((each, instance) for each in runs), ("celeryd: idle", "")):
+        with sleeping(title) as process:
+            assert processes._task_instance(psutil.Process(process.pid)) == known
+
+
 def test_a_process_that_is_gone_was_not_killed() -> None:
     with sleeping() as process:
         assert processes.kill("task", process.pid)
@@ -420,16 +429,16 @@ def played(driver: Driver, tmp_path: Path) -> Session:
     found.made, found.driver, found.history = driver.made, driver, History(tmp_path / "history.jsonl")
     found.say = lambda text: None
     found._began, found._cuts = 0.0, 0
-    found._kills = Counter[str]()
+    found._kills, found._killed = Counter[str](), Counter[str]()
     return found
 
 
-def killing(monkeypatch: pytest.MonkeyPatch, there: Callable[[int], list[tuple[str, int]]], gone: int = 0) -> list[int]:
+def killing(monkeypatch: pytest.MonkeyPatch, there: Callable[[int], list[Process]], gone: int = 0) -> list[int]:
     """Let each look at the processes be a second after the last; the first ones to be killed are gone."""
     looks, tried = iter(range(10**6)), list[int]()
     now = [0.0]
 
-    def look(made: Any) -> list[tuple[str, int]]:
+    def look(made: Any) -> list[Process]:
         now[0] += 1
         return there(next(looks))
 
@@ -445,17 +454,37 @@ def killing(monkeypatch: pytest.MonkeyPatch, there: Callable[[int], list[tuple[s
 
 
 def test_the_killer_chooses_again_until_a_process_dies(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = killing(monkeypatch, lambda look: [("task", 10 + look)], gone=1)
+    tried = killing(monkeypatch, lambda look: [Process("task", 10 + look, "dag.plan")], gone=1)
     played._kill(random.Random(1), "task")  # noqa: S311 - no secret
     assert tried == [10, 11]
     assert dict(played._kills) == {"task": 1}
-    assert [(event.kind, event.about["role"]) for event in played.history.events] == [("kill", "task")]
+    (event,) = played.history.events
+    assert (event.kind, event.about["role"], event.about["task"]) == ("kill", "task", "dag.plan")
+    assert played.history.killed() == played._killed == {"dag.plan": 1}
+
+
+def test_a_task_that_has_had_its_share_of_kills_is_left_alone(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = killing(monkeypatch, lambda look: [Process("task", 1, "plan")])
+    for _ in range(killer.FEW + 2):
+        played._kill(random.Random(1), "task")  # noqa: S311 - no secret
+    assert tried == [1] * killer.FEW
+    played._kill(random.Random(1), "task", "plan")  # noqa: S311 - no secret
+    assert tried == [1] * (killer.FEW + 1)  # a replay repeats what was done
+
+
+def test_a_replay_waits_for_the_task_that_was_killed(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = Process("task", 1, "plan"), Process("task", 2, "extract")
+    tried = killing(monkeypatch, lambda look: [one, other] if look else [one])
+    played._kill(random.Random(1), "task", "extract")  # noqa: S311 - no secret
+    assert tried == [2]
+    played._kill(random.Random(1), "task", "launch_campaign")  # noqa: S311 - no secret
+    assert len(tried) == 2  # one of those that run
 
 
 def test_another_role_is_killed_where_the_chosen_one_does_not_appear(
     played: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = killing(monkeypatch, lambda look: [("worker", 5), ("pool", 6), ("scheduler", 4)])
+    tried = killing(monkeypatch, lambda look: [Process("worker", 5), Process("pool", 6), Process("scheduler", 4)])
     played._kill(random.Random(1), "task")  # noqa: S311 - no secret
     assert (tried, dict(played._kills)) == ([6], {"pool": 1})
     killing(monkeypatch, lambda look: [])
