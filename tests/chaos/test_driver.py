@@ -137,7 +137,7 @@ def test_the_kills_of_tasks_are_spread_over_them() -> None:
         if chosen := killer.choose_process(rng, [*often, *seldom, Process("task", 60, "report")], "task", killed):
             killed[chosen.task] += 1
     assert killed == {"plan": killer.FEW, "enrich": killer.FEW, "report": killer.FEW}  # then others must appear
-    killed = Counter({f"task {number}": 10 for number in range(10)}) + Counter(plan=11)
+    killed = Counter({f"task {number}": 10 for number in range(10)}) + Counter(plan=12)
     assert killer.choose_process(rng, often, "task", killed) is None
     assert killer.choose_process(rng, [Process("worker", 1)], "worker", killed)
 
