@@ -26,7 +26,7 @@ from tests.chaos.quiet import QuietPoint
 from tests.chaos.schedule import StuckError, continue_schedule
 
 #: What a step is, drawn by these weights, and the seconds between two steps.
-STEPS = {"action": 5, "kill": 4, "cut": 1}
+STEPS = {"action": 2, "kill": 4, "cut": 1}
 PAUSE = (0.5, 4.5)
 #: The longest wait before a kill, and the seconds in which a process of the chosen role appears: else one of another
 #: role is killed. Without any process that may be killed the step is left out.
