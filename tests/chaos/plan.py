@@ -48,7 +48,7 @@ def first_actions(rng: random.Random) -> list[Action]:
     """What a round begins with.
 
     The launches of the pair have a template of their own, so that they may mail all of their players; answers of SES
-    are lost.
+    are lost. A run of the same cohort reads the graph whether there is a snapshot or not.
     """
     cohort, *thresholds = PAIR
     other = rng.choice(sorted(COHORTS.keys() - {cohort}))
@@ -57,6 +57,7 @@ def first_actions(rng: random.Random) -> list[Action]:
         Action("lose_answers", {"seconds": 20}),
         Action("registry", {"cohort": cohort, "edit": "template"}),
         *(Action("launch", {"cohort": name, "threshold": each, "campaign": "launch"}) for name, each in launches),
+        Action("run", {"cohort": cohort, "threshold": COHORTS[cohort][0], "option": "live"}),
     ]
 
 

@@ -32,10 +32,19 @@ class QuietPoint:
     """Bring an installation to rest, once or more in a round.
 
     :param say: prints a line.
+    :param before_erasure: notes what an erasure removes.
     """
 
-    def __init__(self, made: Installation, driver: Driver, cuts: Cuts, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        made: Installation,
+        driver: Driver,
+        cuts: Cuts,
+        say: Callable[[str], None],
+        before_erasure: Callable[[], None],
+    ) -> None:
         self._made, self._driver, self._cuts, self._say = made, driver, cuts, say
+        self._before_erasure = before_erasure
         self._cleared = Counter[tuple[str, str]]()
         self._answered = self._erased = False
         self._asked_at: float | None = None
@@ -118,6 +127,7 @@ class QuietPoint:
         if self._erased:
             return False
         self._erased = True
+        self._before_erasure()
         players = self._driver.rows()[:PLAYERS]
         return bool(players) and "run" in self._do(Action("erase", {"players": [*players]}))
 

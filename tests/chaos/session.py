@@ -48,7 +48,7 @@ class Session:
         self.made, self.history, self.say = made, history, say
         self.driver = Driver(made, lambda facts: self._note("done", facts))
         self.reader, self.cuts = Reader(made), Cuts(made)
-        self.quiet = QuietPoint(made, self.driver, self.cuts, say)
+        self.quiet = QuietPoint(made, self.driver, self.cuts, say, self.reader.note_versions)
         self.players = self.driver.players()
         self._first_addresses = {k: str(v) for k, v in self.driver.addresses().items()}
         self._began = time.time()

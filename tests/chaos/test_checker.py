@@ -6,6 +6,7 @@ import ast
 import gzip
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -67,6 +68,13 @@ def changed_snapshot(world: World) -> None:
 
 def snapshot_written_twice(world: World) -> None:
     world.earlier[worlds.SNAPSHOT] = [stored(worlds.snapshot("msmith", "wayne96", "xortiz"))]
+
+
+def snapshot_written_before_an_erasure(world: World) -> None:
+    """Whose earlier version the erasure has removed."""
+    world.erased.add("other")
+    world.erasures.append((1000.0, 1010.0))
+    world.written[worlds.SNAPSHOT] = [900.0, 950.0, 1005.0]
 
 
 def snapshot_rewritten(world: World) -> None:
@@ -227,6 +235,7 @@ BROKEN = [
     ("membership", lambda w: w.contacts.add("a@studio.example"), "a contact that was neither imported nor mailed"),
     ("snapshots stay", changed_snapshot, "a changed snapshot"),
     ("snapshots stay", snapshot_written_twice, "a snapshot that was written twice"),
+    ("snapshots stay", snapshot_written_before_an_erasure, "a snapshot that was written twice before an erasure"),
     ("snapshots stay", snapshot_rewritten, "a snapshot with a row that an earlier version has not"),
     ("snapshots stay", lambda w: w.buckets[STATE].pop(worlds.SNAPSHOT), "a result whose snapshot is gone"),
     ("snapshots stay", lost_snapshot, "a lost snapshot"),
@@ -440,6 +449,29 @@ def test_earlier_versions_are_read_where_the_bucket_keeps_them() -> None:
         s3.delete_object(Bucket="state", Key="sends/t/a.jsonl")
         found = {each: [one.body for one in versions] for each, versions in reader.earlier("state").items()}
     assert found == {key: [b"0", b"1"], "sends/t/a.jsonl": [b"1"]}
+
+
+def test_versions_that_are_removed_since_are_noted() -> None:
+    with mock_aws():
+        s3, key = boto3.client("s3", region_name="us-east-1"), "snapshots/cohort=a/snapshot.parquet"
+        s3.create_bucket(Bucket="state")
+        s3.put_bucket_versioning(Bucket="state", VersioningConfiguration={"Status": "Enabled"})
+        there = SimpleNamespace(client=lambda service: s3, buckets={STATE: "state"})
+        reader = Reader(cast(Installation, there))
+        first = s3.put_object(Bucket="state", Key=key, Body=b"0")["VersionId"]
+        reader.note_versions()
+        s3.delete_object(Bucket="state", Key=key, VersionId=first)
+        second = s3.put_object(Bucket="state", Key=key, Body=b"1")["VersionId"]
+        reader.note_versions()
+    assert list(reader._written[key]) == [first, second]
+
+
+def test_an_erasure_begins_with_its_players_and_ends_with_its_success() -> None:
+    world = sound()
+    facts: list[dict[str, Any]] = [{"erasing": ["a"]}, {"erased": ["a"]}, {"erasing": ["b"]}]
+    for at, about in zip((5, 9, 20), facts, strict=True):
+        add_event(world, Event("done", at, 0, about))
+    assert world.erasures == [(5, 9), (20, math.inf)]
 
 
 def test_events_are_read_from_damaged_objects() -> None:

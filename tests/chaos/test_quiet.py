@@ -250,7 +250,7 @@ def point(driver: Driver, cuts: FakeCuts, monkeypatch: pytest.MonkeyPatch) -> Qu
     monkeypatch.setattr(driver, "rows", lambda launch="": [])
     monkeypatch.setattr(driver, "records", dict)
     found: Any = cuts
-    return QuietPoint(driver.made, driver, found, lambda text: None)
+    return QuietPoint(driver.made, driver, found, lambda text: None, lambda: None)
 
 
 def test_a_quiet_point_survives_refusals(point: QuietPoint, api: FakeApi) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -40,6 +41,7 @@ class Reader:
         self._bodies: dict[tuple[str, str, str], bytes] = {}
         self._read_until: dict[Path, int] = {}
         self._remembered: dict[str, frozenset[str]] = {}
+        self._written = defaultdict[str, dict[str, float]](dict)
 
     def world(self, events: Iterable[Event], addresses: dict[str, str]) -> World:
         """The world now.
@@ -47,6 +49,7 @@ class Reader:
         :param events: the history of the installation.
         :param addresses: the playerIds of the addresses before the first event.
         """
+        self.note_versions()
         (account,) = [each for each in control(self._made.servers, "sesv2")["accounts"] if each["lists"]]
         contacts = [contact for each in account["lists"] for contact in each["Contacts"]]
         made = World(
@@ -61,6 +64,7 @@ class Reader:
             texts=[*self._logs(), *self._rows()],
             remembered=self._remembered,
             earlier=self.earlier(self._made.buckets[STATE]),
+            written={key: sorted(times.values()) for key, times in self._written.items()},
         )
         for event in events:
             add_event(made, event)
@@ -90,6 +94,13 @@ class Reader:
                         self._bodies[place] = s3.get_object(**which)["Body"].read()
                     found[item["Key"]].insert(0, Stored(self._bodies[place], item["LastModified"]))  # newest first
         return {key: sorted(each, key=lambda stored: stored.modified) for key, each in found.items()}
+
+    def note_versions(self) -> None:
+        """Note when each snapshot was written: an erasure removes earlier versions."""
+        pages = self._made.client("s3").get_paginator("list_object_versions")
+        for page in pages.paginate(Bucket=self._made.buckets[STATE], Prefix="snapshots/"):
+            for item in page.get("Versions", ()):
+                self._written[item["Key"]][item["VersionId"]] = item["LastModified"].timestamp()
 
     def _vertices(self, players: Iterable[str]) -> dict[str, set[str]]:
         """The names of the properties and the labels of the edges of players' vertices."""
@@ -131,6 +142,7 @@ def add_event(world: World, event: Event) -> None:
     facts: dict[str, Any] = event.about
     if erasing := facts.get("erasing"):
         world.erasing.update(erasing)
+        world.erasures.append((event.at, math.inf))
     if erasing or (event.kind, event.name) == ("action", "erase"):
         world.first_erasure = min(world.first_erasure, event.at)
     if event.kind != "done":
@@ -140,6 +152,8 @@ def add_event(world: World, event: Event) -> None:
     for no in facts.get("noes", ()):
         world.noes.append(No(no["player"], no["at"], no["kind"], no.get("address", "")))
     world.players.update(facts.get("addresses", {}))
+    if "erased" in facts:  # one erasure runs at a time
+        world.erasures = [(begin, min(end, event.at)) for begin, end in world.erasures]
     for player in facts.get("erased", ()):
         world.erased.add(player)
         world.noes.append(No(player, event.at, "erased"))

@@ -65,10 +65,11 @@ class World:
     has had, in lower case; `erased` are those whose erasure has succeeded; `texts` are log lines and rows of Airflow's
     database since the last quiet point, by place.
 
-    `erasing` are the players of each erasure that has begun, `first_erasure` the time before which none had; `earlier`
-    are the earlier versions of objects of the state bucket, the oldest first, if it keeps them; `opted_out` are the
-    contacts that have unsubscribed; `graph` has the names of the properties and the labels of the edges of the erased
-    players' vertices.
+    `erasing` are the players of each erasure that has begun, `first_erasure` the time before which none had, `erasures`
+    the begin and the end of each; `written` are the times at which each snapshot was written, also of versions that an
+    erasure has removed since; `earlier` are the earlier versions of objects of the state bucket, the oldest first, if it
+    keeps them; `opted_out` are the contacts that have unsubscribed; `graph` has the names of the properties and the
+    labels of the edges of the erased players' vertices.
     """
 
     buckets: dict[str, dict[str, Stored]]
@@ -84,6 +85,8 @@ class World:
     texts: list[tuple[str, str]] = field(default_factory=list)
     erasing: set[str] = field(default_factory=set)
     first_erasure: float = math.inf
+    erasures: list[tuple[float, float]] = field(default_factory=list)
+    written: dict[str, list[float]] = field(default_factory=dict)
     earlier: dict[str, list[Stored]] = field(default_factory=dict)
     opted_out: set[str] = field(default_factory=set)
     graph: dict[str, set[str]] = field(default_factory=dict)
