@@ -67,8 +67,8 @@ class World:
 
     `erasing` are the players of each erasure that has begun, `first_erasure` the time before which none had, `erasures`
     the begin and the end of each; `written` are the times at which each snapshot was written, also of versions that an
-    erasure has removed since; `earlier` are the earlier versions of objects of the state bucket, the oldest first, if it
-    keeps them; `opted_out` are the contacts that have unsubscribed; `graph` has the names of the properties and the
+    erasure has removed since; `earlier` are the earlier versions of objects of the state bucket, the oldest first, if
+    it keeps them; `opted_out` are the contacts that have unsubscribed; `graph` has the names of the properties and the
     labels of the edges of the erased players' vertices.
     """
 
