@@ -117,8 +117,7 @@ def cohort_to_segment(dag_id: str, registry: Registry, default: str, cohort_name
             imported=verify_segment.output,
             pre_execute=acquire_run_lock_for_import,
             outlets=[RESULTS, SEGMENTS],
-            # One at a time: of two that end at once with a cohort's first segment, each would create its Asset, and
-            # Airflow fails the second.
+            # If two runs record the first segment of a cohort at once, both create its Asset, and Airflow fails one.
             max_active_tis_per_dag=1,
         )
         if registry.engagement.read_events:

@@ -86,12 +86,11 @@ def main() -> int:
     sys.path.insert(0, os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"])
     dags = load_dags(Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"]))
     conf = {"cohort": history_runs.COHORTS[0], "threshold": history_runs.LAUNCH_THRESHOLD, "campaign": "launch"}
-    if engagement_dag := dags.get("engagement"):
+    launch = Measured(dags[history_runs.DAG_ID], as_of, conf, "ana", history_runs.APPROVER)
+    engagement = Measured(dags["engagement"], as_of) if "engagement" in dags else None
+    if engagement:
         # not measured: it counts the history, as it has done after each earlier result
         DagRun(dags["cohort_figures"], as_of, {}, "ana").go(as_of + timedelta(minutes=1))
-    launch = Measured(dags[history_runs.DAG_ID], as_of, conf, "ana", history_runs.APPROVER)
-    engagement = Measured(engagement_dag, as_of) if engagement_dag else None
-    if engagement:
         engagement.go(as_of + timedelta(minutes=2), until="update_suppressions")
     launch.go(as_of + timedelta(hours=9))
     if engagement:

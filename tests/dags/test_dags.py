@@ -208,8 +208,8 @@ def test_every_task_with_duckdb_has_the_memory_of_the_tuning(probed: Any) -> Non
     assert profiles["dags"][DAILY]["memory_mb"] == of_profiles
 
 
-def test_two_runs_never_create_the_asset_of_a_cohort_at_once(probed: Any) -> None:
-    """Airflow fails the task of the second: its table of assets has the name once."""
+def test_record_result_runs_one_at_a_time_in_each_dag(probed: Any) -> None:
+    """Else two runs may create the Asset of a cohort at once, and Airflow fails the second."""
     dags = [dag for folder in probed["folders"] for dag_id, dag in folder["dags"].items() if dag_id.startswith(DAILY)]
     assert {tuple(dag["one_at_a_time"]) for dag in dags} == {("record_result",)}
 
