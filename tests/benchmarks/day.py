@@ -89,8 +89,9 @@ def main() -> int:
     launch = Measured(dags[history_runs.DAG_ID], as_of, conf, "ana", history_runs.APPROVER)
     engagement = Measured(dags["engagement"], as_of) if "engagement" in dags else None
     if engagement:
-        # not measured: it counts the history, as it has done after each earlier result
+        # not measured: they count the history, as they have done after each earlier result, and clean it up
         DagRun(dags["cohort_figures"], as_of, {}, "ana").go(as_of + timedelta(minutes=1))
+        DagRun(dags["cohort_cleanup"], as_of, {"dry_run": False}, "ana").go(as_of + timedelta(minutes=1))
         engagement.go(as_of + timedelta(minutes=2), until="update_suppressions")
     launch.go(as_of + timedelta(hours=9))
     if engagement:

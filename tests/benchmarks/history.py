@@ -75,8 +75,8 @@ def section(found: list[dict[str, Any]]) -> dict[str, Any]:
     machine = results.machine()
     text = (
         f"The tasks of one day, on {objects} in the state bucket; {datetime.now(UTC):%Y-%m-%d},"
-        f" {machine['cores']} cores of {machine['cpu']}. The figures were counted before this day. All tasks run in"
-        f" one process, whose peak is {peaks} MB."
+        f" {machine['cores']} cores of {machine['cpu']}. Before this day the figures were counted, and what was"
+        f" older than 90 days was cleaned up. All tasks run in one process, whose peak is {peaks} MB."
         " All objects are of the day of the benchmark, so a launch opens each ledger, and on AWS those of its"
         " `not_again_days`."
     )

@@ -22,7 +22,7 @@ from cohort_flywheel.campaign.send_ledger import (
     write_lines,
 )
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_if
+from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, objects, put_if
 from cohort_flywheel.runs.schedule import utc_now
 from cohort_flywheel.segment.do_not_contact_store import add_to_list, is_listed, make_list
 
@@ -134,8 +134,7 @@ def load_recently_mailed(
     make_list(listed, "mailed")
     # `since` may be in the future, and S3 dates objects in the past
     oldest, folder = min(since, utc_now()) - LASTS - _CLOCKS, ledger_folder(template)
-    pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder)
-    written = {item["Key"]: item["LastModified"] for page in pages for item in page.get("Contents", ())}
+    written = {each.key: each.written for each in objects(s3, bucket, folder)}
     number = 0
     for key, at in written.items():
         run = run_of_ledger(key.removeprefix(folder))

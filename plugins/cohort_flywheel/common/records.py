@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 #: An object of JSON: what a task returns, what a templated field holds in `execute`, or a file of the state bucket. A
 #: model of this package gives it by `model_dump(mode="json")`, as Airflow does not read a model from an XCom.
@@ -26,3 +26,11 @@ class Record(BaseModel):
         frozen=True, extra="ignore", serialize_by_alias=True, validate_by_name=True, validate_by_alias=True,
         hide_input_in_errors=True,
     )  # fmt: skip
+
+
+def read_kept[Model: Record](model: type[Model], value: object) -> Model | None:
+    """Return the model of a file, or None for one that is missing or of another version: it is counted again."""
+    try:
+        return None if value is None else model.model_validate(value)
+    except ValidationError:
+        return None

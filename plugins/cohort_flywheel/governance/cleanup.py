@@ -10,9 +10,9 @@ from typing import NamedTuple
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Direction
-from cohort_flywheel.config.decimals import Number
+from cohort_flywheel.config.decimals import Number, parse_number
 from cohort_flywheel.destinations.import_result import ImportedSegment
-from cohort_flywheel.runs.names import run_name
+from cohort_flywheel.runs.names import from_instant, is_instant, run_name
 from cohort_flywheel.runs.result import Result
 
 #: The prefix of a dry run's keys, and of its name here.
@@ -79,10 +79,19 @@ class CleanupOutput(Record):
 
     past_keep_by: int
     kept: int
+    removed_before: int
     segments: int
     recipients: int
     objects: int
     bytes: int
+
+
+class ResultKey(NamedTuple):
+    """What the key of a result names."""
+
+    cohort: str
+    threshold: Number
+    as_of: datetime
 
 
 class InventoryRow(NamedTuple):
@@ -156,6 +165,14 @@ def expired(artifacts: Sequence[RunArtifacts], keep_by: datetime, cohort: str | 
         and cohort in (None, one.cohort)
         and not (one.verified and one.as_of == newest[one.cohort, one.threshold])
     ]
+
+
+def read_result_key(key: str) -> ResultKey | None:
+    """Return what the key of a result names; None for another object below `results/`, or elsewhere."""
+    found = re.fullmatch(r"results/([^/]+)/([^/]+)/([^/]+)\.json", key)
+    if not found or not is_instant(found[3]):
+        return None
+    return ResultKey(found[1], parse_number(found[2]), from_instant(found[3]))
 
 
 def read_key(key: str) -> tuple[str, str] | None:

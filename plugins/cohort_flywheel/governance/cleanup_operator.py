@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from datetime import timedelta
 from itertools import chain
@@ -17,19 +17,24 @@ from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
 from cohort_flywheel.common.records import Json
 from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
-from cohort_flywheel.config.decimals import parse_number
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
 from cohort_flywheel.destinations.base import DestinationCleanup
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance import cleanup
-from cohort_flywheel.governance.cleanup import DRY_RUN, CleanupOutput, FiledReport, InventoryRow, RunArtifacts
+from cohort_flywheel.governance.artifacts_store import (
+    Listed,
+    list_reports_and_results,
+    put_removed,
+    read_artifacts,
+    read_removed,
+)
+from cohort_flywheel.governance.cleanup import DRY_RUN, CleanupOutput, InventoryRow, RunArtifacts
 from cohort_flywheel.governance.recipients_store import Recipients
-from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, folders, get_json, keys, lines, versions
+from cohort_flywheel.hooks.s3 import S3Hook, Version, delete_version, keys, lines, versions
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.lock_store import ACTIVE_STATES, acquire, state_of, this_run
-from cohort_flywheel.runs.result import Result
 from cohort_flywheel.runs.state_store import State
 from cohort_flywheel.segment.members import is_beyond
 from cohort_flywheel.segment.snapshot import read_vertices
@@ -62,8 +67,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
 
     Keeps what no report or result names, the newest verified as-of of each cohort and threshold, and all snapshots,
     results and reports. Params: `keep_days`, `cohort` (None: all), `dry_run`. Returns (each also as a separate XCom)
-    the numbers of run names `past_keep_by` and `kept`, and the removed `segments`, `recipients`, `objects` (each
-    version counts) and `bytes`.
+    the numbers of run names `past_keep_by`, `kept` and `removed_before` (by earlier cleanups, and not read again), and
+    the removed `segments`, `recipients`, `objects` (each version counts) and `bytes`.
 
     :param destination: the name of a destination.
     :param memory_mb: the limit of DuckDB, in MiB; None for its default.
@@ -98,10 +103,12 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             at_destination = destination.cleanup(self.settings, self.aws_conn_id)
             if not params.dry_run:
                 refuse_active_runs(self.s3, self.deployment.state_bucket, context)
-            artifacts = cleanup.by_name(self._artifacts())
+            files, listed = self._files(), list_reports_and_results(self.s3, self.deployment.state_bucket)
+            # a file of a removed name is that of a run that was cleared since
+            removed = read_removed(self.s3, self.deployment.state_bucket, self.destination, listed) - files.keys()
+            artifacts = self._artifacts(listed, removed)
             keep_by = context["dag_run"].run_after - timedelta(days=params.keep_days)
             due = cleanup.expired(artifacts, keep_by, params.cohort)
-            files = self._files()
             segments = [
                 (one, each)
                 for one in due
@@ -115,9 +122,9 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                 if at_destination:
                     inventory += self._find(recipients, at_destination, artifacts, due, with_segment, files)
                 self.log.info(
-                    "of %s run names %s were last reported before %s. %s\n%s", f"{len(artifacts):,}", f"{len(due):,}",
-                    f"{keep_by:%Y-%m-%d %H:%M} UTC", "Would be removed:" if params.dry_run else "Removing:",
-                    cleanup.table(inventory),
+                    "of %s run names %s were last reported before %s; earlier cleanups have removed %s others. %s\n%s",
+                    f"{len(artifacts):,}", f"{len(due):,}", f"{keep_by:%Y-%m-%d %H:%M} UTC", f"{len(removed):,}",
+                    "Would be removed:" if params.dry_run else "Removing:", cleanup.table(inventory),
                 )  # fmt: skip
                 if not params.dry_run:
                     to_remove = [one.name for one in due if one.name in files or one.name in with_segment]
@@ -129,7 +136,14 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                             at_destination.remove_segment(each)
                             side_effects.append(f"segment {each.segment_id} was removed")
                     self._remove_files(to_remove, files, context, side_effects)
-        output = CleanupOutput(past_keep_by=len(due), kept=len(artifacts) - len(due), **cleanup.sums(inventory))
+                    removed_now = removed.union(one.name for one in due)
+                    put_removed(self.s3, self.deployment.state_bucket, self.destination, removed_now, listed)
+        output = CleanupOutput(
+            past_keep_by=len(due),
+            kept=len(artifacts) - len(due),
+            removed_before=len(removed),
+            **cleanup.sums(inventory),
+        )
         return output.model_dump(mode="json")
 
     def _state(self) -> State:
@@ -137,22 +151,14 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
 
     # --- the artifacts
 
-    def _artifacts(self) -> Iterator[RunArtifacts]:
-        """The artifacts of each report and each result."""
-        bucket, progress = self.deployment.state_bucket, Progress(self.log, "reports and results read")
-        for key in chain(keys(self.s3, bucket, "reports/"), keys(self.s3, bucket, f"{DRY_RUN}reports/")):
-            if not key.endswith(".json"):
-                continue  # the sample mail of a campaign, beside the report
-            found = get_json(self.s3, bucket, key)
-            if found and (artifacts := cleanup.of_report(key, FiledReport.model_validate(found[0]))):
-                yield artifacts
+    def _artifacts(self, listed: Listed, skipped: Set[str]) -> list[RunArtifacts]:
+        """The artifacts of the reports and results of each name, sorted by name."""
+        bucket, progress, found = self.deployment.state_bucket, Progress(self.log, "reports and results read"), []
+        for key in [each.key for name in listed if name not in skipped for each in listed[name]]:
+            if one := read_artifacts(self.s3, bucket, key):
+                found.append(one)
             progress.add(1)
-        for cohort in folders(self.s3, bucket, "results/"):
-            for threshold in map(parse_number, folders(self.s3, bucket, f"results/{cohort}/")):
-                for key in keys(self.s3, bucket, names.results_folder(cohort, threshold)):
-                    if found := get_json(self.s3, bucket, key):
-                        yield cleanup.of_result(cohort, threshold, Result.model_validate(found[0]))
-                    progress.add(1)
+        return cleanup.by_name(found)
 
     def _files(self) -> Files:
         """Every version of every file, by run name and kind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,11 +152,24 @@ def _digest_of(s3: S3Hook, bucket: str, key: str) -> str | None:
     return (metadata_of(s3, bucket, key) or {}).get("sha256")
 
 
-def keys(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:
-    """The keys below a prefix, sorted."""
+class ListedObject(NamedTuple):
+    """An object as a listing has it; `written` has whole seconds."""
+
+    key: str
+    etag: str
+    written: datetime
+
+
+def objects(s3: S3Hook, bucket: str, prefix: str) -> Iterator[ListedObject]:
+    """The objects below a prefix, sorted by key."""
     for page in s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for item in page.get("Contents", ()):
-            yield item["Key"]
+            yield ListedObject(item["Key"], item["ETag"], item["LastModified"])
+
+
+def keys(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:
+    """The keys below a prefix, sorted."""
+    return (each.key for each in objects(s3, bucket, prefix))
 
 
 def folders(s3: S3Hook, bucket: str, prefix: str) -> Iterator[str]:

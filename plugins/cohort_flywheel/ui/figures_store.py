@@ -17,12 +17,12 @@ from zoneinfo import ZoneInfo
 from pydantic import Field
 
 from cohort_flywheel.common.progress import Progress
-from cohort_flywheel.common.records import Record
+from cohort_flywheel.common.records import Record, read_kept
 from cohort_flywheel.config.cohorts import Cohort
 from cohort_flywheel.config.decimals import Number, number_text, parse_number
 from cohort_flywheel.config.registry import Registry
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, get_json, put_json
+from cohort_flywheel.hooks.s3 import S3Hook, get_json, objects, put_json
 from cohort_flywheel.runs import names
 from cohort_flywheel.runs.result import Result
 from cohort_flywheel.runs.state_store import State
@@ -42,7 +42,7 @@ from cohort_flywheel.ui.figures import (
     threshold_counts,
     threshold_in_force,
 )
-from cohort_flywheel.ui.launches_store import read_kept, read_launches
+from cohort_flywheel.ui.launches_store import read_launches
 from cohort_flywheel.what_if.counts import joined_and_left
 
 OVERVIEW_KEY = "results/overview.json"
@@ -148,13 +148,11 @@ class FiguresStore:
         """The results of each as-of, without reading them."""
         found: dict[datetime, list[_Listed]] = {}
         prefix = f"results/{cohort}/"
-        for page in self._s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
-            for item in page.get("Contents", ()):
-                threshold, _, name = item["Key"].removeprefix(prefix).partition("/")
-                instant = name.removesuffix(".json")
-                if names.is_instant(instant):
-                    entry = _Listed(parse_number(threshold), item["Key"], item["ETag"], item["LastModified"])
-                    found.setdefault(names.from_instant(instant), []).append(entry)
+        for each in objects(self._s3, self._bucket, prefix):
+            threshold, _, name = each.key.removeprefix(prefix).partition("/")
+            instant = name.removesuffix(".json")
+            if names.is_instant(instant):
+                found.setdefault(names.from_instant(instant), []).append(_Listed(parse_number(threshold), *each))
         return found
 
     def _read_results(self, listed: Iterable[_Listed]) -> dict[Number, Result]:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from pydantic import ValidationError
-
 from cohort_flywheel.campaign.send_ledger import run_of_ledger
-from cohort_flywheel.common.records import Record
+from cohort_flywheel.common.records import read_kept
 from cohort_flywheel.engagement.events_store import newest_report
 from cohort_flywheel.hooks.s3 import S3Hook, get_json, keys, put_json
 from cohort_flywheel.runs import names
@@ -21,14 +19,6 @@ from cohort_flywheel.ui.figures import MAX_LAUNCHES, Launch, Launches, add_engag
 LAUNCHES_KEY = "results/launches.json"
 #: A launch may still change for so long: its report is read again.
 LAUNCH_CHANGES = timedelta(days=7)
-
-
-def read_kept[Model: Record](model: type[Model], value: object) -> Model | None:
-    """Return the model of a file, or None for one that is missing or of another version: it is counted again."""
-    try:
-        return None if value is None else model.model_validate(value)
-    except ValidationError:
-        return None
 
 
 def read_launches(s3: S3Hook, bucket: str) -> Launches:

@@ -16,7 +16,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from cohort_flywheel.campaign.launch_store import put_sample
 from cohort_flywheel.destinations.pinpoint.destination import PinpointCleanup
 from cohort_flywheel.destinations.pinpoint.layout import CHANNEL
-from cohort_flywheel.governance import recipients_store
+from cohort_flywheel.governance import cleanup_operator, recipients_store
+from cohort_flywheel.governance.artifacts_store import REMOVED_KEY, read_artifacts
+from cohort_flywheel.governance.cleanup import RunArtifacts
 from cohort_flywheel.governance.cleanup_operator import CohortCleanupOperator
 from cohort_flywheel.hooks.s3 import S3Hook
 from cohort_flywheel.runs.lock_store import acquire
@@ -88,7 +90,8 @@ def test_an_expired_run_is_removed_and_the_newest_kept(
     assert runs.segments() == {name, staying}
 
     assert clean_up(dry_run=False) == dry
-    assert runs.keys() == {key for key in before if name not in key or key.startswith(("reports/", "claims/"))}
+    stays = {key for key in before if name not in key or key.startswith(("reports/", "claims/"))}
+    assert runs.keys() == stays | {REMOVED_KEY}
     assert of(runs, staying) == KINDS
     assert runs.segments() == {staying}
     assert endpoint(runs, ANN) is None
@@ -99,7 +102,75 @@ def test_an_expired_run_is_removed_and_the_newest_kept(
 
     again = clean_up(dry_run=False)
     assert (again["segments"], again["recipients"], again["objects"], again["bytes"]) == (0, 0, 0, 0)
+    assert (again["past_keep_by"], again["kept"], again["removed_before"]) == (0, 1, 1)
     assert of(runs, staying) == KINDS
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of the reports and results that are read."""
+    found: list[str] = []
+
+    def note(s3: S3Hook, bucket: str, key: str) -> RunArtifacts | None:
+        found.append(key)
+        return read_artifacts(s3, bucket, key)
+
+    monkeypatch.setattr(cleanup_operator, "read_artifacts", note)
+    return found
+
+
+def test_what_a_cleanup_has_removed_is_not_read_again(runs: Runs, clean_up: CleanUp, reads: list[str]) -> None:
+    """A cleanup does not become slower by the age of the installation."""
+    old, newest = runs.run(OLD, {ANN: 3}), runs.run(LATER, {BOB: 3})
+    name, staying = old["plan"]["name"], newest["plan"]["name"]
+    clean_up()
+    assert len([key for key in reads if name in key or f"{OLD:%Y-%m-%d}" in key]) == 2
+    clean_up(cohort="ea_malice", dry_run=False)
+    reads.clear()
+    assert clean_up(dry_run=False)["removed_before"] == 0  # neither a dry run nor that of another cohort removed it
+    assert len(reads) == 4
+    reads.clear()
+    assert clean_up()["removed_before"] == 1
+    assert len(reads) == 2
+    assert all(staying in key or f"{LATER:%Y-%m-%d}" in key for key in reads)
+    assert clean_up(dry_run=False)["removed_before"] == 1
+    assert clean_up()["removed_before"] == 1  # kept by a cleanup that removed nothing
+
+
+def test_a_removed_run_that_was_cleared_since_is_read_again(runs: Runs, clean_up: CleanUp, reads: list[str]) -> None:
+    """By its files, although its report is of the same second, or not written yet."""
+    runs.run(OLD, {ANN: 3})
+    runs.run(LATER, {BOB: 3})
+    assert clean_up(dry_run=False)["segments"] == 1
+    runs.run(OLD, {ANN: 3})
+    reads.clear()
+    found = clean_up(dry_run=False)
+    assert (found["past_keep_by"], found["removed_before"], found["segments"], found["recipients"]) == (1, 0, 1, 1)
+    assert len(reads) == 4
+    assert clean_up()["removed_before"] == 1
+
+
+def test_another_destination_reads_what_was_removed_at_the_first(runs: Runs, clean_up: CleanUp) -> None:
+    """Its segments may be there still: the files went while another destination was configured."""
+    old = runs.run(OLD, {ANN: 3})
+    runs.run(LATER, {BOB: 3})
+    assert clean_up("ses", dry_run=False)["past_keep_by"] == 1
+    assert clean_up("ses")["removed_before"] == 1
+    assert old["plan"]["name"] in runs.segments()
+    found = clean_up(dry_run=False)
+    assert (found["past_keep_by"], found["removed_before"], found["segments"]) == (1, 0, 1)
+    assert clean_up("ses")["removed_before"] == clean_up()["removed_before"] == 1
+    assert old["plan"]["name"] not in runs.segments()
+
+
+def test_a_list_of_removed_runs_of_another_version_is_ignored(runs: Runs, clean_up: CleanUp) -> None:
+    runs.run(OLD, {ANN: 3})
+    runs.run(LATER, {BOB: 3})
+    runs.client("s3").put_object(
+        Bucket=runs.config.state_bucket, Key=REMOVED_KEY, Body=json.dumps({"destinations": ["pinpoint"]}).encode()
+    )
+    assert clean_up(dry_run=False)["past_keep_by"] == 1
+    assert clean_up()["removed_before"] == 1
 
 
 def test_a_sample_mail_beside_a_report_is_not_a_report(runs: Runs, clean_up: CleanUp) -> None:

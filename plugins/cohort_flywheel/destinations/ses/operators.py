@@ -21,7 +21,7 @@ from cohort_flywheel.destinations.ses.hook import SesV2Hook
 from cohort_flywheel.destinations.ses.layout import import_file_name, import_folder, import_header, import_row
 from cohort_flywheel.destinations.ses.ses_outputs import SesImport, SesImportJobs
 from cohort_flywheel.errors import Code, FlywheelError
-from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, put_unless_equal
+from cohort_flywheel.hooks.s3 import S3Hook, keys, lines, objects, put_unless_equal
 from cohort_flywheel.runs.lock_store import acquire, this_run
 from cohort_flywheel.runs.names import claim_key
 from cohort_flywheel.runs.newest_store import skip_unless_newest
@@ -148,8 +148,7 @@ class SesCreateImportJobsOperator(TemporaryFolderMixin, AwsBaseOperator[SesV2Hoo
 
         A listing does not have the S3 address, so each job since our first file is read.
         """
-        pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        put = [item["LastModified"] for page in pages for item in page.get("Contents", ())]
+        put = [each.written for each in objects(s3, bucket, prefix)]
         since: datetime | None = min(put) - _CLOCKS if put else None
         ours = []
         for summary in self.hook.import_jobs(self.contact_list):
