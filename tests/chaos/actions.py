@@ -117,6 +117,13 @@ class Driver:
         self.ours.clear(run, [task], downstream=downstream)
         return {"run": run["dag_run_id"], "task": task}
 
+    def _clear_engagement(self) -> Facts:
+        """Clear the failed runs of `engagement`, as all others wait for it."""
+        failed = self.ours.runs("engagement", state="failed")
+        for run in failed:
+            self.ours.clear(run)
+        return {"runs": [run["dag_run_id"] for run in failed]}
+
     # --- questions
 
     def _answer(self, how: str, index: int) -> Facts:

@@ -23,6 +23,11 @@ WORKERS = ("worker-a", "worker-b")
 #: In the title of a process that runs a task: `airflow worker -- <id>`, and its parent's `airflow supervisor: <id>`.
 _TASK_INSTANCE = re.compile(r"airflow (?:worker --|supervisor:) ([0-9a-f-]{36})")
 
+#: A task with fewer retries left is not killed. All runs wait for `engagement`: if it fails, nothing is left to kill.
+RETRIES_LEFT = 4
+_RUNNING = """SELECT id::text, dag_id || '.' || task_id, max_tries - try_number FROM task_instance
+    WHERE state = 'running'"""
+
 
 def processes(made: Installation) -> list[Process]:
     """All processes that may be killed.
@@ -41,7 +46,9 @@ def processes(made: Installation) -> list[Process]:
             found.append(Process(name, pid))
     tasks = running_tasks(made) if of_one_task else {}
     for role, each in of_one_task:
-        found.append(Process(role, each.pid, tasks.get(_task_instance(each), "")))
+        task, retries_left = tasks.get(_task_instance(each), ("", RETRIES_LEFT))
+        if retries_left >= RETRIES_LEFT:
+            found.append(Process(role, each.pid, task))
     port = made.database_url.rpartition(":")[2].partition("/")[0]
     for process in psutil.process_iter(["name", "cmdline"]):
         command = " ".join(process.info["cmdline"] or ())
@@ -50,13 +57,16 @@ def processes(made: Installation) -> list[Process]:
     return found
 
 
-def running_tasks(made: Installation) -> dict[str, str]:
-    """`dag_id.task_id` by the id of each task instance that runs; nothing while PostgreSQL does not answer."""
+def running_tasks(made: Installation) -> dict[str, tuple[str, int]]:
+    """`dag_id.task_id` and the retries left by the id of each task instance that runs.
+
+    Nothing while PostgreSQL does not answer.
+    """
     url = made.database_url.replace("+psycopg2", "")
     try:
         with closing(psycopg2.connect(url, connect_timeout=2)) as database, database.cursor() as cursor:
-            cursor.execute("SELECT id::text, dag_id || '.' || task_id FROM task_instance WHERE state = 'running'")
-            return dict(cursor.fetchall())
+            cursor.execute(_RUNNING)
+            return {each: (task, retries_left) for each, task, retries_left in cursor.fetchall()}
     except psycopg2.Error:
         return {}
 

@@ -29,8 +29,8 @@ from tests.chaos.schedule import StuckError, continue_schedule
 STEPS = {"action": 2, "kill": 4, "cut": 1}
 PAUSE = (0.5, 4.5)
 #: The longest wait before a kill, and the seconds in which a process of the chosen role appears: else one of another
-#: role is killed. Without any process that may be killed the step is left out.
-AIM, APPEARS, NONE = 1.0, 2.0, 30.0
+#: role is killed. Without any process that may be killed the failed runs of `engagement` are cleared instead.
+AIM, APPEARS, NONE = 1.0, 2.0, 15.0
 #: How often a quiet point is sought again because a run has begun while the world was read.
 TRIES = 3
 #: How often the players of an action are those of the newest segment.
@@ -141,6 +141,7 @@ class Session:
         while not title:
             waited = time.monotonic() - began
             if waited > NONE:
+                self._act(Action("clear_engagement", {}))
                 return
             there = processes(self.made)
             if task and waited < APPEARS:
