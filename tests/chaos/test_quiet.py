@@ -23,6 +23,7 @@ from tests.chaos.airflow_api import RefusedError
 from tests.chaos.history import Event, History
 from tests.chaos.killer import Cut, Process
 from tests.chaos.plan import APPROVER, OTHER
+from tests.chaos.processes import Cuts
 from tests.chaos.quiet import QuietPoint
 from tests.chaos.session import Session
 
@@ -430,6 +431,7 @@ def played(driver: Driver, tmp_path: Path) -> Session:
     found.say = lambda text: None
     found._began, found._cuts = 0.0, 0
     found._kills, found._killed = Counter[str](), Counter[str]()
+    found.cuts = Cuts(driver.made)
     return found
 
 
@@ -487,9 +489,31 @@ def test_another_role_is_killed_where_the_chosen_one_does_not_appear(
     tried = killing(monkeypatch, lambda look: [Process("worker", 5), Process("pool", 6), Process("scheduler", 4)])
     played._kill(random.Random(1), "task")  # noqa: S311 - no secret
     assert (tried, dict(played._kills)) == ([6], {"pool": 1})
+
+
+def test_failed_runs_that_all_others_wait_for_are_cleared_where_nothing_can_be_killed(
+    played: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = list[str]()
+    doubles: Any = played
+    doubles._act = lambda action: done.append(action.name)
     killing(monkeypatch, lambda look: [])
     played._kill(random.Random(1), "task")  # noqa: S311 - no secret
-    assert dict(played._kills) == {"pool": 1}
+    assert (done, dict(played._kills)) == (["clear_engagement"], {})
+
+
+def test_a_task_with_few_retries_left_is_not_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: Any = SimpleNamespace(folder=tmp_path, database_url="postgresql://airflow@127.0.0.1:1/airflow")
+    children = {1: [2, 3], 2: [4], 3: [5]}
+    ids = {2: "some", 4: "some", 3: "few", 5: "few"}
+    monkeypatch.setattr(processes, "started", lambda folder: {"worker-a": 1})
+    monkeypatch.setattr(processes, "_children", lambda pid: [SimpleNamespace(pid=each) for each in children[pid]])
+    monkeypatch.setattr(processes, "_task_instance", lambda process: ids[process.pid])
+    left = {"some": ("engagement.plan", 4), "few": ("engagement.plan", 3)}
+    monkeypatch.setattr(processes, "running_tasks", lambda made: left)
+    assert processes.processes(made) == [
+        Process("worker", 1), Process("pool", 2, "engagement.plan"), Process("task", 4, "engagement.plan"),
+    ]  # fmt: skip
 
 
 def test_a_replay_repeats_the_quiet_points_too(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
