@@ -23,9 +23,10 @@ WORKERS = ("worker-a", "worker-b")
 #: In the title of a process that runs a task: `airflow worker -- <id>`, and its parent's `airflow supervisor: <id>`.
 _TASK_INSTANCE = re.compile(r"airflow (?:worker --|supervisor:) ([0-9a-f-]{36})")
 
-#: A task with fewer retries left is not killed. All runs wait for `engagement`: if it fails, nothing is left to kill.
+#: A task with fewer retries left is not chosen; a kill of its worker may still end it. All runs wait for `engagement`:
+#: if it fails, nothing is left to kill.
 RETRIES_LEFT = 4
-_RUNNING = """SELECT id::text, dag_id || '.' || task_id, max_tries - try_number FROM task_instance
+_RUNNING = """SELECT id::text, dag_id || '.' || task_id, max_tries - try_number + 1 FROM task_instance
     WHERE state = 'running'"""
 
 

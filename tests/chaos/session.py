@@ -141,6 +141,7 @@ class Session:
         while not title:
             waited = time.monotonic() - began
             if waited > NONE:
+                self.say(f"nothing to kill in {NONE:g} s: failed runs of engagement are cleared")
                 self._act(Action("clear_engagement", {}))
                 return
             there = processes(self.made)

@@ -502,6 +502,12 @@ def test_failed_runs_that_all_others_wait_for_are_cleared_where_nothing_can_be_k
     assert (done, dict(played._kills)) == (["clear_engagement"], {})
 
 
+def test_each_failed_run_of_engagement_is_cleared(driver: Driver, api: FakeApi) -> None:
+    api.failed = [{"dag_id": "engagement", "dag_run_id": name} for name in ("a", "b")]
+    assert driver.do(plan.Action("clear_engagement", {})) == {"runs": ["a", "b"]}
+    assert (api.cleared, api.failed) == (["a", "b"], [])
+
+
 def test_a_task_with_few_retries_left_is_not_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: Any = SimpleNamespace(folder=tmp_path, database_url="postgresql://airflow@127.0.0.1:1/airflow")
     children = {1: [2, 3], 2: [4], 3: [5]}

@@ -29,7 +29,7 @@ class Record(BaseModel):
 
 
 def read_kept[Model: Record](model: type[Model], value: object) -> Model | None:
-    """Return the model of a file, or None for one that is missing or of another version: it is counted again."""
+    """Return the model of a file, or None for one that is missing or of another version: the caller makes it again."""
     try:
         return None if value is None else model.model_validate(value)
     except ValidationError:

@@ -39,6 +39,15 @@ def parse_number(text: str) -> int | float:
     return read_number(float(text) if "." in text else int(text))
 
 
+def is_number(text: str) -> bool:
+    """Whether `parse_number` takes a text."""
+    try:
+        parse_number(text)
+    except ValueError:
+        return False
+    return True
+
+
 def number_text(number: float) -> str:
     """Write a number with at most six decimals, without an exponent and trailing zeros: 2, 0.75, 0.000001."""
     return str(number) if isinstance(number, int) else f"{number:z.{DECIMALS}f}".rstrip("0").removesuffix(".")

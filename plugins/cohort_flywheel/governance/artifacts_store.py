@@ -1,6 +1,6 @@
-"""Read the artifacts of runs from the reports and results of the state bucket, and keep which of them were removed.
+"""Read the artifacts of runs from the reports and results of the state bucket, and keep of which names nothing is left.
 
-The names of the runs that a cleanup has removed are in `results/removed.json`: the next one does not read them again.
+These names are in `results/removed.json`: the next cleanup does not read their reports and results again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from cohort_flywheel.common.records import Record, read_kept
 from cohort_flywheel.governance.cleanup import DRY_RUN, FiledReport, RunArtifacts, of_report, of_result, read_result_key
@@ -23,9 +23,12 @@ type Listed = Mapping[str, Iterable[ListedObject]]
 
 
 class RemovedNames(Record):
-    """By destination, each run name that was removed, and when the newest of its reports and results was written."""
+    """The run names of which nothing is left at a place, each with the time at which its newest report was written.
 
-    destinations: dict[str, dict[str, datetime]] = Field(default_factory=dict)
+    A place is where segments are, as an application of Pinpoint. At another place a segment of the same name may be.
+    """
+
+    places: dict[str, dict[str, AwareDatetime]] = Field(default_factory=dict)
 
 
 def list_reports_and_results(s3: S3Hook, bucket: str) -> Listed:
@@ -33,8 +36,10 @@ def list_reports_and_results(s3: S3Hook, bucket: str) -> Listed:
     found = defaultdict[str, list[ListedObject]](list)
     for folder in ("reports/", f"{DRY_RUN}reports/"):
         for each in objects(s3, bucket, folder):
-            if each.key.endswith(".json"):  # not the sample mail of a campaign, beside the report
-                found[each.key.rpartition("/")[0].replace("reports/", "", 1)].append(each)
+            name, _, file = each.key.replace("reports/", "", 1).rpartition("/")
+            # not the sample mail of a campaign, beside the report; nor a refused plan: its folder is the DAG's
+            if file.endswith(".json") and not file.startswith(f"{name.removeprefix(DRY_RUN)}__"):
+                found[name].append(each)
     for each in objects(s3, bucket, "results/"):
         if of := read_result_key(each.key):
             found[run_name(*of)].append(each)
@@ -50,20 +55,20 @@ def read_artifacts(s3: S3Hook, bucket: str, key: str) -> RunArtifacts | None:
     return of_report(key, FiledReport.model_validate(found[0]))
 
 
-def read_removed(s3: S3Hook, bucket: str, destination: str, listed: Listed) -> set[str]:
-    """Return the names that earlier cleanups have removed, and of which nothing was reported since."""
-    removed = _removed(s3, bucket).destinations.get(destination, {})
+def read_removed(s3: S3Hook, bucket: str, place: str, listed: Listed) -> set[str]:
+    """Return the names of which earlier cleanups have left nothing at a place, and nothing was reported since."""
+    removed = _removed(s3, bucket).places.get(place, {})
     return {name for name in removed.keys() & listed.keys() if _newest(listed[name]) <= removed[name]}
 
 
-def put_removed(s3: S3Hook, bucket: str, destination: str, removed: Iterable[str], listed: Listed) -> None:
-    """Write all names that this cleanup and earlier ones have removed.
+def put_removed(s3: S3Hook, bucket: str, place: str, removed: Iterable[str], listed: Listed) -> None:
+    """Write all names of which this cleanup and earlier ones have left nothing at a place.
 
     :param listed: as it was before the removal, so that a name which a run uses again meanwhile is read again.
     """
     now = {name: _newest(listed[name]) for name in sorted(set(removed) & listed.keys())}
-    destinations = _removed(s3, bucket).destinations | {destination: now}
-    put_json(s3, bucket, REMOVED_KEY, RemovedNames(destinations=destinations).model_dump(mode="json"))
+    places = _removed(s3, bucket).places | {place: now}
+    put_json(s3, bucket, REMOVED_KEY, RemovedNames(places=places).model_dump(mode="json"))
 
 
 def _removed(s3: S3Hook, bucket: str) -> RemovedNames:

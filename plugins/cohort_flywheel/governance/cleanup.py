@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cohort_flywheel.common.records import Record
 from cohort_flywheel.common.table import format_table
 from cohort_flywheel.config.cohorts import Direction
-from cohort_flywheel.config.decimals import Number, parse_number
+from cohort_flywheel.config.decimals import Number, is_number, parse_number
 from cohort_flywheel.destinations.import_result import ImportedSegment
 from cohort_flywheel.runs.names import from_instant, is_instant, run_name
 from cohort_flywheel.runs.result import Result
@@ -170,7 +170,7 @@ def expired(artifacts: Sequence[RunArtifacts], keep_by: datetime, cohort: str | 
 def read_result_key(key: str) -> ResultKey | None:
     """Return what the key of a result names; None for another object below `results/`, or elsewhere."""
     found = re.fullmatch(r"results/([^/]+)/([^/]+)/([^/]+)\.json", key)
-    if not found or not is_instant(found[3]):
+    if not found or not is_number(found[2]) or not is_instant(found[3]):
         return None
     return ResultKey(found[1], parse_number(found[2]), from_instant(found[3]))
 

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from cohort_flywheel.common.failures import RetryableError, describe_failure
 from cohort_flywheel.common.progress import Progress
@@ -20,7 +20,7 @@ from cohort_flywheel.common.temporary_folder import TemporaryFolderMixin
 from cohort_flywheel.config.params import refuse_unknown_params
 from cohort_flywheel.config.variables import DeploymentSettings, read_settings
 from cohort_flywheel.destinations import get_destination
-from cohort_flywheel.destinations.base import DestinationCleanup
+from cohort_flywheel.destinations.base import Destination, DestinationCleanup
 from cohort_flywheel.errors import Code, FlywheelError
 from cohort_flywheel.governance import cleanup
 from cohort_flywheel.governance.artifacts_store import (
@@ -50,6 +50,9 @@ PLACES = (
     ("state_bucket", f"{DRY_RUN}staged/"), ("state_bucket", f"{DRY_RUN}rejects/"),
     ("state_bucket", names.LAST_RUNS_FOLDER), ("state_bucket", DRY_RUN + names.LAST_RUNS_FOLDER),
 )  # fmt: skip
+
+#: The place of the segments of a destination that has none to delete.
+_NO_PLACE = "none"
 
 Files = Mapping[str, Mapping[str, Sequence[Version]]]
 
@@ -105,7 +108,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                 refuse_active_runs(self.s3, self.deployment.state_bucket, context)
             files, listed = self._files(), list_reports_and_results(self.s3, self.deployment.state_bucket)
             # a file of a removed name is that of a run that was cleared since
-            removed = read_removed(self.s3, self.deployment.state_bucket, self.destination, listed) - files.keys()
+            place = _place(destination, self.settings) if at_destination else _NO_PLACE
+            removed = read_removed(self.s3, self.deployment.state_bucket, place, listed) - files.keys()
             artifacts = self._artifacts(listed, removed)
             keep_by = context["dag_run"].run_after - timedelta(days=params.keep_days)
             due = cleanup.expired(artifacts, keep_by, params.cohort)
@@ -137,7 +141,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                             side_effects.append(f"segment {each.segment_id} was removed")
                     self._remove_files(to_remove, files, context, side_effects)
                     removed_now = removed.union(one.name for one in due)
-                    put_removed(self.s3, self.deployment.state_bucket, self.destination, removed_now, listed)
+                    put_removed(self.s3, self.deployment.state_bucket, place, removed_now, listed)
         output = CleanupOutput(
             past_keep_by=len(due),
             kept=len(artifacts) - len(due),
@@ -273,6 +277,11 @@ def refuse_active_runs(s3: S3Hook, bucket: str, context: Context) -> None:
                 " is active: wait for its end, then clear this task",
                 code=Code.STILL_RUNNING,
             )
+
+
+def _place(destination: Destination, settings: Mapping[str, JsonValue]) -> str:
+    """Where the segments of a destination are: its name, and the settings that its cleanup reads."""
+    return " ".join([destination.name, *(str(settings[each]) for each in destination.cleanup_settings.model_fields)])
 
 
 def _file_rows(due: Iterable[RunArtifacts], files: Files) -> list[InventoryRow]:

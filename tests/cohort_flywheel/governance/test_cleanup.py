@@ -17,6 +17,7 @@ from cohort_flywheel.governance.cleanup import (
     of_report,
     of_result,
     read_key,
+    read_result_key,
     sums,
     table,
 )
@@ -176,3 +177,20 @@ def test_the_table_and_its_sums() -> None:
         "recipients    in no kept segment       2      0  they have opted out",
     ]
     assert sums(lines) == {"segments": 1, "recipients": 5, "objects": 5, "bytes": 2100}
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted"),
+    [
+        ("results/ea_atrisk/2/2026-11-22_00-00-00.json", ("ea_atrisk", 2, DAY)),
+        ("results/ea_atrisk/-0.75/2026-11-22_00-00-00.json", ("ea_atrisk", -0.75, DAY)),
+        ("results/removed.json", None),
+        ("results/ea_atrisk/figures.json", None),
+        ("results/ea_atrisk/old/2026-11-22_00-00-00.json", None),
+        ("results/ea_atrisk/2/notes.json", None),
+        ("results/ea_atrisk/2/2026-11-22_00-00-00.json.bak", None),
+        ("reports/ea_atrisk_2_2026-11-22_00-00-00/dag__run.json", None),
+    ],
+)
+def test_a_key_of_a_result_names_its_run(key: str, wanted: tuple[str, float, datetime] | None) -> None:
+    assert read_result_key(key) == wanted

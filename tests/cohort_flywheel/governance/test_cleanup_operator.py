@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from cohort_flywheel.campaign.launch_store import put_sample
 from cohort_flywheel.destinations.pinpoint.destination import PinpointCleanup
@@ -20,7 +21,7 @@ from cohort_flywheel.governance import cleanup_operator, recipients_store
 from cohort_flywheel.governance.artifacts_store import REMOVED_KEY, read_artifacts
 from cohort_flywheel.governance.cleanup import RunArtifacts
 from cohort_flywheel.governance.cleanup_operator import CohortCleanupOperator
-from cohort_flywheel.hooks.s3 import S3Hook
+from cohort_flywheel.hooks.s3 import S3Hook, delete_version
 from cohort_flywheel.runs.lock_store import acquire
 from cohort_flywheel.runs.names import endpoint_id
 from cohort_flywheel.runs.plan import Plan
@@ -137,6 +138,59 @@ def test_what_a_cleanup_has_removed_is_not_read_again(runs: Runs, clean_up: Clea
     assert clean_up()["removed_before"] == 1  # kept by a cleanup that removed nothing
 
 
+@pytest.mark.parametrize("folder", ["reports", "results"])
+def test_a_name_with_a_newer_report_or_result_is_read_again(
+    runs: Runs, clean_up: CleanUp, reads: list[str], folder: str
+) -> None:
+    """Although it has no file: those of a cleared run may have expired before its segment."""
+    name = runs.run(OLD, {ANN: 3})["plan"]["name"]
+    runs.run(LATER, {BOB: 3})
+    clean_up(dry_run=False)
+    s3, bucket = runs.client("s3"), runs.config.state_bucket
+    (key,) = {key for key in reads if key.startswith(folder) and f"{OLD:%Y-%m-%d}" in key}
+    assert name not in runs.segments()
+    body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    time.sleep(1.1)  # S3 dates objects by the second
+    s3.put_object(Bucket=bucket, Key=key, Body=body)
+    reads.clear()
+    found = clean_up(dry_run=False)
+    assert (found["past_keep_by"], found["removed_before"], len(reads)) == (1, 0, 4)
+    assert clean_up()["removed_before"] == 1
+
+
+def test_a_segment_that_could_not_be_removed_is_not_forgotten(
+    runs: Runs, clean_up: CleanUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = runs.run(OLD, {ANN: 3})["plan"]["name"]
+    runs.run(LATER, {BOB: 3})
+    for each in list(runs.versions()):
+        if name in each.key and not each.key.startswith("reports/"):
+            delete_version(S3Hook(), each)
+    with monkeypatch.context() as refused:
+        refused.setattr(PinpointCleanup, "remove_segment", lambda *_: 1 / 0)
+        with pytest.raises(AirflowException, match="ZeroDivisionError"):
+            clean_up(dry_run=False)
+    found = clean_up(dry_run=False)
+    assert (found["segments"], found["removed_before"]) == (1, 0)
+    assert name not in runs.segments()
+
+
+def test_a_segment_in_another_project_is_not_forgotten(
+    runs: Runs, clean_up: CleanUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Variable names another project for a while: its files go, and its segment stays until it is there again."""
+    name = runs.run(OLD, {ANN: 3})["plan"]["name"]
+    runs.run(LATER, {BOB: 3})
+    with monkeypatch.context() as wrong:
+        wrong.setenv("AIRFLOW_VAR_COHORT_FLYWHEEL_PINPOINT_APPLICATION_ID", "0" * 32)
+        assert clean_up(dry_run=False)["past_keep_by"] == 1
+        assert clean_up()["removed_before"] == 1
+    assert name in runs.segments()
+    found = clean_up(dry_run=False)
+    assert (found["segments"], found["removed_before"]) == (1, 0)
+    assert name not in runs.segments()
+
+
 def test_a_removed_run_that_was_cleared_since_is_read_again(runs: Runs, clean_up: CleanUp, reads: list[str]) -> None:
     """By its files, although its report is of the same second, or not written yet."""
     runs.run(OLD, {ANN: 3})
@@ -163,22 +217,27 @@ def test_another_destination_reads_what_was_removed_at_the_first(runs: Runs, cle
     assert old["plan"]["name"] not in runs.segments()
 
 
-def test_a_list_of_removed_runs_of_another_version_is_ignored(runs: Runs, clean_up: CleanUp) -> None:
+@pytest.mark.parametrize("other", [{"places": ["pinpoint"]}, {"places": {"pinpoint": {"a": "2026-11-22T00:00:00"}}}])
+def test_a_list_of_removed_names_of_another_version_is_ignored(
+    runs: Runs, clean_up: CleanUp, other: dict[str, Any]
+) -> None:
     runs.run(OLD, {ANN: 3})
     runs.run(LATER, {BOB: 3})
-    runs.client("s3").put_object(
-        Bucket=runs.config.state_bucket, Key=REMOVED_KEY, Body=json.dumps({"destinations": ["pinpoint"]}).encode()
-    )
+    runs.client("s3").put_object(Bucket=runs.config.state_bucket, Key=REMOVED_KEY, Body=json.dumps(other).encode())
     assert clean_up(dry_run=False)["past_keep_by"] == 1
     assert clean_up()["removed_before"] == 1
 
 
-def test_a_sample_mail_beside_a_report_is_not_a_report(runs: Runs, clean_up: CleanUp) -> None:
+def test_what_is_no_report_and_no_result_is_not_read(runs: Runs, clean_up: CleanUp, reads: list[str]) -> None:
+    """A sample mail, the report of a refused plan, and what a user has put beside the results."""
     old = runs.run(OLD, {ANN: 3})
     runs.run(LATER, {BOB: 3})
     assert put_sample(S3Hook(), Plan.model_validate(old["plan"]), "<p>Hi</p>").endswith(".html")
+    result = f"{OLD:%Y-%m-%d_%H-%M-%S}.json"
+    for key in ("reports/dag/dag__run.json", "dry_run/reports/dag/dag__run.json", f"results/ea_atrisk/old/{result}"):
+        runs.client("s3").put_object(Bucket=runs.config.state_bucket, Key=key, Body=b"{")
     found = clean_up()
-    assert (found["past_keep_by"], found["kept"]) == (1, 1)
+    assert (found["past_keep_by"], found["kept"], len(reads)) == (1, 1, 4)
 
 
 def test_every_version_of_a_file_and_its_delete_markers_are_deleted(runs: Runs, clean_up: CleanUp) -> None:
