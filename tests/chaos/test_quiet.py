@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -391,6 +392,11 @@ def sleeping(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-c", "import time; time.sleep(60)", *arguments]
     with subprocess.Popen(command, start_new_session=True) as process:
         try:
+            # The command line of a process can still be empty when `Popen` returns.
+            for _ in range(1000):
+                if psutil.Process(process.pid).cmdline():
+                    break
+                time.sleep(0.01)
             yield process
         finally:
             process.kill()
