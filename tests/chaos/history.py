@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 #: `start` is a new installation, `round` a quiet point at which no invariant was violated.
 type Kind = Literal["start", "action", "done", "kill", "cut", "round", "violation"]
-#: What a replay repeats; the quiet point of a `round` too.
+#: What a replay repeats; the quiet point of a `round` too, with its kills.
 DONE = ("action", "kill", "cut", "round")
 #: Seconds between a kill or a cut and an event that names a subject of a violation.
 NEAR = 60.0
@@ -125,7 +125,7 @@ def last_installation(events: Sequence[Event]) -> list[Event]:
 
 def repeatable(events: Iterable[Event]) -> list[Event]:
     """The events that a replay does again, in their order."""
-    return [event for event in events if event.kind in DONE]
+    return [event for event in events if event.kind in DONE and not event.about.get("quiet")]
 
 
 def invariants(events: Iterable[Event]) -> set[str]:
@@ -153,7 +153,7 @@ def related(events: Sequence[Event], subjects: Iterable[str]) -> list[Event]:
                 actions.append(action)
     return [
         event
-        for event in repeatable(events)
+        for event in events
         if event in actions or (event.kind in ("kill", "cut") and any(abs(event.at - at) <= NEAR for at in times))
     ]
 

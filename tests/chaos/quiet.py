@@ -32,6 +32,7 @@ class QuietPoint:
     """Bring an installation to rest, once or more in a round.
 
     :param say: prints a line.
+    :param kill: may kill a process, once a second.
     :param before_erasure: notes what an erasure removes.
     """
 
@@ -41,10 +42,11 @@ class QuietPoint:
         driver: Driver,
         cuts: Cuts,
         say: Callable[[str], None],
+        kill: Callable[[], None],
         before_erasure: Callable[[], None],
     ) -> None:
         self._made, self._driver, self._cuts, self._say = made, driver, cuts, say
-        self._before_erasure = before_erasure
+        self._kill, self._before_erasure = kill, before_erasure
         self._cleared = Counter[tuple[str, str]]()
         self._answered = self._erased = False
         self._asked_at: float | None = None
@@ -65,6 +67,7 @@ class QuietPoint:
                 self._cuts.end()
                 active = self._driver.ours.active()
                 quiet = 0 if self._act(active) or active else quiet + 1
+                self._kill()
             except RefusedError as error:
                 quiet = 0
                 self._say(f"quiet point: {error}")
@@ -94,6 +97,7 @@ class QuietPoint:
         if not self._answered and others and time.monotonic() < self._asked_at + TOGETHER:
             return True
         first, self._answered = not self._answered, True
+        self._do(Action("lose_answers", {"seconds": 3}))  # those of mails, as no job is created now
         self._do(Action("approve_all", {"noes": PLAYERS if first else 0}))
         if first and len(waiting) > 1:
             self._cuts.begin(TOGETHER_CUT)

@@ -19,7 +19,7 @@ from tests.chaos.checker.read import Reader
 from tests.chaos.checker.world import STATE, Violation, World
 from tests.chaos.history import Counts, Event, History, Kind
 from tests.chaos.installation import DAGS, Installation, put_graph_files
-from tests.chaos.killer import Cut
+from tests.chaos.killer import Cut, Process
 from tests.chaos.plan import Action
 from tests.chaos.processes import Cuts, kill, processes
 from tests.chaos.quiet import QuietPoint
@@ -31,6 +31,16 @@ PAUSE = (0.5, 4.5)
 #: The longest wait before a kill, and the seconds in which a process of the chosen role appears: else one of another
 #: role is killed. Without any process that may be killed the failed runs of `engagement` are cleared instead.
 AIM, APPEARS, NONE = 1.0, 2.0, 15.0
+#: The tasks that mostly run at a quiet point, after an answer, and how often each is killed there; the longest wait
+#: before such a kill.
+QUIET_KILLS = {
+    "verify_segment": 1,
+    "record_result": 1,
+    "prepare_campaign": 1,
+    "approve_campaign": 1,
+    "launch_campaign": 4,
+}
+QUIET_AIM = 5.0
 #: How often a quiet point is sought again because a run has begun while the world was read.
 TRIES = 3
 #: How often the players of an action are those of the newest segment.
@@ -48,11 +58,12 @@ class Session:
         self.made, self.history, self.say = made, history, say
         self.driver = Driver(made, lambda facts: self._note("done", facts))
         self.reader, self.cuts = Reader(made), Cuts(made)
-        self.quiet = QuietPoint(made, self.driver, self.cuts, say, self.reader.note_versions)
+        self.quiet = QuietPoint(made, self.driver, self.cuts, say, self._kill_at_quiet_point, self.reader.note_versions)
         self.players = self.driver.players()
         self._first_addresses = {k: str(v) for k, v in self.driver.addresses().items()}
         self._began = time.time()
         self._kills, self._killed = Counter[str](), Counter[str]()
+        self._quiet_killed, self._quiet_rng = Counter[str](), random.Random(0)  # noqa: S311 - no secret
         self._cuts = 0
         self._before = Counts()
 
@@ -154,12 +165,31 @@ class Session:
             time.sleep(0.2 if chosen is None else rng.uniform(0, AIM) / plan.PACE)
             title = kill(role, chosen.pid) if chosen else ""
         assert chosen
+        self._note_kill(chosen, title, {})
+
+    def _kill_at_quiet_point(self) -> None:
+        """Kill a task of QUIET_KILLS that runs; the kills of `play` rarely meet one. A replay does the same."""
+        rng, wanted = self._quiet_rng, list[Process]()
+        for each in processes(self.made):
+            task = each.task.rpartition(".")[2]
+            if each.role in killer.OF_ONE_TASK and self._quiet_killed[task] < QUIET_KILLS.get(task, 0):
+                wanted.append(each)
+        if not wanted:
+            return
+        chosen = rng.choice(sorted(wanted))
+        time.sleep(rng.uniform(0, QUIET_AIM))
+        if chosen in processes(self.made) and (title := kill(chosen.role, chosen.pid)):
+            self._quiet_killed[chosen.task.rpartition(".")[2]] += 1
+            self._note_kill(chosen, title, {"quiet": True})
+
+    def _note_kill(self, process: Process, title: str, facts: dict[str, JsonValue]) -> None:
+        role = process.role
         self._kills[role] += 1
         if role in killer.OF_ONE_TASK:
-            self._killed[chosen.task] += 1
-        about: dict[str, JsonValue] = {"role": role, "task": chosen.task, "title": title}
-        self._note("kill", {"name": f"{role} {chosen.pid}", **about})
-        self.say(f"kill {sum(self._kills.values())}: {role} {chosen.task or title[:60]}")
+            self._killed[process.task] += 1
+        about: dict[str, JsonValue] = {"role": role, "task": process.task, "title": title}
+        self._note("kill", {"name": f"{role} {process.pid}", **about, **facts})
+        self.say(f"kill {sum(self._kills.values())}: {role} {process.task or title[:60]}")
 
     def _cut(self, cut: Cut) -> None:
         if self.cuts.begin(cut):
@@ -170,6 +200,8 @@ class Session:
 
     def _end_round(self) -> list[Violation]:
         self.cuts.end(every=True)
+        self._quiet_killed.clear()
+        self._quiet_rng = random.Random(f"quiet {self.history.rounds()}")  # noqa: S311 - no secret
         self.quiet.begin()
         world = self._quiet_world()
         found = check(world)

@@ -21,7 +21,7 @@ import pytest
 from tests.chaos import killer, plan, processes, quiet, schedule, session
 from tests.chaos.actions import PLAYERS_KEY, Driver, Facts
 from tests.chaos.airflow_api import RefusedError
-from tests.chaos.history import Event, History
+from tests.chaos.history import Event, History, repeatable
 from tests.chaos.killer import Cut, Process
 from tests.chaos.plan import APPROVER, OTHER
 from tests.chaos.processes import Cuts
@@ -251,8 +251,9 @@ def point(driver: Driver, cuts: FakeCuts, monkeypatch: pytest.MonkeyPatch) -> Qu
     monkeypatch.setattr("tests.chaos.quiet.time.sleep", lambda seconds: None)
     monkeypatch.setattr(driver, "rows", lambda launch="": [])
     monkeypatch.setattr(driver, "records", dict)
+    monkeypatch.setattr(driver, "_lose_answers", lambda seconds: {})
     found: Any = cuts
-    return QuietPoint(driver.made, driver, found, lambda text: None, lambda: None)
+    return QuietPoint(driver.made, driver, found, lambda text: None, lambda: None, lambda: None)
 
 
 def test_a_quiet_point_survives_refusals(point: QuietPoint, api: FakeApi) -> None:
@@ -437,6 +438,7 @@ def played(driver: Driver, tmp_path: Path) -> Session:
     found.say = lambda text: None
     found._began, found._cuts = 0.0, 0
     found._kills, found._killed = Counter[str](), Counter[str]()
+    found._quiet_killed, found._quiet_rng = Counter[str](), random.Random(1)  # noqa: S311 - no secret
     found.cuts = Cuts(driver.made)
     return found
 
@@ -526,6 +528,25 @@ def test_a_task_with_few_retries_left_is_not_killed(tmp_path: Path, monkeypatch:
     assert processes.processes(made) == [
         Process("worker", 1), Process("pool", 2, "engagement.plan"), Process("task", 4, "engagement.plan"),
     ]  # fmt: skip
+
+
+def test_a_launch_is_killed_at_a_quiet_point_so_many_times(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [Process("task", 1, "dag.plan"), Process("task", 2, "dag.launch_campaign"), Process("worker", 3)]
+    tried = killing(monkeypatch, lambda look: there)
+    most = session.QUIET_KILLS["launch_campaign"]
+    for _ in range(most + 2):
+        played._kill_at_quiet_point()
+    assert tried == [2] * most
+    assert played._killed == {"dag.launch_campaign": most}
+    assert repeatable(played.history.events) == []  # a replay does it at its own quiet point
+
+
+def test_a_launch_that_has_ended_before_its_kill_was_not_killed(
+    played: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = killing(monkeypatch, lambda look: [] if look % 2 else [Process("task", 2, "dag.launch_campaign")])
+    played._kill_at_quiet_point()
+    assert (tried, dict(played._kills)) == ([], {})
 
 
 def test_a_replay_repeats_the_quiet_points_too(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
