@@ -75,6 +75,12 @@ class Driver:
                 return players
         return []
 
+    def batches(self) -> int:
+        """How many batches of mails the launches have begun, by their intents."""
+        pages = self.made.client("s3").get_paginator("list_objects_v2")
+        found = pages.paginate(Bucket=self.made.config.state_bucket, Prefix="launches/")
+        return sum(item["Key"].endswith(".intents.json") for page in found for item in page.get("Contents", ()))
+
     # --- runs
 
     def _run(self, cohort: str, threshold: int, option: str) -> Facts:

@@ -34,13 +34,12 @@ AIM, APPEARS, NONE = 1.0, 2.0, 15.0
 #: The tasks that mostly run at a quiet point, after an answer, and how often each is killed there; the longest wait
 #: before such a kill.
 QUIET_KILLS = {
-    "verify_segment": 1,
-    "record_result": 1,
-    "prepare_campaign": 1,
-    "approve_campaign": 1,
-    "launch_campaign": 4,
-}
+    "verify_segment": 1, "record_result": 1, "prepare_campaign": 1, "approve_campaign": 1, "launch_campaign": 6,
+}  # fmt: skip
 QUIET_AIM = 5.0
+#: How often a launch is killed while it mails, the longest wait for its first batch, and the longest wait after the
+#: intents of the batch are written. The mails take less than a second.
+AMID_MAILS, BATCH_BEGINS, MAILING = 0.7, 15.0, 0.5
 #: How often a quiet point is sought again because a run has begun while the world was read.
 TRIES = 3
 #: How often the players of an action are those of the newest segment.
@@ -177,10 +176,20 @@ class Session:
         if not wanted:
             return
         chosen = rng.choice(sorted(wanted))
-        time.sleep(rng.uniform(0, QUIET_AIM))
+        if chosen.task.endswith(".launch_campaign") and rng.random() < AMID_MAILS:
+            self._wait_for_mails(rng)
+        else:
+            time.sleep(rng.uniform(0, QUIET_AIM))
         if chosen in processes(self.made) and (title := kill(chosen.role, chosen.pid)):
             self._quiet_killed[chosen.task.rpartition(".")[2]] += 1
             self._note_kill(chosen, title, {"quiet": True})
+
+    def _wait_for_mails(self, rng: random.Random) -> None:
+        """Wait until a launch writes the intents of a batch, and then until some of its mails may be sent."""
+        before, end = self.driver.batches(), time.monotonic() + BATCH_BEGINS
+        while self.driver.batches() == before and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, MAILING))
 
     def _note_kill(self, process: Process, title: str, facts: dict[str, JsonValue]) -> None:
         role = process.role

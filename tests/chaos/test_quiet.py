@@ -532,7 +532,8 @@ def test_a_task_with_few_retries_left_is_not_killed(tmp_path: Path, monkeypatch:
 
 def test_a_launch_is_killed_at_a_quiet_point_so_many_times(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     there = [Process("task", 1, "dag.plan"), Process("task", 2, "dag.launch_campaign"), Process("worker", 3)]
-    tried = killing(monkeypatch, lambda look: there)
+    tried, looks = killing(monkeypatch, lambda look: there), iter(range(10**6))
+    monkeypatch.setattr(played.driver, "batches", lambda: next(looks) // 3)
     most = session.QUIET_KILLS["launch_campaign"]
     for _ in range(most + 2):
         played._kill_at_quiet_point()
@@ -541,10 +542,20 @@ def test_a_launch_is_killed_at_a_quiet_point_so_many_times(played: Session, monk
     assert repeatable(played.history.events) == []  # a replay does it at its own quiet point
 
 
+def test_a_kill_amid_mails_waits_for_the_intents_of_a_batch(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    killing(monkeypatch, lambda look: [])
+    waits, batches = list[float](), iter([2, 2, 2, 3])
+    monkeypatch.setattr(played.driver, "batches", lambda: next(batches))
+    monkeypatch.setattr("tests.chaos.session.time.sleep", waits.append)
+    played._wait_for_mails(random.Random(1))  # noqa: S311 - no secret
+    assert waits[:2] == [0.05, 0.05]
+    assert 0 <= waits[2] <= session.MAILING
+
+
 def test_a_launch_that_has_ended_before_its_kill_was_not_killed(
     played: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = killing(monkeypatch, lambda look: [] if look % 2 else [Process("task", 2, "dag.launch_campaign")])
+    tried = killing(monkeypatch, lambda look: [] if look % 2 else [Process("task", 2, "dag.record_result")])
     played._kill_at_quiet_point()
     assert (tried, dict(played._kills)) == ([], {})
 
