@@ -3,7 +3,7 @@
 The last line counts all rounds of the seed. A violation ends the command: it prints the seed and the events that name
 what is wrong, and writes them to a file for REPLAY. With SHRINK=n, up to n replays look for a shorter one. On a busy
 machine CHAOS_MINUTES=30 lets runs reach their launch before the next as-of; the schedule is of 5 minutes otherwise.
-On an idle one CHAOS_PACE=3 takes the steps three times as fast.
+On an idle one CHAOS_PACE=3 takes the steps three times as fast. A seed whose kills are complete begins again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.chaos.history import (
 from tests.chaos.installation import installation
 from tests.chaos.killer import shares
 from tests.chaos.mutations import MUTATIONS, STUCK, apply
-from tests.chaos.plan import PACE
+from tests.chaos.plan import MINUTES, PACE
 from tests.chaos.schedule import StuckError
 from tests.chaos.session import Session
 
@@ -63,9 +63,10 @@ def main() -> int:
     repeated = last_installation(read(arguments.replay)) if arguments.replay else []
     history = History(RUN_DIR / "chaos" / name / ("replay.jsonl" if arguments.replay else "history.jsonl"))
     if arguments.fresh or arguments.mutation or arguments.replay:
-        history.path.unlink(missing_ok=True)
-        history.events.clear()
+        history.forget()
     found: list[Violation] = []
+    if history.counts().kills >= arguments.kills and not arguments.replay:
+        history.forget()
     if (last := history.events[-1:]) and last[0].kind == "violation":
         print(f"{history.path} ends with a violation: --fresh forgets it, --replay repeats it", flush=True)
         return 1
@@ -147,7 +148,8 @@ def _tell(history: History, found: list[Violation], seed: int) -> None:
     print(f"seed {seed}; the events that name it, and kills and cuts near them, of {len(events)}:")
     for event in about[-40:]:
         print(f"  {event.after:7.1f} s {event.kind} {event.about}")
-    print(f"repeat it: make chaos SEED={seed} REPLAY={whole}; SHRINK=10 looks for a shorter history")
+    set_to = f"CHAOS_MINUTES={MINUTES} CHAOS_PACE={PACE:g} SEED={seed}"
+    print(f"repeat it: {set_to} make chaos REPLAY={whole}; SHRINK=10 looks for a shorter history")
 
 
 def _say(text: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import time
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ from local.servers import control
 from tests.chaos import registry
 from tests.chaos.airflow_api import AirflowApi, RefusedError
 from tests.chaos.installation import DAG_ID, EVENT_BUCKET, Installation
-from tests.chaos.plan import APPROVER, COHORTS, MINUTES, OTHER, TRIGGERS, Action
+from tests.chaos.plan import APPROVER, COHORTS, MINUTES, OTHER, QUIET_ANSWERS, TRIGGERS, Action
 
 INTERVAL = timedelta(minutes=MINUTES)
 PLAYERS_KEY = "erasure/players.txt"
@@ -42,7 +43,7 @@ class Driver:
         #: the questions to be answered after the time until which they wait
         self._late: dict[str, float] = {}
         self._addresses = 0
-        self._answered = False
+        self._ways: Iterator[str] = itertools.cycle(QUIET_ANSWERS)
         #: the players of the erasures that have not ended, by run
         self._erasures: dict[str, list[str]] = {}
 
@@ -142,29 +143,32 @@ class Driver:
                 time.time() // (seconds := INTERVAL.total_seconds()) + 1
             ) * seconds + 2
             return {"late": launch_of(question)}
-        user = {"wrong person": OTHER, "own run": TRIGGERS}.get(how, APPROVER)
-        option = "Reject" if how == "reject" else "Approve"
-        facts = self.answer(question, user, option)
-        return self.answer(question, user, option) if how == "twice" else facts
+        return self.answer_as(question, how)
 
     def _approve_all(self, noes: int) -> Facts:
-        """Approve all launches that wait, after some players of the largest of them have said no."""
+        """Answer all launches that wait, after some players of the largest of them have said no."""
         waiting = self.ours.questions()
         if not waiting:
             return {"refused": "no question"}
         if noes:
             self._contacts("no", self.rows(launch_of(max(waiting, key=players_asked)))[:noes])
-        return {"answers": [self.answer(question, APPROVER, "Approve") for question in waiting]}
+        return {"answers": [self.answer_as(question, next(self._ways)) for question in waiting]}
+
+    def answer_as(self, question: dict[str, Any], how: str) -> Facts:
+        """Answer a question in one of the ways of ANSWERS, not `late`."""
+        user = {"wrong person": OTHER, "own run": TRIGGERS}.get(how, APPROVER)
+        option = "Reject" if how == "reject" else "Approve"
+        facts = self.answer(question, user, option)
+        facts = self.answer(question, user, option) if how == "twice" else facts
+        return facts | {"how": how}
 
     def answer(self, question: dict[str, Any], user: str, option: str) -> Facts:
-        """Answer a question; the first one of an installation is approved by the wrong person.
+        """Answer a question.
 
         The history has the answer before it is given: one whose fate is not known counts as given.
         """
         task = question["task_instance"]
         run = self.ours.get(f"/dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}")
-        if not self._answered:
-            user, option, self._answered = OTHER, "Approve", True
         approval: Facts = {
             "launch": launch_of(question), "by": user, "option": option, "at": time.time(),
             "triggered_by": run.get("triggering_user_name"),

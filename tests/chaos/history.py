@@ -66,6 +66,10 @@ class History:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event._asdict()) + "\n")
 
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.events.clear()
+
     def counts(self) -> Counts:
         """The sums of the rounds that ended without a violation, and the violations."""
         total = Counts()

@@ -11,8 +11,12 @@ from pydantic import JsonValue
 
 #: The users: who triggers, who may approve, who may not.
 TRIGGERS, APPROVER, OTHER = "ana", "ann", "bob"
-#: Minutes of the schedule, whose every instant ends the launches before. A busy machine needs more to reach a launch.
+#: Minutes between two as-ofs. A new as-of ends the launches of the one before, so a busy machine needs more.
 MINUTES = int(os.environ.get("CHAOS_MINUTES") or 5)
+if MINUTES not in (5, 10, 15, 20, 30):
+    raise SystemExit(
+        f"CHAOS_MINUTES is {MINUTES}: the schedule takes 5, 10, 15, 20 or 30, so that as-ofs are as far apart"
+    )
 #: How many times as fast steps follow one another; a round has as many times the kills.
 PACE = float(os.environ.get("CHAOS_PACE") or 1)
 #: The cohorts that runs name, and their thresholds.
@@ -30,6 +34,9 @@ WEIGHTS: Mapping[str, int] = {
 }  # fmt: skip
 #: How a question is answered. `late` waits until the next as-of.
 ANSWERS = ("approve", "approve", "approve", "approve", "reject", "wrong person", "twice", "late", "own run")
+#: How the questions of a quiet point are answered, one after the other: most runs ask only there. A question that was
+#: not answered by one who may, is asked again and answered by the next.
+QUIET_ANSWERS = ("wrong person", "approve", "twice", "approve", "own run", "approve", "approve", "reject")
 #: The tasks that a user may clear, each with downstream or without.
 TASKS = (
     "plan", "extract", "enrich", "check_limits", "create_import_job", "wait_for_import_job", "verify_segment",

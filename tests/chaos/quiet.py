@@ -33,7 +33,7 @@ class QuietPoint:
 
     :param say: prints a line.
     :param kill: may kill a process, once a second.
-    :param before_erasure: notes what an erasure removes.
+    :param before_erasure: looks at what an erasure removes.
     """
 
     def __init__(

@@ -31,6 +31,8 @@ PAUSE = (0.5, 4.5)
 #: The longest wait before a kill, and the seconds in which a process of the chosen role appears: else one of another
 #: role is killed. Without any process that may be killed the failed runs of `engagement` are cleared instead.
 AIM, APPEARS, NONE = 1.0, 2.0, 15.0
+#: Seconds without any kill after which a round is given up.
+IDLE = 1800.0
 #: The tasks that mostly run at a quiet point, after an answer, and how often each is killed there; the longest wait
 #: before such a kill.
 QUIET_KILLS = {
@@ -57,7 +59,7 @@ class Session:
         self.made, self.history, self.say = made, history, say
         self.driver = Driver(made, lambda facts: self._note("done", facts))
         self.reader, self.cuts = Reader(made), Cuts(made)
-        self.quiet = QuietPoint(made, self.driver, self.cuts, say, self._kill_at_quiet_point, self.reader.note_versions)
+        self.quiet = QuietPoint(made, self.driver, self.cuts, say, self._kill_at_quiet_point, self._look_before_erasure)
         self.players = self.driver.players()
         self._first_addresses = {k: str(v) for k, v in self.driver.addresses().items()}
         self._began = time.time()
@@ -65,6 +67,8 @@ class Session:
         self._quiet_killed, self._quiet_rng = Counter[str](), random.Random(0)  # noqa: S311 - no secret
         self._cuts = 0
         self._before = Counts()
+        #: of this quiet point: what was found and compared before its erasure, and the texts that were read
+        self._found, self._compared, self._texts = list[Violation](), 0, list[tuple[str, str]]()
 
     def begin(self, seed: str) -> None:
         """Wait for the DAGs, switch them on, and note the start."""
@@ -91,7 +95,8 @@ class Session:
         until = sum(self._kills.values()) + kills
         for action in plan.first_actions(rng):
             self._act(action)
-        while sum(self._kills.values()) < until:
+        killed_at = time.monotonic()
+        while (now := sum(self._kills.values())) < until:
             time.sleep(rng.uniform(*PAUSE) / plan.PACE)
             step = rng.choices(list(STEPS), list(STEPS.values()))[0]
             rows = self.driver.rows() if rng.random() < OF_A_SEGMENT and not self.cuts.stopped else []
@@ -104,6 +109,10 @@ class Session:
                 self._kill(rng, role)
             else:
                 self._cut(cut)
+            if sum(self._kills.values()) > now:
+                killed_at = time.monotonic()
+            elif time.monotonic() > killed_at + IDLE:
+                raise StuckError(f"nothing could be killed in {IDLE / 60:g} minutes")
         return self._end_round()
 
     def replay(self, events: Sequence[Event]) -> list[Violation]:
@@ -211,11 +220,13 @@ class Session:
         self.cuts.end(every=True)
         self._quiet_killed.clear()
         self._quiet_rng = random.Random(f"quiet {self.history.rounds()}")  # noqa: S311 - no secret
+        self._found, self._compared, self._texts = [], 0, []
         self.quiet.begin()
         world = self._quiet_world()
-        found = check(world)
+        again = {(each.invariant, each.sentence) for each in self._found}
+        found = [*self._found, *(each for each in check(world) if (each.invariant, each.sentence) not in again)]
         counts, kind = self._counted(world, len(found)), "violation" if found else "round"
-        compared = results.compared(world)
+        compared = max(self._compared, results.compared(world))
         about: dict[str, JsonValue] = {"counts": counts._asdict(), "compared": compared}
         about["coverage"] = coverage(world)._asdict()
         about["violations"] = [[each.invariant, each.sentence, list(each.subjects)] for each in found]
@@ -227,15 +238,24 @@ class Session:
         continue_schedule(self.made)
         return found
 
+    def _look_before_erasure(self) -> None:
+        """Check the world before the erasure of a quiet point, which removes some of what can be compared."""
+        world = self._world()
+        self._found, self._compared = check(world), results.compared(world)
+
+    def _world(self) -> World:
+        """Read the world, with all texts of this quiet point: each reading has only what is new."""
+        world = self.reader.world(self.history.of_installation(), self._first_addresses)
+        self._texts += world.texts
+        world.texts = list(self._texts)
+        return world
+
     def _quiet_world(self) -> World:
         """Read the world while no run is active."""
-        texts = list[tuple[str, str]]()
         for _ in range(TRIES):
             self.quiet.reach()
             runs = self.driver.ours.total_runs()
-            world = self.reader.world(self.history.of_installation(), self._first_addresses)
-            texts += world.texts  # each reading has only what is new
-            world.texts = texts
+            world = self._world()
             if not self.driver.ours.active() and self.driver.ours.total_runs() == runs:
                 return world
             self.say("a run has begun while the world was read")

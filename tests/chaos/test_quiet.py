@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -21,7 +22,9 @@ import pytest
 from tests.chaos import killer, plan, processes, quiet, schedule, session
 from tests.chaos.actions import PLAYERS_KEY, Driver, Facts
 from tests.chaos.airflow_api import RefusedError
-from tests.chaos.history import Event, History, repeatable
+from tests.chaos.checker import results
+from tests.chaos.checker.world import Violation
+from tests.chaos.history import Counts, Event, History, repeatable
 from tests.chaos.killer import Cut, Process
 from tests.chaos.plan import APPROVER, OTHER
 from tests.chaos.processes import Cuts
@@ -130,10 +133,17 @@ def approvals(notes: list[Facts]) -> list[tuple[Any, Any]]:
 # --- answers
 
 
-def test_the_first_question_is_answered_by_the_wrong_person(driver: Driver, notes: list[Facts]) -> None:
-    for name in ("a", "b"):
-        driver.answer(question(name), APPROVER, "Approve")
-    assert approvals(notes) == [("a", OTHER), ("b", APPROVER)]
+def test_a_quiet_point_answers_in_all_ways_but_late(driver: Driver, api: FakeApi, notes: list[Facts]) -> None:
+    names = [f"q{number}" for number in range(len(plan.QUIET_ANSWERS))]
+    for name in names:
+        api.waiting = [question(name)]
+        driver.do(plan.Action("approve_all", {"noes": 0}))
+    users = {"wrong person": OTHER, "own run": plan.TRIGGERS}
+    twice = plan.QUIET_ANSWERS.index("twice")
+    expected = [(name, users.get(how, APPROVER)) for name, how in zip(names, plan.QUIET_ANSWERS, strict=True)]
+    assert approvals(notes) == [*expected[: twice + 1], *expected[twice:]]
+    assert [option for _, option in api.answered].count("Reject") == 1
+    assert set(plan.QUIET_ANSWERS) == set(plan.ANSWERS) - {"late"}
 
 
 def test_an_answer_is_noted_also_if_the_next_one_is_refused(driver: Driver, api: FakeApi, notes: list[Facts]) -> None:
@@ -154,7 +164,7 @@ def test_an_answer_is_noted_also_if_the_next_one_is_refused(driver: Driver, api:
 def test_an_answer_whose_fate_is_unknown_is_noted(driver: Driver, api: FakeApi, notes: list[Facts]) -> None:
     api.refuses = {"answer": 1}
     assert driver.answer(question("a"), APPROVER, "Approve")["refused"] == "answer"
-    assert approvals(notes) == [("a", OTHER)]
+    assert approvals(notes) == [("a", APPROVER)]
 
 
 def test_late_answers_forget_no_question(
@@ -289,6 +299,7 @@ def test_a_failed_run_is_cleared_while_others_run_and_the_second_time_alone(poin
 
 def test_the_first_questions_wait_for_one_another(point: QuietPoint, api: FakeApi, cuts: FakeCuts) -> None:
     asked, other = {"dag_id": "cohort_to_segment", "dag_run_id": "run-a"}, run("cohort_to_segment")
+    point._driver._ways = itertools.repeat("approve")
     api.waiting = [question("a")]
     assert point._act([asked, other])
     assert api.answered == []
@@ -573,13 +584,50 @@ def test_a_replay_repeats_the_quiet_points_too(played: Session, monkeypatch: pyt
     assert done == ["erase", "quiet", "erase", "quiet"]
 
 
+def test_what_an_erasure_hides_is_found_before_it(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = (SimpleNamespace(texts=[(name, "")], mails=[]) for name in ("before", "after"))
+    hidden, stays = (Violation(name, "said", ()) for name in ("hidden", "stays"))
+    worlds, looked = iter([before, after]), list[list[tuple[str, str]]]()
+    doubles: Any = played
+    doubles._first_addresses = {}
+    doubles.reader = SimpleNamespace(world=lambda *about: next(worlds))
+    doubles.quiet = SimpleNamespace(begin=lambda: None, reach=played._look_before_erasure)
+    doubles.driver.ours.total_runs = lambda: 1
+    doubles._counted = lambda world, violations: Counts(violations=violations)
+
+    def check(world: Any) -> list[Violation]:
+        looked.append(world.texts)
+        return [hidden, stays] if world is before else [stays]
+
+    monkeypatch.setattr(session, "check", check)
+    monkeypatch.setattr(session, "coverage", lambda world: Counts())
+    monkeypatch.setattr(results, "compared", lambda world: 4 if world is before else 2)
+    monkeypatch.setattr(session, "continue_schedule", lambda made: None)
+    assert played._end_round() == [hidden, stays]
+    assert looked == [[("before", "")], [("before", ""), ("after", "")]]
+    assert played.history.events[-1].about["compared"] == 4
+
+
+def test_a_round_in_which_nothing_can_be_killed_ends(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 10**6, 60))
+    monkeypatch.setattr("tests.chaos.session.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("tests.chaos.session.time.monotonic", lambda: next(now))
+    doubles: Any = played
+    doubles.players = ["a"]
+    doubles._act = doubles._kill = doubles._cut = lambda *about: None
+    doubles._between = lambda: None
+    monkeypatch.setattr(played.driver, "rows", lambda: [])
+    with pytest.raises(schedule.StuckError, match="nothing could be killed in 30 minutes"):
+        played.play(random.Random(1), 5)  # noqa: S311 - no secret
+
+
 def test_a_world_in_which_a_run_has_begun_is_read_again(played: Session) -> None:
     totals, texts, reached = iter([5, 6, 6, 6]), iter([[("a.log", "one")], [("a.log", "two")]]), list[int]()
     doubles: Any = played
     doubles.quiet = SimpleNamespace(reach=lambda: reached.append(1))
     doubles.reader = SimpleNamespace(world=lambda *about: SimpleNamespace(texts=next(texts)))
     doubles.driver.ours.total_runs = lambda: next(totals)
-    doubles._first_addresses = {}
+    doubles._first_addresses, doubles._texts = {}, []
     world = played._quiet_world()
     assert len(reached) == 2
     assert world.texts == [("a.log", "one"), ("a.log", "two")]  # a leak that the first reading saw is not lost
