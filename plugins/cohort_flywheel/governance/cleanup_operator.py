@@ -120,17 +120,21 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                 if at_destination and at_destination.has_segment(each)
             ]
             with closing(Recipients(folder)) as recipients:
-                inventory = [InventoryRow("segment", f"{one.name} ({each.segment_id})", 1) for one, each in segments]
-                inventory += _file_rows(due, files)
-                with_segment = {one.name for one, _ in segments}
+                past_keep_by, rows = len(due), list[InventoryRow]()
                 if at_destination:
-                    inventory += self._find(recipients, at_destination, artifacts, due, with_segment, files)
+                    with_segment = {one.name for one, _ in segments}
+                    rows, waiting = self._find(recipients, at_destination, artifacts, due, with_segment, files)
+                    due = [one for one in due if one.name not in waiting]
+                    segments = [(one, each) for one, each in segments if one.name not in waiting]
+                inventory = [InventoryRow("segment", f"{one.name} ({each.segment_id})", 1) for one, each in segments]
+                inventory += [*_file_rows(due, files), *rows]
                 self.log.info(
                     "of %s run names %s were last reported before %s; earlier cleanups have removed %s others. %s\n%s",
-                    f"{len(artifacts):,}", f"{len(due):,}", f"{keep_by:%Y-%m-%d %H:%M} UTC", f"{len(removed):,}",
+                    f"{len(artifacts):,}", f"{past_keep_by:,}", f"{keep_by:%Y-%m-%d %H:%M} UTC", f"{len(removed):,}",
                     "Would be removed:" if params.dry_run else "Removing:", cleanup.table(inventory),
                 )  # fmt: skip
                 if not params.dry_run:
+                    with_segment = {one.name for one, _ in segments}
                     to_remove = [one.name for one in due if one.name in files or one.name in with_segment]
                     for name in to_remove:
                         acquire(self._state(), _claim_key(name), name, context)
@@ -143,8 +147,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                     removed_now = removed.union(one.name for one in due)
                     put_removed(self.s3, self.deployment.state_bucket, place, removed_now, listed)
         output = CleanupOutput(
-            past_keep_by=len(due),
-            kept=len(artifacts) - len(due),
+            past_keep_by=past_keep_by,
+            kept=len(artifacts) - past_keep_by,
             removed_before=len(removed),
             **cleanup.sums(inventory),
         )
@@ -178,21 +182,26 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     def _find(
         self, recipients: Recipients, at_destination: DestinationCleanup, artifacts: Iterable[RunArtifacts],
         due: Iterable[RunArtifacts], with_segment: Iterable[str], files: Files,
-    ) -> list[InventoryRow]:  # fmt: skip
-        """Find the recipients that are in no kept segment; none if the members of a kept segment are unknown."""
+    ) -> tuple[list[InventoryRow], Set[str]]:  # fmt: skip
+        """Find the recipients that are in no kept segment; none if the members of a kept segment are unknown.
+
+        Returns the rows, and the run names that must stay until those members are known or their segment is removed:
+        without its file nothing would name its recipients.
+        """
         known, where = {one.name: one for one in artifacts}, "in no kept segment"
         to_remove = {one.name for one in due}
-        for name in to_remove.intersection(chain(with_segment, (n for n in files if "segment file" in files[n]))):
+        candidates = to_remove.intersection(chain(with_segment, (n for n in files if "segment file" in files[n])))
+        for name in candidates:
             recipients.add(self._recipients_of(name, known[name], at_destination, files) or ())
         if not recipients:
-            return []
+            return [], frozenset()
         for name in sorted((known.keys() | files.keys()) - to_remove):
             one = known.get(name)
             its = None if name.startswith(DRY_RUN) else self._recipients_of(name, one, at_destination, files)
             if its is None and one and any(at_destination.has_segment(each) for each in one.imported):
                 why = f"the members of the segment of {name}, which is kept, are in no file and no snapshot"
                 recipients.clear()
-                return [InventoryRow("recipients", where, 0, why=why)]
+                return [InventoryRow("recipients", where, 0, why=why)], candidates
             recipients.remove(its or ())
         opted_out = 0
         for batch in recipients.batches():
@@ -200,7 +209,9 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             recipients.remove(each for each, deletable in answers if not deletable)
             opted_out += sum(deletable is False for _, deletable in answers)
         found = [InventoryRow("recipients", where, len(recipients))] if recipients else []
-        return found + ([InventoryRow("recipients", where, opted_out, why="they have opted out")] if opted_out else [])
+        if opted_out:
+            found.append(InventoryRow("recipients", where, opted_out, why="they have opted out"))
+        return found, frozenset()
 
     def _recipients_of(
         self, name: str, one: RunArtifacts | None, at_destination: DestinationCleanup, files: Files

@@ -303,12 +303,19 @@ def test_no_endpoint_is_deleted_if_the_members_of_a_kept_segment_are_unknown(
             runs.client("s3").delete_object(Bucket=version.bucket, Key=version.key)
     runs.client("s3").delete_object(Bucket=runs.config.state_bucket, Key=newest["extract"]["snapshot_key"])
     found = clean_up(dry_run=False)
-    assert (found["segments"], found["recipients"]) == (1, 0)
+    assert (found["past_keep_by"], found["segments"], found["recipients"], found["objects"]) == (1, 0, 0, 0)
     said = f"the members of the segment of {newest['plan']['name']}, which is kept, are in no file and no snapshot"
     assert said in capfd.readouterr().out
     assert endpoint(runs, ANN)
-    assert runs.segments() == {newest["plan"]["name"]}
-    assert of(runs, old["plan"]["name"]) == set()
+    # the expired run stays whole: without its file nothing would name the endpoint
+    assert runs.segments() == {old["plan"]["name"], newest["plan"]["name"]}
+    assert of(runs, old["plan"]["name"]) == KINDS
+    project, segment_id = runs.seeded.application_id, newest["imported"]["segment_id"]
+    runs.client("pinpoint").delete_segment(ApplicationId=project, SegmentId=segment_id)
+    found = clean_up(dry_run=False)
+    assert (found["segments"], found["recipients"]) == (1, 1)
+    assert endpoint(runs, ANN) is None
+    assert (runs.segments(), of(runs, old["plan"]["name"])) == (set(), set())
 
 
 def test_an_unreported_segment_file_and_its_players_are_kept(runs: Runs, clean_up: CleanUp) -> None:
