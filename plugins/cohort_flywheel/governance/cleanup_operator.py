@@ -69,9 +69,10 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     """Remove the artifacts of runs last reported more than `keep_days` before this one, or list them in a dry run.
 
     Keeps what no report or result names, the newest verified as-of of each cohort and threshold, and all snapshots,
-    results and reports. Params: `keep_days`, `cohort` (None: all), `dry_run`. Returns (each also as a separate XCom)
-    the numbers of run names `past_keep_by`, `kept` and `removed_before` (by earlier cleanups, and not read again), and
-    the removed `segments`, `recipients`, `objects` (each version counts) and `bytes`.
+    results and reports; also all runs with a segment file while the members of a kept segment are unknown. Params:
+    `keep_days`, `cohort` (None: all), `dry_run`. Returns (each also as a separate XCom) the numbers of run names
+    `past_keep_by`, `kept` and `removed_before` (by earlier cleanups, and not read again), and the removed `segments`,
+    `recipients`, `objects` (each version counts) and `bytes`.
 
     :param destination: the name of a destination.
     :param memory_mb: the limit of DuckDB, in MiB; None for its default.
