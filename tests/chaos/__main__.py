@@ -76,6 +76,7 @@ def main() -> int:
         while not found and history.counts().kills < arguments.kills:
             found = _install(history, arguments.seed, arguments.kills, arguments.mutation)
     except (StuckError, RefusedError) as error:
+        history.add(Event("stuck", time.time(), 0.0, {"name": str(error)}))
         print(f"{STUCK}: {error}. The same command begins with a new installation.")
         return 1
     _tell(history, found, arguments.seed)
@@ -83,6 +84,8 @@ def main() -> int:
     idle = history.counts().kills > LIVELY_KILLS and bool(nothing)
     if idle:
         print(f"Nothing was compared of: {', '.join(nothing)}")
+    for why in history.stuck():
+        print(f"a round did not end: {why}")
     print(f"killed in: {shares(history.killed())}")
     print(f"{(time.monotonic() - began) / 60:.0f} minutes")
     print(history.counts())

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
-#: `start` is a new installation, `round` a quiet point at which no invariant was violated.
-type Kind = Literal["start", "action", "done", "kill", "cut", "round", "violation"]
+#: `start` is a new installation, `round` a quiet point at which no invariant was violated, `stuck` one never reached.
+type Kind = Literal["start", "action", "done", "kill", "cut", "round", "violation", "stuck"]
 #: What a replay repeats; the quiet point of a `round` too, with its kills.
 DONE = ("action", "kill", "cut", "round")
 #: Seconds between a kill or a cut and an event that names a subject of a violation.
@@ -86,6 +86,10 @@ class History:
 
     def rounds(self) -> int:
         return sum(event.kind == "round" for event in self.events)
+
+    def stuck(self) -> list[str]:
+        """Why rounds did not end; the counts do not have their kills."""
+        return [event.name for event in self.events if event.kind == "stuck"]
 
     def of_installation(self) -> list[Event]:
         """The events since the last start."""

@@ -178,6 +178,14 @@ def test_the_line_sums_the_rounds_of_a_seed(tmp_path: Path) -> None:
     assert read(history.path) == history.events
 
 
+def test_a_round_that_did_not_end_is_remembered(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    for each in (event("start"), event("kill"), event("stuck", name="run a is running"), event("start")):
+        history.add(each)
+    assert History(history.path).stuck() == ["run a is running"]
+    assert history.counts() == Counts()
+
+
 def test_only_what_was_done_is_repeated_and_what_names_a_subject_is_related() -> None:
     events = [
         event("start"), event("action", 1, name="erase", about={"players": ["wayne96"]}), event("done", 2, run="r1"),
