@@ -3,7 +3,8 @@
 The last line counts all rounds of the seed. A violation ends the command: it prints the seed and the events that name
 what is wrong, and writes them to a file for REPLAY. With SHRINK=n, up to n replays look for a shorter one. On a busy
 machine CHAOS_MINUTES=30 lets runs reach their launch before the next as-of; the schedule is of 5 minutes otherwise.
-On an idle one CHAOS_PACE=3 takes the steps three times as fast. A seed whose kills are complete begins again.
+On an idle one CHAOS_PACE=3 takes the steps three times as fast. A seed with all its kills
+begins again; its history is kept as earlier.jsonl.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def main() -> int:
     if arguments.fresh or arguments.mutation or arguments.replay:
         history.forget()
     found: list[Violation] = []
-    if history.counts().kills >= arguments.kills and not arguments.replay:
-        history.forget()
+    if not arguments.replay:
+        history.set_aside(arguments.kills)
     if (last := history.events[-1:]) and last[0].kind == "violation":
         print(f"{history.path} ends with a violation: --fresh forgets it, --replay repeats it", flush=True)
         return 1

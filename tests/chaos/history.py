@@ -70,6 +70,13 @@ class History:
         self.path.unlink(missing_ok=True)
         self.events.clear()
 
+    def set_aside(self, kills: int) -> None:
+        """Begin again where so many kills are done without a violation; the file becomes earlier.jsonl."""
+        counts = self.counts()
+        if self.events and counts.kills >= kills and not counts.violations:
+            self.path.replace(self.path.with_name("earlier.jsonl"))
+            self.events.clear()
+
     def counts(self) -> Counts:
         """The sums of the rounds that ended without a violation, and the violations."""
         total = Counts()

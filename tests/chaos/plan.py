@@ -15,7 +15,7 @@ TRIGGERS, APPROVER, OTHER = "ana", "ann", "bob"
 MINUTES = int(os.environ.get("CHAOS_MINUTES") or 5)
 if MINUTES not in (5, 10, 15, 20, 30):
     raise SystemExit(
-        f"CHAOS_MINUTES is {MINUTES}: the schedule takes 5, 10, 15, 20 or 30, so that as-ofs are as far apart"
+        f"CHAOS_MINUTES is {MINUTES}: set it to 5, 10, 15, 20 or 30, so that all as-ofs are equally far apart"
     )
 #: How many times as fast steps follow one another; a round has as many times the kills.
 PACE = float(os.environ.get("CHAOS_PACE") or 1)
@@ -34,8 +34,8 @@ WEIGHTS: Mapping[str, int] = {
 }  # fmt: skip
 #: How a question is answered. `late` waits until the next as-of.
 ANSWERS = ("approve", "approve", "approve", "approve", "reject", "wrong person", "twice", "late", "own run")
-#: How the questions of a quiet point are answered, one after the other: most runs ask only there. A question that was
-#: not answered by one who may, is asked again and answered by the next.
+#: How the questions of a quiet point are answered, in turn: most runs ask only there. A question whose answer is not
+#: accepted is asked again.
 QUIET_ANSWERS = ("wrong person", "approve", "twice", "approve", "own run", "approve", "approve", "reject")
 #: The tasks that a user may clear, each with downstream or without.
 TASKS = (

@@ -32,8 +32,8 @@ class QuietPoint:
     """Bring an installation to rest, once or more in a round.
 
     :param say: prints a line.
-    :param kill: may kill a process, once a second.
-    :param before_erasure: looks at what an erasure removes.
+    :param kill: is called once a second, and may kill a process.
+    :param before_erasure: is called before an erasure.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class QuietPoint:
         if not self._answered and others and time.monotonic() < self._asked_at + TOGETHER:
             return True
         first, self._answered = not self._answered, True
-        self._do(Action("lose_answers", {"seconds": 3}))  # those of mails, as no job is created now
+        self._do(Action("lose_answers", {"seconds": 3}))  # mostly answers to mails
         self._do(Action("approve_all", {"noes": PLAYERS if first else 0}))
         if first and len(waiting) > 1:
             self._cuts.begin(TOGETHER_CUT)
@@ -130,8 +130,8 @@ class QuietPoint:
         """Erase players of the newest segment, once in a round; return whether the erasure has begun."""
         if self._erased:
             return False
+        self._before_erasure()  # raises RefusedError where Airflow does not answer: the next look tries again
         self._erased = True
-        self._before_erasure()
         players = self._driver.rows()[:PLAYERS]
         return bool(players) and "run" in self._do(Action("erase", {"players": [*players]}))
 

@@ -219,7 +219,9 @@ class Session:
     def _end_round(self) -> list[Violation]:
         self.cuts.end(every=True)
         self._quiet_killed.clear()
-        self._quiet_rng = random.Random(f"quiet {self.history.rounds()}")  # noqa: S311 - no secret
+        # a replay has the same seeds, as it begins with a new installation
+        rounds = sum(event.kind == "round" for event in self.history.of_installation())
+        self._quiet_rng = random.Random(f"quiet {rounds}")  # noqa: S311 - no secret
         self._found, self._compared, self._texts = [], 0, []
         self.quiet.begin()
         world = self._quiet_world()
@@ -240,25 +242,26 @@ class Session:
 
     def _look_before_erasure(self) -> None:
         """Check the world before the erasure of a quiet point, which removes some of what can be compared."""
-        world = self._world()
-        self._found, self._compared = check(world), results.compared(world)
+        if world := self._world_at_rest():
+            self._found, self._compared = check(world), results.compared(world)
 
-    def _world(self) -> World:
-        """Read the world, with all texts of this quiet point: each reading has only what is new."""
+    def _world_at_rest(self) -> World | None:
+        """Read the world, with all texts of this quiet point; None if a run has begun meanwhile."""
+        runs = self.driver.ours.total_runs()
         world = self.reader.world(self.history.of_installation(), self._first_addresses)
         self._texts += world.texts
-        world.texts = list(self._texts)
-        return world
+        world.texts = list(self._texts)  # each reading has only what is new
+        if not self.driver.ours.active() and self.driver.ours.total_runs() == runs:
+            return world
+        self.say("a run has begun while the world was read")
+        return None
 
     def _quiet_world(self) -> World:
         """Read the world while no run is active."""
         for _ in range(TRIES):
             self.quiet.reach()
-            runs = self.driver.ours.total_runs()
-            world = self._world()
-            if not self.driver.ours.active() and self.driver.ours.total_runs() == runs:
+            if world := self._world_at_rest():
                 return world
-            self.say("a run has begun while the world was read")
         raise StuckError(f"{TRIES} times a run has begun while the world was read")
 
     def clean_up(self) -> None:

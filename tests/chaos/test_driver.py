@@ -186,6 +186,20 @@ def test_a_round_that_did_not_end_is_remembered(tmp_path: Path) -> None:
     assert history.counts() == Counts()
 
 
+def test_a_complete_history_is_kept_and_one_with_a_violation_goes_on(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    for violations in (0, 1):
+        history.add(
+            event("round" if not violations else "violation", counts=Counts(10, violations=violations)._asdict())
+        )
+        history.set_aside(11)
+        assert len(history.events) == 1
+        history.set_aside(10)
+        assert len(history.events) == violations
+        assert len(read(tmp_path / "earlier.jsonl")) == 1
+    assert read(history.path)[-1].kind == "violation"
+
+
 def test_only_what_was_done_is_repeated_and_what_names_a_subject_is_related() -> None:
     events = [
         event("start"), event("action", 1, name="erase", about={"players": ["wayne96"]}), event("done", 2, run="r1"),

@@ -608,6 +608,19 @@ def test_what_an_erasure_hides_is_found_before_it(played: Session, monkeypatch: 
     assert played.history.events[-1].about["compared"] == 4
 
 
+def test_a_world_in_which_a_run_has_begun_is_not_checked_before_an_erasure(
+    played: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals = iter([5, 6])
+    doubles: Any = played
+    doubles._first_addresses, doubles._texts, doubles._found = {}, [], []
+    doubles.reader = SimpleNamespace(world=lambda *about: SimpleNamespace(texts=[("a.log", "one")]))
+    doubles.driver.ours.total_runs = lambda: next(totals)
+    monkeypatch.setattr(session, "check", lambda world: [Violation("half written", "said", ())])
+    played._look_before_erasure()
+    assert (played._found, played._texts) == ([], [("a.log", "one")])
+
+
 def test_a_round_in_which_nothing_can_be_killed_ends(played: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 10**6, 60))
     monkeypatch.setattr("tests.chaos.session.time.sleep", lambda seconds: None)
