@@ -69,7 +69,7 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     """Remove the artifacts of runs last reported more than `keep_days` before this one, or list them in a dry run.
 
     Keeps what no report or result names, the newest verified as-of of each cohort and threshold, and all snapshots,
-    results and reports; also all runs with a segment file while the members of a kept segment are unknown. Params:
+    results and reports; and, while the members of a kept segment are unknown, runs with a segment or its file. Params:
     `keep_days`, `cohort` (None: all), `dry_run`. Returns (each also as a separate XCom) the numbers of run names
     `past_keep_by`, `kept` and `removed_before` (by earlier cleanups, and not read again), and the removed `segments`,
     `recipients`, `objects` (each version counts) and `bytes`.
@@ -122,8 +122,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             ]
             with closing(Recipients(folder)) as recipients:
                 past_keep_by, rows = len(due), list[InventoryRow]()
+                with_segment = {one.name for one, _ in segments}
                 if at_destination:
-                    with_segment = {one.name for one, _ in segments}
                     rows, waiting = self._find(recipients, at_destination, artifacts, due, with_segment, files)
                     due = [one for one in due if one.name not in waiting]
                     segments = [(one, each) for one, each in segments if one.name not in waiting]
@@ -135,7 +135,6 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
                     "Would be removed:" if params.dry_run else "Removing:", cleanup.table(inventory),
                 )  # fmt: skip
                 if not params.dry_run:
-                    with_segment = {one.name for one, _ in segments}
                     to_remove = [one.name for one in due if one.name in files or one.name in with_segment]
                     for name in to_remove:
                         acquire(self._state(), _claim_key(name), name, context)
@@ -186,8 +185,8 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
     ) -> tuple[list[InventoryRow], Set[str]]:  # fmt: skip
         """Find the recipients that are in no kept segment; none if the members of a kept segment are unknown.
 
-        Returns the rows, and the run names that must stay until those members are known or their segment is removed:
-        without its file nothing would name its recipients.
+        Returns the rows, and the run names that must stay while those members are unknown: their files name the
+        recipients that a later cleanup removes.
         """
         known, where = {one.name: one for one in artifacts}, "in no kept segment"
         to_remove = {one.name for one in due}
@@ -200,7 +199,10 @@ class CohortCleanupOperator(TemporaryFolderMixin, BaseOperator):
             one = known.get(name)
             its = None if name.startswith(DRY_RUN) else self._recipients_of(name, one, at_destination, files)
             if its is None and one and any(at_destination.has_segment(each) for each in one.imported):
-                why = f"the members of the segment of {name}, which is kept, are in no file and no snapshot"
+                why = (
+                    f"the members of the segment of {name}, which is kept, are in no file and no snapshot; expired runs"
+                    " with a segment or its file stay until you remove that segment"
+                )
                 recipients.clear()
                 return [InventoryRow("recipients", where, 0, why=why)], candidates
             recipients.remove(its or ())
